@@ -1,0 +1,87 @@
+"""The protocol: what every connection is."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar, overload
+
+from ._errors import MissingOptionError
+from ._options import Option, read, require
+
+T = TypeVar("T")
+_ABSENT: Any = object()
+
+
+class Connection(ABC):
+    """Turns credentials and options into the URIs that MLflow needs.
+
+    Only `tracking_uri` must be written. An instance (or the class itself) is registered under its
+    keyword in the entry-point group `kedro_mlflow.connections`. A subclass may declare what it can
+    be told in `declared`: validation, `mlflow-connections show`, the documentation and the JSON
+    schema of mlflow.yml come from it. One that declares nothing is handed whatever the user wrote.
+    """
+
+    declared: ClassVar[Sequence[Option]] = ()
+    """The options and credentials that this connection reads, in the order they are shown."""
+
+    @abstractmethod
+    def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Give the URI for `mlflow.set_tracking_uri`.
+
+        Args:
+            credentials: The entry of `credentials.yml` that `server.credentials` names, else empty.
+            options: What stands under `server.connection`, else empty.
+        """
+
+    def registry_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Give the URI for `mlflow.set_registry_uri`; by default the tracking URI."""
+        return self.tracking_uri(credentials, options)
+
+    def environment(
+        self,
+        credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
+        options: Mapping[str, Any],  # noqa: ARG002
+    ) -> dict[str, str]:
+        """Give the environment variables without which the URI does not work; by default none."""
+        return {}
+
+    def values(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """Read all declared options, converted to their types; None where there is no value.
+
+        Raises:
+            MissingOptionError: Required ones are missing; the message names all of them.
+            InvalidOptionError: A value has the wrong type or is none of the choices.
+        """
+        readings = read(self.declared, credentials, options)
+        require(readings)
+        return {reading.option.name: reading.value for reading in readings}
+
+    @overload
+    @staticmethod
+    def getkey(mapping: Mapping[str, Any], key: str, envkey: str) -> Any: ...
+    @overload
+    @staticmethod
+    def getkey(mapping: Mapping[str, Any], key: str, envkey: str, default: T) -> Any | T: ...
+    @staticmethod
+    def getkey(mapping: Mapping[str, Any], key: str, envkey: str, default: Any = _ABSENT) -> Any:
+        """Look a value up: in the mapping, then in the environment, then the default.
+
+        None, in the mapping or as the default, counts as missing.
+
+        Raises:
+            MissingOptionError: It is in none of them. A KeyError that names both places.
+        """
+        value = mapping.get(key)
+        if value is None:
+            value = os.environ.get(envkey)
+        if value is None and default is not _ABSENT:
+            value = default
+        if value is None:
+            raise MissingOptionError(
+                f"'{key}' is neither in the mapping nor in the environment variable {envkey}."
+            )
+        return value
+
+
+KedroMlflowConnection = Connection
+"""The name under which the specification's `kedro_mlflow.config.connection` offers it."""

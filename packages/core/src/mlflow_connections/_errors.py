@@ -1,0 +1,48 @@
+"""Every error of the family: one base, each mixed with the builtin exception that fits.
+
+A message says what was wrong, where it was read, and what to do. It never holds a secret.
+"""
+
+
+class ConnectionsError(Exception):
+    """The base of every error that an mlflow-connections package raises on purpose."""
+
+    def __str__(self) -> str:
+        """The message as it was written: a KeyError would show its repr, quotes and all."""
+        return str(self.args[0]) if self.args else ""
+
+
+class UnknownConnectionError(ConnectionsError, LookupError):
+    """No installed distribution registers the keyword."""
+
+
+class AmbiguousConnectionError(ConnectionsError, LookupError):
+    """More than one installed distribution registers the keyword."""
+
+
+class PluginLoadError(ConnectionsError, ImportError):
+    """The object behind a keyword could not be imported."""
+
+
+class PluginTypeError(ConnectionsError, TypeError):
+    """The object behind a keyword is no connection, or it returned something that is no URI."""
+
+
+class MissingOptionError(ConnectionsError, KeyError):
+    """One or more required options have no value anywhere they may be given."""
+
+
+class InvalidOptionError(ConnectionsError, ValueError):
+    """An option, a credential or a setting has a value or a place that cannot work."""
+
+
+class AccessError(ConnectionsError, PermissionError):
+    """The service behind a connection refused the credentials, or they do not suffice."""
+
+
+class UnreachableError(ConnectionsError, ConnectionError):
+    """The service behind a connection did not answer, or not in time."""
+
+
+class MissingDependencyError(ConnectionsError, ImportError):
+    """Something that is asked for needs a distribution that is not installed."""

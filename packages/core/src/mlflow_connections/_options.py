@@ -1,0 +1,218 @@
+"""Declared options: what a connection can be told, where each value comes from, and what is wrong."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ._errors import InvalidOptionError, MissingOptionError
+from ._secrets import MASK, looks_secret, mask_uri
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class Option(NamedTuple):
+    """One thing that a connection can be told.
+
+    Attributes:
+        name: The key under `server.connection`, or in the entry of `credentials.yml`.
+        help: One line for people: what it is, with its unit.
+        env: The environment variable that is read when the key is absent.
+        default: The value when neither is given.
+        required: Whether the connection cannot work without it.
+        type: `str`, `bool`, `int` or `float`. Text from the environment is converted.
+        choices: The values that are allowed; none means any.
+        credential: Whether the key belongs into the credentials and not beside the options.
+        secret: Whether the value must never be shown. A secret is always a credential.
+    """
+
+    name: str
+    help: str
+    env: str | None = None
+    default: Any = None
+    required: bool = False
+    type: type = str
+    choices: tuple[Any, ...] = ()
+    credential: bool = False
+    secret: bool = False
+
+    @property
+    def in_credentials(self) -> bool:
+        """Whether the value is read from the credentials."""
+        return self.credential or self.secret
+
+
+class Reading(NamedTuple):
+    """Where the value of one option comes from now.
+
+    Attributes:
+        option: The option that was read.
+        value: Its converted value, None when there is none.
+        source: `options`, `credentials`, `environment`, `default`, or None when there is no value.
+    """
+
+    option: Option
+    value: Any
+    source: str | None
+
+    @property
+    def shown(self) -> str:
+        """The value as people may see it."""
+        if self.value is None:
+            return ""
+        return MASK if self.option.secret else mask_uri(str(self.value))
+
+    def __repr__(self) -> str:
+        """Hide the value of a secret."""
+        return f"Reading({self.option.name}={self.shown!r} from {self.source})"
+
+
+class Places(NamedTuple):
+    """How messages call the places that options and credentials were read from.
+
+    Attributes:
+        options: For example `server.connection in conf/base/mlflow.yml`.
+        credentials: For example `entry 'dev' of credentials.yml`.
+    """
+
+    options: str = "the connection options"
+    credentials: str = "the credentials"
+
+
+NO_PLACES = Places()
+
+
+def read(
+    declared: Sequence[Option],
+    credentials: Mapping[str, Any],
+    options: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+    places: Places = NO_PLACES,
+) -> list[Reading]:
+    """Read every declared option: its mapping, then its environment variable, then its default.
+
+    Nothing is refused for being absent; see `require`.
+
+    Raises:
+        InvalidOptionError: A value has the wrong type or is none of the choices.
+    """
+    environ = os.environ if environ is None else environ
+    return [_read_one(option, credentials, options, environ, places) for option in declared]
+
+
+def _read_one(
+    option: Option,
+    credentials: Mapping[str, Any],
+    options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    places: Places,
+) -> Reading:
+    source, place = (
+        ("credentials", places.credentials)
+        if option.in_credentials
+        else ("options", places.options)
+    )
+    value = (credentials if option.in_credentials else options).get(option.name)
+    if value is None and option.env and environ.get(option.env):
+        value, source, place = environ[option.env], "environment", f"variable {option.env}"
+    if value is None:
+        value = option.default
+        return Reading(option, value, None if value is None else "default")
+    return Reading(option, _convert(option, value, place), source)
+
+
+def require(readings: Sequence[Reading], places: Places = NO_PLACES) -> None:
+    """Refuse, all at once, every required option that has no value.
+
+    Raises:
+        MissingOptionError: At least one is missing; the message names each with both its places.
+    """
+    missing = [r.option for r in readings if r.option.required and r.value is None]
+    if missing:
+        raise MissingOptionError(
+            "; ".join(_missing(option, places) for option in missing)
+            + ("." if len(missing) == 1 else f". {len(missing)} values are missing.")
+        )
+
+
+def _missing(option: Option, places: Places) -> str:
+    place = places.credentials if option.in_credentials else places.options
+    if option.env:
+        return f"'{option.name}' is neither in {place} nor in the environment variable {option.env}"
+    return f"'{option.name}' is not in {place}"
+
+
+def refuse_misplaced(
+    declared: Sequence[Option],
+    credentials: Mapping[str, Any],
+    options: Mapping[str, Any],
+    places: Places = NO_PLACES,
+) -> None:
+    """Refuse what can only be a mistake: a secret among the options, or a key nobody reads.
+
+    A connection that declares nothing may be told anything but secrets. Credentials that are not
+    declared are left alone, since one entry of `credentials.yml` often serves other users too,
+    unless they are all but equal to a declared one that is absent.
+
+    Raises:
+        InvalidOptionError: The message names the key, never its value.
+    """
+    known = {option.name: option for option in declared}
+    for key in options:
+        option = known.get(key)
+        if option.in_credentials if option else looks_secret(str(key)):
+            variable = f", or set the variable {option.env}" if option and option.env else ""
+            raise InvalidOptionError(
+                f"'{key}' in {places.options} belongs to the credentials: move it into an entry of "
+                f"credentials.yml and name that entry under server.credentials{variable}."
+            )
+        if declared and option is None:
+            plain = [o.name for o in declared if not o.in_credentials]
+            raise InvalidOptionError(
+                f"'{key}' in {places.options} is no option of this connection"
+                f"{_suggestion(str(key), plain)}; "
+                + (f"it takes {', '.join(plain)}." if plain else "it takes none.")
+            )
+    absent = [o.name for o in declared if o.in_credentials and o.name not in credentials]
+    for key in credentials:
+        if key not in known and (close := _suggestion(str(key), absent)):
+            raise InvalidOptionError(f"'{key}' in {places.credentials} is not read{close}.")
+
+
+def _suggestion(name: str, names: Sequence[str]) -> str:
+    import difflib  # only an error pays for it
+
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+def _convert(option: Option, value: Any, place: str) -> Any:
+    converted = _parse(option.type, value)
+    shown = "" if option.secret else f", not {mask_uri(repr(value))}"
+    if converted is None:
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+        raise InvalidOptionError(
+            f"'{option.name}' in {place} must be {kinds.get(option.type, option.type.__name__)}{shown}."
+        )
+    if option.choices and converted not in option.choices:
+        allowed = ", ".join(str(choice) for choice in option.choices)
+        raise InvalidOptionError(f"'{option.name}' in {place} must be one of {allowed}{shown}.")
+    return converted
+
+
+def _parse(kind: type, value: Any) -> Any:
+    """Convert a value, None when it cannot be one of that kind."""
+    if kind is bool:
+        if isinstance(value, str):
+            word = value.strip().lower()
+            return True if word in _TRUE else False if word in _FALSE else None
+        return value if isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if kind is str:
+        # YAML reads an unquoted id or token of digits as a number; it was meant as text.
+        return str(value) or None
+    try:
+        return kind(value)
+    except (ValueError, OverflowError):
+        return None

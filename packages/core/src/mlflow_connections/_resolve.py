@@ -1,0 +1,165 @@
+"""Resolving: a keyword, credentials and options become an endpoint."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._discovery import find, installed, is_keyword
+from ._errors import InvalidOptionError, PluginTypeError
+from ._options import NO_PLACES, Option, Places, read, refuse_misplaced, require
+from ._secrets import MASK, mask_uri
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+# Bare words that MLflow itself understands: `databricks` and the Unity Catalog registries
+# (mlflow/utils/uri.py), and its own default folder. An installed plugin of that name comes first.
+_WORDS_OF_MLFLOW = frozenset({"databricks", "databricks-uc", "mlruns", "uc"})
+
+
+class Endpoint(NamedTuple):
+    """What MLflow needs to reach a server.
+
+    Attributes:
+        tracking_uri: For `mlflow.set_tracking_uri`.
+        registry_uri: For `mlflow.set_registry_uri`. None leaves it to MLflow, which derives it from
+            the tracking URI: the same, or `databricks-uc` where that is `databricks`.
+        environment: Variables without which the URIs do not work. Most are secrets.
+    """
+
+    tracking_uri: str
+    registry_uri: str | None = None
+    environment: Mapping[str, str] = _NOTHING
+
+    def __repr__(self) -> str:
+        """Hide every secret."""
+        registry = None if self.registry_uri is None else mask_uri(self.registry_uri)
+        environment = dict.fromkeys(sorted(self.environment), MASK)
+        return (
+            f"Endpoint(tracking_uri={mask_uri(self.tracking_uri)!r}, "
+            f"registry_uri={registry!r}, environment={environment!r})"
+        )
+
+
+def resolve(
+    tracking: str,
+    credentials: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    registry: str | None = None,
+    places: Places = NO_PLACES,
+) -> Endpoint:
+    """Turn a keyword, or a full URI or path that then passes untouched, into an endpoint.
+
+    Args:
+        tracking: A keyword of an installed connection, or a URI or path for MLflow.
+        credentials: Handed to the connection.
+        options: Handed to the connection.
+        registry: A keyword, URI or path for the model registry. None leaves it to MLflow.
+        places: How messages call the places that credentials and options came from.
+
+    Raises:
+        UnknownConnectionError: A keyword that nobody registers.
+        AmbiguousConnectionError: A keyword that two distributions register.
+        PluginLoadError: The connection's import failed.
+        PluginTypeError: The plugin is no connection, or returned something that is no URI.
+        MissingOptionError: Required options are missing; all of them are named.
+        InvalidOptionError: An option is unknown, misplaced or has a wrong value.
+    """
+    uses_options = bool(credentials or options)
+    tracker = _connection(tracking, uses_options)
+    registrar = None
+    if registry is not None:
+        registrar = tracker if registry == tracking else _connection(registry, uses_options)
+    if tracker is None and registrar is None:
+        if options:
+            raise InvalidOptionError(
+                f"{places.options} has {', '.join(map(repr, options))}, but "
+                f"{mask_uri(tracking)!r} is a URI or path, which takes no options: "
+                "name a connection's keyword instead, or remove them."
+            )
+        return Endpoint(tracking, registry)
+
+    credentials, options = credentials or _NOTHING, options or _NOTHING
+    connections = list(dict.fromkeys(c for c in (tracker, registrar) if c is not None))
+    _check(connections, credentials, options, places)
+    environment: dict[str, str] = {}
+    for connection in connections:
+        environment |= _environment(connection, credentials, options)
+    return Endpoint(
+        tracking if tracker is None else _uri(tracker, "tracking_uri", credentials, options),
+        registry if registrar is None else _uri(registrar, "registry_uri", credentials, options),
+        MappingProxyType(environment),
+    )
+
+
+def declared_options(connection: "Connection") -> tuple[Option, ...]:
+    """Give what a connection declares; nothing for one that only looks like a connection."""
+    return tuple(getattr(connection, "declared", None) or ())
+
+
+def _connection(value: Any, uses_options: bool) -> "Connection | None":
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidOptionError(
+            f"A tracking or registry URI must be a keyword, a URI or a path, not {value!r}."
+        )
+    if not is_keyword(value):
+        return None
+    # With credentials or options MLflow's own word is no answer: nobody would read them.
+    if (
+        value in _WORDS_OF_MLFLOW
+        and not uses_options
+        and not any(found.keyword == value for found in installed())
+    ):
+        return None
+    return find(value)
+
+
+def _check(
+    connections: list["Connection"],
+    credentials: Mapping[str, Any],
+    options: Mapping[str, Any],
+    places: Places,
+) -> None:
+    declared = [declared_options(connection) for connection in connections]
+    everything = tuple(option for each in declared for option in each)
+    # One that declares nothing may read any key, so none can be refused.
+    refuse_misplaced(everything if all(declared) else (), credentials, options, places)
+    require(read(everything, credentials, options, places=places), places)
+
+
+def _uri(
+    connection: "Connection",
+    method: str,
+    credentials: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> str:
+    call = getattr(connection, method, None) or connection.tracking_uri
+    uri = call(credentials, options)
+    if not isinstance(uri, str) or not uri.strip():
+        kind = "an empty string" if isinstance(uri, str) else type(uri).__name__
+        raise PluginTypeError(
+            f"{_name(connection)}.{method}() returned {kind}, not a URI; report it to its author."
+        )
+    return uri
+
+
+def _environment(
+    connection: "Connection", credentials: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, str]:
+    call = getattr(connection, "environment", None)
+    environment = call(credentials, options) if call else {}
+    if not isinstance(environment, Mapping) or not all(
+        isinstance(text, str) for pair in environment.items() for text in pair
+    ):
+        raise PluginTypeError(
+            f"{_name(connection)}.environment() must return a dict of text to text; "
+            "report it to its author."
+        )
+    return dict(environment)
+
+
+def _name(connection: "Connection") -> str:
+    return f"{type(connection).__module__}.{type(connection).__qualname__}"
