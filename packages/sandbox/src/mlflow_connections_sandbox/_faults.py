@@ -13,9 +13,10 @@ class Fault(NamedTuple):
         body: The body that goes with `status`.
         content_type: Its type; a gateway that is down answers HTML, say.
         headers: More headers of that answer, `Retry-After` for one.
-        delay: Seconds to wait first.
+        delay: Seconds to wait first. Alone it lets the request through late; with `cut` it hangs.
         cut: Close the connection without an answer.
-        truncate: Send this many bytes of the true answer, then cut. None sends all.
+        truncate: Send the head of the true answer and this many bytes of its body, then cut. None
+            sends all.
         times: How many requests are hit; None means until cleared.
     """
 

@@ -7,15 +7,23 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import requests
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 STARTUP_SECONDS = 180.0
 """How long a server may take to answer: importing MLflow on a busy small machine takes long."""
 
+_LEASH = Path(__file__).with_name("_leash.py")
+
 
 class MlflowServer:
-    """Runs `mlflow server` below a folder until it is closed.
+    """Runs `mlflow server` below a folder until it is closed, or this process ends.
+
+    What it stores stays in the folder: a server that is started there again shows it again.
 
     Attributes:
         folder: Holds the database, the artifacts and the server's log.
@@ -27,36 +35,33 @@ class MlflowServer:
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> "MlflowServer":
+    def start(self) -> None:
         """Start the server and wait until it is healthy.
 
         Raises:
             RuntimeError: It ended, or did not answer in time; the message holds its last lines.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        folder = self.folder.resolve()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
+                    *(sys.executable, "-I", str(_LEASH)),
                     *(sys.executable, "-m", "mlflow", "server"),
                     *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-                    *("--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"),
-                    *("--artifacts-destination", str(self.folder / "artifacts")),
+                    *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+                    *("--artifacts-destination", str(folder / "artifacts")),
                 ],
-                # The server must not follow a tracking URI that its starter has set, nor phone home.
-                env={
-                    **{k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")},
-                    "MLFLOW_DISABLE_TELEMETRY": "true",
-                },
-                stdin=subprocess.DEVNULL,
+                env=_environment(),
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 # Ctrl-C in a terminal reaches the whole group; the owner decides when this ends.
                 start_new_session=True,
             )
         self._wait_until_healthy()
-        return self
 
     @property
     def log(self) -> Path:
@@ -65,26 +70,15 @@ class MlflowServer:
 
     def close(self) -> None:
         """Stop the server with everything that it started."""
-        if self._process is None:
-            return
-        if hasattr(os, "killpg"):
-            import signal
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            # That is what the leash waits for.
+            process.stdin.close()
+            process.wait()
 
-            try:
-                os.killpg(self._process.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
-        else:
-            self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-    def __enter__(self) -> "MlflowServer":
-        return self.start()
+    def __enter__(self) -> "Self":
+        self.start()
+        return self
 
     def __exit__(
         self,
@@ -97,18 +91,39 @@ class MlflowServer:
     def _wait_until_healthy(self) -> None:
         assert self._process is not None  # noqa: S101 - called by start alone
         deadline = time.monotonic() + STARTUP_SECONDS
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            try:
-                if requests.get(f"{self.url}/health", timeout=5).ok:
-                    return
-            except requests.RequestException:
-                pass
-            time.sleep(0.1)
+        try:
+            with requests.Session() as session:
+                # Loopback is never behind a proxy, whatever the environment says.
+                session.trust_env = False
+                while time.monotonic() < deadline and self._process.poll() is None:
+                    if _is_healthy(session, self.url):
+                        return
+                    time.sleep(0.1)
+        except BaseException:
+            self.close()
+            raise
         self.close()
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
         raise RuntimeError(f"The MLflow server did not come up; its log ends with:\n{tail}")
+
+
+def _is_healthy(session: requests.Session, url: str) -> bool:
+    try:
+        return session.get(f"{url}/health", timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def _environment() -> dict[str, str]:
+    """Give this process's variables without what would lead the server elsewhere."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    return {
+        **kept,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        # Several more processes, for features that nobody asks a sandbox for.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
 
 
 def free_port() -> int:

@@ -1,31 +1,37 @@
 """What every stand-in is: an ASGI application on a port of loopback, with a journal and faults."""
 
-import asyncio
+import socket
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import uvicorn
 
-from ._faults import Fault, Faults
+from ._faults import Faults
 from ._journal import Journal
-from ._mlflow_server import free_port
+from ._mlflow_backend import MlflowBackend
+from ._recorder import Recorder
+from ._wire import CuttableProtocol
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 
 class StandIn(ABC):
     """The server side of one service, over the wire, before a real MLflow server.
 
     A stand-in is stricter than the service it stands for, never kinder. A subclass brings an ASGI
-    application and says what a client must be told to reach it.
+    application and says what a client must be told to reach it. After `close` it can be started
+    again, at the same address and with what it remembers: the service was down.
 
     Attributes:
         name: Its keyword.
-        mlflow_url: The MLflow server that it stands before.
+        mlflow: The MLflow server that it stands before.
+        folder: Where it may keep files. Made when it is started.
+        port: Its port of 127.0.0.1, taken from the moment it is made.
         url: Where it answers, once started.
         journal: What it received.
         faults: What goes wrong on purpose.
@@ -33,12 +39,14 @@ class StandIn(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, mlflow_url: str) -> None:
-        self.mlflow_url = mlflow_url
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(self, mlflow_url: str, folder: Path) -> None:
+        self.mlflow = MlflowBackend(mlflow_url)
+        self.folder = folder
         self.journal = Journal()
         self.faults = Faults()
+        self._socket: socket.socket | None = _bind(0)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -51,19 +59,34 @@ class StandIn(ABC):
         """Give the variables that point an unmodified client at this stand-in."""
 
     def start(self) -> None:
-        """Answer from now on, in a thread of this process."""
+        """Answer from now on, in a thread of this process.
+
+        Raises:
+            RuntimeError: The server did not come up.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
         config = uvicorn.Config(
-            _Recorded(self.app(), self.journal, self.faults),
-            host="127.0.0.1",
-            port=self.port,
-            log_level="warning",
+            Recorder(self.app(), self.journal, self.faults),
+            http=CuttableProtocol,
+            ws="none",
             lifespan="off",
+            # Cutting finds a connection by the address of its peer, which no header may change.
+            proxy_headers=False,
+            # The logging of the process belongs to whoever runs the sandbox.
+            log_config=None,
+            access_log=False,
+            log_level="warning",
             timeout_graceful_shutdown=1,
         )
+        listening = self._socket or _bind(self.port)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._server.run, name=f"stand-in {self.name}", daemon=True
+            target=self._server.run,
+            kwargs={"sockets": [listening]},
+            name=f"stand-in {self.name}",
+            daemon=True,
         )
+        self._socket = listening
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
@@ -76,59 +99,19 @@ class StandIn(ABC):
             self._server.should_exit = True
             self._thread.join(timeout=10)
             self._server = self._thread = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
 
-class _Recorded:
-    """Notes each request in the journal and plays the faults in force."""
-
-    def __init__(self, app: "ASGIApp", journal: Journal, faults: Faults) -> None:
-        self._app = app
-        self._journal = journal
-        self._faults = faults
-
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.monotonic()
-        status = 0
-
-        async def noting(message: "Message") -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            fault = self._faults.take(scope["path"])
-            if fault is None:
-                await self._app(scope, receive, noting)
-            else:
-                await _play(fault, self._app, scope, receive, noting)
-        finally:
-            self._journal.add(
-                scope["method"], scope["path"], status, time.monotonic() - started
-            )
-
-
-class _ConnectionCut(Exception):  # noqa: N818 - not an error: what was asked for
-    """Makes uvicorn close the connection."""
-
-
-async def _play(
-    fault: Fault, app: "ASGIApp", scope: "Scope", receive: "Receive", send: "Send"
-) -> None:
-    await asyncio.sleep(fault.delay)
-    if fault.cut:
-        _abort(send)
-        return
-    if fault.status:
-        headers = [(b"content-type", fault.content_type.encode())]
-        headers += [(k.encode(), v.encode()) for k, v in fault.headers]
-        await send({"type": "http.response.start", "status": fault.status, "headers": headers})
-        await send({"type": "http.response.body", "body": fault.body.encode()})
-        return
-    if fault.truncate is None:
-        await app(scope, receive, send)
-        return
-    await app(scope, receive, send)
+def _bind(port: int) -> socket.socket:
+    """Take a port of loopback, any free one for 0, without listening yet."""
+    taken = socket.socket()
+    try:
+        # As servers do: a connection of before that still lingers does not block the port.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+    except OSError:
+        taken.close()
+        raise
+    return taken

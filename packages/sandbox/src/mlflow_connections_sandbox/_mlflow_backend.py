@@ -1,0 +1,127 @@
+"""The real MLflow server as a stand-in sees it: requests are passed on, answers streamed back."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests.structures import CaseInsensitiveDict
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_TIMEOUT = 120
+"""Seconds. The server is on this machine, but its first answer may have to import a lot."""
+
+# RFC 9110, 7.6.1: these concern one connection. The others are not the MLflow server's business: it
+# refuses a Host that is not its own, and credentials end at the stand-in.
+_NOT_FORWARDED = frozenset(
+    {
+        *(
+            "connection",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+        ),
+        *("te", "trailer", "transfer-encoding", "upgrade"),
+        *("authorization", "content-length", "expect", "host"),
+    }
+)
+_NOT_RETURNED = _NOT_FORWARDED - {"content-length"} | {"date", "server"}
+
+
+class MlflowBackend:
+    """Talks to the MLflow server directly, whatever proxy the environment names.
+
+    Attributes:
+        url: Where the server answers.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send a request of the stand-in's own; the answer's body is not read before it is used.
+
+        Args:
+            method: The HTTP method.
+            path: The path below the server's URL, with a leading slash.
+            json: A body to send as JSON.
+            params: The query; text is sent as it is.
+            data: A body to send as it is: bytes, or an iterable of them.
+            headers: More headers.
+        """
+        session = requests.Session()
+        session.trust_env = False
+        # No connection is kept: a server that closes an idle one just then would fail the request.
+        session.headers = CaseInsensitiveDict({"Connection": "close"})
+        return session.request(
+            method,
+            self.url + path,
+            json=json,
+            params=params,
+            data=data,
+            headers=dict(headers or {}),
+            stream=True,
+            allow_redirects=False,
+            timeout=_TIMEOUT,
+        )
+
+    def forward(self, request: "Request", path: str | None = None) -> "Response":
+        """Pass a request on as it is, and stream the answer. For endpoints that are not async.
+
+        Args:
+            request: What the stand-in received; its body must not have been read.
+            path: Another path to ask for; None keeps the request's.
+        """
+        from starlette.background import BackgroundTask
+        from starlette.responses import JSONResponse, StreamingResponse
+
+        length = request.headers.get("content-length")
+        has_body = (length or "0") != "0" or "transfer-encoding" in request.headers
+        query = request.url.query
+        try:
+            answer = self.call(
+                request.method,
+                (request.url.path if path is None else path) + (f"?{query}" if query else ""),
+                data=_Body(request, length) if has_body else None,
+                headers={k: v for k, v in request.headers.items() if k not in _NOT_FORWARDED},
+            )
+        except requests.RequestException as error:
+            return JSONResponse({"message": f"The MLflow server: {type(error).__name__}"}, 502)
+        return StreamingResponse(
+            answer.raw.stream(1 << 16, decode_content=False),
+            status_code=answer.status_code,
+            headers={k: v for k, v in answer.headers.items() if k.lower() not in _NOT_RETURNED},
+            background=BackgroundTask(answer.close),
+        )
+
+
+class _Body:
+    """A request's body as `requests` takes it: sent while it arrives, with its length if known."""
+
+    def __init__(self, request: "Request", length: str | None) -> None:
+        self._chunks: AsyncIterator[bytes] = request.stream()
+        # Looked for on the instance: without a length the body goes out in chunks.
+        if length is not None:
+            self.len = int(length)
+
+    def __iter__(self) -> Iterator[bytes]:
+        from anyio import from_thread
+
+        async def chunk() -> bytes | None:
+            return await anext(self._chunks, None)
+
+        while (received := from_thread.run(chunk)) is not None:
+            if received:
+                yield received

@@ -1,0 +1,105 @@
+"""The sandbox: one real MLflow server, and the stand-ins that are wanted before it."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ._mlflow_server import MlflowServer
+from ._stand_in import StandIn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+STAND_INS: Mapping[str, str] = {
+    "databricks": "._databricks:Databricks",
+}
+"""Every stand-in: its name, and the module and class behind it, imported when it is wanted."""
+
+
+class Sandbox:
+    """A context manager: everything runs inside it, and nothing is left behind after it.
+
+    Attributes:
+        folder: Holds the MLflow server's data in `mlflow`, and each stand-in's below its name.
+        names: The stand-ins that run.
+        server: The MLflow server behind them.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str] = ()) -> None:
+        """Prepare a sandbox; nothing runs yet.
+
+        Raises:
+            ValueError: A name is no stand-in's.
+        """
+        unknown = [name for name in names if name not in STAND_INS]
+        if unknown:
+            raise ValueError(
+                f"There is no stand-in named {', '.join(unknown)}; there are {', '.join(STAND_INS)}."
+            )
+        self.folder = folder
+        self.names = tuple(dict.fromkeys(names))
+        self.server = MlflowServer(folder / "mlflow")
+        self._stand_ins: dict[str, StandIn] = {}
+        self._running = ExitStack()
+
+    @property
+    def mlflow_url(self) -> str:
+        """Where the real MLflow server answers, its web pages too."""
+        return self.server.url
+
+    def start(self) -> None:
+        """Start everything.
+
+        Raises:
+            ImportError: A stand-in needs something that is not installed; the message says what.
+            RuntimeError: The MLflow server or a stand-in did not come up.
+        """
+        # A missing extra shows before the server is waited for.
+        classes = {name: _load(name) for name in self.names}
+        with ExitStack() as starting:
+            starting.enter_context(self.server)
+            for name, stand_in_class in classes.items():
+                stand_in = stand_in_class(self.mlflow_url, self.folder / name)
+                starting.callback(stand_in.close)
+                stand_in.start()
+                self._stand_ins[name] = stand_in
+            self._running = starting.pop_all()
+
+    def close(self) -> None:
+        """Stop everything; the folder stays."""
+        self._stand_ins.clear()
+        self._running.close()
+
+    def __getitem__(self, name: str) -> StandIn:
+        return self._stand_ins[name]
+
+    def environment(self, name: str) -> Mapping[str, str]:
+        """Give the variables that point an unmodified client at a stand-in."""
+        return self[name].environment()
+
+    def __enter__(self) -> "Self":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _load(name: str) -> type[StandIn]:
+    module, _, attribute = STAND_INS[name].partition(":")
+    try:
+        loaded: type[StandIn] = getattr(import_module(module, __package__), attribute)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"The stand-in '{name}' needs {error.name}. "
+            f"Run: pip install 'mlflow-connections-sandbox[{name}]'."
+        ) from error
+    return loaded

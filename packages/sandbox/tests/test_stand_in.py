@@ -1,0 +1,250 @@
+"""What a stand-in does on the wire, with a small application and a backend of its own."""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from mlflow_connections_sandbox import Fault, StandIn
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+BODY = "0123456789" * 100
+
+
+class Plain(StandIn):
+    """Answers a text, in one piece or in many."""
+
+    name = "plain"
+
+    def app(self) -> "ASGIApp":
+        """Make the application."""
+
+        def whole(request: Request) -> Response:
+            return PlainTextResponse(BODY)
+
+        def pieces(request: Request) -> Response:
+            parts = [BODY[i : i + 7] for i in range(0, len(BODY), 7)]
+            return StreamingResponse(iter(parts), headers={"content-length": str(len(BODY))})
+
+        async def echo(request: Request) -> Response:
+            body = await request.body()
+            return JSONResponse(
+                {
+                    "method": request.method,
+                    "query": request.url.query,
+                    "path": request.url.path,
+                    "headers": dict(request.headers),
+                    "size": len(body),
+                    "sum": sum(body),
+                },
+                201,
+                {"X-Kept": "yes", "Keep-Alive": "timeout=5"},
+            )
+
+        methods = ["GET", "POST", "PUT", "DELETE"]
+        return Starlette(
+            routes=[
+                Route("/whole", whole),
+                Route("/pieces", pieces),
+                Route("/echo/{rest:path}", echo, methods=methods),
+            ]
+        )
+
+    def environment(self) -> Mapping[str, str]:
+        """Give the address."""
+        return {"PLAIN_URL": self.url}
+
+
+class Forwarding(Plain):
+    """Passes everything on."""
+
+    name = "forwarding"
+
+    def app(self) -> "ASGIApp":
+        """Make the application."""
+
+        def forward(request: Request) -> Response:
+            return self.mlflow.forward(request)
+
+        def elsewhere(request: Request) -> Response:
+            return self.mlflow.forward(request, "/echo/" + request.path_params["rest"])
+
+        methods = ["GET", "POST", "PUT", "DELETE"]
+        return Starlette(
+            routes=[
+                Route("/other/{rest:path}", elsewhere, methods=methods),
+                Route("/{rest:path}", forward, methods=methods),
+            ]
+        )
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Plain]:
+    """A stand-in that answers."""
+    stand_in = Plain("http://127.0.0.1:9", tmp_path / "plain")
+    stand_in.start()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def forwarding(plain: Plain, tmp_path: Path) -> Iterator[Forwarding]:
+    """A stand-in before the other one, which plays the MLflow server."""
+    stand_in = Forwarding(plain.url, tmp_path / "forwarding")
+    stand_in.start()
+    yield stand_in
+    stand_in.close()
+
+
+def test_the_journal_holds_a_request_as_soon_as_its_answer_is_there(plain: Plain) -> None:
+    """A client that has its answer finds the request in the journal, without its query."""
+    for count in range(1, 30):
+        assert requests.get(f"{plain.url}/whole?token=t", timeout=5).text == BODY
+        received = plain.journal.requests("/whole")
+        assert len(received) == count
+        assert received[-1][1:4] == ("GET", "/whole", 200)
+
+
+def test_a_fault_answers_instead_of_the_application(plain: Plain) -> None:
+    """A status with body, type and headers arrives as it was ordered, as often as ordered."""
+    plain.faults.inject(
+        Fault("/whole", 429, "<p>slow down", "text/html", (("Retry-After", "7"),), times=2)
+    )
+    for _ in range(2):
+        answer = requests.get(f"{plain.url}/whole", timeout=5)
+        assert (answer.status_code, answer.text) == (429, "<p>slow down")
+        assert answer.headers["Retry-After"] == "7"
+        assert answer.headers["Content-Type"] == "text/html"
+    assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
+    assert [r.status for r in plain.journal.requests()] == [429, 429, 200]
+
+
+def test_a_fault_hits_only_its_path(plain: Plain) -> None:
+    """Requests elsewhere are answered as ever."""
+    plain.faults.inject(Fault("/whole", 500))
+    assert requests.get(f"{plain.url}/pieces", timeout=5).text == BODY
+    plain.faults.clear()
+    assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
+
+
+def test_a_delay_lets_the_request_through_late(plain: Plain) -> None:
+    """A slow service answers right, but late."""
+    plain.faults.inject(Fault(delay=0.3))
+    started = time.monotonic()
+    assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
+    assert time.monotonic() - started >= 0.3
+
+
+def test_a_cut_connection_gives_no_answer(plain: Plain) -> None:
+    """The connection closes without a byte, and the next request works."""
+    plain.faults.inject(Fault(cut=True, times=1))
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{plain.url}/whole", timeout=5)
+    assert [r.status for r in plain.journal.requests()] == [0]
+    assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
+
+
+def test_a_hanging_service_outlasts_a_client_and_does_not_hold_the_end_up(plain: Plain) -> None:
+    """With a delay and a cut a client runs into its own time limit; closing does not wait for it."""
+    plain.faults.inject(Fault(delay=60, cut=True))
+    with pytest.raises(requests.Timeout):
+        requests.get(f"{plain.url}/whole", timeout=0.2)
+    started = time.monotonic()
+    plain.close()
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("path", ["/whole", "/pieces"])
+@pytest.mark.parametrize("size", [0, 1, 250, 999])
+def test_a_truncated_answer_has_the_true_head_and_the_first_bytes(
+    plain: Plain, path: str, size: int
+) -> None:
+    """Status and length are those of the whole answer, of which only so many bytes arrive."""
+    plain.faults.inject(Fault(path, truncate=size))
+    connection = http.client.HTTPConnection("127.0.0.1", plain.port, timeout=5)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["content-length"]) == (200, str(len(BODY)))
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        answer.read()
+    assert caught.value.partial == BODY[:size].encode()
+    connection.close()
+
+
+def test_truncating_at_the_length_leaves_the_answer_whole(plain: Plain) -> None:
+    """An answer that is no longer than the limit arrives as it is."""
+    plain.faults.inject(Fault(truncate=len(BODY)))
+    assert requests.get(f"{plain.url}/pieces", timeout=5).text == BODY
+
+
+def test_a_closed_stand_in_comes_back_at_its_address(plain: Plain) -> None:
+    """While it is down nothing answers; started again it is where clients know it to be."""
+    plain.close()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{plain.url}/whole", timeout=5)
+    plain.start()
+    assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
+
+
+def test_a_request_is_forwarded_whole_but_for_credentials_and_connection(
+    forwarding: Forwarding, plain: Plain
+) -> None:
+    """Method, path, query, headers and body arrive; a Host of its own, no credentials."""
+    body = bytes(range(256)) * 4096
+    answer = requests.put(
+        f"{forwarding.url}/echo/a%20b?x=1&x=2&y=%2F",
+        data=body,
+        headers={"Authorization": "Bearer t", "X-Mine": "1", "Content-Type": "text/x"},
+        timeout=5,
+    )
+    got = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["X-Kept"] == "yes"
+    assert "Keep-Alive" not in answer.headers
+    assert (got["method"], got["path"], got["query"]) == ("PUT", "/echo/a b", "x=1&x=2&y=%2F")
+    assert (got["size"], got["sum"]) == (len(body), sum(body))
+    assert got["headers"]["host"] == f"127.0.0.1:{plain.port}"
+    assert got["headers"]["x-mine"] == "1"
+    assert got["headers"]["content-type"] == "text/x"
+    assert got["headers"]["content-length"] == str(len(body))
+    assert "authorization" not in got["headers"]
+
+
+def test_a_body_without_a_length_is_forwarded_in_chunks(forwarding: Forwarding) -> None:
+    """What arrives chunked goes out chunked, and elsewhere if the stand-in says so."""
+    answer = requests.post(
+        f"{forwarding.url}/other/place", data=iter([b"abc", b"defg"]), timeout=5
+    ).json()
+    assert (answer["path"], answer["size"]) == ("/echo/place", 7)
+    assert "content-length" not in answer["headers"]
+
+
+def test_a_backend_that_is_down_gives_502(forwarding: Forwarding, plain: Plain) -> None:
+    """A dead MLflow server is a bad gateway, not a crash of the stand-in."""
+    plain.close()
+    answer = requests.get(f"{forwarding.url}/whole", timeout=5)
+    assert answer.status_code == 502
+    assert "MLflow server" in json.loads(answer.text)["message"]
+
+
+def test_forwarding_ignores_a_proxy_of_the_environment(
+    forwarding: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy variable meant for the client does not lead the sandbox's own requests away."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    connection = http.client.HTTPConnection("127.0.0.1", forwarding.port, timeout=5)
+    connection.request("GET", "/whole")
+    assert connection.getresponse().read().decode() == BODY
+    connection.close()

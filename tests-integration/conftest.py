@@ -1,0 +1,63 @@
+"""What every integration test starts from: no variable of the developer's, and a real MLflow server."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections_sandbox import MlflowServer
+
+_FOREIGN = ("AZUREML_", "AZURE_", "DATABAND_", "DATABRICKS_", "DBND_", "MLFLOW_", "SNOWFLAKE_")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Hide the developer's own accounts from a test, and its URIs from the next one."""
+    for name in [n for n in os.environ if n.startswith(_FOREIGN)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    # A client that retries for minutes hides what a test is about.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    before = dict(os.environ)
+    yield
+    _reset_mlflow()
+    # Some clients write variables that no fixture knows of.
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+
+
+def _reset_mlflow() -> None:
+    """End a run that a failed test left open, and forget both URIs and the active experiment."""
+    if "mlflow.tracking.fluent" not in sys.modules:
+        return
+    import mlflow
+    from mlflow.tracking import fluent
+
+    if mlflow.active_run() is not None:
+        # The stack alone: the server of a failed test may be gone.
+        stack: Any = fluent._active_run_stack
+        stack.set([])
+    fluent._active_experiment_id = None
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # None is how MLflow forgets one
+    mlflow.set_registry_uri(None)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def sandbox_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for servers that the whole session shares."""
+    return tmp_path_factory.mktemp("sandbox")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(sandbox_folder: Path) -> Iterator[MlflowServer]:
+    """One real MLflow server for the whole session: it takes seconds to start."""
+    with MlflowServer(sandbox_folder / "mlflow") as server:
+        yield server
