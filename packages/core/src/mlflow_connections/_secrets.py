@@ -14,9 +14,9 @@ _SECRET_NAME = re.compile(
 )
 _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
-# RFC 3986: the authority ends at the first "/", "?" or "#". A password may hold a bare "@" when a
-# person wrote it unquoted, so everything up to the last "@" before that is taken as userinfo.
-_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
+# RFC 3986: the authority ends at the first "/", "?" or "#". A person may have written a password
+# unquoted, so where there is userinfo, or what can be no port, all up to the last "@" is hidden.
+_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*@(?:[^?#\s]*@)?|[^/?#\s:@]+:(?!\d*[/?#])\S*@)")
 # The same inside a quoted URI, `...duplicate_tracking_to=http%3A%2F%2Fuser:pw%40host`, quoted once
 # or twice.
 _QUOTED_USERINFO = re.compile(

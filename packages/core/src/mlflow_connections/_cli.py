@@ -1,0 +1,144 @@
+"""The console script `mlflow-connections`."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ._discovery import find, installed
+from ._errors import ConnectionsError, InvalidOptionError
+from ._resolve import declared_options, resolve
+from ._use import REGISTRY_VARIABLE, TRACKING_VARIABLE
+from .reports import ask, connection_rows, option_rows, table
+
+NOT_FOUND = 127
+"""The exit code that shells give for a command that does not exist."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives its exit code, 0 for success and 1 for a clear error."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows the first `--` is a command of the user's, whose options are not ours to read.
+    split = words.index("--") if "--" in words else len(words)
+    parsed = _parser().parse_args(words[:split])
+    parsed.arguments = words[split + 1 :]
+    try:
+        code: int = parsed.command(parsed)
+    except ConnectionsError as error:
+        if getattr(parsed, "output", "table") == "json":
+            print(json.dumps({"ok": False, "error": type(error).__name__, "message": str(error)}))
+        print(f"mlflow-connections: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `mlflow-connections list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlflow-connections",
+        description="Turn a keyword, credentials and options into an MLflow tracking URI that works.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=run)
+        return added
+
+    listing = command("list", _list, "List the keywords that are installed, and who brings them.")
+    showing = command("show", _show, "Show a connection's options and where each value comes from.")
+    checking = command("check", _check, "Resolve a connection and ask its server.")
+    running = command("run", _run, "Run a command with the resolved environment.")
+    for added in (listing, showing, checking):
+        added.add_argument("--output", choices=("table", "json"), default="table")
+    for added in (showing, checking, running):
+        added.add_argument("keyword", metavar="KEYWORD" if added is showing else "KEYWORD_OR_URI")
+        added.add_argument(
+            "--option",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="an option; secrets are read from their environment variables only",
+        )
+    for added in (checking, running):
+        added.add_argument("--registry", metavar="KEYWORD_OR_URI", help="also for the registry")
+    running.usage = f"{running.prog} [options] KEYWORD_OR_URI -- COMMAND [ARGUMENT ...]"
+    return parser
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    rows = connection_rows()
+    if parsed.output == "json":
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        print(table(rows))
+    else:
+        print("No connection is installed. Try: pip install mlflow-connections-databricks")
+    return 0
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    connection = find(parsed.keyword)
+    owner = next(f for f in installed() if f.keyword == parsed.keyword)
+    rows = option_rows(connection, options=_options(parsed))
+    if parsed.output == "json":
+        print(
+            json.dumps({**owner._asdict(), "entry_point": owner.target, "options": rows}, indent=2)
+        )
+        return 0
+    print(f"{owner.keyword}: {owner.target}, from {owner.distribution} {owner.version}")
+    if declared_options(connection):
+        print(table(rows))
+    else:
+        print("It declares no options; what its author documents can be given.")
+    return 0
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    answer = ask(parsed.keyword, options=_options(parsed), registry=parsed.registry)
+    if parsed.output == "json":
+        print(json.dumps({"ok": True, **answer._asdict()}))
+    else:
+        print(answer.sentence)
+    return 0
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    if not parsed.arguments:
+        raise InvalidOptionError(
+            f"There is no command to run; write: mlflow-connections run {parsed.keyword} -- COMMAND"
+        )
+    endpoint = resolve(parsed.keyword, options=_options(parsed), registry=parsed.registry)
+    environment = {**os.environ, **endpoint.environment, TRACKING_VARIABLE: endpoint.tracking_uri}
+    if endpoint.registry_uri is not None:
+        environment[REGISTRY_VARIABLE] = endpoint.registry_uri
+    return _become(parsed.arguments, environment)
+
+
+def _become(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Let the command take this process's place, so that signals and the exit code are its own."""
+    try:
+        if os.name == "posix":
+            sys.stdout.flush()
+            os.execvpe(command[0], list(command), environment)  # noqa: S606 - no shell is wanted
+        import subprocess
+
+        return subprocess.run(command, env=environment, check=False).returncode
+    except OSError as error:
+        print(f"mlflow-connections: {command[0]}: {error.strerror}", file=sys.stderr)
+        return NOT_FOUND
+
+
+def _options(parsed: argparse.Namespace) -> dict[str, str]:
+    options = {}
+    for text in parsed.option:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            # The text itself is not shown: it may be a secret that was meant for a variable.
+            raise InvalidOptionError("--option takes NAME=VALUE, and one of them has no '='.")
+        options[name] = value
+    return options

@@ -1,0 +1,267 @@
+"""The console script, run as users run it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from mlflow_connections import Connection, Option
+from mlflow_connections.reports import option_rows, table
+
+CONNECTION = """
+from mlflow_connections import Connection, Option
+
+class Declared(Connection):
+    declared = (
+        Option("workspace", "Which workspace.", env="TEST_WORKSPACE", required=True),
+        Option("token", "A personal token.", env="TEST_TOKEN", secret=True),
+    )
+    def tracking_uri(self, credentials, options):
+        return f"http://{self.values(credentials, options)['workspace']}.example"
+    def environment(self, credentials, options):
+        return {"TEST_EXPORTED": self.values(credentials, options)["token"] or ""}
+
+connection = Declared()
+"""
+
+
+class Shell:
+    """Runs `mlflow-connections` in an environment where one plugin is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "declared_module.py").write_text(textwrap.dedent(CONNECTION))
+        info = folder / "declared_plugin-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: declared-plugin\nVersion: 1.2\n"
+        )
+        (info / "entry_points.txt").write_text(
+            "[kedro_mlflow.connections]\ndeclared = declared_module:connection\n"
+        )
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("TEST_", "MLFLOW_"))}
+        self.environment = {**kept, "PYTHONPATH": str(folder), "COLUMNS": "100"}
+        self.command = [sys.executable, "-m", "mlflow_connections"]
+
+    def __call__(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run it to its end."""
+        return subprocess.run(
+            [*self.command, *arguments],
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """A shell with one plugin."""
+    return Shell(tmp_path)
+
+
+def test_list_shows_who_brings_which_keyword(shell: Shell) -> None:
+    """A table for people, JSON for machines."""
+    shown = shell("list")
+    assert shown.returncode == 0
+    assert "declared  declared-plugin  1.2" in shown.stdout
+    rows = json.loads(shell("list", "--output", "json").stdout)
+    assert {"keyword": "declared", "distribution": "declared-plugin"}.items() <= next(
+        r for r in rows if r["keyword"] == "declared"
+    ).items()
+
+
+def test_show_says_where_each_value_comes_from(shell: Shell) -> None:
+    """Each option with its value now and its source; a secret is masked."""
+    shown = shell("show", "declared", "--option", "workspace=dev", TEST_TOKEN="hunter2")
+    assert shown.returncode == 0
+    assert "declared_module:connection, from declared-plugin 1.2" in shown.stdout
+    rows = json.loads(shell("show", "declared", "--output", "json", TEST_TOKEN="hunter2").stdout)[
+        "options"
+    ]
+    assert [(r["option"], r["value"], r["from"]) for r in rows] == [
+        ("workspace", "", "missing"),
+        ("token", "***", "environment"),
+    ]
+    assert "hunter2" not in shown.stdout + shown.stderr
+
+
+def test_an_error_is_one_line_and_exit_code_1(shell: Shell) -> None:
+    """A clear error on standard error, and for machines also as JSON."""
+    shown = shell("check", "declared", "--output", "json")
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("mlflow-connections: 'workspace' is neither in")
+    assert len(shown.stderr.splitlines()) == 1
+    assert json.loads(shown.stdout) == {
+        "ok": False,
+        "error": "MissingOptionError",
+        "message": shown.stderr.removeprefix("mlflow-connections: ").strip(),
+    }
+
+
+def test_a_secret_as_an_option_is_refused_and_not_shown(shell: Shell) -> None:
+    """A secret on a command line, which others can read, is refused."""
+    shown = shell("run", "declared", "--option", "token=hunter2", "--", "true")
+    assert shown.returncode == 1
+    assert "TEST_TOKEN" in shown.stderr
+    assert "hunter2" not in shown.stderr
+
+
+def test_run_gives_the_command_the_resolved_environment(shell: Shell) -> None:
+    """The command sees MLflow's variables and what the connection exports."""
+    code = "import os; print(*(os.environ.get(n) for n in ('MLFLOW_TRACKING_URI', 'MLFLOW_REGISTRY_URI', 'TEST_EXPORTED')))"
+    shown = shell(
+        "run",
+        "declared",
+        "--option",
+        "workspace=dev",
+        "--registry",
+        "http://r",
+        "--",
+        sys.executable,
+        "-c",
+        code,
+        TEST_TOKEN="t1",
+    )
+    assert shown.stdout.split() == ["http://dev.example", "http://r", "t1"]
+
+
+def test_run_leaves_the_commands_own_options_alone(shell: Shell) -> None:
+    """What follows `--` belongs to the command, also where it looks like ours."""
+    code = "import sys; print(sys.argv[1:])"
+    shown = shell(
+        "run", "http://h", "--", sys.executable, "-c", code, "--output", "json", "--", "x"
+    )
+    assert shown.stdout.strip() == "['--output', 'json', '--', 'x']"
+
+
+@pytest.mark.parametrize("code", ["0", "3", "255"])
+def test_run_passes_the_exit_code_on(code: str, shell: Shell) -> None:
+    """The command's exit code is the script's."""
+    assert shell("run", "http://h", "--", "sh", "-c", f"exit {code}").returncode == int(code)
+
+
+def test_run_passes_signals_on(shell: Shell) -> None:
+    """A signal reaches the command, which ends as it decides."""
+    running = subprocess.Popen(
+        [
+            *shell.command,
+            "run",
+            "http://h",
+            "--",
+            "sh",
+            "-c",
+            "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done",
+        ],
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout
+    assert running.stdout.readline() == "up\n"
+    running.send_signal(signal.SIGTERM)
+    assert running.wait() == 7
+    assert running.stdout.read() == "bye\n"
+    running.stdout.close()
+
+
+def test_run_says_when_a_command_is_missing(shell: Shell) -> None:
+    """A command that does not exist gives the exit code that shells give."""
+    shown = shell("run", "http://h", "--", "no-such-command-here")
+    assert shown.returncode == 127
+    assert "no-such-command-here: No such file" in shown.stderr
+    assert shell("run", "http://h").returncode == 1
+
+
+def test_an_option_without_a_value_is_refused_without_showing_it(shell: Shell) -> None:
+    """What has no `=` may have been a secret."""
+    shown = shell("show", "declared", "--option", "hunter2")
+    assert shown.returncode == 1
+    assert "NAME=VALUE" in shown.stderr
+    assert "hunter2" not in shown.stderr
+
+
+def test_a_closed_pipe_is_no_traceback(shell: Shell) -> None:
+    """`mlflow-connections list | head -0` ends quietly."""
+    listing = subprocess.Popen(
+        [*shell.command, "list"],
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert listing.stdout
+    assert listing.stderr
+    listing.stdout.close()
+    told = listing.stderr.read()
+    listing.stderr.close()
+    listing.wait()
+    assert b"Traceback" not in told
+
+
+def test_check_needs_mlflow_and_says_so(shell: Shell, tmp_path: Path) -> None:
+    """Without MLflow the check is a clear error, not a traceback."""
+    (tmp_path / "mlflow.py").write_text("raise ImportError('none here')")
+    shown = shell("check", "http://h")
+    assert shown.returncode == 1
+    assert "pip install mlflow-skinny" in shown.stderr
+
+
+def test_check_asks_the_server_and_masks_what_it_says(shell: Shell, tmp_path: Path) -> None:
+    """A server's refusal is one sentence without secrets; an answer says how long it took."""
+    (tmp_path / "mlflow.py").write_text(
+        textwrap.dedent(
+            """
+            import os
+            class MlflowClient:
+                def __init__(self, uri): self.uri = uri
+                def search_experiments(self, max_results):
+                    assert max_results == 1
+                    assert os.environ["MLFLOW_TRACKING_URI"] == self.uri
+                    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+                    if "refuse" in self.uri: raise ValueError("no\\n " + self.uri + os.environ["TEST_EXPORTED"])
+            """
+        )
+    )
+    told = shell("check", "declared", "--option", "workspace=refuse", TEST_TOKEN="hunter2")
+    assert told.returncode == 1
+    assert told.stderr == (
+        "mlflow-connections: http://refuse.example did not answer as an MLflow server does: "
+        "no http://refuse.example***\n"
+    )
+    answered = json.loads(
+        shell("check", "declared", "--option", "workspace=ok", "--output", "json").stdout
+    )
+    assert answered["ok"] is True
+    assert answered["tracking_uri"] == "http://ok.example"
+    assert 0 <= answered["answer_seconds"] < time.monotonic()
+
+
+def test_a_table_wraps_its_last_column() -> None:
+    """A long text stays within the terminal, in lines of its own."""
+    rows = [{"option": "a", "empty": "", "help": "word " * 20}]
+    lines = table(rows, width=50).splitlines()
+    assert lines[0].split() == ["option", "help"]
+    assert max(map(len, lines)) <= 50
+    assert len(lines) > 3
+    assert table([]) == ""
+
+
+def test_rows_of_options_need_no_plugin_to_be_installed() -> None:
+    """Rows are made from the connection itself."""
+
+    class Here(Connection):
+        """Declared in a test."""
+
+        declared = (Option("verify", "Check it.", type=bool, default=True),)
+
+        def tracking_uri(self, credentials: object, options: object) -> str:
+            """Give always the same."""
+            return "http://h"
+
+    (row,) = option_rows(Here())
+    assert (row["value"], row["from"], row["place"]) == ("True", "default", "options")

@@ -1,0 +1,225 @@
+"""Discovery is strict, and says what to do."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections import (
+    AmbiguousConnectionError,
+    PluginLoadError,
+    PluginTypeError,
+    UnknownConnectionError,
+    find,
+    installed,
+)
+from mlflow_connections._discovery import is_keyword
+
+Install = Callable[..., str]
+
+PLAIN = """
+    from mlflow_connections import Connection
+
+    class Plain(Connection):
+        def tracking_uri(self, credentials, options):
+            return "http://server.example"
+
+    connection = Plain()
+"""
+
+
+@pytest.mark.parametrize("word", ["azureml", "my_connection", "_x", "databricks-uc", "a.b"])
+def test_a_bare_word_is_a_keyword(word: str) -> None:
+    """A bare word can be a keyword."""
+    assert is_keyword(word)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "http://x",
+        "sqlite:///m.db",
+        "databricks://prod",
+        "./mlruns",
+        "a/b",
+        "C:\\runs",
+        "1st",
+        "a b",
+        "a\n",
+    ],
+)
+def test_a_uri_or_path_is_no_keyword(value: Any) -> None:
+    """Neither a URI nor a path with a slash can be a keyword, so no plugin can take it over."""
+    assert not is_keyword(value)
+
+
+def test_an_instance_is_found(install: Install) -> None:
+    """The entry point's instance answers for its keyword, always the same one."""
+    install("mine", PLAIN)
+    assert find("mine").tracking_uri({}, {}) == "http://server.example"
+    assert find("mine") is find("mine")
+
+
+def test_a_class_is_instantiated(install: Install) -> None:
+    """An entry point may name the class itself."""
+    install("mine", PLAIN, target="Plain")
+    assert find("mine").tracking_uri({}, {}) == "http://server.example"
+
+
+def test_what_only_looks_like_a_connection_is_accepted(install: Install) -> None:
+    """Any object with a method tracking_uri is a connection; which base class it has says nothing."""
+    install(
+        "duck",
+        """
+        class Duck:
+            def tracking_uri(self, credentials, options):
+                return "http://duck.example"
+        connection = Duck()
+        """,
+    )
+    assert find("duck").tracking_uri({}, {}) == "http://duck.example"
+
+
+def test_a_plugin_from_the_specification_alone_loads(install: Install) -> None:
+    """A plugin may import its base class from the specification's path, kedro-mlflow or not."""
+    install(
+        "specified",
+        """
+        from kedro_mlflow.config.connection import KedroMlflowConnection
+
+        class MyConnection(KedroMlflowConnection):
+            def tracking_uri(self, credentials, options) -> str:
+                return "my_tracking_uri"
+
+        connection = MyConnection()
+        """,
+    )
+    assert find("specified").registry_uri({}, {}) == "my_tracking_uri"
+
+
+def test_listing_imports_no_plugin(install: Install) -> None:
+    """`installed` reads metadata only."""
+    module = install("mine", PLAIN)
+    assert [(f.keyword, f.distribution, f.version) for f in installed() if f.keyword == "mine"] == [
+        ("mine", "plugin-of-mine", "1.2")
+    ]
+    assert module not in sys.modules
+
+
+def test_an_unknown_keyword_suggests_a_close_one(install: Install) -> None:
+    """A typo is answered with the keyword that was meant, and with what is installed."""
+    install("warehouse", PLAIN)
+    with pytest.raises(UnknownConnectionError, match="Did you mean 'warehouse'") as caught:
+        find("warehose")
+    assert "installed are" in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["snowflake", "snowflak"])
+def test_an_unknown_keyword_names_the_package_to_install(word: str, install: Install) -> None:
+    """A keyword of this family that is not installed is answered with the command to install it."""
+    with pytest.raises(UnknownConnectionError, match="pip install mlflow-connections-snowflake"):
+        find(word)
+
+
+def test_an_unknown_word_is_told_how_to_be_a_folder(install: Install) -> None:
+    """Who meant a folder learns how to write one."""
+    with pytest.raises(UnknownConnectionError, match=r"write '\./runs'"):
+        find("runs")
+
+
+def test_a_plugin_installed_later_is_found(install: Install) -> None:
+    """A keyword that was unknown is looked for again, as after a notebook's pip install."""
+    with pytest.raises(UnknownConnectionError):
+        find("late")
+    install("late", PLAIN)
+    assert callable(find("late").tracking_uri)
+
+
+def test_two_owners_are_an_error_that_names_both(install: Install) -> None:
+    """Credentials must not go to whoever comes first."""
+    install("mine", PLAIN, name="first-owner")
+    install("mine", PLAIN, name="second-owner")
+    with pytest.raises(AmbiguousConnectionError, match=r"first-owner 1\.2 .*second-owner 1\.2"):
+        find("mine")
+
+
+def test_a_distribution_seen_twice_is_one_owner(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same folder twice on sys.path is no second owner."""
+    install("mine", PLAIN)
+    link = tmp_path / "again"
+    link.symlink_to(tmp_path / "site", target_is_directory=True)
+    monkeypatch.syspath_prepend(str(link))
+    assert callable(find("mine").tracking_uri)
+
+
+def test_a_broken_import_is_chained(install: Install) -> None:
+    """A plugin that fails at import is named with its target and distribution, its cause chained."""
+    install("broken", "import no_such_module_at_all")
+    with pytest.raises(PluginLoadError) as caught:
+        find("broken")
+    assert str(caught.value).startswith("Failed to load KedroMlflowConnection plugin 'broken' (")
+    assert "from plugin-of-broken 1.2" in str(caught.value)
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+    assert isinstance(caught.value, ImportError)
+
+
+def test_a_missing_attribute_is_a_load_error(install: Install) -> None:
+    """An entry point that names nothing is a plugin that cannot be loaded."""
+    install("missing", PLAIN, target="nothing")
+    with pytest.raises(PluginLoadError, match="nothing"):
+        find("missing")
+
+
+@pytest.mark.parametrize("code", ["connection = len", "connection = 7", "import os as connection"])
+def test_what_is_no_connection_is_a_type_error(code: str, install: Install) -> None:
+    """A function, a number or a module is refused, naming distribution and target."""
+    install("wrong", code)
+    with pytest.raises(
+        PluginTypeError, match="plugin_of_wrong_module:connection, from plugin-of-wrong"
+    ):
+        find("wrong")
+
+
+def test_an_abstract_class_is_a_type_error_that_names_what_is_missing(install: Install) -> None:
+    """A class that does not implement tracking_uri cannot be instantiated, and is told why."""
+    install(
+        "abstract",
+        """
+        from mlflow_connections import Connection
+        class connection(Connection):
+            pass
+        """,
+    )
+    with pytest.raises(PluginTypeError, match="does not implement tracking_uri"):
+        find("abstract")
+
+
+def test_an_error_in_a_constructor_is_a_load_error(install: Install) -> None:
+    """A class that cannot be instantiated is chained as well."""
+    install(
+        "angry",
+        """
+        class connection:
+            def __init__(self): raise RuntimeError("no")
+            def tracking_uri(self, credentials, options): return "x"
+        """,
+    )
+    with pytest.raises(PluginLoadError, match="RuntimeError: no"):
+        find("angry")
+
+
+def test_the_scan_is_kept_until_the_path_changes(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metadata is read once, and again when sys.path says that there is more of it."""
+    install("mine", PLAIN)
+    first = installed()
+    assert installed() is first
+    (tmp_path / "more").mkdir()
+    monkeypatch.syspath_prepend(str(Path(tmp_path / "more")))
+    assert installed() is not first

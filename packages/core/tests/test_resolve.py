@@ -1,0 +1,266 @@
+"""Resolving: what passes through, what is asked, what is refused."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mlflow_connections import (
+    ConnectionsError,
+    Endpoint,
+    InvalidOptionError,
+    MissingOptionError,
+    Places,
+    PluginTypeError,
+    UnknownConnectionError,
+    resolve,
+)
+
+Install = Callable[..., str]
+
+DECLARED = """
+    from mlflow_connections import Connection, Option
+
+    class Declared(Connection):
+        declared = (
+            Option("workspace", "Which workspace.", env="TEST_WORKSPACE", required=True),
+            Option("region", "Where it is.", env="TEST_REGION", required=True, choices=("eu", "us")),
+            Option("timeout", "Seconds to wait.", type=float, default=30.0),
+            Option("verify", "Check the certificate.", type=bool, default=True),
+            Option("token", "A personal token.", env="TEST_TOKEN", secret=True),
+        )
+
+        def tracking_uri(self, credentials, options):
+            v = self.values(credentials, options)
+            return f"http://{v['workspace']}.{v['region']}?timeout={v['timeout']}&verify={v['verify']}"
+
+        def registry_uri(self, credentials, options):
+            return "http://registry.example"
+
+        def environment(self, credentials, options):
+            token = self.values(credentials, options)["token"]
+            return {"TEST_EXPORTED": token} if token else {}
+
+    connection = Declared()
+"""
+GOOD = {"workspace": "dev", "region": "eu"}
+
+
+def returning(what: str) -> str:
+    """Write a plugin whose tracking_uri returns the given expression."""
+    return f"""
+    class Odd:
+        def tracking_uri(self, credentials, options):
+            return {what}
+    connection = Odd()
+    """
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://u:p@h:5000",
+        "sqlite:///mlflow.db",
+        "databricks://prod",
+        "./runs",
+        "file:///x",
+        "arn:aws:sagemaker:eu:1:mlflow-tracking-server/x",
+        "dbnd://localhost:8080?duplicate_tracking_to=x",
+    ],
+)
+def test_a_full_uri_passes_through_untouched(uri: str) -> None:
+    """A URI or path is given back as it is, and the registry is left to MLflow."""
+    assert resolve(uri) == Endpoint(uri, None, {})
+
+
+def test_a_full_uri_never_scans_the_installed_distributions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full URI costs nothing: no metadata is read for it."""
+    monkeypatch.setattr("importlib.metadata.entry_points", SimpleNamespace())
+    assert resolve("http://h", registry="http://r").registry_uri == "http://r"
+
+
+@pytest.mark.parametrize("word", ["databricks", "databricks-uc", "uc", "mlruns"])
+def test_words_of_mlflow_pass_when_nobody_owns_them(word: str, install: Install) -> None:
+    """What MLflow itself understands needs no plugin."""
+    assert resolve(word).tracking_uri == word
+
+
+def test_a_word_of_mlflow_with_options_needs_its_plugin(install: Install) -> None:
+    """With credentials or options MLflow's own word is no answer, since nobody would read them."""
+    with pytest.raises(UnknownConnectionError, match="pip install mlflow-connections-databricks"):
+        resolve("databricks", {"token": "t"})
+
+
+def test_a_keyword_is_resolved(install: Install) -> None:
+    """Options become a URI, credentials what is exported."""
+    install("declared", DECLARED)
+    endpoint = resolve("declared", {"token": "tok"}, GOOD)
+    assert endpoint.tracking_uri == "http://dev.eu?timeout=30.0&verify=True"
+    assert endpoint.registry_uri is None
+    assert dict(endpoint.environment) == {"TEST_EXPORTED": "tok"}
+
+
+def test_the_registry_is_asked_only_when_named(install: Install) -> None:
+    """`registry` may name the same keyword, another one or a URI."""
+    install("declared", DECLARED)
+    assert (
+        resolve("declared", None, GOOD, registry="declared").registry_uri
+        == "http://registry.example"
+    )
+    assert resolve("declared", None, GOOD, registry="http://r").registry_uri == "http://r"
+    assert resolve("http://t", None, GOOD, registry="declared") == Endpoint(
+        "http://t", "http://registry.example", {}
+    )
+
+
+def test_each_option_alone_overrides_its_variable(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The options come first, one by one, then the environment, then the default."""
+    install("declared", DECLARED)
+    monkeypatch.setenv("TEST_WORKSPACE", "fromenv")
+    monkeypatch.setenv("TEST_REGION", "us")
+    assert resolve("declared").tracking_uri.startswith("http://fromenv.us")
+    assert resolve("declared", None, {"region": "eu"}).tracking_uri.startswith("http://fromenv.eu")
+
+
+def test_an_empty_variable_counts_as_unset(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that a CI system sets to nothing is no value."""
+    install("declared", DECLARED)
+    monkeypatch.setenv("TEST_WORKSPACE", "")
+    with pytest.raises(MissingOptionError, match="TEST_WORKSPACE"):
+        resolve("declared", None, {"region": "eu"})
+
+
+def test_all_missing_options_are_named_at_once(install: Install) -> None:
+    """One error names every missing option, with both places where it can be given."""
+    install("declared", DECLARED)
+    with pytest.raises(MissingOptionError) as caught:
+        resolve("declared", places=Places("server.connection of conf/base/mlflow.yml"))
+    assert str(caught.value) == (
+        "'workspace' is neither in server.connection of conf/base/mlflow.yml nor in the environment "
+        "variable TEST_WORKSPACE; 'region' is neither in server.connection of "
+        "conf/base/mlflow.yml nor in the environment variable TEST_REGION. 2 values are missing."
+    )
+    assert isinstance(caught.value, KeyError)
+
+
+def test_an_unknown_option_suggests_the_right_one(install: Install) -> None:
+    """A typo in an option is not ignored."""
+    install("declared", DECLARED)
+    with pytest.raises(InvalidOptionError, match=r"'workspce'.*did you mean 'workspace'"):
+        resolve("declared", None, {**GOOD, "workspce": "dev"})
+
+
+def test_a_misspelt_credential_is_refused(install: Install) -> None:
+    """A credential that is all but a declared one is a typo."""
+    install("declared", DECLARED)
+    with pytest.raises(
+        InvalidOptionError, match="'tokn' in the credentials is not read, did you mean 'token'"
+    ):
+        resolve("declared", {"tokn": "v3ry"}, GOOD)
+
+
+def test_other_credentials_are_left_alone(install: Install) -> None:
+    """An entry of credentials.yml may serve others too."""
+    install("declared", DECLARED)
+    assert resolve("declared", {"account_name": "x", "token": "t"}, GOOD)
+
+
+@pytest.mark.parametrize("key", ["token", "password", "client_secret", "apiKey", "SAS"])
+def test_a_secret_among_the_options_is_refused(key: str, install: Install) -> None:
+    """A secret under server.connection is refused, told where it belongs, and not shown."""
+    install("anything", returning("'http://h'"))
+    with pytest.raises(InvalidOptionError, match=r"credentials\.yml") as caught:
+        resolve("anything", None, {key: "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"region": "asia"},
+            "'region' in the connection options must be one of eu, us, not 'asia'",
+        ),
+        ({"timeout": "soon"}, "'timeout' in the connection options must be a number, not 'soon'"),
+        ({"verify": "perhaps"}, "must be true or false, not 'perhaps'"),
+        ({"workspace": ["a"]}, "must be text"),
+        ({"workspace": ""}, "must be text"),
+    ],
+)
+def test_a_wrong_value_is_named(options: dict[str, Any], said: str, install: Install) -> None:
+    """A value of the wrong type or outside the choices is shown with its place."""
+    install("declared", DECLARED)
+    with pytest.raises(InvalidOptionError) as caught:
+        resolve("declared", None, {**GOOD, **options})
+    assert said in str(caught.value)
+
+
+def test_a_wrong_secret_is_not_shown(install: Install) -> None:
+    """Not even a secret of a wrong type shows."""
+    install("declared", DECLARED)
+    with pytest.raises(InvalidOptionError) as caught:
+        resolve("declared", {"token": ["hunter2"]}, GOOD)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_text_of_the_environment_is_converted(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that YAML made of ids are text again."""
+    install("declared", DECLARED)
+    assert (
+        resolve(
+            "declared", None, {"workspace": 42, "region": "eu", "timeout": "2", "verify": "off"}
+        ).tracking_uri
+        == "http://42.eu?timeout=2.0&verify=False"
+    )
+
+
+def test_options_without_a_keyword_are_refused() -> None:
+    """Options that nobody would read are an error."""
+    with pytest.raises(InvalidOptionError, match=r"'workspace'.*is a URI or path"):
+        resolve("http://user:hunter2@h", None, {"workspace": "x"})
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("None", "NoneType"), ("7", "int"), ("''", "an empty string"), ("' '", "an empty string")],
+)
+def test_a_plugin_that_returns_no_uri_is_named(what: str, said: str, install: Install) -> None:
+    """None, a number or an empty string from a plugin is its author's mistake, and said so."""
+    install("odd", returning(what))
+    with pytest.raises(PluginTypeError, match=rf"Odd\.tracking_uri\(\) returned {said}"):
+        resolve("odd")
+
+
+@pytest.mark.parametrize("what", ["['a']", "{'A': 1}", "{1: 'a'}", "None"])
+def test_a_plugin_with_an_odd_environment_is_named(what: str, install: Install) -> None:
+    """An environment is text to text."""
+    install(
+        "odd",
+        returning("'http://h'")
+        + f"\n    def environment(credentials, options): return {what}\n    connection.environment = environment",
+    )
+    with pytest.raises(PluginTypeError, match="environment"):
+        resolve("odd")
+
+
+@pytest.mark.parametrize("value", ["", "  ", None, 5, ["databricks"]])
+def test_what_is_no_text_is_refused(value: Any) -> None:
+    """A URI must be text."""
+    with pytest.raises(InvalidOptionError, match="must be a keyword, a URI or a path"):
+        resolve(value)
+
+
+def test_every_error_has_one_base() -> None:
+    """Users catch one class, or the builtin that fits."""
+    with pytest.raises(ConnectionsError) as caught:
+        resolve("no_such_keyword")
+    assert isinstance(caught.value, LookupError)
