@@ -1,0 +1,6 @@
+"""MLflow from inside Snowflake, through external functions that one command sets up."""
+
+from ._setup import Setup, load, read
+from ._sql import Statement, drops, script, statements
+
+__all__ = ["Setup", "Statement", "drops", "load", "read", "script", "statements"]

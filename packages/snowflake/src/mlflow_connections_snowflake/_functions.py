@@ -1,0 +1,133 @@
+"""The catalogue: which external functions there are, with which arguments, and what they reach."""
+
+from typing import NamedTuple
+
+API_PATH = "/api/2.0/mlflow/"
+"""Where MLflow's REST API lies below the server's root; the only prefix that is allowed."""
+
+
+class Function(NamedTuple):
+    """One external function, which may have several signatures.
+
+    Attributes:
+        key: Its key under `mlflow.functions`, and the name of its request translator's file.
+        endpoint: What it reaches below `API_PATH`; empty where the translator says so by row.
+        arguments: All arguments and their SQL types, in order.
+        required: How many of them the shortest signature has.
+        rows: How many rows Snowflake may put into one request.
+        specified: Whether the specification demands it.
+        comment: One line for people.
+    """
+
+    key: str
+    endpoint: str
+    arguments: tuple[tuple[str, str], ...]
+    required: int
+    comment: str
+    rows: int = 1
+    specified: bool = False
+
+    @property
+    def default_name(self) -> str:
+        """The object's name where the configuration gives none."""
+        return f"MLFLOW_{self.key.upper()}"
+
+    @property
+    def signatures(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """The argument lists to create: the required arguments alone, and all of them."""
+        short = self.arguments[: self.required]
+        return (short,) if short == self.arguments else (short, self.arguments)
+
+
+_RUN = ("run_id", "VARCHAR")
+_KEY = ("key", "VARCHAR")
+_TEXT = ("value", "VARCHAR")
+_NUMBER = ("value", "FLOAT")
+_TIMES = (("timestamp_ms", "NUMBER"), ("step", "NUMBER"))
+
+FUNCTIONS: tuple[Function, ...] = (
+    Function(
+        "experiment_get_by_name",
+        "experiments/search",
+        (("experiment_name", "VARCHAR"),),
+        1,
+        "The active experiment of this name, as body.experiments[0].",
+        specified=True,
+    ),
+    Function(
+        "run_create",
+        "runs/create",
+        (
+            ("experiment_id", "VARCHAR"),
+            ("run_name", "VARCHAR"),
+            ("start_time_ms", "NUMBER"),
+            ("tags", "VARIANT"),
+        ),
+        1,
+        "A new run, as body.run; times are milliseconds since 1970.",
+        specified=True,
+    ),
+    Function(
+        "run_update",
+        "runs/update",
+        (_RUN, ("status", "VARCHAR"), ("end_time_ms", "NUMBER")),
+        2,
+        "Sets a run's status: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED.",
+        specified=True,
+    ),
+    Function(
+        "run_log_metric",
+        "runs/log-metric",
+        (_RUN, _KEY, _NUMBER, *_TIMES),
+        3,
+        "Logs one metric.",
+        specified=True,
+    ),
+    Function(
+        "run_log_parameter",
+        "runs/log-parameter",
+        (_RUN, _KEY, _TEXT),
+        3,
+        "Logs one parameter.",
+        specified=True,
+    ),
+    Function(
+        "run_log_metrics",
+        "runs/log-batch",
+        (_RUN, _KEY, _NUMBER, *_TIMES),
+        5,
+        "Logs the metrics of many rows of one run, up to 1000 a request.",
+        rows=1000,
+    ),
+    Function(
+        "run_log_batch",
+        "runs/log-batch",
+        (_RUN, ("payload", "VARIANT")),
+        2,
+        "Logs an object of metrics, params and tags in one request.",
+    ),
+    Function("run_set_tag", "runs/set-tag", (_RUN, _KEY, _TEXT), 3, "Sets one tag of a run."),
+    Function(
+        "run_search",
+        "runs/search",
+        (
+            ("experiment_ids", "VARIANT"),
+            ("filter", "VARCHAR"),
+            ("max_results", "NUMBER"),
+            ("order_by", "VARIANT"),
+            ("page_token", "VARCHAR"),
+        ),
+        2,
+        "The active runs that match a filter, as body.runs.",
+    ),
+    Function(
+        "call",
+        "",
+        (("path", "VARCHAR"), ("body", "VARIANT")),
+        2,
+        "Any other POST that its request translator allows.",
+    ),
+)
+"""In the order in which they are created and listed."""
+
+BY_KEY = {function.key: function for function in FUNCTIONS}

@@ -1,0 +1,70 @@
+"""Reading one section of a YAML file, with messages that name the place."""
+
+from collections.abc import Mapping
+
+from mlflow_connections import InvalidOptionError, MissingOptionError
+
+
+class Section:
+    """A mapping at a place of a file.
+
+    Args:
+        content: What stands there.
+        path: Its dotted path in the file.
+        where: The file.
+    """
+
+    def __init__(self, content: object, path: str, where: str) -> None:
+        self.path = path
+        self.where = where
+        if not isinstance(content, Mapping):
+            raise InvalidOptionError(
+                f"{path} in {where} must be a mapping of keys, not {type(content).__name__}."
+            )
+        self.content: Mapping[str, object] = content
+
+    def place(self, key: str) -> str:
+        """Give a key as messages name it."""
+        return f"{self.path}.{key} in {self.where}"
+
+    def invalid(self, key: str, what: str) -> InvalidOptionError:
+        """Make the error for a value that cannot work."""
+        return InvalidOptionError(f"{self.place(key)} {what}.")
+
+    def only(self, *known: str) -> None:
+        """Refuse keys that nobody reads: most often they are misspelt.
+
+        Raises:
+            InvalidOptionError: There is one.
+        """
+        import difflib
+
+        for key in self.content:
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, n=1)
+                hint = f" Did you mean '{close[0]}'?" if close else ""
+                raise InvalidOptionError(
+                    f"{self.path} in {self.where} has the unknown key {key!r}.{hint} "
+                    f"Known are {', '.join(known)}."
+                )
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Give a text; numbers and the like are refused, since YAML may have changed them.
+
+        Raises:
+            MissingOptionError: There is none, and no default.
+            InvalidOptionError: It is no text.
+        """
+        value = self.content.get(key)
+        if value is None:
+            value = default
+        if value is None:
+            raise MissingOptionError(f"{self.place(key)} is missing.")
+        if not isinstance(value, str):
+            raise self.invalid(key, f"is {value!r}, not text: put it into quotes")
+        return value
+
+    def section(self, key: str) -> "Section":
+        """Give the mapping at a key; an empty one where there is none."""
+        content = self.content.get(key)
+        return Section({} if content is None else content, f"{self.path}.{key}", self.where)

@@ -1,0 +1,35 @@
+// MLflow's reply -> for each row that was sent, under its number and in its place, {body: reply}.
+// One UDF answers for every function.
+function refuse(sentence) {
+  throw new Error("MLflow bridge: " + sentence);
+}
+
+function replyOf(body) {
+  if (body === null || body === undefined || body === "") {
+    return {};
+  }
+  if (typeof body !== "string") {
+    return body;
+  }
+  try {
+    return JSON.parse(body);
+  } catch (notJson) {
+    // A proxy's error page, say. Its first words are enough to know whose it is.
+    const start = body.replace(/<[^>]*>/g, " ").replace(/\s+/g, " ").trim().slice(0, 200);
+    return refuse("the gateway answered with text instead of MLflow's JSON: " + start);
+  }
+}
+
+function response(event) {
+  const sent = event.translatorData;
+  let reply = replyOf(event.body);
+  // A gateway may hand MLflow's refusal on with the status 200.
+  if (typeof reply === "object" && reply !== null && reply.error_code) {
+    refuse("MLflow refused: " + reply.error_code + ": " + (reply.message || "no message"));
+  }
+  if (sent.name !== undefined) {
+    const found = (reply.experiments || []).filter((experiment) => experiment.name === sent.name);
+    reply = { experiments: found };
+  }
+  return { body: { data: sent.rows.map((number) => [number, { body: reply }]) } };
+}
