@@ -1,0 +1,80 @@
+"""Check the archives in a folder: contents, licences, and that each wheel installs and works alone.
+
+`python scripts/check_dist.py dist`, run by `nox -s dist`. Needs uv.
+"""
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import uv
+
+ROOT = Path(__file__).resolve().parent.parent
+LICENSE = (ROOT / "LICENSE").read_bytes()
+ALONE = frozenset({"mlflow_connections", "mlflow_connections_sandbox"})
+"""Those that need no sibling."""
+
+
+def main() -> int:
+    """Check all wheels and source archives of a folder; gives the number of faults."""
+    folder = Path(sys.argv[1])
+    wheels = {path.name.split("-")[0]: path for path in sorted(folder.glob("*.whl"))}
+    sources = {path.name.rsplit("-", 1)[0]: path for path in sorted(folder.glob("*.tar.gz"))}
+    if not wheels or wheels.keys() != sources.keys():
+        raise SystemExit(f"Not a wheel for each source archive: {[*wheels]} and {[*sources]}")
+    faults = [fault for name in wheels for fault in contents(name, wheels[name], sources[name])]
+    for name in wheels:
+        faults += alone(name, wheels)
+        print(f"  {name}: {'ok' if not any(name in f for f in faults) else 'FAULTY'}", flush=True)
+    for fault in faults:
+        print(f"  {fault}", file=sys.stderr)
+    return len(faults)
+
+
+def contents(name: str, wheel: Path, source: Path) -> list[str]:
+    """Look into both archives."""
+    faults = []
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (licence,) = [n for n in names if n.endswith(".dist-info/licenses/LICENSE")] or [""]
+        if not licence or archive.read(licence) != LICENSE:
+            faults.append(f"{wheel.name}: the licence is missing or differs from the root's")
+        if f"{name}/py.typed" not in names:
+            faults.append(f"{wheel.name}: no py.typed, so its types are not seen")
+        faults += [f"{wheel.name}: holds {n}" for n in names if "tests/" in n or n.endswith(".pyc")]
+        metadata = next(n for n in names if n.endswith(".dist-info/METADATA"))
+        requires = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist") or []
+        if name == "mlflow_connections" and requires:
+            faults.append(f"{wheel.name}: core must need nothing, it needs {requires}")
+    with tarfile.open(source) as tar:
+        members = [m for m in tar.getmembers() if Path(m.name).name == "LICENSE"]
+        read = tar.extractfile(members[0]) if members else None
+        if read is None or read.read() != LICENSE:
+            faults.append(f"{source.name}: the licence is missing or differs from the root's")
+    return faults
+
+
+def alone(name: str, wheels: dict[str, Path]) -> list[str]:
+    """Install one wheel, with core where it needs it, into a clean environment, and import it."""
+    with tempfile.TemporaryDirectory() as folder:
+        python = Path(folder) / "bin" / "python"
+        run = uv.find_uv_bin()
+        subprocess.run([run, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+        needed = [wheels[name]] if name in ALONE else [wheels["mlflow_connections"], wheels[name]]
+        # Core is proved to need nothing by letting it have nothing.
+        options = ["--no-index"] if name == "mlflow_connections" else []
+        install = [run, "pip", "install", "--quiet", "--python", str(python), *options]
+        for command in ([*install, *map(str, needed)], [str(python), "-c", f"import {name}"]):
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+            if done.returncode:
+                last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+                return [f"{name}: alone, {' '.join(command[1:4])} failed: {' '.join(last)}"]
+    return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
