@@ -15,9 +15,9 @@ from ._errors import (
     UnreachableError,
 )
 from ._options import Option, Places, Reading, read
-from ._resolve import Endpoint, resolve
+from ._resolve import Endpoint, names_connection, resolve
 from ._secrets import looks_secret, mask, mask_uri
-from ._use import Applied, use
+from ._use import Applied, Snapshot, export, set_uris, use
 
 __all__ = [
     "AccessError",
@@ -36,14 +36,18 @@ __all__ = [
     "PluginLoadError",
     "PluginTypeError",
     "Reading",
+    "Snapshot",
     "UnknownConnectionError",
     "UnreachableError",
+    "export",
     "find",
     "installed",
     "looks_secret",
     "mask",
     "mask_uri",
+    "names_connection",
     "read",
     "resolve",
+    "set_uris",
     "use",
 ]

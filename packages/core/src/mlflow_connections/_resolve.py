@@ -100,21 +100,25 @@ def declared_options(connection: "Connection") -> tuple[Option, ...]:
     return tuple(getattr(connection, "declared", None) or ())
 
 
+def names_connection(value: str) -> bool:
+    """Tell whether a value can only be the keyword of a connection, installed or not.
+
+    A URI or a path is none, nor is a word of MLflow's own that no installed connection registers.
+    """
+    if not is_keyword(value):
+        return False
+    return value not in _WORDS_OF_MLFLOW or any(f.keyword == value for f in installed())
+
+
 def _connection(value: Any, uses_options: bool) -> "Connection | None":
     if not isinstance(value, str) or not value.strip():
         raise InvalidOptionError(
             f"A tracking or registry URI must be a keyword, a URI or a path, not {value!r}."
         )
-    if not is_keyword(value):
-        return None
     # With credentials or options MLflow's own word is no answer: nobody would read them.
-    if (
-        value in _WORDS_OF_MLFLOW
-        and not uses_options
-        and not any(found.keyword == value for found in installed())
-    ):
-        return None
-    return find(value)
+    if names_connection(value) or (uses_options and value in _WORDS_OF_MLFLOW):
+        return find(value)
+    return None
 
 
 def _check(

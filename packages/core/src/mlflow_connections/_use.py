@@ -8,9 +8,9 @@ MLflow is never imported for this: until somebody imports it, the variables say 
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._resolve import Endpoint, resolve
 
@@ -22,31 +22,68 @@ _TRACKING_MODULE = "mlflow.tracking._tracking_service.utils"
 _REGISTRY_MODULE = "mlflow.tracking._model_registry.utils"
 
 
+class Snapshot(NamedTuple):
+    """MLflow's URIs and the environment of this process at one moment, to put back later.
+
+    Attributes:
+        tracking: The tracking URI in MLflow's module, None when it is unset or not imported.
+        registry: The same of the registry.
+        variables: The whole environment.
+    """
+
+    tracking: Any
+    registry: Any
+    variables: Mapping[str, str]
+
+    @classmethod
+    def take(cls) -> "Snapshot":
+        """Remember what is in force now."""
+        return cls(
+            _get(_TRACKING_MODULE, "_tracking_uri"),
+            _get(_REGISTRY_MODULE, "_registry_uri"),
+            dict(os.environ),
+        )
+
+    def restore(self, names: Iterable[str], after: "Snapshot | None" = None) -> None:
+        """Put back both URIs and the named variables, also to unset.
+
+        Args:
+            names: The environment variables to put back, beside those of the two URIs.
+            after: Spare what has changed since this snapshot: somebody else has set it then.
+        """
+        now = Snapshot.take()
+        if after is None or now.tracking == after.tracking:
+            _set_tracking(self.tracking)
+        if after is None or now.registry == after.registry:
+            _set_registry(self.registry)
+        for name in {TRACKING_VARIABLE, REGISTRY_VARIABLE, *names}:
+            if after is not None and now.variables.get(name) != after.variables.get(name):
+                continue
+            if name in self.variables:
+                os.environ[name] = self.variables[name]
+            else:
+                os.environ.pop(name, None)
+
+    def __repr__(self) -> str:
+        """Hide everything: an environment is full of secrets."""
+        return f"Snapshot({len(self.variables)} variables)"
+
+
 class Applied:
     """An endpoint in force. A context manager whose end, like `restore`, puts back what was there."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        names = (TRACKING_VARIABLE, REGISTRY_VARIABLE, *endpoint.environment)
-        self._variables = {name: os.environ.get(name) for name in names}
-        self._tracking = _get(_TRACKING_MODULE, "_tracking_uri")
-        self._registry = _get(_REGISTRY_MODULE, "_registry_uri")
+        self._before = Snapshot.take()
         self._in_force = True
-        _export(endpoint.environment)
+        export(endpoint.environment)
         set_uris(endpoint.tracking_uri, endpoint.registry_uri)
 
     def restore(self) -> None:
         """Put back both URIs and every variable, also to unset. A second call does nothing."""
-        if not self._in_force:
-            return
-        self._in_force = False
-        _set_tracking(self._tracking)
-        _set_registry(self._registry)
-        for name, value in self._variables.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        if self._in_force:
+            self._in_force = False
+            self._before.restore(self.endpoint.environment)
 
     def __enter__(self) -> Endpoint:
         return self.endpoint
@@ -97,7 +134,8 @@ def set_uris(tracking: str | None, registry: str | None) -> None:
         os.environ[REGISTRY_VARIABLE] = registry
 
 
-def _export(environment: Mapping[str, str]) -> None:
+def export(environment: Mapping[str, str]) -> None:
+    """Set environment variables, with a warning for each whose other value is replaced."""
     for name, value in environment.items():
         if os.environ.get(name, value) != value:
             logger.warning(
