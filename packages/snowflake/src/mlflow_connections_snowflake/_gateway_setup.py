@@ -23,7 +23,15 @@ _TRUST = {
     "azure": ("tenant_id", "application_id"),
     "google": ("audience",),
 }
-GATEWAY_KEYS = ("provider", "url", "integration", "role_arn", "tenant_id", "application_id", "audience")
+GATEWAY_KEYS = (
+    "provider",
+    "url",
+    "integration",
+    "role_arn",
+    "tenant_id",
+    "application_id",
+    "audience",
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,9 @@ def filled(section: Section, key: str) -> str:
 def url(section: Section, key: str) -> str:
     """Give an https URL without query, fragment, userinfo and the slashes at its end."""
     text = filled(section, key)
-    if re.search(r"\s", text) or not re.fullmatch(r"https://[A-Za-z0-9.-]+(:\d+)?(/[\w.~%/-]*)?", text, re.ASCII):
+    if re.search(r"\s", text) or not re.fullmatch(
+        r"https://[A-Za-z0-9.-]+(:\d+)?(/[\w.~%/-]*)?", text, re.ASCII
+    ):
         raise section.invalid(
             key, "must be an https URL of host and path alone; Snowflake calls no other"
         )

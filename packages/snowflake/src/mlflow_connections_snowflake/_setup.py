@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
 
 from ._functions import BY_KEY, FUNCTIONS
-from ._gateway_setup import GATEWAY_KEYS, Gateway, read_gateway
+from ._gateway_setup import Gateway, read_gateway
 from ._names import Name, name, stage
 from ._section import Section
-from ._storage_setup import STORAGE_KEYS, Storage, read_storage
+from ._storage_setup import Storage, read_storage
 
 SECTION = "mlflow"
 
@@ -123,9 +122,7 @@ def read(content: object, where: str = "snowflake.yml") -> Setup:
     if given is None:
         raise MissingOptionError(f"{where} has no section '{SECTION}'.")
     section = Section(given, SECTION, where)
-    section.only(
-        "experiment_name", "stage", "functions", "database", "schema", "roles", *_SECTIONS
-    )
+    section.only("experiment_name", "stage", "functions", "database", "schema", "roles", *_SECTIONS)
     experiment = section.text("experiment_name")
     if "\x00" in experiment:
         raise section.invalid("experiment_name", "holds a NUL character")
