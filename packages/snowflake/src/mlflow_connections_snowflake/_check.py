@@ -1,0 +1,188 @@
+"""Whether the bridge stands: each thing that the generator makes is asked for in Snowflake.
+
+What is missing is answered with the very statement that makes it. Asked are:
+
+    SHOW ROLES;  SHOW DATABASES;  SHOW SCHEMAS IN DATABASE n;  SHOW INTEGRATIONS
+    SHOW USER FUNCTIONS IN SCHEMA n;  SHOW STAGES IN SCHEMA n;  DESCRIBE INTEGRATION n
+    SHOW GRANTS OF ROLE n
+    SHOW GRANTS ON INTEGRATION n | DATABASE n | SCHEMA n | FUNCTION n(type, …) | STAGE n
+    SELECT n(?)
+
+Of their answers these columns are read: name, enabled, arguments, is_external_function, privilege,
+grantee_name, property, property_value.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._errors import explain
+from ._names import Name
+from ._setup import Setup
+from ._sql import statements
+from ._sql_admin import api_integration, storage_integration
+from ._statement import Statement, Thing
+
+if TYPE_CHECKING:
+    from snowflake.snowpark import Session
+
+SLOW_SECONDS = 5.0
+"""An answer that takes longer is worth a word: every call of a pipeline waits as long."""
+
+
+class Finding(NamedTuple):
+    """What one check found.
+
+    Attributes:
+        ok: Whether all is well.
+        what: The thing, or what is wrong with it.
+        cure: The statement or the deed that mends it; empty where nothing is wrong.
+    """
+
+    ok: bool
+    what: str
+    cure: str = ""
+
+
+def check(session: "Session", setup: Setup) -> Iterator[Finding]:
+    """Check everything, the administrator's part first, a call to MLflow last.
+
+    Args:
+        session: A session whose role sees the integrations; it changes nothing.
+        setup: What should be there.
+
+    Raises:
+        MissingOptionError: The setup lacks what only the generator needs.
+    """
+    eyes = _Eyes(session)
+    missing: set[Thing] = set()
+    altered = [s for s in statements(setup) if s.sql.startswith("ALTER ")]
+    for statement in statements(setup):
+        thing = statement.thing
+        if thing is None or (statement.privilege and thing in missing):
+            # The grant of what is not there is not worth a line: it follows with its creation.
+            continue
+        if statement.privilege:
+            yield _granted(eyes, statement)
+            continue
+        finding = _present(eyes, statement)
+        if not finding.ok:
+            missing.add(thing)
+        yield finding
+    yield from _integrations(eyes, setup, missing, altered)
+    yield _call(session, setup)
+
+
+class _Eyes:
+    """Asks Snowflake, each question once."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._seen: dict[str, list[dict[str, str]]] = {}
+
+    def rows(self, sql: str) -> list[dict[str, str]]:
+        """Give the rows of a SHOW; none where Snowflake does not let this role look."""
+        if sql not in self._seen:
+            from snowflake.snowpark.exceptions import SnowparkSQLException
+
+            try:
+                rows = self._session.sql(sql).collect()
+            except SnowparkSQLException:
+                # To Snowflake what is not there and what may not be seen are the same.
+                rows = []
+            self._seen[sql] = [
+                {key.strip('"').lower(): str(value) for key, value in row.as_dict().items()}
+                for row in rows
+            ]
+        return self._seen[sql]
+
+
+def _present(eyes: _Eyes, statement: Statement) -> Finding:
+    thing = statement.thing
+    assert thing is not None  # noqa: S101 - asked by check alone
+    rows = eyes.rows(_show(thing))
+    found = [row for row in rows if row.get("name") == thing.name.object]
+    if thing.types is not None:
+        found = [row for row in found if _types(row) == thing.types]
+        kind = "Y" if thing.kind == "EXTERNAL FUNCTION" else "N"
+        found = [row for row in found if row.get("is_external_function", kind) == kind]
+    if found:
+        return Finding(True, str(thing))
+    return Finding(False, f"{thing} is missing, or this role may not see it", f"{statement.sql};")
+
+
+def _show(thing: Thing) -> str:
+    within = Name(thing.name.parts[:-1])
+    if thing.types is not None:
+        return f"SHOW USER FUNCTIONS IN SCHEMA {within.sql}"
+    if thing.kind == "STAGE":
+        return f"SHOW STAGES IN SCHEMA {within.sql}"
+    if thing.kind == "SCHEMA":
+        return f"SHOW SCHEMAS IN DATABASE {within.sql}"
+    return f"SHOW {thing.word}S"
+
+
+def _types(row: dict[str, str]) -> tuple[str, ...]:
+    """Read the argument types out of `F(VARCHAR, NUMBER) RETURN VARIANT`."""
+    before = row.get("arguments", "").rpartition(" RETURN ")[0]
+    inner = before.rpartition("(")[2].rpartition(")")[0]
+    return tuple(kind.strip() for kind in inner.split(",") if kind.strip())
+
+
+def _granted(eyes: _Eyes, statement: Statement) -> Finding:
+    thing, role = statement.thing, statement.role
+    assert thing is not None  # noqa: S101 - asked by check alone
+    assert role is not None  # noqa: S101
+    if thing.kind == "ROLE":
+        rows = eyes.rows(f"SHOW GRANTS OF ROLE {thing.sql}")
+        granted = any(row.get("grantee_name") == role.object for row in rows)
+    else:
+        rows = eyes.rows(f"SHOW GRANTS ON {thing.granted}")
+        granted = any(
+            row.get("grantee_name") == role.object
+            and row.get("privilege") in {statement.privilege, "OWNERSHIP", "ALL"}
+            for row in rows
+        )
+    if granted:
+        return Finding(True, f"{statement.privilege} on {thing} for {role}")
+    return Finding(False, f"{role} has no {statement.privilege} on {thing}", f"{statement.sql};")
+
+
+def _integrations(
+    eyes: _Eyes, setup: Setup, missing: set[Thing], altered: list[Statement]
+) -> Iterator[Finding]:
+    gateway, _, _ = setup.generating()
+    wanted = [(api_integration(gateway), "API_ALLOWED_PREFIXES", gateway.prefix)]
+    if setup.storage:
+        storage = storage_integration(setup.storage)
+        wanted.append((storage, "STORAGE_ALLOWED_LOCATIONS", setup.storage.location))
+    for (thing, key, value), alteration in zip(wanted, altered, strict=True):
+        if thing in missing:
+            continue
+        rows = eyes.rows(f"DESCRIBE INTEGRATION {thing.sql}")
+        properties = {row.get("property", ""): row.get("property_value", "") for row in rows}
+        allowed = [part.strip() for part in properties.get(key, "").split(",")]
+        if properties.get("ENABLED", "").lower() != "true":
+            yield Finding(False, f"{thing} is not enabled", f"{alteration.sql};")
+        elif not any(part and value.startswith(part) for part in allowed):
+            yield Finding(False, f"{thing} does not allow {value}", f"{alteration.sql};")
+        else:
+            yield Finding(True, f"{thing} allows {value}")
+
+
+def _call(session: "Session", setup: Setup) -> Finding:
+    """Ask MLflow for the experiment, all the way through the bridge."""
+    function: Any = setup.functions["experiment_get_by_name"]
+    began = time.monotonic()
+    try:
+        session.sql(f"SELECT {function.sql}(?)", params=[setup.experiment_name]).collect()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+        return Finding(False, "MLflow cannot be reached", str(explain(error, str(function))))
+    seconds = time.monotonic() - began
+    if seconds > SLOW_SECONDS:
+        return Finding(
+            False,
+            f"MLflow answers slowly, in {seconds:.1f} s",
+            "Every call of a pipeline waits as long: look at the gateway and at MLflow.",
+        )
+    return Finding(True, f"MLflow answers through {function}")
