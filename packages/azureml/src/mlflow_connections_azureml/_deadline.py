@@ -1,0 +1,59 @@
+"""One limit of time over calls that have none of their own, or many."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from mlflow_connections import UnreachableError
+
+T = TypeVar("T")
+
+
+class Deadline:
+    """Counts down from its making.
+
+    Attributes:
+        seconds: How long everything together may take.
+        waiting_for: Who is being asked now, as the message of a timeout names it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.waiting_for = "Azure"
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; at least a moment, since no client takes 0."""
+        return max(self._end - time.monotonic(), 0.1)
+
+    def run(self, call: Callable[[], T]) -> T:
+        """Give what the call gives, or raise what it raises.
+
+        A call that is not done in time is left behind in its thread, which does not keep the
+        process alive: azureml-core cannot be interrupted, and retries for minutes.
+
+        Raises:
+            UnreachableError: It is not done in time.
+        """
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def collect() -> None:
+            try:
+                results.append(call())
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+                errors.append(error)
+
+        thread = threading.Thread(target=collect, name="azureml connection", daemon=True)
+        thread.start()
+        thread.join(self.left)
+        if errors:
+            raise errors[0]
+        if results:
+            return results[0]
+        raise UnreachableError(
+            f"{self.waiting_for} did not answer within {self.seconds:g} s. Check the network, "
+            "HTTPS_PROXY and the firewall, or raise 'timeout' in the connection options."
+        )
