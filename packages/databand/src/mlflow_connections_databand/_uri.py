@@ -1,0 +1,133 @@
+"""The composite URI: Databand's address, and in its query the MLflow store that is copied from.
+
+Written as the specification writes it, with explicit ports and the inner URI quoted twice:
+`dbnd://localhost:8080?duplicate_tracking_to=http%253A%252F%252Fmlflow-store%253A80%252F`.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from mlflow_connections import InvalidOptionError, mask_uri
+
+PARAMETER = "duplicate_tracking_to"
+_HTTP = {"dbnd": "http", "databand": "http", "dbnd+s": "https", "databand+s": "https"}
+_COMPOSITE = {"http": "dbnd", "https": "dbnd+s"}
+_PORTS = {"http": 80, "https": 443}
+
+SCHEMES = frozenset(_HTTP)
+"""The schemes of a composite URI."""
+
+
+class CompositeUri(NamedTuple):
+    """What a composite URI says.
+
+    Attributes:
+        databand_url: Databand's address, http or https, without credentials.
+        inner: The URI or path of the MLflow store; None where the URI names none.
+        username: Who logs in to Databand, None where the URI says nothing.
+        password: With what.
+    """
+
+    databand_url: str
+    inner: str | None = None
+    username: str | None = None
+    password: str | None = None
+
+    def __str__(self) -> str:
+        """The URI as MLflow gets it. It holds whatever credentials its parts hold: mask it to show it."""
+        url = urlsplit(self.databand_url)
+        host = _with_port(url).netloc
+        if self.username is not None:
+            password = "" if self.password is None else f":{quote(self.password, safe='')}"
+            host = f"{quote(self.username, safe='')}{password}@{host}"
+        uri = f"{_COMPOSITE[url.scheme]}://{host}{url.path.rstrip('/')}"
+        if self.inner is None:
+            return uri
+        return f"{uri}?{PARAMETER}={quote(quote(_explicit(self.inner), safe=''), safe='')}"
+
+    def __repr__(self) -> str:
+        """Hide every credential."""
+        inner = None if self.inner is None else mask_uri(self.inner)
+        return f"CompositeUri({self.databand_url!r}, inner={inner!r})"
+
+
+def is_composite(uri: str | None) -> bool:
+    """Tell whether a URI has one of the composite schemes."""
+    return uri is not None and uri.partition("://")[0].lower() in SCHEMES and "://" in uri
+
+
+@lru_cache(maxsize=64)
+def parse(uri: str) -> CompositeUri:
+    """Read a composite URI; its inner URI may be quoted once or twice.
+
+    Raises:
+        InvalidOptionError: It is none, has no host, or a query that nobody reads.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in _HTTP or not parts.hostname:
+        raise InvalidOptionError(
+            f"{mask_uri(uri)!r} is no Databand URI; write dbnd://<host>:<port> for http "
+            f"or dbnd+s://<host> for https, then ?{PARAMETER}=<quoted MLflow URI>."
+        )
+    url, username, password = _without_credentials(parts._replace(scheme=_HTTP[parts.scheme]))
+    return CompositeUri(url, _inner(parts.query, uri), username, password)
+
+
+def read_databand_url(url: str) -> CompositeUri:
+    """Read Databand's address as people configure it: http, https, or a composite scheme.
+
+    Raises:
+        InvalidOptionError: It is neither, or it has a query.
+    """
+    if is_composite(url):
+        return parse(url)
+    parts = urlsplit(url)
+    if parts.scheme not in _COMPOSITE or not parts.hostname or parts.query:
+        raise InvalidOptionError(
+            f"'databand_url' must be Databand's address, such as https://acme.databand.ai, "
+            f"not {mask_uri(url)!r}."
+        )
+    bare, username, password = _without_credentials(parts)
+    return CompositeUri(bare, None, username, password)
+
+
+def _inner(query: str, uri: str) -> str | None:
+    inner = None
+    for pair in filter(None, query.split("&")):
+        name, _, value = pair.partition("=")
+        if name != PARAMETER:
+            raise InvalidOptionError(
+                f"{mask_uri(uri)!r} has the query parameter '{mask_uri(name)}', which nobody reads; "
+                f"if it belongs to the MLflow URI, quote that URI (urllib.parse.quote, safe='')."
+            )
+        inner = unquote(value)
+    # A URI has a colon or a slash; one that has neither but a percent sign was quoted twice.
+    if inner and "%" in inner and ":" not in inner and "/" not in inner:
+        inner = unquote(inner)
+    if is_composite(inner):
+        raise InvalidOptionError(
+            f"{mask_uri(uri)!r} names a Databand URI as the MLflow store that it copies from; "
+            f"{PARAMETER} must be the URI of an MLflow store."
+        )
+    return inner or None
+
+
+def _without_credentials(parts: SplitResult) -> tuple[str, str | None, str | None]:
+    username = None if parts.username is None else unquote(parts.username)
+    password = None if parts.password is None else unquote(parts.password)
+    bare = parts._replace(
+        netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/"), query="", fragment=""
+    )
+    return bare.geturl(), username, password
+
+
+def _explicit(inner: str) -> str:
+    parts = urlsplit(inner)
+    return _with_port(parts).geturl() if parts.scheme in _PORTS and parts.hostname else inner
+
+
+def _with_port(parts: SplitResult) -> SplitResult:
+    if parts.port is not None:
+        return parts
+    return parts._replace(netloc=f"{parts.netloc}:{_PORTS[parts.scheme]}")
