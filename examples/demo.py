@@ -1,0 +1,156 @@
+"""The main job: one Kedro project, run once per connection, and a table of what arrived where.
+
+`nox -s demo` runs it. The project in `wine/` is copied to `build/demo` and run there by
+`kedro run --env CONNECTION`; its code is the same each time. What arrived is read back over MLflow's
+API from the server behind the sandbox, never from what the client says it sent.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow_connections.reports import table
+from mlflow_connections_sandbox import Sandbox
+
+HERE = Path(__file__).resolve().parent
+FOLDER = HERE.parent / "build" / "demo"
+PLAIN = "sqlite"
+CONNECTIONS = ("databricks",)
+"""Each is a keyword, a stand-in of the sandbox and an environment of the Kedro project."""
+
+_PROGRESS = re.compile(r"Completed node: (\w+)")
+
+
+class Arrived(NamedTuple):
+    """What MLflow has of one run of the project."""
+
+    run: Run
+    artifacts: list[str]
+    model: str
+
+
+def main() -> int:
+    """Run the project through every connection; gives 0 if each run arrived whole."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="CONNECTION", help=", ".join(CONNECTIONS))
+    chosen = parser.parse_args().names or list(CONNECTIONS)
+    project = prepare()
+    rows = []
+    print(f"The same project, {1 + len(chosen)} times: {PLAIN}, {', '.join(chosen)}.\n", flush=True)
+    store = f"sqlite:///{project / 'mlflow.db'}"
+    run_project(project, PLAIN, {})
+    rows.append(row(PLAIN, "no server", store))
+    with started(chosen) as sandbox:
+        for name in chosen:
+            run_project(project, name, sandbox.environment(name))
+            rows.append(row(name, f"stand-in {sandbox[name].url}", sandbox.mlflow_url))
+    print(f"\n{table(rows)}\n")
+    print("Open it in MLflow's UI, the plain store or the one behind the stand-ins:\n")
+    data = FOLDER / "sandbox" / "mlflow"
+    for uri, artifacts in ((store, ""), (f"sqlite:///{data}/mlflow.db", f"{data}/artifacts")):
+        served = f" --artifacts-destination {artifacts}" if artifacts else ""
+        print(f"  {sys.executable} -m mlflow server --backend-store-uri {uri}{served}")
+    return 0 if all(r["complete"] for r in rows) else 1
+
+
+def prepare() -> Path:
+    """Copy the project to where it may leave files; gives its folder."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    return Path(shutil.copytree(HERE / "wine", FOLDER / "wine"))
+
+
+@contextmanager
+def started(names: list[str]) -> Iterator[Sandbox]:
+    """Start the sandbox, saying so: the MLflow server takes some seconds."""
+    print("sandbox     starting a real MLflow server behind the stand-ins ...", flush=True)
+    with Sandbox(FOLDER / "sandbox", names) as sandbox:
+        yield sandbox
+
+
+def run_project(project: Path, name: str, environment: Mapping[str, str]) -> None:
+    """Run the project in an environment of its own, showing each node as it ends.
+
+    Raises:
+        SystemExit: The run failed; its last lines are shown.
+    """
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "kedro", "run"]
+    command += [] if name == PLAIN else ["--env", name]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DATABRICKS_"))}
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    wanted = {"MLFLOW_EXPERIMENT_NAME": f"/Shared/wine-{name}", "COLUMNS": "200"}
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=project,
+            env={**kept, **quiet, **wanted, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout
+        for line in process.stdout:
+            output.write(line)
+            if found := _PROGRESS.search(line):
+                elapsed = time.monotonic() - begun
+                print(f"{name:<11} {elapsed:5.1f} s  {found[1]} done", flush=True)
+        if process.wait():
+            output.seek(0)
+            print("".join(output.readlines()[-40:]), file=sys.stderr)
+            raise SystemExit(f"`kedro run` failed for {name}.")
+
+
+def row(name: str, where: str, uri: str) -> dict[str, Any]:
+    """Read the run back, and give a row of the table."""
+    arrived = read_back(uri, f"/Shared/wine-{name}")
+    data = arrived.run.data
+    steps = MlflowClient(uri).get_metric_history(arrived.run.info.run_id, "training_loss")
+    complete = bool(
+        arrived.run.info.status == "FINISHED"
+        and data.params
+        and "accuracy" in data.metrics
+        and "confusion_matrix.png" in arrived.artifacts
+        and arrived.model == "loads"
+    )
+    return {
+        "connection": name,
+        "through": where,
+        "run": arrived.run.info.run_id[:8],
+        "status": arrived.run.info.status,
+        "params": len(data.params),
+        "metrics": len(data.metrics),
+        "steps": len(steps),
+        "artifacts": len(arrived.artifacts),
+        "model": arrived.model,
+        "accuracy": f"{data.metrics.get('accuracy', float('nan')):.3f}",
+        "complete": complete,
+    }
+
+
+def read_back(uri: str, experiment: str) -> Arrived:
+    """Ask MLflow for the newest run of an experiment, its artifacts and its model."""
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        raise SystemExit(f"MLflow at {uri} has no experiment {experiment}.")
+    run = client.search_runs([found.experiment_id], max_results=1)[0]
+    artifacts = [file.path for file in client.list_artifacts(run.info.run_id)]
+    mlflow.set_tracking_uri(uri)
+    model = mlflow.sklearn.load_model(f"runs:/{run.info.run_id}/model")
+    return Arrived(run, artifacts, "loads" if hasattr(model, "predict") else "does not load")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""Run the packaged project: `python -m wine`."""
+
+from pathlib import Path
+
+from kedro.framework.cli.utils import find_run_command
+from kedro.framework.project import configure_project
+
+
+def main() -> None:
+    """Run the pipeline that the command line asks for."""
+    package = Path(__file__).parent.name
+    configure_project(package)
+    find_run_command(package)()
+
+
+if __name__ == "__main__":
+    main()
