@@ -1,0 +1,95 @@
+"""Who may come in: a personal token, or tokens that an OAuth client was given."""
+
+import base64
+import binascii
+import secrets
+import threading
+import time
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from ._errors import ApiError
+
+
+class Access:
+    """The accounts of one workspace.
+
+    Attributes:
+        token: The personal access token.
+        client_id: The OAuth client's id.
+        client_secret: Its secret.
+        token_seconds: How long an OAuth token lives, an hour as on Databricks.
+    """
+
+    def __init__(self) -> None:
+        self.token = f"dapi{secrets.token_hex(16)}"
+        self.client_id = secrets.token_hex(16)
+        self.client_secret = f"dose{secrets.token_hex(16)}"
+        self.token_seconds = 3600
+        self._deadlines: dict[str, float] = {}
+        self._revoked = False
+        self._lock = threading.Lock()
+
+    def revoke(self) -> None:
+        """Let the personal token and every OAuth token expire now."""
+        with self._lock:
+            self._revoked = True
+            self._deadlines.clear()
+
+    def check(self, request: Request) -> None:
+        """Refuse a request without a valid token.
+
+        Raises:
+            ApiError: 401 without any, 403 with one that is wrong or expired.
+        """
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise ApiError(
+                401, 401, "Credential was not sent or was of an unsupported type for this API."
+            )
+        if not self._is_valid(token):
+            raise ApiError(403, 403, "Invalid access token.")
+
+    def _is_valid(self, token: str) -> bool:
+        with self._lock:
+            if secrets.compare_digest(token.encode(), self.token.encode()):
+                return not self._revoked
+            return self._deadlines.get(token, 0.0) > time.monotonic()
+
+    async def give_token(self, request: Request) -> JSONResponse:
+        """Answer RFC 6749, 4.4: client credentials become a token."""
+        form = dict(parse_qsl((await request.body()).decode(errors="replace")))
+        if form.get("grant_type") != "client_credentials":
+            return _refused(400, "unsupported_grant_type", "Only client_credentials is supported")
+        if form.get("scope", "").split() != ["all-apis"]:
+            return _refused(400, "invalid_scope", "The scope must be all-apis")
+        if _basic(request) != (self.client_id, self.client_secret):
+            return _refused(401, "invalid_client", "Client authentication failed")
+        token = f"eyJ{secrets.token_urlsafe(48)}"
+        with self._lock:
+            self._deadlines[token] = time.monotonic() + self.token_seconds
+        return JSONResponse(
+            {
+                "access_token": token,
+                "token_type": "Bearer",
+                "expires_in": self.token_seconds,
+                "scope": "all-apis",
+            }
+        )
+
+
+def _basic(request: Request) -> tuple[str, str] | None:
+    kind, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return user, password
+
+
+def _refused(status: int, error: str, description: str) -> JSONResponse:
+    return JSONResponse({"error": error, "error_description": description}, status)
