@@ -5,7 +5,6 @@ own context manager forgets a variable that was set before, so both are saved an
 MLflow is never imported for this: until somebody imports it, the variables say all.
 """
 
-import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,8 +12,6 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from ._resolve import Endpoint, resolve
-
-logger = logging.getLogger(__name__)
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 REGISTRY_VARIABLE = "MLFLOW_REGISTRY_URI"
@@ -138,7 +135,10 @@ def export(environment: Mapping[str, str]) -> None:
     """Set environment variables, with a warning for each whose other value is replaced."""
     for name, value in environment.items():
         if os.environ.get(name, value) != value:
-            logger.warning(
+            # Imported here: it would be a fifth of what importing this package costs.
+            import logging
+
+            logging.getLogger(__name__).warning(
                 "The environment variable %s had another value, which the credentials of this "
                 "connection replace.",
                 name,

@@ -1,0 +1,122 @@
+"""What core costs: a full URI, a keyword among 150 distributions, and its import."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import mlflow
+from _ratio import Row, children_seconds, interleave, median, per_call, table
+
+from mlflow_connections import resolve
+from mlflow_connections._discovery import rescan
+
+DISTRIBUTIONS = 150
+CALLS = 2000
+URI = "http://127.0.0.1:5000"
+PLUGIN = """
+class Plugin:
+    def tracking_uri(self, credentials, options): return "http://plugin.example"
+connection = Plugin()
+"""
+STANDARD_ONLY = (
+    "import sys, mlflow_connections; "
+    "print(*{m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names"
+    " - {'mlflow_connections'})"
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        install(Path(folder))
+        sys.path.insert(0, folder)
+        print(table([*full_uri(), *keyword(), *importing()]))
+    print(
+        f"outside the standard library, `import mlflow_connections` loads: {outside() or 'nothing'}"
+    )
+
+
+def install(folder: Path) -> None:
+    """Lay as many distributions as a grown environment has, one of them with a connection."""
+    (folder / "bench_plugin.py").write_text(PLUGIN)
+    for number in range(DISTRIBUTIONS):
+        info = folder / f"bench_{number}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: bench-{number}\nVersion: 1.0\n"
+        )
+        groups = "[console_scripts]\n" + "".join(f"c{number}_{i} = m:f\n" for i in range(5))
+        if number == 0:
+            groups += "[kedro_mlflow.connections]\nbench = bench_plugin:connection\n"
+        (info / "entry_points.txt").write_text(groups)
+
+
+def full_uri() -> list[Row]:
+    """Resolve a full URI and set it, against setting it."""
+    plain, ours = interleave(
+        per_call(lambda: mlflow.set_tracking_uri(URI), CALLS),
+        per_call(lambda: mlflow.set_tracking_uri(resolve(URI).tracking_uri), CALLS),
+    )
+    before, after = median(plain, 1e6 / CALLS), median(ours, 1e6 / CALLS)
+    aim = "under 10 µs more"
+    return [Row("a full URI, resolved and set", before, after, "µs", aim, after - before < 10)]
+
+
+def keyword() -> list[Row]:
+    """Resolve a keyword, first against the bare scan, then again."""
+
+    def scan() -> None:
+        entry_points(group="kedro_mlflow.connections")
+
+    def first() -> None:
+        rescan()
+        sys.modules.pop("bench_plugin", None)
+        resolve("bench")
+
+    scanned, resolved = interleave(scan, first)
+    _, again = interleave(lambda: None, per_call(lambda: resolve("bench"), CALLS))
+    plain, ours = median(scanned, 1e3), median(resolved, 1e3)
+    repeated = median(again, 1e6 / CALLS)
+    return [
+        Row("a keyword, first", plain, ours, "ms", "under 10 ms more", ours - plain < 10),
+        Row("a keyword, repeated", None, repeated, "µs", "under 50 µs", repeated < 50),
+    ]
+
+
+def importing() -> list[Row]:
+    """Start an interpreter that imports core, against one that imports nothing."""
+
+    def start(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    start("import mlflow_connections")
+    plain, ours = interleave(
+        lambda: start("pass"),
+        lambda: start("import mlflow_connections"),
+        rounds=41,
+        clock=children_seconds,
+    )
+    before, after = median(plain, 1e3), median(ours, 1e3)
+    aim = "under 15 ms more"
+    return [Row("import mlflow_connections, CPU", before, after, "ms", aim, after - before < 15)]
+
+
+def outside() -> str:
+    """Name what importing core loads that is neither core nor of the standard library."""
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*{m.partition('.')[0] for m in sys.modules})"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    loaded = subprocess.run(
+        [sys.executable, "-c", STANDARD_ONLY], capture_output=True, text=True, check=True
+    ).stdout.split()
+    return " ".join(sorted(set(loaded) - set(bare)))
+
+
+if __name__ == "__main__":
+    begun = time.monotonic()
+    main()
+    print(f"measured in {time.monotonic() - begun:.0f} s")
