@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
+
 from mlflow_connections.reports import table
 from mlflow_connections_sandbox import Sandbox
 
