@@ -1,0 +1,36 @@
+"""The contract of every connection, kept by `databricks` in each of its forms."""
+
+from mlflow_connections.testing import ConnectionContract
+
+
+class TestPlain(ConnectionContract):
+    """Nothing given."""
+
+    keyword = "databricks"
+    tracking_uri = "databricks"
+
+
+class TestProfile(ConnectionContract):
+    """A profile."""
+
+    keyword = "databricks"
+    options = {"profile": "prod"}  # noqa: RUF012 - the contract declares it a ClassVar
+    tracking_uri = "databricks://prod"
+
+
+class TestToken(ConnectionContract):
+    """A workspace and a token."""
+
+    keyword = "databricks"
+    options = {"host": "https://dbc.example"}  # noqa: RUF012
+    credentials = {"token": "dapi-of-the-test"}  # noqa: RUF012
+    tracking_uri = "databricks"
+
+
+class TestClient(ConnectionContract):
+    """A workspace and an OAuth client."""
+
+    keyword = "databricks"
+    options = {"host": "https://dbc.example"}  # noqa: RUF012
+    credentials = {"client_id": "id", "client_secret": "dose-of-the-test"}  # noqa: RUF012
+    tracking_uri = "databricks"
