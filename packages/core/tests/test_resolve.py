@@ -259,6 +259,19 @@ def test_what_is_no_text_is_refused(value: Any) -> None:
         resolve(value)
 
 
+def test_what_is_no_text_is_not_shown() -> None:
+    """A mapping in the URI's place may hold a secret, so only its type is told."""
+    with pytest.raises(InvalidOptionError, match="not dict") as caught:
+        resolve({"token": "hunter2"})  # type: ignore[arg-type]  # what is tested
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_connection_need_not_be_hashable(install: Install) -> None:
+    """An object that compares by value serves tracking and registry as well."""
+    install("mine", returning("'http://h'") + "\n    connection.__class__.__hash__ = None\n")
+    assert resolve("mine", registry="mine").registry_uri == "http://h"
+
+
 def test_every_error_has_one_base() -> None:
     """Users catch one class, or the builtin that fits."""
     with pytest.raises(ConnectionsError) as caught:

@@ -1,7 +1,7 @@
 """A connection turns a keyword, credentials and options into an MLflow tracking URI that works."""
 
 from ._connection import Connection, KedroMlflowConnection
-from ._discovery import Found, find, installed
+from ._discovery import KNOWN_DISTRIBUTIONS, Found, find, installed
 from ._errors import (
     AccessError,
     AmbiguousConnectionError,
@@ -20,6 +20,7 @@ from ._secrets import looks_secret, mask, mask_uri
 from ._use import Applied, Snapshot, export, set_uris, use
 
 __all__ = [
+    "KNOWN_DISTRIBUTIONS",
     "AccessError",
     "AmbiguousConnectionError",
     "Applied",

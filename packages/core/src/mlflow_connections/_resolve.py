@@ -83,7 +83,9 @@ def resolve(
         return Endpoint(tracking, registry)
 
     credentials, options = credentials or _NOTHING, options or _NOTHING
-    connections = list(dict.fromkeys(c for c in (tracker, registrar) if c is not None))
+    # By identity: what only looks like a connection need not be hashable.
+    wanted = (tracker, None if registrar is tracker else registrar)
+    connections = [connection for connection in wanted if connection is not None]
     _check(connections, credentials, options, places)
     environment: dict[str, str] = {}
     for connection in connections:
@@ -113,7 +115,8 @@ def names_connection(value: str) -> bool:
 def _connection(value: Any, uses_options: bool) -> "Connection | None":
     if not isinstance(value, str) or not value.strip():
         raise InvalidOptionError(
-            f"A tracking or registry URI must be a keyword, a URI or a path, not {value!r}."
+            "A tracking or registry URI must be a keyword, a URI or a path, not "
+            f"{repr(value) if isinstance(value, str) else type(value).__name__}."
         )
     # With credentials or options MLflow's own word is no answer: nobody would read them.
     if names_connection(value) or (uses_options and value in _WORDS_OF_MLFLOW):
