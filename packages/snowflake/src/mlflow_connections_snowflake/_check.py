@@ -20,7 +20,7 @@ from ._errors import explain
 from ._names import Name
 from ._setup import Setup
 from ._sql import statements
-from ._sql_admin import api_integration, storage_integration
+from ._sql_admin import api_integration
 from ._statement import Statement, Thing
 
 if TYPE_CHECKING:
@@ -55,22 +55,27 @@ def check(session: "Session", setup: Setup) -> Iterator[Finding]:
         MissingOptionError: The setup lacks what only the generator needs.
     """
     eyes = _Eyes(session)
+    written = statements(setup)
     missing: set[Thing] = set()
-    altered = [s for s in statements(setup) if s.sql.startswith("ALTER ")]
-    for statement in statements(setup):
-        thing = statement.thing
-        if thing is None or (statement.privilege and thing in missing):
-            # The grant of what is not there is not worth a line: it follows with its creation.
+    for statement in written:
+        if statement.thing is None or statement.thing in missing:
+            # What hangs on a thing that is not there is part of that thing's cure.
             continue
-        if statement.privilege:
+        if statement.verb == "CREATE":
+            finding = _present(eyes, statement, _cure(statement.thing, written))
+            if not finding.ok:
+                missing.add(statement.thing)
+            yield finding
+        elif statement.verb == "GRANT":
             yield _granted(eyes, statement)
-            continue
-        finding = _present(eyes, statement)
-        if not finding.ok:
-            missing.add(thing)
-        yield finding
-    yield from _integrations(eyes, setup, missing, altered)
+        else:
+            yield _altered(eyes, statement, setup)
     yield _call(session, setup)
+
+
+def _cure(thing: Thing, written: list[Statement]) -> str:
+    """Everything that makes a thing, its grants too: replacing it would drop them."""
+    return "\n".join(f"{s.sql};" for s in written if s.thing == thing)
 
 
 class _Eyes:
@@ -97,7 +102,7 @@ class _Eyes:
         return self._seen[sql]
 
 
-def _present(eyes: _Eyes, statement: Statement) -> Finding:
+def _present(eyes: _Eyes, statement: Statement, cure: str) -> Finding:
     thing = statement.thing
     assert thing is not None  # noqa: S101 - asked by check alone
     rows = eyes.rows(_show(thing))
@@ -108,7 +113,7 @@ def _present(eyes: _Eyes, statement: Statement) -> Finding:
         found = [row for row in found if row.get("is_external_function", kind) == kind]
     if found:
         return Finding(True, str(thing))
-    return Finding(False, f"{thing} is missing, or this role may not see it", f"{statement.sql};")
+    return Finding(False, f"{thing} is missing, or this role may not see it", cure)
 
 
 def _show(thing: Thing) -> str:
@@ -148,26 +153,24 @@ def _granted(eyes: _Eyes, statement: Statement) -> Finding:
     return Finding(False, f"{role} has no {statement.privilege} on {thing}", f"{statement.sql};")
 
 
-def _integrations(
-    eyes: _Eyes, setup: Setup, missing: set[Thing], altered: list[Statement]
-) -> Iterator[Finding]:
+def _altered(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
+    """Whether an integration that was there before is enabled, and allows what is needed."""
+    thing = statement.thing
+    assert thing is not None  # noqa: S101 - asked by check alone
     gateway, _, _ = setup.generating()
-    wanted = [(api_integration(gateway), "API_ALLOWED_PREFIXES", gateway.prefix)]
-    if setup.storage:
-        storage = storage_integration(setup.storage)
-        wanted.append((storage, "STORAGE_ALLOWED_LOCATIONS", setup.storage.location))
-    for (thing, key, value), alteration in zip(wanted, altered, strict=True):
-        if thing in missing:
-            continue
-        rows = eyes.rows(f"DESCRIBE INTEGRATION {thing.sql}")
-        properties = {row.get("property", ""): row.get("property_value", "") for row in rows}
-        allowed = [part.strip() for part in properties.get(key, "").split(",")]
-        if properties.get("ENABLED", "").lower() != "true":
-            yield Finding(False, f"{thing} is not enabled", f"{alteration.sql};")
-        elif not any(part and value.startswith(part) for part in allowed):
-            yield Finding(False, f"{thing} does not allow {value}", f"{alteration.sql};")
-        else:
-            yield Finding(True, f"{thing} allows {value}")
+    if thing == api_integration(gateway):
+        key, wanted = "API_ALLOWED_PREFIXES", gateway.prefix
+    else:
+        assert setup.storage is not None  # noqa: S101 - there is no other integration
+        key, wanted = "STORAGE_ALLOWED_LOCATIONS", setup.storage.location
+    rows = eyes.rows(f"DESCRIBE INTEGRATION {thing.sql}")
+    properties = {row.get("property", ""): row.get("property_value", "") for row in rows}
+    allowed = [part.strip() for part in properties.get(key, "").split(",")]
+    if properties.get("ENABLED", "").lower() != "true":
+        return Finding(False, f"{thing} is not enabled", f"{statement.sql};")
+    if not any(part and wanted.startswith(part) for part in allowed):
+        return Finding(False, f"{thing} does not allow {wanted}", f"{statement.sql};")
+    return Finding(True, f"{thing} allows {wanted}")
 
 
 def _call(session: "Session", setup: Setup) -> Finding:

@@ -1,28 +1,153 @@
-"""The command `mlflow-snowflake`."""
+"""The command `mlflow-snowflake`: sql, apply, drop, check, gateway."""
 
 import argparse
+import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from mlflow_connections import ConnectionsError
 
-from ._setup import load
+from ._apply import apply
+from ._check import check
+from ._gateway import azure_policy, openapi
+from ._session import open_session
+from ._setup import Setup, load
 from ._sql import drops, script, statements
+from ._statement import ADMIN, OWNER, Statement
+
+_PARTS = (ADMIN, OWNER)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="mlflow-snowflake")
-    parser.add_argument("--config", type=Path, default=Path("conf/base/snowflake.yml"))
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("sql")
-    commands.add_parser("drop")
-    given = parser.parse_args(arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        0 where all went well, 1 where a check found something, 2 where it could not be done.
+    """
+    given = _parser().parse_args(arguments)
     try:
-        setup = load(given.config)
-        written = statements(setup) if given.command == "sql" else drops(setup)
-        sys.stdout.write(script(written))
+        result: int = given.run(load(given.config), given)
     except ConnectionsError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        print(f"mlflow-snowflake: {error}", file=sys.stderr)
+        return 2
+    return result
+
+
+def console() -> NoReturn:
+    """Run the command and end the process: the entry point of the console script."""
+    sys.exit(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlflow-snowflake",
+        description="Sets up external functions in Snowflake that reach MLflow.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    sql = _command(commands, "sql", _sql, "Write the SQL that sets the bridge up.")
+    run = _command(commands, "apply", _apply, "Run that SQL.")
+    away = _command(commands, "drop", _drop, "Take the bridge away again.")
+    for command in (sql, run, away):
+        command.add_argument("--part", choices=_PARTS, help="only this part; by default both")
+    for command in (run, away):
+        command.add_argument(
+            "--dry-run", action="store_true", help="write what would be run, and run nothing"
+        )
+    away.add_argument(
+        "--stages", action="store_true", help="the stages too; files on internal ones are lost"
+    )
+    away.add_argument(
+        "--integrations",
+        action="store_true",
+        help="the integrations too; what the cloud trusts is void then",
+    )
+    proof = _command(commands, "check", _check, "Check that the bridge stands and MLflow answers.")
+    for command in (run, away, proof):
+        command.add_argument(
+            "--connection",
+            metavar="NAME",
+            help="a name in connections.toml; by default SNOWFLAKE_ACCOUNT and its like, "
+            "else the default connection",
+        )
+    gateway = _command(commands, "gateway", _gateway, "Write the definition of the gateway's API.")
+    gateway.add_argument(
+        "--backend", required=True, metavar="URL", help="the MLflow server, as the gateway sees it"
+    )
+    gateway.add_argument(
+        "--policy", action="store_true", help="the policy that Azure needs besides"
+    )
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[Setup, argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.add_argument(
+        "--config",
+        type=Path,
+        default=Path("conf/base/snowflake.yml"),
+        metavar="FILE",
+        help="by default %(default)s",
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _sql(setup: Setup, given: argparse.Namespace) -> int:
+    sys.stdout.write(script(_chosen(statements(setup), given.part)))
+    return 0
+
+
+def _apply(setup: Setup, given: argparse.Namespace) -> int:
+    return _run(_chosen(statements(setup), given.part), given)
+
+
+def _drop(setup: Setup, given: argparse.Namespace) -> int:
+    dropped = drops(setup, with_stages=given.stages, with_integrations=given.integrations)
+    return _run(_chosen(dropped, given.part), given)
+
+
+def _chosen(written: list[Statement], part: str | None) -> list[Statement]:
+    return [statement for statement in written if part in {None, statement.part}]
+
+
+def _run(written: list[Statement], given: argparse.Namespace) -> int:
+    if given.dry_run:
+        sys.stdout.write(script(written))
+        return 0
+
+    def progress(number: int, statement: Statement) -> None:
+        purpose = " ".join(statement.purpose.split())
+        sys.stderr.write(f"[{number}/{len(written)}] {statement.part}: {purpose}\n")
+
+    with open_session(given.connection) as session:
+        apply(session, written, progress)
+    sys.stderr.write(f"{len(written)} statements ran.\n")
+    return 0
+
+
+def _check(setup: Setup, given: argparse.Namespace) -> int:
+    wrong = 0
+    with open_session(given.connection) as session:
+        for finding in check(session, setup):
+            wrong += not finding.ok
+            sys.stdout.write(f"{'ok    ' if finding.ok else 'WRONG '} {finding.what}\n")
+            for line in finding.cure.splitlines():
+                sys.stdout.write(f"       {line}\n")
+    sys.stdout.write("All is well.\n" if not wrong else f"{wrong} to mend.\n")
+    return 1 if wrong else 0
+
+
+def _gateway(setup: Setup, given: argparse.Namespace) -> int:
+    if given.policy:
+        sys.stdout.write(azure_policy(setup, given.backend))
+    else:
+        sys.stdout.write(json.dumps(openapi(setup, given.backend), indent=2) + "\n")
     return 0

@@ -10,7 +10,7 @@ import re
 from mlflow_connections import AccessError, ConnectionsError, UnreachableError
 
 
-class MlflowRefusal(ConnectionsError):
+class MlflowRefusedError(ConnectionsError):
     """MLflow understood the request and said no.
 
     Attributes:
@@ -32,9 +32,13 @@ _REFUSED_BY_TRANSLATOR = re.compile(r"MLflow bridge: (?P<sentence>[^\n]+)")
 _REFUSED_BY_MLFLOW = re.compile(r"MLflow refused: (?P<code>[A-Z_]+): (?P<message>.*)", re.DOTALL)
 _STATUS = re.compile(r"remote service error: (?P<status>\d{3})\b", re.IGNORECASE)
 _LATE = re.compile(r"timed? ?out|timeout|did not respond", re.IGNORECASE)
-_TRANSPORT = re.compile(r"Request failed for external function|connection (refused|reset)", re.I)
+_TRANSPORT = re.compile(
+    r"Request failed for external function|connection (refused|reset)", re.IGNORECASE
+)
 _NOT_JSON = re.compile(r"pars\w+ JSON|not (?:a )?valid JSON|<!doctype html|<html", re.IGNORECASE)
-_MISSING = re.compile(r"does not exist or not authorized|unknown (user-defined )?function", re.I)
+_MISSING = re.compile(
+    r"does not exist or not authorized|unknown (user-defined )?function", re.IGNORECASE
+)
 _CHECK = "Run `mlflow-snowflake check`: it names what is missing, and the statement that mends it."
 
 
@@ -88,10 +92,10 @@ def _html(function: str) -> ConnectionsError:
     )
 
 
-def _mlflow_refusal(text: str, function: str) -> MlflowRefusal | None:
+def _mlflow_refusal(text: str, function: str) -> MlflowRefusedError | None:
     """Find MLflow's own error, whole, wherever Snowflake put it into its message."""
     if match := _REFUSED_BY_MLFLOW.search(text):
-        return MlflowRefusal(function, match["code"], match["message"].strip())
+        return MlflowRefusedError(function, match["code"], match["message"].strip())
     decoder = json.JSONDecoder()
     for start in (found.start() for found in re.finditer(r'\{\s*\\?"', text)):
         for candidate in (text[start:], text[start:].replace('\\"', '"')):
@@ -100,7 +104,7 @@ def _mlflow_refusal(text: str, function: str) -> MlflowRefusal | None:
             except ValueError:
                 continue
             if isinstance(body, dict) and "error_code" in body:
-                return MlflowRefusal(
+                return MlflowRefusedError(
                     function, str(body["error_code"]), str(body.get("message", "no message"))
                 )
     return None

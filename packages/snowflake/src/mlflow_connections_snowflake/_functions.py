@@ -6,6 +6,30 @@ API_PATH = "/api/2.0/mlflow/"
 """Where MLflow's REST API lies below the server's root; the only prefix that is allowed."""
 
 
+CALL_PATHS = (
+    "experiments/create",
+    "experiments/search",
+    "experiments/set-experiment-tag",
+    "logged-models",
+    "logged-models/search",
+    "model-versions/create",
+    "registered-models/create",
+    "runs/create",
+    "runs/delete",
+    "runs/delete-tag",
+    "runs/log-batch",
+    "runs/log-inputs",
+    "runs/log-metric",
+    "runs/log-model",
+    "runs/log-parameter",
+    "runs/outputs",
+    "runs/search",
+    "runs/set-tag",
+    "runs/update",
+)
+"""What the generic call may reach. Only what can be undone: a deleted run can be restored."""
+
+
 class Function(NamedTuple):
     """One external function, which may have several signatures.
 

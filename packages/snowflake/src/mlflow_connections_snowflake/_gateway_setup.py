@@ -85,12 +85,21 @@ def read_gateway(section: Section) -> Gateway | None:
     for key in GATEWAY_KEYS[3:]:
         if key not in trust and gateway.content.get(key) is not None:
             raise gateway.invalid(key, f"is of no use with the provider {provider}")
+    if "role_arn" in trust and not is_role_arn(filled(gateway, "role_arn")):
+        raise gateway.invalid(
+            "role_arn", "is no ARN of a role: arn:aws:iam::123456789012:role/name"
+        )
     return Gateway(
         provider,
         url(gateway, "url"),
         name(gateway.text("integration", "MLFLOW_API"), gateway.place("integration"), 1),
         **{key: filled(gateway, key) for key in trust},
     )
+
+
+def is_role_arn(text: str) -> bool:
+    """Tell whether a text is the ARN of an IAM role, in any of Amazon's partitions."""
+    return re.fullmatch(r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]+", text, re.ASCII) is not None
 
 
 def filled(section: Section, key: str) -> str:

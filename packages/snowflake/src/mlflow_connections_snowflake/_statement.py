@@ -60,6 +60,11 @@ class Statement(NamedTuple):
     privilege: str = ""
     role: Name | None = None
 
+    @property
+    def verb(self) -> str:
+        """The first word: USE, CREATE, ALTER, GRANT or DROP."""
+        return self.sql.partition(" ")[0]
+
 
 def use_role(part: str, role: Name) -> Statement:
     """Give the statement that begins a part."""
@@ -102,9 +107,10 @@ def alter(part: str, thing: Thing, *clauses: str) -> Statement:
         part,
         f"{thing}: where it was there before, only what may change is changed",
         "\n  ".join((f"ALTER {thing.kind} {thing.sql} SET", *clauses)),
+        thing,
     )
 
 
 def drop(part: str, thing: Thing) -> Statement:
     """Give the statement that drops a thing if it is there."""
-    return Statement(part, f"away with {thing}", f"DROP {thing.word} IF EXISTS {thing.sql}")
+    return Statement(part, f"away with {thing}", f"DROP {thing.word} IF EXISTS {thing.sql}", thing)

@@ -1,9 +1,12 @@
 """The translators' JavaScript, as the generator puts it into statements."""
 
+import json
 from functools import cache
 from importlib.resources import files
 
 from mlflow_connections import InvalidOptionError
+
+from ._functions import CALL_PATHS
 
 RESPONSE = "response"
 """The one translator that turns MLflow's reply into rows, for every function."""
@@ -23,6 +26,8 @@ def source(key: str) -> str:
     if key == RESPONSE:
         body, call = own, "response"
     else:
+        if key == "call":
+            own = f"const PATHS = {json.dumps(CALL_PATHS, indent=2)};\n\n{own}"
         body = (folder / "_common.js").read_text(encoding="utf-8") + "\n" + own
         call = "request"
     if "$$" in body:

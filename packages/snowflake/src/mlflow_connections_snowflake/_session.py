@@ -1,0 +1,78 @@
+"""Opening a session with what Snowflake's own tools already know."""
+
+import os
+from typing import TYPE_CHECKING
+
+from mlflow_connections import (
+    AccessError,
+    ConnectionsError,
+    MissingOptionError,
+    UnreachableError,
+    mask,
+)
+
+if TYPE_CHECKING:
+    from snowflake.snowpark import Session
+
+# The variables of Snowflake's own command line, each named after a parameter of its connector.
+_PARAMETERS = (
+    "account",
+    "user",
+    "password",
+    "authenticator",
+    "token",
+    "private_key_file",
+    "private_key_file_pwd",
+    "role",
+    "warehouse",
+    "database",
+    "schema",
+    "host",
+    "port",
+    "protocol",
+)
+_SECRETS = ("password", "token", "private_key_file_pwd")
+
+
+def open_session(connection: str | None = None) -> "Session":
+    """Open a session.
+
+    Args:
+        connection: A name in `connections.toml`. Without one the environment decides
+            (`SNOWFLAKE_ACCOUNT`, `SNOWFLAKE_USER`, `SNOWFLAKE_PASSWORD`, …), and without
+            `SNOWFLAKE_ACCOUNT` the default connection of `connections.toml`.
+
+    Raises:
+        MissingOptionError: There is no such connection.
+        AccessError: Snowflake did not let us in.
+        UnreachableError: It did not answer.
+    """
+    from snowflake.connector.errors import Error, OperationalError
+    from snowflake.snowpark import Session
+
+    given = {} if connection else _from_environment()
+    builder = Session.builder.configs(given)
+    if connection:
+        builder = builder.config("connection_name", connection)
+    try:
+        session: Session = builder.create()
+    except Error as error:
+        said = mask(" ".join(str(error.msg or error).split()), [given.get(key) for key in _SECRETS])
+        kind: type[ConnectionsError]
+        kind = UnreachableError if isinstance(error, OperationalError) else AccessError
+        # What the connector says of a name that is in no connections.toml.
+        if "known ones are" in said:
+            kind = MissingOptionError
+        raise kind(
+            f"No session with Snowflake: {said.rstrip('.')}. Connection parameters are read from "
+            "--connection and connections.toml, or from SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER, "
+            "SNOWFLAKE_PASSWORD and so on."
+        ) from error
+    return session
+
+
+def _from_environment() -> dict[str, str]:
+    if not os.environ.get("SNOWFLAKE_ACCOUNT"):
+        return {}
+    read = {key: os.environ.get(f"SNOWFLAKE_{key.upper()}") for key in _PARAMETERS}
+    return {key: value for key, value in read.items() if value}
