@@ -5,11 +5,13 @@ It knows nothing of what the events say and of where they go; a destination is o
 
 from ._events import Destination, Event, Refused, Sink, Unauthorized, Unavailable
 from ._outbox import Outbox
+from ._policy import Policy
 
 __all__ = [
     "Destination",
     "Event",
     "Outbox",
+    "Policy",
     "Refused",
     "Sink",
     "Unauthorized",

@@ -1,0 +1,147 @@
+"""Starting the shipper from the process that writes, and knowing whether it is there."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import _shipper, _status
+from ._delivery import Delivery
+from ._events import Destination
+from ._policy import Policy
+from ._shipper import ENDED_WELL, serve
+from ._sinks import make_sink
+from ._spool import Spool, is_locked
+
+_MOST_CRASHES = 3
+_CRASH_SECONDS = 5.0
+
+# The fork makes the shipper nobody's child: the user's own os.wait() never meets it, and it leaves
+# no zombie. It comes first, while this is a bare interpreter.
+_START = """
+import os, sys
+if os.fork(): os._exit(0)
+import json
+told = json.load(sys.stdin.buffer)
+sys.path[:] = told["sys_path"]
+from importlib import import_module
+import_module(told["module"]).main(told)
+"""
+
+
+class Launcher:
+    """Sees to it that a spool has a shipper: this process' own, or that of another one.
+
+    Args:
+        folder: The spool.
+        destination: What it is for.
+        policy: `shipper` decides between a process and a thread.
+        secrets: What the sink's factory gets besides the environment.
+    """
+
+    def __init__(
+        self, folder: Path, destination: Destination, policy: Policy, secrets: Mapping[str, str]
+    ) -> None:
+        self._folder = folder
+        self._destination = destination
+        self._policy = policy
+        self._secrets = dict(secrets)
+        self._guard = threading.Lock()
+        self._in_thread = policy.shipper == "thread"
+        self._thread: threading.Thread | None = None
+        self._spool: Spool | None = None
+        self._pipe: int | None = None
+        self._started_at = 0.0
+        self._crashes = 0
+
+    def ensure(self) -> None:
+        """Start a shipper if there is none.
+
+        Raises:
+            OSError: The spool cannot be read.
+        """
+        with self._guard:
+            if self._is_running() or is_locked(self._folder):
+                return
+            if not self._in_thread:
+                if time.monotonic() < self._started_at + self._crashes:
+                    return
+                try:
+                    self._start_process()
+                except (OSError, ValueError, subprocess.SubprocessError):
+                    self._in_thread = True  # a place where no process can be started
+            if self._in_thread:
+                self._start_thread()
+
+    def close_inherited(self) -> None:
+        """Close, in a forked child, what is the parent's; to close alone leaves its lock in force."""
+        if self._pipe is not None:
+            os.close(self._pipe)
+        if self._spool is not None:
+            self._spool.unlock()
+
+    def _is_running(self) -> bool:
+        if self._thread is not None:
+            return self._thread.is_alive()
+        if self._pipe is None:
+            return False
+        try:
+            last = os.read(self._pipe, 1)
+        except BlockingIOError:
+            return True
+        pipe, self._pipe = self._pipe, None
+        os.close(pipe)
+        if last != ENDED_WELL and time.monotonic() < self._started_at + _CRASH_SECONDS:
+            self._crashes += 1
+            self._in_thread = self._crashes >= _MOST_CRASHES
+        else:
+            self._crashes = 0
+        return False
+
+    def _start_process(self) -> None:
+        told = {
+            "module": _shipper.__name__,
+            "sys_path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" too
+            "folder": str(self._folder),
+            "policy": self._policy,
+            "secrets": self._secrets,
+        }
+        self._started_at = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=os.path.abspath(os.sep),  # noqa: PTH100 - holds no folder of the user's
+            start_new_session=True,  # Ctrl-C and a closed terminal are not for it
+        )
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - pipes
+        # The shipper keeps its end for as long as it lives.
+        self._pipe = os.dup(process.stdout.fileno())
+        os.set_blocking(self._pipe, False)
+        process.stdout.close()
+        try:
+            with process.stdin as pipe:
+                pipe.write(json.dumps(told).encode())
+        finally:
+            process.wait()
+
+    def _start_thread(self) -> None:
+        self._spool = spool = Spool(self._folder)
+        delivery = Delivery(
+            spool,
+            lambda: make_sink(self._destination, self._secrets),
+            self._policy,
+            lambda status: _status.write(self._folder, status),
+        )
+        self._thread = threading.Thread(
+            target=serve,
+            args=(spool, delivery, self._policy),
+            name=f"outbox of {self._destination.name}",
+            daemon=True,
+        )
+        self._thread.start()

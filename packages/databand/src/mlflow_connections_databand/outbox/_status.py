@@ -1,0 +1,58 @@
+"""What a shipper last said of its destination, in a file, so that every process can tell of it."""
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ._places import replace
+
+FILE = "status.json"
+WELL, UNAVAILABLE, UNAUTHORIZED = "well", "unavailable", "unauthorized"
+
+
+class Status(NamedTuple):
+    """How delivery goes.
+
+    Attributes:
+        state: `well`, `unavailable` or `unauthorized`.
+        reason: The destination's words for the last two.
+        attempts: How many attempts have failed since one succeeded.
+        refused: How many events this shipper saw refused for good.
+        refusal: The destination's words for the last of them.
+        given_up: How many events this shipper gave up for their age.
+        damaged: How many lines it could not read.
+        at: When it said so, in seconds since the epoch.
+        pid: The shipper's process.
+    """
+
+    state: str = WELL
+    reason: str = ""
+    attempts: int = 0
+    refused: int = 0
+    refusal: str = ""
+    given_up: int = 0
+    damaged: int = 0
+    at: float = 0.0
+    pid: int = 0
+
+
+def write(folder: Path, status: Status) -> None:
+    """Leave a status for others. What cannot be written is not worth an error."""
+    with suppress(OSError):
+        replace(folder / FILE, json.dumps(status._asdict()).encode())
+
+
+def read(folder: Path) -> Status:
+    """Give the last status, or a good one if there is none."""
+    try:
+        return Status(**json.loads((folder / FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return Status()
+
+
+def is_failing(status: Status, since: float) -> bool:
+    """Tell whether an attempt has failed at or after a time (seconds since the epoch), and none worked since."""
+    # A clock that was set back makes the status seem to come from the future, which it does not.
+    return status.state != WELL and since <= status.at <= time.time() + 1
