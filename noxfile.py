@@ -1,6 +1,6 @@
 """What a user installs, tested: each session builds wheels and installs them into its own environment.
 
-Default sessions: lint, types, unit (each package alone), integration, dist. The wider matrix runs
+Default sessions: lint, workspace, types, unit (each package alone), integration, dist. The wider matrix runs
 by tag, `nox -t matrix`. `nox -s demo` is the main job, `nox -s bench` prints ratios.
 """
 
@@ -28,7 +28,7 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["lint", "types", "unit", "integration", "dist"]
+nox.options.sessions = ["lint", "workspace", "types", "unit", "integration", "dist"]
 nox.options.error_on_missing_interpreters = False
 
 _wheels: dict[str, Path] = {}
@@ -72,6 +72,13 @@ def lint(session: nox.Session) -> None:
     session.install("ruff>=0.14")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def workspace(session: nox.Session) -> None:
+    """The rules of the workspace, and the scripts of its maintainers."""
+    session.install("pytest>=8", "packaging>=24")
+    pytest(session, "scripts/tests")
 
 
 @nox.session

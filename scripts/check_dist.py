@@ -17,11 +17,19 @@ ROOT = Path(__file__).resolve().parent.parent
 LICENSE = (ROOT / "LICENSE").read_bytes()
 ALONE = frozenset({"mlflow_connections", "mlflow_connections_sandbox"})
 """Those that need no sibling."""
+# An extra's entry points need the extra: dbnd calls these only where it is installed.
+LOAD = """
+import sys
+from importlib.metadata import distribution
+for entry in distribution(sys.argv[1]).entry_points:
+    if entry.group != "dbnd":
+        entry.load()
+"""
 
 
 def main() -> int:
     """Check all wheels and source archives of a folder; gives the number of faults."""
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[1]).resolve()
     wheels = {path.name.split("-")[0]: path for path in sorted(folder.glob("*.whl"))}
     sources = {path.name.rsplit("-", 1)[0]: path for path in sorted(folder.glob("*.tar.gz"))}
     if not wheels or wheels.keys() != sources.keys():
@@ -59,7 +67,7 @@ def contents(name: str, wheel: Path, source: Path) -> list[str]:
 
 
 def alone(name: str, wheels: dict[str, Path]) -> list[str]:
-    """Install one wheel, with core where it needs it, into a clean environment, and import it."""
+    """Install one wheel, with core where it needs it, into a clean environment, and load all that it registers."""
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder) / "bin" / "python"
         run = uv.find_uv_bin()
@@ -68,11 +76,13 @@ def alone(name: str, wheels: dict[str, Path]) -> list[str]:
         # Core is proved to need nothing by letting it have nothing.
         options = ["--no-index"] if name == "mlflow_connections" else []
         install = [run, "pip", "install", "--quiet", "--python", str(python), *options]
-        for command in ([*install, *map(str, needed)], [str(python), "-c", f"import {name}"]):
+        load = [str(python), "-c", LOAD, name.replace("_", "-")]
+        for command in ([*install, *map(str, needed)], load):
             done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
             if done.returncode:
                 last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-                return [f"{name}: alone, {' '.join(command[1:4])} failed: {' '.join(last)}"]
+                step = "installing it" if command is not load else "loading its entry points"
+                return [f"{name}: alone, {step} failed: {' '.join(last)}"]
     return []
 
 
