@@ -93,6 +93,8 @@ class Recorder:
         run = self.runs.get(run_id) or self._announce_unknown(run_id)
         if run.attempt is not None:
             data["attempt"] = run.attempt
+        if kind != "log" or "params" in data:
+            data["of"] = run.of
         self._append(run_id, kind, data)
 
     def _append(self, run_id: str, kind: str, data: dict[str, Any]) -> None:
@@ -144,21 +146,28 @@ class Recorder:
         data = snapshot.run(entity, self._experiment_name(entity.info.experiment_id))
         data["resumed"] = is_resumed
         params = {k: snapshot.masked(k, v) for k, v in entity.data.params.items()}
-        attempt = None if data["parent"] else current_attempt()
-        run = Run(params, attempt, bool(data["parent"]))
+        data["of"] = of = self._of(data)
+        run = Run(params, None if "parent" in of else current_attempt(), of)
         self.runs.announce(entity.info.run_id, run)
-        if data["parent"]:
-            data["parent_attempt"] = self._attempt_of(data["parent"])
         if params:
             data["params"] = dict(params)
-        if attempt:
-            data["attempt"] = attempt
+        if run.attempt:
+            data["attempt"] = run.attempt
         self._append(entity.info.run_id, "run", data)
         return run
 
-    def _attempt_of(self, run_id: str) -> dict[str, str] | None:
-        parent = self.runs.get(run_id)
-        return parent.attempt if parent else None
+    def _of(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        job = data["experiment_name"] or f"experiment {data['experiment_id']}"
+        of: dict[str, Any] = {"job": job, "started": data["start_time"]}
+        if parent_id := data["parent"]:
+            parent = self.runs.get(parent_id) or self._announce_unknown(parent_id)
+            of["parent"] = parent_id
+            of["root"] = parent.of.get("root", parent_id)
+            if parent.attempt:
+                of["parent_attempt"] = parent.attempt
+            if root := parent.attempt or parent.of.get("root_attempt"):
+                of["root_attempt"] = root
+        return of
 
     def _experiment_name(self, experiment_id: str) -> str | None:
         if self.runs.experiment_name(experiment_id) is None:
@@ -179,7 +188,7 @@ class Recorder:
             data["params"] = dict(run.params)
         self.emit(run_id, "status", data)
         # Waiting for each of a hundred nested runs would be waiting long.
-        if ended and not (run is not None and run.is_nested):
+        if ended and not (run is not None and "parent" in run.of):
             self._outbox.flush(FLUSH_SECONDS)
 
     # ----- what runs log

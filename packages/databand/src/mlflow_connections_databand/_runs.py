@@ -14,12 +14,14 @@ class Run(NamedTuple):
     Attributes:
         params: All that this process logged, masked, for the record at the run's end.
         attempt: The dbnd task attempt that the run is a part of, None for a run of its own.
-        is_nested: Whether it has a parent.
+        of: What every later event of the run repeats, so that a sink need not remember it: `job`,
+            `started` (ms), and for a nested run `parent` and `root`, with
+            `parent_attempt` and `root_attempt` where these are a part of a dbnd task.
     """
 
     params: dict[str, str]
     attempt: dict[str, str] | None
-    is_nested: bool
+    of: dict[str, Any]
 
 
 class Runs:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 STAND_INS: Mapping[str, str] = {
+    "databand": "._databand:Databand",
     "databricks": "._databricks:Databricks",
 }
 """Every stand-in: its name, and the module and class behind it, imported when it is wanted."""

@@ -1,0 +1,5 @@
+"""The stand-in of Databand: its tracking API, over the wire, and what it has received."""
+
+from ._stand_in import Databand
+
+__all__ = ["Databand"]
