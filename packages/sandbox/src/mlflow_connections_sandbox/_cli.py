@@ -1,0 +1,94 @@
+"""The console script `mlflow-connections-sandbox`."""
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from ._sandbox import STAND_INS, Sandbox
+
+DEFAULT_NAMES = ("databricks",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives its exit code, 0 for success and 1 for a clear error."""
+    parsed = _parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C: everything that was started so far is stopped in order.
+        signal.signal(number, _interrupt)
+    try:
+        _up(parsed)
+    except KeyboardInterrupt:
+        return 0
+    except (ImportError, RuntimeError, ValueError) as error:
+        print(f"mlflow-connections-sandbox: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's signature
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlflow-connections-sandbox",
+        description="Local stand-ins of services before a real MLflow server.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    text = "Start stand-ins, print what to export, and keep running until Ctrl-C."
+    up = commands.add_parser("up", help=text, description=text)
+    up.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(STAND_INS)}; {' '.join(DEFAULT_NAMES)} if none is named",
+    )
+    up.add_argument(
+        "--folder", type=Path, help="keep the data here; without it they are deleted at the end"
+    )
+    up.add_argument("--output", choices=("text", "json"), default="text")
+    return parser
+
+
+def _up(parsed: argparse.Namespace) -> None:
+    with ExitStack() as running:
+        folder = parsed.folder
+        if folder is None:
+            prefix = "mlflow-connections-sandbox-"
+            folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix=prefix)))
+        sandbox = Sandbox(folder.resolve(), parsed.names or DEFAULT_NAMES)
+        print("Starting a real MLflow server ...", file=sys.stderr, flush=True)
+        running.enter_context(sandbox)
+        print(_json(sandbox) if parsed.output == "json" else _text(sandbox), flush=True)
+        threading.Event().wait()
+
+
+def _json(sandbox: Sandbox) -> str:
+    environment = {name: dict(sandbox.environment(name)) for name in sandbox.names}
+    return json.dumps(
+        {
+            "mlflow_url": sandbox.mlflow_url,
+            "folder": str(sandbox.folder),
+            "environment": environment,
+        }
+    )
+
+
+def _text(sandbox: Sandbox) -> str:
+    """Write lines that a shell can be given as they are."""
+    lines = [
+        f"# MLflow's pages: {sandbox.mlflow_url}",
+        f"# Data and logs:  {sandbox.folder}",
+    ]
+    for name in sandbox.names:
+        lines += ["", f"# {name}, at {sandbox[name].url}"]
+        lines += [f"export {k}={shlex.quote(v)}" for k, v in sandbox.environment(name).items()]
+    return "\n".join([*lines, "", "# It runs until Ctrl-C."])
