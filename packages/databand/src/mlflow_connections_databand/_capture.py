@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 Arguments = Mapping[str, Any]
 
-FLUSH_SECONDS = 2.0
+FLUSH_SECONDS = 1.0
 """How long the end of a run waits for the rest to be delivered, at most."""
 
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})

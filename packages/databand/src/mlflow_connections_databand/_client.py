@@ -11,10 +11,9 @@ import requests
 from mlflow_connections import mask, mask_uri
 
 from ._mapping._bodies import PROTOCOL
-from ._outboxes import PASSWORD_VARIABLE, USER_VARIABLE
+from ._outboxes import PASSWORD_VARIABLE, TOKEN_VARIABLES, USER_VARIABLE
 from .outbox import Refused, Unauthorized, Unavailable
 
-TOKEN_VARIABLES = ("DBND__CORE__DATABAND_ACCESS_TOKEN", "DATABAND_ACCESS_TOKEN")
 CONNECT_SECONDS = 5.0
 
 _PREFIX = "/api/v1/"

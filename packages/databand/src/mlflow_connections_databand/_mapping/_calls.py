@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 MOST_ROWS = 1_000
 """Rows of one merged request; 1,000 metrics are about 300 KB of JSON, 16 KB compressed."""
 
+PARAMS = "task_run_params"
+"""The rows of a request that brings params: those of its one task run."""
+
 
 class Call(NamedTuple):
     """A request of the tracking API.
@@ -13,9 +16,10 @@ class Call(NamedTuple):
     Attributes:
         endpoint: The name below `/api/v1/tracking/`.
         body: What is sent.
-        runs: The MLflow runs that it is about; their requests stay in order.
+        runs: The MLflow runs that it is about.
         events: The positions in the batch of the events that it comes from.
         rows: The name of the list in the body that another request's rows may join; empty if none.
+        is_barrier: Whether the runs' other requests may not move across it: announcements and states.
     """
 
     endpoint: str
@@ -23,40 +27,57 @@ class Call(NamedTuple):
     runs: frozenset[str]
     events: frozenset[int]
     rows: str = ""
+    is_barrier: bool = False
 
 
 def merged(calls: Iterable[Call]) -> list[Call]:
-    """Join requests of one kind wherever no run's order changes by it."""
+    """Join requests of one kind wherever no run's order changes by it.
+
+    Between two barriers of a run its metrics stay in order among themselves, and so do its datasets
+    and its artifacts; a metric may be told before an artifact that was there earlier.
+    """
     result: list[Call] = []
     latest: dict[str, int] = {}
+    barriers: dict[str, int] = {}
     for call in calls:
-        earliest = max((latest.get(run, 0) for run in call.runs), default=0)
+        bounds = latest if call.is_barrier else barriers
+        earliest = max((bounds.get(run, 0) for run in call.runs), default=0)
         place = _place(result, call, earliest)
         if place is None:
             place = len(result)
             result.append(call)
         else:
             result[place] = _joined(result[place], call)
-        latest.update(dict.fromkeys(call.runs, place))
+        for run in call.runs:
+            latest[run] = max(place, latest.get(run, 0))
+            if call.is_barrier:
+                barriers[run] = place
     return result
 
 
 def _place(result: list[Call], call: Call, earliest: int) -> int | None:
-    if not call.rows:
-        return None
-    for place in range(earliest, len(result)):
-        other = result[place]
-        if (
-            (other.endpoint, other.rows) == (call.endpoint, call.rows)
-            and len(other.body[call.rows]) + len(call.body[call.rows]) <= MOST_ROWS
-        ):
-            return place
+    """Find the request to join: the latest of its kind, unless it is full or stands too early."""
+    for place in range(len(result) - 1, earliest - 1, -1):
+        if _kind(result[place]) == _kind(call):
+            size = len(_rows(result[place])) + len(_rows(call))
+            return place if call.rows and size <= MOST_ROWS else None
     return None
 
 
+def _kind(call: Call) -> tuple[str, ...]:
+    # Params stand within the record of their task, so only those of one task join.
+    return (call.endpoint, *sorted(call.runs)) if call.rows == PARAMS else (call.endpoint,)
+
+
+def _rows(call: Call) -> list[Any]:
+    holder = call.body
+    if call.rows == PARAMS:
+        holder = call.body["task_runs_info"]["task_runs"][0]
+    rows: list[Any] = holder[call.rows] if call.rows else []
+    return rows
+
+
 def _joined(first: Call, second: Call) -> Call:
-    return first._replace(
-        body={first.rows: [*first.body[first.rows], *second.body[first.rows]]},
-        runs=first.runs | second.runs,
-        events=first.events | second.events,
-    )
+    # A call is made for one batch and belongs to it: its body may grow.
+    _rows(first).extend(_rows(second))
+    return first._replace(runs=first.runs | second.runs, events=first.events | second.events)

@@ -5,13 +5,15 @@ from typing import Any
 
 from ..outbox import Event
 from ._bodies import add_task_runs, attempt_update, init_run
-from ._calls import Call
+from ._calls import PARAMS, Call
 from ._ids import ids_of
 from ._io import dataset_row, target_row
 from ._values import long_params, metric, note
 
 Part = tuple[str, str, Any]
 """An endpoint, the name of the list in its body or nothing, and the rows or the body."""
+
+_BARRIERS = frozenset({"init_run", "update_task_run_attempts", "set_run_state"})
 
 
 def calls(events: Sequence[Event]) -> Iterator[Call]:
@@ -25,13 +27,14 @@ def calls(events: Sequence[Event]) -> Iterator[Call]:
         if parts is None:
             continue
         for endpoint, rows, content in parts(event):
-            body = {rows: content} if rows else content
-            yield Call(endpoint, body, _runs(event), frozenset({position}), rows)
+            body = {rows: content} if rows not in {"", PARAMS} else content
+            is_barrier = endpoint in _BARRIERS
+            yield Call(endpoint, body, _runs(event), frozenset({position}), rows, is_barrier)
 
 
 def _runs(event: Event) -> frozenset[str]:
     of = event.data.get("of", {})
-    # A nested run is announced after the run that it belongs to.
+    # What tells of a nested run comes after the announcement of the run that it belongs to.
     return frozenset(filter(None, (event.stream, of.get("parent"), of.get("root"))))
 
 
@@ -134,7 +137,7 @@ def _params(
         yield _notes(event, {f"param.{name}": value for name, value in params.items()})
         return
     if not are_sent:
-        yield "add_task_runs", "", add_task_runs(event.stream, event.data["of"], params)
+        yield "add_task_runs", PARAMS, add_task_runs(event.stream, event.data["of"], params)
     if not are_noted and (long := long_params(params)):
         yield _notes(event, {f"param.{name}": value for name, value in long.items()})
 
