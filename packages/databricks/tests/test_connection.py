@@ -61,15 +61,21 @@ def test_the_registry_is_left_alone_unless_asked_for() -> None:
 
 
 def test_a_profile_becomes_part_of_the_uri() -> None:
-    """With a profile nothing is exported: MLflow reads the file."""
-    assert told(profile="my.prod-1") == Endpoint("databricks://my.prod-1", None, {})
+    """Its name is exported beside, since MLflow forgets it for artifacts; no secret is."""
+    assert told(profile="my.prod-1") == Endpoint(
+        "databricks://my.prod-1", None, {"DATABRICKS_CONFIG_PROFILE": "my.prod-1"}
+    )
 
 
 def test_variables_that_would_beat_a_profile_are_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left in the environment does not lead the run to another workspace."""
     monkeypatch.setenv("DATABRICKS_HOST", "https://left.example")
     monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
-    assert told(profile="prod").environment == {"DATABRICKS_HOST": "", "DATABRICKS_TOKEN": ""}
+    assert told(profile="prod").environment == {
+        "DATABRICKS_HOST": "",
+        "DATABRICKS_TOKEN": "",
+        "DATABRICKS_CONFIG_PROFILE": "prod",
+    }
     with use("databricks", {}, {"profile": "prod"}):
         assert not os.environ["DATABRICKS_HOST"]
     assert os.environ.get("DATABRICKS_HOST") == "https://left.example"

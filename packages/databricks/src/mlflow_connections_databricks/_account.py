@@ -30,6 +30,19 @@ class Account(NamedTuple):
     variables: Mapping[str, str] = {}
 
     @classmethod
+    def of_profile(cls, profile: str) -> "Account":
+        """Make the account of a profile.
+
+        Its name is exported too: MLflow 3 makes the client that carries a run's artifacts without
+        the profile of the tracking URI (DatabricksSdkArtifactRepository of MLflow 3.17).
+
+        Raises:
+            InvalidOptionError: The name would make another URI.
+        """
+        check_profile(profile)
+        return cls(profile, {"DATABRICKS_CONFIG_PROFILE": profile})
+
+    @classmethod
     def of(cls, readings: Mapping[str, Reading], given: Iterable[str]) -> "Account":
         """Make the account of a workspace, when at least one of its values is given.
 
@@ -64,7 +77,7 @@ class Account(NamedTuple):
         return f"Account(profile={self.profile!r}, variables={sorted(self.variables)})"
 
 
-def check_profile(profile: str) -> str:
+def check_profile(profile: str) -> None:
     """Refuse a name that would make another URI of `databricks://<profile>`.
 
     Raises:
@@ -75,7 +88,6 @@ def check_profile(profile: str) -> str:
             f"'profile' is {mask_uri(profile)!r}, which cannot stand in databricks://<profile>: "
             "rename the profile in ~/.databrickscfg to letters, digits and _ . + - only."
         )
-    return profile
 
 
 def check_host(host: str, is_variable: bool) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlflow_connections import Connection, InvalidOptionError, Option, read
 
-from ._account import Account, check_host, check_profile
+from ._account import Account, check_host
 
 AUTH_TYPE = "DATABRICKS_AUTH_TYPE"
 
@@ -88,7 +88,7 @@ class DatabricksConnection(Connection):
         _refuse_contradictions(given)
         readings = {r.option.name: r for r in read(self.declared, credentials, options)}
         if "profile" in given:
-            return Account(profile=check_profile(readings["profile"].value))
+            return Account.of_profile(readings["profile"].value)
         host = readings["host"]
         if host.value is not None:
             host = host._replace(value=check_host(host.value, host.source == "environment"))

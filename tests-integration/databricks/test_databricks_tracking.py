@@ -1,0 +1,152 @@
+"""MLflow's unmodified client with databricks-sdk, through the connection, in a workspace."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from databricks.sdk.version import __version__ as sdk_version
+from sklearn.linear_model import LinearRegression  # type: ignore[import-untyped]  # has no types
+
+from mlflow_connections import use
+from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox._databricks import Databricks
+
+
+def log_model(registered_as: str | None = None) -> str:
+    """Log a model that triples, and give its URI; MLflow 3 renamed the argument for its name."""
+    model = LinearRegression().fit(np.array([[1.0], [2.0]]), np.array([3.0, 6.0]))
+    named = "name" if int(mlflow.__version__.split(".")[0]) >= 3 else "artifact_path"
+    arguments: dict[str, Any] = {
+        named: "model",
+        # Given, they are not inferred, which takes MLflow many seconds.
+        "pip_requirements": ["scikit-learn"],
+        "registered_model_name": registered_as,
+    }
+    uri: str = mlflow.sklearn.log_model(model, **arguments).model_uri
+    return uri
+
+
+def predict(uri: str) -> float:
+    """Load a model and ask it for three times two."""
+    return float(mlflow.sklearn.load_model(uri).predict([[2.0]])[0])
+
+
+@pytest.mark.parametrize("account", ["token", "oauth", "profile"])
+def test_a_run_arrives_whole(
+    account: str,
+    name: str,
+    workspace: Databricks,
+    mlflow_server: MlflowServer,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    """Whichever the account, plain MLflow calls arrive in the server behind, and read back alike."""
+    given = request.getfixturevalue(account)
+    local = tmp_path / "report.txt"
+    local.write_text("done")
+    with use("databricks", given.credentials, given.options) as endpoint:
+        assert mlflow.get_tracking_uri() == endpoint.tracking_uri
+        experiment = mlflow.set_experiment(name)
+        with mlflow.start_run() as run:
+            mlflow.log_param("depth", 3)
+            # A user's text that looks like the server's own location stays what it is.
+            mlflow.log_param("source", "mlflow-artifacts:/1")
+            mlflow.log_metric("rmse", 0.5, step=1)
+            mlflow.log_metric("rmse", 0.25, step=2)
+            mlflow.set_tag("stage", "test")
+            mlflow.log_artifact(str(local), "reports of today")
+            mlflow.log_text("", "empty.txt")
+            with mlflow.start_run(nested=True) as child:
+                mlflow.log_metric("fold", 1)
+            model_uri = log_model()
+        root = f"dbfs:/databricks/mlflow-tracking/{experiment.experiment_id}"
+        assert experiment.artifact_location == root
+        assert run.info.artifact_uri == f"{root}/{run.info.run_id}/artifacts"
+        client = mlflow.MlflowClient()
+        listed = client.list_artifacts(run.info.run_id)
+        assert {"empty.txt", "reports of today"} <= {file.path for file in listed}
+        assert [f.path for f in client.list_artifacts(run.info.run_id, "reports of today")] == [
+            "reports of today/report.txt"
+        ]
+        uri = f"runs:/{run.info.run_id}/reports of today/report.txt"
+        assert mlflow.artifacts.load_text(uri) == "done"
+        folder = mlflow.artifacts.download_artifacts(run_id=run.info.run_id)
+        assert (Path(folder) / "empty.txt").read_text() == ""
+        assert predict(model_uri) == pytest.approx(6)
+
+    # Read with no Databricks in between.
+    direct = mlflow.MlflowClient(tracking_uri=mlflow_server.url)
+    stored = direct.get_run(run.info.run_id)
+    assert stored.data.params == {"depth": "3", "source": "mlflow-artifacts:/1"}
+    assert [m.value for m in direct.get_metric_history(run.info.run_id, "rmse")] == [0.5, 0.25]
+    assert stored.data.tags["stage"] == "test"
+    assert direct.get_run(child.info.run_id).data.tags["mlflow.parentRunId"] == run.info.run_id
+    assert "empty.txt" in {f.path for f in direct.list_artifacts(run.info.run_id)}
+    refused = [r for r in workspace.journal.requests() if r.status in {401, 403} or r.status >= 500]
+    assert refused == []
+    assert bool(workspace.journal.requests("/oidc/v1/token")) is (account == "oauth")
+    print(f"{len(workspace.journal.requests())} requests of databricks-sdk {sdk_version}")
+
+
+def test_artifacts_travel_by_signed_urls_too(
+    name: str, token: Any, workspace: Databricks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of older clients: credentials for a path, then the bytes without a token."""
+    monkeypatch.setenv("MLFLOW_DISABLE_DATABRICKS_SDK_FOR_RUN_ARTIFACTS", "true")
+    with use("databricks", token.credentials, token.options):
+        mlflow.set_experiment(name)
+        with mlflow.start_run() as run:
+            mlflow.log_text("signed", "a b/c+é.txt")
+        assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/a b/c+é.txt") == "signed"
+    assert {r.method for r in workspace.journal.requests("/storage/")} == {"PUT", "GET"}
+
+
+def test_an_experiment_may_keep_its_artifacts_elsewhere_on_dbfs(
+    name: str, token: Any, workspace: Databricks
+) -> None:
+    """With a location of the user's own the client writes to DBFS itself."""
+    with use("databricks", token.credentials, token.options):
+        mlflow.create_experiment(name, artifact_location="dbfs:/team/one")
+        mlflow.set_experiment(name)
+        with mlflow.start_run() as run:
+            mlflow.log_text("plain", "notes/a.txt")
+            mlflow.log_text("", "empty.txt")
+        assert run.info.artifact_uri == f"dbfs:/team/one/{run.info.run_id}/artifacts"
+        client = mlflow.MlflowClient()
+        assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["empty.txt", "notes"]
+        assert client.list_artifacts(run.info.run_id, "nowhere") == []
+        assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes/a.txt") == "plain"
+    assert workspace.journal.requests("/dbfs/team/one")
+
+
+def test_the_registry_is_left_alone(name: str, token: Any, tmp_path: Path) -> None:
+    """A registry that the user set stays, and a registered model goes there."""
+    registry = f"sqlite:///{tmp_path / 'registry.db'}"
+    mlflow.set_registry_uri(registry)
+    with use("databricks", token.credentials, token.options):
+        assert mlflow.get_registry_uri() == registry
+        mlflow.MlflowClient().create_registered_model("here")
+    mlflow.set_tracking_uri(registry)
+    assert mlflow.MlflowClient().get_registered_model("here").name == "here"
+
+
+def test_unity_catalog_is_said_to_be_absent(token: Any) -> None:
+    """MLflow's default registry here is Unity Catalog, which this workspace says it has not."""
+    with use("databricks", token.credentials, token.options):
+        assert mlflow.get_registry_uri() == "databricks-uc"
+        with pytest.raises(mlflow.exceptions.MlflowException, match="METASTORE_DOES_NOT_EXIST"):
+            mlflow.MlflowClient().get_registered_model("main.default.model")
+
+
+def test_the_legacy_registry_works_when_asked_for(name: str, token: Any) -> None:
+    """With the keyword as registry a model is registered, read back and loaded by its version."""
+    registered = name.rpartition("/")[2]
+    with use("databricks", token.credentials, token.options, registry="databricks"):
+        mlflow.set_experiment(name)
+        with mlflow.start_run() as run:
+            log_model(registered_as=registered)
+        version = mlflow.MlflowClient().get_model_version(registered, "1")
+        assert version.run_id == run.info.run_id
+        assert predict(f"models:/{registered}/1") == pytest.approx(6)
