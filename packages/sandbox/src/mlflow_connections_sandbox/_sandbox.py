@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 STAND_INS: Mapping[str, str] = {
+    "azureml": "._azure:Azure",
     "databand": "._databand:Databand",
     "databricks": "._databricks:Databricks",
 }

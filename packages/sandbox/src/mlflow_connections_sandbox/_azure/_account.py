@@ -1,0 +1,76 @@
+"""Who and what there is in this Azure: one tenant, one workspace, and what they hold."""
+
+import secrets
+from dataclasses import dataclass, field
+
+from ._clouds import CLOUDS, Cloud
+
+
+@dataclass
+class Account:
+    """The state of the stand-in. A test changes it to change what clients meet.
+
+    Attributes:
+        cloud_name: The cloud that the workspace lives in; the others know nothing of it.
+        tenant_id: The only tenant.
+        client_id: The application of the service principal.
+        client_secret: Its only secret.
+        federated_token: What a workload identity of that application proves itself with.
+        managed_identity_client_id: The user-assigned managed identity; there is a system-assigned
+            one as well.
+        identity_header: What the managed identity's endpoint wants in X-IDENTITY-HEADER.
+        subscription_id: The subscription of the workspace.
+        resource_group: Its resource group.
+        workspace_name: Its name.
+        workspace_id: Its immutable id.
+        region: Its region.
+        storage_account: The account that holds its artifacts.
+        is_subscription_visible: Whether the identities have a role anywhere in the subscription.
+        may_read: Whether they may read the workspace.
+        is_private: Whether the workspace refuses the public network, which all clients are in.
+        has_logged_models: Whether it has MLflow 3's logged models, which Azure lacked in 2026.
+        person_signs_in: Whether a person types the device codes that are given out.
+    """
+
+    cloud_name: str = "AzureCloud"
+    tenant_id: str = "11111111-1111-4111-8111-111111111111"
+    client_id: str = "22222222-2222-4222-8222-222222222222"
+    client_secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    federated_token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    managed_identity_client_id: str = "33333333-3333-4333-8333-333333333333"
+    identity_header: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    subscription_id: str = "44444444-4444-4444-8444-444444444444"
+    resource_group: str = "sandbox-group"
+    workspace_name: str = "sandbox-workspace"
+    workspace_id: str = "55555555-5555-4555-8555-555555555555"
+    region: str = "westeurope"
+    storage_account: str = "sandboxstorage"
+    is_subscription_visible: bool = True
+    may_read: bool = True
+    is_private: bool = False
+    has_logged_models: bool = False
+    person_signs_in: bool = False
+
+    @property
+    def cloud(self) -> Cloud:
+        """Where its cloud answers."""
+        return CLOUDS[self.cloud_name]
+
+    @property
+    def scope(self) -> str:
+        """The resource id of the workspace."""
+        return (
+            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
+            f"/providers/Microsoft.MachineLearningServices/workspaces/{self.workspace_name}"
+        )
+
+    @property
+    def workspace_host(self) -> str:
+        """The host of the workspace: its region's, or one of its own with a private link."""
+        own = f"{self.workspace_id}.workspace." if self.is_private else ""
+        return f"{own}{self.region}.api.{self.cloud.ml}"
+
+    @property
+    def blob_host(self) -> str:
+        """The host of its storage account."""
+        return f"{self.storage_account}.blob.{self.cloud.storage}"

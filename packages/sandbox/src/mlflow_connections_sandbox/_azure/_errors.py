@@ -1,0 +1,48 @@
+"""Errors in the shape of Azure's REST services."""
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+
+class AzureError(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+def answer_error(request: "Request", error: Exception) -> "Response":  # noqa: ARG001 - a handler
+    """Answer with {"error": {"code": …, "message": …}}, as Azure's REST guidelines have it."""
+    if not isinstance(error, AzureError):
+        raise error
+    return JSONResponse(
+        {"error": {"code": error.code, "message": error.message}},
+        error.status,
+        {"x-ms-error-code": error.code},
+    )
+
+
+def need_api_version(request: "Request", *known: str) -> None:
+    """Refuse a request whose api-version is not one of those that are spoken here."""
+    version = request.query_params.get("api-version")
+    if version is None:
+        raise AzureError(
+            400,
+            "MissingApiVersionParameter",
+            "The api-version query parameter (?api-version=) is required for all requests.",
+        )
+    if version not in known:
+        raise AzureError(
+            400,
+            "InvalidApiVersionParameter",
+            f"The api-version '{version}' is invalid. The supported versions are "
+            f"'{','.join(known)}'.",
+        )
