@@ -115,15 +115,27 @@ class Client:
 
         Which one stays is the same for everybody who looks, also at the same moment.
         """
+        runs = self._active_runs_of(experiment_id, request_id)
+        refusals = [self._delete(double["info"]["run_id"]) for double in runs[1:]]
+        if any(refusals) and len(self._active_runs_of(experiment_id, request_id)) > 1:
+            raise next(refusal for refusal in refusals if refusal)
+        return runs[0] if runs else None
+
+    def _delete(self, run_id: str) -> MlflowRefusedError | None:
+        """Delete a run, which another caller, or the first delivery of this request, may have done."""
+        try:
+            self.call("runs/delete", {"run_id": run_id})
+        except MlflowRefusedError as error:
+            return error
+        return None
+
+    def _active_runs_of(self, experiment_id: str, request_id: str) -> list[JsonObject]:
         # The id is ours or the caller's; MLflow's filter has no escape for a quote.
         if "'" in request_id or "\\" in request_id:
             raise BridgeError(f"The request id {request_id!r} may hold no quote and no backslash.")
-        filter_string = f"tags.`{REQUEST_TAG}` = '{request_id}'"
-        runs = self.search_runs([experiment_id], filter_string).get("runs", [])
-        runs.sort(key=lambda run: str(run["info"]["run_id"]))
-        for double in runs[1:]:
-            self.call("runs/delete", {"run_id": double["info"]["run_id"]})
-        return runs[0] if runs else None
+        found = self.search_runs([experiment_id], f"tags.`{REQUEST_TAG}` = '{request_id}'")
+        runs: list[JsonObject] = found.get("runs", [])
+        return sorted(runs, key=lambda run: str(run["info"]["run_id"]))
 
     def update_run(self, run_id: str, status: Status, end_time: int | None = None) -> JsonObject:
         """Set a run's status; a status that ends it sets its end too, by default to now."""

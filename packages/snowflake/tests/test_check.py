@@ -1,0 +1,222 @@
+"""The check and apply, against a small account in memory that knows the generator's statements."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from snowflake.snowpark import Row
+from snowflake.snowpark.exceptions import SnowparkSQLException
+
+from mlflow_connections_snowflake import (
+    BridgeError,
+    Setup,
+    Statement,
+    apply,
+    check,
+    drops,
+    statements,
+)
+
+if TYPE_CHECKING:
+    from mlflow_connections_snowflake._statement import Thing
+
+
+class Account:
+    """Knows what statements made, and shows it in the columns that Snowflake documents."""
+
+    def __init__(self) -> None:
+        self.things: set[Thing] = set()
+        self.grants: set[tuple[Thing, str, str]] = set()
+        self.settings: dict[str, dict[str, str]] = {}
+        self.ran: list[str] = []
+        self.fails: str | None = None
+        self.answer: str | Exception = '{"body": {"experiments": []}}'
+
+    def run(self, statement: Statement) -> None:
+        """Make what a statement makes."""
+        thing = statement.thing
+        if thing is None:
+            return
+        if statement.verb == "GRANT":
+            assert statement.role is not None
+            self.grants.add((thing, statement.privilege, statement.role.object))
+        elif statement.verb == "DROP":
+            self.things.discard(thing)
+        elif statement.verb == "CREATE" or thing in self.things:
+            self.things.add(thing)
+            clauses = re.findall(r"^  ([A-Z_]+) = (.*)$", statement.sql, re.MULTILINE)
+            told = {key: value.strip("()'").lower() for key, value in clauses}
+            self.settings.setdefault(thing.name.sql, {}).update(told)
+
+    def sql(self, text: str, params: list[Any] | None = None) -> "_Answer":
+        """Run a SHOW, a DESCRIBE or a call, as a session does."""
+        self.ran.append(text)
+        if self.fails and self.fails in text:
+            raise SnowparkSQLException("it broke; see the log")
+        if text.startswith("SELECT"):
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return _Answer([Row(V=self.answer)])
+        return _Answer(self.rows(text))
+
+    def rows(self, text: str) -> list[Row]:
+        """Answer a SHOW or a DESCRIBE."""
+        if text.startswith("SHOW GRANTS "):
+            wanted = text.removeprefix("SHOW GRANTS ON ").removeprefix("SHOW GRANTS OF ")
+            return [
+                Row(privilege=privilege, grantee_name=role)
+                for thing, privilege, role in self.grants
+                if thing.granted == wanted
+            ]
+        if text.startswith("DESCRIBE INTEGRATION "):
+            settings = self.settings.get(text.removeprefix("DESCRIBE INTEGRATION "), {})
+            return [Row(property=k, property_value=v) for k, v in settings.items()]
+        kind, _, place = text.removeprefix("SHOW ").partition(" IN ")
+        return [
+            Row(
+                name=thing.name.object,
+                arguments=f"{thing.name.object}({', '.join(thing.types or ())}) RETURN VARIANT",
+                is_external_function="Y" if thing.kind.startswith("EXTERNAL") else "N",
+            )
+            for thing in self.things
+            if f"{thing.word}S" == kind.rpartition(" ")[2]
+            and place.partition(" ")[2] == ".".join(f'"{p}"' for p in thing.name.parts[:-1])
+        ]
+
+
+class _Answer:
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+
+    def collect(self) -> list[Row]:
+        return self._rows
+
+
+def built(setup: Setup, *without: Statement) -> Account:
+    """An account in which every statement ran but the given ones."""
+    account = Account()
+    for statement in statements(setup):
+        if statement not in without:
+            account.run(statement)
+    return account
+
+
+def findings(account: Any, setup: Setup) -> list[Any]:
+    """What a check of the account finds wrong."""
+    return [finding for finding in check(account, setup) if not finding.ok]
+
+
+def test_all_is_well(setup: Setup) -> None:
+    """Where everything ran, nothing is to mend, and each statement was looked at."""
+    found = list(check(built(setup), setup))  # type: ignore[arg-type] # the account is a session
+    assert [finding for finding in found if not finding.ok] == []
+    asked = [s for s in statements(setup) if s.thing is not None]
+    assert len(found) == len(asked) + 1
+
+
+def test_whatever_is_missing_is_named_with_its_cure(setup: Setup) -> None:
+    """For each statement left out, the check gives that statement, and running the cure mends it."""
+    for left_out in statements(setup):
+        if left_out.thing is None or left_out.verb == "ALTER":
+            continue
+        account = built(setup, left_out)
+        [finding] = findings(account, setup)
+        assert left_out.sql in finding.cure
+        assert str(left_out.thing) in finding.what
+        account.run(left_out)
+        assert findings(account, setup) == []
+
+
+def test_the_cure_of_a_function_grants_it_too(aws: Setup) -> None:
+    """Creating a function anew drops its grants, so its cure holds them."""
+    left_out = next(s for s in statements(aws) if s.thing and s.thing.kind == "EXTERNAL FUNCTION")
+    [finding] = findings(built(aws, left_out), aws)
+    assert "GRANT USAGE ON FUNCTION" in finding.cure
+
+
+def test_an_empty_account_is_told_everything(setup: Setup) -> None:
+    """Where nothing ran, the cures together are all statements but the roles' changes."""
+    account = Account()
+    account.answer = SnowparkSQLException("Unknown user-defined function DEMO.DEMO.X")
+    *things, call = findings(account, setup)
+    cures = "\n".join(finding.cure for finding in things)
+    for statement in statements(setup):
+        assert statement.verb == "USE" or statement.sql in cures
+    assert "is not there, or this role may not call it" in call.cure
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"ENABLED": "false"}, "is not enabled"),
+        ({"API_ALLOWED_PREFIXES": "https://other.example/"}, "does not allow https://"),
+    ],
+)
+def test_an_integration_that_allows_too_little(
+    setup: Setup, change: dict[str, str], what: str
+) -> None:
+    """An integration that is switched off, or for another gateway, is mended by its ALTER."""
+    account = built(setup)
+    account.settings[setup.generating()[0].integration.sql].update(change)
+    [finding] = findings(account, setup)
+    assert what in finding.what
+    assert finding.cure.startswith("ALTER API INTEGRATION ")
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("remote service error: 503 '<html>'", "is down: it answered 503"),
+        ("Error parsing JSON: <html>", "a page instead of MLflow's JSON"),
+        ("Request failed for external function F: timed out", "did not answer in time"),
+    ],
+)
+def test_a_gateway_that_fails_is_one_finding(aws: Setup, said: str, sentence: str) -> None:
+    """A gateway that is down, slow or answers HTML is one line, not a stack of Snowflake's."""
+    account = built(aws)
+    account.answer = SnowparkSQLException(said)
+    [finding] = findings(account, aws)
+    assert finding.what == "MLflow cannot be reached"
+    assert sentence in finding.cure
+    assert "\n" not in finding.cure
+
+
+def test_a_check_changes_nothing(aws: Setup) -> None:
+    """A check only looks."""
+    account = built(aws)
+    list(check(account, aws))  # type: ignore[arg-type] # the account is a session
+    assert {text.split()[0] for text in account.ran} == {"SHOW", "DESCRIBE", "SELECT"}
+    assert len(account.ran) == len(set(account.ran))
+
+
+def test_apply_runs_all_in_order_and_tells(setup: Setup) -> None:
+    """Apply runs each statement once, in order, and says before each which it is."""
+    account = Account()
+    told: list[tuple[int, str]] = []
+    written = statements(setup)
+    apply(account, written, lambda number, s: told.append((number, s.sql)))  # type: ignore[arg-type]
+    assert account.ran == [statement.sql for statement in written]
+    assert told == [(n, s.sql) for n, s in enumerate(written, 1)]
+
+
+def test_apply_stops_where_it_fails(aws: Setup) -> None:
+    """The failing statement is named with what Snowflake said, and none runs after it."""
+    account = Account()
+    account.fails = "CREATE SCHEMA"
+    with pytest.raises(BridgeError, match=r"Statement \d+ of \d+ \(CREATE SCHEMA .*it broke"):
+        apply(account, statements(aws))  # type: ignore[arg-type] # the account is a session
+    assert account.ran[-1].startswith("CREATE SCHEMA")
+
+
+def test_drop_leaves_no_function(setup: Setup) -> None:
+    """After a drop only what holds data or trust is there."""
+    account = built(setup)
+    for statement in drops(setup):
+        account.run(statement)
+    assert {thing.word for thing in account.things} == {
+        "ROLE",
+        "INTEGRATION",
+        "DATABASE",
+        "SCHEMA",
+        "STAGE",
+    }

@@ -1,0 +1,82 @@
+"""What Snowflake says when a call fails, in one sentence."""
+
+import pytest
+
+from mlflow_connections import AccessError, ConnectionsError, UnreachableError
+from mlflow_connections_snowflake import BridgeError, MlflowRefusedError
+from mlflow_connections_snowflake._errors import explain
+
+_BODY = '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "No run \\"x\\" it\'s"}'
+_FAILED = "Request failed for external function MLFLOW_F with remote service error: "
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "sentence"),
+    [
+        (
+            f"100132 (P0000): {_FAILED}404 '{_BODY}'; requests batch-id:01:1",
+            MlflowRefusedError,
+            'MLflow refused F: RESOURCE_DOES_NOT_EXIST: No run "x" it\'s',
+        ),
+        (
+            "JavaScript execution error: Error: MLflow bridge: MLflow refused: INVALID_X: bad\nvalue",
+            MlflowRefusedError,
+            "MLflow refused F: INVALID_X: bad\nvalue",
+        ),
+        (
+            "JavaScript execution error: Uncaught Error: MLflow bridge: run_id is NULL. in F at",
+            BridgeError,
+            "F: run_id is NULL.",
+        ),
+        (f'{_FAILED}403 \'{{"message":"Forbidden"}}\'', AccessError, "answered 403"),
+        (f"{_FAILED}401 ''", AccessError, "answered 401"),
+        (f"{_FAILED}404 '<html>no</html>'", BridgeError, "answered 404: it does not know the path"),
+        (f"{_FAILED}503 '<html>down</html>'", UnreachableError, "is down: it answered 503"),
+        (f"{_FAILED}429 ''", UnreachableError, "is down: it answered 429"),
+        (f"{_FAILED}400 'x'", BridgeError, "answered 400 without saying why"),
+        (
+            "Request failed for external function F: Read timed out",
+            UnreachableError,
+            "did not answer in time",
+        ),
+        (
+            "Request failed for external function F: connection refused",
+            UnreachableError,
+            "cannot be reached",
+        ),
+        (
+            "Error parsing JSON response for external function: <!DOCTYPE html>",
+            UnreachableError,
+            "answered with a page instead of MLflow's JSON",
+        ),
+        (
+            "002141 (42601): SQL compilation error:\nUnknown user-defined function DEMO.DEMO.F",
+            BridgeError,
+            "F is not there, or this role may not call it. Run `mlflow-snowflake check`",
+        ),
+        (
+            "002003: Object 'DEMO' does not exist or not authorized.",
+            BridgeError,
+            "is not there, or this role may not call it",
+        ),
+        ("Warehouse 'W' is suspended.\nResume it.", BridgeError, "F failed: Warehouse 'W' is"),
+    ],
+)
+def test_each_failure_is_one_sentence(
+    said: str, kind: type[ConnectionsError], sentence: str
+) -> None:
+    """Whatever fails on the way is told apart, and said with a cure where there is one."""
+    explained = explain(RuntimeError(said), "F")
+    assert type(explained) is kind
+    assert sentence in str(explained)
+    assert "batch-id" not in str(explained)
+
+
+def test_mlflows_error_can_be_asked() -> None:
+    """Code and message of MLflow's refusal are there for a program to read."""
+    explained = explain(RuntimeError(f"{_FAILED}400 '{_BODY}'"), "F")
+    assert isinstance(explained, MlflowRefusedError)
+    assert (explained.code, explained.message) == (
+        "RESOURCE_DOES_NOT_EXIST",
+        'No run "x" it\'s',
+    )

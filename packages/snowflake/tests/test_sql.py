@@ -1,0 +1,272 @@
+"""The generator: what it writes, and that Snowflake's grammar takes it, whatever the names are."""
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlfluff.core import FluffConfig, Linter
+
+from mlflow_connections_snowflake import Setup, Statement, drops, read, script, statements
+
+NOT_IN_SQLFLUFF = {
+    "ALTER API INTEGRATION": "sqlfluff 4 knows ALTER STORAGE INTEGRATION, and no other one"
+}
+"""How statements begin that sqlfluff's dialect does not know, and why they are right all the same."""
+
+
+@cache
+def linter() -> Linter:
+    """The parser, made once: reading its dialect takes longer than a statement."""
+    return Linter(config=FluffConfig(overrides={"dialect": "snowflake", "templater": "raw"}))
+
+
+@cache
+def parses(sql: str) -> bool:
+    """Whether a text is one statement of Snowflake's SQL."""
+    parsed = linter().parse_string(sql + ";")
+    variant = parsed.root_variant()
+    if parsed.violations or variant is None or variant.tree is None:
+        return False
+    return len(list(variant.tree.recursive_crawl("statement", recurse_into=False))) == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["USE ROLE a; USE ROLE b", "CREATE STAGE IF EXISTS x", "GRANT USAGE ON x", "DROP FUNCTION f(;"],
+)
+def test_the_judge_can_say_no(sql: str) -> None:
+    """Two statements in one, and broken ones, are seen as such."""
+    assert not parses(sql)
+
+
+def known(statement: Statement) -> bool:
+    """Whether sqlfluff can judge a statement."""
+    return not statement.sql.startswith(tuple(NOT_IN_SQLFLUFF))
+
+
+def everything(setup: Setup) -> list[Statement]:
+    """Every statement that can be written for a setup."""
+    return [*statements(setup), *drops(setup, with_stages=True, with_integrations=True)]
+
+
+def test_every_statement_parses(setup: Setup) -> None:
+    """For each cloud, each statement is one statement of Snowflake's SQL."""
+    wrong = [s.sql for s in everything(setup) if known(s) and not parses(s.sql)]
+    assert wrong == []
+
+
+def test_the_exceptions_are_needed(setup: Setup) -> None:
+    """What sqlfluff is said not to know, it does not know: the list holds no excuse."""
+    excepted = [statement.sql for statement in everything(setup) if not known(statement)]
+    assert len(excepted) == len(NOT_IN_SQLFLUFF)
+    assert not any(parses(sql) for sql in excepted)
+
+
+NAMES = (
+    "'; DROP DATABASE demo; --",
+    'a" ; DROP ROLE x; --',
+    "$$",
+    "*/ x /*",
+    "\\'",
+    "it's",
+    "new\nline; DROP TABLE t;",
+    "\u6771\u4eac",
+    "select",
+    "{{ jinja }}",
+)
+
+
+def hostile(evil: str) -> Setup:
+    """A setup whose every name is the given one, as far as names must differ."""
+    quoted = '"' + evil.replace('"', '""') + '"'
+    keys = (
+        "experiment_get_by_name",
+        "run_create",
+        "run_update",
+        "run_log_metric",
+        "run_log_parameter",
+    )
+    functions = {key: f'{quoted}.{quoted}."{key}{quoted[1:]}' for key in keys}
+    return read(
+        {
+            "mlflow": {
+                "experiment_name": evil,
+                "stage": f'{quoted}.{quoted}."s{quoted[1:]}',
+                "functions": functions,
+                "roles": {"owner": quoted, "caller": f'"c{quoted[1:]}', "admin": f'"a{quoted[1:]}'},
+                "gateway": {
+                    "provider": "azure",
+                    "url": "https://demo.azure-api.net",
+                    "tenant_id": evil.replace("\n", ""),
+                    "application_id": evil.replace("\n", ""),
+                    "integration": quoted,
+                },
+                "storage": {
+                    "location": "gcs://bucket",
+                    "integration": quoted,
+                    "internal_stage": f'"i{quoted[1:]}',
+                },
+            }
+        }
+    )
+
+
+@pytest.mark.parametrize("evil", NAMES)
+def test_hostile_names_stay_names(evil: str) -> None:
+    """A name that looks like SQL makes exactly the statements that a harmless one makes."""
+    harmless = hostile("x")
+    written = everything(hostile(evil))
+    # The translators' bodies hold no names: parsing them again would only take time.
+    linted = [s for s in written if known(s) and "$$\n" not in s.sql]
+    assert [s.sql for s in linted if not parses(s.sql)] == []
+    assert [s.verb for s in written] == [s.verb for s in everything(harmless)]
+
+
+def split(sql: str) -> list[str]:
+    """Split a script as Snowflake's lexer does; a second reader, independent of the generator."""
+    parts, current, position = [], "", 0
+    ends = {"'": "'", '"': '"', "$$": "$$", "--": "\n"}
+    while position < len(sql):
+        start = next((mark for mark in ends if sql.startswith(mark, position)), None)
+        if start is None:
+            if sql[position] == ";":
+                parts.append(current.strip())
+                current = ""
+            else:
+                current += sql[position]
+            position += 1
+            continue
+        end = position + len(start)
+        while not sql.startswith(ends[start], end):
+            # In a literal a backslash takes the next character with it.
+            end += 2 if start == "'" and sql[end] == "\\" else 1
+        end += len(ends[start])
+        current += "" if start == "--" else sql[position:end]
+        position = end
+    assert not current.strip()
+    return parts
+
+
+@settings(max_examples=40, deadline=None)
+@given(evil=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40))
+def test_a_script_of_any_names_splits_into_its_statements(evil: str) -> None:
+    """Whatever the names, a reader of the file finds the statements that were written, no other."""
+    written = everything(hostile(evil))
+    assert split(script(written)) == [statement.sql.strip() for statement in written]
+
+
+@pytest.mark.parametrize("evil", NAMES)
+def test_comments_end_nothing(evil: str) -> None:
+    """A name with a line break in it does not get out of the comment that shows it."""
+    written = everything(hostile(evil))
+    assert split(script(written)) == [statement.sql.strip() for statement in written]
+
+
+def test_integrations_are_never_replaced(setup: Setup) -> None:
+    """A replaced integration has a new external id, which breaks the cloud's trust."""
+    for statement in statements(setup):
+        if "INTEGRATION" in statement.sql.partition("\n")[0] and statement.verb == "CREATE":
+            assert "IF NOT EXISTS" in statement.sql
+            assert "OR REPLACE" not in statement.sql
+
+
+def test_only_functions_are_replaced(setup: Setup) -> None:
+    """Whatever holds data or trust is created where there is none, so that it can be run again."""
+    for statement in statements(setup):
+        if statement.verb == "CREATE":
+            function = statement.thing is not None and statement.thing.word == "FUNCTION"
+            assert ("OR REPLACE" in statement.sql) is function
+            assert ("IF NOT EXISTS" in statement.sql) is not function
+
+
+def test_grants_follow_each_replacement(setup: Setup) -> None:
+    """Replacing a function drops its grants, so the next statement grants it again."""
+    written = statements(setup)
+    for statement, following in pairwise(written):
+        if statement.verb == "CREATE" and "OR REPLACE" in statement.sql:
+            assert following.thing == statement.thing
+            assert following.sql.startswith("GRANT USAGE ON FUNCTION ")
+
+
+def test_what_is_named_comes_before(setup: Setup) -> None:
+    """An integration and both translators exist before the function that names them."""
+    seen: set[str] = set()
+    for statement in statements(setup):
+        for line in statement.sql.splitlines():
+            key, _, value = line.strip().partition(" = ")
+            if key.endswith("_TRANSLATOR") or key in {"API_INTEGRATION", "STORAGE_INTEGRATION"}:
+                assert value in seen
+        if statement.thing is not None and statement.verb == "CREATE":
+            seen.add(statement.thing.name.sql)
+
+
+def test_each_part_is_one_roles(setup: Setup) -> None:
+    """The administrator's part makes no function, the owner's part no integration."""
+    parts: dict[str, list[Statement]] = {"admin": [], "owner": []}
+    for statement in statements(setup):
+        parts[statement.part].append(statement)
+    assert all(part[0].verb == "USE" for part in parts.values())
+    assert all(s.verb != "USE" for part in parts.values() for s in part[1:])
+    made = {
+        k: {s.thing.word for s in v if s.thing and s.verb == "CREATE"} for k, v in parts.items()
+    }
+    assert made == {
+        "admin": {"ROLE", "INTEGRATION", "DATABASE", "SCHEMA"},
+        "owner": {"FUNCTION", "STAGE"},
+    }
+
+
+def test_functions_as_mlflow_needs_them(setup: Setup) -> None:
+    """Nothing is compressed, which MLflow would refuse, and only https is called, below the prefix."""
+    prefix = setup.generating()[0].prefix
+    external = [s.sql for s in statements(setup) if "CREATE OR REPLACE EXTERNAL" in s.sql]
+    assert len(external) == 14
+    for sql in external:
+        assert "COMPRESSION = NONE" in sql
+        assert f"AS '{prefix}" in sql
+        assert prefix.startswith("https://")
+        assert "MAX_BATCH_ROWS = " in sql
+
+
+def test_an_internal_stage_without_storage(aws: Setup) -> None:
+    """Without storage the stage is an internal one, and no storage integration is made."""
+    import dataclasses
+
+    written = statements(dataclasses.replace(aws, storage=None))
+    stages = [s.sql for s in written if s.sql.startswith("CREATE STAGE")]
+    assert stages == [f"CREATE STAGE IF NOT EXISTS {aws.stage.sql}"]
+    assert not any("STORAGE" in s.sql.partition("\n")[0] for s in written)
+
+
+def test_other_schemas_get_their_grants() -> None:
+    """A function in a schema of its own can be created there, and entered by callers."""
+    setup: Any = {
+        "mlflow": {
+            "experiment_name": "x",
+            "functions": {
+                "experiment_get_by_name": "a.b.f1",
+                "run_create": "a.b.f2",
+                "run_update": "c.d.f3",
+                "run_log_metric": "a.b.f4",
+                "run_log_parameter": "a.b.f5",
+            },
+            "gateway": {"provider": "google", "url": "https://x.dev", "audience": "y"},
+        }
+    }
+    sql = {statement.sql for statement in statements(read(setup))}
+    assert 'GRANT CREATE FUNCTION ON SCHEMA "C"."D" TO ROLE "MLFLOW_OWNER"' in sql
+    assert 'GRANT USAGE ON DATABASE "C" TO ROLE "MLFLOW_CALLER"' in sql
+
+
+def test_drop_takes_nothing_dear_unless_asked(setup: Setup) -> None:
+    """Stages hold files and integrations hold trust: both stay unless they are asked for."""
+    kinds = {s.thing.word for s in drops(setup) if s.thing}
+    assert kinds == {"FUNCTION"}
+    dropped = {s.sql for s in drops(setup, with_stages=True, with_integrations=True)}
+    made = {s.thing for s in statements(setup) if s.thing and s.verb == "CREATE"}
+    for thing in made:
+        if thing.word in {"FUNCTION", "STAGE", "INTEGRATION"}:
+            assert f"DROP {thing.word} IF EXISTS {thing.sql}" in dropped
