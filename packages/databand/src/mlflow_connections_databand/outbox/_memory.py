@@ -40,6 +40,8 @@ class Memory:
         self._added = 0
         self._bytes = 0
         self._hurry = False
+        # Reentrant for the sake of signal handlers that append.
+        self._guard = threading.RLock()
         self._thread: threading.Thread | None = None
         self._delivery = Delivery(self, make_sink, policy, lambda _: None)
 
@@ -55,12 +57,13 @@ class Memory:
         """Keep an encoded event; tell whether there was room. The caller holds a lock."""
         if self._bytes + len(body) > self._policy.max_memory:
             return False
-        self._added += 1
-        self._bytes += len(body)
-        self._events.append((time.monotonic_ns(), self._added, body))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._ship, name="outbox in memory", daemon=True)
-            self._thread.start()
+        with self._guard:
+            self._added += 1
+            self._bytes += len(body)
+            self._events.append((time.monotonic_ns(), self._added, body))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._ship, name="outbox", daemon=True)
+                self._thread.start()
         return True
 
     def hurry(self) -> None:
@@ -98,5 +101,11 @@ class Memory:
     def _ship(self) -> None:
         while True:
             hurry, self._hurry = self._hurry, False
-            if not self._delivery.round(hurry):
-                time.sleep(self._policy.poll)
+            if self._delivery.round(hurry):
+                continue
+            with self._guard:
+                if not self._events:
+                    self._thread = None
+                    self._delivery.close()
+                    return
+            time.sleep(self._policy.poll)

@@ -76,6 +76,7 @@ class Outbox:
             self._tell_refused,
         )
         self._disk_tried_at = float("-inf")
+        self._begun = time.time()
         self._not_taken = 0
         self._in_vain: tuple[Path, int] | None = None
 
@@ -184,7 +185,11 @@ class Outbox:
             for kind in (_status.UNAVAILABLE, _status.UNAUTHORIZED):
                 self._teller.over(kind, f"{self._name} takes events again.")
         elif not self._teller.knows(status.state):
-            waiting = count(self._writer.waiting())
+            waiting = count(
+                self._writer.waiting(),
+                " of this process waits",
+                " of this process wait",
+            )
             says = (
                 "does not accept the credentials"
                 if status.state == _status.UNAUTHORIZED
@@ -192,28 +197,29 @@ class Outbox:
             )
             self._teller.tell(
                 status.state,
-                f"{self._name} {says} ({status.reason}): {waiting} of this process wait in "
-                f"{folder} and are sent as soon as it does. Nothing else is held up.",
+                f"{self._name} {says} ({status.reason}): {waiting} in {folder} "
+                "to be sent as soon as it does, and nothing else is held up.",
             )
         if status.refused:
             self._tell_refused(status.refusal, status.refused)
         if status.given_up:
             self._teller.tell(
                 "age",
-                f"{count(status.given_up)} for {self._name} were given up: they had waited for "
-                f"more than {self._policy.max_age / 86400:g} days.",
+                f"{count(status.given_up, ' was', ' were')} given up after more than "
+                f"{self._policy.max_age / 86400:g} days without {self._name}.",
             )
         if status.damaged:
             self._teller.tell(
-                "damaged", f"{count(status.damaged)} in {folder} are damaged and cannot be sent."
+                "damaged",
+                f"{count(status.damaged)} in {folder} cannot be read and thus not be sent.",
             )
 
     def _tell_refused(self, reason: str, events: int = 1) -> None:
         where = f"{self._writer.folder}" if self._writer.folder else "no file"
         self._teller.tell(
             "refused",
-            f"{self._name} refuses {count(events)} for good ({reason}): kept in {where}, not sent. "
-            "The others go on.",
+            f"{self._name} refuses {count(events)} for good ({reason}): kept in {where}, not sent; "
+            "the others go on.",
         )
 
     def _tell_full(self) -> None:
@@ -246,7 +252,7 @@ class Outbox:
                 self._in_vain = position
                 break
             status = _status.read(folder) if folder and mark else self._memory.status
-            if _status.is_failing(status, called - _JUST_FAILED):
+            if _status.is_failing(status, max(self._begun, called - _JUST_FAILED)):
                 break
             time.sleep(0.005)
         return self._writer.waiting() + len(self._memory)
@@ -256,11 +262,15 @@ class Outbox:
         if kept:
             self._teller.tell(
                 "left",
-                f"{count(kept)} for {self._name} still wait in {self._writer.folder}: they are sent "
+                f"{count(kept, ' waits', ' wait')} for {self._name} in {self._writer.folder}, to be sent "
                 "in the background, by the next process, or by `mlflow-databand outbox ship`.",
             )
         if lost:
-            self._teller.tell("lost", f"{count(lost)} for {self._name} are lost with this process.")
+            self._teller.tell(
+                "lost",
+                f"{count(lost, ' is', ' are')} lost with this process: {self._name} did not take "
+                "them in time, and the disk had no room.",
+            )
 
 
 _living: "weakref.WeakSet[Outbox]" = weakref.WeakSet()

@@ -1,5 +1,6 @@
 """The limits and timings of an outbox, and the few that a user may set."""
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -66,7 +67,7 @@ class Policy(NamedTuple):
             text = environ.get(name, "").strip()
             try:
                 value = float(text) * unit if text else default
-                if value >= 0:
+                if 0 <= value < math.inf:
                     return value
             except ValueError:
                 pass

@@ -36,6 +36,6 @@ class Teller:
             logger.info("%s", sentence)
 
 
-def count(events: int) -> str:
-    """Give a number of events in words."""
-    return "1 event" if events == 1 else f"{events:,} events"
+def count(events: int, one: str = "", many: str = "") -> str:
+    """Give a number of events in words, with what follows for one and for many."""
+    return f"1 event{one}" if events == 1 else f"{events:,} events{many}"
