@@ -100,16 +100,15 @@ class Recorder:
     def _append(self, run_id: str, kind: str, data: dict[str, Any]) -> None:
         self._outbox.append(Event(run_id, kind, time.time_ns() // 1_000_000, data))
 
-    def guarded(
-        self, record: Callable[[Arguments, Any], None]
-    ) -> Callable[[Arguments, Any], None]:
+    def guarded(self, record: Callable[[Arguments, Any], None]) -> Callable[[Arguments, Any], None]:
         """Make a record that never raises, and does nothing while duplication is off."""
 
         def guarded(arguments: Arguments, result: Any) -> None:
             try:
                 if self._while_true():
                     record(arguments, result)
-            except Exception:  # noqa: BLE001 - a copy must never fail the call that it copies
+            except Exception:
+                # A copy must never fail the call that it copies.
                 # Told once: a defect here would otherwise fill the log of a training.
                 if not self._failed:
                     self._failed = True

@@ -5,10 +5,7 @@ through MLflow's cached `_get_store`: a builder runs under a lock that is not re
 """
 
 import os
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from typing import Any
 
 VARIABLE_AT_IMPORT = os.environ.get("MLFLOW_TRACKING_URI")
 """The tracking URI that the user's environment named, before `set_tracking_uri` overwrote it."""
@@ -49,7 +46,7 @@ def workspace_provider(workspace_uri: str) -> Any:
     return build(workspace_uri)
 
 
-def mlflow_artifacts(*args: Any, **kwargs: Any) -> "ArtifactRepository":
+def mlflow_artifacts(*args: Any, **kwargs: Any) -> Any:
     """Build MLflow's proxied artifact repository, which insists on an http tracking URI."""
     from ._artifacts import mlflow_artifacts as build
 

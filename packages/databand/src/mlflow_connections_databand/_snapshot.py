@@ -60,6 +60,7 @@ def run(entity: Any, experiment_name: str | None) -> dict[str, Any]:
         "user": info.user_id or tags.get("mlflow.user"),
         "status": info.status,
         "start_time": info.start_time,
+        "end_time": info.end_time,
         "artifact_uri": mask_uri(info.artifact_uri or ""),
         "parent": tags.get("mlflow.parentRunId"),
         "tags": tags,

@@ -17,7 +17,8 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     from mlflow.tracking._tracking_service import utils
 
     inner_uri = inner_tracking_uri(store_uri)
-    build = utils._tracking_store_registry.get_store_builder(inner_uri)
+    registry: Any = utils._tracking_store_registry
+    build = registry.get_store_builder(inner_uri)
     return duplicate(build(store_uri=inner_uri, artifact_uri=artifact_uri), store_uri)
 
 
@@ -46,7 +47,8 @@ def model_registry_store(store_uri: str, tracking_uri: str | None = None) -> Any
     uri = inner_tracking_uri(store_uri)
     tracking = inner_tracking_uri(tracking_uri) if tracking_uri else uri
     registry_uri = _registry_uri(uri)
-    build = utils._get_store_registry().get_store_builder(registry_uri)
+    get_registry: Any = utils._get_store_registry
+    build = get_registry().get_store_builder(registry_uri)
     # As MLflow does: a builder of an old plugin may not know the tracking URI.
     if "tracking_uri" in inspect.signature(build).parameters:
         return build(store_uri=registry_uri, tracking_uri=tracking)
@@ -57,7 +59,8 @@ def scorer_store(tracking_uri: str) -> Any:
     """Build the inner store's scorers; those of a server go through the duplicating store."""
     from mlflow.genai.scorers import registry
 
-    build = registry._scorer_store_registry.get_store_builder(inner_tracking_uri(tracking_uri))
+    stores: Any = registry._scorer_store_registry
+    build = stores.get_store_builder(inner_tracking_uri(tracking_uri))
     through_tracking = build is registry.MlflowTrackingStore
     return build(tracking_uri if through_tracking else inner_tracking_uri(tracking_uri))
 
@@ -75,7 +78,8 @@ def workspace_provider(workspace_uri: str) -> Any:
     from mlflow.tracking._workspace import registry
 
     uri = inner_tracking_uri(workspace_uri)
-    return registry._get_workspace_store_registry().get_store_builder(uri)(workspace_uri=uri)
+    stores: Any = registry._get_workspace_store_registry()
+    return stores.get_store_builder(uri)(workspace_uri=uri)
 
 
 def inner_tracking_uri(uri: str) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..outbox import Event
+from mlflow_connections_databand.outbox import Event
+
 from ._bodies import add_task_runs, attempt_update, init_run
 from ._calls import PARAMS, Call
 from ._ids import ids_of
@@ -44,9 +45,12 @@ def _run(event: Event) -> Iterator[Part]:
         info = {k: data[k] for k in ("run_name", "experiment_id", "experiment_name", "user")}
         yield _notes(event, {"run": {"run_id": event.stream, **info}, "status": data["status"]})
     else:
-        at = data["of"]["started"] if not data["resumed"] else event.at
         yield "init_run", "", init_run(event.stream, data)
-        yield _attempt(event, data["status"], at)
+        state, *run_state = _state(event, data["of"]["started"])
+        yield state
+        if data["resumed"]:
+            # The announcement of a run that is known may change nothing.
+            yield from run_state
     yield from _params(event, data.get("params", {}), are_sent=not _is_attached(event))
     yield from _tags(event, data["tags"])
 
@@ -63,18 +67,24 @@ def _delete_tag(event: Event) -> Iterator[Part]:
 
 
 def _status(event: Event) -> Iterator[Part]:
-    status, end = event.data["status"], event.data.get("end_time")
     if _is_attached(event):
         # The state of a dbnd task is dbnd's to tell.
-        yield _notes(event, {"status": status})
+        yield _notes(event, {"status": event.data["status"]})
         return
     yield from _params(event, event.data.get("params", {}), are_noted=True)
-    has_ended = status not in {"RUNNING", "SCHEDULED"}
-    at = end if has_ended and end else event.at
-    yield _attempt(event, status, at)
-    update = attempt_update(ids_of(event.stream), status, at)
-    state = {"run_uid": ids_of(event.stream).run, "state": update["state"]}
-    yield "set_run_state", "", {**state, "timestamp": update["timestamp"]}
+    yield from _state(event, event.at)
+
+
+def _state(event: Event, at: int) -> Iterator[Part]:
+    """Give the state of a run and of its task, since its end or else since the given time."""
+    status, end = event.data["status"], event.data.get("end_time")
+    if status not in {"RUNNING", "SCHEDULED"} and end:
+        at = end
+    ids = ids_of(event.stream)
+    row = attempt_update(ids, status, at)
+    yield "update_task_run_attempts", "task_run_attempt_updates", [row]
+    state = {"run_uid": ids.run, "state": row["state"], "timestamp": row["timestamp"]}
+    yield "set_run_state", "", state
 
 
 def _lifecycle(event: Event) -> Iterator[Part]:
@@ -155,11 +165,6 @@ def _metrics(event: Event, metrics: list[dict[str, Any]]) -> Part:
     attempt = _owner(event)["task_run_attempt_uid"]
     rows = [{"task_run_attempt_uid": attempt, "source": m["source"], "metric": m} for m in metrics]
     return "log_metrics", "metrics_info", rows
-
-
-def _attempt(event: Event, status: str, at: int) -> Part:
-    row = attempt_update(ids_of(event.stream), status, at)
-    return "update_task_run_attempts", "task_run_attempt_updates", [row]
 
 
 def _owner(event: Event) -> dict[str, Any]:

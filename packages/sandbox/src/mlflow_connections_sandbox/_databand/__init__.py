@@ -1,5 +1,6 @@
 """The stand-in of Databand: its tracking API, over the wire, and what it has received."""
 
+from ._compare import compare
 from ._stand_in import Databand
 
-__all__ = ["Databand"]
+__all__ = ["Databand", "compare"]

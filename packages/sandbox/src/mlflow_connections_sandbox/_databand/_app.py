@@ -23,21 +23,42 @@ _LARGEST = 16 * 2**20
 
 def make_app(books: Books, access: Access) -> Starlette:
     """Make the application that answers."""
+    tracker = _Tracker(books, access)
+    return Starlette(
+        routes=[
+            Route("/api/v1/auth/ping", tracker.ping, methods=["GET"]),
+            Route("/api/v1/auth/csrf", tracker.csrf, methods=["GET"]),
+            Route("/api/v1/auth/login", tracker.log_in, methods=["POST"]),
+            Route("/api/v1/tracking/{endpoint}", tracker.track, methods=["POST"]),
+            Route("/api/v1/log_exception", tracker.log_exception, methods=["POST"]),
+            # Not the tracker's own: what it received, for people and for tests.
+            Route("/sandbox/runs", tracker.runs, methods=["GET"]),
+            Route("/sandbox/runs/{uid}", tracker.run, methods=["GET"]),
+        ]
+    )
 
-    async def ping(_: "Request") -> Response:
+
+class _Tracker:
+    """Answers the requests."""
+
+    def __init__(self, books: Books, access: Access) -> None:
+        self._books = books
+        self._access = access
+
+    async def ping(self, _: "Request") -> Response:
         return JSONResponse({})
 
-    async def csrf(_: "Request") -> Response:
-        return access.csrf()
+    async def csrf(self, _: "Request") -> Response:
+        return self._access.csrf()
 
-    async def log_in(request: "Request") -> Response:
+    async def log_in(self, request: "Request") -> Response:
         try:
-            return access.log_in(request, await _body(request))
+            return self._access.log_in(request, await _body(request))
         except Wrong as wrong:
             return _refusal(wrong)
 
-    async def track(request: "Request") -> Response:
-        if (refusal := access.refusal(request)) is not None:
+    async def track(self, request: "Request") -> Response:
+        if (refusal := self._access.refusal(request)) is not None:
             return refusal
         endpoint = request.path_params["endpoint"]
         if endpoint not in BODIES:
@@ -45,36 +66,23 @@ def make_app(books: Books, access: Access) -> Starlette:
         try:
             body = await _body(request)
             BODIES[endpoint](body, "")
-            answer = books.take(endpoint, body)
+            answer = self._books.take(endpoint, body)
         except Wrong as wrong:
             return _refusal(wrong)
-        return JSONResponse({} if answer is None or not isinstance(answer, str) else answer)
+        return JSONResponse(answer if isinstance(answer, str) else {})
 
-    async def log_exception(request: "Request") -> Response:
+    async def log_exception(self, request: "Request") -> Response:
         # dbnd tells of its own faults here; what it says is free text.
-        return access.refusal(request) or JSONResponse({})
+        return self._access.refusal(request) or JSONResponse({})
 
-    async def runs(_: "Request") -> Response:
-        return JSONResponse(books.runs())
+    async def runs(self, _: "Request") -> Response:
+        return JSONResponse(self._books.runs())
 
-    async def run(request: "Request") -> Response:
+    async def run(self, request: "Request") -> Response:
         try:
-            return JSONResponse(books.run(request.path_params["uid"]))
+            return JSONResponse(self._books.run(request.path_params["uid"]))
         except KeyError:
             return JSONResponse({"error": "there is no such run"}, 404)
-
-    return Starlette(
-        routes=[
-            Route("/api/v1/auth/ping", ping, methods=["GET"]),
-            Route("/api/v1/auth/csrf", csrf, methods=["GET"]),
-            Route("/api/v1/auth/login", log_in, methods=["POST"]),
-            Route("/api/v1/tracking/{endpoint}", track, methods=["POST"]),
-            Route("/api/v1/log_exception", log_exception, methods=["POST"]),
-            # Not the tracker's own: what it received, for people and for tests.
-            Route("/sandbox/runs", runs, methods=["GET"]),
-            Route("/sandbox/runs/{uid}", run, methods=["GET"]),
-        ]
-    )
 
 
 def _refusal(wrong: Wrong) -> Response:

@@ -121,9 +121,7 @@ class Books:
                 (uid, root, info["state"], info["start_time"], _json(info)),
             )
             if args["update_existing"]:
-                self._database.execute(
-                    "UPDATE runs SET info = ? WHERE uid = ?", (_json(info), uid)
-                )
+                self._database.execute("UPDATE runs SET info = ? WHERE uid = ?", (_json(info), uid))
         self._add_tasks(args["task_runs_info"])
 
     def _add_tasks(self, info: Body) -> None:
@@ -162,9 +160,7 @@ class Books:
         for update in body["task_run_attempt_updates"]:
             task = self._task_of(update["task_run_attempt_uid"])
             if task["uid"] != update["task_run_uid"]:
-                raise Wrong(
-                    f"attempt {update['task_run_attempt_uid']} belongs to another task run"
-                )
+                raise Wrong(f"attempt {update['task_run_attempt_uid']} belongs to another task run")
             if update["state"] is not None:
                 self._set_state("tasks", task["uid"], update["state"], update["timestamp"])
 

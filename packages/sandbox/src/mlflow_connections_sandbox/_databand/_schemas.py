@@ -275,7 +275,9 @@ BODIES: dict[str, Check] = {
         }
     ),
     "set_run_state": fields({"run_uid": uid, "state": RUN_STATE, "timestamp": or_null(moment)}),
-    "set_unfinished_tasks_state": fields({"run_uid": uid, "state": TASK_STATE, "timestamp": moment}),
+    "set_unfinished_tasks_state": fields(
+        {"run_uid": uid, "state": TASK_STATE, "timestamp": moment}
+    ),
     "log_metrics": fields({"metrics_info": list_of(_metric)}),
     "log_datasets": fields({"datasets_info": list_of(_dataset)}),
     "log_targets": fields({"targets_info": list_of(_target)}),

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .._stand_in import StandIn
+from mlflow_connections_sandbox._stand_in import StandIn
+
 from ._access import Access, Account
 from ._app import make_app
 from ._books import Books

@@ -1,0 +1,191 @@
+"""Comparing what the tracker has with what MLflow has, run by run and event by event.
+
+It reads the conventions of the copy from their documentation alone, not from the code that makes it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from ._stand_in import Databand
+
+_STATES = {"RUNNING": "RUNNING", "FINISHED": "SUCCESS", "FAILED": "FAILED", "KILLED": "CANCELLED"}
+_MASK = "***"
+
+
+def compare(tracking_uri: str, tracker: "Databand") -> list[str]:
+    """Give every difference between the runs of an MLflow store and their copies, in words.
+
+    Args:
+        tracking_uri: The MLflow store, all of whose runs were made with a copy for this tracker.
+        tracker: The stand-in that has the copies.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri)
+    copies = {run["run_uid"]: run for run in tracker.runs()}
+    differences = []
+    for run, job in _runs(client):
+        copy = copies.pop(str(UUID(run.info.run_id)), None)
+        if copy is None:
+            differences.append(f"run {run.info.run_id}: has no copy")
+        else:
+            differences += [
+                f"run {run.info.run_id}: {text}" for text in _differences(client, run, job, copy)
+            ]
+    return differences + [f"run {uid}: MLflow has no such run" for uid in copies]
+
+
+def _runs(client: "MlflowClient") -> Iterator[tuple["Run", str]]:
+    from mlflow.entities import ViewType
+
+    names = {e.experiment_id: e.name for e in client.search_experiments(ViewType.ALL)}
+    token = None
+    while True:
+        page = client.search_runs(
+            list(names), run_view_type=ViewType.ALL, max_results=1_000, page_token=token
+        )
+        yield from ((run, names[run.info.experiment_id]) for run in page)
+        token = page.token
+        if not token:
+            return
+
+
+def _differences(
+    client: "MlflowClient", run: "Run", job: str, copy: Mapping[str, Any]
+) -> Iterator[str]:
+    if len(copy["tasks"]) != 1:
+        yield f"the copy has {len(copy['tasks'])} tasks, not one"
+        return
+    (task,) = copy["tasks"]
+    notes = {m["key"]: _value(m) for m in task["metrics"] if m["source"] == "system"}
+    tags = {k.removeprefix("mlflow.tag."): v for k, v in notes.items() if "mlflow.tag." in k}
+    tags = {k: v for k, v in tags.items() if v != {"deleted": True}}
+    info = run.info
+    yield from _unequal("job", job, copy["job_name"])
+    yield from _unequal("name", info.run_name, tags.get("mlflow.runName", copy["name"]))
+    yield from _unequal("user", info.user_id or "unknown", copy["user"])
+    yield from _unequal("state", _STATES[info.status], copy["state"])
+    yield from _unequal("the task's state", _STATES[info.status], task["state"])
+    yield from _unequal("start", info.start_time, _milliseconds(copy["start_time"]))
+    if info.end_time is not None and info.status != "RUNNING":
+        yield from _unequal("end", info.end_time, _milliseconds(copy["state_at"]))
+    if info.lifecycle_stage != notes.get("mlflow.lifecycle", "active"):
+        yield f"MLflow's lifecycle stage is {info.lifecycle_stage}"
+    params = {
+        name: notes.get(f"mlflow.param.{name}", value) for name, value in task["params"].items()
+    }
+    yield from _unequal_texts("param", run.data.params, params)
+    yield from _unequal_texts("tag", run.data.tags, tags)
+    yield from _unequal_parent(run, copy)
+    yield from _unequal_metrics(client, run, task)
+    yield from _unequal_inputs(run, task)
+    yield from _unequal_artifacts(client, run, task)
+
+
+def _unequal(what: str, in_mlflow: Any, in_databand: Any) -> Iterator[str]:
+    if in_mlflow != in_databand:
+        yield f"{what} is {in_mlflow!r} in MLflow and {in_databand!r} in Databand"
+
+
+def _unequal_texts(
+    what: str, in_mlflow: Mapping[str, str], in_databand: Mapping[str, Any]
+) -> Iterator[str]:
+    for name in sorted({*in_mlflow, *in_databand}):
+        ours, copied = in_mlflow.get(name), in_databand.get(name)
+        # A secret is masked on its way, a part of a URI too.
+        if ours is None or copied is None or (ours != copied and _MASK not in str(copied)):
+            yield from _unequal(f"{what} {name!r}", ours, copied)
+
+
+def _unequal_parent(run: "Run", copy: Mapping[str, Any]) -> Iterator[str]:
+    parent = run.data.tags.get("mlflow.parentRunId")
+    root = copy["root_run"]["root_run_uid"]
+    if parent is None:
+        yield from _unequal("the root run", str(UUID(run.info.run_id)), root)
+    elif root == copy["run_uid"]:
+        yield f"MLflow has parent {parent}, and Databand none"
+
+
+def _unequal_metrics(client: "MlflowClient", run: "Run", task: Mapping[str, Any]) -> Iterator[str]:
+    copied: dict[str, list[tuple[Any, ...]]] = {}
+    for metric in task["metrics"]:
+        if metric["source"] == "user":
+            copied.setdefault(metric["key"], []).append(_point(metric))
+    for key in sorted({*run.data.metrics, *copied}):
+        points = [
+            (_text(m.value), m.timestamp, m.step)
+            for m in client.get_metric_history(run.info.run_id, key)
+        ]
+        ours, theirs = Counter(points), Counter(copied.get(key, []))
+        if ours != theirs:
+            missing, more = ours - theirs, theirs - ours
+            yield (
+                f"metric {key!r}: Databand lacks {sum(missing.values())} of {len(points)} points "
+                f"{sorted(missing)[:3]} and has {sum(more.values())} others {sorted(more)[:3]}"
+            )
+
+
+def _point(metric: Mapping[str, Any]) -> tuple[Any, ...]:
+    beside = metric["value_json"] or {}
+    value = metric["value_float"] if metric["value_float"] is not None else beside["value"]
+    at = beside.get("timestamp", _milliseconds(metric["timestamp"]))
+    return _text(value), at, beside.get("step", 0)
+
+
+def _text(value: Any) -> str:
+    """Give a number's text, so that NaN equals NaN. SQL stores keep infinity as the largest double."""
+    names = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+    names |= {repr(1.7976931348623157e308): "Infinity", repr(-1.7976931348623157e308): "-Infinity"}
+    text = value if isinstance(value, str) else repr(float(value))
+    return names.get(text, text)
+
+
+def _unequal_inputs(run: "Run", task: Mapping[str, Any]) -> Iterator[str]:
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    ours = {f"mlflow:{i.dataset.name}@{i.dataset.digest}" for i in inputs}
+    yield from _unequal("datasets", ours, {d["dataset_uri"] for d in task["datasets"]})
+
+
+def _unequal_artifacts(
+    client: "MlflowClient", run: "Run", task: Mapping[str, Any]
+) -> Iterator[str]:
+    prefix = f"runs:/{run.info.run_id}/"
+    copied = {
+        t["target_path"].removeprefix(prefix): json.loads(t["data_schema"]).get("size.bytes")
+        for t in task["targets"]
+    }
+    # A model's files lie below the model, not below the run.
+    copied = {path: size for path, size in copied.items() if not path.startswith("models/")}
+    ours = dict(_files(client, run.info.run_id))
+    for path in sorted({*ours, *copied}):
+        if path not in copied or path not in ours:
+            yield f"artifact {path!r} is only in {'MLflow' if path in ours else 'Databand'}"
+
+
+def _files(
+    client: "MlflowClient", run_id: str, folder: str | None = None
+) -> Iterator[tuple[str, int | None]]:
+    for entry in client.list_artifacts(run_id, folder):
+        if entry.is_dir:
+            yield from _files(client, run_id, entry.path)
+        else:
+            yield entry.path, entry.file_size
+
+
+def _value(metric: Mapping[str, Any]) -> Any:
+    value = metric["value_json"] if metric["value_json"] is not None else metric["value_str"]
+    # A text that is longer than Databand keeps stands in JSON.
+    return value["value"] if isinstance(value, dict) and list(value) == ["value"] else value
+
+
+def _milliseconds(time: str) -> int:
+    moment = datetime.fromisoformat(time)
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,60 @@
+"""What the tests of the duplicating store share: a tracker, and ways to duplicate to it."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import mlflow_connections
+from mlflow_connections_databand._outboxes import _outboxes
+from mlflow_connections_sandbox._databand import Databand
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> Iterator[Databand]:
+    """A tracker that runs, before no MLflow server: the store reaches MLflow by itself."""
+    tracker = Databand("http://127.0.0.1:9", tmp_path / "databand")
+    tracker.start()
+    yield tracker
+    tracker.close()
+
+
+@pytest.fixture
+def sqlite_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An MLflow store in a file, with artifacts below the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+Duplicate = Callable[..., mlflow_connections.Applied]
+
+
+@pytest.fixture
+def duplicate(tracker: Databand) -> Duplicate:
+    """Duplicate what goes to a store, as a user does: by the keyword."""
+
+    def use(tracking_uri: str) -> mlflow_connections.Applied:
+        return mlflow_connections.use(
+            "databand",
+            {"access_token": tracker.account.token},
+            {"databand_url": tracker.url, "duplicate_tracking_to": tracking_uri},
+        )
+
+    return use
+
+
+Deliver = Callable[..., None]
+
+
+@pytest.fixture
+def deliver() -> Deliver:
+    """Wait until everything that was captured is delivered."""
+
+    def wait(seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while left := sum(outbox.flush(5.0) for outbox in _outboxes.values()):
+            assert time.monotonic() < deadline, f"{left} events still wait"
+            time.sleep(0.1)
+
+    return wait

@@ -1,0 +1,236 @@
+"""All of fluent MLflow, through a composite URI exactly as without it, and the same in Databand."""
+
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox._databand import Databand, compare
+
+from .conftest import Deliver, Duplicate
+
+
+def log_everything(experiment: str, folder: Path) -> str:
+    """Use the fluent API as widely as one run can; give the run's id."""
+    mlflow.set_experiment(experiment)
+    with mlflow.start_run(run_name="parent", tags={"stage": "dev"}, description="A run.") as run:
+        mlflow.log_param("alpha", 0.5)
+        mlflow.log_params({"db_password": "hunter2", "long": "x" * 5_500})
+        mlflow.log_metric("loss", 0.25)
+        for step in range(3):
+            mlflow.log_metric("accuracy", 0.5 + step / 10, step=step)
+        mlflow.log_metrics({"nan": math.nan, "inf": math.inf, "big": 10**16}, step=7)
+        mlflow.set_tags({"a": "1", "b": "2", "text": "y" * 4_500})
+        mlflow.set_tag("a", "3")
+        mlflow.delete_tag("b")
+        mlflow.log_metric("late", 1.0, synchronous=False)
+        mlflow.log_param("later", "p", synchronous=False)
+        mlflow.flush_async_logging()
+        mlflow.log_text("hello", "notes/hello.txt")
+        mlflow.log_dict({"a": [1, 2]}, "config.json")
+        (folder / "data").mkdir(exist_ok=True)
+        (folder / "data" / "one.bin").write_bytes(b"1")
+        mlflow.log_artifacts(str(folder / "data"), "folder")
+        frame = pd.DataFrame({"x": [1.0, 2.0], "y": ["a", "b"]})
+        mlflow.log_table(frame, "table.json")
+        mlflow.log_image(np.zeros((2, 2, 3), dtype=np.uint8), "image.png")
+        mlflow.log_input(mlflow.data.from_pandas(frame, name="frame"), context="training")
+        with mlflow.start_run(run_name="child", nested=True):
+            mlflow.log_metric("child", 1.0)
+            with mlflow.start_run(run_name="grandchild", nested=True):
+                mlflow.log_metric("grandchild", 2.0)
+    with mlflow.start_run(run_id=run.info.run_id):
+        mlflow.log_metric("resumed", 1.0)
+    with pytest.raises(ZeroDivisionError), mlflow.start_run(run_name="fails"):
+        _ = 1 / 0
+    client = MlflowClient()
+    killed = client.create_run(run.info.experiment_id, run_name="killed")
+    client.set_terminated(killed.info.run_id, "KILLED")
+    deleted = client.create_run(run.info.experiment_id, run_name="deleted")
+    client.delete_run(deleted.info.run_id)
+    client.update_run(killed.info.run_id, name="renamed")
+    run_id: str = run.info.run_id
+    return run_id
+
+
+def seen(experiment: str, run_id: str) -> Mapping[str, Any]:
+    """Read back what a user can see, without what differs between any two runs."""
+    run = mlflow.get_run(run_id)
+    client = MlflowClient()
+    runs = client.search_runs(
+        [run.info.experiment_id], order_by=["attributes.start_time ASC"], run_view_type=3
+    )
+    history = client.get_metric_history(run_id, "accuracy")
+    table = mlflow.load_table("table.json", run_ids=[run_id])
+    return {
+        "experiment": mlflow.get_experiment_by_name(experiment).name,
+        "params": run.data.params,
+        "metrics": {k: repr(v) for k, v in run.data.metrics.items()},
+        "tags": {
+            k: v
+            for k, v in run.data.tags.items()
+            if k not in {"mlflow.runName", "mlflow.source.name"}
+        },
+        "history": [(m.value, m.step) for m in history],
+        "artifacts": sorted(f.path for f in client.list_artifacts(run_id)),
+        "text": mlflow.artifacts.load_text(f"runs:/{run_id}/notes/hello.txt"),
+        "table": table.to_dict(),
+        "inputs": [i.dataset.name for i in run.inputs.dataset_inputs],
+        "runs": sorted((r.info.run_name, r.info.status, r.info.lifecycle_stage) for r in runs),
+        "found": len(mlflow.search_runs(filter_string="metrics.late = 1.0")),
+    }
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "server"])
+def test_fluent_mlflow_is_the_same_through_a_composite_uri(
+    backend: str,
+    tracker: Databand,
+    sqlite_uri: str,
+    mlflow_server: MlflowServer,
+    duplicate: Duplicate,
+    deliver: Deliver,
+    tmp_path: Path,
+) -> None:
+    """Every call gives the same with a copy and without, and the copy agrees with MLflow."""
+    plain = sqlite_uri if backend == "sqlite" else mlflow_server.url
+    results = {}
+    for way in ("plain", "copied"):
+        context: Any = duplicate(plain) if way == "copied" else nullcontext()
+        if way == "plain":
+            mlflow.set_tracking_uri(plain)
+        with context:
+            experiment = f"fluent {way} {tmp_path.name}"
+            run_id = log_everything(experiment, tmp_path)
+            results[way] = dict(seen(experiment, run_id))
+            assert results[way].pop("experiment") == experiment
+    assert results["copied"] == results["plain"]
+
+    deliver()
+    differences = compare(plain, tracker)
+    uncopied = {
+        r.info.run_id
+        for r in MlflowClient(plain).search_runs(
+            [
+                e.experiment_id
+                for e in MlflowClient(plain).search_experiments()
+                if e.name != f"fluent copied {tmp_path.name}"
+            ],
+            run_view_type=3,
+        )
+    }
+    assert [d for d in differences if d.split()[1].rstrip(":") not in uncopied] == []
+    assert len(tracker.runs()) == 6
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "server"])
+def test_models_the_registry_and_traces_work_through_a_composite_uri(
+    backend: str,
+    tracker: Databand,
+    sqlite_uri: str,
+    mlflow_server: MlflowServer,
+    duplicate: Duplicate,
+    deliver: Deliver,
+    tmp_path: Path,
+) -> None:
+    """A model is logged, registered, aliased and loaded again; a trace is found."""
+    plain = sqlite_uri if backend == "sqlite" else mlflow_server.url
+    name = f"model-{tmp_path.name}"
+    with duplicate(plain):
+        mlflow.set_experiment(f"models {tmp_path.name}")
+
+        class Doubling(mlflow.pyfunc.PythonModel):
+            def predict(
+                self, context: Any, model_input: list[float], params: Any = None
+            ) -> list[float]:
+                return [2 * x for x in model_input]
+
+        with mlflow.start_run() as run:
+            mlflow.pyfunc.log_model(
+                "model",
+                python_model=Doubling(),
+                pip_requirements=[],
+                registered_model_name=name,
+            )
+        client = MlflowClient()
+        client.set_registered_model_alias(name, "champion", "1")
+        client.set_model_version_tag(name, "1", "checked", "yes")
+        loaded = mlflow.pyfunc.load_model(f"models:/{name}@champion")
+        assert loaded.predict([1.0, 2.0]) == [2.0, 4.0]
+        assert client.get_model_version(name, "1").run_id == run.info.run_id
+
+        @mlflow.trace
+        def add(x: int, y: int) -> int:
+            return x + y
+
+        assert add(1, 2) == 3
+        mlflow.flush_trace_async_logging()
+        traces = mlflow.search_traces(return_type="list") if _is_3() else mlflow.search_traces()
+        assert len(traces) == 1
+    deliver()
+    (copy,) = tracker.runs()
+    models = [m for m in copy["tasks"][0]["metrics"] if m["key"].startswith("mlflow.model.")]
+    assert models
+
+
+def test_autologging_is_copied(
+    tracker: Databand,
+    sqlite_uri: str,
+    duplicate: Duplicate,
+    deliver: Deliver,
+) -> None:
+    """What scikit-learn's autologging writes, nested runs too, stands in both places."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+
+    with duplicate(sqlite_uri):
+        mlflow.set_experiment("autolog")
+        mlflow.sklearn.autolog(log_models=False, silent=True)
+        try:
+            x = np.arange(20.0).reshape(-1, 1)
+            search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2)
+            search.fit(x, (x[:, 0] > 9).astype(int))
+        finally:
+            mlflow.sklearn.autolog(disable=True)
+    deliver()
+    assert compare(sqlite_uri, tracker) == []
+    assert len(tracker.runs()) == 3
+
+
+def test_a_run_that_databand_never_saw_is_announced_when_it_is_resumed(
+    tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
+) -> None:
+    """A run made without a copy gets one, with its params and tags, once it goes on with one."""
+    mlflow.set_tracking_uri(sqlite_uri)
+    with mlflow.start_run(run_name="before") as run:
+        mlflow.log_param("p", 1)
+    with duplicate(sqlite_uri):
+        MlflowClient().log_metric(run.info.run_id, "m", 1.0)
+        MlflowClient().set_tag(run.info.run_id, "t", "v")
+    deliver()
+    assert compare(sqlite_uri, tracker) == []
+
+
+def test_the_composite_uri_hides_its_store_from_no_one(
+    sqlite_uri: str, duplicate: Duplicate
+) -> None:
+    """The store behind a composite URI is an instance of the store's own class."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking import _get_store
+
+    with duplicate(sqlite_uri):
+        get_store: Any = _get_store
+        store = get_store()
+        assert isinstance(store, SqlAlchemyStore)
+        assert {n for n in dir(SqlAlchemyStore) if not n.startswith("_")} <= set(dir(store))
+
+
+def _is_3() -> bool:
+    return int(mlflow.__version__.partition(".")[0]) >= 3
