@@ -16,9 +16,9 @@ from ._connection import Connection
 from ._discovery import installed
 from ._errors import ConnectionsError, MissingDependencyError, UnreachableError
 from ._options import read
-from ._resolve import declared_options
+from ._resolve import Endpoint, declared_options, resolve
 from ._secrets import mask, mask_uri
-from ._use import use
+from ._use import Applied
 
 Row = dict[str, Any]
 
@@ -105,9 +105,24 @@ def ask(
         UnreachableError: The server did not answer, or refused; the message says how.
     """
     started = time.perf_counter()
-    applied = use(tracking, credentials, options, registry=registry)
-    with applied as endpoint, _patience():
-        resolved = time.perf_counter()
+    endpoint = resolve(tracking, credentials, options, registry=registry)
+    resolved = time.perf_counter() - started
+    return ask_endpoint(endpoint, resolved, [*(credentials or {}).values()])
+
+
+def ask_endpoint(endpoint: Endpoint, resolve_seconds: float, secrets: Sequence[Any] = ()) -> Answer:
+    """Ask the server of an endpoint for one experiment. What was set before is put back.
+
+    Args:
+        endpoint: Where to ask.
+        resolve_seconds: How long it took to find out.
+        secrets: Values that the message of an error must not show.
+
+    Raises:
+        MissingDependencyError: MLflow is not installed.
+        UnreachableError: The server did not answer, or refused; the message says how.
+    """
+    with Applied(endpoint), _patience():
         shown = mask_uri(endpoint.tracking_uri)
         client = _client_class()
         asked = time.perf_counter()
@@ -116,8 +131,7 @@ def ask(
         except ConnectionsError:
             raise
         except Exception as error:  # noqa: BLE001 - stores raise whatever their clients raise
-            secrets = [*(credentials or {}).values(), *endpoint.environment.values()]
-            said = mask(" ".join(str(error).split()), secrets)
+            said = mask(" ".join(str(error).split()), [*secrets, *endpoint.environment.values()])
             # No chaining: the error's own text may hold what was masked in this one.
             raise UnreachableError(
                 f"{shown} did not answer as an MLflow server does: {said or type(error).__name__}"
@@ -125,7 +139,7 @@ def ask(
         return Answer(
             shown,
             None if endpoint.registry_uri is None else mask_uri(endpoint.registry_uri),
-            resolved - started,
+            resolve_seconds,
             time.perf_counter() - asked,
         )
 

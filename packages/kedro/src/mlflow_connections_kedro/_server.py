@@ -1,0 +1,186 @@
+"""What `server` in mlflow.yml says, in either spelling, and what the environment says instead."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mlflow_connections import (
+    KNOWN_DISTRIBUTIONS,
+    InvalidOptionError,
+    installed,
+    mask_uri,
+    names_connection,
+)
+
+from ._files import ConfigFiles
+
+KEYS = (
+    "tracking_uri",
+    "registry_uri",
+    "credentials",
+    "connection",
+    "mlflow_tracking_uri",
+    "mlflow_registry_uri",
+    "request_header_provider",
+)
+"""Every key of `server`: the specification's, and those that kedro-mlflow has beside them."""
+
+
+class Value(NamedTuple):
+    """A URI, path or keyword as somebody wrote it.
+
+    Attributes:
+        text: What is written.
+        key: The key of `server`, or the environment variable.
+        place: How a message calls where it is written.
+    """
+
+    text: str
+    key: str
+    place: str
+
+    @property
+    def from_environment(self) -> bool:
+        """Whether it is the value of an environment variable."""
+        return self.key.isupper()
+
+    @property
+    def is_connection(self) -> bool:
+        """Whether it names a connection.
+
+        kedro-mlflow's own keys have always taken any word for a folder. There only the keyword of
+        an installed connection does, or one of this family's, which is met with what to install.
+        """
+        if not names_connection(self.text) or not self.key.startswith("mlflow_"):
+            return names_connection(self.text)
+        return self.text in KNOWN_DISTRIBUTIONS or any(f.keyword == self.text for f in installed())
+
+
+class Server(NamedTuple):
+    """The settings of a session.
+
+    Attributes:
+        tracking: For the tracking URI; None where nobody has said any.
+        registry: For the registry URI; None leaves it to MLflow.
+        credentials: The entry of credentials.yml that is named.
+        options: What stands under `connection`.
+    """
+
+    tracking: Value | None
+    registry: Value | None
+    credentials: str | None
+    options: Mapping[str, Any]
+
+    @property
+    def connections(self) -> list[Value]:
+        """The values that name a connection."""
+        return [v for v in (self.tracking, self.registry) if v is not None and v.is_connection]
+
+
+def read_server(
+    config: Mapping[str, Any], files: ConfigFiles, environ: Mapping[str, str], *, strict: bool
+) -> Server:
+    """Read the settings, and refuse what cannot be meant.
+
+    Args:
+        config: What mlflow.yml holds, all environments merged.
+        files: To name the file in messages.
+        environ: The environment variables.
+        strict: Whether an unknown key is refused; kedro-mlflow does so itself, by its own list.
+
+    Raises:
+        InvalidOptionError: A value has the wrong type, or two disagree; the message names the file.
+    """
+    server = config.get("server")
+    server = {} if server is None else server
+    if not isinstance(server, Mapping):
+        raise InvalidOptionError(
+            f"'server' in {files.name('mlflow', 'server')} must be a mapping of keys to values, "
+            f"not {_kind(server)}."
+        )
+    if strict:
+        _refuse_unknown(server, files)
+    tracking = _value("tracking_uri", "MLFLOW_TRACKING_URI", server, files, environ)
+    registry = _value("registry_uri", "MLFLOW_REGISTRY_URI", server, files, environ)
+    options = server.get("connection")
+    options = {} if options is None else options
+    if not isinstance(options, Mapping):
+        raise InvalidOptionError(
+            f"'server.connection' in {files.name('mlflow', 'server', 'connection')} must be a "
+            f"mapping of options to values, not {_kind(options)}."
+        )
+    read = Server(tracking, registry, _credentials(server, files), options)
+    if options and not read.connections:
+        raise InvalidOptionError(_options_for_nobody(read, files))
+    return read
+
+
+def _value(
+    key: str,
+    variable: str,
+    server: Mapping[str, Any],
+    files: ConfigFiles,
+    environ: Mapping[str, str],
+) -> Value | None:
+    given = {k: server[k] for k in (key, f"mlflow_{key}") if server.get(k) is not None}
+    for name, text in given.items():
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidOptionError(
+                f"'server.{name}' in {files.name('mlflow', 'server', name)} must be a keyword, a URI "
+                f"or a path, not {'an empty text' if isinstance(text, str) else _kind(text)}."
+            )
+    if len(set(given.values())) > 1:
+        both = " and ".join(f"server.{name} ({mask_uri(text)!r})" for name, text in given.items())
+        raise InvalidOptionError(
+            f"{both} in {files.name('mlflow', 'server', key)} disagree: keep server.{key} only."
+        )
+    if given:
+        name, text = next(iter(given.items()))
+        return Value(text, name, f"server.{name} in {files.name('mlflow', 'server', name)}")
+    if text := environ.get(variable, "").strip():
+        return Value(text, variable, f"the environment variable {variable}")
+    return None
+
+
+def _credentials(server: Mapping[str, Any], files: ConfigFiles) -> str | None:
+    name = server.get("credentials")
+    if name is None or (isinstance(name, str) and name.strip()):
+        return name
+    # The value itself is not shown: it may be the credentials themselves.
+    raise InvalidOptionError(
+        f"'server.credentials' in {files.name('mlflow', 'server', 'credentials')} must be the name "
+        f"of an entry of credentials.yml, not {_kind(name)}."
+    )
+
+
+def _refuse_unknown(server: Mapping[str, Any], files: ConfigFiles) -> None:
+    for key in server:
+        if key not in KEYS:
+            from difflib import get_close_matches  # only an error pays for it
+
+            close = get_close_matches(str(key), KEYS[:4], n=1)
+            cure = f"did you mean '{close[0]}'?" if close else f"it takes {', '.join(KEYS[:4])}."
+            raise InvalidOptionError(
+                f"'server.{key}' in {files.name('mlflow', 'server', str(key))} is not read; {cure}"
+            )
+
+
+def _options_for_nobody(server: Server, files: ConfigFiles) -> str:
+    place = files.name("mlflow", "server", "connection")
+    names = ", ".join(repr(str(name)) for name in server.options)
+    if server.tracking is None:
+        return (
+            f"'server.connection' in {place} has {names}, but no connection is named: write its "
+            "keyword under server.tracking_uri."
+        )
+    return (
+        f"'server.connection' in {place} has {names}, but {mask_uri(server.tracking.text)!r} "
+        f"({server.tracking.place}) is the keyword of no connection: write a keyword there, or "
+        "remove the options."
+    )
+
+
+def _kind(value: object) -> str:
+    names = {list: "a list", dict: "a mapping", bool: "true or false", str: "text"}
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"the number {value}"
+    return names.get(type(value), f"a {type(value).__name__}")
