@@ -35,6 +35,11 @@ _FAILED = "Request failed for external function MLFLOW_F with remote service err
         (f"{_FAILED}429 ''", UnreachableError, "is down: it answered 429"),
         (f"{_FAILED}400 'x'", BridgeError, "answered 400 without saying why"),
         (
+            "Request failed for external function F. Error: Error assuming AWS_ROLE. Please verify",
+            AccessError,
+            "write what DESCRIBE INTEGRATION shows into the cloud's trust policy",
+        ),
+        (
             "Request failed for external function F: Read timed out",
             UnreachableError,
             "did not answer in time",

@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow_connections import AccessError
+
 from ._errors import explain
 from ._names import Name
 from ._setup import Setup
@@ -28,6 +30,16 @@ if TYPE_CHECKING:
 
 SLOW_SECONDS = 5.0
 """An answer that takes longer is worth a word: every call of a pipeline waits as long."""
+
+
+# https://docs.snowflake.com/en/sql-reference/external-functions-creating: one step on each cloud.
+_IDENTITY = (
+    "API_AWS_IAM_USER_ARN",
+    "API_AWS_EXTERNAL_ID",
+    "AZURE_CONSENT_URL",
+    "AZURE_MULTI_TENANT_APP_NAME",
+    "API_GCP_SERVICE_ACCOUNT",
+)
 
 
 class Finding(NamedTuple):
@@ -70,7 +82,7 @@ def check(session: "Session", setup: Setup) -> Iterator[Finding]:
             yield _granted(eyes, statement)
         else:
             yield _altered(eyes, statement, setup)
-    yield _call(session, setup)
+    yield _call(session, eyes, setup)
 
 
 def _cure(thing: Thing, written: list[Statement]) -> str:
@@ -173,14 +185,18 @@ def _altered(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
     return Finding(True, f"{thing} allows {wanted}")
 
 
-def _call(session: "Session", setup: Setup) -> Finding:
+def _call(session: "Session", eyes: _Eyes, setup: Setup) -> Finding:
     """Ask MLflow for the experiment, all the way through the bridge."""
     function: Any = setup.functions["experiment_get_by_name"]
     began = time.monotonic()
     try:
         session.sql(f"SELECT {function.sql}(?)", params=[setup.experiment_name]).collect()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
-        return Finding(False, "MLflow cannot be reached", str(explain(error, str(function))))
+        explained = explain(error, str(function))
+        cure = str(explained)
+        if isinstance(explained, AccessError):
+            cure += _identity(eyes, setup)
+        return Finding(False, "MLflow cannot be reached", cure)
     seconds = time.monotonic() - began
     if seconds > SLOW_SECONDS:
         return Finding(
@@ -189,3 +205,15 @@ def _call(session: "Session", setup: Setup) -> Finding:
             "Every call of a pipeline waits as long: look at the gateway and at MLflow.",
         )
     return Finding(True, f"MLflow answers through {function}")
+
+
+def _identity(eyes: _Eyes, setup: Setup) -> str:
+    """As whom Snowflake comes to the gateway: what the cloud's administrator must let in."""
+    gateway, _, _ = setup.generating()
+    rows = eyes.rows(f"DESCRIBE INTEGRATION {gateway.integration.sql}")
+    shown = [
+        f"{row['property']} = {row['property_value']}"
+        for row in rows
+        if row.get("property") in _IDENTITY
+    ]
+    return f" Snowflake comes as {', '.join(shown)}." if shown else ""

@@ -31,9 +31,13 @@ class BridgeError(ConnectionsError, RuntimeError):
 _REFUSED_BY_TRANSLATOR = re.compile(r"MLflow bridge: (?P<sentence>[^\n]+)")
 _REFUSED_BY_MLFLOW = re.compile(r"MLflow refused: (?P<code>[A-Z_]+): (?P<message>.*)", re.DOTALL)
 _STATUS = re.compile(r"remote service error: (?P<status>\d{3})\b", re.IGNORECASE)
-_LATE = re.compile(r"timed? ?out|timeout|did not respond", re.IGNORECASE)
+_NOT_TRUSTED = re.compile(
+    r"assuming AWS_ROLE|Failed to obtain an? \w+ token|is not authorized to perform", re.IGNORECASE
+)
+_LATE = re.compile(r"timed? ?out|timeout|did not (?:respond|finish)", re.IGNORECASE)
 _TRANSPORT = re.compile(
-    r"Request failed for external function|connection (refused|reset)", re.IGNORECASE
+    r"could not connect|Request failed for external function|connection (refused|reset)",
+    re.IGNORECASE,
 )
 _NOT_JSON = re.compile(r"pars\w+ JSON|not (?:a )?valid JSON|<!doctype html|<html", re.IGNORECASE)
 _MISSING = re.compile(
@@ -56,6 +60,11 @@ def explain(error: BaseException, function: str) -> ConnectionsError:
         return BridgeError(f"{function}: {match['sentence'].strip()}")
     if match := _STATUS.search(text):
         return _by_status(int(match["status"]), function)
+    if _NOT_TRUSTED.search(text):
+        return AccessError(
+            f"{function}: the cloud does not know this API integration yet, or any more: "
+            "write what DESCRIBE INTEGRATION shows into the cloud's trust policy."
+        )
     if _MISSING.search(text):
         return BridgeError(f"{function} is not there, or this role may not call it. {_CHECK}")
     if _LATE.search(text):

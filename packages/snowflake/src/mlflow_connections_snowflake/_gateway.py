@@ -68,7 +68,7 @@ def azure_policy(setup: Setup, backend: str) -> str:
     <set-header name="Authorization" exists-action="override">
       <value>{{{{mlflow-authorization}}}}</value>
     </set-header>
-    <set-backend-service base-url={quoteattr(_backend(backend) + API_PATH.rstrip("/"))} />
+    <set-backend-service base-url={quoteattr(_backend(backend))} />
   </inbound>
   <backend><base /></backend>
   <outbound><base /></outbound>
@@ -217,9 +217,9 @@ def _azure(gateway: Gateway, backend: str) -> JsonObject:  # noqa: ARG001 - the 
     return {
         "openapi": "3.0.1",
         "info": _info(),
-        "servers": [{"url": gateway.prefix.rstrip("/")}],
+        "servers": [{"url": gateway.url}],
         "paths": {
-            f"/{path}": {
+            f"{API_PATH}{path}": {
                 "post": {
                     "operationId": _operation(path),
                     "requestBody": {"content": {"application/json": {"schema": {}}}},
