@@ -1,0 +1,10 @@
+"""Snowflake: an account with external functions that reach a real MLflow server.
+
+The real connector and a real Snowpark session talk to it. See docs/sandbox-snowflake.md.
+"""
+
+from ._gateway import BASES, Gateway
+from ._journal import Executed, Statements
+from ._stand_in import Snowflake
+
+__all__ = ["BASES", "Executed", "Gateway", "Snowflake", "Statements"]

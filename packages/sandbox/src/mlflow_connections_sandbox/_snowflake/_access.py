@@ -1,0 +1,187 @@
+"""Roles and privileges: who may see an object, and who may do something with it."""
+
+import threading
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ._catalog import Catalog, Entry, Key
+from ._errors import does_not_exist, insufficient
+from ._kinds import PRIVILEGES
+from ._session import SqlSession
+
+ACCOUNT_KEY: Key = ("ACCOUNT", (), None)
+
+_BUILT_IN = {
+    "ACCOUNTADMIN": ("SYSADMIN", "SECURITYADMIN"),
+    "SECURITYADMIN": ("USERADMIN",),
+    "SYSADMIN": ("PUBLIC",),
+    "USERADMIN": ("PUBLIC",),
+    "PUBLIC": (),
+}
+_BUILT_IN_PRIVILEGES = {
+    "ACCOUNTADMIN": PRIVILEGES["ACCOUNT"],
+    "SYSADMIN": ("CREATE DATABASE", "CREATE WAREHOUSE"),
+    "SECURITYADMIN": ("MANAGE GRANTS",),
+    "USERADMIN": ("CREATE ROLE", "CREATE USER"),
+}
+
+
+class Granted(NamedTuple):
+    """One privilege of one role on one object."""
+
+    privilege: str
+    key: Key
+    role: str
+    grant_option: bool
+    granted_by: str
+
+
+class Future(NamedTuple):
+    """A privilege on the objects of a domain that a schema or database will hold."""
+
+    privilege: str
+    domain: str
+    within: tuple[str, ...]
+    role: str
+
+
+class Access:
+    """The account's grants. Owners and privileges decide; secondary roles do not exist here."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._lock = threading.RLock()
+        self.roles: dict[str, set[str]] = {role: set(held) for role, held in _BUILT_IN.items()}
+        self.users: dict[str, set[str]] = {}
+        self.granted: list[Granted] = []
+        self.future: list[Future] = []
+
+    def effective(self, role: str) -> set[str]:
+        """Give a role with all that it inherits."""
+        found: set[str] = set()
+        waiting = [role]
+        while waiting:
+            one = waiting.pop()
+            if one not in found and one in self.roles:
+                found.add(one)
+                waiting += self.roles[one] | {"PUBLIC"}
+        return found
+
+    def may_use_role(self, user: str, role: str) -> bool:
+        """Tell whether a user can be this role."""
+        return role == "PUBLIC" or any(
+            role in self.effective(held) for held in self.users.get(user, ())
+        )
+
+    def holds(self, role: str, privilege: str, key: Key) -> bool:
+        """Tell whether a role, by itself or by what it inherits, has a privilege."""
+        roles = self.effective(role)
+        if key == ACCOUNT_KEY:
+            if any(privilege in _BUILT_IN_PRIVILEGES.get(r, ()) for r in roles):
+                return True
+        else:
+            entry = self._catalog.find(key)
+            if entry is not None and entry.owner in roles:
+                return True
+        with self._lock:
+            return any(
+                g.key == key and g.role in roles and g.privilege == privilege for g in self.granted
+            )
+
+    def holds_any(self, role: str, key: Key) -> bool:
+        """Tell whether a role may see an object: it owns it, or has any privilege on it."""
+        roles = self.effective(role)
+        entry = self._catalog.find(key)
+        if entry is not None and (entry.owner in roles or entry.kind == "ROLE"):
+            return True
+        with self._lock:
+            return any(g.key == key and g.role in roles for g in self.granted)
+
+    def see(self, session: SqlSession, key: Key) -> Entry:
+        """Give an object that the session may see.
+
+        Raises:
+            SqlError: It does not exist, or the session's role has nothing to do with it or with
+                the database and schema around it.
+        """
+        self.enter(session, key)
+        entry = self._catalog.get(key)
+        if not self.holds_any(session.role, key):
+            raise does_not_exist(key[0], key[1])
+        return entry
+
+    def require(self, session: SqlSession, privilege: str, key: Key) -> Entry:
+        """Give an object on which the session has a privilege.
+
+        Raises:
+            SqlError: It does not exist, may not be seen, or the privilege is missing.
+        """
+        entry = self.see(session, key)
+        if not self.holds(session.role, privilege, key):
+            raise insufficient(key[0], key[1])
+        return entry
+
+    def own(self, session: SqlSession, key: Key) -> Entry:
+        """Give an object that the session's role owns.
+
+        Raises:
+            SqlError: It does not exist, may not be seen, or belongs to another role.
+        """
+        entry = self.see(session, key)
+        if entry.owner not in self.effective(session.role):
+            raise insufficient(key[0], key[1])
+        return entry
+
+    def enter(self, session: SqlSession, key: Key) -> None:
+        """Make sure that the session may use the database and schema around an object.
+
+        Raises:
+            SqlError: It may not, or they do not exist.
+        """
+        if len(key[1]) >= 2:
+            self._use(session, ("DATABASE", key[1][:1], None))
+        if len(key[1]) == 3:
+            self._use(session, ("SCHEMA", key[1][:2], None))
+
+    def _use(self, session: SqlSession, key: Key) -> None:
+        if self._catalog.find(key) is None or not self.holds(session.role, "USAGE", key):
+            raise does_not_exist(key[0], key[1])
+
+    def allow(self, granted: Granted) -> None:
+        """Keep a grant; one that is there already stays as it is."""
+        with self._lock:
+            same = [g for g in self.granted if g[:3] == granted[:3]]
+            if not same or (granted.grant_option and not same[0].grant_option):
+                self.granted = [g for g in self.granted if g not in same] + [granted]
+
+    def forget(self, key: Key, role: str | None = None, privileges: Iterable[str] = ()) -> None:
+        """Take grants back: all on an object, or those of a role, or some of those."""
+        wanted = set(privileges)
+        with self._lock:
+            self.granted = [
+                g
+                for g in self.granted
+                if g.key != key
+                or (role is not None and g.role != role)
+                or (wanted and g.privilege not in wanted)
+            ]
+
+    def drop_role(self, role: str) -> None:
+        """Forget a role with every grant of it and to it."""
+        with self._lock:
+            self.roles.pop(role, None)
+            for held in (*self.roles.values(), *self.users.values()):
+                held.discard(role)
+            self.granted = [g for g in self.granted if g.role != role]
+            self.future = [f for f in self.future if f.role != role]
+
+    def apply_future(self, entry: Entry) -> None:
+        """Give a new object the grants that its schema or database promised.
+
+        External functions get none: Snowflake has no future grants on them.
+        """
+        if entry.kind == "EXTERNAL FUNCTION":
+            return
+        for f in list(self.future):
+            if f.domain == entry.domain and entry.name[: len(f.within)] == f.within:
+                self.allow(Granted(f.privilege, entry.key, f.role, False, entry.owner))

@@ -1,0 +1,231 @@
+"""An account: everything that the stand-in itself knows and does, behind one call for a statement."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ._access import Access
+from ._calls import Calls, Compiled
+from ._catalog import Catalog, Entry
+from ._clouds import Clouds, api_identity, storage_identity
+from ._ddl import parse
+from ._errors import compilation, does_not_exist
+from ._external_functions import ExternalFunctions
+from ._file_commands import FileCommand, parse_file_command
+from ._gateway import Gateway
+from ._grants_run import Grants
+from ._objects import Objects
+from ._reader import Reader
+from ._results import Rows, status
+from ._session import SqlSession
+from ._show import Shows
+from ._stages import Stages
+from ._statements import (
+    Alter,
+    Create,
+    Describe,
+    Drop,
+    Grant,
+    GrantRole,
+    Show,
+    ShowGrants,
+    Statement,
+    Target,
+    Use,
+)
+
+USER = "SANDBOX"
+DATABASE = "DEMO"
+SCHEMA = "DEMO"
+WAREHOUSE = "COMPUTE_WH"
+
+
+@dataclass(frozen=True)
+class PassOn:
+    """A statement for fakesnow.
+
+    Attributes:
+        sql: The statement.
+        compiled: What its calls need while it runs.
+        then: What to do once it has succeeded.
+    """
+
+    sql: str
+    compiled: Compiled | None = None
+    then: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What the client needs to move files by itself."""
+
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+Outcome = Rows | PassOn | Transfer
+
+
+class Account:
+    """Executes statements.
+
+    Attributes:
+        catalog: What exists.
+        access: Who may do what with it.
+        clouds: What the clouds' administrators trust.
+        stages: The files.
+        external_functions: The calls that leave the account.
+        calls: The functions in queries.
+        objects: What makes and changes objects.
+    """
+
+    def __init__(self, folder: Path, gateways: list[Gateway], clouds: Clouds) -> None:
+        self.catalog = Catalog()
+        self.access = Access(self.catalog)
+        self.clouds = clouds
+        self.stages = Stages(folder / "stages", self.catalog, self.access, clouds)
+        self.external_functions = ExternalFunctions(gateways, clouds)
+        self.calls = Calls(self.catalog, self.access, self.external_functions)
+        self.objects = Objects(self.catalog, self.access, self.stages)
+        self._shows = Shows(self.catalog, self.access)
+        self._grants = Grants(self.catalog, self.access)
+        self._begin()
+
+    def execute(
+        self, sql: str, session: SqlSession, query: str, bound: str | None = None
+    ) -> Outcome:
+        """Execute a statement, or say what fakesnow has to execute.
+
+        Args:
+            sql: The statement.
+            session: Whose it is.
+            query: Its id.
+            bound: The first bound value, which may stand for a stage.
+
+        Raises:
+            SqlError: It is refused.
+        """
+        reader = Reader(sql)
+        files = parse_file_command(Reader(sql), bound)
+        if files is not None:
+            return self._files(files, sql, session)
+        statement = parse(reader)
+        if statement is not None:
+            return self._run(statement, sql, session)
+        compiled = self.calls.compile(Reader(sql), session, query)
+        return PassOn(sql) if compiled is None else PassOn(compiled.sql, compiled)
+
+    def trust(self, integration: str) -> None:
+        """Do the cloud administrator's part: trust who DESCRIBE INTEGRATION says Snowflake is.
+
+        Args:
+            integration: Its name as SHOW INTEGRATIONS has it.
+
+        Raises:
+            SqlError: There is no such integration.
+        """
+        entry = self.catalog.get(("INTEGRATION", (integration,), None))
+        if entry.kind == "API INTEGRATION":
+            self.clouds.trust(api_identity(entry.properties))
+        elif entry.kind == "STORAGE INTEGRATION":
+            self.clouds.trust(storage_identity(entry.properties))
+
+    def _begin(self) -> None:
+        """Have what a new account has, and a database to work in."""
+        self.access.users[USER] = {"ACCOUNTADMIN"}
+        self._own("DATABASE", (DATABASE,))
+        for schema in (SCHEMA, "PUBLIC"):
+            self._own("SCHEMA", (DATABASE, schema))
+        self._own("WAREHOUSE", (WAREHOUSE,))
+
+    def _own(self, kind: str, name: tuple[str, ...], role: str = "SYSADMIN") -> None:
+        self.catalog.add(Entry(kind, (kind, name, None), role))
+
+    def _files(self, command: FileCommand, sql: str, session: SqlSession) -> Outcome:
+        if not self.stages.is_known(command, session):
+            return PassOn(sql)
+        done = self.stages.execute(command, session)
+        return done if isinstance(done, Rows) else Transfer(done)
+
+    def _run(self, statement: Statement, sql: str, session: SqlSession) -> Outcome:
+        if isinstance(statement, Create | Drop) and statement.kind in {"DATABASE", "SCHEMA"}:
+            return self._container(statement, sql, session)
+        if isinstance(statement, Use):
+            return self._use(statement, session)
+        if isinstance(statement, Create):
+            return self.objects.create(statement, session)
+        if isinstance(statement, Alter):
+            return self.objects.alter(statement, session)
+        if isinstance(statement, Drop):
+            return self.objects.drop(statement, session)
+        return self._tell(statement, session)
+
+    def _tell(
+        self, statement: Describe | Show | ShowGrants | Grant | GrantRole, session: SqlSession
+    ) -> Rows:
+        if isinstance(statement, Describe):
+            return self._shows.describe(statement, session)
+        if isinstance(statement, Show):
+            return self._shows.show(statement, session)
+        if isinstance(statement, ShowGrants):
+            return self._shows.grants(statement, session)
+        if isinstance(statement, Grant):
+            return self._grants.privileges(statement, session)
+        return self._grants.role(statement, session)
+
+    def _container(self, statement: Create | Drop, sql: str, session: SqlSession) -> Outcome:
+        """A database or schema lives in fakesnow; its owner and grants are kept here."""
+        kind = statement.kind
+        if isinstance(statement, Drop):
+            key = self.catalog.key(statement.target, session)
+            there = self.catalog.find(key)
+            if there is None and statement.if_exists:
+                return status("Drop statement executed successfully.")
+            self.access.own(session, key)
+            return PassOn(sql, then=lambda: self.catalog.drop(key))
+        key = self.objects.may_create(kind, statement.target, session)
+        if self.catalog.find(key) is not None and statement.if_not_exists:
+            return status(f"{key[1][-1]} already exists, statement succeeded.")
+        role = session.role
+
+        def keep() -> None:
+            self.catalog.add(Entry(kind, key, role), replace=statement.replace)
+
+        return PassOn(sql, then=keep)
+
+    def _use(self, statement: Use, session: SqlSession) -> Outcome:
+        kind, name = statement.kind, statement.name
+        if kind == "SECONDARY ROLES":
+            if name[0] != "NONE":
+                raise compilation("The stand-in has no secondary roles.")
+        elif kind == "ROLE":
+            if name[0] not in self.access.roles or not self.access.may_use_role(
+                session.user, name[0]
+            ):
+                raise does_not_exist("ROLE", name)
+            session.role = name[0]
+        elif kind == "WAREHOUSE":
+            self.access.require(session, "USAGE", ("WAREHOUSE", name, None))
+            session.warehouse = name[0]
+        elif kind == "DATABASE":
+            self.access.require(session, "USAGE", ("DATABASE", name, None))
+            public = (name[0], "PUBLIC")
+            if self.catalog.find(("SCHEMA", public, None)) is not None:
+                return PassOn(f"USE SCHEMA {_quoted(public)}")
+            return PassOn(f"USE DATABASE {_quoted(name)}")
+        else:
+            key = self.catalog.key(Target("SCHEMA", name), session)
+            self.access.enter(session, key)
+            self.access.require(session, "USAGE", key)
+            return PassOn(f"USE SCHEMA {_quoted(key[1])}")
+        return status("Statement executed successfully.")
+
+
+def new_query() -> str:
+    """Make a statement's id."""
+    return str(uuid.uuid4())
+
+
+def _quoted(name: tuple[str, ...]) -> str:
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name)

@@ -1,0 +1,317 @@
+"""Finds calls of user-defined functions in a query and makes them calls that DuckDB understands.
+
+DuckDB knows one function for each number of arguments, `_sandbox_call_<n>`. Its first argument is the
+id of the call, by which the function that was meant and the statement's context are found again.
+"""
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from ._access import Access
+from ._catalog import Catalog, Entry
+from ._engine import run_javascript
+from ._errors import Name, SqlError, compilation, does_not_exist, dotted
+from ._external_functions import Bound, ExternalFunctions
+from ._reader import Reader
+from ._session import SqlSession
+from ._types import SEMI_STRUCTURED, SqlType, from_sql, to_sql
+
+_log = logging.getLogger(__name__)
+
+PREFIX = "_SANDBOX_CALL_"
+_CONTEXT_FUNCTIONS = frozenset(
+    ("CURRENT_ROLE", "CURRENT_USER", "CURRENT_ACCOUNT", "CURRENT_REGION", "CURRENT_WAREHOUSE")
+)
+
+
+@dataclass
+class Call:
+    """One call in one statement.
+
+    Attributes:
+        entry: The function.
+        bound: What an external one needs besides.
+        error: What went wrong; DuckDB's own error would not tell.
+    """
+
+    entry: Entry
+    bound: Bound | None
+    error: SqlError | None = None
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A query ready for fakesnow, and the calls in it by their id."""
+
+    sql: str
+    calls: Mapping[str, Call]
+
+
+class Calls:
+    """Compiles queries, and answers DuckDB when it comes to a call."""
+
+    def __init__(
+        self, catalog: Catalog, access: Access, external_functions: ExternalFunctions
+    ) -> None:
+        self._catalog = catalog
+        self._access = access
+        self._external_functions = external_functions
+        self._pending: dict[str, Call] = {}
+
+    def compile(self, reader: Reader, session: SqlSession, query: str) -> Compiled | None:
+        """Rewrite a query; None is for one that calls nothing of ours.
+
+        Raises:
+            SqlError: A function does not exist, or may not be called, or not so.
+        """
+        names = {e.name[-1].upper() for e in self._catalog if e.kind in _CALLABLE}
+        if not reader.has(frozenset(names) | _CONTEXT_FUNCTIONS):
+            return None
+        try:
+            tree = sqlglot.parse_one(reader.sql, read="snowflake")
+        except SqlglotError as error:
+            raise compilation(f"syntax error: {error}") from error
+        tree = tree.transform(lambda node: _context(node, session))
+        calls: dict[str, Call] = {}
+        # Inner calls first: an outer one is rewritten around them.
+        for node in reversed(list(tree.find_all(exp.Anonymous))):
+            call = self._bind(node, session, query)
+            if call is not None:
+                call_id = uuid.uuid4().hex
+                calls[call_id] = call
+                made = _rewritten(node, call.entry, call_id)
+                place = _whole(node)
+                if place is tree:
+                    tree = made
+                else:
+                    place.replace(made)
+        self._pending.update(calls)
+        return Compiled(_safe(tree).sql(dialect="snowflake"), calls)
+
+    def finish(self, compiled: Compiled) -> SqlError | None:
+        """Forget a statement's calls, and give what went wrong in one."""
+        for call_id in compiled.calls:
+            self._pending.pop(call_id, None)
+        return next((c.error for c in compiled.calls.values() if c.error is not None), None)
+
+    def run(self, call_id: str, columns: Sequence[Sequence[str | None]]) -> list[str | None]:
+        """Answer DuckDB: columns of texts in, one column out.
+
+        Raises:
+            SqlError: The call did not work out; it is noted with the call.
+        """
+        call = self._pending[call_id]
+        try:
+            return self._run(call, columns)
+        except SqlError as error:
+            call.error = call.error or error
+            raise
+        except Exception as error:
+            # DuckDB would keep only its text, and fakesnow not even that.
+            text = f"{type(error).__name__}: {error}"
+            call.error = SqlError(603, "XX000", f"SQL execution internal error: {text}")
+            _log.exception("The stand-in failed in %s", dotted(call.entry.name))
+            raise
+
+    def _run(self, call: Call, columns: Sequence[Sequence[str | None]]) -> list[str | None]:
+        entry = call.entry
+        assert entry.returns is not None  # noqa: S101 - every function has a type
+        types = [p.type for p in entry.parameters]
+        rows = [
+            [from_sql(text, kind) for text, kind in zip(row, types, strict=True)]
+            for row in (zip(*columns, strict=True) if columns else [()])
+        ]
+        if call.bound is not None:
+            values = self._external_functions.call(call.bound, rows)
+        else:
+            names = [p.name for p in entry.parameters]
+            body, shown = entry.properties["AS"], dotted(entry.name)
+            values = [run_javascript(body, dict(zip(names, r, strict=True)), shown) for r in rows]
+        try:
+            return [to_sql(value, entry.returns) for value in values]
+        except (ValueError, ArithmeticError) as error:
+            raise SqlError(
+                100351, "22000", f"Function {entry.name[-1]} returned {error}"
+            ) from error
+
+    def _bind(self, node: exp.Anonymous, session: SqlSession, query: str) -> Call | None:
+        written = _name(node)
+        if written is None or written[-1].startswith(PREFIX):
+            return None
+        if len(written) == 1 and (session.database is None or session.schema is None):
+            return None
+        name = session.in_schema(written)
+        overloads = self._catalog.overloads("FUNCTION", name)
+        if not overloads:
+            if len(written) > 1:
+                raise compilation(f"Unknown user-defined function {dotted(name)}.", 2141, "42601")
+            return None
+        entry = _overload(overloads, node)
+        try:
+            self._access.require(session, "USAGE", entry.key)
+        except SqlError as error:
+            raise compilation(f"Unknown function {dotted(written)}.", 2140, "42601") from error
+        bound = self._bound(entry, session, query) if entry.kind == "EXTERNAL FUNCTION" else None
+        return Call(entry, bound)
+
+    def _bound(self, entry: Entry, session: SqlSession, query: str) -> Bound:
+        name = entry.properties["API_INTEGRATION"]
+        integration = self._catalog.find(("INTEGRATION", name, None))
+        if integration is None or not integration.properties["ENABLED"]:
+            raise does_not_exist("INTEGRATION", name)
+        return Bound(
+            entry,
+            integration,
+            self._translator(entry, "REQUEST_TRANSLATOR"),
+            self._translator(entry, "RESPONSE_TRANSLATOR"),
+            query,
+            _context_headers(entry, session),
+        )
+
+    def _translator(self, entry: Entry, clause: str) -> Entry | None:
+        name: Name | None = entry.properties.get(clause)
+        return None if name is None else self._catalog.get(("FUNCTION", name, ("OBJECT",)))
+
+
+_CALLABLE = ("FUNCTION", "EXTERNAL FUNCTION")
+
+
+def _overload(overloads: list[Entry], node: exp.Anonymous) -> Entry:
+    """Choose by the number of arguments, the only thing that is known of them here."""
+    arguments = node.expressions
+    fitting = [e for e in overloads if len(e.parameters) == len(arguments)]
+    if len(fitting) != 1:
+        raise compilation(
+            f"Invalid argument types for function '{overloads[0].name[-1]}': it takes "
+            f"{' or '.join(str(len(e.parameters)) for e in overloads)} arguments, "
+            f"not {len(arguments)}.",
+            1044,
+        )
+    for argument, parameter in zip(arguments, fitting[0].parameters, strict=True):
+        is_text = isinstance(argument, exp.Placeholder | exp.Parameter) or (
+            isinstance(argument, exp.Literal) and argument.is_string
+        )
+        if is_text and parameter.type.name in {"OBJECT", "ARRAY"}:
+            raise compilation(
+                f"Invalid argument types for function '{fitting[0].name[-1]}': a text where "
+                f"{parameter.name} is an {parameter.type.name}; PARSE_JSON makes one of it.",
+                1044,
+            )
+    return fitting[0]
+
+
+def _rewritten(node: exp.Anonymous, entry: Entry, call_id: str) -> exp.Expr:
+    arguments = [
+        _as_text(argument, parameter.type)
+        for argument, parameter in zip(node.expressions, entry.parameters, strict=True)
+    ]
+    call: exp.Expr = exp.Anonymous(
+        this=f"{PREFIX}{len(arguments)}",
+        expressions=[exp.Literal.string(call_id), *arguments],
+    )
+    returns = entry.returns
+    if returns is None or returns.name == "VARCHAR":
+        return call
+    if returns.name in SEMI_STRUCTURED:
+        return exp.ParseJSON(this=call)
+    return exp.cast(call, exp.DataType.build(returns.shown, dialect="snowflake"))
+
+
+def _as_text(argument: exp.Expr, kind: SqlType) -> exp.Expr:
+    inner = argument.copy()
+    if kind.name in SEMI_STRUCTURED:
+        inner = exp.Anonymous(this="TO_VARIANT", expressions=[inner])
+    return exp.Cast(this=inner, to=exp.DataType.build("VARCHAR", dialect="snowflake"))
+
+
+def _name(node: exp.Anonymous) -> Name | None:
+    """Give the name of a call as it is stored, with the parts before it."""
+    parts = [_part(node.this)]
+    place: exp.Expr = node
+    while isinstance(place.parent, exp.Dot) and place.parent.expression is place:
+        place = place.parent
+        before = place.this
+        parts = [*(_part(p) for p in _dots(before)), *parts]
+    return tuple(parts) if len(parts) <= 3 else None
+
+
+def _dots(node: exp.Expr) -> list[Any]:
+    if isinstance(node, exp.Dot):
+        return [*_dots(node.this), node.expression]
+    return [node]
+
+
+def _part(node: Any) -> str:
+    if isinstance(node, exp.Identifier):
+        return str(node.this) if node.quoted else str(node.this).upper()
+    if isinstance(node, exp.Column):
+        return _part(node.this)
+    return str(node).upper()
+
+
+def _whole(node: exp.Anonymous) -> exp.Expr:
+    place: exp.Expr = node
+    while isinstance(place.parent, exp.Dot) and place.parent.expression is place:
+        place = place.parent
+    return place
+
+
+def _context(node: exp.Expr, session: SqlSession) -> exp.Expr:
+    """Replace what fakesnow does not know of a session by its value."""
+    name = node.name.upper() if isinstance(node, exp.Anonymous) else ""
+    if isinstance(node, exp.Func) and not name:
+        name = node.sql_name()
+    if name not in _CONTEXT_FUNCTIONS or getattr(node, "expressions", None):
+        return node
+    value = context_value(name, session)
+    made = exp.Null() if value is None else exp.Literal.string(value)
+    if isinstance(node.parent, exp.Select):
+        return exp.alias_(made, f"{name}()", quoted=True)
+    return made
+
+
+def context_value(name: str, session: SqlSession) -> str | None:
+    """Give what a context function says."""
+    return {
+        "CURRENT_ROLE": session.role,
+        "CURRENT_USER": session.user,
+        "CURRENT_ACCOUNT": "SANDBOX",
+        "CURRENT_REGION": "AWS_EU_CENTRAL_1",
+        "CURRENT_WAREHOUSE": session.warehouse,
+        "CURRENT_DATABASE": session.database,
+        "CURRENT_SCHEMA": session.schema,
+    }.get(name)
+
+
+def _context_headers(entry: Entry, session: SqlSession) -> dict[str, str]:
+    found = {}
+    for name in entry.properties.get("CONTEXT_HEADERS", ()):
+        value = context_value(name, session)
+        found[f"sf-context-{name.lower().replace('_', '-')}"] = value or ""
+    return found
+
+
+def _safe(tree: exp.Expr) -> exp.Expr:
+    """Keep fakesnow from taking a dollar sign inside a text for a variable."""
+
+    def split(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Literal) and node.is_string and "$" in node.this:
+            pieces: list[exp.Expr] = []
+            for index, piece in enumerate(node.this.split("$")):
+                if index:
+                    pieces.append(exp.Chr(expressions=[exp.Literal.number(36)]))
+                pieces.append(exp.Literal.string(piece))
+            made = pieces[0]
+            for piece_node in pieces[1:]:
+                made = exp.DPipe(this=made, expression=piece_node, safe=True)
+            return exp.Paren(this=made)
+        return node
+
+    return tree.transform(split)

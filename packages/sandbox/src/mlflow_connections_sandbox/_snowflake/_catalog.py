@@ -1,0 +1,116 @@
+"""The account's objects: what exists, who owns it, and what it was made with."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from ._errors import Name, already_exists, does_not_exist
+from ._kinds import KINDS
+from ._session import SqlSession
+from ._statements import Parameter, Target
+from ._types import SqlType
+
+Key = tuple[str, Name, tuple[str, ...] | None]
+
+
+@dataclass
+class Entry:
+    """One object.
+
+    Attributes:
+        kind: Its kind in full, EXTERNAL FUNCTION for one.
+        key: Domain, full name and signature.
+        owner: The role that owns it.
+        parameters: The declared arguments.
+        returns: The declared return type.
+        properties: Its clauses, and what the server added.
+        created: When.
+    """
+
+    kind: str
+    key: Key
+    owner: str
+    parameters: tuple[Parameter, ...] = ()
+    returns: SqlType | None = None
+    properties: dict[str, Any] = field(default_factory=dict)
+    created: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+    @property
+    def domain(self) -> str:
+        """The kind as grants name it."""
+        return self.key[0]
+
+    @property
+    def name(self) -> Name:
+        """The full name."""
+        return self.key[1]
+
+
+class Catalog:
+    """Every object of the account, by domain, full name and signature."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, Entry] = {}
+        self._lock = threading.RLock()
+
+    def key(self, target: Target, session: SqlSession) -> Key:
+        """Complete a name as it was written in a session."""
+        levels = {kind.domain: kind.level for kind in KINDS.values()}
+        level = levels.get(target.domain, "SCHEMA")
+        if level == "SCHEMA":
+            name = session.in_schema(target.name)
+        elif level == "DATABASE":
+            name = session.in_database(target.name)
+        else:
+            name = target.name
+        return target.domain, name, target.signature
+
+    def find(self, key: Key) -> Entry | None:
+        """Give an object, or None."""
+        return self._entries.get(key)
+
+    def get(self, key: Key) -> Entry:
+        """Give an object.
+
+        Raises:
+            SqlError: There is none of this name.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            raise does_not_exist(key[0], key[1])
+        return entry
+
+    def overloads(self, domain: str, name: Name) -> list[Entry]:
+        """Give the functions or procedures of a name."""
+        with self._lock:
+            return [e for e in self._entries.values() if e.domain == domain and e.name == name]
+
+    def add(self, entry: Entry, *, replace: bool = False) -> None:
+        """Keep a new object.
+
+        Raises:
+            SqlError: The name is taken, and `replace` is not asked for.
+        """
+        with self._lock:
+            if entry.key in self._entries and not replace:
+                raise already_exists(entry.kind, entry.name)
+            self._entries[entry.key] = entry
+
+    def drop(self, key: Key) -> None:
+        """Forget an object, with everything inside it."""
+        with self._lock:
+            self._entries.pop(key, None)
+            if key[0] in {"DATABASE", "SCHEMA"}:
+                inside = [
+                    k
+                    for k in self._entries
+                    if len(k[1]) > len(key[1]) and k[1][: len(key[1])] == key[1]
+                ]
+                for inner in inside:
+                    del self._entries[inner]
+
+    def __iter__(self) -> Iterator[Entry]:
+        with self._lock:
+            return iter(sorted(self._entries.values(), key=lambda e: (e.created, e.name)))

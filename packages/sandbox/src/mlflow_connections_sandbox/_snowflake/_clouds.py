@@ -1,0 +1,171 @@
+"""The clouds' side of an integration: what an administrator trusts, and proofs of identity.
+
+Snowflake shows the administrator who it is (`DESCRIBE INTEGRATION`); the administrator writes that
+into the cloud's trust policy. Replacing an integration makes it somebody else, which the cloud does
+not know. On Amazon that is so because of the external id; the stand-in is as strict for the others.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+ACCOUNT = "SANDBOX"
+_AWS_USER = "arn:aws:iam::123456789001:user/sandbox"
+_LIFETIME = 3600
+"""Seconds that a proof is good for."""
+
+
+class Refused(Exception):  # noqa: N818 - the cloud's answer, not the program's error
+    """The cloud does not know who asks."""
+
+
+class Identity(NamedTuple):
+    """Who Snowflake is for one integration.
+
+    Attributes:
+        provider: aws, azure or google.
+        resource: What is asked for: the role, the application in its tenant, the audience.
+        principal: Who asks.
+    """
+
+    provider: str
+    resource: str
+    principal: str
+
+
+def new_identity(domain: str) -> dict[str, str]:
+    """Make what DESCRIBE shows beside an integration's own clauses.
+
+    Args:
+        domain: aws, azure or google.
+    """
+    token = secrets.token_hex(8)
+    if domain == "aws":
+        return {"IAM_USER_ARN": _AWS_USER, "EXTERNAL_ID": f"{ACCOUNT}_SFCRole=2_{token}="}
+    if domain == "azure":
+        return {
+            "AZURE_CONSENT_URL": f"https://login.microsoftonline.com/consent?client_id={token}",
+            "AZURE_MULTI_TENANT_APP_NAME": f"snowflakeapp{token}_1700000000000",
+        }
+    return {"GCP_SERVICE_ACCOUNT": f"{token}@sandbox.iam.gserviceaccount.com"}
+
+
+def api_identity(properties: Mapping[str, Any]) -> Identity:
+    """Give who an API integration is."""
+    provider = properties["API_PROVIDER"]
+    if "AWS" in provider:
+        principal = f"{properties['API_AWS_IAM_USER_ARN']} {properties['API_AWS_EXTERNAL_ID']}"
+        return Identity("aws", properties["API_AWS_ROLE_ARN"], principal)
+    if "AZURE" in provider:
+        resource = f"{properties['AZURE_TENANT_ID']} {properties['AZURE_AD_APPLICATION_ID']}"
+        return Identity("azure", resource, properties["AZURE_MULTI_TENANT_APP_NAME"])
+    return Identity("google", properties["GOOGLE_AUDIENCE"], properties["API_GCP_SERVICE_ACCOUNT"])
+
+
+def storage_identity(properties: Mapping[str, Any]) -> Identity:
+    """Give who a storage integration is."""
+    provider = properties["STORAGE_PROVIDER"]
+    if provider == "AZURE":
+        return Identity(
+            "azure", properties["AZURE_TENANT_ID"], properties["AZURE_MULTI_TENANT_APP_NAME"]
+        )
+    if provider == "GCS":
+        locations = " ".join(properties["STORAGE_ALLOWED_LOCATIONS"])
+        return Identity("google", locations, properties["STORAGE_GCP_SERVICE_ACCOUNT"])
+    principal = f"{properties['STORAGE_AWS_IAM_USER_ARN']} {properties['STORAGE_AWS_EXTERNAL_ID']}"
+    return Identity("aws", properties["STORAGE_AWS_ROLE_ARN"], principal)
+
+
+class Clouds:
+    """What the administrators of the three clouds have written into their trust policies."""
+
+    def __init__(self) -> None:
+        self._trusted: set[Identity] = set()
+        self._lock = threading.Lock()
+        self._secret = secrets.token_bytes(32)
+
+    def trust(self, identity: Identity) -> None:
+        """Let this one in."""
+        with self._lock:
+            self._trusted.add(identity)
+
+    def is_trusted(self, identity: Identity) -> bool:
+        """Tell whether the cloud knows this one."""
+        with self._lock:
+            return identity in self._trusted
+
+    def prove(self, identity: Identity, method: str, url: str, body: bytes) -> str:
+        """Give the `Authorization` of a request: AWS signs each one, the others carry a token.
+
+        Raises:
+            Refused: The cloud does not know who asks.
+        """
+        if not self.is_trusted(identity):
+            raise Refused(_REFUSALS[identity.provider])
+        claims: dict[str, Any] = {**identity._asdict(), "exp": time.time() + _LIFETIME}
+        if identity.provider == "aws":
+            claims["request"] = _digest(method, url, body)
+        text = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
+        signature = hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+        return f"{_SCHEMES[identity.provider]} {text}.{signature}"
+
+    def check(self, provider: str, proof: str, method: str, url: str, body: bytes) -> None:
+        """Look at the `Authorization` of a request that arrived.
+
+        Raises:
+            Refused: It is missing, forged, too old, for another request, or nobody's any more.
+        """
+        scheme, _, token = proof.partition(" ")
+        text, _, signature = token.partition(".")
+        expected = hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+        if scheme != _SCHEMES[provider] or not hmac.compare_digest(expected, signature):
+            raise Refused("no proof of identity")
+        claims = json.loads(base64.urlsafe_b64decode(text))
+        identity = Identity(claims["provider"], claims["resource"], claims["principal"])
+        if identity.provider != provider or claims["exp"] < time.time():
+            raise Refused("the proof is another cloud's, or too old")
+        if not self.is_trusted(identity):
+            raise Refused("the identity is not trusted")
+        if provider == "aws" and claims["request"] != _digest(method, url, body):
+            raise Refused("the signature is another request's")
+
+
+_SCHEMES = {"aws": "AWS4-HMAC-SHA256", "azure": "Bearer", "google": "Bearer"}
+_REFUSALS = {
+    "aws": "Error assuming AWS_ROLE. Please verify the role and externalId are configured correctly "
+    "in your AWS policy.",
+    "azure": "Failed to obtain an access token. Verify that the Snowflake service principal has "
+    "access to your Azure AD tenant.",
+    "google": "Failed to obtain an identity token. Verify that the Snowflake service account is "
+    "allowed to call the gateway.",
+}
+
+
+def _digest(method: str, url: str, body: bytes) -> str:
+    return hashlib.sha256(b"\n".join((method.encode(), url.encode(), body))).hexdigest()
+
+
+def provider_of(properties: Mapping[str, Any]) -> str:
+    """Give aws, azure or google for an API or storage integration."""
+    provider = properties.get("API_PROVIDER") or properties["STORAGE_PROVIDER"]
+    if "AZURE" in provider:
+        return "azure"
+    return "google" if provider.startswith(("GOOGLE", "GCS")) else "aws"
+
+
+__all__ = [
+    "ACCOUNT",
+    "Clouds",
+    "Identity",
+    "Refused",
+    "api_identity",
+    "new_identity",
+    "provider_of",
+    "storage_identity",
+]

@@ -1,0 +1,191 @@
+"""Parses the statements that the stand-in executes itself. Everything else goes to fakesnow."""
+
+from collections.abc import Callable, Mapping
+
+from ._clauses import read_clauses
+from ._errors import SqlError, missing_options, unsupported
+from ._grants import parse_grant, parse_show_grants
+from ._kinds import KINDS, PLURALS
+from ._reader import Reader
+from ._statements import Alter, Create, Describe, Drop, Parameter, Show, Statement, Target, Use
+from ._types import read_type
+
+# The longest first: EXTERNAL FUNCTION before FUNCTION.
+_KINDS = sorted(KINDS, key=len, reverse=True)
+_PASSED_ON = frozenset(("DATABASE", "SCHEMA"))
+_ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "TASK": ("RESUME", "SUSPEND"),
+    "STAGE": ("REFRESH",),
+}
+
+
+def parse(reader: Reader) -> Statement | None:
+    """Parse a statement, or tell by None that it is none of the stand-in's own.
+
+    Raises:
+        SqlError: It is one, but it does not read.
+    """
+    parser = _PARSERS.get(reader.word())
+    return None if parser is None else parser(reader)
+
+
+def _create(reader: Reader) -> Statement | None:
+    reader.expect("CREATE")
+    replace = reader.accept("OR", "REPLACE")
+    if reader.accept("SECURE"):
+        pass
+    elif not reader.accept("TEMPORARY") and not reader.accept("TEMP"):
+        reader.accept("TRANSIENT")
+    kind = _kind(reader)
+    if kind is None:
+        if reader.word() == "EXTERNAL" or reader.word(1) == "INTEGRATION":
+            raise unsupported(f"CREATE {reader.word()} {reader.word(1)}")
+        return None
+    if_not_exists = reader.accept("IF", "NOT", "EXISTS")
+    if replace and if_not_exists:
+        raise reader.unexpected()
+    name = reader.name()
+    clauses = KINDS[kind]
+    if not clauses.signature:
+        found = read_clauses(reader, clauses.clauses, kind)
+        _need(clauses.required, found)
+        target = Target(clauses.domain, name)
+        return Create(kind, target, replace, if_not_exists, properties=found)
+    return _create_callable(reader, kind, Target(clauses.domain, name), replace, if_not_exists)
+
+
+def _create_callable(
+    reader: Reader, kind: str, target: Target, replace: bool, if_not_exists: bool
+) -> Create:
+    parameters = tuple(reader.listed(lambda: Parameter(reader.identifier(), read_type(reader))))
+    reader.expect("RETURNS")
+    returns = read_type(reader)
+    if not reader.accept("NOT", "NULL"):
+        reader.accept("NULL")
+    found = read_clauses(reader, KINDS[kind].clauses, kind)
+    _need(KINDS[kind].required, found)
+    signature = tuple(str(p.type) for p in parameters)
+    named = Target(target.domain, target.name, signature)
+    return Create(kind, named, replace, if_not_exists, parameters, returns, found)
+
+
+def _alter(reader: Reader) -> Statement | None:
+    reader.expect("ALTER")
+    kind = _kind(reader) or ("INTEGRATION" if reader.accept("INTEGRATION") else None)
+    if kind is None:
+        return None
+    if_exists = reader.accept("IF", "EXISTS")
+    target = _target(reader, kind)
+    for action in _ACTIONS.get(kind, ()):
+        if reader.accept(action):
+            reader.end()
+            return Alter(kind, target, if_exists, action)
+    if kind == "TASK" and (reader.word() in {"ADD", "REMOVE"}):
+        action = reader.identifier()
+        found = read_clauses(reader, {"AFTER": "after"}, kind)
+        return Alter(kind, target, if_exists, f"{action} AFTER", found)
+    if reader.accept("UNSET"):
+        names = [reader.identifier()]
+        while reader.accept(","):
+            names.append(reader.identifier())
+        reader.end()
+        return Alter(kind, target, if_exists, "UNSET", dict.fromkeys(names))
+    reader.expect("SET")
+    allowed: dict[str, str] = {}
+    for known in KINDS if kind == "INTEGRATION" else (kind,):
+        if KINDS[known].domain == target.domain:
+            allowed |= {k: v for k, v in KINDS[known].clauses.items() if k not in {"AS", "AFTER"}}
+    return Alter(kind, target, if_exists, "SET", read_clauses(reader, allowed, kind))
+
+
+def _drop(reader: Reader) -> Statement | None:
+    reader.expect("DROP")
+    kind = _kind(reader) or ("INTEGRATION" if reader.accept("INTEGRATION") else None)
+    if kind is None:
+        return None
+    if_exists = reader.accept("IF", "EXISTS")
+    target = _target(reader, kind)
+    if kind in _PASSED_ON and not reader.accept("CASCADE"):
+        reader.accept("RESTRICT")
+    reader.end()
+    return Drop(kind, target, if_exists)
+
+
+def _describe(reader: Reader) -> Statement | None:
+    reader.accept(reader.word())
+    kind = _kind(reader) or ("INTEGRATION" if reader.accept("INTEGRATION") else None)
+    if kind is None or kind in _PASSED_ON:
+        return None
+    target = _target(reader, kind)
+    reader.end()
+    return Describe(kind, target)
+
+
+def _show(reader: Reader) -> Statement | None:
+    reader.expect("SHOW")
+    reader.accept("TERSE")
+    if reader.word() == "GRANTS":
+        return parse_show_grants(reader)
+    for plural in sorted(PLURALS, key=len, reverse=True):
+        if reader.accept(*plural.split()):
+            break
+    else:
+        return None
+    like = reader.string() if reader.accept("LIKE") else None
+    within, is_account = None, False
+    if reader.accept("IN"):
+        is_account = reader.accept("ACCOUNT")
+        if not is_account:
+            if not reader.accept("SCHEMA"):
+                reader.accept("DATABASE")
+            within = reader.name()
+    reader.end()
+    return Show(plural, like, within, is_account)
+
+
+def _use(reader: Reader) -> Statement | None:
+    reader.expect("USE")
+    if reader.accept("SECONDARY", "ROLES"):
+        return Use("SECONDARY ROLES", (reader.identifier(),))
+    for kind in ("ROLE", "WAREHOUSE", "DATABASE", "SCHEMA"):
+        if reader.accept(kind):
+            break
+    else:
+        kind = "DATABASE"
+    name = reader.name()
+    reader.end()
+    return Use("SCHEMA" if kind == "DATABASE" and len(name) == 2 else kind, name)
+
+
+def _kind(reader: Reader) -> str | None:
+    return next((kind for kind in _KINDS if reader.accept(*kind.split())), None)
+
+
+def _target(reader: Reader, kind: str) -> Target:
+    known = KINDS.get(kind)
+    name = reader.name()
+    if known is None or not known.signature:
+        return Target(known.domain if known else kind, name)
+    signature = tuple(str(t) for t in reader.listed(lambda: read_type(reader)))
+    return Target(known.domain, name, signature)
+
+
+def _need(required: tuple[str, ...], found: Mapping[str, object]) -> None:
+    missing = [name for name in required if name not in found]
+    if missing:
+        raise missing_options(missing)
+
+
+_PARSERS: Mapping[str, Callable[[Reader], Statement | None]] = {
+    "CREATE": _create,
+    "ALTER": _alter,
+    "DROP": _drop,
+    "DESCRIBE": _describe,
+    "DESC": _describe,
+    "SHOW": _show,
+    "USE": _use,
+    "GRANT": parse_grant,
+    "REVOKE": parse_grant,
+}
+
+__all__ = ["SqlError", "parse"]

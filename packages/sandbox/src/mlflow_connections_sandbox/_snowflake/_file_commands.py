@@ -1,0 +1,132 @@
+"""Parses PUT, GET, LIST, REMOVE and COPY FILES."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._clauses import read_clauses
+from ._errors import Name, compilation, unsupported
+from ._reader import Reader
+
+_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "PUT": {
+        "PARALLEL": "integer",
+        "AUTO_COMPRESS": "boolean",
+        "SOURCE_COMPRESSION": "word",
+        "OVERWRITE": "boolean",
+    },
+    "GET": {"PARALLEL": "integer", "PATTERN": "string"},
+    "LIST": {"PATTERN": "string"},
+    "REMOVE": {"PATTERN": "string"},
+    "COPY FILES": {"FILES": "strings", "PATTERN": "string", "DETAILED_OUTPUT": "boolean"},
+}
+_VERBS = {
+    "PUT": "PUT",
+    "GET": "GET",
+    "LIST": "LIST",
+    "LS": "LIST",
+    "REMOVE": "REMOVE",
+    "RM": "REMOVE",
+}
+
+
+@dataclass(frozen=True)
+class StageRef:
+    """A place on a stage: the stage's name as it was written, and the path on it."""
+
+    name: Name
+    path: str
+
+
+@dataclass(frozen=True)
+class FileCommand:
+    """A statement about files.
+
+    Attributes:
+        verb: PUT, GET, LIST, REMOVE or COPY FILES.
+        stage: The stage that it is about; the target of COPY FILES.
+        source: The source of COPY FILES.
+        local: The client's path for PUT and GET.
+        options: What else was said.
+    """
+
+    verb: str
+    stage: StageRef
+    source: StageRef | None = None
+    local: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_file_command(reader: Reader, bound: str | None = None) -> FileCommand | None:
+    """Parse a statement about the files of a named stage; None is for another statement.
+
+    Args:
+        reader: At the statement's beginning.
+        bound: What stands for a `?` in the place of a stage.
+
+    Raises:
+        SqlError: It does not read, or its stage is a kind that the stand-in has not.
+    """
+    if reader.accept("COPY", "FILES"):
+        reader.expect("INTO")
+        target = _stage(reader, bound)
+        reader.expect("FROM")
+        if reader.word() == "(":
+            raise unsupported("COPY FILES FROM a query")
+        source = _stage(reader, bound)
+        return FileCommand("COPY FILES", target, source, options=_options(reader, "COPY FILES"))
+    verb = _VERBS.get(reader.word())
+    if verb is None:
+        return None
+    reader.accept(reader.word())
+    if verb == "PUT":
+        local = _local(reader)
+        return FileCommand(verb, _stage(reader, bound), local=local, options=_options(reader, verb))
+    stage = _stage(reader, bound)
+    local = _local(reader) if verb == "GET" else ""
+    return FileCommand(verb, stage, local=local, options=_options(reader, verb))
+
+
+def parse_stage(text: str) -> StageRef:
+    """Take a reference such as `@db.schema."My stage"/a/b` apart.
+
+    Raises:
+        SqlError: It is no reference to a stage.
+    """
+    if not text.startswith("@"):
+        raise compilation(f"'{text}' is no stage: a stage begins with @.")
+    quoted = False
+    end = len(text)
+    for index, character in enumerate(text):
+        if character == '"':
+            quoted = not quoted
+        elif character == "/" and not quoted:
+            end = index
+            break
+    name, path = text[1:end], text[end + 1 :]
+    if any(part == ".." for part in path.split("/")):
+        raise compilation(f"The path '{path}' leaves the stage.")
+    if name[:1] in {"~", "%"} or ".%" in name:
+        return StageRef((name,), path)
+    reader = Reader(name)
+    parts = reader.name()
+    reader.end()
+    return StageRef(parts, path)
+
+
+def _stage(reader: Reader, bound: str | None) -> StageRef:
+    text = reader.run()
+    if text == "?" and bound is not None:
+        text = bound
+    return parse_stage(text)
+
+
+def _local(reader: Reader) -> str:
+    text = reader.run()
+    if not text.lower().startswith("file://"):
+        raise compilation(f"'{text}' is no local file: it begins with file://.")
+    return text[len("file://") :]
+
+
+def _options(reader: Reader, verb: str) -> Mapping[str, Any]:
+    return read_clauses(reader, _OPTIONS[verb], verb)

@@ -1,0 +1,155 @@
+"""The gateway before MLflow: one for each cloud, reached under a public name, answering on loopback."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from mlflow_connections_sandbox._stand_in import StandIn
+
+from ._clouds import Clouds, Refused
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+MAX_REQUEST_BYTES = 10 * 1024 * 1024
+"""Amazon API Gateway takes no more; the others take more."""
+
+BASES: Mapping[str, str] = {
+    "aws": "https://sandbox.execute-api.eu-central-1.amazonaws.com/prod",
+    "azure": "https://sandbox.azure-api.net/mlflow",
+    "google": "https://sandbox-0000.ew.gateway.dev",
+}
+"""What external functions call each gateway. No such name is ever looked up: the stand-in of
+Snowflake sends what begins with one of these, and nothing else, to the gateway on loopback."""
+
+# What a gateway keeps to itself: the caller's identity, and what belongs to one connection.
+_DROPPED = frozenset(
+    (
+        "authorization",
+        "x-api-key",
+        "ocp-apim-subscription-key",
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "accept-encoding",
+        "expect",
+    )
+)
+
+
+class Gateway(StandIn):
+    """Checks who asks, puts MLflow's credentials in, and passes a request on.
+
+    Attributes:
+        provider: aws, azure or google.
+        base: The public URL that external functions name, without a slash at its end.
+        credentials: Headers that MLflow wants, injected into each request.
+        api_key: What a caller has to show besides its identity; None wants nothing.
+        operations: The method and path, below the base, of what may be called; None allows every
+            POST to MLflow's REST API.
+    """
+
+    name: ClassVar[str] = "gateway"
+
+    def __init__(self, mlflow_url: str, folder: Path, provider: str, clouds: Clouds) -> None:
+        super().__init__(mlflow_url, folder)
+        self.provider = provider
+        self.base = BASES[provider]
+        self.credentials: dict[str, str] = {}
+        self.api_key: str | None = None
+        self.operations: set[tuple[str, str]] | None = None
+        self._clouds = clouds
+        self._finished: dict[str, Response] = {}
+        self.polls = 0
+
+    def environment(self) -> Mapping[str, str]:
+        """Nothing: no client talks to a gateway but Snowflake."""
+        return {}
+
+    def app(self) -> "ASGIApp":
+        """Make the application that answers."""
+        return Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST"])])
+
+    def define(self, document: Mapping[str, object]) -> None:
+        """Allow what an OpenAPI document lists, and nothing else.
+
+        Args:
+            document: The definition as it is given to the cloud, as a mapping.
+        """
+        paths = document["paths"]
+        if not isinstance(paths, Mapping):
+            raise TypeError("An OpenAPI document's paths are a mapping.")
+        base = str(document.get("basePath", "")).rstrip("/")
+        self.operations = {
+            (method.upper(), base + path)
+            for path, methods in paths.items()
+            for method in methods
+            if method in {"get", "post"}
+        }
+
+    async def _answer(self, request: Request) -> Response:
+        body = await request.body()
+        refusal = self._refuse(request, body)
+        if refusal is not None:
+            return refusal
+        if self.polls:
+            return await self._later(request, body)
+        return await run_in_threadpool(self._forward, request, body)
+
+    def _refuse(self, request: Request, body: bytes) -> Response | None:
+        path = request.url.path
+        query = f"?{request.url.query}" if request.url.query else ""
+        url = f"{self.base}{path}{query}"
+        try:
+            proof = request.headers.get("authorization", "")
+            self._clouds.check(self.provider, proof, request.method, url, body)
+        except Refused as error:
+            status = 403 if self.provider == "aws" else 401
+            return JSONResponse({"message": f"Unauthorized: {error}."}, status)
+        if self.api_key is not None and request.headers.get("x-api-key") != self.api_key:
+            return JSONResponse({"message": "Forbidden"}, 403)
+        if len(body) > MAX_REQUEST_BYTES:
+            return JSONResponse({"message": "Request Too Long"}, 413)
+        if not self._is_operation(request.method, path):
+            return JSONResponse({"message": "Missing Authentication Token"}, 403)
+        return None
+
+    def _is_operation(self, method: str, path: str) -> bool:
+        if method == "GET" and self.polls:
+            method = "POST"
+        if self.operations is not None:
+            return (method, path) in self.operations
+        return method == "POST" and path.startswith("/api/")
+
+    def _forward(self, request: Request, body: bytes) -> Response:
+        kept = {k: v for k, v in request.headers.items() if k not in _DROPPED}
+        query = f"?{request.url.query}" if request.url.query else ""
+        answer = self.mlflow.call(
+            "POST", request.url.path + query, data=body, headers={**kept, **self.credentials}
+        )
+        with answer:
+            return Response(
+                answer.content,
+                answer.status_code,
+                media_type=answer.headers.get("content-type", "text/plain"),
+            )
+
+    async def _later(self, request: Request, body: bytes) -> Response:
+        """Take the work on with 202 and give the reply to the last of so many polls."""
+        batch = request.headers.get("sf-external-function-query-batch-id", "")
+        if request.method == "POST":
+            if batch not in self._finished:
+                self._finished[batch] = await run_in_threadpool(self._forward, request, body)
+            return Response(json.dumps({"status": "accepted"}), 202)
+        self.polls -= 1
+        if self.polls > 0:
+            return Response(status_code=202)
+        return self._finished.pop(batch, Response(status_code=404))

@@ -1,0 +1,314 @@
+"""What the connector talks to: sessions and queries. What is not the account's goes to fakesnow."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from ._account import DATABASE, SCHEMA, Account, PassOn, Transfer, new_query
+from ._calls import PREFIX
+from ._errors import SqlError
+from ._fakesnow import Fakesnow, read_json
+from ._journal import Statements, masked
+from ._reader import Reader
+from ._results import Rows, status
+from ._session import SqlSession
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+_log = logging.getLogger(__name__)
+
+_PROMPT = 15.0
+"""Seconds until a client is told to ask again; it would send a statement that takes longer twice."""
+_KEPT = 200
+"""Results that can still be asked for by their query's id."""
+_IN_PROGRESS = "333334"
+
+
+class Server:
+    """The connector's endpoints.
+
+    Attributes:
+        statements: What arrived.
+        users: Users and their passwords.
+    """
+
+    def __init__(self, account: Account, statements: Statements, users: dict[str, str]) -> None:
+        self.statements = statements
+        self.users = users
+        self._account = account
+        self._fakesnow = Fakesnow(PREFIX, account.calls.run)
+        self._sessions: dict[str, SqlSession] = {}
+        self._running: dict[str, asyncio.Task[dict[str, Any]]] = {}
+        self._by_request: OrderedDict[str, str] = OrderedDict()
+        self._finished: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.app = Starlette(
+            routes=[
+                Route("/session/v1/login-request", self._login, methods=["POST"]),
+                Route("/session/token-request", self._renew, methods=["POST"]),
+                Route("/queries/v1/query-request", self._query, methods=["POST"]),
+                Route("/queries/{query}/result", self._result),
+                Route("/monitoring/queries/{query}", self._monitoring),
+                Route("/telemetry/send", self._telemetry, methods=["POST"]),
+                Mount("/", self._fakesnow),
+            ]
+        )
+
+    def close(self) -> None:
+        """Close every session."""
+        self._sessions.clear()
+        self._fakesnow.close()
+
+    async def _login(self, request: Request) -> Response:
+        body = read_json(await request.body(), request.headers.get("content-encoding"))
+        data = body["data"]
+        user = str(data.get("LOGIN_NAME", "")).upper()
+        password = data.get("PASSWORD", "")
+        expected = self.users.get(user)
+        if expected is None or not secrets.compare_digest(expected, str(password)):
+            return _refused(390100, "08001", "Incorrect username or password was specified.")
+        query = request.query_params
+        role = query.get("roleName", "ACCOUNTADMIN").upper().strip('"')
+        if not self._account.access.may_use_role(user, role):
+            text = (
+                f"Role '{role}' specified in the connect string does not exist or not authorized."
+            )
+            return _refused(390189, "08001", text)
+        session = SqlSession("", user, role)
+        place = self._place(query.get("databaseName"), query.get("schemaName"), session)
+        warehouse = query.get("warehouse")
+        if warehouse is not None:
+            key = ("WAREHOUSE", (_stored(warehouse),), None)
+            if self._account.access.holds(role, "USAGE", key):
+                session.warehouse = key[1][0]
+        scope = {**request.scope, "query_string": urlencode(place).encode()}
+        code, answer = await self._fakesnow.post(scope, body)
+        if code == 200 and answer["success"]:
+            session.token = answer["data"]["token"]
+            self._sessions[session.token] = session
+            answer["data"]["sessionInfo"] |= {"roleName": role, "warehouseName": session.warehouse}
+        return JSONResponse(answer, code)
+
+    def _place(
+        self, database: str | None, schema: str | None, session: SqlSession
+    ) -> dict[str, str]:
+        """Give the database and schema of a new session: those it asked for, if it may use them."""
+        if not database:
+            return {}
+        session.database = _stored(database)
+        access = self._account.access
+        if not access.holds(session.role, "USAGE", ("DATABASE", (session.database,), None)):
+            session.database = None
+            return {}
+        session.schema = _stored(schema or "PUBLIC")
+        key = ("SCHEMA", (session.database, session.schema), None)
+        if not access.holds(session.role, "USAGE", key):
+            session.schema = None
+            return {"databaseName": session.database}
+        return {"databaseName": session.database, "schemaName": session.schema}
+
+    async def _renew(self, _: Request) -> Response:
+        return _refused(390112, "08001", "Your session has expired. Please login again.")
+
+    async def _telemetry(self, _: Request) -> Response:
+        return JSONResponse({"success": True, "data": None})
+
+    async def _query(self, request: Request) -> Response:
+        token = request.headers.get("authorization", "")[len('Snowflake Token="') : -1]
+        session = self._sessions.get(token)
+        if session is None:
+            return _refused(390104, "08001", "User must login again to access the service.")
+        body = read_json(await request.body(), request.headers.get("content-encoding"))
+        # A client that got no answer sends the same request again; it must not run twice.
+        request_id = request.query_params.get("requestId", "")
+        query = self._by_request.get(request_id)
+        if query is None:
+            query = new_query()
+            self._by_request[request_id] = query
+            if len(self._by_request) > _KEPT:
+                self._by_request.popitem(last=False)
+            task = asyncio.create_task(self._recorded(request.scope, session, body, query))
+            self._running[query] = task
+        return await self._answer(query, 0.0 if body.get("asyncExec") else _PROMPT)
+
+    async def _result(self, request: Request) -> Response:
+        return await self._answer(request.path_params["query"], _PROMPT)
+
+    async def _monitoring(self, request: Request) -> Response:
+        query = request.path_params["query"]
+        if query in self._running:
+            state = "RUNNING"
+        elif query in self._finished:
+            state = "SUCCESS" if self._finished[query]["success"] else "FAILED_WITH_ERROR"
+        else:
+            return JSONResponse({"data": {"queries": []}, "success": True})
+        found = {"id": query, "status": state}
+        if state == "FAILED_WITH_ERROR":
+            failed = self._finished[query]
+            found |= {"errorCode": failed["code"], "errorMessage": failed["message"]}
+        return JSONResponse({"data": {"queries": [found]}, "success": True})
+
+    async def _answer(self, query: str, seconds: float) -> Response:
+        task = self._running.get(query)
+        if task is not None:
+            # Shielded: a client that goes away ends its request, not its statement.
+            await asyncio.wait([asyncio.shield(task)], timeout=seconds)
+        if query in self._finished:
+            return JSONResponse(self._finished[query])
+        if query not in self._running:
+            return _refused(709, "02000", f"Statement {query} not found")
+        data = {"queryId": query, "getResultUrl": f"/queries/{query}/result", "rowset": []}
+        return JSONResponse(
+            {
+                "success": True,
+                "code": _IN_PROGRESS,
+                "data": data,
+                "message": "Query execution in progress.",
+            }
+        )
+
+    async def _recorded(
+        self, scope: "Scope", session: SqlSession, body: dict[str, Any], query: str
+    ) -> dict[str, Any]:
+        started = time.monotonic()
+        sql, role = body["sqlText"], session.role
+        try:
+            answer = await self._execute(scope, session, body, query)
+        except SqlError as error:
+            answer = _failed(error, query)
+        except Exception as error:  # noqa: BLE001 - a client must not wait for an answer for ever
+            _log.exception("The stand-in failed at: %s", masked(sql))
+            text = f"SQL execution internal error: {type(error).__name__}: {error}"
+            answer = _failed(SqlError(603, "XX000", text), query)
+        number = 0 if answer["success"] else int(answer["code"])
+        self.statements.add(query, role, sql, number, time.monotonic() - started)
+        self._finished[query] = answer
+        if len(self._finished) > _KEPT:
+            self._finished.popitem(last=False)
+        self._running.pop(query, None)
+        return answer
+
+    async def _execute(
+        self, scope: "Scope", session: SqlSession, body: dict[str, Any], query: str
+    ) -> dict[str, Any]:
+        sql = body["sqlText"]
+        scanned = _scanned(sql)
+        if scanned in self._finished:
+            return self._finished[scanned]
+        if body.get("describeOnly") and _is_own(sql):
+            return _done(status(""), session, query)
+        outcome = await run_in_threadpool(
+            self._account.execute, sql, session, query, _first_text(body)
+        )
+        if isinstance(outcome, Rows):
+            return _done(outcome, session, query)
+        if isinstance(outcome, Transfer):
+            return {"success": True, "data": {**outcome.data, "queryId": query}, "code": None}
+        return await self._pass_on(scope, session, body, outcome)
+
+    async def _pass_on(
+        self, scope: "Scope", session: SqlSession, body: dict[str, Any], passed: PassOn
+    ) -> dict[str, Any]:
+        compiled = passed.compiled
+        if compiled is not None:
+            for call in compiled.calls.values():
+                await run_in_threadpool(self._fakesnow.define, len(call.entry.parameters))
+        code, answer = await self._fakesnow.post(scope, {**body, "sqlText": passed.sql})
+        error = self._account.calls.finish(compiled) if compiled is not None else None
+        if error is not None:
+            raise error
+        if code != 200:
+            # The connector would send what it takes for a passing failure again and again.
+            raise SqlError(2, "0A000", f"fakesnow cannot do this: {answer.get('message')}")
+        if not answer["success"]:
+            return _like_snowflake(answer)
+        if passed.then is not None:
+            passed.then()
+        data = answer["data"]
+        if "finalDatabaseName" in data:
+            session.database, session.schema = data["finalDatabaseName"], data["finalSchemaName"]
+            data |= {"finalRoleName": session.role, "finalWarehouseName": session.warehouse}
+        return answer
+
+    async def prepare(self) -> None:
+        """Have the database that an account begins with in fakesnow, too."""
+        for schema in (SCHEMA, "PUBLIC"):
+            scope = {
+                "type": "http",
+                "method": "POST",
+                "path": "/session/v1/login-request",
+                "headers": [],
+                "root_path": "",
+                "scheme": "http",
+                "http_version": "1.1",
+                "query_string": urlencode(
+                    {"databaseName": DATABASE, "schemaName": schema}
+                ).encode(),
+            }
+            await self._fakesnow.post(scope, {"data": {"SESSION_PARAMETERS": {}}})
+
+
+def _done(rows: Rows, session: SqlSession, query: str) -> dict[str, Any]:
+    data = rows.data(query) | {
+        "finalDatabaseName": session.database,
+        "finalSchemaName": session.schema,
+        "finalRoleName": session.role,
+        "finalWarehouseName": session.warehouse,
+    }
+    return {"success": True, "code": None, "message": None, "data": data}
+
+
+def _failed(error: SqlError, query: str) -> dict[str, Any]:
+    code = f"{error.number:06d}"
+    data = {"errorCode": code, "sqlState": error.state, "queryId": query}
+    return {"success": False, "code": code, "message": error.message, "data": data}
+
+
+def _refused(number: int, state: str, text: str) -> Response:
+    return JSONResponse(_failed(SqlError(number, state, text), ""))
+
+
+def _like_snowflake(answer: dict[str, Any]) -> dict[str, Any]:
+    """Say what Snowflake says where fakesnow tells of DuckDB's catalog."""
+    before, _, after = str(answer.get("message", "")).partition("Scalar Function with name ")
+    if before.endswith("Catalog Error: ") and after:
+        name = after.split(" ")[0].upper()
+        text = f"SQL compilation error:\nUnknown function {name}."
+        return _failed(SqlError(2140, "42601", text), "")
+    return answer
+
+
+def _is_own(sql: str) -> bool:
+    reader = Reader(sql)
+    return reader.word() in {"CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "CALL", "EXECUTE", "USE"}
+
+
+def _scanned(sql: str) -> str:
+    """Give the query whose result `SELECT * FROM TABLE(RESULT_SCAN('…'))` asks for."""
+    reader = Reader(sql)
+    if (
+        reader.accept("SELECT", "*", "FROM", "TABLE", "(", "RESULT_SCAN", "(")
+        and reader.is_string()
+    ):
+        return reader.string()
+    return ""
+
+
+def _first_text(body: dict[str, Any]) -> str | None:
+    first = (body.get("bindings") or {}).get("1")
+    value = first.get("value") if first else None
+    return value if isinstance(value, str) else None
+
+
+def _stored(name: str) -> str:
+    return name[1:-1] if name[:1] == '"' else name.upper()

@@ -1,0 +1,65 @@
+"""A session as the server sees it."""
+
+from dataclasses import dataclass
+
+from ._errors import Name, SqlError, compilation
+
+
+@dataclass
+class SqlSession:
+    """Who is connected, as what, and where.
+
+    Attributes:
+        token: What the client authenticates each request with.
+        user: The user.
+        role: The current role.
+        database: The current database, if any.
+        schema: The current schema, if any.
+        warehouse: The current warehouse, if any.
+    """
+
+    token: str
+    user: str
+    role: str
+    database: str | None = None
+    schema: str | None = None
+    warehouse: str | None = None
+
+    def in_schema(self, name: Name) -> Name:
+        """Complete the name of an object that lives in a schema.
+
+        Raises:
+            SqlError: There is no current database or schema to complete it with.
+        """
+        if len(name) == 3:
+            return name
+        if self.database is None:
+            raise _no_current("database", 90105)
+        if len(name) == 2:
+            return (self.database, *name)
+        if self.schema is None:
+            raise _no_current("schema", 90106)
+        return (self.database, self.schema, *name)
+
+    def in_database(self, name: Name) -> Name:
+        """Complete the name of a schema.
+
+        Raises:
+            SqlError: There is no current database.
+        """
+        if len(name) == 3:
+            raise compilation(f"Invalid schema name: {'.'.join(name)}")
+        if len(name) == 2:
+            return name
+        if self.database is None:
+            raise _no_current("database", 90105)
+        return (self.database, *name)
+
+
+def _no_current(what: str, number: int) -> SqlError:
+    return SqlError(
+        number,
+        "22000",
+        f"Cannot perform operation. This session does not have a current {what}. "
+        f"Call 'USE {what.upper()}', or use a qualified name.",
+    )

@@ -1,0 +1,231 @@
+"""The files of stages: internal ones in the stand-in's folder, external ones in a bucket's.
+
+The connector copies files to and from internal stages by itself, by its protocol for a local disk:
+a client has to share the machine with the stand-in.
+"""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+from ._access import Access
+from ._catalog import Catalog, Entry
+from ._clouds import Clouds, storage_identity
+from ._errors import SqlError, compilation, does_not_exist, insufficient
+from ._file_commands import FileCommand, StageRef
+from ._results import Rows
+from ._session import SqlSession
+from ._statements import Target
+
+
+class Stages:
+    """Executes what FileCommand says.
+
+    Attributes:
+        buckets: Where a cloud location lies on this machine: `s3://…/`, `gcs://…/`, `azure://…/`.
+    """
+
+    def __init__(self, root: Path, catalog: Catalog, access: Access, clouds: Clouds) -> None:
+        self._root = root
+        self._catalog = catalog
+        self._access = access
+        self._clouds = clouds
+        self.buckets: dict[str, Path] = {}
+
+    def is_known(self, command: FileCommand, session: SqlSession) -> bool:
+        """Tell whether the command is about a named stage; temporary ones are fakesnow's."""
+        key = self._catalog.key(Target("STAGE", command.stage.name), session)
+        return command.source is not None or self._catalog.find(key) is not None
+
+    def execute(self, command: FileCommand, session: SqlSession) -> "Rows | Mapping[str, Any]":
+        """Execute a command: rows, or for PUT and GET what the client needs to do it itself.
+
+        Raises:
+            SqlError: A stage does not exist, or this may not be done with it.
+        """
+        if command.verb == "PUT":
+            return self._put(command, session)
+        if command.verb == "GET":
+            return self._get(command, session)
+        if command.verb == "LIST":
+            return self._list(command, session)
+        if command.verb == "REMOVE":
+            return self._remove(command, session)
+        return self._copy(command, session)
+
+    def clear(self, entry: Entry) -> None:
+        """Delete an internal stage's files: it was dropped or replaced."""
+        if "URL" not in entry.properties:
+            shutil.rmtree(self._internal(entry), ignore_errors=True)
+
+    def check(self, properties: Mapping[str, Any], session: SqlSession) -> None:
+        """Look at the clauses of a new stage.
+
+        Raises:
+            SqlError: Its location is not one that its storage integration allows.
+        """
+        url = properties.get("URL")
+        name = properties.get("STORAGE_INTEGRATION")
+        if name is None:
+            if url is not None:
+                raise compilation(f"Location '{url}' needs a STORAGE_INTEGRATION here.", 3167)
+            return
+        if url is None:
+            raise compilation("STORAGE_INTEGRATION needs a URL.", 1008)
+        integration = self._access.require(session, "USAGE", ("INTEGRATION", name, None))
+        if integration.kind != "STORAGE INTEGRATION":
+            raise does_not_exist("INTEGRATION", name)
+        _check_location(url, integration)
+
+    def _put(self, command: FileCommand, session: SqlSession) -> Mapping[str, Any]:
+        entry = self._stage(command.stage, session, "WRITE")
+        if "URL" in entry.properties:
+            raise SqlError(
+                91003,
+                "55000",
+                f"Failure using stage area. Cause: [Cannot upload to external stage "
+                f"'{entry.name[-1]}'. Only internal stages take PUT.]",
+            )
+        folder = self._internal(entry) / command.stage.path
+        folder.mkdir(parents=True, exist_ok=True)
+        return {
+            "command": "UPLOAD",
+            "src_locations": [command.local],
+            "parallel": command.options.get("PARALLEL", 4),
+            "autoCompress": command.options.get("AUTO_COMPRESS", True),
+            "sourceCompression": command.options.get("SOURCE_COMPRESSION", "AUTO_DETECT").lower(),
+            "overwrite": command.options.get("OVERWRITE", False),
+            "stageInfo": {"locationType": "LOCAL_FS", "location": str(folder), "creds": {}},
+        }
+
+    def _get(self, command: FileCommand, session: SqlSession) -> Mapping[str, Any]:
+        entry = self._stage(command.stage, session, "READ")
+        root = self._folder(entry)
+        found = _files(root, command.stage.path, command.options.get("PATTERN"))
+        return {
+            "command": "DOWNLOAD",
+            "src_locations": [path.relative_to(root).as_posix() for path in found],
+            "localLocation": command.local,
+            "parallel": command.options.get("PARALLEL", 10),
+            "encryptionMaterial": [],
+            "stageInfo": {"locationType": "LOCAL_FS", "location": str(root), "creds": {}},
+        }
+
+    def _list(self, command: FileCommand, session: SqlSession) -> Rows:
+        entry = self._stage(command.stage, session, "READ")
+        root = self._folder(entry)
+        prefix = entry.properties.get("URL") or f"{entry.name[-1].lower()}/"
+        rows: list[list[Any]] = []
+        for path in _files(root, command.stage.path, command.options.get("PATTERN")):
+            digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            stat = path.stat()
+            name = f"{prefix.rstrip('/')}/{path.relative_to(root).as_posix()}"
+            rows.append([name, stat.st_size, digest, formatdate(stat.st_mtime, usegmt=True)])
+        return Rows(
+            ("name", "size", "md5", "last_modified"), rows, ("text", "fixed", "text", "text")
+        )
+
+    def _remove(self, command: FileCommand, session: SqlSession) -> Rows:
+        entry = self._stage(command.stage, session, "WRITE")
+        root = self._folder(entry)
+        rows: list[list[Any]] = []
+        for path in _files(root, command.stage.path, command.options.get("PATTERN")):
+            path.unlink()
+            rows.append(
+                [f"{entry.name[-1].lower()}/{path.relative_to(root).as_posix()}", "removed"]
+            )
+        return Rows(("name", "result"), rows)
+
+    def _copy(self, command: FileCommand, session: SqlSession) -> Rows:
+        assert command.source is not None  # noqa: S101 - the parser always sets it
+        source = self._stage(command.source, session, "READ")
+        target = self._stage(command.stage, session, "WRITE")
+        base = self._folder(source)
+        goal = self._folder(target)
+        rows: list[list[Any]] = []
+        names = command.options.get("FILES")
+        prefix = command.source.path
+        wanted = [f"{prefix}{name}" for name in names] if names is not None else [prefix]
+        for one in wanted:
+            found = _files(base, one, command.options.get("PATTERN"))
+            if names is not None and not any(_relative(base, path) == one for path in found):
+                raise compilation(f"Remote file '{one}' was not found.", 91016, "22000")
+            for path in found:
+                # What follows the last slash of the source's path keeps its place below the target.
+                below = _relative(base, path)[len(prefix.rpartition("/")[0]) :].lstrip("/")
+                landed = goal / command.stage.path / below
+                landed.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, landed)
+                rows.append([_relative(goal, landed)])
+        return Rows(("file",), rows)
+
+    def _stage(self, ref: StageRef, session: SqlSession, need: str) -> Entry:
+        key = self._catalog.key(Target("STAGE", ref.name), session)
+        entry = self._access.see(session, key)
+        privilege = "USAGE" if "URL" in entry.properties else need
+        if not self._access.holds(session.role, privilege, key) and not (
+            privilege == "READ" and self._access.holds(session.role, "WRITE", key)
+        ):
+            raise insufficient("STAGE", key[1])
+        return entry
+
+    def _folder(self, entry: Entry) -> Path:
+        """Give where a stage's files lie; an external one's cloud has to let Snowflake in."""
+        url: str | None = entry.properties.get("URL")
+        if url is None:
+            return self._internal(entry)
+        integration = self._catalog.get(
+            ("INTEGRATION", entry.properties["STORAGE_INTEGRATION"], None)
+        )
+        if not integration.properties["ENABLED"]:
+            raise compilation(f"Integration '{integration.name[0]}' is not enabled.", 2003)
+        _check_location(url, integration)
+        if not self._clouds.is_trusted(storage_identity(integration.properties)):
+            raise SqlError(
+                3167,
+                "22000",
+                f"Error assuming the storage identity of integration '{integration.name[0]}' for "
+                f"'{url}'. Verify the cloud's trust policy.",
+            )
+        for base, folder in self.buckets.items():
+            if url.startswith(base):
+                return folder / url.removeprefix(base)
+        raise SqlError(91003, "55000", f"Failure using stage area. Cause: [No such bucket: {url}]")
+
+    def _internal(self, entry: Entry) -> Path:
+        # Names may hold anything, a slash too.
+        digest = hashlib.sha256("\0".join(entry.name).encode()).hexdigest()[:16]
+        return self._root / digest
+
+
+def _files(root: Path, prefix: str, pattern: str | None) -> list[Path]:
+    """Give the files whose path on the stage begins with a prefix; a folder is one, too."""
+    if not root.is_dir():
+        return []
+    found = []
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        name = _relative(root, path)
+        if name.startswith(prefix) and (pattern is None or re.fullmatch(pattern, name)):
+            found.append(path)
+    return found
+
+
+def _relative(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _check_location(url: str, integration: Entry) -> None:
+    allowed = integration.properties["STORAGE_ALLOWED_LOCATIONS"]
+    blocked = integration.properties.get("STORAGE_BLOCKED_LOCATIONS", ())
+    if any(url.startswith(b) for b in blocked) or not any(
+        a == "*" or url.startswith(a) for a in allowed
+    ):
+        raise compilation(
+            f"Location '{url}' is not allowed by integration '{integration.name[0]}'. Please use "
+            "DESC INTEGRATION to check out allowed and blocked locations.",
+            3167,
+        )

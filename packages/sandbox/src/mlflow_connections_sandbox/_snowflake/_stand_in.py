@@ -1,0 +1,134 @@
+"""The stand-in of Snowflake: the server that the connector finds, and the three gateways."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mlflow_connections_sandbox._stand_in import StandIn
+
+from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Account
+from ._clouds import ACCOUNT, Clouds
+from ._external_functions import Delivery, Policy
+from ._gateway import BASES, Gateway
+from ._journal import Statements
+from ._server import Server
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_BUCKETS = (
+    "s3://mlflow-sandbox/",
+    "gcs://mlflow-sandbox/",
+    "azure://mlflowsandbox.blob.core.windows.net/mlflow/",
+)
+"""The locations at which MLflow's artifact root can be reached from a stage, one for each cloud."""
+
+
+class Snowflake(StandIn):
+    """An account with one database, one warehouse and one user, who is an account admin.
+
+    Attributes:
+        account: What exists in it, and who may do what with it.
+        gateways: The gateways before MLflow, by provider: aws, azure and google.
+        statements: Every statement that arrived.
+        password: The user's.
+    """
+
+    name: ClassVar[str] = "snowflake"
+
+    def __init__(self, mlflow_url: str, folder: Path, artifacts: Path | None = None) -> None:
+        """Prepare an account.
+
+        Args:
+            mlflow_url: The MLflow server behind the gateways.
+            folder: Where stages keep their files.
+            artifacts: The folder of the MLflow server's artifacts; the sandbox's own by default.
+        """
+        super().__init__(mlflow_url, folder)
+        clouds = Clouds()
+        self.gateways = {
+            provider: Gateway(mlflow_url, folder / f"gateway-{provider}", provider, clouds)
+            for provider in BASES
+        }
+        self.account = Account(folder, list(self.gateways.values()), clouds)
+        root = folder.parent / "mlflow" / "artifacts" if artifacts is None else artifacts
+        self.account.stages.buckets = dict.fromkeys(_BUCKETS, root)
+        self.statements = Statements()
+        self.password = secrets.token_urlsafe(12)
+        self._sql: Server | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """How patient the stand-in is with a gateway, and what it does wrong on purpose."""
+        return self.account.external_functions.policy
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """Every HTTP request to a gateway so far."""
+        return self.account.external_functions.deliveries
+
+    def trust(self, integration: str) -> None:
+        """Do the cloud administrator's part for an API or storage integration.
+
+        After CREATE, and after anything that makes the integration another identity, its cloud lets
+        Snowflake in only once somebody has copied what DESCRIBE INTEGRATION shows.
+
+        Args:
+            integration: Its name as SHOW INTEGRATIONS has it, in upper case unless it was quoted.
+        """
+        self.account.trust(integration)
+
+    def connection(self, **changed: Any) -> dict[str, Any]:
+        """Give what `snowflake.connector.connect` and `Session.builder.configs` take.
+
+        Args:
+            changed: Other values, `role` for one; None leaves a parameter out.
+        """
+        parameters = {
+            "account": ACCOUNT.lower(),
+            "user": USER,
+            "password": self.password,
+            "host": "127.0.0.1",
+            "port": self.port,
+            "protocol": "http",
+            "database": DATABASE,
+            "schema": SCHEMA,
+            "warehouse": WAREHOUSE,
+            "role": "ACCOUNTADMIN",
+            **changed,
+        }
+        return {name: value for name, value in parameters.items() if value is not None}
+
+    def environment(self) -> Mapping[str, str]:
+        """Give the connector's own variables, with one connection named sandbox."""
+        lines = [
+            f"{name} = {value if isinstance(value, int) else repr(value)}"
+            for name, value in self.connection().items()
+        ]
+        return {
+            "SNOWFLAKE_CONNECTIONS": "[sandbox]\n" + "\n".join(lines) + "\n",
+            "SNOWFLAKE_DEFAULT_CONNECTION_NAME": "sandbox",
+        }
+
+    def app(self) -> "ASGIApp":
+        """Make the application that answers."""
+        self._sql = Server(self.account, self.statements, {USER: self.password})
+        asyncio.run(self._sql.prepare())
+        return self._sql.app
+
+    def start(self) -> None:
+        """Answer from now on, and the gateways with it."""
+        for gateway in self.gateways.values():
+            gateway.start()
+        super().start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        super().close()
+        if self._sql is not None:
+            self._sql.close()
+            self._sql = None
+        for gateway in self.gateways.values():
+            gateway.close()

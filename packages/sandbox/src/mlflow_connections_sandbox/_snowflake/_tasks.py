@@ -1,0 +1,69 @@
+"""Tasks: their clauses."""
+
+from ._access import ACCOUNT_KEY, Access
+from ._catalog import Catalog, Entry
+from ._errors import compilation, dotted, insufficient, invalid_value
+from ._session import SqlSession
+from ._statements import Alter, Target
+
+
+def check_task(entry: Entry, session: SqlSession, catalog: Catalog, access: Access) -> None:
+    """Look at a new task's clauses, and complete the names in it.
+
+    Raises:
+        SqlError: It has a schedule and predecessors, or one of these is missing, elsewhere,
+            another role's, or started.
+    """
+    properties = entry.properties
+    properties.setdefault("STATE", "suspended")
+    if "AFTER" not in properties:
+        return
+    if "SCHEDULE" in properties:
+        raise compilation("A task has either a SCHEDULE or predecessors.", 91090)
+    properties["AFTER"] = [
+        _predecessor(entry, name, session, catalog, access) for name in properties["AFTER"]
+    ]
+
+
+def alter_task(
+    entry: Entry, statement: Alter, session: SqlSession, catalog: Catalog, access: Access
+) -> None:
+    """Resume or suspend a task, or change what it comes after.
+
+    Raises:
+        SqlError: It may not be.
+    """
+    properties = entry.properties
+    if statement.action == "RESUME":
+        if not access.holds(session.role, "EXECUTE TASK", ACCOUNT_KEY):
+            raise insufficient("ACCOUNT", "SANDBOX")
+        if "SCHEDULE" not in properties and "AFTER" not in properties:
+            raise invalid_value("", "SCHEDULE", "a task without one cannot be resumed")
+        properties["STATE"] = "started"
+    elif statement.action == "SUSPEND":
+        properties["STATE"] = "suspended"
+    elif statement.action == "ADD AFTER":
+        names = [
+            _predecessor(entry, name, session, catalog, access)
+            for name in statement.properties["AFTER"]
+        ]
+        properties["AFTER"] = [*properties.get("AFTER", ()), *names]
+    elif statement.action == "REMOVE AFTER":
+        gone = {session.in_schema(name) for name in statement.properties["AFTER"]}
+        properties["AFTER"] = [name for name in properties.get("AFTER", ()) if name not in gone]
+
+
+def _predecessor(
+    entry: Entry, name: tuple[str, ...], session: SqlSession, catalog: Catalog, access: Access
+) -> tuple[str, ...]:
+    key = catalog.key(Target("TASK", name), session)
+    found = access.own(session, key)
+    if found.name[:2] != entry.name[:2]:
+        raise compilation(f"Task '{dotted(found.name)}' is in another schema.", 91093)
+    if found.properties["STATE"] == "started":
+        raise compilation(
+            f"Unable to update graph with root task {dotted(found.name)} since that root task is "
+            "not suspended.",
+            91089,
+        )
+    return found.name

@@ -1,0 +1,158 @@
+"""SQL types: their names as a signature holds them, and values on their way to JSON and back."""
+
+import json
+import math
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from ._errors import SqlError, compilation
+from ._reader import Reader
+
+_NAMES = {
+    **dict.fromkeys(("VARCHAR", "STRING", "TEXT", "CHAR", "CHARACTER", "NVARCHAR"), "VARCHAR"),
+    **dict.fromkeys(
+        ("NUMBER", "DECIMAL", "NUMERIC", "INT", "INTEGER", "BIGINT", "SMALLINT", "TINYINT"),
+        "NUMBER",
+    ),
+    **dict.fromkeys(("FLOAT", "FLOAT4", "FLOAT8", "DOUBLE", "REAL"), "FLOAT"),
+    **dict.fromkeys(("BINARY", "VARBINARY"), "BINARY"),
+    **dict.fromkeys(("TIMESTAMP_NTZ", "TIMESTAMP", "DATETIME"), "TIMESTAMP_NTZ"),
+    **{
+        name: name
+        for name in (
+            "BOOLEAN",
+            "OBJECT",
+            "VARIANT",
+            "ARRAY",
+            "DATE",
+            "TIME",
+            "TIMESTAMP_LTZ",
+            "TIMESTAMP_TZ",
+        )
+    },
+}
+SEMI_STRUCTURED = ("OBJECT", "VARIANT", "ARRAY")
+
+
+class SqlType(NamedTuple):
+    """A type with its size: `NUMBER(38,0)` has the name NUMBER and the scale 0.
+
+    Attributes:
+        name: The name that all its synonyms share.
+        scale: Digits after the point, for NUMBER.
+        shown: The type as DESCRIBE shows it.
+    """
+
+    name: str
+    scale: int
+    shown: str
+
+    def __str__(self) -> str:
+        """The name alone: signatures are told apart by it."""
+        return self.name
+
+
+def read_type(reader: Reader) -> SqlType:
+    """Pass a type.
+
+    Raises:
+        SqlError: There is no such type.
+    """
+    word = reader.word()
+    if word not in _NAMES:
+        raise compilation(f"Unsupported data type '{word or reader.unexpected().message}'.", 2040)
+    reader.accept(word)
+    if word == "DOUBLE":
+        reader.accept("PRECISION")
+    name = _NAMES[word]
+    sizes = reader.listed(reader.integer) if reader.word() == "(" else []
+    scale = sizes[1] if len(sizes) == 2 else 0
+    shown = name
+    if name == "NUMBER":
+        shown = f"NUMBER({sizes[0] if sizes else 38},{scale})"
+    elif sizes:
+        shown = f"{name}({sizes[0]})"
+    return SqlType(name, scale, shown)
+
+
+def from_sql(text: str | None, sql_type: SqlType) -> Any:
+    """Make of a value, which SQL gave as text, what goes into a request's JSON.
+
+    Numbers, booleans, texts and objects go natively; everything else as a JSON string.
+
+    Raises:
+        SqlError: The value does not fit the declared type.
+    """
+    if text is None:
+        return None
+    name = sql_type.name
+    if name == "NUMBER":
+        return _number(text, sql_type.scale)
+    if name == "FLOAT":
+        return _float(text)
+    if name == "BOOLEAN":
+        return _boolean(text)
+    if name == "OBJECT":
+        value = json.loads(text)
+        if value is not None and not isinstance(value, dict):
+            raise compilation(
+                f"Invalid argument types: {_kind(value)} where OBJECT is declared.", 1044
+            )
+        return value
+    if name == "ARRAY" and not isinstance(json.loads(text), list):
+        raise compilation("Invalid argument types: no array where ARRAY is declared.", 1044)
+    return text
+
+
+def to_sql(value: Any, sql_type: SqlType) -> str | None:
+    """Make of a value in a reply the text that is cast to the declared return type.
+
+    Raises:
+        ValueError: The value does not fit.
+    """
+    name = sql_type.name
+    if value is None:
+        return None
+    if name in SEMI_STRUCTURED:
+        if (name == "OBJECT" and not isinstance(value, dict)) or (
+            name == "ARRAY" and not isinstance(value, list)
+        ):
+            raise ValueError(f"{_kind(value)} where {name} is declared")
+        return json.dumps(value, ensure_ascii=False)
+    if name == "NUMBER" or name == "FLOAT":
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError(f"{_kind(value)} where {name} is declared")
+        return str(Decimal(value)) if isinstance(value, str) else repr(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _number(text: str, scale: int) -> int | float:
+    try:
+        number = Decimal(text).quantize(Decimal(1).scaleb(-scale))
+    except InvalidOperation:
+        raise SqlError(100038, "22018", f"Numeric value '{text}' is not recognized") from None
+    return int(number) if scale == 0 else float(number)
+
+
+def _float(text: str) -> float | str:
+    try:
+        number = float(text)
+    except ValueError:
+        raise SqlError(100038, "22018", f"Numeric value '{text}' is not recognized") from None
+    if math.isfinite(number):
+        return number
+    # JSON has no number for these. Snowflake's own spelling of them is NaN, inf and -inf.
+    return "NaN" if math.isnan(number) else ("inf" if number > 0 else "-inf")
+
+
+def _boolean(text: str) -> bool:
+    lowered = text.lower()
+    if lowered not in {"true", "false", "1", "0", "t", "f", "yes", "no", "on", "off"}:
+        raise SqlError(100037, "22018", f"Boolean value '{text}' is not recognized")
+    return lowered in {"true", "1", "t", "yes", "on"}
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__.upper()
