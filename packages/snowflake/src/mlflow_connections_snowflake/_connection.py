@@ -1,0 +1,164 @@
+"""The connection `snowflake`: what it can be told, and the URI and variables that come of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mlflow_connections import Connection, InvalidOptionError, MissingOptionError, Option
+
+from ._external_access import DEFAULT_SECRET, mlflow_credentials
+from ._names import Name, name, stage
+from ._setup import load
+from .store._bridge import FLUSH_SECONDS, Bridge
+
+EXTERNAL_FUNCTIONS, EXTERNAL_ACCESS = "external_functions", "external_access"
+
+_SESSION = (
+    "account",
+    "user",
+    "password",
+    "authenticator",
+    "token",
+    "private_key_file",
+    "private_key_file_pwd",
+    "role",
+    "warehouse",
+    "host",
+)
+_SECRET = frozenset({"password", "token", "private_key_file_pwd"})
+
+
+def _credential(key: str) -> Option:
+    return Option(
+        key,
+        f"Outside of Snowflake: the connector's {key}, for a session of its own.",
+        env=f"SNOWFLAKE_{key.upper()}",
+        credential=True,
+        secret=key in _SECRET,
+    )
+
+
+class SnowflakeConnection(Connection):
+    """MLflow through Snowflake's external functions, or by HTTPS where the account allows it."""
+
+    declared: ClassVar[tuple[Option, ...]] = (
+        Option(
+            "mode",
+            "How MLflow is reached: external_functions, or external_access for direct HTTPS.",
+            default=EXTERNAL_FUNCTIONS,
+            choices=(EXTERNAL_FUNCTIONS, EXTERNAL_ACCESS),
+        ),
+        Option("config", "Path of snowflake.yml; its section mlflow names functions and stages."),
+        Option("database", "Without config: the database of the functions and stages."),
+        Option("schema", "Without config: their schema."),
+        Option("stage", "Without config: the stage on MLflow's artifact root.", default=None),
+        Option("internal_stage", "Without config: the internal stage that uploads pass."),
+        Option("location", "Without config: that stage's URL: s3://…, gcs://… or azure://…."),
+        Option(
+            "connection",
+            "Outside of Snowflake: a name in connections.toml, for a session of its own.",
+        ),
+        Option(
+            "flush_seconds",
+            "How many seconds something logged waits at most before the next call sends it.",
+            default=FLUSH_SECONDS,
+            type=float,
+        ),
+        Option("url", "With external_access: MLflow's URL, https://….", env="MLFLOW_SNOWFLAKE_URL"),
+        Option(
+            "secret",
+            "With external_access: the name in the procedure's SECRETS clause.",
+            default=DEFAULT_SECRET,
+        ),
+        *(_credential(key) for key in _SESSION),
+        Option(
+            "mlflow_token",
+            "With external_access, outside of a procedure: MLflow's token.",
+            env="MLFLOW_TRACKING_TOKEN",
+            secret=True,
+        ),
+    )
+
+    def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Give a `snowflake:` URI that describes the bridge, or with external access MLflow's own.
+
+        Raises:
+            InvalidOptionError: A name is none, or options contradict each other.
+            MissingOptionError: `external_access` has no `url`, or `config` cannot be read.
+        """
+        values = self.values(credentials, options)
+        if values["mode"] == EXTERNAL_ACCESS:
+            return _url(values)
+        return _bridge(values).uri()
+
+    def environment(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Give the connector's variables, or with external access MLflow's credentials."""
+        values = self.values(credentials, options)
+        if values["mode"] == EXTERNAL_ACCESS:
+            return mlflow_credentials(values["secret"], values["mlflow_token"])
+        return {
+            f"SNOWFLAKE_{key.upper()}": str(values[key])
+            for key in _SESSION
+            if values[key] is not None
+        }
+
+
+def _url(values: Mapping[str, Any]) -> str:
+    url = values["url"]
+    if url is None:
+        raise MissingOptionError(
+            "'url' is neither in the connection options nor in the environment variable "
+            "MLFLOW_SNOWFLAKE_URL; mode external_access needs MLflow's address."
+        )
+    if not str(url).startswith(("https://", "http://")):
+        raise InvalidOptionError(f"'url' in the connection options is {url!r}, not https://….")
+    return str(url)
+
+
+def _bridge(values: Mapping[str, Any]) -> Bridge:
+    more = {"connection": values["connection"], "flush_seconds": _seconds(values)}
+    by_hand = [
+        key
+        for key in ("database", "schema", "stage", "internal_stage", "location")
+        if values[key] is not None
+    ]
+    if values["config"] is not None:
+        if by_hand:
+            raise InvalidOptionError(
+                f"'config' in the connection options names {', '.join(by_hand)} already: remove "
+                "one or the other."
+            )
+        return Bridge.of(load(Path(values["config"])), **more)
+    if values["location"] is not None:
+        location = str(values["location"])
+        more["location"] = location if location.endswith("/") else f"{location}/"
+    for key, attribute in (("stage", "stage"), ("internal_stage", "uploads")):
+        if values[key] is not None:
+            more[attribute] = stage(values[key], f"'{key}' in the connection options")
+    return Bridge.named(_home(values), **more)
+
+
+def _seconds(values: Mapping[str, Any]) -> float:
+    seconds = float(values["flush_seconds"])
+    if not 0 <= seconds < float("inf"):
+        raise InvalidOptionError(
+            f"'flush_seconds' in the connection options is {seconds}, not a time from 0 on."
+        )
+    return seconds
+
+
+def _home(values: Mapping[str, Any]) -> Name | None:
+    parts = {
+        key: name(values[key], f"'{key}' in the connection options", 1).object
+        for key in ("database", "schema")
+        if values[key] is not None
+    }
+    if "database" in parts and "schema" not in parts:
+        raise MissingOptionError("'schema' is not in the connection options, beside 'database'.")
+    return Name(tuple(parts.values())) if parts else None
+
+
+connection = SnowflakeConnection()
+"""What the entry point names."""

@@ -1,0 +1,155 @@
+"""What a store must know of the bridge, and how it travels in a tracking URI."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from mlflow_connections import InvalidOptionError
+
+from .._functions import FUNCTIONS
+from .._names import Name, name, stage
+from .._setup import Setup
+
+SCHEME = "snowflake"
+FLUSH_SECONDS = 5.0
+"""How long something that was logged waits for company, by default."""
+
+_STAGE, _UPLOADS = "MLFLOW_STAGE", "MLFLOW_UPLOADS"
+_PLACES = ("schema", "stage", "uploads", "location", "connection", "flush_seconds", "root")
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """Where the external functions and the stages are.
+
+    Attributes:
+        functions: The name of each external function, by its key.
+        stage: Where artifacts lie.
+        uploads: The internal stage that files pass on their way to and from `stage`, where that is
+            an external one; None where `stage` is internal itself.
+        location: The URL of the external stage: `s3://…/`, `gcs://…/` or `azure://…/`.
+        connection: A name in `connections.toml`; None is for the active session, or what the
+            environment says.
+        flush_seconds: How long something that was logged waits at most before the next call
+            sends it; 0 sends everything at once.
+        root: What MLflow's own URI of an artifact has before the path on the stage.
+    """
+
+    functions: Mapping[str, Name] = field(hash=False)
+    stage: Name = Name((_STAGE,))
+    uploads: Name | None = None
+    location: str = ""
+    connection: str | None = None
+    flush_seconds: float = FLUSH_SECONDS
+    root: str = ""
+
+    @classmethod
+    def of(cls, setup: Setup, **changed: Any) -> "Bridge":
+        """Make the bridge of a setup, which `snowflake.yml` describes.
+
+        Args:
+            setup: The setup.
+            changed: Attributes with other values.
+        """
+        storage = setup.storage
+        given: dict[str, Any] = {"functions": dict(setup.functions), "stage": setup.stage}
+        if storage:
+            given |= {"uploads": storage.internal_stage, "location": storage.location}
+        return cls(**(given | changed))
+
+    @classmethod
+    def named(cls, database_and_schema: Name | None, **changed: Any) -> "Bridge":
+        """Make a bridge of functions and stages that have their default names.
+
+        Args:
+            database_and_schema: Where they lie; None is for where the session is.
+            changed: Attributes with other values.
+        """
+        given: dict[str, Any] = {
+            "functions": {
+                function.key: _inside(database_and_schema, function.default_name)
+                for function in FUNCTIONS
+            },
+            "stage": _inside(database_and_schema, _STAGE),
+        }
+        if changed.get("location"):
+            given["uploads"] = _inside(database_and_schema, _UPLOADS)
+        return cls(**(given | changed))
+
+    @classmethod
+    def from_uri(cls, uri: str) -> "tuple[Bridge, str]":
+        """Read a URI: the bridge, and the path on the stage, which a tracking URI has not.
+
+        Raises:
+            InvalidOptionError: Something in it is no name, or nobody reads it.
+        """
+        parts = urlsplit(uri)
+        given = dict(parse_qsl(parts.query, keep_blank_values=True))
+        unknown = [key for key in given if key not in {*_PLACES, *(f.key for f in FUNCTIONS)}]
+        if parts.scheme != SCHEME or parts.netloc or unknown:
+            what = f"the unknown {', '.join(map(repr, unknown))}" if unknown else "a host"
+            raise InvalidOptionError(
+                f"The tracking URI {SCHEME}:// has {what}: make it with the connection "
+                f"'{SCHEME}', or with mlflow_connections_snowflake.store.tracking_uri()."
+            )
+        where = f"the URI's {{}}, {SCHEME}://?{{}}=…"
+        changed: dict[str, Any] = {
+            key: stage(given[key], where.format(key, key))
+            for key in ("stage", "uploads")
+            if given.get(key)
+        }
+        changed |= {key: given[key] for key in ("location", "connection", "root") if given.get(key)}
+        if given.get("flush_seconds"):
+            changed["flush_seconds"] = _seconds(given["flush_seconds"])
+        home = (
+            name(given["schema"], where.format("schema", "schema"), 2)
+            if "schema" in given
+            else None
+        )
+        bridge = cls.named(home, **changed)
+        functions = {
+            key: name(given[key], where.format(key, key)) if key in given else default
+            for key, default in bridge.functions.items()
+        }
+        return bridge.changed(functions=functions), unquote(parts.path.lstrip("/"))
+
+    def changed(self, **changed: Any) -> "Bridge":
+        """Give the same bridge with other values."""
+        return type(self)(**({**self.__dict__} | changed))
+
+    def uri(self, path: str = "") -> str:
+        """Give the tracking URI, or with a path the URI of an artifact on the stage."""
+        first = self.functions["run_create"]
+        home = Name(first.parts[:-1]) if len(first.parts) > 1 else None
+        plain = self.named(home, location=self.location)
+        query: dict[str, str] = {} if home is None else {"schema": str(home)}
+        if self.stage != plain.stage:
+            query["stage"] = str(self.stage)
+        if self.uploads is not None and self.uploads != plain.uploads:
+            query["uploads"] = str(self.uploads)
+        texts = {"location": self.location, "connection": self.connection, "root": self.root}
+        query |= {key: text for key, text in texts.items() if text}
+        if self.flush_seconds != FLUSH_SECONDS:
+            query["flush_seconds"] = f"{self.flush_seconds:g}"
+        query |= {
+            key: str(function)
+            for key, function in self.functions.items()
+            if function != plain.functions[key]
+        }
+        place = f"/{quote(path)}" if path else ""
+        return f"{SCHEME}://{place}" + (f"?{urlencode(query)}" if query else "")
+
+
+def _inside(home: Name | None, object_name: str) -> Name:
+    return Name(((*home.parts,) if home else ()) + (object_name,))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise InvalidOptionError(f"flush_seconds is {text!r}, not a number of seconds from 0 on.")
+    return seconds

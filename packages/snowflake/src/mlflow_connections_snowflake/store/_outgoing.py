@@ -1,0 +1,170 @@
+"""Sending what waits: as few statements as possible, nothing lost, and errors told by name."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from .._errors import MlflowRefusedError
+from ._batches import ALL, Entry, Item, Pending, body_of, cut
+
+_logger = logging.getLogger(__name__)
+
+_SEARCH_STATEMENTS = 64
+"""How many statements may be spent to find which items of a refused batch are to blame."""
+_CROWD = 10 * ALL
+"""So much may wait because it was logged on a thread that is not the session's."""
+
+# What concerns the run and so every item of a batch: there is nobody to single out.
+_ABOUT_THE_RUN = frozenset(
+    {"RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_STATE"}
+)
+
+Refusal = tuple[list[Entry], str]
+
+
+class RefusedItemsError(Exception):
+    """MLflow refused some of what was logged; all else is stored.
+
+    Attributes:
+        run_id: Of which run.
+    """
+
+    def __init__(self, run_id: str, refusals: list[Refusal]) -> None:
+        self.run_id = run_id
+        told = "; ".join(f"{_names(entries)}: {reason.rstrip('.')}" for entries, reason in refusals)
+        super().__init__(
+            f"MLflow refused part of what run {run_id} logged, and stored all else: {told}."
+        )
+
+
+class Outgoing:
+    """Holds what was logged until there is a reason to send it.
+
+    A procedure's session takes statements from one thread at a time, and from its own most surely.
+    So nothing is sent in the background: only calls to MLflow send, and calls on other threads
+    leave it to the session's thread as long as little waits.
+
+    Args:
+        send: Sends the body of one `runs/log-batch`.
+        seconds: How long something waits at most before the next call sends it; 0 for not at all.
+    """
+
+    def __init__(self, send: Callable[[dict[str, object]], object], seconds: float) -> None:
+        self._send = send
+        self._seconds = seconds
+        self._runs: dict[str, Pending] = {}
+        self._thread = threading.get_ident()
+        self.lock = threading.RLock()
+
+    def add(
+        self, run_id: str, metrics: list[Item], params: list[Item], tags: list[Item]
+    ) -> None:
+        """Take something on, and send what waits if it is enough or old enough.
+
+        Raises:
+            RefusedItemsError: MLflow refused some of what was sent now.
+            ConnectionsError: It could not be sent; it waits for the next time.
+        """
+        with self.lock:
+            pending = self._runs.setdefault(run_id, Pending())
+            pending.metrics += metrics
+            pending.params.update((item["key"], item) for item in params)
+            for item in tags:
+                # Taken out first, so that the order is that of the last values.
+                pending.tags.pop(item["key"], None)
+                pending.tags[item["key"]] = item
+            if not self._seconds:
+                self.flush(run_id)
+            elif threading.get_ident() == self._thread:
+                self._flush_due()
+            elif len(pending) >= _CROWD:
+                self.flush(run_id)
+
+    def pending_param(self, run_id: str, key: str) -> str | None:
+        """Give the value of a param that waits; None where none of this key does."""
+        with self.lock:
+            pending = self._runs.get(run_id)
+            item = pending.params.get(key) if pending else None
+            return None if item is None else str(item["value"])
+
+    def flush(self, run_id: str) -> None:
+        """Send everything that waits for a run.
+
+        Raises:
+            RefusedItemsError: MLflow refused some of it.
+            ConnectionsError: It could not be sent; it waits for the next time.
+        """
+        with self.lock:
+            pending = self._runs.pop(run_id, None)
+            if not pending:
+                return
+            refusals = self._send_all(run_id, pending.entries())
+        if refusals:
+            raise RefusedItemsError(run_id, refusals)
+
+    def flush_all(self) -> None:
+        """Send everything; a run whose items are refused holds no other one up.
+
+        Raises:
+            RefusedItemsError: MLflow refused some of a run; of other runs it is in the log.
+            ConnectionsError: It could not be sent; it waits for the next time.
+        """
+        refused: list[RefusedItemsError] = []
+        with self.lock:
+            for run_id in list(self._runs):
+                try:
+                    self.flush(run_id)
+                except RefusedItemsError as error:
+                    refused.append(error)
+        for error in refused[1:]:
+            _logger.error("%s", error)
+        if refused:
+            raise refused[0]
+
+    def _flush_due(self) -> None:
+        oldest = time.monotonic() - self._seconds
+        for run_id, pending in list(self._runs.items()):
+            if pending.is_full or (pending and pending.since <= oldest):
+                self.flush(run_id)
+
+    def _send_all(self, run_id: str, entries: list[Entry]) -> list[Refusal]:
+        refusals: list[Refusal] = []
+        sent = 0
+        try:
+            for batch in cut(entries):
+                refusals += _Attempt(self._send, run_id).send(batch)
+                sent += len(batch)
+        except BaseException:
+            # Sending twice does no harm: MLflow keeps one of what has the same time and step.
+            self._runs.setdefault(run_id, Pending()).put_back(entries[sent:])
+            if refusals:
+                _logger.error("%s", RefusedItemsError(run_id, refusals))
+            raise
+        return refusals
+
+
+class _Attempt:
+    """Sends one batch, and where it is refused finds the items that are to blame."""
+
+    def __init__(self, send: Callable[[dict[str, object]], object], run_id: str) -> None:
+        self._send = send
+        self._run_id = run_id
+        self._left = _SEARCH_STATEMENTS
+
+    def send(self, batch: list[Entry]) -> list[Refusal]:
+        """Send a batch, by halves where it is refused."""
+        self._left -= 1
+        try:
+            self._send(body_of(self._run_id, batch))
+        except MlflowRefusedError as error:
+            if len(batch) == 1 or self._left <= 0 or error.code in _ABOUT_THE_RUN:
+                return [(batch, error.message)]
+            middle = len(batch) // 2
+            return self.send(batch[:middle]) + self.send(batch[middle:])
+        return []
+
+
+def _names(entries: list[Entry]) -> str:
+    shown = ", ".join(str(entry) for entry in entries[:3])
+    return shown if len(entries) <= 3 else f"{shown} and {len(entries) - 3} more"
