@@ -62,10 +62,12 @@ def oauth(workspace: Databricks) -> Account:
 
 
 @pytest.fixture
-def profile(workspace: Databricks) -> Account:
+def profile(workspace: Databricks, monkeypatch: pytest.MonkeyPatch) -> Account:
     """A profile of ~/.databrickscfg that holds its address and token."""
-    text = f"[prod]\nhost = {workspace.url}\ntoken = {workspace.access.token}\n"
-    Path("~/.databrickscfg").expanduser().write_text(text)
+    file = Path("~/.databrickscfg").expanduser()
+    file.write_text(f"[prod]\nhost = {workspace.url}\ntoken = {workspace.access.token}\n")
+    # MLflow 2 looks the home folder up at its import, which is before this test's.
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(file))
     return Account({}, {"profile": "prod"})
 
 

@@ -33,7 +33,7 @@ def is_answering(url: str) -> bool:
 
 def processes_in(folder: Path) -> list[str]:
     """Give the command lines of the servers that name a folder."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True)
     return [x for x in listed.stdout.splitlines() if f"sqlite:///{folder}" in x]
 
 

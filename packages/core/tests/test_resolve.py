@@ -94,6 +94,14 @@ def test_a_word_of_mlflow_with_options_needs_its_plugin(install: Install) -> Non
         resolve("databricks", {"token": "t"})
 
 
+def test_a_registry_may_be_a_word_of_mlflow_beside_a_connection(install: Install) -> None:
+    """Credentials and options are read by the tracking connection, so the registry needs no plugin."""
+    install("declared", DECLARED)
+    assert resolve("declared", {"token": "tok"}, GOOD, registry="databricks-uc").registry_uri == (
+        "databricks-uc"
+    )
+
+
 def test_a_keyword_is_resolved(install: Install) -> None:
     """Options become a URI, credentials what is exported."""
     install("declared", DECLARED)

@@ -57,7 +57,8 @@ def test_the_registry_is_left_alone_unless_asked_for() -> None:
     assert resolve("databricks", registry="databricks").registry_uri == "databricks"
     with_profile = resolve("databricks", {}, {"profile": "prod"}, registry="databricks")
     assert with_profile.registry_uri == "databricks://prod"
-    assert resolve("databricks", registry="databricks-uc").registry_uri == "databricks-uc"
+    catalog = resolve("databricks", {"token": TOKEN}, {"host": HOST}, registry="databricks-uc")
+    assert catalog.registry_uri == "databricks-uc"
 
 
 def test_a_profile_becomes_part_of_the_uri() -> None:

@@ -72,7 +72,12 @@ def resolve(
     tracker = _connection(tracking, uses_options)
     registrar = None
     if registry is not None:
-        registrar = tracker if registry == tracking else _connection(registry, uses_options)
+        # A registry such as `databricks-uc` takes none: they are the tracker's, if there is one.
+        registrar = (
+            tracker
+            if registry == tracking
+            else _connection(registry, uses_options and tracker is None)
+        )
     if tracker is None and registrar is None:
         if options:
             raise InvalidOptionError(
