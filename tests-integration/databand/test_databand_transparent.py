@@ -1,0 +1,69 @@
+"""Stores that MLflow knows by their own URI are duplicated without changing it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox._databand import Databand
+from mlflow_connections_sandbox._databricks import Databricks
+
+Duplicate = Callable[[str], Any]
+Deliver = Callable[[], None]
+
+
+@pytest.fixture
+def workspace(
+    mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Databricks]:
+    """A Databricks workspace that this environment points at."""
+    workspace = Databricks(mlflow_server.url, tmp_path / "workspace")
+    workspace.start()
+    for name, value in workspace.environment().items():
+        monkeypatch.setenv(name, value)
+    yield workspace
+    workspace.close()
+
+
+def test_databricks_keeps_its_uri_and_is_copied(
+    workspace: Databricks,
+    tracker: Databand,
+    duplicate: Duplicate,
+    deliver: Deliver,
+    tmp_path: Path,
+) -> None:
+    """Only what is logged inside the connection is copied, and the tracking URI is `databricks`."""
+    experiment = tmp_path.name
+    mlflow.set_tracking_uri("databricks")
+    mlflow.set_experiment(f"/Users/{experiment}")
+    with mlflow.start_run(run_name="before"):
+        mlflow.log_metric("m", 1.0)
+    with duplicate("databricks"):
+        assert mlflow.get_tracking_uri() == "databricks"
+        with mlflow.start_run(run_name="inside"):
+            mlflow.log_metric("m", 1.0)
+    with mlflow.start_run(run_name="after"):
+        mlflow.log_metric("m", 1.0)
+    deliver()
+    assert [run["name"] for run in tracker.runs()] == ["inside"]
+
+
+def test_a_child_process_is_copied_too(
+    workspace: Databricks, tracker: Databand, duplicate: Duplicate, tmp_path: Path
+) -> None:
+    """The environment alone makes a new process duplicate, as it makes it use the tracking URI."""
+    script = (
+        "import mlflow\n"
+        f"mlflow.set_experiment('/Users/{tmp_path.name}')\n"
+        "with mlflow.start_run(run_name='child'):\n"
+        "    mlflow.log_metric('m', 1.0)\n"
+    )
+    with duplicate("databricks"):
+        subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ))
+    assert [run["name"] for run in tracker.runs()] == ["child"]
