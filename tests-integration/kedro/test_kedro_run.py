@@ -287,3 +287,27 @@ def test_projects_commands_do_not_need_a_server(project: "Project") -> None:
     """Commands that make no context resolve nothing, whatever mlflow.yml holds."""
     project.server(tracking_uri="nobody")
     assert project.kedro("registry", "list").returncode == 0
+
+
+def test_check_asks_the_server(project: "Project", mlflow_server: "MlflowServer") -> None:
+    """`kedro mlflow-connections check` asks the real server and makes neither run nor experiment."""
+    from mlflow import MlflowClient
+
+    project.server("prod", tracking_uri=mlflow_server.url)
+    before = len(MlflowClient(mlflow_server.url).search_experiments())
+    done = project.kedro("mlflow-connections", "check", "--env", "prod")
+    assert done.returncode == 0, done.stderr
+    assert f"{mlflow_server.url} answered in" in done.stdout
+    assert len(MlflowClient(mlflow_server.url).search_experiments()) == before
+
+
+def test_error_ends_in_one_line(project: "Project") -> None:
+    """What `kedro run` shows last is the whole sentence, with the file and the cure."""
+    project.server(tracking_uri="lakes", connection={"database": "x"})
+    listed = project.kedro("mlflow-connections", "list").stdout
+    installed = [line.split()[0] for line in listed.partition("---\n")[2].splitlines()]
+    assert project.fail() == (
+        "UnknownConnectionError: server.tracking_uri in conf/base/mlflow.yml: 'lakes' is the "
+        f"keyword of no installed connection (installed are {', '.join(installed)}). Did you mean "
+        "'lake'? If you meant a folder, write './lakes'."
+    )

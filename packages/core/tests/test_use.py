@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from mlflow_connections import InvalidOptionError, use
+from mlflow_connections import InvalidOptionError, Snapshot, set_uris, use
 
 Install = Callable[..., str]
 Mlflow = tuple["FakeMlflow", "FakeMlflow"]
@@ -154,3 +154,18 @@ def test_a_failure_changes_nothing(mlflow: Mlflow) -> None:
     with pytest.raises(InvalidOptionError):
         use("http://t", None, {"option": "x"})
     assert mlflow[0]._tracking_uri == os.environ["MLFLOW_TRACKING_URI"] == "http://mine"
+
+
+def test_snapshot_spares_what_was_changed_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put back with a later snapshot, only what nobody has changed since that returns."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://before")
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    before = Snapshot.take()
+    set_uris("http://ours", "http://ours")
+    after = Snapshot.take()
+    os.environ["MLFLOW_REGISTRY_URI"] = "http://theirs"
+    before.restore([], after)
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://before"
+    assert os.environ["MLFLOW_REGISTRY_URI"] == "http://theirs"
+    before.restore([])
+    assert "MLFLOW_REGISTRY_URI" not in os.environ

@@ -53,13 +53,14 @@ class Snapshot(NamedTuple):
             _set_tracking(self.tracking)
         if after is None or now.registry == after.registry:
             _set_registry(self.registry)
+        # MLflow's own setters change the variables too, so those that are spared are set as well.
         for name in {TRACKING_VARIABLE, REGISTRY_VARIABLE, *names}:
-            if after is not None and now.variables.get(name) != after.variables.get(name):
-                continue
-            if name in self.variables:
-                os.environ[name] = self.variables[name]
-            else:
+            spared = after is not None and now.variables.get(name) != after.variables.get(name)
+            value = (now if spared else self).variables.get(name)
+            if value is None:
                 os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     def __repr__(self) -> str:
         """Hide everything: an environment is full of secrets."""

@@ -88,13 +88,18 @@ def _holds(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
     return True
 
 
+def know_mlflow_yml(loader: Any) -> None:
+    """Tell a config loader where mlflow.yml is, unless the project's settings do."""
+    patterns = getattr(loader, "config_patterns", None)
+    if patterns is not None and "mlflow" not in patterns:
+        patterns["mlflow"] = list(PATTERNS)
+
+
 def read_config(loader: Any, key: str) -> dict[str, Any] | None:
     """Read one kind of configuration, None where a project has no file of it."""
     from kedro.config import MissingConfigException
 
-    patterns = getattr(loader, "config_patterns", None)
-    if key == "mlflow" and patterns is not None and key not in patterns:
-        patterns[key] = list(PATTERNS)
+    know_mlflow_yml(loader)
     try:
         return dict(loader[key])
     except (MissingConfigException, KeyError):

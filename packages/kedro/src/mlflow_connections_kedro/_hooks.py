@@ -44,7 +44,9 @@ class ConnectionHooks:
         loader = context.config_loader
         if _kedro_mlflow_works(context) and isinstance(loader, AbstractConfigLoader):
             from . import _view
+            from ._files import know_mlflow_yml
 
+            know_mlflow_yml(loader)
             _view.install(loader, lambda original: self._view(context, original))
 
     @hook_impl(specname="after_context_created")

@@ -104,4 +104,6 @@ def _know_the_resolver_of_kedro_mlflow() -> None:
     from omegaconf import OmegaConf
 
     if not OmegaConf.has_resolver("km.random_name"):
-        OmegaConf.register_new_resolver("km.random_name", lambda: "a-random-name")
+        # OmegaConf 2.4 warns of the old name, 2.3 has only that.
+        register = getattr(OmegaConf, "register_resolver", OmegaConf.register_new_resolver)
+        register("km.random_name", lambda: "a-random-name")

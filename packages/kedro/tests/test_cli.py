@@ -1,0 +1,180 @@
+"""`kedro mlflow-connections`: what it shows, and that it hides secrets."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+from jsonschema import Draft7Validator
+
+from mlflow_connections_kedro._cli import commands
+
+if TYPE_CHECKING:
+    from packages.kedro.tests.conftest import Project
+
+
+def call(project: "Project | None", *arguments: str) -> Result:
+    """Call a command as Kedro does, with the metadata of the project that it found."""
+    found = project and SimpleNamespace(project_path=project.folder, project_name="Shop")
+    return CliRunner().invoke(commands, ["mlflow-connections", *arguments], obj=found)
+
+
+def test_list(project: "Project") -> None:
+    """`list` names every keyword with who brings it, also outside a project."""
+    done = call(None, "list")
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.output.splitlines()[2:]] == [
+        "declared",
+        "empty",
+        "lake",
+    ]
+
+
+def test_show(project: "Project", monkeypatch: pytest.MonkeyPatch) -> None:
+    """`show` says where each value comes from now, and masks secrets."""
+    project.write(
+        "base/credentials.yml", {"dev": {"token": "t-0815", "MLFLOW_TRACKING_TOKEN": "x"}}
+    )
+    project.server("prod", tracking_uri="declared", connection={"region": "eu"}, credentials="dev")
+    monkeypatch.setenv("DECLARED_WORKSPACE", "w-1")
+    done = call(project, "show", "--env", "prod")
+    assert done.exit_code == 0, done.output
+    lines = [" ".join(line.split()) for line in done.output.splitlines()]
+    assert "project Shop (environment prod)" in lines
+    assert "tracking connection declared (server.tracking_uri in conf/prod/mlflow.yml)" in lines
+    assert "exported MLFLOW_TRACKING_TOKEN" in lines
+    table = "\n".join(lines)
+    assert "region eu server.connection in conf/prod/mlflow.yml Where it is." in table
+    assert "workspace w-1 variable DECLARED_WORKSPACE DECLARED_WORKSPACE Its name." in table
+    assert "retries 3 default How often." in table
+    assert "token *** entry 'dev' of conf/base/credentials.yml DECLARED_TOKEN Opens it." in table
+    assert "t-0815" not in done.output
+
+
+def test_show_of_an_option_that_is_missing(project: "Project") -> None:
+    """`show` explains what `kedro run` would refuse."""
+    project.server(tracking_uri="declared")
+    assert "missing" in call(project, "show").output
+
+
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_outside_of_a_project(command: str) -> None:
+    """What needs a project says so, in one line, with exit code 1."""
+    done = call(None, command)
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: This is no folder of a Kedro project")
+
+
+def test_check_of_nothing(project: "Project") -> None:
+    """`check` of a project that says no URI tells where to write one."""
+    done = call(project, "check")
+    assert done.exit_code == 1
+    assert "write server.tracking_uri into conf/base/mlflow.yml" in done.output
+
+
+def test_check_of_a_server_that_is_not_there(project: "Project") -> None:
+    """`check` of a server that does not answer fails; kedro-mlflow's resolver is no obstacle."""
+    settings = {"tracking_uri": "http://u:t-0815@127.0.0.1:9"}
+    run = {"run": {"name": "${km.random_name:}"}}
+    project.write("base/mlflow.yml", {"server": settings, "tracking": run})
+    done = call(project, "check")
+    assert done.exit_code == 1
+    assert "http://***@127.0.0.1:9 did not answer" in done.output
+    assert "t-0815" not in done.output
+
+
+def test_error_is_one_line(project: "Project") -> None:
+    """An error is shown as one line that names the file, with exit code 1."""
+    project.server(tracking_uri="nobody")
+    done = call(project, "check")
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: server.tracking_uri in conf/base/mlflow.yml: 'nobody'")
+    assert len(done.output.splitlines()) == 1
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Draft7Validator:
+    """Have the schema written to a file, as a user does."""
+    path = tmp_path / "schema.json"
+    done = call(None, "schema", "-o", str(path))
+    assert done.exit_code == 0, done.output
+    made = json.loads(path.read_text())
+    Draft7Validator.check_schema(made)
+    return Draft7Validator(made)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        None,
+        {},
+        {"tracking_uri": "http://a", "credentials": "dev"},
+        {"mlflow_tracking_uri": "runs", "request_header_provider": {"type": "a.B"}},
+        {"tracking_uri": "declared", "connection": {"region": "eu", "workspace": 17}},
+        {
+            "tracking_uri": "declared",
+            "connection": {"region": "${globals:region}", "retries": None},
+        },
+        {"tracking_uri": "lake", "connection": {"whatever": [1]}},
+        {"tracking_uri": "${globals:uri}", "connection": {"region": "eu"}},
+        {"registry_uri": "lake", "tracking_uri": "http://a", "connection": {"database": "x"}},
+        {
+            "tracking_uri": "declared",
+            "registry_uri": "lake",
+            "connection": {"region": "eu", "database": "x"},
+        },
+        {"connection": {"region": "eu"}},
+    ],
+)
+def test_schema_accepts(schema: Draft7Validator, server: object) -> None:
+    """What works in a project is valid."""
+    assert [error.message for error in schema.iter_errors({"server": server, "tracking": {}})] == []
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        [],
+        {"tracking_uri": 5},
+        {"traking_uri": "http://a"},
+        {"credentials": {"token": "x"}},
+        {"tracking_uri": "http://a", "connection": {"region": "eu"}},
+        {"tracking_uri": "declared"},
+        {"tracking_uri": "declared", "connection": {"workspace": "w"}},
+        {"mlflow_registry_uri": "declared", "connection": {"region": "mars"}},
+        {"tracking_uri": "declared", "connection": {"region": "eu", "retries": "often"}},
+        {"tracking_uri": "declared", "connection": {"region": "eu", "token": "t"}},
+        {"tracking_uri": "declared", "connection": {"region": "eu", "regoin": "eu"}},
+    ],
+)
+def test_schema_refuses(schema: Draft7Validator, server: object) -> None:
+    """What cannot work in a project is not valid."""
+    assert not schema.is_valid({"server": server})
+
+
+def test_schema_offers_the_keywords(schema: Draft7Validator) -> None:
+    """Editors can offer the keywords that are installed, and say what an option is."""
+    made: Any = schema.schema
+    server = made["properties"]["server"]
+    assert server["properties"]["tracking_uri"]["anyOf"][0]["enum"] == ["declared", "empty", "lake"]
+    assert "Read from DECLARED_WORKSPACE" in json.dumps(server)
+
+
+def test_schema_leaves_a_broken_plugin_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that cannot be loaded is told of, and the rest is made."""
+    info = tmp_path / "more" / "broken-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[kedro_mlflow.connections]\nbroken = nowhere:at_all\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "more"))
+    done = call(None, "schema")
+    assert done.exit_code == 0
+    assert "Left out: Failed to load KedroMlflowConnection plugin 'broken'" in done.stderr
+    assert (
+        "declared"
+        in json.loads(done.stdout)["properties"]["server"]["properties"]["tracking_uri"]["anyOf"][
+            0
+        ]["enum"]
+    )
