@@ -17,7 +17,7 @@ from ._file_commands import FileCommand, parse_file_command
 from ._gateway import Gateway
 from ._grants_run import Grants
 from ._objects import Objects
-from ._reader import Reader
+from ._reader import Reader, quoted
 from ._results import Rows, status
 from ._session import SqlSession
 from ._show import Shows
@@ -107,6 +107,13 @@ class Account:
             SqlError: It is refused.
         """
         reader = Reader(sql)
+        if bound is not None and reader.has(frozenset(("IDENTIFIER",))):
+            # fakesnow takes the quotes of a bound name for a part of it.
+            sql = reader.inlined(Reader(bound).name())
+            reader = Reader(sql)
+        if reader.accept("SELECT", "SYSTEM$CANCEL_ALL_QUERIES"):
+            # Snowpark's last word; by then nothing of the session runs any more.
+            return status("0 queries cancelled.")
         files = parse_file_command(Reader(sql), bound)
         if files is not None:
             return self._files(files, sql, session)
@@ -212,20 +219,16 @@ class Account:
             self.access.require(session, "USAGE", ("DATABASE", name, None))
             public = (name[0], "PUBLIC")
             if self.catalog.find(("SCHEMA", public, None)) is not None:
-                return PassOn(f"USE SCHEMA {_quoted(public)}")
-            return PassOn(f"USE DATABASE {_quoted(name)}")
+                return PassOn(f"USE SCHEMA {quoted(public)}")
+            return PassOn(f"USE DATABASE {quoted(name)}")
         else:
             key = self.catalog.key(Target("SCHEMA", name), session)
             self.access.enter(session, key)
             self.access.require(session, "USAGE", key)
-            return PassOn(f"USE SCHEMA {_quoted(key[1])}")
+            return PassOn(f"USE SCHEMA {quoted(key[1])}")
         return status("Statement executed successfully.")
 
 
 def new_query() -> str:
     """Make a statement's id."""
     return str(uuid.uuid4())
-
-
-def _quoted(name: tuple[str, ...]) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name)

@@ -8,7 +8,6 @@ import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlglot
 from sqlglot import exp
@@ -20,15 +19,22 @@ from ._engine import run_javascript
 from ._errors import Name, SqlError, compilation, does_not_exist, dotted
 from ._external_functions import Bound, ExternalFunctions
 from ._reader import Reader
+from ._rewrite import (
+    CONTEXT_FUNCTIONS,
+    PREFIX,
+    called_name,
+    context_headers,
+    hide_dollars,
+    label_columns,
+    name_positions,
+    rewritten_call,
+    session_value,
+    whole_call,
+)
 from ._session import SqlSession
-from ._types import SEMI_STRUCTURED, SqlType, from_sql, to_sql
+from ._types import from_sql, to_sql
 
 _log = logging.getLogger(__name__)
-
-PREFIX = "_SANDBOX_CALL_"
-_CONTEXT_FUNCTIONS = frozenset(
-    ("CURRENT_ROLE", "CURRENT_USER", "CURRENT_ACCOUNT", "CURRENT_REGION", "CURRENT_WAREHOUSE")
-)
 
 
 @dataclass
@@ -72,13 +78,14 @@ class Calls:
             SqlError: A function does not exist, or may not be called, or not so.
         """
         names = {e.name[-1].upper() for e in self._catalog if e.kind in _CALLABLE}
-        if not reader.has(frozenset(names) | _CONTEXT_FUNCTIONS):
+        if not reader.has(frozenset(names) | CONTEXT_FUNCTIONS | {"$"}):
             return None
         try:
             tree = sqlglot.parse_one(reader.sql, read="snowflake")
         except SqlglotError as error:
             raise compilation(f"syntax error: {error}") from error
-        tree = tree.transform(lambda node: _context(node, session))
+        label_columns(tree)
+        tree = tree.transform(lambda node: session_value(name_positions(node), session), copy=False)
         calls: dict[str, Call] = {}
         # Inner calls first: an outer one is rewritten around them.
         for node in reversed(list(tree.find_all(exp.Anonymous))):
@@ -86,14 +93,14 @@ class Calls:
             if call is not None:
                 call_id = uuid.uuid4().hex
                 calls[call_id] = call
-                made = _rewritten(node, call.entry, call_id)
-                place = _whole(node)
+                made = rewritten_call(node, call.entry, call_id)
+                place = whole_call(node)
                 if place is tree:
                     tree = made
                 else:
                     place.replace(made)
         self._pending.update(calls)
-        return Compiled(_safe(tree).sql(dialect="snowflake"), calls)
+        return Compiled(hide_dollars(tree).sql(dialect="snowflake"), calls)
 
     def finish(self, compiled: Compiled) -> SqlError | None:
         """Forget a statement's calls, and give what went wrong in one."""
@@ -142,7 +149,7 @@ class Calls:
             ) from error
 
     def _bind(self, node: exp.Anonymous, session: SqlSession, query: str) -> Call | None:
-        written = _name(node)
+        written = called_name(node)
         if written is None or written[-1].startswith(PREFIX):
             return None
         if len(written) == 1 and (session.database is None or session.schema is None):
@@ -172,7 +179,7 @@ class Calls:
             self._translator(entry, "REQUEST_TRANSLATOR"),
             self._translator(entry, "RESPONSE_TRANSLATOR"),
             query,
-            _context_headers(entry, session),
+            context_headers(entry, session),
         )
 
     def _translator(self, entry: Entry, clause: str) -> Entry | None:
@@ -205,113 +212,3 @@ def _overload(overloads: list[Entry], node: exp.Anonymous) -> Entry:
                 1044,
             )
     return fitting[0]
-
-
-def _rewritten(node: exp.Anonymous, entry: Entry, call_id: str) -> exp.Expr:
-    arguments = [
-        _as_text(argument, parameter.type)
-        for argument, parameter in zip(node.expressions, entry.parameters, strict=True)
-    ]
-    call: exp.Expr = exp.Anonymous(
-        this=f"{PREFIX}{len(arguments)}",
-        expressions=[exp.Literal.string(call_id), *arguments],
-    )
-    returns = entry.returns
-    if returns is None or returns.name == "VARCHAR":
-        return call
-    if returns.name in SEMI_STRUCTURED:
-        return exp.ParseJSON(this=call)
-    return exp.cast(call, exp.DataType.build(returns.shown, dialect="snowflake"))
-
-
-def _as_text(argument: exp.Expr, kind: SqlType) -> exp.Expr:
-    inner = argument.copy()
-    if kind.name in SEMI_STRUCTURED:
-        inner = exp.Anonymous(this="TO_VARIANT", expressions=[inner])
-    return exp.Cast(this=inner, to=exp.DataType.build("VARCHAR", dialect="snowflake"))
-
-
-def _name(node: exp.Anonymous) -> Name | None:
-    """Give the name of a call as it is stored, with the parts before it."""
-    parts = [_part(node.this)]
-    place: exp.Expr = node
-    while isinstance(place.parent, exp.Dot) and place.parent.expression is place:
-        place = place.parent
-        before = place.this
-        parts = [*(_part(p) for p in _dots(before)), *parts]
-    return tuple(parts) if len(parts) <= 3 else None
-
-
-def _dots(node: exp.Expr) -> list[Any]:
-    if isinstance(node, exp.Dot):
-        return [*_dots(node.this), node.expression]
-    return [node]
-
-
-def _part(node: Any) -> str:
-    if isinstance(node, exp.Identifier):
-        return str(node.this) if node.quoted else str(node.this).upper()
-    if isinstance(node, exp.Column):
-        return _part(node.this)
-    return str(node).upper()
-
-
-def _whole(node: exp.Anonymous) -> exp.Expr:
-    place: exp.Expr = node
-    while isinstance(place.parent, exp.Dot) and place.parent.expression is place:
-        place = place.parent
-    return place
-
-
-def _context(node: exp.Expr, session: SqlSession) -> exp.Expr:
-    """Replace what fakesnow does not know of a session by its value."""
-    name = node.name.upper() if isinstance(node, exp.Anonymous) else ""
-    if isinstance(node, exp.Func) and not name:
-        name = node.sql_name()
-    if name not in _CONTEXT_FUNCTIONS or getattr(node, "expressions", None):
-        return node
-    value = context_value(name, session)
-    made = exp.Null() if value is None else exp.Literal.string(value)
-    if isinstance(node.parent, exp.Select):
-        return exp.alias_(made, f"{name}()", quoted=True)
-    return made
-
-
-def context_value(name: str, session: SqlSession) -> str | None:
-    """Give what a context function says."""
-    return {
-        "CURRENT_ROLE": session.role,
-        "CURRENT_USER": session.user,
-        "CURRENT_ACCOUNT": "SANDBOX",
-        "CURRENT_REGION": "AWS_EU_CENTRAL_1",
-        "CURRENT_WAREHOUSE": session.warehouse,
-        "CURRENT_DATABASE": session.database,
-        "CURRENT_SCHEMA": session.schema,
-    }.get(name)
-
-
-def _context_headers(entry: Entry, session: SqlSession) -> dict[str, str]:
-    found = {}
-    for name in entry.properties.get("CONTEXT_HEADERS", ()):
-        value = context_value(name, session)
-        found[f"sf-context-{name.lower().replace('_', '-')}"] = value or ""
-    return found
-
-
-def _safe(tree: exp.Expr) -> exp.Expr:
-    """Keep fakesnow from taking a dollar sign inside a text for a variable."""
-
-    def split(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Literal) and node.is_string and "$" in node.this:
-            pieces: list[exp.Expr] = []
-            for index, piece in enumerate(node.this.split("$")):
-                if index:
-                    pieces.append(exp.Chr(expressions=[exp.Literal.number(36)]))
-                pieces.append(exp.Literal.string(piece))
-            made = pieces[0]
-            for piece_node in pieces[1:]:
-                made = exp.DPipe(this=made, expression=piece_node, safe=True)
-            return exp.Paren(this=made)
-        return node
-
-    return tree.transform(split)

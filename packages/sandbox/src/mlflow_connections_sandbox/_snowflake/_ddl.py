@@ -32,9 +32,11 @@ def parse(reader: Reader) -> Statement | None:
 def _create(reader: Reader) -> Statement | None:
     reader.expect("CREATE")
     replace = reader.accept("OR", "REPLACE")
-    if reader.accept("SECURE"):
-        pass
-    elif not reader.accept("TEMPORARY") and not reader.accept("TEMP"):
+    is_temporary = reader.accept("TEMPORARY") or reader.accept("TEMP")
+    if is_temporary or reader.word() in {"SCOPED", "LOCAL", "GLOBAL"}:
+        # What a session makes for itself alone, write_pandas for one, is fakesnow's.
+        return None
+    if not reader.accept("SECURE"):
         reader.accept("TRANSIENT")
     kind = _kind(reader)
     if kind is None:

@@ -175,6 +175,14 @@ class Reader:
         self._at = len(self._tokens)
         return self.sql[token.start :].rstrip().removesuffix(";")
 
+    def inlined(self, name: Name) -> str:
+        """Give the statement with a name in the place of `IDENTIFIER(?)`, if that is in it."""
+        for index in range(len(self._tokens)):
+            place = self._tokens[index : index + 4]
+            if [t.text.upper() for t in place] == ["IDENTIFIER", "(", "?", ")"]:
+                return f"{self.sql[: place[0].start]}{quoted(name)}{self.sql[place[3].end + 1 :]}"
+        return self.sql
+
     def has(self, words: frozenset[str]) -> bool:
         """Tell whether one of these words stands anywhere, outside quoted texts."""
         return any(t.token_type not in _TEXT and t.text.upper() in words for t in self._tokens)
@@ -205,3 +213,8 @@ def _split(token: Token) -> list[Token]:
         words.append(Token(TokenType.VAR, word, token.line, token.col, start, end))
         start = end + 2
     return words
+
+
+def quoted(name: Name) -> str:
+    """Write a name so that it stays what it is."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name)

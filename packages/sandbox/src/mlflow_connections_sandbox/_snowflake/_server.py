@@ -15,12 +15,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from ._account import DATABASE, SCHEMA, Account, PassOn, Transfer, new_query
-from ._calls import PREFIX
 from ._errors import SqlError
 from ._fakesnow import Fakesnow, read_json
 from ._journal import Statements, masked
 from ._reader import Reader
 from ._results import Rows, status
+from ._rewrite import PREFIX
 from ._session import SqlSession
 
 if TYPE_CHECKING:

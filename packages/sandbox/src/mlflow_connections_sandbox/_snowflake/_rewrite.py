@@ -1,0 +1,146 @@
+"""Works on the tree of a query: what fakesnow does not know becomes something that it does."""
+
+from typing import Any
+
+from sqlglot import exp
+
+from ._catalog import Entry
+from ._errors import Name
+from ._session import SqlSession
+from ._types import SEMI_STRUCTURED, SqlType
+
+PREFIX = "_SANDBOX_CALL_"
+"""What DuckDB's functions are called, before the number of arguments."""
+
+CONTEXT_FUNCTIONS = frozenset(
+    ("CURRENT_ROLE", "CURRENT_USER", "CURRENT_ACCOUNT", "CURRENT_REGION", "CURRENT_WAREHOUSE")
+)
+
+
+def rewritten_call(node: exp.Anonymous, entry: Entry, call_id: str) -> exp.Expr:
+    """Make of a function's call one of DuckDB's, cast to the declared type."""
+    arguments = [
+        _as_text(argument, parameter.type)
+        for argument, parameter in zip(node.expressions, entry.parameters, strict=True)
+    ]
+    call: exp.Expr = exp.Anonymous(
+        this=f"{PREFIX}{len(arguments)}",
+        expressions=[exp.Literal.string(call_id), *arguments],
+    )
+    returns = entry.returns
+    if returns is None or returns.name == "VARCHAR":
+        return call
+    if returns.name in SEMI_STRUCTURED:
+        return exp.ParseJSON(this=call)
+    return exp.cast(call, exp.DataType.build(returns.shown, dialect="snowflake"))
+
+
+def _as_text(argument: exp.Expr, kind: SqlType) -> exp.Expr:
+    inner = argument.copy()
+    if kind.name in SEMI_STRUCTURED:
+        inner = exp.Anonymous(this="TO_VARIANT", expressions=[inner])
+    return exp.Cast(this=inner, to=exp.DataType.build("VARCHAR", dialect="snowflake"))
+
+
+def called_name(node: exp.Anonymous) -> Name | None:
+    """Give the name of a call as it is stored, with the parts before it."""
+    parts = [_part(node.this)]
+    place: exp.Expr = node
+    while isinstance(place.parent, exp.Dot) and place.parent.expression is place:
+        place = place.parent
+        before = place.this
+        parts = [*(_part(p) for p in _dots(before)), *parts]
+    return tuple(parts) if len(parts) <= 3 else None
+
+
+def _dots(node: exp.Expr) -> list[Any]:
+    if isinstance(node, exp.Dot):
+        return [*_dots(node.this), node.expression]
+    return [node]
+
+
+def _part(node: Any) -> str:
+    if isinstance(node, exp.Identifier):
+        return str(node.this) if node.quoted else str(node.this).upper()
+    if isinstance(node, exp.Column):
+        return _part(node.this)
+    return str(node).upper()
+
+
+def whole_call(node: exp.Anonymous) -> exp.Expr:
+    """Give a call with the database and schema before it."""
+    place: exp.Expr = node
+    while isinstance(place.parent, exp.Dot) and place.parent.expression is place:
+        place = place.parent
+    return place
+
+
+def session_value(node: exp.Expr, session: SqlSession) -> exp.Expr:
+    """Replace what fakesnow does not know of a session by its value."""
+    name = node.name.upper() if isinstance(node, exp.Anonymous) else ""
+    if isinstance(node, exp.Func) and not name:
+        name = node.sql_name()
+    if name not in CONTEXT_FUNCTIONS or getattr(node, "expressions", None):
+        return node
+    value = context_value(name, session)
+    return exp.Null() if value is None else exp.Literal.string(value)
+
+
+def context_value(name: str, session: SqlSession) -> str | None:
+    """Give what a context function says."""
+    return {
+        "CURRENT_ROLE": session.role,
+        "CURRENT_USER": session.user,
+        "CURRENT_ACCOUNT": "SANDBOX",
+        "CURRENT_REGION": "AWS_EU_CENTRAL_1",
+        "CURRENT_WAREHOUSE": session.warehouse,
+        "CURRENT_DATABASE": session.database,
+        "CURRENT_SCHEMA": session.schema,
+    }.get(name)
+
+
+def context_headers(entry: Entry, session: SqlSession) -> dict[str, str]:
+    """Give the headers for a function's CONTEXT_HEADERS."""
+    found = {}
+    for name in entry.properties.get("CONTEXT_HEADERS", ()):
+        value = context_value(name, session)
+        found[f"sf-context-{name.lower().replace('_', '-')}"] = value or ""
+    return found
+
+
+def hide_dollars(tree: exp.Expr) -> exp.Expr:
+    """Keep fakesnow from taking a dollar sign inside a text for a variable."""
+
+    def split(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Literal) and node.is_string and "$" in node.this:
+            pieces: list[exp.Expr] = []
+            for index, piece in enumerate(node.this.split("$")):
+                if index:
+                    pieces.append(exp.Chr(expressions=[exp.Literal.number(36)]))
+                pieces.append(exp.Literal.string(piece))
+            made = pieces[0]
+            for piece_node in pieces[1:]:
+                made = exp.DPipe(this=made, expression=piece_node, safe=True)
+            return exp.Paren(this=made)
+        return node
+
+    return tree.transform(split, copy=False)
+
+
+def label_columns(tree: exp.Expr) -> None:
+    """Name the columns of a query by their text in upper case, not by what is made of them."""
+    if isinstance(tree, exp.Select):
+        for node in list(tree.expressions):
+            if not isinstance(node, exp.Alias | exp.Column | exp.Star) and not node.is_star:
+                text = node.sql(dialect="snowflake").upper()
+                node.replace(exp.alias_(node.copy(), text, quoted=True))
+
+
+def name_positions(node: exp.Expr) -> exp.Expr:
+    """Replace `$1` of VALUES by the name that the first column has."""
+    if isinstance(node, exp.Parameter) and isinstance(node.this, exp.Literal):
+        select = node.find_ancestor(exp.Select)
+        source = select.args.get("from_") if select is not None else None
+        if source is not None and isinstance(source.this, exp.Values):
+            return exp.column(f"COLUMN{node.this.this}")
+    return node
