@@ -117,6 +117,7 @@ def test_an_idle_shipper_ends_and_comes_back(arrivals: Any, until: Callable[...,
     folder = outbox.folder
     until(lambda: not is_locked(folder))
     outbox.append(event(2))
+    assert outbox.flush(20) == 0
     assert len({each["pid"] for each in arrivals.wait(2)}) == 2
     outbox.close()
 
@@ -128,6 +129,7 @@ def test_a_killed_shipper_is_replaced(arrivals: Any) -> None:
     assert outbox.flush(20) == 0
     os.kill(arrivals.all()[0]["pid"], signal.SIGKILL)
     outbox.append(event(2))
+    assert outbox.flush(20) == 0
     assert numbers(arrivals.wait(2)) == [1, 2]
     outbox.close()
 
@@ -139,6 +141,7 @@ def test_a_hanging_shipper_is_replaced(arrivals: Any) -> None:
     outbox.append(event(1))
     time.sleep(1.5)
     arrivals.fault("")
+    assert outbox.flush(20) == 0
     assert numbers(arrivals.wait(1)) == [1]
     outbox.close()
 
@@ -204,6 +207,7 @@ def test_an_executable_that_is_no_python_is_not_started_for_ever(
     monkeypatch.setattr(sys, "executable", "/bin/true")
     outbox = Outbox(arrivals.destination, policy=FAST)
     outbox.append(event(1))
+    assert outbox.flush(20) == 0
     assert arrivals.wait(1)[0]["pid"] == os.getpid()
     outbox.close()
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from . import _shipper, _status
@@ -50,13 +51,28 @@ class Launcher:
         self._destination = destination
         self._policy = policy
         self._secrets = dict(secrets)
-        self._guard = threading.Lock()
+        # Reentrant for the sake of signal handlers that append.
+        self._guard = threading.RLock()
         self._in_thread = policy.shipper == "thread"
         self._thread: threading.Thread | None = None
         self._spool: Spool | None = None
         self._pipe: int | None = None
-        self._started_at = 0.0
+        self._started_at = float("-inf")
         self._crashes = 0
+
+    def ensure_soon(self) -> None:
+        """Have a shipper started if there is none, without waiting for that."""
+        if not self._guard.acquire(blocking=False):
+            return  # it is being started
+        try:
+            if not self._is_needed():
+                return
+        finally:
+            self._guard.release()
+        try:
+            threading.Thread(target=self._ensure_quietly, name="outbox", daemon=True).start()
+        except RuntimeError:  # the process is ending, or has too many threads
+            self.ensure()
 
     def ensure(self) -> None:
         """Start a shipper if there is none.
@@ -65,11 +81,9 @@ class Launcher:
             OSError: The spool cannot be read.
         """
         with self._guard:
-            if self._is_running() or is_locked(self._folder):
+            if not self._is_needed():
                 return
             if not self._in_thread:
-                if time.monotonic() < self._started_at + self._crashes:
-                    return
                 try:
                     self._start_process()
                 except (OSError, ValueError, subprocess.SubprocessError):
@@ -83,6 +97,16 @@ class Launcher:
             os.close(self._pipe)
         if self._spool is not None:
             self._spool.unlock()
+
+    def _ensure_quietly(self) -> None:
+        with suppress(OSError):  # the next time, or a flush, may do better
+            self.ensure()
+
+    def _is_needed(self) -> bool:
+        if self._is_running() or is_locked(self._folder):
+            return False
+        # One that crashes at once is not started all the time.
+        return time.monotonic() >= self._started_at + self._crashes
 
     def _is_running(self) -> bool:
         if self._thread is not None:

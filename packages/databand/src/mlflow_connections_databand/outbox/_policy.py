@@ -19,8 +19,8 @@ class Policy(NamedTuple):
             taken is never given up for it, so that what arrives of a run has no hole in front.
         max_age: How old events may grow before they are given up, once sending them has just
             failed again.
-        sync: How often what was written is forced to the disk, behind the writer's back: what a
-            power cut may take. 0 leaves it to the operating system. A killed process loses nothing.
+        sync: How often the shipper forces what was written to the disk: what a power cut may take.
+            0 leaves it to the operating system. A killed process loses nothing either way.
         shipper: `process`, or `thread` where a process cannot be started.
         max_memory: Bytes that may wait in memory while the disk takes nothing.
         segment_bytes: Where a process goes on to its next file.

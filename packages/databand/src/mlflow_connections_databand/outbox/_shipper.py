@@ -6,8 +6,10 @@ This process is started by `_launch` and imports as little as it can.
 import faulthandler
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +64,23 @@ def serve(
 
     Ends as well when another shipper holds the lock, or took it over with credentials that work.
     """
+    ended = threading.Event()
+    if policy.sync:
+        # Beside delivery, which may hang for a while.
+        threading.Thread(target=_sync, args=(spool, policy.sync, ended), daemon=True).start()
     try:
         if _lock(spool, policy):
             _Service(spool, delivery, policy, stop).run()
     finally:
+        ended.set()
         delivery.close()
         spool.unlock()
+
+
+def _sync(spool: Spool, every: float, ended: threading.Event) -> None:
+    while not ended.wait(every):
+        with suppress(OSError):  # an append meets it too
+            spool.sync()
 
 
 class _Service:
@@ -94,13 +107,15 @@ class _Service:
             time.sleep(self._policy.poll)
 
     def _goes_on_well(self) -> bool:
-        if not self._spool.sweep():
-            self._spool.unlock()
-            # A writer that begins meanwhile may have seen the lock, and relies on this shipper.
-            return self._spool.is_in_use() and _lock(self._spool, self._policy)
         if self._delivery.has_work:
             self._useful_at = time.monotonic()
-        return time.monotonic() < self._useful_at + self._policy.idle
+        is_used = self._spool.sweep()
+        if is_used and time.monotonic() < self._useful_at + self._policy.idle:
+            return True
+        self._spool.unlock()
+        # Who wrote in this moment may have seen the lock, and relies on this shipper.
+        anew = bool(self._spool.collect(1)) if is_used else self._spool.is_in_use()
+        return anew and _lock(self._spool, self._policy)
 
     def _goes_on_failing(self) -> bool:
         if self._spool.has_writers():

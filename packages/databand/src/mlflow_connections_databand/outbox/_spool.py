@@ -18,6 +18,8 @@ from ._segments import HEADER_SIZE, acknowledge, boot_id, lines_from, numbered
 LOCK = "lock"
 HURRY = "hurry"
 _STRAY_AGE = 3600.0
+# macOS has only the stronger one.
+_force_to_disk = getattr(os, "fdatasync", os.fsync)
 
 
 class Spool:
@@ -34,6 +36,7 @@ class Spool:
         refuse_foreign(folder)
         self.folder = folder
         self._readers: dict[str, Reader] = {}
+        self._synced: dict[str, int] = {}
         self._lock: int | None = None
         self._boot = boot_id()
 
@@ -133,6 +136,20 @@ class Spool:
         self.collect(1)
         self.sweep()
         return lost
+
+    def sync(self) -> None:
+        """Force what was written since the last time to the disk, whoever wrote it."""
+        before, self._synced = self._synced, {}
+        for _, name in numbered(self.folder):
+            with suppress(FileNotFoundError):
+                descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    size = os.fstat(descriptor).st_size
+                    if size != before.get(name):
+                        _force_to_disk(descriptor)
+                    self._synced[name] = size
+                finally:
+                    os.close(descriptor)
 
     def damaged(self) -> int:
         """Count the lines of known segments whose checksum is wrong."""

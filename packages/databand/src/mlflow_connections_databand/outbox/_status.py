@@ -52,6 +52,14 @@ def read(folder: Path) -> Status:
         return Status()
 
 
+def written_at(folder: Path) -> int:
+    """Give a number that changes when the status does; 0 if there is none."""
+    try:
+        return (folder / FILE).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def is_failing(status: Status, since: float) -> bool:
     """Tell whether an attempt has failed at or after a time (seconds since the epoch), and none worked since."""
     # A clock that was set back makes the status seem to come from the future, which it does not.

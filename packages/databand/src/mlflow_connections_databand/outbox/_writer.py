@@ -14,8 +14,6 @@ from ._segments import Segment, boot_id, read_header
 
 _MEASURED_FOR = 1.0
 _STEP = 1 << 20
-# macOS has only the stronger one.
-_force_to_disk = getattr(os, "fdatasync", os.fsync)
 
 
 class SpoolFull(Exception):  # noqa: N818 - said of the spool
@@ -39,8 +37,6 @@ class Writer:
         self._written = 0
         self._room = 0
         self._measured_at = float("-inf")
-        self._unsynced = False
-        self._retired: list[Segment] = []
         self._paths: list[Path] = []
 
     @property
@@ -48,8 +44,11 @@ class Writer:
         """The spool, once something was written to it."""
         return self._folder
 
-    def append(self, body: bytes) -> None:
+    def append(self, body: bytes) -> int:
         """Write an encoded event.
+
+        Returns:
+            Its stamp: nanoseconds of the monotonic clock.
 
         Raises:
             SpoolFull: The policy's limit is reached.
@@ -58,40 +57,27 @@ class Writer:
         segment = self._segment
         if segment is None:
             segment = self._open()
-        line = frame(time.monotonic_ns(), body)
+        stamp = time.monotonic_ns()
+        line = frame(stamp, body)
         if self._room < len(line) and self._measure() < len(line):
             raise SpoolFull
         try:
             segment.append(line)
         except OSError:
-            self._retire()  # a torn line must be the last of its segment
+            self.close()  # a torn line must be the last of its segment
             raise
         self._room -= len(line)
         self._written += len(line)
-        self._unsynced = True
         if self._written >= self._policy.segment_bytes:
-            self._retire()
-
-    def sync(self) -> None:
-        """Force what was written to the disk, and let go of segments that are complete."""
-        while self._retired:
-            self._sync(self._retired[0])
-            # In this order: a child that is forked in between must not close a number that is free.
-            self._retired.pop(0).close()
-        if self._unsynced and (segment := self._segment) is not None:
-            self._unsynced = False
-            self._sync(segment)
+            self.close()
+        return stamp
 
     def close(self) -> None:
-        """Leave all segments to the shipper."""
-        self._retire()
-        self.sync()
-
-    def close_inherited(self) -> None:
-        """Close, in a forked child, what is the parent's; to close alone leaves its locks in force."""
-        for segment in [*self._retired, *filter(None, [self._segment])]:
-            with suppress(OSError):
-                segment.close()
+        """Leave the segment to the shipper; a forked child leaves it to its parent."""
+        # In this order: a child that is forked in between must not close a number that is free.
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.close()
 
     def mark(self) -> list[tuple[Path, int]]:
         """Give what of this process is not delivered: its segments, and where each ends now."""
@@ -126,11 +112,6 @@ class Writer:
         self._segment = segment
         return segment
 
-    def _retire(self) -> None:
-        if self._segment is not None:
-            self._retired.append(self._segment)
-            self._segment = None
-
     def _measure(self) -> int:
         """Look anew at what room the limit leaves; not each time, for it reads a folder."""
         assert self._folder is not None  # noqa: S101 - there is a segment in it
@@ -140,12 +121,6 @@ class Writer:
             # Other processes write too, so only a part is taken before the next look.
             self._room = min(self._policy.max_bytes - size_of(self._folder), _STEP)
         return self._room
-
-    def _sync(self, segment: Segment) -> None:
-        if self._policy.sync:
-            # It may be closed meanwhile; and what a disk reports late, `append` will meet too.
-            with suppress(OSError):
-                _force_to_disk(segment.descriptor)
 
 
 def acknowledged(path: Path) -> int:
