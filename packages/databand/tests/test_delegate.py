@@ -1,0 +1,81 @@
+"""The object that is another one in everything but its captured methods."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from mlflow_connections_databand._delegate import capture, delegate
+
+
+class Store:
+    """Has what stores have: state, a method that calls another, a property, a class method."""
+
+    shared = "class"
+
+    def __init__(self) -> None:
+        self.state = 1
+
+    def outer(self, x: int) -> int:
+        """Call another method of its own."""
+        return self.inner(x) + self.state
+
+    def inner(self, x: int) -> int:
+        """Be called."""
+        return x * 10
+
+    @property
+    def doubled(self) -> int:
+        """Compute from the state."""
+        return self.state * 2
+
+    def fails(self) -> None:
+        """Fail."""
+        raise ValueError("mine")
+
+
+def test_it_is_an_instance_of_the_same_class_and_shares_all_state() -> None:
+    """Class checks hold, and what is set on one is seen on the other."""
+    store = Store()
+    twin = delegate(store, {})
+    assert isinstance(twin, Store)
+    assert twin is not store
+    twin.state = 5
+    assert (store.state, twin.doubled, twin.shared) == (5, 10, "class")
+    assert twin.__dict__ is store.__dict__
+    del twin.state
+    assert not hasattr(store, "state")
+
+
+def test_a_call_of_a_user_is_seen_once_and_an_inner_call_never() -> None:
+    """What the store calls on itself is not the user's call."""
+    store = Store()
+    seen: list[tuple[str, dict[str, Any], Any]] = []
+
+    def record(name: str) -> Any:
+        def note(arguments: Mapping[str, Any], result: Any) -> None:
+            seen.append((name, dict(arguments), result))
+
+        return capture(getattr(store, name), note)
+
+    twin = delegate(store, {name: record(name) for name in ("outer", "inner")})
+    assert twin.outer(x=2) == 21
+    assert seen == [("outer", {"x": 2}, 21)]
+
+
+def test_what_fails_is_not_recorded_and_its_error_is_the_callers() -> None:
+    """An error passes untouched."""
+    store = Store()
+    seen: list[Any] = []
+    twin = delegate(store, {"fails": capture(store.fails, lambda *a: seen.append(a))})
+    with pytest.raises(ValueError, match="mine"):
+        twin.fails()
+    assert seen == []
+
+
+def test_what_a_store_grows_later_is_there_too() -> None:
+    """Methods of a later version need no mention."""
+    store = Store()
+    twin = delegate(store, {})
+    store.later = lambda: "new"  # type: ignore[attr-defined]  # as a newer version would have
+    assert twin.later() == "new"  # type: ignore[attr-defined]

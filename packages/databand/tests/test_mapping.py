@@ -1,0 +1,241 @@
+"""The mapping: what an MLflow event becomes, and the conventions where Databand has no field."""
+
+import json
+import math
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_connections_databand._mapping import Call, calls, merged
+from mlflow_connections_databand._mapping._ids import ids_of
+from mlflow_connections_databand._mapping._values import metric, note, param
+from mlflow_connections_databand.outbox import Event
+
+RUN = "0123456789abcdef0123456789abcdef"
+AT = 1_700_000_000_123
+OF = {"job": "experiment", "started": AT}
+
+
+def run_event(run_id: str = RUN, **more: Any) -> Event:
+    """Give the announcement of a run."""
+    data = {
+        "experiment_id": "1",
+        "experiment_name": "experiment",
+        "run_name": "name",
+        "user": "me",
+        "status": "RUNNING",
+        "start_time": AT,
+        "end_time": None,
+        "artifact_uri": "",
+        "parent": None,
+        "tags": {"mlflow.user": "me"},
+        "resumed": False,
+        "of": OF,
+    }
+    return Event(run_id, "run", AT, {**data, **more})
+
+
+def log_event(run_id: str = RUN, **data: Any) -> Event:
+    """Give an event of a run that logs."""
+    return Event(run_id, "log", AT, {"of": OF, **data})
+
+
+def test_all_ids_derive_from_the_run() -> None:
+    """The run's id is MLflow's own, and asking twice gives the same."""
+    assert ids_of(RUN).run == str(UUID(RUN))
+    assert ids_of(RUN) == ids_of(RUN)
+    assert len(set(ids_of(RUN))) == 4
+    assert UUID(ids_of("careful_ant_1").run)
+
+
+def test_a_whole_run_takes_few_calls() -> None:
+    """Announced, running, 500 metrics, ended: five calls, in this order."""
+    events = [run_event(tags={})]
+    events += [log_event(metrics=[["m", 1.0, AT + i, i]]) for i in range(500)]
+    events += [Event(RUN, "status", AT, {"status": "FINISHED", "end_time": AT + 9, "of": OF})]
+    done = merged(calls(events))
+    assert [call.endpoint for call in done] == [
+        "init_run",
+        "update_task_run_attempts",
+        "log_metrics",
+        "update_task_run_attempts",
+        "set_run_state",
+    ]
+    assert len(done[2].body["metrics_info"]) == 500
+
+
+def test_params_are_params_of_the_task() -> None:
+    """Params of several events join in one record, and never become metrics."""
+    events = [log_event(params={"a": "1"}), log_event(params={"b": "2"})]
+    (call,) = merged(calls(events))
+    assert call.endpoint == "add_task_runs"
+    (task,) = call.body["task_runs_info"]["task_runs"]
+    assert [(p["parameter_name"], p["value"]) for p in task["task_run_params"]] == [
+        ("a", "1"),
+        ("b", "2"),
+    ]
+
+
+def test_a_metric_keeps_its_number_and_its_step_rides_beside() -> None:
+    """A number stays a number, also where it has a step, a model or a dataset."""
+    plain = metric(["m", 0.5, AT, 0], AT)
+    assert (plain["value"], plain["value_float"], plain["value_json"]) == (0.5, 0.5, None)
+    assert plain["timestamp"] == "2023-11-14T22:13:20.123000+00:00"
+    stepped = metric(["m", 0.5, AT, 7, {"model_id": "m-1"}], AT)
+    assert (stepped["value_float"], stepped["value_json"]) == (0.5, {"step": 7, "model_id": "m-1"})
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")]
+)
+def test_a_number_that_json_does_not_have_is_named(value: float, name: str) -> None:
+    """NaN and the infinities travel as text in JSON, never bare."""
+    given_metric = metric(["m", value, AT, 2], AT)
+    assert given_metric["value_json"] == {"value": name, "step": 2}
+    assert given_metric["value_float"] is None
+    json.dumps(given_metric, allow_nan=False)
+
+
+def test_a_time_beyond_the_calendar_does_no_harm() -> None:
+    """Nanoseconds given as milliseconds stand beside the value, and the event's time takes over."""
+    wrong = AT * 1_000_000
+    given_metric = metric(["m", 1.0, wrong, 0], AT)
+    assert given_metric["timestamp"] == "2023-11-14T22:13:20.123000+00:00"
+    assert given_metric["value_json"] == {"timestamp": wrong}
+
+
+@given(st.text(max_size=20), st.floats(), st.integers(-(2**60), 2**60), st.integers(0, 2**40))
+def test_any_metric_is_json(key: str, value: float, at: int, step: int) -> None:
+    """Whatever MLflow takes becomes JSON without bare NaN."""
+    json.dumps(metric([key, value, at, step], AT), allow_nan=False)
+
+
+def test_a_long_text_is_cut_in_its_field_and_whole_beside_it() -> None:
+    """Databand keeps 5,000 characters of a text, and all of JSON."""
+    text = "x" * 6_000
+    assert len(param("p", text)["value"]) == 5_000
+    assert note("tag.t", text, AT)["value_json"] == {"value": text}
+    done = merged(calls([log_event(params={"p": text})]))
+    assert [call.endpoint for call in done] == ["add_task_runs", "log_metrics"]
+    (row,) = done[1].body["metrics_info"]
+    assert (row["metric"]["key"], row["metric"]["value_json"]) == (
+        "mlflow.param.p",
+        {"value": text},
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("FINISHED", "SUCCESS"), ("FAILED", "FAILED"), ("KILLED", "CANCELLED")],
+)
+def test_a_runs_end_is_told_with_its_time(status: str, state: str) -> None:
+    """The task's and the run's state, both since the end that MLflow wrote."""
+    ended = {"status": status, "end_time": AT + 1_000, "of": OF}
+    task, run = merged(calls([Event(RUN, "status", AT, ended)]))
+    assert task.body["task_run_attempt_updates"][0]["state"] == state
+    assert run.body["state"] == state
+    assert run.body["timestamp"] == "2023-11-14T22:13:21.123000+00:00"
+
+
+def test_a_nested_run_names_its_parent() -> None:
+    """Root and parent are the ids that the parent's own announcement has."""
+    child = "f" * 32
+    of = {**OF, "parent": RUN, "root": RUN}
+    (call, *_) = merged(calls([run_event(child, parent=RUN, of=of)]))
+    root = call.body["init_args"]["new_run_info"]["root_run"]
+    assert root["root_run_uid"] == ids_of(RUN).run
+    assert root["root_task_run_attempt_uid"] == ids_of(RUN).attempt
+
+
+def test_inside_a_dbnd_task_everything_belongs_to_its_attempt() -> None:
+    """No run is announced and no state told: both are dbnd's."""
+    attempt = {
+        "run_uid": str(UUID(int=1)),
+        "task_run_uid": str(UUID(int=2)),
+        "task_run_attempt_uid": str(UUID(int=3)),
+        "task_name": "task",
+    }
+    events = [
+        run_event(attempt=attempt),
+        log_event(attempt=attempt, params={"p": "1"}, metrics=[["m", 1.0, AT, 0]]),
+        Event(RUN, "status", AT, {"status": "FINISHED", "end_time": AT, "attempt": attempt}),
+    ]
+    (call,) = merged(calls(events))
+    rows = call.body["metrics_info"]
+    assert {row["task_run_attempt_uid"] for row in rows} == {attempt["task_run_attempt_uid"]}
+    assert {row["metric"]["key"] for row in rows} >= {"m", "mlflow.param.p", "mlflow.status"}
+
+
+def test_datasets_and_artifacts_have_fields_of_their_own() -> None:
+    """A dataset that was read and a file that was written are rows of Databand's own kinds."""
+    dataset = {
+        "name": "d",
+        "digest": "abc",
+        "source_type": "local",
+        "source": json.dumps({"uri": "s3://bucket/key"}),
+        "schema": {"mlflow_colspec": [{"name": "x", "type": "double"}]},
+        "profile": {"num_rows": 3},
+        "tags": {},
+    }
+    events = [
+        Event(RUN, "inputs", AT, {"datasets": [dataset], "of": OF}),
+        Event(RUN, "artifacts", AT, {"files": [["a/b", 5]], "count": 1, "bytes": 5, "of": OF}),
+    ]
+    read, _, written = merged(calls(events))
+    (row,) = read.body["datasets_info"]
+    assert row["operation_path"] == "s3://bucket/key"
+    assert row["data_dimensions"] == [3, 1]
+    assert row["data_schema"]["dtypes"] == {"x": "double"}
+    (target,) = written.body["targets_info"]
+    assert target["target_path"] == f"runs:/{RUN}/a/b"
+
+
+def test_a_kind_of_a_newer_version_is_passed_over() -> None:
+    """An older shipper does not refuse what a newer process wrote."""
+    assert list(calls([Event(RUN, "hologram", AT, {})])) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "c"]),
+            st.sampled_from(["init_run", "log_metrics", "log_targets", "set_run_state"]),
+        ),
+        max_size=40,
+    )
+)
+def test_merging_keeps_each_runs_order(steps: list[tuple[str, str]]) -> None:
+    """States stay where they are, and metrics stay in order, between the same states."""
+    made = [
+        Call(
+            endpoint,
+            {"rows": [(run, number)]},
+            frozenset({run}),
+            frozenset({number}),
+            "rows" if endpoint.startswith("log") else "",
+            not endpoint.startswith("log"),
+        )
+        for number, (run, endpoint) in enumerate(steps)
+    ]
+    expected = {run: _epochs([c for c in made if run in c.runs]) for run in "abc"}
+    done = merged(made)
+    flat = [
+        call._replace(body={"rows": [row]}, runs=frozenset({row[0]}))
+        for call in done
+        for row in call.body["rows"]
+    ]
+    assert {run: _epochs([c for c in flat if run in c.runs]) for run in "abc"} == expected
+
+
+def _epochs(of_run: list[Call]) -> list[Any]:
+    """Give what a run's calls say between its states: rows by kind, in order."""
+    epochs: list[Any] = [{}]
+    for call in of_run:
+        if call.rows:
+            epochs[-1].setdefault(call.endpoint, []).extend(call.body["rows"])
+        else:
+            epochs += [(call.endpoint, call.body["rows"][0]), {}]
+    return epochs

@@ -1,0 +1,104 @@
+"""The composite URI, as the specification writes it and as people do."""
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_connections import InvalidOptionError
+from mlflow_connections_databand._uri import CompositeUri, is_composite, parse, read_databand_url
+
+SPECIFIED = (
+    "dbnd://localhost:8080?duplicate_tracking_to=http%253A%252F%252Fmlflow-store%253A80%252F"
+)
+
+
+def test_it_is_written_as_the_specification_writes_it() -> None:
+    """The specification's configuration gives the specification's URI."""
+    uri = read_databand_url("http://localhost:8080")._replace(inner="http://mlflow-store/")
+    assert str(uri) == SPECIFIED
+
+
+def test_the_specifications_uri_is_read() -> None:
+    """Quoted twice, the inner URI comes out whole."""
+    assert parse(SPECIFIED) == CompositeUri("http://localhost:8080", "http://mlflow-store:80/")
+
+
+def test_it_is_read_quoted_once_too() -> None:
+    """Quoting once is enough, and a person may leave a harmless URI unquoted."""
+    assert parse(f"dbnd://h?duplicate_tracking_to={quote('http://m:5000', safe='')}").inner == (
+        "http://m:5000"
+    )
+    assert parse("dbnd://h?duplicate_tracking_to=sqlite:///a%20b.db").inner == "sqlite:///a b.db"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "http"),
+    [("dbnd", "http"), ("databand", "http"), ("dbnd+s", "https"), ("databand+s", "https")],
+)
+def test_each_scheme_names_its_protocol(scheme: str, http: str) -> None:
+    """A scheme with +s is https, one without is http."""
+    assert parse(f"{scheme}://host/base/").databand_url == f"{http}://host/base"
+    assert parse(f"{scheme}://host/base/").inner is None
+    assert is_composite(f"{scheme}://host")
+
+
+@given(
+    inner=st.sampled_from(
+        [
+            "sqlite:////tmp/a%b c.db",
+            "postgresql+psycopg2://user:p%40ss@db/mlflow?sslmode=require&x=1",
+            "./mlruns",
+            "databricks://profile",
+            "https://mlflow.example.com:443/base?a=b#c",
+            "arn:aws:sagemaker:eu-west-1:1:mlflow-tracking-server/s",
+        ]
+    ),
+    port=st.integers(1, 65_535),
+    secure=st.booleans(),
+)
+def test_what_is_written_is_read_back(inner: str, port: int, secure: bool) -> None:
+    """Any store survives its quoting."""
+    url = f"http{'s' * secure}://databand.example.com:{port}"
+    uri = CompositeUri(url, inner)
+    assert parse(str(uri)) == uri
+
+
+def test_credentials_are_taken_out_of_databands_address_and_never_shown() -> None:
+    """User and password are read apart, survive writing, and hide from repr."""
+    uri = parse("dbnd+s://me:p%40ss@acme.databand.ai?duplicate_tracking_to=http://u:hid@m")
+    assert uri.databand_url == "https://acme.databand.ai"
+    assert (uri.username, uri.password) == ("me", "p@ss")
+    assert parse(str(uri)).password == "p@ss"
+    assert "p@ss" not in repr(uri)
+    assert "hid" not in repr(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://localhost",
+        "dbnd://",
+        "dbnd://h?duplicate_tracking_to=http://m?a=1&b=2",
+        "dbnd://h?duplicate_tracking_to=dbnd%3A%2F%2Fother",
+    ],
+)
+def test_what_cannot_be_meant_is_refused(uri: str) -> None:
+    """No Databand, a query that nobody reads, or Databand as its own store is an error."""
+    with pytest.raises(InvalidOptionError):
+        parse(uri)
+
+
+def test_a_refusal_shows_no_secret() -> None:
+    """The message names the place and not the password."""
+    with pytest.raises(InvalidOptionError) as caught:
+        parse("dbnd://me:hidden@h?password=alsohidden")
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://h", "https://h?x=1", ""])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """Databand's address needs http or https and a host."""
+    with pytest.raises(InvalidOptionError, match="databand_url"):
+        read_databand_url(url)

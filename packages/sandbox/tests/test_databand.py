@@ -1,0 +1,210 @@
+"""Databand's stand-in: what it takes, what it refuses, and that it keeps things once."""
+
+import copy
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from mlflow_connections_sandbox._databand import Databand
+
+RECORDED: dict[str, list[Any]] = json.loads(
+    (Path(__file__).parent / "data" / "databand-requests.json").read_text()
+)
+"""Bodies that dbnd 1.0.34.1 sent, recorded."""
+
+ORDER = (
+    "init_run",
+    "add_task_runs",
+    "update_task_run_attempts",
+    "log_metrics",
+    "log_datasets",
+    "log_targets",
+    "set_run_state",
+)
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> Iterator[Databand]:
+    """A running stand-in."""
+    tracker = Databand("http://127.0.0.1:9", tmp_path / "databand")
+    tracker.start()
+    yield tracker
+    tracker.close()
+
+
+def post(
+    tracker: Databand, endpoint: str, body: Any, session: Any = requests, **headers: str
+) -> requests.Response:
+    """Send as dbnd does."""
+    sent = {
+        "Authorization": f"Bearer {tracker.account.token}",
+        "Content-Type": "application/json",
+        "Content-Encoding": "gzip",
+        "X-Databand-Version": "1.0.34.1",
+        **headers,
+    }
+    answer: requests.Response = session.post(
+        f"{tracker.url}/api/v1/{endpoint}",
+        data=gzip.compress(json.dumps(body).encode()),
+        headers={name: value for name, value in sent.items() if value},
+        timeout=10,
+    )
+    return answer
+
+
+def tell(tracker: Databand) -> None:
+    """Tell the recorded run from its start to its end."""
+    for endpoint in ORDER:
+        answer = post(tracker, f"tracking/{endpoint}", RECORDED[endpoint][0])
+        assert answer.status_code == 200, answer.text
+
+
+def test_it_takes_what_dbnd_was_recorded_to_send(tracker: Databand) -> None:
+    """The recorded run is there, with its task's param, metric, dataset and target."""
+    tell(tracker)
+    (run,) = tracker.runs()
+    assert (run["name"], run["job_name"], run["state"]) == ("run_a", "job_a", "SUCCESS")
+    root, prepare = run["tasks"]
+    assert [m["key"] for m in root["metrics"]] == ["root_metric"]
+    assert prepare["params"]["x"] == "3"
+    assert len(prepare["datasets"]) == len(prepare["targets"]) == 1
+
+
+def test_what_is_told_twice_is_kept_once(tracker: Databand) -> None:
+    """A whole run that comes again changes nothing."""
+    tell(tracker)
+    before = tracker.runs()
+    tell(tracker)
+    assert tracker.runs() == before
+    assert tracker.books.repeated() == 3
+
+
+def test_it_gives_back_what_it_has_over_http_and_after_a_restart(tracker: Databand) -> None:
+    """JSON, for people and tests, and SQLite below."""
+    tell(tracker)
+    tracker.close()
+    tracker.start()
+    (run,) = requests.get(f"{tracker.url}/sandbox/runs", timeout=10).json()
+    one = requests.get(f"{tracker.url}/sandbox/runs/{run['run_uid']}", timeout=10).json()
+    assert one == run == tracker.run(run["run_uid"])
+    assert requests.get(f"{tracker.url}/sandbox/runs/none", timeout=10).status_code == 404
+
+
+def _walk(body: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Give the path of each object in a body."""
+    if isinstance(body, dict):
+        yield path
+    items = body.items() if isinstance(body, dict) else enumerate(body) if _lists(body) else ()
+    for key, value in items:
+        yield from _walk(value, (*path, key))
+
+
+def _lists(body: Any) -> bool:
+    return isinstance(body, list)
+
+
+def _at(body: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        body = body[key]
+    return body
+
+
+@pytest.mark.parametrize("endpoint", ORDER)
+def test_it_refuses_a_field_too_many_and_one_too_few_anywhere(
+    endpoint: str, tracker: Databand
+) -> None:
+    """At every depth of a body an unknown field is an error, and a missing one is."""
+    tell(tracker)
+    body = RECORDED[endpoint][0]
+    for path in _walk(body):
+        more = copy.deepcopy(body)
+        _at(more, path)["surprise"] = 1
+        answer = post(tracker, f"tracking/{endpoint}", more)
+        assert (answer.status_code, "surprise" in answer.text) == (400, True), path
+        fewer = copy.deepcopy(body)
+        removed, _ = _at(fewer, path).popitem()
+        answer = post(tracker, f"tracking/{endpoint}", fewer)
+        assert (answer.status_code, removed in answer.text) == (400, True), path
+
+
+@pytest.mark.parametrize("endpoint", ORDER[1:])
+def test_it_refuses_orders_that_cannot_be(endpoint: str, tracker: Databand) -> None:
+    """Nothing can be told of a run or an attempt that nobody announced."""
+    answer = post(tracker, f"tracking/{endpoint}", RECORDED[endpoint][0])
+    assert answer.status_code == 400
+    assert "nobody announced" in answer.text
+    assert tracker.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("value_int", 10**15 + 1),
+        ("value_str", "x" * 5_001),
+        ("timestamp", "2026-11-21T19:36:59"),
+        ("key", None),
+        ("value_float", float("nan")),
+    ],
+)
+def test_it_refuses_values_that_databand_cannot_keep(
+    field: str, value: Any, tracker: Databand
+) -> None:
+    """Large ints, long texts, times without an offset, and bare NaN are errors."""
+    tell(tracker)
+    body = copy.deepcopy(RECORDED["log_metrics"][0])
+    body["metrics_info"][0]["metric"][field] = value
+    assert post(tracker, "tracking/log_metrics", body).status_code == 400
+
+
+def test_it_refuses_without_the_token(tracker: Databand) -> None:
+    """A wrong token and none are 401."""
+    body = RECORDED["init_run"][0]
+    assert post(tracker, "tracking/init_run", body, Authorization="Bearer no").status_code == 401
+    assert post(tracker, "tracking/init_run", body, Authorization="").status_code == 401
+    assert tracker.runs() == []
+
+
+def test_a_login_needs_the_token_against_forged_requests(tracker: Databand) -> None:
+    """Without the header that agrees with the cookie neither the login nor a call passes."""
+    login = {"username": tracker.account.username, "password": tracker.account.password}
+    body = RECORDED["init_run"][0]
+    with requests.Session() as session:
+        assert post(tracker, "auth/login", login, session, Authorization="").status_code == 403
+        session.get(f"{tracker.url}/api/v1/auth/csrf", timeout=10)
+        csrf = session.cookies["X-CSRF-TOKEN"]
+        wrong = {**login, "password": "no"}
+        headers = {"Authorization": "", "X-CSRFToken": csrf}
+        assert post(tracker, "auth/login", wrong, session, **headers).status_code == 401
+        assert post(tracker, "auth/login", login, session, **headers).status_code == 200
+        refused = post(tracker, "tracking/init_run", body, session, Authorization="")
+        assert refused.status_code == 403
+        assert post(tracker, "tracking/init_run", body, session, **headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Content-Type": "text/plain"}, {"Content-Encoding": ""}, {"X-Databand-Version": ""}],
+)
+def test_it_refuses_what_dbnd_would_never_send(headers: dict[str, str], tracker: Databand) -> None:
+    """JSON, gzip and the version are asked for."""
+    answer = post(tracker, "tracking/init_run", RECORDED["init_run"][0], **headers)
+    assert answer.status_code == 400
+
+
+def test_an_old_state_does_not_come_back(tracker: Databand) -> None:
+    """A RUNNING that is told again after the end changes nothing."""
+    tell(tracker)
+    end = {
+        "run_uid": RECORDED["set_run_state"][0]["run_uid"],
+        "state": "FAILED",
+        "timestamp": "2026-11-21T19:40:00+00:00",
+    }
+    post(tracker, "tracking/set_run_state", end)
+    late = {**end, "state": "RUNNING", "timestamp": "2026-11-21T19:39:00+00:00"}
+    assert post(tracker, "tracking/set_run_state", late).status_code == 200
+    assert tracker.runs()[0]["state"] == "FAILED"
