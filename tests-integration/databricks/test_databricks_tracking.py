@@ -110,6 +110,35 @@ def test_artifacts_travel_by_signed_urls_too(
     assert {r.method for r in workspace.journal.requests("/storage/")} == {"PUT", "GET"}
 
 
+def test_a_file_too_large_for_one_request_arrives(
+    name: str, token: Any, workspace: Databricks, tmp_path: Path
+) -> None:
+    """Above 50 MiB databricks-sdk wants parts, which the workspace has not, and MLflow finds a way."""
+    large = tmp_path / "large.bin"
+    large.write_bytes(b"0123456789abcdef" * (51 << 16))
+    with use("databricks", token.credentials, token.options):
+        mlflow.set_experiment(name)
+        with mlflow.start_run() as run:
+            mlflow.log_artifact(str(large))
+        folder = mlflow.artifacts.download_artifacts(run_id=run.info.run_id)
+    assert (Path(folder) / "large.bin").read_bytes() == large.read_bytes()
+
+
+def test_a_trace_arrives(name: str, token: Any, workspace: Databricks) -> None:
+    """A span that was recorded is read back with its inputs."""
+    with use("databricks", token.credentials, token.options):
+        mlflow.set_experiment(name)
+        with mlflow.start_span("step") as span:
+            span.set_inputs({"question": 1})
+        flush = getattr(mlflow, "flush_trace_async_logging", None)
+        if flush is not None:
+            flush()
+        trace = mlflow.get_trace(span.request_id)
+        assert trace is not None
+        assert [each.inputs for each in trace.data.spans] == [{"question": 1}]
+    assert {r.method for r in workspace.journal.requests("/tr-")} >= {"PUT", "GET"}
+
+
 def test_an_experiment_may_keep_its_artifacts_elsewhere_on_dbfs(
     name: str, token: Any, workspace: Databricks
 ) -> None:

@@ -13,7 +13,8 @@ from mlflow_connections_sandbox._cli import main
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Put back the handlers of signals that the command line sets."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

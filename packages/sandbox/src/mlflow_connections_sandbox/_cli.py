@@ -20,9 +20,12 @@ DEFAULT_NAMES = ("databricks",)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives its exit code, 0 for success and 1 for a clear error."""
     parsed = _parser().parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # As Ctrl-C: everything that was started so far is stopped in order.
+    # Each ends it in order, also before all was started. SIGINT is named because a shell lets the
+    # commands that a script starts in the background ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # unless under nohup
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         _up(parsed)
     except KeyboardInterrupt:

@@ -2,7 +2,8 @@
 
 A client is told `dbfs:/databricks/mlflow-tracking/<experiment>/<run>/artifacts`, the server behind
 knows `mlflow-artifacts:/<experiment>/<run>/artifacts`; so MLflow's own pages show the files too.
-Logged models are in `logged_models` there and in `models` here.
+Logged models are in `logged_models` there and in `models` here; traces stand beside the runs there
+and are in `traces` here.
 """
 
 import re
@@ -28,8 +29,8 @@ def tell(location: str) -> str:
     """Word a stored location as Databricks would; any other passes."""
     if not location.startswith(_STORED):
         return location
-    path = location[len(_STORED) :]
-    return _TOLD + re.sub(r"^(\d+)/models/", r"\1/logged_models/", path)
+    path = re.sub(r"^(\d+)/models/", r"\1/logged_models/", location[len(_STORED) :])
+    return _TOLD + re.sub(r"^(\d+)/traces/tr-", r"\1/tr-", path)
 
 
 def store(location: str) -> str:
@@ -37,8 +38,8 @@ def store(location: str) -> str:
     location = re.sub(r"^dbfs://[^/]+@databricks/", "dbfs:/", location)
     if not location.startswith(_TOLD):
         return location
-    path = location[len(_TOLD) :]
-    return _STORED + re.sub(r"^(\d+)/logged_models/", r"\1/models/", path)
+    path = re.sub(r"^(\d+)/logged_models/", r"\1/models/", location[len(_TOLD) :])
+    return _STORED + re.sub(r"^(\d+)/tr-", r"\1/traces/tr-", path)
 
 
 def path_of(location: str) -> str:
