@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlflow_connections import Connection, MissingOptionError, Option
+from mlflow_connections import Connection, MissingDependencyError, MissingOptionError, Option
 
 from ._clouds import CLOUD_VARIABLE
 from ._job import job_uri, warn_of_another_workspace
@@ -78,14 +78,20 @@ class AzureMLConnection(Connection):
 def _resolve(values: dict[str, Any]) -> str:
     from ._deadline import Deadline
 
+    try:
+        if values["sdk"] == "arm":
+            from ._arm import tracking_uri
+        else:
+            from ._v1 import tracking_uri
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"`sdk: {values['sdk']}` needs a package that cannot be imported: {error}. "
+            "Run: pip install --upgrade mlflow-connections-azureml."
+        ) from error
     seconds = values["timeout"]
     if seconds is None:
         seconds = SECONDS_INTERACTIVE if values["interactive"] else SECONDS
     deadline = Deadline(seconds)
-    if values["sdk"] == "arm":
-        from ._arm import tracking_uri
-    else:
-        from ._v1 import tracking_uri
     return deadline.run(lambda: tracking_uri(values, deadline))
 
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mlflow_connections import InvalidOptionError
+
 from ._clouds import CLOUDS, Cloud
 from ._failures import explain_token_error
 
@@ -56,13 +58,18 @@ def credential_for(values: dict[str, Any]) -> Credential:
         from azure.identity import ClientSecretCredential
 
         identity = f"the service principal '{values['client_id']}'"
-        made = ClientSecretCredential(
-            values["tenant_id"],
-            values["client_id"],
-            values["client_secret"],
-            authority=cloud.login,
-            **_HTTP,
-        )
+        try:
+            made = ClientSecretCredential(
+                values["tenant_id"],
+                values["client_id"],
+                values["client_secret"],
+                authority=cloud.login,
+                **_HTTP,
+            )
+        except ValueError:
+            raise InvalidOptionError(
+                f"The tenant_id of {identity} is neither an id nor a domain."
+            ) from None
     elif values["managed_identity_client_id"] is not None:
         identity = f"the managed identity '{values['managed_identity_client_id']}'"
         made = ManagedIdentityCredential(client_id=values["managed_identity_client_id"])

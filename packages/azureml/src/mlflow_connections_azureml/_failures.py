@@ -20,6 +20,8 @@ from ._clouds import Cloud
 from ._options import Workspace
 
 _AADSTS = re.compile(r"AADSTS\d+")
+# msal keeps no more of an answer that has no JSON.
+_MSAL_STATUS = re.compile(r"HTTP Error: (\d{3})")
 
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _REFUSALS: dict[str, tuple[type[ConnectionsError], str]] = {
@@ -46,11 +48,37 @@ _REFUSALS: dict[str, tuple[type[ConnectionsError], str]] = {
 }
 
 
+class Asked(NamedTuple):
+    """Who was asked about what, for whom; nothing of it is secret.
+
+    Attributes:
+        host: The host that was asked last.
+        workspace: The workspace.
+        identity: How messages call who signs in.
+    """
+
+    host: str
+    workspace: Workspace
+    identity: str
+
+    @property
+    def who(self) -> str:
+        """The identity at the beginning of a sentence."""
+        return f"{self.identity[0].upper()}{self.identity[1:]}"
+
+
 class Answer(NamedTuple):
-    """An answer that is an error: its status, and Azure's own code for it."""
+    """An answer that is an error.
+
+    Attributes:
+        status: Its HTTP status.
+        code: Azure's own code for it.
+        host: Who gave it; empty where that is not known.
+    """
 
     status: int
     code: str
+    host: str = ""
 
 
 def explain_token_error(error: BaseException, identity: str, cloud: Cloud) -> ConnectionsError:
@@ -66,10 +94,15 @@ def explain_token_error(error: BaseException, identity: str, cloud: Cloud) -> Co
         return kind(f"Microsoft Entra ID refused {identity} ({match[0]}): {reason}.")
     if (host := _unreachable_host(error)) is not None:
         return _unreachable(host or cloud.login)
-    if (answer := _answer(error)) is not None and answer.status >= 500:
+    if (status := _login_status(error)) >= 500:
         return UnreachableError(
-            f"Microsoft Entra ID at {cloud.login} answered {answer.status} for {identity}. "
+            f"Microsoft Entra ID at {cloud.login} answered {status} for {identity}. "
             "Try again later."
+        )
+    # msal drops the number of the error here.
+    if "authority configuration" in str(error):
+        return InvalidOptionError(
+            f"{cloud.login} knows no such tenant as that of {identity}. Check tenant_id and 'cloud'."
         )
     if isinstance(error, CredentialUnavailableError):
         return AccessError(f"There is no token to be had for {identity} on this machine.")
@@ -79,40 +112,42 @@ def explain_token_error(error: BaseException, identity: str, cloud: Cloud) -> Co
     )
 
 
-def explain(error: BaseException, workspace: Workspace, identity: str) -> ConnectionsError:
+def explain(error: BaseException, asked: Asked) -> ConnectionsError:
     """Say why the workspace could not be opened, though there is a token."""
     if (ours := _ours(error)) is not None:
         return ours
     if (host := _unreachable_host(error)) is not None:
-        return _unreachable(host or "Azure")
+        return _unreachable(host or asked.host)
     if (answer := _answer(error)) is not None:
-        return explain_answer(answer, workspace, identity)
-    if "access to" in str(error) and "subscription" in str(error):
-        return _no_subscription(workspace, identity)
+        return explain_answer(answer, asked)
+    # azureml-core's own check, by the list of the tenant's subscriptions.
+    if type(error).__name__ == "UserErrorException" and "subscription" in str(error):
+        return _no_subscription(asked)
     return ConnectionsError(
-        f"The workspace '{workspace.name}' could not be opened: {type(error).__name__}. "
+        f"The workspace '{asked.workspace.name}' could not be opened: {type(error).__name__}. "
         "Its message is in the log of 'mlflow_connections_azureml' at level DEBUG."
     )
 
 
-def explain_answer(answer: Answer, workspace: Workspace, identity: str) -> ConnectionsError:
-    """Say what an error of ARM or of the workspace's own host means."""
-    status, code = answer
+def explain_answer(answer: Answer, asked: Asked) -> ConnectionsError:
+    """Say what an error of ARM, or of the workspace's own host, means."""
+    status, code, host = answer
+    workspace, identity = asked.workspace, asked.identity
     if status == 401:
         return AccessError(
             f"Azure did not accept the token of {identity} for subscription "
             f"'{workspace.subscription_id}' ({code}). Check tenant_id, that it is the "
             "subscription's tenant, and 'cloud'."
         )
-    if status == 403 and code == "PrivateLink":
+    if status == 403 and ".api." in host:
         return private_link(workspace)
     if status == 403:
         return AccessError(
-            f"{identity[0].upper()}{identity[1:]} may not read the workspace '{workspace.name}' "
+            f"{asked.who} may not read the workspace '{workspace.name}' "
             f"({code}). Give it the role 'AzureML Data Scientist' there."
         )
     if status == 404 and code == "SubscriptionNotFound":
-        return _no_subscription(workspace, identity)
+        return _no_subscription(asked)
     if status == 404 and code == "ResourceGroupNotFound":
         return InvalidOptionError(
             f"There is no resource group '{workspace.resource_group}' in subscription "
@@ -144,11 +179,11 @@ def private_link(workspace: Workspace) -> ConnectionsError:
     )
 
 
-def _no_subscription(workspace: Workspace, identity: str) -> ConnectionsError:
+def _no_subscription(asked: Asked) -> ConnectionsError:
     return AccessError(
-        f"{identity[0].upper()}{identity[1:]} cannot see subscription "
-        f"'{workspace.subscription_id}'. Check 'subscription_id' and the tenant, and give the "
-        "identity a role on the workspace."
+        f"{asked.who} cannot see subscription '{asked.workspace.subscription_id}'. Check "
+        "'subscription_id', which is an id and no name, check the tenant, and give the identity a "
+        "role on the workspace."
     )
 
 
@@ -189,22 +224,30 @@ def _unreachable_host(error: BaseException) -> str | None:
     return next((urlsplit(url).hostname or "" for url in requested if isinstance(url, str)), "")
 
 
+def _login_status(error: BaseException) -> int:
+    if (answer := _answer(error)) is not None:
+        return answer.status
+    match = _MSAL_STATUS.search(str(error))
+    return int(match[1]) if match else 0
+
+
 def _answer(error: BaseException) -> Answer | None:
     """Find the HTTP answer behind an error of azure-core, msrest or requests."""
     for each in chain(error):
         response = getattr(each, "response", None)
         status = getattr(response, "status_code", None)
         if isinstance(status, int) and status >= 400:
-            return Answer(status, error_code(response))
+            return answer_of(response)
     return None
 
 
-def error_code(response: Any) -> str:
-    """Give the code within an error of Azure, a gateway's HTML page has none."""
+def answer_of(response: Any) -> Answer:
+    """Read an error of Azure, as requests or azure-core received it; a gateway's page has no code."""
     try:
         body = response.json() if hasattr(response, "json") else None
     except ValueError:
         body = None
     error = body.get("error") if isinstance(body, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
-    return str(code) if code else "no code"
+    url = getattr(getattr(response, "request", None), "url", None) or ""
+    return Answer(response.status_code, str(code or "no code"), urlsplit(url).hostname or "")

@@ -54,7 +54,7 @@ OPTIONS = (
     ),
     Option(
         "timeout",
-        f"Seconds for the whole resolution ({SECONDS:.0f}, or {SECONDS_INTERACTIVE:.0f} where "
+        f"Seconds for all that Azure is asked ({SECONDS:.0f}, or {SECONDS_INTERACTIVE:.0f} where "
         "`interactive` is true).",
         type=float,
     ),

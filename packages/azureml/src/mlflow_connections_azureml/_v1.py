@@ -1,30 +1,23 @@
 """`sdk: v1`: azureml-core's Workspace gives the URI, as the specification says."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mlflow_connections import MissingDependencyError
+# azureml-core imports it to give the URI. Here the time that this takes counts for no timeout.
+import mlflow as _mlflow  # noqa: F401
+from azureml.core import Workspace as SdkWorkspace
+from azureml.core.authentication import ArmTokenAuthentication
 
 from ._credential import Credential, credential_for
 from ._deadline import Deadline
-from ._failures import explain
+from ._failures import Asked, explain
 from ._options import Workspace
-
-if TYPE_CHECKING:
-    from azureml.core.authentication import AbstractAuthentication
 
 logger = logging.getLogger(__package__)
 
 
 def tracking_uri(values: dict[str, Any], deadline: Deadline) -> str:
     """Open the workspace with azureml-core, which also binds the credential for its URI."""
-    try:
-        from azureml.core import Workspace as SdkWorkspace
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"azureml-core cannot be imported: {error}. Run: pip install azureml-core, or use "
-            "`sdk: arm`, which does not need it."
-        ) from error
     workspace = Workspace.of(values)
     credential = credential_for(values)
     cloud = credential.cloud
@@ -36,7 +29,7 @@ def tracking_uri(values: dict[str, Any], deadline: Deadline) -> str:
             workspace.subscription_id,
             workspace.resource_group,
             workspace.name,
-            auth=_authentication(credential, values["cloud"]),
+            auth=_Authentication(credential, values["cloud"]),
             _cloud=values["cloud"],
         )
         deadline.waiting_for = f"The discovery service of the workspace '{workspace.name}'"
@@ -44,25 +37,20 @@ def tracking_uri(values: dict[str, Any], deadline: Deadline) -> str:
     except Exception as error:
         logger.debug("azureml-core could not give the tracking URI.", exc_info=True)
         # Not chained: its messages list the tenant's subscriptions.
-        raise explain(error, workspace, credential.identity) from None
+        raise explain(error, Asked(cloud.arm, workspace, credential.identity)) from None
     return uri
 
 
-def _authentication(credential: Credential, cloud: str) -> "AbstractAuthentication":
-    """Wrap the credential as azureml-core wants it.
+class _Authentication(ArmTokenAuthentication):  # type: ignore[misc]  # the package has no types
+    """The credential as azureml-core wants it.
 
     Its own classes may ask a person to sign in, want azure-cli in the same environment, or do not
-    know workload identities.
+    know workload identities. azure-identity caches the token that is asked for again and again.
     """
-    from azureml.core.authentication import ArmTokenAuthentication
 
-    class IdentityAuthentication(ArmTokenAuthentication):  # type: ignore[misc]  # untyped package
-        """An ARM token that is fetched anew whenever it is wanted; azure-identity caches it."""
+    def __init__(self, credential: Credential, cloud: str) -> None:
+        super().__init__(None, cloud=cloud)
+        self._credential = credential
 
-        def __init__(self) -> None:
-            super().__init__(None, cloud=cloud)
-
-        def _get_arm_token(self) -> str:
-            return credential.get_token(credential.cloud.scope).token
-
-    return IdentityAuthentication()
+    def _get_arm_token(self) -> str:
+        return self._credential.get_token(self._credential.cloud.scope).token

@@ -27,7 +27,8 @@ class Account:
         storage_account: The account that holds its artifacts.
         is_subscription_visible: Whether the identities have a role anywhere in the subscription.
         may_read: Whether they may read the workspace.
-        is_private: Whether the workspace refuses the public network, which all clients are in.
+        is_private: Whether the workspace has a private link and refuses the public network.
+        is_inside: Whether the clients are in the workspace's own network.
         has_logged_models: Whether it has MLflow 3's logged models, which Azure lacked in 2026.
         person_signs_in: Whether a person types the device codes that are given out.
     """
@@ -48,6 +49,7 @@ class Account:
     is_subscription_visible: bool = True
     may_read: bool = True
     is_private: bool = False
+    is_inside: bool = False
     has_logged_models: bool = False
     person_signs_in: bool = False
 

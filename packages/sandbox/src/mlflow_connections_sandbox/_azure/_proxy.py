@@ -41,7 +41,7 @@ class Proxy:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event
         self._thread: threading.Thread | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
         self._port = 0
 
     @property
@@ -82,9 +82,10 @@ class Proxy:
         await self._stop.wait()
         proxy.close()
         ending_tls.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._open:
+            for writer in self._open:
+                writer.transport.abort()
+            await asyncio.sleep(0.01)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with self._tracked(writer):
@@ -113,13 +114,11 @@ class Proxy:
 
     @contextlib.contextmanager
     def _tracked(self, writer: asyncio.StreamWriter) -> Iterator[None]:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - within a connection's own task
-        self._tasks.add(task)
+        self._open.add(writer)
         try:
             yield
         finally:
-            self._tasks.discard(task)
+            self._open.discard(writer)
             writer.close()
 
 

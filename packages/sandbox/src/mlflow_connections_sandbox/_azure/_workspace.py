@@ -70,8 +70,8 @@ class Workspace:
             raise AzureError(404, "WorkspaceNotFound", "Workspace not found.")
 
     def refuse_public_network(self) -> None:
-        """Refuse everybody where the workspace is private: all clients come from outside."""
-        if self._account.is_private:
+        """Refuse everybody from outside where the workspace is private."""
+        if self._account.is_private and not self._account.is_inside:
             raise AzureError(403, "Forbidden", "Public network access is disabled.")
 
     def _need_host(self, request: "Request") -> None:

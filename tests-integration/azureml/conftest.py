@@ -1,0 +1,159 @@
+"""The stand-in of Azure, and clients of it in processes of their own.
+
+Azure's clients keep much for the life of a process: the home folder, credentials, tokens, caches. A
+process of its own for each is the honest way, and one that answers many questions the cheap one.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox._azure import Azure
+from mlflow_connections_sandbox._azure._account import Account
+
+ANSWERER = Path(__file__).parent / "answerer.py"
+Scripts = Callable[..., Any]
+
+
+class Client:
+    """A process that resolves what it is asked to, one line of JSON each way."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, str(ANSWERER)],
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def resolve(
+        self,
+        credentials: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str | None] | None = None,
+    ) -> dict[str, Any]:
+        """Give what came of it: `uri` or `error` and `message`, `seconds`, and `imported`.
+
+        Args:
+            credentials: Of the connection.
+            options: Of the connection.
+            environment: Variables to set first, None to unset one. They stay.
+        """
+        question = {
+            "credentials": dict(credentials or {}),
+            "options": dict(options or {}),
+            "environment": dict(environment or {}),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(question), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        assert line, self.log.read_text(errors="replace")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process; what it left hanging ends with it."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def client_environment(azure: Azure, home: Path, *, signed_in: bool) -> dict[str, str]:
+    """Give the variables for a client: those of this process, the stand-in's, and a home."""
+    given = azure.environment()
+    if not signed_in:
+        given = {k: v for k, v in given.items() if "SERVICE_PRINCIPAL" not in k}
+    return {**os.environ, **given, "HOME": str(home), "AZURE_CONFIG_DIR": str(home / ".azure")}
+
+
+def _recover(azure: Azure) -> None:
+    """Take back what a test has changed."""
+    azure.faults.clear()
+    azure.proxy.refused.clear()
+    azure.proxy.silent.clear()
+    azure.journal.clear()
+    for name, value in vars(Account()).items():
+        if isinstance(value, bool) or name == "cloud_name":
+            setattr(azure.account, name, value)
+
+
+@pytest.fixture(scope="session")
+def azure_service(sandbox_folder: Path) -> Iterator[Azure]:
+    """A stand-in for the session that has no MLflow server behind it."""
+    stand_in = Azure("http://127.0.0.1:9", sandbox_folder / "azureml")
+    stand_in.start()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def azure(azure_service: Azure) -> Iterator[Azure]:
+    """A stand-in to resolve at, as healthy as on its first day."""
+    yield azure_service
+    _recover(azure_service)
+
+
+@pytest.fixture(scope="session")
+def workspace_service(mlflow_server: MlflowServer, sandbox_folder: Path) -> Iterator[Azure]:
+    """A stand-in for the session before the real MLflow server."""
+    stand_in = Azure(mlflow_server.url, sandbox_folder / "workspace")
+    stand_in.start()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def workspace(workspace_service: Azure) -> Iterator[Azure]:
+    """A stand-in to log to, as healthy as on its first day."""
+    yield workspace_service
+    _recover(workspace_service)
+
+
+@pytest.fixture(scope="module")
+def client(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client with a service principal that the tests of a module share."""
+    folder = tmp_path_factory.mktemp("client")
+    made = Client(client_environment(azure_service, folder, signed_in=True), folder / "log")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def nobody(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client that is signed in by nothing, shared by the tests of a module."""
+    folder = tmp_path_factory.mktemp("nobody")
+    made = Client(client_environment(azure_service, folder, signed_in=False), folder / "log")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run_script(workspace: Azure, tmp_path: Path) -> Scripts:
+    """Runs a script beside the tests as a client, and gives what it printed last, read as JSON."""
+
+    def run(name: str, *arguments: str, signed_in: bool = True, **environment: str) -> Any:
+        base = client_environment(workspace, tmp_path, signed_in=signed_in)
+        done = subprocess.run(
+            [sys.executable, str(ANSWERER.parent / name), *arguments],
+            env={**base, **environment},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
