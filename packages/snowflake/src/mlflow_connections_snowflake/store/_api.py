@@ -1,17 +1,24 @@
 """MLflow's REST API through the external functions, with MLflow's own errors and entities."""
 
+# Most of MLflow's functions have no annotations.
+# mypy: allow-untyped-calls
+
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.utils.proto_json_utils import parse_dict
 
-from .._client import Client, JsonObject
-from .._errors import MlflowRefusedError
+from mlflow_connections_snowflake._calls import JsonObject
+from mlflow_connections_snowflake._client import Client
+from mlflow_connections_snowflake._errors import MlflowRefusedError
+
 from ._bridge import Bridge
-from ._sessions import session_of
+from ._outgoing import RefusedItemsError
+from ._sessions import speaking
 
 PAGE = 500
 """Entities a page at most: Snowflake takes a reply of 10 MB."""
@@ -25,10 +32,11 @@ class Api:
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
 
-    @property
-    def client(self) -> Client:
-        """The typed calls of this package."""
-        return Client(session_of(self.bridge), self.bridge.functions)
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """Give the typed calls of this package, to nobody else meanwhile."""
+        with speaking(self.bridge) as session:
+            yield Client(session, self.bridge.functions)
 
     def post(self, path: str, body: JsonObject) -> JsonObject:
         """POST to a path of MLflow's REST API.
@@ -38,10 +46,8 @@ class Api:
             ConnectionsError: MLflow could not be reached.
         """
         given = {key: value for key, value in body.items() if value is not None}
-        try:
-            return self.client.call(path, given)
-        except MlflowRefusedError as error:
-            raise as_mlflow_says(error) from error
+        with mlflow_errors(), self.client() as client:
+            return client.call(path, given)
 
     def pages(self, path: str, body: JsonObject, key: str) -> Iterator[JsonObject]:
         """Give all results of a search, over all its pages."""
@@ -56,10 +62,19 @@ class Api:
 
 def as_mlflow_says(error: MlflowRefusedError) -> MlflowException:
     """Give a refusal as MLflow's own client raises it, so that MLflow knows what to do."""
-    exception: MlflowException = RestException(
-        {"error_code": error.code, "message": error.message}
-    )
+    exception: MlflowException = RestException({"error_code": error.code, "message": error.message})
     return exception
+
+
+@contextmanager
+def mlflow_errors() -> Iterator[None]:
+    """Raise refusals as MLflow's own client does."""
+    try:
+        yield
+    except RefusedItemsError as error:
+        raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
+    except MlflowRefusedError as error:
+        raise as_mlflow_says(error) from error
 
 
 def entity(kind: Any, message: Any, content: JsonObject) -> Any:
@@ -78,6 +93,11 @@ def checked_id(identifier: object, what: str) -> str:
     if not _ID.fullmatch(text):
         raise MlflowException(f"{text!r} is no id of a {what}.", INVALID_PARAMETER_VALUE)
     return text
+
+
+def pairs(given: list[Any]) -> list[dict[str, Any]]:
+    """Give tags or params as JSON has them."""
+    return [{"key": one.key, "value": str(one.value)} for one in given]
 
 
 def milliseconds(number: object) -> int | None:

@@ -6,10 +6,9 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mlflow_connections import InvalidOptionError
-
-from .._functions import FUNCTIONS
-from .._names import Name, name, stage
-from .._setup import Setup
+from mlflow_connections_snowflake._functions import FUNCTIONS
+from mlflow_connections_snowflake._names import Name, name, stage
+from mlflow_connections_snowflake._setup import Setup
 
 SCHEME = "snowflake"
 FLUSH_SECONDS = 5.0
@@ -37,7 +36,7 @@ class Bridge:
     """
 
     functions: Mapping[str, Name] = field(hash=False)
-    stage: Name = Name((_STAGE,))
+    stage: Name
     uploads: Name | None = None
     location: str = ""
     connection: str | None = None

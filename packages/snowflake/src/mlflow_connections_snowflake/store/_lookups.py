@@ -7,8 +7,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import service_pb2
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from .._client import JsonObject
-from ._api import PAGE, Api, checked_id, entity
+from mlflow_connections_snowflake._calls import JsonObject
+
+from ._api import PAGE, Api, checked_id, entity, mlflow_errors
 from ._locations import on_stage
 
 
@@ -94,7 +95,8 @@ class Lookups:
 
     def experiment_by_name(self, name: str) -> Experiment | None:
         """Give the experiment of a name, a deleted one if there is no other; None for neither."""
-        active = self._api.client.experiment(name)
+        with mlflow_errors(), self._api.client() as client:
+            active = client.experiment(name)
         if active is not None:
             return self.experiment_of(active)
         # MLflow's filter has no escape: what would end the literal is LIKE's wildcard for one
@@ -115,7 +117,9 @@ class Lookups:
         self._names[found.experiment_id] = found.name
         return found
 
-    def page(self, path: str, body: dict[str, Any], key: str) -> tuple[list[JsonObject], str | None]:
+    def page(
+        self, path: str, body: dict[str, Any], key: str
+    ) -> tuple[list[JsonObject], str | None]:
         """Give one page of a search, and the token of the next one."""
         most = min(int(body.get("max_results") or PAGE), PAGE)
         reply = self._api.post(path, {**body, "max_results": most})

@@ -3,6 +3,9 @@
 Everything of mlflow that version 2 lacks is imported in the methods, which only version 3 calls.
 """
 
+# Most of MLflow's functions have no annotations.
+# mypy: allow-untyped-calls
+
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +14,11 @@ from mlflow.protos import service_pb2
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.entities.paged_list import PagedList
 
-from .._client import JsonObject
-from ._api import PAGE, Api, checked_id, entity
+from mlflow_connections_snowflake._calls import JsonObject
+
+from ._api import PAGE, Api, checked_id, entity, pairs
 from ._locations import on_stage
-from ._lookups import Lookups
+from ._parts import Part
 from ._refusals import refusal
 
 if TYPE_CHECKING:
@@ -25,13 +29,11 @@ _logger = logging.getLogger(__name__)
 _VERSIONS_TAG = "mlflow.modelVersions"
 
 
-class LoggedModels:
+class LoggedModels(Part):
     """The part of the store that is about logged models."""
 
-    _api: Api
-    _lookups: Lookups
-
-    def __init__(self) -> None:
+    def __init__(self, api: Api) -> None:
+        super().__init__(api)
         self._models: dict[str, JsonObject] = {}
         self._told_pending = False
 
@@ -44,16 +46,22 @@ class LoggedModels:
         params: list[Any] | None = None,
         model_type: str | None = None,
     ) -> "LoggedModel":
-        """Create a logged model."""
+        """Create a logged model.
+
+        Its artifacts' location is MLflow's own: it is written into the model's file MLmodel, which
+        others read. Asked for later, the model tells where they lie on the stage.
+        """
         body = {
             "experiment_id": str(experiment_id),
             "name": name,
             "source_run_id": source_run_id,
             "model_type": model_type,
-            "tags": [{"key": tag.key, "value": str(tag.value)} for tag in tags or []],
-            "params": [{"key": p.key, "value": str(p.value)} for p in params or []],
+            "tags": pairs(tags or []),
+            "params": pairs(params or []),
         }
-        return self._model_of(self._api.post("logged-models", body)["model"])
+        content = self._api.post("logged-models", body)["model"]
+        self._models[content["info"]["model_id"]] = content
+        return _model(content)
 
     def finalize_logged_model(self, model_id: str, status: Any) -> "LoggedModel":
         """Give the model with its status; MLflow itself keeps the status `pending`.
@@ -78,7 +86,7 @@ class LoggedModels:
             )
         return self._model_of({**content, "info": {**info, "status": wire}})
 
-    def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> "LoggedModel":  # noqa: ARG002, FBT001, FBT002 - MLflow's signature; a search finds only what is active
+    def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> "LoggedModel":  # noqa: ARG002 - MLflow's signature; a search finds only what is active
         """Give a logged model.
 
         Raises:
@@ -142,12 +150,14 @@ class LoggedModels:
         self._api.post("runs/outputs", {"run_id": run_id, "models": outputs})
 
     def _model_of(self, content: JsonObject) -> "LoggedModel":
-        from mlflow.entities import LoggedModel
-
-        self._models[content["info"]["model_id"]] = content
         info = content["info"]
+        self._models[info["model_id"]] = content
         moved = {**info, "artifact_uri": on_stage(self._api.bridge, info.get("artifact_uri", ""))}
-        model: LoggedModel = entity(
-            LoggedModel, service_pb2.LoggedModel(), {**content, "info": moved}
-        )
-        return model
+        return _model({**content, "info": moved})
+
+
+def _model(content: JsonObject) -> "LoggedModel":
+    from mlflow.entities import LoggedModel
+
+    model: LoggedModel = entity(LoggedModel, service_pb2.LoggedModel(), content)
+    return model

@@ -5,7 +5,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from .._errors import MlflowRefusedError
+from mlflow_connections_snowflake._calls import JsonObject
+from mlflow_connections_snowflake._errors import MlflowRefusedError
+
 from ._batches import ALL, Entry, Item, Pending, body_of, cut
 
 _logger = logging.getLogger(__name__)
@@ -50,16 +52,14 @@ class Outgoing:
         seconds: How long something waits at most before the next call sends it; 0 for not at all.
     """
 
-    def __init__(self, send: Callable[[dict[str, object]], object], seconds: float) -> None:
+    def __init__(self, send: Callable[[JsonObject], object], seconds: float) -> None:
         self._send = send
         self._seconds = seconds
         self._runs: dict[str, Pending] = {}
         self._thread = threading.get_ident()
         self.lock = threading.RLock()
 
-    def add(
-        self, run_id: str, metrics: list[Item], params: list[Item], tags: list[Item]
-    ) -> None:
+    def add(self, run_id: str, metrics: list[Item], params: list[Item], tags: list[Item]) -> None:
         """Take something on, and send what waits if it is enough or old enough.
 
         Raises:
@@ -113,14 +113,18 @@ class Outgoing:
         refused: list[RefusedItemsError] = []
         with self.lock:
             for run_id in list(self._runs):
-                try:
-                    self.flush(run_id)
-                except RefusedItemsError as error:
-                    refused.append(error)
+                refused += self._refused_of(run_id)
         for error in refused[1:]:
-            _logger.error("%s", error)
+            _logger.warning("%s", error)
         if refused:
             raise refused[0]
+
+    def _refused_of(self, run_id: str) -> list[RefusedItemsError]:
+        try:
+            self.flush(run_id)
+        except RefusedItemsError as error:
+            return [error]
+        return []
 
     def _flush_due(self) -> None:
         oldest = time.monotonic() - self._seconds
@@ -139,7 +143,7 @@ class Outgoing:
             # Sending twice does no harm: MLflow keeps one of what has the same time and step.
             self._runs.setdefault(run_id, Pending()).put_back(entries[sent:])
             if refusals:
-                _logger.error("%s", RefusedItemsError(run_id, refusals))
+                _logger.warning("%s", RefusedItemsError(run_id, refusals))
             raise
         return refusals
 
@@ -147,7 +151,7 @@ class Outgoing:
 class _Attempt:
     """Sends one batch, and where it is refused finds the items that are to blame."""
 
-    def __init__(self, send: Callable[[dict[str, object]], object], run_id: str) -> None:
+    def __init__(self, send: Callable[[JsonObject], object], run_id: str) -> None:
         self._send = send
         self._run_id = run_id
         self._left = _SEARCH_STATEMENTS

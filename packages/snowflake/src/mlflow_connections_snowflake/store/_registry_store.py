@@ -1,5 +1,8 @@
 """The model registry, as far as POSTs reach: registering a model and its versions."""
 
+# Most of MLflow's functions have no annotations.
+# mypy: allow-untyped-calls
+
 import json
 from typing import Any
 

@@ -1,19 +1,37 @@
 """Which Snowpark session a store speaks through."""
 
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlflow_connections import AccessError
+from mlflow_connections_snowflake._session import open_session
 
-from .._session import open_session
 from ._bridge import Bridge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from snowflake.snowpark import Session
 
 # The codes of SnowparkSessionException, from snowflake/snowpark/_internal/error_message.py.
 _MORE_THAN_ONE, _IN_A_PROCEDURE = "1409", "1410"
 
+_lock = threading.RLock()
 _opened: "dict[str | None, Session]" = {}
+
+
+@contextmanager
+def speaking(bridge: Bridge) -> "Iterator[Session]":
+    """Give the session, to nobody else meanwhile.
+
+    A session takes one statement at a time, and some of MLflow's autologging works in threads.
+
+    Raises:
+        ConnectionsError: As `session_of` says.
+    """
+    with _lock:
+        yield session_of(bridge)
 
 
 def session_of(bridge: Bridge) -> "Session":
@@ -62,4 +80,4 @@ def _active() -> "Session | None":
 
 
 def _is_closed(session: "Session") -> bool:
-    return bool(session._conn.is_closed())  # noqa: SLF001 - a session has no public way to tell
+    return bool(session._conn.is_closed())

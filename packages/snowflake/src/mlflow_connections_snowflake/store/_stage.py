@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mlflow_connections import ConnectionsError
+from mlflow_connections_snowflake._errors import BridgeError
+from mlflow_connections_snowflake._names import Name
 
-from .._errors import BridgeError
-from .._names import Name
 from ._bridge import Bridge
-from ._sessions import session_of
+from ._sessions import speaking
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
@@ -133,7 +133,8 @@ class Stage:
         from snowflake.snowpark.exceptions import SnowparkClientException
 
         try:
-            yield session_of(self._bridge)
+            with speaking(self._bridge) as session:
+                yield session
         except (SnowparkClientException, Error) as error:
             said = " ".join(str(getattr(error, "message", None) or error).split())
             raise BridgeError(
@@ -147,9 +148,7 @@ def _put(session: "Session", stage: Name, folder: str, files: dict[str, Path]) -
         target = PurePosixPath(folder) / path
         if target.name == local.name and not _WILD.search(str(local)):
             parent = "" if str(target.parent) == "." else f"{target.parent}/"
-            session.file.put(
-                str(local), _place(stage, parent), auto_compress=False, overwrite=True
-            )
+            session.file.put(str(local), _place(stage, parent), auto_compress=False, overwrite=True)
         else:
             with local.open("rb") as stream:
                 session.file.put_stream(
