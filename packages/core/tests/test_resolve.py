@@ -90,8 +90,9 @@ def test_words_of_mlflow_pass_when_nobody_owns_them(word: str, install: Install)
 
 def test_a_word_of_mlflow_with_options_needs_its_plugin(install: Install) -> None:
     """With credentials or options MLflow's own word is no answer, since nobody would read them."""
-    with pytest.raises(UnknownConnectionError, match="pip install mlflow-connections-databricks"):
-        resolve("databricks", {"token": "t"})
+    # Not `databricks` itself, whose plugin is installed where the whole workspace is.
+    with pytest.raises(UnknownConnectionError, match="Did you mean 'databricks'"):
+        resolve("databricks-uc", {"token": "t"})
 
 
 def test_a_registry_may_be_a_word_of_mlflow_beside_a_connection(install: Install) -> None:
