@@ -48,7 +48,7 @@ def test_all_ids_derive_from_the_run() -> None:
     assert ids_of(RUN).run == str(UUID(RUN))
     assert ids_of(RUN) == ids_of(RUN)
     assert len(set(ids_of(RUN))) == 4
-    assert UUID(ids_of("careful_ant_1").run)
+    assert UUID(ids_of("careful_ant_1").run).version == 5
 
 
 def test_a_whole_run_takes_few_calls() -> None:

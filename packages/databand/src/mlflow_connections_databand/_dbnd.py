@@ -109,4 +109,6 @@ def _current() -> str:
 
 
 def _config() -> Any:
+    # Before its start dbnd has read neither its files nor its variables; after it, this is nothing.
+    import_module("dbnd._core.context.bootstrap").dbnd_bootstrap()
     return import_module("dbnd").config

@@ -1,0 +1,157 @@
+"""Databand's HTTP API: credentials, and what each answer means for what was sent."""
+
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from mlflow_connections_databand._client import Client
+from mlflow_connections_databand._tracker import make_sink
+from mlflow_connections_databand.outbox import (
+    Destination,
+    Event,
+    Refused,
+    Unauthorized,
+    Unavailable,
+)
+
+TOKEN = {"DBND__CORE__DATABAND_ACCESS_TOKEN": "t0ken"}
+
+
+class Server(ThreadingHTTPServer):
+    """Answers what it is told to, and keeps what it was asked."""
+
+    status = 200
+    body = b"{}"
+    headers_to_send: dict[str, str] = {}  # noqa: RUF012 - replaced, never shared
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[tuple[str, dict[str, str], Any]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        content = self.rfile.read(length)
+        body = json.loads(gzip.decompress(content)) if content else None
+        headers = {k.lower(): v for k, v in self.headers.items()}
+        self.server.asked.append((self.path, headers, body))
+        self.send_response(self.server.status)
+        for name, value in self.server.headers_to_send.items():
+            self.send_header(name, value)
+        if self.path.endswith("csrf"):
+            self.send_header("Set-Cookie", "X-CSRF-TOKEN=c5rf")
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that runs."""
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_request_is_as_dbnd_sends_it(server: Server) -> None:
+    """Compressed JSON with the token and dbnd's headers."""
+    Client(server.url, TOKEN).post("tracking/heartbeat", {"run_uid": "u"}, 5)
+    ((path, headers, body),) = server.asked
+    assert (path, body) == ("/api/v1/tracking/heartbeat", {"run_uid": "u"})
+    assert headers["authorization"] == "Bearer t0ken"
+    assert headers["content-encoding"] == "gzip"
+    assert headers["content-type"] == "application/json"
+    assert headers["x-databand-version"] == "1.0.34.1"
+    assert {"x-request-id", "x-databand-trace-id"} <= headers.keys()
+
+
+def test_without_a_token_it_logs_in_once(server: Server) -> None:
+    """The token against forged requests is fetched, sent with the login and with each call."""
+    environ = {"DBND__CORE__DBND_USER": "me", "DBND__CORE__DBND_PASSWORD": "pw"}
+    client = Client(server.url, environ)
+    client.post("tracking/a", {}, 5)
+    client.post("tracking/b", {}, 5)
+    paths = [path.removeprefix("/api/v1/") for path, _, _ in server.asked]
+    assert paths == ["auth/csrf", "auth/login", "tracking/a", "tracking/b"]
+    assert server.asked[1][2] == {"username": "me", "password": "pw"}
+    assert {headers.get("x-csrftoken") for _, headers, _ in server.asked[1:]} == {"c5rf"}
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (302, Unavailable),
+        (400, Refused),
+        (401, Unauthorized),
+        (403, Unauthorized),
+        (404, Unavailable),
+        (413, Refused),
+        (422, Refused),
+        (429, Unavailable),
+        (500, Unavailable),
+        (503, Unavailable),
+    ],
+)
+def test_an_answer_means_what_it_says(status: int, error: type[Exception], server: Server) -> None:
+    """What may be another day is tried again, and what never will be is not."""
+    server.status = status
+    with pytest.raises(error) as caught:
+        Client(server.url, TOKEN).post("tracking/a", {}, 5)
+    assert type(caught.value) is error
+    assert str(status) in str(caught.value)
+
+
+def test_the_wait_that_is_asked_for_is_passed_on(server: Server) -> None:
+    """Retry-After in seconds is kept; a date leaves it to the backoff."""
+    server.status = 429
+    for text, seconds in (("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)):
+        server.headers_to_send = {"Retry-After": text}
+        with pytest.raises(Unavailable) as caught:
+            Client(server.url, TOKEN).post("tracking/a", {}, 5)
+        assert caught.value.retry_after == seconds
+
+
+def test_no_answer_is_unavailable() -> None:
+    """Nobody there is no reason to lose anything."""
+    with pytest.raises(Unavailable, match="does not answer"):
+        Client("http://127.0.0.1:9", TOKEN).post("tracking/a", {}, 5)
+
+
+def test_a_refusal_shows_no_token(server: Server) -> None:
+    """A server that repeats the token in its answer does not bring it into a log."""
+    server.status, server.body = 400, b"bad: t0ken"
+    with pytest.raises(Refused) as caught:
+        Client(server.url, TOKEN).post("tracking/a", {}, 5)
+    assert "t0ken" not in str(caught.value)
+
+
+def test_a_refused_event_is_named_where_it_is_alone(server: Server) -> None:
+    """The outbox sets just that one aside."""
+    server.status = 400
+    sink = make_sink(Destination("databand", server.url, ""), TOKEN)
+    event = Event("r" * 32, "log", 1, {"metrics": [["m", 1.0, 1, 0]]})
+    with pytest.raises(Refused) as alone:
+        sink.send([event])
+    assert alone.value.positions == {0}
+    with pytest.raises(Refused) as joined:
+        sink.send([event, event])
+    assert joined.value.positions == frozenset()
+    sink.close()
