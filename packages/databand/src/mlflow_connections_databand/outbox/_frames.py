@@ -29,6 +29,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+_READ = json.JSONDecoder().decode
 _FAST = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
 
 
@@ -80,7 +81,7 @@ def parse(line: bytes, identity: str) -> tuple[int, Event] | None:
         if int(line[:8], 16) != zlib.crc32(content):
             return None
         stamp, _, body = content.partition(b" ")
-        stream, kind, at, data = json.loads(body)
+        stream, kind, at, data = _READ(body.decode("ascii"))
         return int(stamp), Event(stream, kind, at, data, identity)
     except (ValueError, TypeError):
         return None

@@ -20,11 +20,11 @@ def merged(readers: Collection[Reader], boot: str, now: int) -> Iterator[Record]
         now: Nanoseconds of the monotonic clock.
     """
     ranks: dict[str, int] = {}
-    for reader in sorted(readers, key=lambda r: r.path.name):
+    for reader in sorted(readers, key=lambda r: r.name):
         ranks.setdefault(reader.header.boot, len(ranks))
     upcoming = sorted(
         readers,
-        key=lambda r: (ranks[r.header.boot], r.header.born, r.path.name),
+        key=lambda r: (ranks[r.header.boot], r.header.born, r.name),
         reverse=True,
     )
     # The name decides between equal stamps, so that records are never compared.
@@ -39,7 +39,7 @@ def merged(readers: Collection[Reader], boot: str, now: int) -> Iterator[Record]
         following = next(records, None)
         if following and (following.stamp < now or reader.header.boot != boot):
             rank = ranks[reader.header.boot]
-            item = (rank, following.stamp, reader.path.name, following, records, reader)
+            item = (rank, following.stamp, reader.name, following, records, reader)
             heapq.heappush(heap, item)
 
 

@@ -35,11 +35,16 @@ class Reader:
     """Reads a segment from where delivery stopped, also while its owner goes on writing.
 
     Attributes:
+        path: The segment.
+        name: Its name.
+        header: What it said when it was opened.
         damaged: How many lines had a wrong checksum and were passed over.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = path.name
+        self._prefix = path.stem
         self.damaged = 0
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -104,14 +109,14 @@ class Reader:
         try:
             size = os.fstat(descriptor).st_size
             for end, line in lines_from(descriptor, self._read_to):
-                parsed = parse(line, f"{self.path.stem}:{self._read_to}")
+                parsed = parse(line, f"{self._prefix}:{self._read_to}")
                 self._read_to = end
                 if parsed is None:
                     self.damaged += 1
                     continue
                 # A signal handler that appends can overtake the append that it interrupts.
                 self._stamp = max(self._stamp, parsed[0])
-                self._records.append(Record(self._stamp, end, self.path.name, parsed[1]))
+                self._records.append(Record(self._stamp, end, self.name, parsed[1]))
                 if len(self._records) - before >= _BLOCK:
                     break
             else:

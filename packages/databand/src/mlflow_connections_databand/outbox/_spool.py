@@ -68,10 +68,11 @@ class Spool:
         """Note that events are delivered. Should the disk refuse, they may come twice one day."""
         for source, end in {record.source: record.end for record in records}.items():
             if reader := self._readers.get(source):
-                try:
+                with suppress(OSError):
                     reader.acknowledge(end)
-                except OSError:
-                    continue
+                    # At once: a backlog of many segments would be gone through again and again.
+                    if reader.remove_if_done():
+                        del self._readers[source]
 
     def refuse(self, record: Record, reason: str) -> None:
         """Keep an event that the destination will never accept, for a person to look at.
