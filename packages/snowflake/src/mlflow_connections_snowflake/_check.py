@@ -132,8 +132,8 @@ def _show(thing: Thing) -> str:
     within = Name(thing.name.parts[:-1])
     if thing.types is not None:
         return f"SHOW USER FUNCTIONS IN SCHEMA {within.sql}"
-    if thing.kind == "STAGE":
-        return f"SHOW STAGES IN SCHEMA {within.sql}"
+    if thing.kind in {"STAGE", "SECRET", "NETWORK RULE"}:
+        return f"SHOW {thing.kind}S IN SCHEMA {within.sql}"
     if thing.kind == "SCHEMA":
         return f"SHOW SCHEMAS IN DATABASE {within.sql}"
     return f"SHOW {thing.word}S"
@@ -169,6 +169,8 @@ def _altered(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
     """Whether an integration that was there before is enabled, and allows what is needed."""
     thing = statement.thing
     assert thing is not None  # noqa: S101 - asked by check alone
+    if thing.kind == "EXTERNAL ACCESS INTEGRATION":
+        return _enabled(eyes, statement)
     gateway, _, _ = setup.generating()
     if thing == api_integration(gateway):
         key, wanted = "API_ALLOWED_PREFIXES", gateway.prefix
@@ -183,6 +185,16 @@ def _altered(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
     if not any(part and wanted.startswith(part) for part in allowed):
         return Finding(False, f"{thing} does not allow {wanted}", f"{statement.sql};")
     return Finding(True, f"{thing} allows {wanted}")
+
+
+def _enabled(eyes: _Eyes, statement: Statement) -> Finding:
+    thing = statement.thing
+    assert thing is not None  # noqa: S101 - asked by check alone
+    rows = eyes.rows(_show(thing))
+    found = [row for row in rows if row.get("name") == thing.name.object]
+    if any(row.get("enabled", "").lower() == "true" for row in found):
+        return Finding(True, f"{thing} is enabled")
+    return Finding(False, f"{thing} is not enabled", f"{statement.sql};")
 
 
 def _call(session: "Session", eyes: _Eyes, setup: Setup) -> Finding:

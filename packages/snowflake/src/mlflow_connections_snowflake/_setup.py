@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
 
+from ._external_access import ExternalAccess, read_external_access
 from ._functions import BY_KEY, FUNCTIONS
 from ._gateway_setup import Gateway, read_gateway
 from ._names import Name, name, stage
@@ -43,6 +44,7 @@ class Setup:
         roles: Who does what.
         gateway: What stands between Snowflake and MLflow; None where only the client is used.
         storage: Where MLflow keeps artifacts, if Snowflake is to reach it.
+        external_access: What lets procedures reach MLflow itself, where that is wanted.
     """
 
     experiment_name: str
@@ -53,6 +55,7 @@ class Setup:
     roles: Roles
     gateway: Gateway | None = None
     storage: Storage | None = None
+    external_access: ExternalAccess | None = None
     where: str = field(default="snowflake.yml", compare=False)
 
     @property
@@ -139,11 +142,12 @@ def read(content: object, where: str = "snowflake.yml") -> Setup:
         _roles(section),
         read_gateway(section),
         read_storage(section, database, schema),
+        read_external_access(section, database, schema),
         where,
     )
 
 
-_SECTIONS = ("gateway", "storage")
+_SECTIONS = ("gateway", "storage", "external_access")
 
 
 def _functions(section: Section) -> dict[str, Name]:

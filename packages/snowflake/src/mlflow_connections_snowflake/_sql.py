@@ -15,8 +15,11 @@ The forms of statements, each name in double quotes and each clause on a line of
     GRANT USAGE | READ | WRITE | CREATE FUNCTION | CREATE STAGE
         ON INTEGRATION n | DATABASE n | SCHEMA n | FUNCTION n(type, …) | STAGE n TO ROLE r
     DROP FUNCTION IF EXISTS n(type, …);  DROP STAGE | INTEGRATION IF EXISTS n
+
+Those of external access stand in `_external_access`.
 """
 
+from ._external_access import external_access_alone, external_access_part, things
 from ._setup import Setup
 from ._sql_admin import admin_part, api_integration, storage_integration
 from ._sql_owner import external_functions, owner_part, stages, translators
@@ -29,7 +32,9 @@ def statements(setup: Setup) -> list[Statement]:
     Raises:
         MissingOptionError: The setup lacks what only the generator needs.
     """
-    return [*admin_part(setup), *owner_part(setup)]
+    if setup.gateway is None and setup.external_access:
+        return [*external_access_alone(setup), *external_access_part(setup)]
+    return [*admin_part(setup), *external_access_part(setup), *owner_part(setup)]
 
 
 def drops(
@@ -58,6 +63,9 @@ def drops(
         dropped.append(drop(ADMIN, api_integration(gateway)))
         if setup.storage:
             dropped.append(drop(ADMIN, storage_integration(setup.storage)))
+        if setup.external_access:
+            # An integration before the rule and the secret that it names.
+            dropped += [drop(ADMIN, thing) for thing in reversed(things(setup.external_access))]
     return dropped
 
 

@@ -28,7 +28,7 @@ class Thing(NamedTuple):
     @property
     def word(self) -> str:
         """What GRANT and DROP call the kind: a FUNCTION, be it external, an INTEGRATION."""
-        return self.kind.split()[-1]
+        return self.kind if self.kind == "NETWORK RULE" else self.kind.split()[-1]
 
     @property
     def granted(self) -> str:
