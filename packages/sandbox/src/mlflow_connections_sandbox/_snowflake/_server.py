@@ -96,6 +96,9 @@ class Server:
         if code == 200 and answer["success"]:
             session.token = answer["data"]["token"]
             self._sessions[session.token] = session
+            # fakesnow gives none; without it the connector cannot log out, so that a closed
+            # connection still counts as open and is closed again, at great length, at exit.
+            answer["data"]["masterToken"] = secrets.token_urlsafe(32)
             answer["data"]["sessionInfo"] |= {"roleName": role, "warehouseName": session.warehouse}
         return JSONResponse(answer, code)
 
