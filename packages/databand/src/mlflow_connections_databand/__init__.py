@@ -1,19 +1,31 @@
-"""A copy of each MLflow run for Databand: the connection `databand` and the store behind its URIs."""
+"""A copy of each MLflow run for Databand: the connection `databand` and the store behind its URIs.
 
+MLflow imports this package whenever it is imported itself, so everything here waits for its first use.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._connection import Databand, connection
-
 if TYPE_CHECKING:
+    from ._connection import Databand, connection
     from ._dbnd import databand_tracking
 
 __all__ = ["Databand", "connection", "databand_tracking"]
 
+_HOMES = {
+    "Databand": "._connection",
+    "connection": "._connection",
+    # It needs the extra `dbnd`, which nothing else here imports.
+    "databand_tracking": "._dbnd",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # It needs the extra `dbnd`, which nothing else here imports.
-    if name == "databand_tracking":
-        from ._dbnd import databand_tracking
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name], __package__), name)
+    return value
 
-        return databand_tracking
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

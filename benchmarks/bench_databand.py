@@ -1,0 +1,218 @@
+"""What a copy for Databand costs whoever logs: calls, batches, capture alone, requests, imports."""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow
+from _ratio import Row, interleave, median, table
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from mlflow_connections_databand import connection
+from mlflow_connections_databand._capture import Recorder
+from mlflow_connections_databand._connection import TOKEN_VARIABLE
+from mlflow_connections_databand._delegate import delegate
+from mlflow_connections_databand._outboxes import outbox_for
+from mlflow_connections_databand._uri import CompositeUri
+from mlflow_connections_sandbox import Fault, MlflowServer
+from mlflow_connections_sandbox._databand import Databand
+
+CALLS = 1_000
+CHUNK = 25
+BATCH = 1_000
+BATCHES = 15
+EVENTS = 20_000
+IMPORTS = 5
+
+# What MLflow would have loaded anyway is loaded before the clock starts.
+_IMPORT = """
+import importlib.metadata as metadata, time
+every = metadata.entry_points
+def others(**which):
+    found = every(**which)
+    return metadata.EntryPoints(p for p in found if "mlflow_connections_databand" not in p.value)
+metadata.entry_points = others
+begun = time.perf_counter()
+import mlflow
+whole = time.perf_counter() - begun
+begun = time.perf_counter()
+import mlflow_connections_databand._entry
+from mlflow_connections_databand._transparent import Activation
+Activation()
+print(whole, time.perf_counter() - begun)
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder, MlflowServer(Path(folder) / "server") as server:
+        backends = {"SQLite": f"sqlite:///{folder}/mlflow.db", "a server": server.url}
+        rows: list[Row] = []
+        for state in ("healthy", "hanging"):
+            with running_tracker(Path(folder) / state, state) as tracker:
+                for name, uri in backends.items():
+                    rows += logging_rows(f"{name}, tracker {state}", uri, tracker, name)
+                rows += capture_rows(f"tracker {state}", tracker)
+                if state == "healthy":
+                    rows.append(request_row(tracker, backends["SQLite"]))
+        print(table([*rows, import_row()]))
+
+
+@contextmanager
+def running_tracker(folder: Path, state: str) -> Iterator[Databand]:
+    """Run a tracker that answers at once, or never."""
+    tracker = Databand("http://127.0.0.1:9", folder)
+    tracker.start()
+    if state == "hanging":
+        tracker.faults.inject(Fault(delay=3_600))
+    yield tracker
+    tracker.close()
+
+
+class Target(NamedTuple):
+    """A run to log to.
+
+    Attributes:
+        client: The client of its store.
+        run_id: The run.
+    """
+
+    client: MlflowClient
+    run_id: str
+
+    def log(self, count: int) -> None:
+        """Log one metric after the other."""
+        for step in range(count):
+            self.client.log_metric(self.run_id, "loss", 0.5, step=step)
+
+    def log_batch(self) -> None:
+        """Log as many metrics as MLflow takes in one call."""
+        at = time.time_ns() // 1_000_000
+        metrics = [Metric(f"m{i}", 0.5, at, 0) for i in range(BATCH)]
+        self.client.log_batch(self.run_id, metrics)
+
+
+def target(uri: str) -> Target:
+    """Make a run in a store."""
+    client = MlflowClient(uri)
+    return Target(client, client.create_run("0").info.run_id)
+
+
+def composite(tracker: Databand, uri: str) -> str:
+    """Give the URI that copies a store for a tracker, and put the token where it is looked for."""
+    import os
+
+    os.environ[TOKEN_VARIABLE] = tracker.account.token
+    return connection.tracking_uri({}, {"databand_url": tracker.url, "duplicate_tracking_to": uri})
+
+
+def logging_rows(what: str, uri: str, tracker: Databand, backend: str) -> list[Row]:
+    """Log to a store with a copy, against the same store without."""
+    plain, ours = target(uri), target(composite(tracker, uri))
+    for one in (plain, ours):
+        one.log(CHUNK)
+    calls = interleave(lambda: plain.log(CHUNK), lambda: ours.log(CHUNK), CALLS // CHUNK)
+    batches = interleave(plain.log_batch, ours.log_batch, BATCHES)
+    most = 1.05 if backend == "SQLite" else 1.02
+    aim = f"under {round((most - 1) * 100)} % more"
+    rows = []
+    for name, times, factor in (
+        (f"log_metric, {CALLS} calls, each", calls, 1e3 / CHUNK),
+        (f"log_batch({BATCH})", batches, 1e3),
+    ):
+        medians = median(times[0], factor), median(times[1], factor)
+        rows.append(Row(f"{name}, {what}", *medians, "ms", aim, medians[1] <= medians[0] * most))
+    return rows
+
+
+class _Nothing:
+    """A store that accepts everything and does nothing, so that what is left is capture."""
+
+    def log_metric(self, run_id: str, metric: Any) -> None:
+        """Accept."""
+
+
+def capture_rows(what: str, tracker: Databand) -> list[Row]:
+    """Capture at full rate, each call timed."""
+    times = statistics.quantiles(_capture(tracker, EVENTS), n=1_000)
+    p50, p99, p999 = (times[i - 1] * 1e6 for i in (500, 990, 999))
+    return [
+        Row(f"capture, p50, {what}", None, p50, "µs"),
+        Row(f"capture, p99, {what}", None, p99, "µs", "under 1 ms", p99 < 1_000),
+        Row(f"capture, p99.9, {what}", None, p999, "µs"),
+    ]
+
+
+def _capture(tracker: Databand, events: int) -> list[float]:
+    recorder, log = _captured(tracker)
+    recorder.runs.announce("0" * 32, _run())
+    metric = Metric("loss", 0.5, time.time_ns() // 1_000_000, 1)
+    times = []
+    for _ in range(events):
+        begun = time.perf_counter()
+        log("0" * 32, metric)
+        times.append(time.perf_counter() - begun)
+    return times
+
+
+def _captured(tracker: Databand) -> tuple[Recorder, Callable[[str, Any], None]]:
+    store = _Nothing()
+    recorder = Recorder(store, outbox_for(CompositeUri(tracker.url)))
+    return recorder, delegate(store, recorder.methods()).log_metric
+
+
+def _run() -> Any:
+    from mlflow_connections_databand._runs import Run
+
+    return Run({}, None, {"job": "bench", "started": 0})
+
+
+def request_row(tracker: Databand, store: str) -> Row:
+    """Count what arrives of many single metrics: how many stand in one request."""
+    run_id = target(composite(tracker, store)).run_id
+    _drain(tracker)
+    tracker.journal.clear()
+    recorder, log = _captured(tracker)
+    recorder.runs.announce(run_id, _run())
+    at = time.time_ns() // 1_000_000
+    for step in range(10_000):
+        log(run_id, Metric("loss", 0.5, at, step))
+    _drain(tracker)
+    requests = len(tracker.journal.requests("log_metrics"))
+    return Row(
+        "events in one request, 10,000 metrics at full rate",
+        None,
+        10_000 / requests,
+        "events",
+        "500, or half a second",
+    )
+
+
+def _drain(tracker: Databand) -> None:
+    outbox = outbox_for(CompositeUri(tracker.url))
+    while outbox.flush(5.0):
+        time.sleep(0.1)
+
+
+def import_row() -> Row:
+    """Import MLflow, and then what its entry points load of ours."""
+    times = []
+    for _ in range(IMPORTS):
+        printed = subprocess.run(
+            [sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True
+        ).stdout
+        times.append([float(word) for word in printed.split()])
+    whole, extra = (median(column, 1e3) for column in zip(*times, strict=True))
+    what = f"import mlflow {mlflow.__version__} with the package installed"
+    return Row(what, whole, whole + extra, "ms", "under 5 ms more", extra < 5)
+
+
+if __name__ == "__main__":
+    main()
