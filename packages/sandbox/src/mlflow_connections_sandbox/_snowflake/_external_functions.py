@@ -354,6 +354,9 @@ def is_allowed(url: str, integration: Mapping[str, Any]) -> bool:
     """Tell whether an integration lets a URL through."""
     blocked = integration.get("API_BLOCKED_PREFIXES", ())
     allowed = integration["API_ALLOWED_PREFIXES"]
+    if "/../" in f"{url.partition('?')[0]}/":
+        # It would lead out of what it begins with.
+        return False
     return any(url.startswith(p) for p in allowed) and not any(url.startswith(p) for p in blocked)
 
 

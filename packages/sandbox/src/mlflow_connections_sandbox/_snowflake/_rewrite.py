@@ -132,7 +132,8 @@ def label_columns(tree: exp.Expr) -> None:
     if isinstance(tree, exp.Select):
         for node in list(tree.expressions):
             if not isinstance(node, exp.Alias | exp.Column | exp.Star) and not node.is_star:
-                text = node.sql(dialect="snowflake").upper()
+                # fakesnow would take what follows a dollar sign for a variable.
+                text = node.sql(dialect="snowflake").upper().replace("$", "")
                 node.replace(exp.alias_(node.copy(), text, quoted=True))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -126,9 +127,12 @@ class Snowflake(StandIn):
 
     def close(self) -> None:
         """Stop answering."""
-        super().close()
+        # Together: each server looks only now and then whether it is to end.
+        with ThreadPoolExecutor() as pool:
+            closing = [pool.submit(gateway.close) for gateway in self.gateways.values()]
+            super().close()
+            for one in closing:
+                one.result()
         if self._sql is not None:
             self._sql.close()
             self._sql = None
-        for gateway in self.gateways.values():
-            gateway.close()

@@ -1,0 +1,123 @@
+"""Roles and privileges, through the real connector."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import snowflake.connector
+from snowflake.connector.errors import DatabaseError, ProgrammingError
+
+from mlflow_connections_sandbox._snowflake import Snowflake
+
+Run = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def caller(bridge: Snowflake, run: Run, echo: Callable[..., str]) -> Iterator[Run]:
+    """A connection as a role that may enter the schema and nothing else; ECHO exists."""
+    run(echo("a VARCHAR"))
+    run("CREATE ROLE caller")
+    run("GRANT USAGE ON DATABASE demo TO ROLE caller")
+    run("GRANT USAGE ON SCHEMA demo.demo TO ROLE caller")
+    run("GRANT ROLE caller TO USER sandbox")
+    with snowflake.connector.connect(**bridge.connection(role="CALLER")) as connection:
+
+        def execute(sql: str) -> list[tuple[Any, ...]]:
+            rows: Any = connection.cursor().execute(sql)
+            return list(rows.fetchall())
+
+        yield execute
+
+
+def test_a_call_needs_usage_on_the_function(caller: Run, run: Run) -> None:
+    """Without the grant the function is unknown; with it the call works; OR REPLACE takes it back."""
+    with pytest.raises(ProgrammingError, match="Unknown function ECHO"):
+        caller("SELECT ECHO('x')")
+    run("GRANT USAGE ON FUNCTION echo(VARCHAR) TO ROLE caller")
+    assert "x" in caller("SELECT ECHO('x'):row[1]")[0][0]
+    run("GRANT OWNERSHIP ON FUNCTION echo(VARCHAR) TO ROLE SYSADMIN")
+    assert "x" in caller("SELECT ECHO('x'):row[1]")[0][0]
+
+
+def test_replacing_a_function_drops_its_grants(
+    caller: Run, run: Run, echo: Callable[..., str]
+) -> None:
+    """Who could call what was replaced cannot call what replaced it, not even by a future grant."""
+    run("GRANT USAGE ON FUTURE FUNCTIONS IN SCHEMA demo.demo TO ROLE caller")
+    run("GRANT USAGE ON FUNCTION echo(VARCHAR) TO ROLE caller")
+    caller("SELECT ECHO('x')")
+    run(echo("a VARCHAR").replace("CREATE ", "CREATE OR REPLACE "))
+    with pytest.raises(ProgrammingError, match="Unknown function ECHO"):
+        caller("SELECT ECHO('x')")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DESC INTEGRATION MLFLOW_API",
+        "CREATE STAGE s",
+        "CREATE ROLE other",
+        "CREATE DATABASE other",
+        "DROP FUNCTION ECHO(VARCHAR)",
+        "ALTER INTEGRATION MLFLOW_API SET ENABLED = FALSE",
+        "GRANT USAGE ON FUNCTION ECHO(VARCHAR) TO ROLE PUBLIC",
+        "GRANT ROLE SYSADMIN TO ROLE caller",
+        "USE WAREHOUSE COMPUTE_WH",
+    ],
+)
+def test_a_role_without_privileges_is_refused(caller: Run, sql: str) -> None:
+    """What the role neither owns nor was given does not exist for it, or is not its to change."""
+    with pytest.raises(ProgrammingError) as refused:
+        caller(sql)
+    assert refused.value.errno in {2003, 3001}
+
+
+def test_what_a_role_may_not_see_is_not_listed(caller: Run, run: Run) -> None:
+    """SHOW lists an object only to a role that has something to do with it."""
+    assert caller("SHOW EXTERNAL FUNCTIONS") == []
+    run("GRANT USAGE ON FUNCTION echo(VARCHAR) TO ROLE caller")
+    assert [row[1] for row in caller("SHOW EXTERNAL FUNCTIONS")] == ["ECHO"]
+    assert ("USAGE", "FUNCTION") in {row[1:3] for row in caller("SHOW GRANTS TO ROLE caller")}
+
+
+def test_roles_inherit(caller: Run, run: Run) -> None:
+    """A role can do what a role that was granted to it can."""
+    run("CREATE ROLE inner_role")
+    run("GRANT USAGE ON FUNCTION echo(VARCHAR) TO ROLE inner_role")
+    run("GRANT ROLE inner_role TO ROLE caller")
+    caller("SELECT ECHO('x')")
+    run("REVOKE ROLE inner_role FROM ROLE caller")
+    with pytest.raises(ProgrammingError):
+        caller("SELECT ECHO('x')")
+
+
+def test_creating_a_function_needs_the_integration(
+    caller: Run, run: Run, echo: Callable[..., str]
+) -> None:
+    """CREATE FUNCTION on the schema is not enough without USAGE on integration and translators."""
+    run("GRANT CREATE FUNCTION ON SCHEMA demo.demo TO ROLE caller")
+    sql = echo("a VARCHAR", name="mine")
+    with pytest.raises(ProgrammingError, match="MLFLOW_API"):
+        caller(sql)
+    run("GRANT USAGE ON INTEGRATION MLFLOW_API TO ROLE caller")
+    with pytest.raises(ProgrammingError, match="REQUEST"):
+        caller(sql)
+    for translator in ("REQUEST", "RESPONSE"):
+        run(f"GRANT USAGE ON FUNCTION {translator}(OBJECT) TO ROLE caller")
+    caller(sql)
+
+
+@pytest.mark.parametrize("changed", [{"password": "wrong"}, {"user": "NOBODY"}, {"role": "NOBODY"}])
+def test_logging_in_needs_the_right_words(stand_in: Snowflake, changed: dict[str, str]) -> None:
+    """A wrong password, user or role is refused at login."""
+    with pytest.raises(DatabaseError):
+        snowflake.connector.connect(**stand_in.connection(**changed))
+
+
+def test_a_database_that_does_not_exist_is_not_made(stand_in: Snowflake) -> None:
+    """Connecting to a missing database gives a session without one, as in Snowflake."""
+    with (
+        snowflake.connector.connect(**stand_in.connection(database="NOWHERE")) as connection,
+        pytest.raises(ProgrammingError, match="current database"),
+    ):
+        connection.cursor().execute("CREATE STAGE s")

@@ -1,0 +1,122 @@
+"""Files on stages, moved by the real connector."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from snowflake.connector.errors import ProgrammingError
+
+from mlflow_connections_sandbox._snowflake import Snowflake
+
+Run = Callable[..., list[tuple[Any, ...]]]
+
+_PROVIDERS = {
+    "S3": ("s3://mlflow-sandbox/", "STORAGE_AWS_ROLE_ARN = 'arn:aws:iam::123456789012:role/r'"),
+    "GCS": ("gcs://mlflow-sandbox/", ""),
+    "AZURE": (
+        "azure://mlflowsandbox.blob.core.windows.net/mlflow/",
+        "AZURE_TENANT_ID = '11111111-2222-3333-4444-555555555555'",
+    ),
+}
+
+
+def _external(run: Run, provider: str) -> None:
+    location, more = _PROVIDERS[provider]
+    run(
+        f"CREATE STORAGE INTEGRATION s TYPE = EXTERNAL_STAGE STORAGE_PROVIDER = '{provider}' {more}"
+        f" ENABLED = TRUE STORAGE_ALLOWED_LOCATIONS = ('{location}')"
+    )
+    run(f"CREATE STAGE outside URL = '{location}' STORAGE_INTEGRATION = s")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with two files, whose names are not easy."""
+    folder = tmp_path / "it's a folder"
+    folder.mkdir()
+    (folder / "a b.txt").write_text("one")
+    (folder / "ä.txt").write_text("two")
+    return folder
+
+
+def test_files_come_back_as_they_went(run: Run, files: Path, tmp_path: Path) -> None:
+    """PUT, LIST, GET and REMOVE on an internal stage."""
+    run('CREATE STAGE "My Stage"')
+    for path in files.iterdir():
+        place = f"file://{path}".replace("'", "\\'")
+        run(f"PUT '{place}' '@\"My Stage\"/deep/er' AUTO_COMPRESS = FALSE")
+    listed = run('LIST @"My Stage"')
+    assert [row[0] for row in listed] == ["my stage/deep/er/a b.txt", "my stage/deep/er/ä.txt"]
+    back = tmp_path / "back"
+    back.mkdir()
+    run(f"GET '@\"My Stage\"/deep' 'file://{back}/'")
+    assert {p.name: p.read_text() for p in back.iterdir()} == {"a b.txt": "one", "ä.txt": "two"}
+    assert len(run("REMOVE '@\"My Stage\"/deep/er/' PATTERN = '.*a b.*'")) == 1
+    assert len(run('LS @"My Stage"')) == 1
+
+
+def test_a_bound_stage_is_found(run: Run, tmp_path: Path) -> None:
+    """A stage can be given as a value, as Snowpark's streams do."""
+    (tmp_path / "f").write_text("x")
+    run("CREATE STAGE s")
+    run(f"PUT 'file://{tmp_path / 'f'}' ?", "@DEMO.DEMO.S/there")
+    assert run("LIST @s")[0][0] == "s/there/f.gz"
+
+
+@pytest.mark.parametrize("provider", _PROVIDERS)
+def test_artifacts_land_where_mlflow_looks(
+    stand_in: Snowflake, run: Run, files: Path, tmp_path: Path, provider: str
+) -> None:
+    """COPY FILES takes a folder from an internal stage to MLflow's artifact root, once trusted."""
+    _external(run, provider)
+    run("CREATE STAGE inside")
+    place = f"file://{files / 'a b.txt'}".replace("'", "\\'")
+    run(f"PUT '{place}' @inside/run/model AUTO_COMPRESS = FALSE")
+    copy = "COPY FILES INTO @outside/0/abc/artifacts/ FROM @inside/run/"
+    with pytest.raises(ProgrammingError, match="trust"):
+        run(copy)
+    stand_in.trust("S")
+    assert run(copy) == [("0/abc/artifacts/model/a b.txt",)]
+    assert (tmp_path / "artifacts/0/abc/artifacts/model/a b.txt").read_text() == "one"
+    assert run("LIST @outside")[0][0].startswith(_PROVIDERS[provider][0])
+
+
+def test_a_client_cannot_put_on_an_external_stage(
+    stand_in: Snowflake, run: Run, tmp_path: Path
+) -> None:
+    """PUT to an external stage is refused with Snowflake's number."""
+    _external(run, "S3")
+    stand_in.trust("S")
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(ProgrammingError) as refused:
+        run(f"PUT 'file://{tmp_path / 'f'}' @outside")
+    assert refused.value.errno == 91003
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("CREATE STAGE e URL = 's3://elsewhere/' STORAGE_INTEGRATION = s", "not allowed"),
+        ("LIST @nothing", "NOTHING"),
+        ("LIST '@inside/../..'", "leaves the stage"),
+        ("COPY FILES INTO @inside FROM @inside FILES = ('missing')", "missing"),
+        ("COPY FILES INTO @inside FROM (SELECT 1)", "Unsupported"),
+        ("PUT 'ftp://x' @inside", "file://"),
+    ],
+)
+def test_what_cannot_be_is_refused(run: Run, sql: str, words: str) -> None:
+    """A location, stage, path or file that is not allowed or not there is named."""
+    _external(run, "S3")
+    run("CREATE STAGE inside")
+    with pytest.raises(ProgrammingError, match=words):
+        run(sql)
+
+
+def test_a_replaced_stage_is_empty(run: Run, tmp_path: Path) -> None:
+    """OR REPLACE and DROP delete an internal stage's files."""
+    (tmp_path / "f").write_text("x")
+    run("CREATE STAGE s")
+    run(f"PUT 'file://{tmp_path / 'f'}' @s")
+    run("CREATE OR REPLACE STAGE s")
+    assert run("LIST @s") == []
