@@ -8,6 +8,7 @@ import base64
 import hmac
 import json
 import secrets
+import time
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -55,7 +56,7 @@ class Entra:
     def __init__(self, account: "Account", tokens: "Tokens") -> None:
         self._account = account
         self._tokens = tokens
-        self._device_codes: set[str] = set()
+        self._scopes_of_device_codes: dict[str, list[str]] = {}
 
     def routes(self) -> "list[BaseRoute]":
         """What the login host answers."""
@@ -83,7 +84,7 @@ class Entra:
         return JSONResponse(
             {
                 "access_token": self._tokens.issue(resource, client_id),
-                "expires_in": "3600",
+                "expires_on": str(int(time.time()) + 3600),
                 "resource": resource,
                 "token_type": "Bearer",
             }
@@ -127,8 +128,13 @@ class Entra:
     async def _device_code(self, request: "Request") -> "Response":
         if refusal := self._refuse_tenant(request):
             return refusal.response()
+        form = dict(parse_qsl((await request.body()).decode()))
+        # Beside the resource's own scope people's clients ask for some of OpenID's.
+        scopes = [s for s in form.get("scope", "").split() if s.endswith(_DEFAULT_SCOPE)]
+        if refusal := self._refuse_scopes(scopes):
+            return refusal.response()
         code = secrets.token_urlsafe(16)
-        self._device_codes.add(code)
+        self._scopes_of_device_codes[code] = scopes
         return JSONResponse(
             {
                 "device_code": code,
@@ -162,15 +168,13 @@ class Entra:
         return JSONResponse({"token_type": "Bearer", "expires_in": 3599, "access_token": token})
 
     def _for_person(self, form: dict[str, str]) -> "Response":
-        if form.get("device_code") not in self._device_codes:
+        scopes = self._scopes_of_device_codes.get(form.get("device_code", ""))
+        if scopes is None:
             return _Refusal(400, "invalid_grant", 70000, "The device code is not valid.").response()
         if not self._account.person_signs_in:
             return _Refusal(
                 400, "authorization_pending", 70016, "Authorization is pending."
             ).response()
-        scopes = [s for s in form.get("scope", "").split() if s.endswith(_DEFAULT_SCOPE)]
-        if refusal := self._refuse_scopes(scopes):
-            return refusal.response()
         client = form.get("client_id", "")
         ids = {"uid": _PERSON, "utid": self._account.tenant_id}
         return JSONResponse(

@@ -42,6 +42,7 @@ class Tokens:
             "appid": subject,
             "oid": subject,
             "sub": subject,
+            "preferred_username": subject,
         }
         return jwt.encode(claims, self._key, algorithm="HS256")
 

@@ -1,0 +1,171 @@
+"""What the connection does before it asks Azure anything."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+import mlflow_connections
+from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections_azureml import AzureMLConnection, connection
+
+WORKSPACE = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
+PRINCIPAL = {"tenant_id": "t", "client_id": "c", "client_secret": "a-secret"}
+VARIABLES = {
+    "subscription_id": "AZUREML_SUBSCRIPTION_ID",
+    "resource_group": "AZUREML_RESOURCE_GROUP",
+    "workspace_name": "AZUREML_WORKSPACE_NAME",
+}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the developer's own accounts."""
+    import os
+
+    for name in [n for n in os.environ if n.startswith(("AZURE", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+
+
+def test_keyword_finds_the_connection() -> None:
+    """`azureml` is the keyword."""
+    assert mlflow_connections.find("azureml") is connection
+
+
+def test_import_is_cheap() -> None:
+    """Importing the keyword's module imports neither Azure's packages nor MLflow nor requests."""
+    code = (
+        "import sys, mlflow_connections_azureml, mlflow_connections_azureml._connection;"
+        "print([m for m in ('azure.core', 'azure.identity', 'azureml', 'mlflow', 'requests')"
+        " if m in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_all_missing_options_are_named() -> None:
+    """Whoever configures nothing reads all three options and their variables at once."""
+    with pytest.raises(MissingOptionError) as caught:
+        mlflow_connections.resolve("azureml")
+
+    for name, variable in VARIABLES.items():
+        assert f"'{name}'" in str(caught.value)
+        assert variable in str(caught.value)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_each_option_overrides_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option alone wins over its variable; the others still come from theirs."""
+    for option, variable in VARIABLES.items():
+        monkeypatch.setenv(variable, f"{option} of the environment")
+
+    values = connection.values({}, {name: "of the options"})
+
+    expected = {option: f"{option} of the environment" for option in VARIABLES}
+    assert {option: values[option] for option in VARIABLES} == {**expected, name: "of the options"}
+
+
+def test_azureml_core_is_the_default() -> None:
+    """Without a word about it, the SDK is the one that the specification names."""
+    values = connection.values({}, WORKSPACE)
+
+    assert values["sdk"] == "v1"
+    assert values["cloud"] == "AzureCloud"
+    assert values["interactive"] is False
+    assert values["share_with_workers"] is False
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("sdk", "v2"), ("cloud", "AzureGermanCloud"), ("timeout", "soon")]
+)
+def test_wrong_value_is_refused(option: str, value: str) -> None:
+    """A value that means nothing is named with its option."""
+    with pytest.raises(InvalidOptionError, match=f"'{option}'"):
+        mlflow_connections.resolve("azureml", {}, {**WORKSPACE, option: value})
+
+
+def test_secret_among_the_options_is_refused() -> None:
+    """A client secret under server.connection is sent where it belongs, and not shown."""
+    with pytest.raises(InvalidOptionError, match=r"credentials\.yml") as caught:
+        mlflow_connections.resolve("azureml", {}, {**WORKSPACE, "client_secret": "a-secret"})
+
+    assert "a-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", PRINCIPAL)
+def test_half_a_service_principal_is_refused(missing: str) -> None:
+    """Two of a service principal's three parts are an error that names the third."""
+    credentials = {name: value for name, value in PRINCIPAL.items() if name != missing}
+    if missing == "client_id":
+        credentials["client_secret"] = "a-secret"
+    if missing == "client_secret":
+        credentials.pop("tenant_id")
+
+    with pytest.raises(MissingOptionError, match=f"'{missing}'") as caught:
+        mlflow_connections.resolve("azureml", credentials, WORKSPACE)
+
+    assert "a-secret" not in str(caught.value)
+
+
+def test_nothing_secret_is_exported_by_default() -> None:
+    """The environment gets the cloud's name and a mark for workers; no identity unless asked."""
+    environment = connection.environment(PRINCIPAL, WORKSPACE)
+
+    assert environment == {
+        "AZUREML_CURRENT_CLOUD": "AzureCloud",
+        "MLFLOW_CONNECTIONS_AZUREML": "headless",
+    }
+
+
+@pytest.mark.parametrize(
+    ("credentials", "options", "shared"),
+    [
+        (
+            {**PRINCIPAL, "other": "x"},
+            {},
+            {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_CLIENT_SECRET": "a-secret"},
+        ),
+        ({}, {"managed_identity_client_id": "m"}, {"AZURE_CLIENT_ID": "m"}),
+        ({}, {}, {}),
+    ],
+)
+def test_identity_is_exported_when_asked_for(
+    credentials: Mapping[str, str], options: Mapping[str, str], shared: Mapping[str, str]
+) -> None:
+    """What azure-identity reads goes into the environment, and nothing else of the credentials."""
+    environment = connection.environment(
+        credentials, {**WORKSPACE, **options, "share_with_workers": True}
+    )
+
+    assert {k: v for k, v in environment.items() if k.startswith("AZURE_")} == shared
+
+
+def test_workers_of_the_interactive_may_ask() -> None:
+    """Where a person may be asked, workers are not told that nobody may."""
+    environment = connection.environment({}, {**WORKSPACE, "interactive": True})
+
+    assert "MLFLOW_CONNECTIONS_AZUREML" not in environment
+
+
+def test_registry_is_the_workspace_too() -> None:
+    """The registry's URI is the tracking URI, and it is not asked for twice."""
+    asked: list[str] = []
+
+    class Counting(AzureMLConnection):
+        def tracking_uri(
+            self, credentials: Mapping[str, object], options: Mapping[str, object]
+        ) -> str:
+            asked.append("once")
+            self._last = self.values(credentials, options), "azureml://host/w"
+            return "azureml://host/w"
+
+    counting = Counting()
+    counting.tracking_uri({}, WORKSPACE)
+
+    assert counting.registry_uri({}, WORKSPACE) == "azureml://host/w"
+    assert asked == ["once"]
+    counting.registry_uri({}, {**WORKSPACE, "workspace_name": "another"})
+    assert asked == ["once", "once"]
