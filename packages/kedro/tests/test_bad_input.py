@@ -158,6 +158,6 @@ def test_softly_merged_files_are_named_apart(project: "Project") -> None:
 
 def test_variable_is_named(project: "Project", monkeypatch: pytest.MonkeyPatch) -> None:
     """A keyword from the environment is blamed on its variable."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nobody")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "azureml")
     with pytest.raises(ConnectionsError, match=r"^the environment variable MLFLOW_TRACKING_URI: "):
         project.context()

@@ -257,3 +257,16 @@ def test_hook_imports_no_mlflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("key", ["mlflow_tracking_uri", "MLFLOW_TRACKING_URI"])
+def test_word_where_it_has_always_been_a_folder(
+    project: "Project", key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In kedro-mlflow's own key and in the variable a word that nobody registers is a folder."""
+    if key.isupper():
+        monkeypatch.setenv(key, "my_runs")
+    else:
+        project.server(**{key: "my_runs"})
+    project.context()
+    assert os.environ["MLFLOW_TRACKING_URI"] == (project.folder / "my_runs").as_uri()

@@ -123,9 +123,9 @@ class ConnectionHooks:
         except BaseException:
             self._leftovers.undo()
             raise
-        if not standalone and server.credentials and not server.connections:
-            # kedro-mlflow is about to export the whole entry, for this session.
-            self._leftovers.keep(_names(loader, server.credentials))
+        # kedro-mlflow is about to export the whole entry of a plain URI, for this session.
+        theirs = not standalone and not server.connections
+        self._leftovers.keep(_names(loader, server.credentials) if theirs else ())
         self._resolved = True
         return connected
 
@@ -139,9 +139,11 @@ def _kedro_mlflow_works(context: KedroContext) -> bool:
     )
 
 
-def _names(loader: Any, name: str) -> list[str]:
+def _names(loader: Any, name: str | None) -> list[str]:
     from ._files import read_config
 
+    if name is None:
+        return []
     entry = (read_config(loader, "credentials") or {}).get(name)
     return [str(key) for key in entry] if isinstance(entry, dict) else []
 

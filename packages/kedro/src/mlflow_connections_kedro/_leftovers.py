@@ -19,7 +19,7 @@ class Leftovers:
 
     def begin(self) -> None:
         """Put back what the last session changed and nobody has changed since; watch the next."""
-        if self._before is not None:
+        if self._before is not None and self._after is not None:
             self._before.restore(self._names, self._after)
         self._before, self._after, self._names = Snapshot.take(), None, set()
 

@@ -47,11 +47,14 @@ class Value(NamedTuple):
     def is_connection(self) -> bool:
         """Whether it names a connection.
 
-        kedro-mlflow's own keys have always taken any word for a folder. There only the keyword of
-        an installed connection does, or one of this family's, which is met with what to install.
+        In kedro-mlflow's own keys and in the variables any word has always been a folder. There only
+        the keyword of an installed connection is none, or one of this family's, which is met with
+        what to install.
         """
-        if not names_connection(self.text) or not self.key.startswith("mlflow_"):
-            return names_connection(self.text)
+        if not names_connection(self.text):
+            return False
+        if not self.from_environment and not self.key.startswith("mlflow_"):
+            return True
         return self.text in KNOWN_DISTRIBUTIONS or any(f.keyword == self.text for f in installed())
 
 

@@ -1,0 +1,120 @@
+"""What the hook costs a project: `kedro --version`, `kedro run`, and Python's own start.
+
+Both sides see the same packages through a folder of links; only the plain side lacks our metadata,
+without which Kedro knows of no hook and no command. Python runs with -S, so that nothing else is seen.
+"""
+
+import os
+import site
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import distribution
+from pathlib import Path
+
+from _ratio import Row, children_seconds, interleave, median, table
+
+OURS = "mlflow-connections-kedro"
+ROUNDS = 15
+AIM = 1.02
+FILES = {
+    "pyproject.toml": (
+        '[tool.kedro]\npackage_name = "shop"\nproject_name = "Shop"\n'
+        'kedro_init_version = "1.0.0"\nsource_dir = "src"\n'
+    ),
+    "src/shop/__init__.py": "",
+    "src/shop/settings.py": "",
+    "src/shop/pipeline_registry.py": (
+        "from kedro.pipeline import node, pipeline\n\n\n"
+        "def register_pipelines():\n"
+        '    return {"__default__": pipeline([node(abs, "params:one", "two")])}\n'
+    ),
+    "conf/base/catalog.yml": "{}\n",
+    "conf/base/parameters.yml": "one: 1\n",
+    "conf/base/mlflow.yml": "server:\n  tracking_uri: sqlite:///mlflow.db\n",
+    "conf/local/credentials.yml": "{}\n",
+}
+PROBE = (
+    "import sys\nfrom kedro.framework.cli.cli import main\n"
+    "sys.argv = ['kedro', 'run']\n"
+    "try:\n    main()\nexcept SystemExit:\n    pass\n"
+    "print('mlflow' in sys.modules, 'mlflow_connections_kedro._hooks' in sys.modules)"
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plain, ours = linked(folder / "plain", without=True), linked(folder / "ours", without=False)
+        project = folder / "shop"
+        for file, text in FILES.items():
+            (project / file).parent.mkdir(parents=True, exist_ok=True)
+            (project / file).write_text(text)
+        rows = [
+            compared("kedro --version", plain, ours, project, ["-m", "kedro", "--version"]),
+            compared("kedro run", plain, ours, project, ["-m", "kedro", "run"]),
+            started(project),
+        ]
+        print(table(rows))
+        for side, packages, expected in (
+            ("plain", plain, "False False"),
+            ("ours", ours, "False True"),
+        ):
+            said = call(packages, project, ["-c", PROBE]).stdout.split("\n")[-2]
+            print(f"{side}: mlflow imported, hook loaded by `kedro run`: {said}")
+            if said != expected:
+                sys.exit(f"expected {expected}: the two sides are not what they should be")
+
+
+def linked(folder: Path, *, without: bool) -> Path:
+    """Make a folder of links to what is installed, our metadata left out or not."""
+    folder.mkdir()
+    info = next(str(f) for f in distribution(OURS).files or () if f.name == "METADATA")
+    for packages in site.getsitepackages():
+        for entry in Path(packages).iterdir():
+            if not (without and entry.name == Path(info).parent.name):
+                (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+def call(packages: Path, project: Path, arguments: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Run this Python with one folder of packages."""
+    return subprocess.run(
+        [sys.executable, "-S", *arguments],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(packages), "DO_NOT_TRACK": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def compared(what: str, plain: Path, ours: Path, project: Path, arguments: list[str]) -> Row:
+    """Measure one command on both sides, in turns, by the CPU time that it uses."""
+
+    def side(packages: Path) -> Callable[[], object]:
+        return lambda: call(packages, project, arguments)
+
+    side(plain)(), side(ours)()  # both have their bytecode then
+    times = interleave(side(plain), side(ours), ROUNDS, children_seconds)
+    before, after = (median(each) for each in times)
+    return Row(what, before, after, "s", "under 2 %", after / before < AIM)
+
+
+def started(project: Path) -> Row:
+    """Measure the line that Python runs as it starts, as a file of start-up lines."""
+    (file,) = (f for f in distribution(OURS).files or () if f.suffix == ".pth")
+    line = Path(str(file.locate())).read_text()
+
+    def side(code: str) -> Callable[[], object]:
+        return lambda: call(project, project, ["-c", code])
+
+    times = interleave(side("pass"), side(line), 8 * ROUNDS, children_seconds)
+    before, after = (median(each, 1e3) for each in times)
+    return Row("python starting", before, after, "ms", "under 2 %", after / before < AIM)
+
+
+if __name__ == "__main__":
+    main()
