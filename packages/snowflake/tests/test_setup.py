@@ -99,13 +99,24 @@ GATEWAY = {
         ({"gateway": {**GATEWAY, "url": "https://x.y/a'b"}}, "must be an https URL"),
         ({"gateway": {**GATEWAY, "url": "https://x.y/api/2.0/mlflow"}}, "must end before"),
         ({"gateway": {**GATEWAY, "role_arn": None}}, "gateway.role_arn in .* is missing"),
-        ({"gateway": {**GATEWAY, "role_arn": "x' OR"}}, "is no ARN of a role"),
+        ({"gateway": {**GATEWAY, "role_arn": "x' OR"}}, "not of the form arn:aws:iam"),
         ({"gateway": {**GATEWAY, "audience": "x"}}, "is of no use with the provider aws"),
         ({"gateway": {**GATEWAY, "api_key": "x"}}, "unknown key 'api_key'"),
+        (
+            {
+                "gateway": {
+                    "provider": "azure",
+                    "url": "https://x.y",
+                    "tenant_id": "contoso",
+                    "application_id": "1",
+                }
+            },
+            "tenant_id .* is 'contoso', not of the form 01234567-",
+        ),
         ({"storage": {"location": "https://x/y"}}, "not s3://"),
         ({"storage": {"location": "s3://x/y' Z='"}}, "not s3://"),
         ({"storage": {"location": "s3://x/y"}}, "storage.role_arn in .* is missing"),
-        ({"storage": {"location": "s3://x/y", "role_arn": "me"}}, "is no ARN of a role"),
+        ({"storage": {"location": "s3://x/y", "role_arn": "me"}}, "not of the form arn:aws:iam"),
     ],
 )
 def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -98,10 +98,9 @@ def hostile(evil: str) -> Setup:
                 "functions": functions,
                 "roles": {"owner": quoted, "caller": f'"c{quoted[1:]}', "admin": f'"a{quoted[1:]}'},
                 "gateway": {
-                    "provider": "azure",
-                    "url": "https://demo.azure-api.net",
-                    "tenant_id": evil.replace("\n", ""),
-                    "application_id": evil.replace("\n", ""),
+                    "provider": "google",
+                    "url": "https://demo.gateway.dev",
+                    "audience": evil.replace("\n", ""),
                     "integration": quoted,
                 },
                 "storage": {

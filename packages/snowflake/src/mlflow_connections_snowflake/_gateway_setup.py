@@ -34,6 +34,20 @@ GATEWAY_KEYS = (
 )
 
 
+_GUID = (
+    r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
+    "01234567-89ab-cdef-0123-456789abcdef",
+)
+_FORMS = {
+    "role_arn": (
+        r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]+",
+        "arn:aws:iam::123456789012:role/name",
+    ),
+    "tenant_id": _GUID,
+    "application_id": _GUID,
+}
+
+
 @dataclass(frozen=True)
 class Gateway:
     """What Snowflake must know of the gateway.
@@ -85,21 +99,25 @@ def read_gateway(section: Section) -> Gateway | None:
     for key in GATEWAY_KEYS[3:]:
         if key not in trust and gateway.content.get(key) is not None:
             raise gateway.invalid(key, f"is of no use with the provider {provider}")
-    if "role_arn" in trust and not is_role_arn(filled(gateway, "role_arn")):
-        raise gateway.invalid(
-            "role_arn", "is no ARN of a role: arn:aws:iam::123456789012:role/name"
-        )
     return Gateway(
         provider,
         url(gateway, "url"),
         name(gateway.text("integration", "MLFLOW_API"), gateway.place("integration"), 1),
-        **{key: filled(gateway, key) for key in trust},
+        **{key: trusted(gateway, key) for key in trust},
     )
 
 
-def is_role_arn(text: str) -> bool:
-    """Tell whether a text is the ARN of an IAM role, in any of Amazon's partitions."""
-    return re.fullmatch(r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]+", text, re.ASCII) is not None
+def trusted(section: Section, key: str) -> str:
+    """Give a value that says whom the cloud trusts, in the form that the cloud gives it.
+
+    Raises:
+        InvalidOptionError: It has another form.
+    """
+    text = filled(section, key)
+    pattern, form = _FORMS.get(key, (r".*", ""))
+    if not re.fullmatch(pattern, text, re.ASCII):
+        raise section.invalid(key, f"is {text!r}, not of the form {form}")
+    return text
 
 
 def filled(section: Section, key: str) -> str:

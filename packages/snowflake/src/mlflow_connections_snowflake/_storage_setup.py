@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from ._gateway_setup import filled, is_role_arn
+from ._gateway_setup import filled, trusted
 from ._names import Name, name, stage
 from ._section import Section
 
@@ -53,8 +53,6 @@ def read_storage(section: Section, database: str | None, schema: str | None) -> 
         )
     provider = _PROVIDERS[scheme]
     trust = {"S3": "role_arn", "S3GOV": "role_arn", "AZURE": "tenant_id"}.get(provider)
-    if trust == "role_arn" and not is_role_arn(filled(storage, trust)):
-        raise storage.invalid(trust, "is no ARN of a role: arn:aws:iam::123456789012:role/name")
     return Storage(
         location if location.endswith("/") else location + "/",
         provider,
@@ -62,5 +60,5 @@ def read_storage(section: Section, database: str | None, schema: str | None) -> 
         stage(
             storage.text("internal_stage", "@MLFLOW_UPLOADS"), storage.place("internal_stage")
         ).within(database, schema),
-        **({trust: filled(storage, trust)} if trust else {}),
+        **({trust: trusted(storage, trust)} if trust else {}),
     )
