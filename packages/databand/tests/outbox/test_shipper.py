@@ -256,6 +256,28 @@ if __name__ == "__main__":
     assert numbers(arrivals.wait(900)) == list(range(900))
 
 
+def test_a_process_that_forks_is_not_warned(arrivals: Any) -> None:
+    """From Python 3.12 on a fork beside threads warns, so an outbox keeps none."""
+    script = (
+        SCRIPT
+        + """
+outbox.flush(10)
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, arrivals.destination.url, "10"],
+        env={**os.environ, "PYTHONPATH": str(arrivals.folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_shipper_imports_little() -> None:
     """Neither MLflow nor an HTTP client is imported before a sink wants it."""
     script = (

@@ -1,5 +1,6 @@
 """Starting the shipper from the process that writes, and knowing whether it is there."""
 
+import _thread
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ _CRASH_SECONDS = 5.0
 _START = """
 import os, sys
 if os.fork(): os._exit(0)
+import _thread
 import json
 told = json.load(sys.stdin.buffer)
 sys.path[:] = told["sys_path"]
@@ -70,9 +72,10 @@ class Launcher:
         finally:
             self._guard.release()
         try:
-            threading.Thread(target=self._ensure_quietly, name="outbox", daemon=True).start()
+            # Not threading.Thread, whose start waits until the thread runs.
+            _thread.start_new_thread(self._ensure_quietly, ())
         except RuntimeError:  # the process is ending, or has too many threads
-            self.ensure()
+            self._ensure_quietly()
 
     def ensure(self) -> None:
         """Start a shipper if there is none.
