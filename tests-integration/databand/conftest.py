@@ -1,7 +1,8 @@
 """What the tests of the duplicating store share: a tracker, and ways to duplicate to it."""
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,31 @@ Deliver = Callable[..., None]
 
 
 @pytest.fixture
-def deliver() -> Deliver:
-    """Wait until everything that was captured is delivered."""
+def deliver(tracker: Databand) -> Deliver:
+    """Wait until everything that was captured for the tracker is delivered."""
 
     def wait(seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
-        while left := sum(outbox.flush(5.0) for outbox in _outboxes.values()):
+        ours = [outbox for (url, *_), outbox in _outboxes.items() if url == tracker.url]
+        while left := sum(outbox.flush(5.0) for outbox in ours):
             assert time.monotonic() < deadline, f"{left} events still wait"
             time.sleep(0.1)
 
     return wait
+
+
+@pytest.fixture
+def dbnd_environment(tracker: Databand, tmp_path: Path) -> Mapping[str, str]:
+    """The environment of a process that uses dbnd, for the tests that need the extra `dbnd`."""
+    home = tmp_path / "dbnd"
+    home.mkdir()
+    variables = dict(tracker.environment())
+    # Without it the current tracking URI is meant, as in the specification's example.
+    del variables["DBND__MLFLOW_TRACKING__DUPLICATE_TRACKING_TO"]
+    return {
+        **os.environ,
+        **variables,
+        "DBND_HOME": str(home),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "PYTHONPATH": str(tmp_path),
+    }

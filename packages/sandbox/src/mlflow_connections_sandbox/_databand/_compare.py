@@ -20,19 +20,22 @@ _STATES = {"RUNNING": "RUNNING", "FINISHED": "SUCCESS", "FAILED": "FAILED", "KIL
 _MASK = "***"
 
 
-def compare(tracking_uri: str, tracker: "Databand") -> list[str]:
+def compare(tracking_uri: str, tracker: "Databand", experiment: str | None = None) -> list[str]:
     """Give every difference between the runs of an MLflow store and their copies, in words.
 
     Args:
-        tracking_uri: The MLflow store, all of whose runs were made with a copy for this tracker.
+        tracking_uri: The MLflow store.
         tracker: The stand-in that has the copies.
+        experiment: Only this experiment, by name; else every run of the store must have a copy.
     """
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri)
-    copies = {run["run_uid"]: run for run in tracker.runs()}
+    copies = {
+        run["run_uid"]: run for run in tracker.runs() if experiment in {None, run["job_name"]}
+    }
     differences = []
-    for run, job in _runs(client):
+    for run, job in _runs(client, experiment):
         copy = copies.pop(str(UUID(run.info.run_id)), None)
         if copy is None:
             differences.append(f"run {run.info.run_id}: has no copy")
@@ -43,10 +46,14 @@ def compare(tracking_uri: str, tracker: "Databand") -> list[str]:
     return differences + [f"run {uid}: MLflow has no such run" for uid in copies]
 
 
-def _runs(client: "MlflowClient") -> Iterator[tuple["Run", str]]:
+def _runs(client: "MlflowClient", experiment: str | None) -> Iterator[tuple["Run", str]]:
     from mlflow.entities import ViewType
 
-    names = {e.experiment_id: e.name for e in client.search_experiments(ViewType.ALL)}
+    names = {
+        e.experiment_id: e.name
+        for e in client.search_experiments(ViewType.ALL)
+        if experiment in {None, e.name}
+    }
     token = None
     while True:
         page = client.search_runs(

@@ -37,6 +37,7 @@ class Databand(StandIn):
         return {
             "DBND__CORE__DATABAND_URL": self.url,
             "DBND__CORE__DATABAND_ACCESS_TOKEN": self.account.token,
+            "DBND__MLFLOW_TRACKING__DUPLICATE_TRACKING_TO": self.mlflow.url,
         }
 
     @property
