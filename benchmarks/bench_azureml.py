@@ -1,0 +1,114 @@
+"""`sdk: arm` beside `sdk: v1`: what the way from a cold process to the tracking URI costs.
+
+Each round starts one new process for each, with the credentials of a service principal and a home
+folder without any cache, against the sandbox's Azure. Python's own start is in both.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from _ratio import Row, table
+
+from mlflow_connections_sandbox._azure import Azure
+
+ROUNDS = 5
+
+_CLIENT = """
+import json, resource, sys
+import mlflow_connections
+mlflow_connections.resolve("azureml", options={"sdk": sys.argv[1]})
+used = resource.getrusage(resource.RUSAGE_SELF)
+# Linux counts in KiB, macOS in bytes.
+unit = 2**20 if sys.platform == "darwin" else 2**10
+print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / unit]))
+"""
+
+
+class Cost(NamedTuple):
+    """What one resolution took.
+
+    Attributes:
+        cpu: CPU seconds of the process.
+        memory: Its peak of resident memory, in MB.
+        requests: All requests.
+        arm: Those to Azure Resource Manager.
+    """
+
+    cpu: float
+    memory: float
+    requests: int
+    arm: int
+
+
+def resolve(azure: Azure, environment: Mapping[str, str], sdk: str) -> Cost:
+    """Resolve once in a process of its own."""
+    azure.journal.clear()
+    with TemporaryDirectory() as home:
+        done = subprocess.run(
+            [sys.executable, "-c", _CLIENT, sdk],
+            env={**environment, "HOME": home},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    cpu, memory = json.loads(done.stdout)
+    received = azure.journal.requests()
+    to_arm = [r for r in received if r.path.startswith("/subscriptions")]
+    return Cost(cpu, memory, len(received), len(to_arm))
+
+
+def measure() -> list[Row]:
+    """Measure both in turns."""
+    costs: dict[str, list[Cost]] = {"v1": [], "arm": []}
+    with TemporaryDirectory() as folder:
+        # Resolving never comes to the MLflow server, so there is none.
+        azure = Azure("http://127.0.0.1:9", Path(folder))
+        azure.start()
+        try:
+            environment = {**os.environ, **azure.environment(), "MLFLOW_DISABLE_TELEMETRY": "true"}
+            for _ in range(ROUNDS):
+                for sdk, found in costs.items():
+                    found.append(resolve(azure, environment, sdk))
+        finally:
+            azure.close()
+    v1, arm = (
+        Cost(*(statistics.median(values) for values in zip(*costs[sdk], strict=True)))
+        for sdk in ("v1", "arm")
+    )
+    return [
+        Row(
+            "azureml, cold process to URI: CPU, v1 | arm",
+            *(v1.cpu, arm.cpu, "s"),
+            aim="4 times less",
+            met=arm.cpu * 4 <= v1.cpu,
+        ),
+        Row(
+            "azureml, peak memory, v1 | arm",
+            *(v1.memory, arm.memory, "MB"),
+            aim="half",
+            met=arm.memory * 2 <= v1.memory,
+        ),
+        Row("azureml, all requests, v1 | arm", v1.requests, arm.requests, "requests"),
+        Row(
+            "azureml, requests to ARM, v1 | arm",
+            *(v1.arm, arm.arm, "requests"),
+            aim="one",
+            met=arm.arm == 1,
+        ),
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    print(table(measure()))
+
+
+if __name__ == "__main__":
+    main()
