@@ -1,0 +1,95 @@
+"""The bridge in a tracking URI, and MLflow's own URIs against those on the stage."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_connections import InvalidOptionError
+from mlflow_connections_snowflake import Setup
+from mlflow_connections_snowflake._names import Name
+from mlflow_connections_snowflake.store import Bridge
+from mlflow_connections_snowflake.store._locations import on_stage, original
+
+PARTS = st.text(st.characters(exclude_characters="\x00", codec="utf-8"), min_size=1)
+NAMES = st.lists(PARTS, min_size=3, max_size=3).map(lambda parts: Name(tuple(parts)))
+
+
+def test_default_names_make_a_short_uri() -> None:
+    """With nothing but default names the URI holds nothing."""
+    assert Bridge.named(None).uri() == "snowflake://"
+    assert Bridge.named(Name(("DEMO", "ML"))).uri() == "snowflake://?schema=DEMO.ML"
+
+
+def test_a_setup_survives_the_uri(setup: Setup) -> None:
+    """What snowflake.yml says arrives, for every cloud."""
+    bridge = Bridge.of(setup, connection="dev", flush_seconds=0.5)
+    assert Bridge.from_uri(bridge.uri()) == (bridge, "")
+    assert bridge.location == (setup.storage.location if setup.storage else "")
+
+
+@given(function=NAMES, stage=NAMES, path=PARTS, location=PARTS)
+def test_any_name_survives_the_uri(function: Name, stage: Name, path: str, location: str) -> None:
+    """Names and paths of any characters arrive byte for byte."""
+    plain = Bridge.named(Name(("D", "S")))
+    bridge = plain.changed(
+        functions={**plain.functions, "run_update": function, "call": stage},
+        stage=stage,
+        location=location,
+        uploads=function,
+    )
+    read, read_path = Bridge.from_uri(bridge.uri(path.lstrip("/")))
+    assert (read, read_path) == (bridge, path.lstrip("/"))
+    assert read.functions == bridge.functions
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("snowflake://user:pw@account/db", "a host"),
+        ("snowflake://?stages=X", "unknown 'stages'"),
+        ("snowflake://?run_create=a;drop", "no name of a Snowflake object"),
+        ("snowflake://?stage=a'b", "no name of a Snowflake object"),
+        ("snowflake://?schema=a.b.c", "no name of a Snowflake object"),
+        ("snowflake://?flush_seconds=soon", "not a number of seconds"),
+        ("snowflake://?flush_seconds=-1", "not a number of seconds"),
+    ],
+)
+def test_what_cannot_work_is_refused(uri: str, told: str) -> None:
+    """A URI that nobody reads, or that holds what is no name, is refused in one sentence."""
+    with pytest.raises(InvalidOptionError, match=told) as caught:
+        Bridge.from_uri(uri)
+    assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("location", "uri", "path"),
+    [
+        ("s3://b/ml/", "mlflow-artifacts:/1/r/artifacts", "1/r/artifacts"),
+        ("s3://b/ml/", "mlflow-artifacts://host:5000/1/r/artifacts", "1/r/artifacts"),
+        ("s3://b/ml/", "s3://b/ml/1/r/artifacts", "1/r/artifacts"),
+        ("s3gov://b/", "s3://b/1/r/artifacts", "1/r/artifacts"),
+        ("gcs://b/ml/", "gs://b/ml/1/r/artifacts", "1/r/artifacts"),
+        (
+            "azure://a.blob.core.windows.net/c/ml/",
+            "wasbs://c@a.blob.core.windows.net/ml/1/r",
+            "1/r",
+        ),
+        ("azure://a.blob.core.windows.net/c/", "abfss://c@a.dfs.core.windows.net/1/r", "1/r"),
+        ("", "s3://b/ml/1/r/artifacts", "ml/1/r/artifacts"),
+        ("", "mlflow-artifacts:/1/r/artifacts", "1/r/artifacts"),
+    ],
+)
+def test_mlflows_uri_becomes_a_path_on_the_stage(location: str, uri: str, path: str) -> None:
+    """Each form of MLflow's artifact root is known, and can be given back."""
+    moved = on_stage(Bridge.named(None, location=location), uri)
+    bridge, found = Bridge.from_uri(moved)
+    assert found == path
+    assert original(bridge, path) == uri
+    assert on_stage(bridge, moved) == moved
+
+
+@pytest.mark.parametrize("uri", ["s3://other/ml/1/r", "s3://b/mlx/1/r", "file:///mlruns/1/r", "/a"])
+def test_what_lies_elsewhere_has_no_path(uri: str) -> None:
+    """What is not below the stage's location is no path on it; it stays to be told."""
+    bridge, path = Bridge.from_uri(on_stage(Bridge.named(None, location="s3://b/ml/"), uri))
+    assert (path, bridge.root) == ("", uri)

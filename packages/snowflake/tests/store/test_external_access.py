@@ -1,0 +1,89 @@
+"""The SQL of external access, alone and beside the external functions."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections_snowflake import drops, read, script, statements
+from mlflow_connections_snowflake._external_access import procedure_clauses
+
+
+@pytest.fixture
+def content(setup_files: Path) -> dict[str, Any]:
+    """A setup with external access beside the rest."""
+    loaded: dict[str, Any] = yaml.safe_load((setup_files / "aws.yml").read_text())["snowflake"]
+    loaded["mlflow"]["external_access"] = {"url": "https://mlflow.example.com/base"}
+    return loaded
+
+
+def test_rule_secret_and_integration_are_the_admins(content: dict[str, Any]) -> None:
+    """All three are created in the order in which they name each other, before the owner's part."""
+    written = statements(read(content))
+    mine = [
+        s
+        for s in written
+        if s.thing and s.thing.name.object in {"MLFLOW_EGRESS", "MLFLOW_TOKEN", "MLFLOW_ACCESS"}
+    ]
+    assert [s.sql.split('"')[0].strip() for s in mine] == [
+        "CREATE OR REPLACE NETWORK RULE",
+        "CREATE SECRET IF NOT EXISTS",
+        "CREATE EXTERNAL ACCESS INTEGRATION IF NOT EXISTS",
+        "ALTER EXTERNAL ACCESS INTEGRATION",
+        "GRANT USAGE ON INTEGRATION",
+        "GRANT READ ON SECRET",
+    ]
+    assert {s.part for s in mine} == {"admin"}
+    assert "VALUE_LIST = ('mlflow.example.com:443')" in mine[0].sql
+
+
+def test_it_stands_alone(content: dict[str, Any]) -> None:
+    """Without a gateway there are no external functions, and the rest is still written."""
+    section = content["mlflow"]
+    del section["gateway"], section["storage"]
+    text = script(statements(read(content)))
+    assert "EXTERNAL ACCESS INTEGRATION" in text
+    assert "EXTERNAL FUNCTION" not in text
+    section["functions"] = {key: "f_" + key for key in section["functions"]}
+    with pytest.raises(MissingOptionError, match=r"mlflow\.database"):
+        statements(read(content))
+
+
+def test_dropping_takes_the_integration_first(content: dict[str, Any]) -> None:
+    """What an integration names can only go after it."""
+    gone = [s.sql.split('"')[0].strip() for s in drops(read(content), with_integrations=True)][-3:]
+    assert gone == [
+        "DROP INTEGRATION IF EXISTS",
+        "DROP SECRET IF EXISTS",
+        "DROP NETWORK RULE IF EXISTS",
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://mlflow.example.com",
+        "mlflow.example.com",
+        "https://",
+        "https://me:pw@mlflow.example.com",
+        "https://mlflow.example.com:99999",
+        "https://a'b.example.com",
+    ],
+)
+def test_an_address_that_no_rule_can_hold_is_refused(content: dict[str, Any], url: str) -> None:
+    """Only https and a plain host name go into a network rule."""
+    content["mlflow"]["external_access"]["url"] = url
+    with pytest.raises(InvalidOptionError, match=r"mlflow\.external_access\.url"):
+        read(content)
+
+
+def test_a_procedures_clauses(content: dict[str, Any]) -> None:
+    """A procedure names the integration, and the secret under the name that the connection reads."""
+    access = read(content).external_access
+    assert access is not None
+    assert procedure_clauses(access) == (
+        'EXTERNAL_ACCESS_INTEGRATIONS = ("MLFLOW_ACCESS")\n'
+        '  SECRETS = (\'mlflow_token\' = "DEMO"."DEMO"."MLFLOW_TOKEN")'
+    )

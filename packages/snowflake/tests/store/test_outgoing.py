@@ -1,0 +1,235 @@
+"""What waits, and how it is sent: in order, in few requests, nothing lost."""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_connections import UnreachableError
+from mlflow_connections_snowflake import MlflowRefusedError
+from mlflow_connections_snowflake.store import _outgoing
+from mlflow_connections_snowflake.store._batches import BYTES, Entry, body_of, cut
+from mlflow_connections_snowflake.store._outgoing import Outgoing, RefusedItemsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOUR = 3600.0
+
+
+class Server:
+    """Takes batches as MLflow does: whole, or not at all.
+
+    Attributes:
+        stored: Every item that it took, in order.
+        requests: How many it was sent.
+        down: Whether nobody answers.
+        refuses: Which items it does not take.
+    """
+
+    def __init__(self) -> None:
+        self.stored: list[tuple[str, Any]] = []
+        self.requests = 0
+        self.down = False
+        self.refuses: Callable[[dict[str, Any]], bool] = lambda _: False
+
+    def __call__(self, body: dict[str, Any]) -> None:
+        """Take a batch."""
+        self.requests += 1
+        if self.down:
+            raise UnreachableError("The gateway is down.")
+        items = [(kind, item) for kind in body if kind != "run_id" for item in body[kind]]
+        if any(self.refuses(item) for _, item in items):
+            raise MlflowRefusedError("F", "INVALID_PARAMETER_VALUE", "No.")
+        self.stored += items
+
+    def keys(self) -> list[str]:
+        """Give the keys of what it took."""
+        return [item["key"] for _, item in self.stored]
+
+
+def metric(step: int, key: str = "m") -> dict[str, Any]:
+    """A metric's value."""
+    return {"key": key, "value": 0.5, "timestamp": 1, "step": step}
+
+
+def param(key: str, value: str = "v") -> dict[str, Any]:
+    """A param, or a tag."""
+    return {"key": key, "value": value}
+
+
+def test_a_thousand_metrics_are_one_request() -> None:
+    """What was logged one by one goes out together, in its order."""
+    server = Server()
+    outgoing = Outgoing(server, HOUR)
+    for step in range(1000):
+        outgoing.add("r", [metric(step)], [], [])
+    assert server.requests == 1
+    assert [item["step"] for _, item in server.stored] == list(range(1000))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["metrics", "params", "tags"]), st.integers(0, 60_000)),
+        max_size=60,
+    ),
+    st.integers(1, 40),
+)
+def test_requests_are_such_as_mlflow_takes(sizes: list[tuple[str, int]], times: int) -> None:
+    """However much there is of what, each request keeps MLflow's limits and nothing is left out."""
+    entries = [
+        Entry(kind, {"key": str(number), "value": "x" * size})
+        for number, (kind, size) in enumerate(sizes * times)
+    ]
+    batches = list(cut(entries))
+    assert [entry for batch in batches for entry in batch] == entries
+    for batch in batches:
+        body = body_of("r", batch)
+        assert len(body.get("metrics", [])) <= 1000
+        assert len(body.get("params", [])) <= 100
+        assert len(body.get("tags", [])) <= 100
+        assert sum(len(e.item["value"]) for e in batch) <= BYTES
+
+
+def test_reading_needs_what_waits() -> None:
+    """A flush sends all of one run, and leaves the others."""
+    server = Server()
+    outgoing = Outgoing(server, HOUR)
+    outgoing.add("a", [metric(1, "ma")], [param("pa")], [param("ta")])
+    outgoing.add("b", [metric(1, "mb")], [], [])
+    outgoing.flush("a")
+    assert sorted(server.keys()) == ["ma", "pa", "ta"]
+    outgoing.flush_all()
+    assert server.keys()[-1] == "mb"
+    outgoing.flush_all()
+    assert server.requests == 2
+
+
+def test_what_waited_long_enough_goes_with_the_next_call() -> None:
+    """Time counts from the oldest, for every run."""
+    server = Server()
+    outgoing = Outgoing(server, 10.0)
+    outgoing.add("a", [metric(1)], [], [])
+    outgoing._runs["a"].since -= 11
+    outgoing.add("b", [metric(1)], [], [])
+    assert server.requests == 1
+    assert len(outgoing._runs) == 1
+
+
+def test_no_time_sends_at_once() -> None:
+    """With 0 seconds each call is a request."""
+    server = Server()
+    outgoing = Outgoing(server, 0.0)
+    outgoing.add("a", [metric(1)], [], [])
+    outgoing.add("a", [metric(2)], [], [])
+    assert server.requests == 2
+
+
+def test_the_last_value_of_a_tag_counts() -> None:
+    """A tag that is set twice while it waits is sent once."""
+    server = Server()
+    outgoing = Outgoing(server, HOUR)
+    outgoing.add("a", [], [param("p"), param("p")], [param("t", "1")])
+    outgoing.add("a", [], [], [param("t", "2")])
+    outgoing.flush("a")
+    assert server.stored == [("params", param("p")), ("tags", param("t", "2"))]
+
+
+def test_a_refused_item_takes_nothing_else_with_it() -> None:
+    """MLflow refuses a whole batch; the culprits are found, named with their run, all else stored."""
+    server = Server()
+    server.refuses = lambda item: item["key"] in {"bad", "worse"}
+    outgoing = Outgoing(server, HOUR)
+    metrics = [metric(step) for step in range(990)]
+    outgoing.add("run1", metrics, [param("good"), param("bad")], [param("worse")])
+    with pytest.raises(RefusedItemsError) as caught:
+        outgoing.flush("run1")
+    message = str(caught.value)
+    assert "run run1" in message
+    assert "param 'bad'" in message
+    assert "tag 'worse'" in message
+    assert "good" not in message
+    assert "\n" not in message
+    assert len(server.stored) == 991
+    outgoing.flush("run1")
+    assert len(server.stored) == 991
+
+
+def test_searching_for_culprits_has_an_end() -> None:
+    """Where everything is refused, not every item is tried, and all are told of."""
+    server = Server()
+    server.refuses = lambda _: True
+    outgoing = Outgoing(server, HOUR)
+    with pytest.raises(RefusedItemsError, match="more"):
+        outgoing.add("r", [metric(step) for step in range(1000)], [], [])
+    assert server.requests < 200
+
+
+def test_what_could_not_be_sent_waits() -> None:
+    """While the gateway is down everything stays in its order, and is sent when it is back."""
+    server = Server()
+    outgoing = Outgoing(server, HOUR)
+    outgoing.add("r", [metric(step) for step in range(500)], [param("p")], [param("t", "old")])
+    server.down = True
+    with pytest.raises(UnreachableError):
+        outgoing.flush("r")
+    outgoing.add("r", [metric(500)], [], [param("t", "new")])
+    server.down = False
+    outgoing.flush("r")
+    steps = [item["step"] for kind, item in server.stored if kind == "metrics"]
+    assert steps == list(range(501))
+    assert ("tags", param("t", "new")) in server.stored
+    assert ("tags", param("t", "old")) not in server.stored
+
+
+def test_only_what_was_not_sent_waits() -> None:
+    """If the second of two requests fails, the first one is not sent again."""
+    server = Server()
+
+    def take_and_go_down(body: dict[str, Any]) -> None:
+        server(body)
+        server.down = True
+
+    outgoing = Outgoing(take_and_go_down, HOUR)
+    with pytest.raises(UnreachableError):
+        outgoing.add("r", [metric(step) for step in range(1500)], [], [])
+    assert len(server.stored) == 1000
+    server.down = False
+    outgoing.flush("r")
+    assert [item["step"] for _, item in server.stored] == list(range(1500))
+
+
+def test_another_runs_refusal_holds_nobody_up() -> None:
+    """Flushing everything goes on after a refusal, and tells of it in the end."""
+    server = Server()
+    server.refuses = lambda item: item["key"] == "bad"
+    outgoing = Outgoing(server, HOUR)
+    outgoing.add("a", [], [param("bad")], [])
+    outgoing.add("b", [metric(1)], [], [])
+    with pytest.raises(RefusedItemsError, match="run a"):
+        outgoing.flush_all()
+    assert server.keys() == ["m"]
+
+
+def test_other_threads_leave_sending_to_the_sessions() -> None:
+    """A thread of MLflow's own only adds, as long as little waits; the session's thread sends."""
+    server = Server()
+    outgoing = Outgoing(server, HOUR)
+
+    def log(count: int) -> None:
+        outgoing.add("r", [metric(step) for step in range(count)], [], [])
+
+    def on_a_thread(count: int) -> None:
+        thread = threading.Thread(target=log, args=(count,))
+        thread.start()
+        thread.join()
+
+    on_a_thread(2000)
+    assert server.requests == 0
+    on_a_thread(_outgoing._CROWD)
+    assert server.requests == 12
+    log(1)
+    outgoing.flush("r")
+    assert len(server.stored) == 2001 + _outgoing._CROWD
