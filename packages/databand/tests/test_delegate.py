@@ -1,6 +1,6 @@
 """The object that is another one in everything but its captured methods."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -53,8 +53,8 @@ def test_a_call_of_a_user_is_seen_once_and_an_inner_call_never() -> None:
     seen: list[tuple[str, dict[str, Any], Any]] = []
 
     def record(name: str) -> Any:
-        def note(arguments: Mapping[str, Any], result: Any) -> None:
-            seen.append((name, dict(arguments), result))
+        def note(arguments: Callable[[], Mapping[str, Any]], result: Any) -> None:
+            seen.append((name, dict(arguments()), result))
 
         return capture(getattr(store, name), note)
 

@@ -84,7 +84,7 @@ def test_the_real_sdk_logs_in_with_a_password(
 _HOOKS = """
 import json, os
 import dbnd
-from mlflow_connections_databand import _dbnd as plugin
+from mlflow_connections_databand import _dbnd_plugin as plugin
 
 def state():
     import mlflow.tracking._tracking_service.utils as utils

@@ -146,3 +146,13 @@ def _unwrapping(kind: type) -> type:
         return resolved
 
     return type(kind.__name__, (kind,), {"resolve_uri": classmethod(resolve_uri)})
+
+
+def _after_fork() -> None:
+    # A thread that held the lock is not in the child, and would never let go of it.
+    global _lock  # noqa: PLW0603 - a lock cannot be renewed in place
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -9,13 +9,11 @@ from typing import Any, Protocol
 from . import _snapshot as snapshot
 from ._artifacts import Owner, own
 from ._dbnd_task import current_attempt
-from ._delegate import capture
+from ._delegate import Arguments, Record, capture
 from ._runs import Run, Runs
 from .outbox import Event
 
 logger = logging.getLogger(__name__)
-
-Arguments = Mapping[str, Any]
 
 FLUSH_SECONDS = 1.0
 """How long the end of a run waits for the rest to be delivered, at most."""
@@ -100,16 +98,16 @@ class Recorder:
     def _append(self, run_id: str, kind: str, data: dict[str, Any]) -> None:
         self._outbox.append(Event(run_id, kind, time.time_ns() // 1_000_000, data))
 
-    def guarded(self, record: Callable[[Arguments, Any], None]) -> Callable[[Arguments, Any], None]:
+    def guarded(self, record: Callable[[Arguments, Any], None]) -> Record:
         """Make a record that never raises, and does nothing while duplication is off."""
 
-        def guarded(arguments: Arguments, result: Any) -> None:
+        def guarded(arguments: Callable[[], Arguments], result: Any) -> None:
             try:
                 if self._while_true():
-                    record(arguments, result)
+                    record(arguments(), result)
             except Exception:
-                # A copy must never fail the call that it copies.
-                # Told once: a defect here would otherwise fill the log of a training.
+                # A copy must never fail the call that it copies. Told once: a defect here would
+                # otherwise fill the log of a training.
                 if not self._failed:
                     self._failed = True
                     logger.warning(
@@ -226,7 +224,7 @@ class Recorder:
                 unwritten.discard(future)
                 is_whole = not unwritten
             if is_whole:
-                record({}, None)
+                record(dict, None)
 
         for future in futures:
             future.add_done_callback(when_written)

@@ -1,58 +1,25 @@
-"""dbnd's way in: the plugin that `dbnd run` loads, and a context manager for scripts.
+"""Duplicating with dbnd's own settings: a context manager for scripts, and what its hooks share.
 
-Only dbnd imports this module. Its settings are dbnd's own, from cfg files, the environment and
-`--set-config`: `[core] databand_url`, `[mlflow_tracking] databand_tracking` and
-`duplicate_tracking_to`.
+The settings come from cfg files, the environment and `--set-config`: `[core] databand_url`,
+`[mlflow_tracking] databand_tracking` and `duplicate_tracking_to`.
 """
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from mlflow_connections import Applied, ConnectionsError, Endpoint, MissingOptionError
+from mlflow_connections import (
+    Applied,
+    Endpoint,
+    MissingDependencyError,
+    MissingOptionError,
+)
 
 from ._connection import connection
 from ._outboxes import PASSWORD_VARIABLE, USER_VARIABLE
 
-logger = logging.getLogger(__name__)
-
-_SECTION = "mlflow_tracking"
-
-# Contexts nest, and dbnd leaves them in order; one that duplicates nothing stands here too.
-_entered: list[tuple[Any, Applied | None]] = []
-
-
-def _hook(function: Callable[[Any], None]) -> Callable[[Any], None]:
-    # dbnd must be imported before dbnd_run.plugin, which otherwise imports itself in a circle.
-    import_module("dbnd")
-    marked: Callable[[Any], None] = import_module("dbnd_run.plugin.dbnd_plugins").hookimpl(function)
-    return marked
-
-
-@_hook
-def dbnd_on_pre_init_context(ctx: Any) -> None:
-    """Duplicate from here on, if `databand_tracking` says so."""
-    applied = None
-    if _config().getboolean(_SECTION, "databand_tracking"):
-        try:
-            applied = _apply()
-        except ConnectionsError as error:
-            # The copy is the second thing; the user's pipeline is the first.
-            logger.warning("MLflow runs are not copied to Databand: %s", error)
-    _entered.append((ctx, applied))
-
-
-@_hook
-def dbnd_on_exit_context(ctx: Any) -> None:
-    """Put MLflow's tracking URI back as it was, also to unset."""
-    while any(entered is ctx for entered, _ in _entered):
-        entered, applied = _entered.pop()
-        if applied is not None:
-            applied.restore()
-        if entered is ctx:
-            break
+SECTION = "mlflow_tracking"
 
 
 @contextmanager
@@ -67,12 +34,17 @@ def databand_tracking() -> Iterator[str]:
     Raises:
         MissingOptionError: dbnd's configuration has no `[core] databand_url`.
     """
-    with _apply() as endpoint:
+    with apply() as endpoint:
         yield endpoint.tracking_uri
 
 
-def _apply() -> Applied:
-    config = _config()
+def apply() -> Applied:
+    """Put the duplication in force that dbnd's settings ask for.
+
+    Raises:
+        MissingOptionError: dbnd's configuration has no `[core] databand_url`.
+    """
+    config = configuration()
     url = config.get("core", "databand_url")
     if not url:
         raise MissingOptionError(
@@ -81,7 +53,7 @@ def _apply() -> Applied:
         )
     options = {
         "databand_url": url,
-        "duplicate_tracking_to": config.get(_SECTION, "duplicate_tracking_to") or _current(),
+        "duplicate_tracking_to": config.get(SECTION, "duplicate_tracking_to") or _current(),
     }
     token = config.get("core", "databand_access_token")
     credentials = {"access_token": token} if token else {}
@@ -108,7 +80,17 @@ def _current() -> str:
     return inner_tracking_uri(get_tracking_uri())
 
 
-def _config() -> Any:
-    # Before its start dbnd has read neither its files nor its variables; after it, this is nothing.
-    import_module("dbnd._core.context.bootstrap").dbnd_bootstrap()
+def configuration() -> Any:
+    """Give dbnd's configuration, read.
+
+    Raises:
+        MissingDependencyError: dbnd is not installed.
+    """
+    try:
+        # Before its start dbnd has read neither files nor variables; after it, this is nothing.
+        import_module("dbnd._core.context.bootstrap").dbnd_bootstrap()
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{error.name} is not installed; run: pip install 'mlflow-connections-databand[dbnd]'."
+        ) from error
     return import_module("dbnd").config

@@ -5,6 +5,8 @@ So the stand-in for a store is an instance of a subclass of the store's own clas
 look at an attribute to the store. Whatever a store can do, now or in a later MLflow, it can too.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -43,26 +45,30 @@ def delegate(inner: T, captured: Mapping[str, Callable[..., Any]]) -> T:
     return cast("T", type(kind.__name__, (kind,), namespace)())
 
 
-def capture(
-    method: Callable[..., Any], record: Callable[[Mapping[str, Any], Any], None]
-) -> Callable[..., Any]:
+Arguments = Mapping[str, Any]
+Record = Callable[[Callable[[], Arguments], Any], None]
+"""Gets what gives a call's arguments by name, defaults included, and the call's result."""
+
+
+def capture(method: Callable[..., Any], record: Record) -> Callable[..., Any]:
     """Give a function that calls a method and, when it has returned, notes what it was told.
 
     Args:
         method: A bound method. What it returns or raises is the caller's.
-        record: Gets the arguments by name, defaults included, and the result. Must not raise.
+        record: Called after each success. Must not raise.
     """
-    import functools
-    import inspect
-
     signature = inspect.signature(method)
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        record(bound.arguments, result)
+
+        def arguments() -> Arguments:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return bound.arguments
+
+        record(arguments, result)
         return result
 
     return call

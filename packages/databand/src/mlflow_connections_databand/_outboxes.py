@@ -32,3 +32,13 @@ def outbox_for(uri: CompositeUri) -> Outbox:
         if key not in _outboxes:
             _outboxes[key] = Outbox(Destination("databand", uri.databand_url, FACTORY), secrets)
         return _outboxes[key]
+
+
+def _after_fork() -> None:
+    # A thread that held the lock is not in the child, and would never let go of it.
+    global _lock  # noqa: PLW0603 - a lock cannot be renewed in place
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,6 +1,8 @@
 """What a store has seen of its runs: which the destination knows, their params, experiments' names."""
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -32,6 +34,7 @@ class Runs:
         self._seen: OrderedDict[str, Any] = OrderedDict()
         self._experiments: dict[str, str] = {}
         self.lock = threading.RLock()
+        _living.add(self)
 
     def announce(self, run_id: str, run: Run) -> None:
         """Remember a run that the destination was told of."""
@@ -68,3 +71,16 @@ class Runs:
 def _shorten(kept: "OrderedDict[str, Any]", limit: int) -> None:
     while len(kept) > limit:
         kept.popitem(last=False)
+
+
+_living: "weakref.WeakSet[Runs]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # A thread that held a lock is not in the child, and would never let go of it.
+    for runs in _living:
+        runs.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,46 @@
+"""The plugin that `dbnd run` loads. Nobody else imports this module."""
+
+import logging
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from mlflow_connections import Applied, ConnectionsError
+
+from ._dbnd import SECTION, apply, configuration
+
+logger = logging.getLogger(__name__)
+
+# Contexts nest, and dbnd leaves them in order; one that duplicates nothing stands here too.
+_entered: list[tuple[Any, Applied | None]] = []
+
+
+def _hook(function: Callable[[Any], None]) -> Callable[[Any], None]:
+    # dbnd must be imported before dbnd_run.plugin, which otherwise imports itself in a circle.
+    import_module("dbnd")
+    marked: Callable[[Any], None] = import_module("dbnd_run.plugin.dbnd_plugins").hookimpl(function)
+    return marked
+
+
+@_hook
+def dbnd_on_pre_init_context(ctx: Any) -> None:
+    """Duplicate from here on, if `databand_tracking` says so."""
+    applied = None
+    if configuration().getboolean(SECTION, "databand_tracking"):
+        try:
+            applied = apply()
+        except ConnectionsError as error:
+            # The copy is the second thing; the user's pipeline is the first.
+            logger.warning("MLflow runs are not copied to Databand: %s", error)
+    _entered.append((ctx, applied))
+
+
+@_hook
+def dbnd_on_exit_context(ctx: Any) -> None:
+    """Put MLflow's tracking URI back as it was, also to unset."""
+    while any(entered is ctx for entered, _ in _entered):
+        entered, applied = _entered.pop()
+        if applied is not None:
+            applied.restore()
+        if entered is ctx:
+            break
