@@ -1,15 +1,19 @@
 """The stand-in of Snowflake before the real MLflow server, with real clients connected to it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+import yaml
 
 from mlflow_connections_sandbox import MlflowServer
-from mlflow_connections_sandbox._snowflake import Snowflake
+from mlflow_connections_sandbox._snowflake import BASES, Snowflake
+from mlflow_connections_snowflake import Setup, apply, load, statements
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from snowflake.snowpark import Session
 
 
@@ -32,3 +36,97 @@ def session(snowflake: Snowflake) -> "Iterator[Session]":
     made = Session.builder.configs(snowflake.connection()).create()
     yield made
     made.close()
+
+
+class Bridge(NamedTuple):
+    """An account in which the generated SQL was applied, and whose clouds trust it.
+
+    Attributes:
+        stand_in: The account.
+        config: Its snowflake.yml.
+        setup: The same, read.
+        session: An admin's session.
+        mlflow: MLflow's own client, which reads back what arrived.
+    """
+
+    stand_in: Snowflake
+    config: Path
+    setup: Setup
+    session: "Session"
+    mlflow: "MlflowClient"
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a snowflake.yml for the gateway of a provider."""
+    return lambda provider: _config(tmp_path, provider)
+
+
+def _config(folder: Path, provider: str) -> Path:
+    trust, location = {
+        "aws": ({"role_arn": _ROLE}, {"location": "s3://mlflow-sandbox/", "role_arn": _ROLE}),
+        "azure": (
+            {"tenant_id": _GUID, "application_id": _GUID},
+            {
+                "location": "azure://mlflowsandbox.blob.core.windows.net/mlflow/",
+                "tenant_id": _GUID,
+            },
+        ),
+        "google": ({"audience": "audience"}, {"location": "gcs://mlflow-sandbox/"}),
+    }[provider]
+    keys = ("experiment_get_by_name", "run_create", "run_update", "run_log_metric")
+    section = {
+        "experiment_name": f"demo-mlops-{provider}",
+        "stage": "@MLFLOW_STAGE",
+        "functions": {key: f"demo.demo.mlflow_{key}" for key in (*keys, "run_log_parameter")},
+        "gateway": {"provider": provider, "url": BASES[provider], **trust},
+        "storage": location,
+    }
+    config = folder / "snowflake.yml"
+    config.write_text(yaml.safe_dump({"snowflake": {"mlflow": section}}))
+    return config
+
+
+_GUID = "01234567-89ab-cdef-0123-456789abcdef"
+_ROLE = "arn:aws:iam::123456789012:role/mlflow"
+
+
+@contextmanager
+def bridged(server: MlflowServer, folder: Path, provider: str) -> Iterator[Bridge]:
+    """Start an account, apply the SQL for a cloud in it, and do the cloud administrator's part."""
+    from mlflow import MlflowClient
+    from snowflake.snowpark import Session
+
+    stand_in = Snowflake(server.url, folder / "account", server.folder / "artifacts")
+    stand_in.start()
+    config = _config(folder, provider)
+    setup = load(config)
+    session = Session.builder.configs(stand_in.connection()).create()
+    apply(session, statements(setup))
+    stand_in.trust(setup.generating()[0].integration.object)
+    assert setup.storage is not None
+    stand_in.trust(setup.storage.integration.object)
+    session.use_role("ACCOUNTADMIN")
+    yield Bridge(stand_in, config, setup, session, MlflowClient(server.url))
+    session.close()
+    stand_in.close()
+
+
+@pytest.fixture(scope="module", params=list(BASES))
+def each_bridge(
+    request: pytest.FixtureRequest,
+    mlflow_server: MlflowServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Bridge]:
+    """The bridge through each cloud in turn."""
+    with bridged(mlflow_server, tmp_path_factory.mktemp("bridge"), request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bridge(
+    mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bridge]:
+    """The bridge through AWS, where the cloud does not matter."""
+    with bridged(mlflow_server, tmp_path_factory.mktemp("bridge"), "aws") as made:
+        yield made

@@ -123,7 +123,8 @@ def test_whatever_is_missing_is_named_with_its_cure(setup: Setup) -> None:
         [finding] = findings(account, setup)
         assert left_out.sql in finding.cure
         assert str(left_out.thing) in finding.what
-        account.run(left_out)
+        for statement in finding.mends:
+            account.run(statement)
         assert findings(account, setup) == []
 
 
@@ -141,7 +142,7 @@ def test_an_empty_account_is_told_everything(setup: Setup) -> None:
     *things, call = findings(account, setup)
     cures = "\n".join(finding.cure for finding in things)
     for statement in statements(setup):
-        assert statement.verb == "USE" or statement.sql in cures
+        assert statement.verb == "ALTER" or statement.sql in cures
     assert "is not there, or this role may not call it" in call.cure
 
 
@@ -160,7 +161,9 @@ def test_an_integration_that_allows_too_little(
     account.settings[setup.generating()[0].integration.sql].update(change)
     [finding] = findings(account, setup)
     assert what in finding.what
-    assert finding.cure.startswith("ALTER API INTEGRATION ")
+    use_role, alter = finding.cure.split(";\n")
+    assert use_role == 'USE ROLE "ACCOUNTADMIN"'
+    assert alter.startswith("ALTER API INTEGRATION ")
 
 
 @pytest.mark.parametrize(

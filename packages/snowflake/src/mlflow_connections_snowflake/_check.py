@@ -23,7 +23,7 @@ from ._names import Name
 from ._setup import Setup
 from ._sql import statements
 from ._sql_admin import api_integration
-from ._statement import Statement, Thing
+from ._statement import ADMIN, Statement, Thing, use_role
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
@@ -48,12 +48,22 @@ class Finding(NamedTuple):
     Attributes:
         ok: Whether all is well.
         what: The thing, or what is wrong with it.
-        cure: The statement or the deed that mends it; empty where nothing is wrong.
+        cure: The statements or the deed that mend it; empty where nothing is wrong.
+        mends: Those statements, for `apply`.
     """
 
     ok: bool
     what: str
     cure: str = ""
+    mends: tuple[Statement, ...] = ()
+
+
+def _to_mend(what: str, mends: list[Statement], setup: Setup) -> Finding:
+    """Make the finding for what statements mend, which begin with who has to run them."""
+    part = mends[0].part
+    begin = use_role(part, setup.roles.admin if part == ADMIN else setup.roles.owner)
+    cure = "\n".join(f"{statement.sql};" for statement in (begin, *mends))
+    return Finding(False, what, cure, (begin, *mends))
 
 
 def check(session: "Session", setup: Setup) -> Iterator[Finding]:
@@ -74,20 +84,17 @@ def check(session: "Session", setup: Setup) -> Iterator[Finding]:
             # What hangs on a thing that is not there is part of that thing's cure.
             continue
         if statement.verb == "CREATE":
-            finding = _present(eyes, statement, _cure(statement.thing, written))
+            # Its grants too: a new thing has none.
+            mends = [s for s in written if s.thing == statement.thing and s.verb != "ALTER"]
+            finding = _present(eyes, statement.thing, mends, setup)
             if not finding.ok:
                 missing.add(statement.thing)
             yield finding
         elif statement.verb == "GRANT":
-            yield _granted(eyes, statement)
+            yield _granted(eyes, statement, setup)
         else:
             yield _altered(eyes, statement, setup)
     yield _call(session, eyes, setup)
-
-
-def _cure(thing: Thing, written: list[Statement]) -> str:
-    """Everything that makes a thing, its grants too: replacing it would drop them."""
-    return "\n".join(f"{s.sql};" for s in written if s.thing == thing)
 
 
 class _Eyes:
@@ -114,9 +121,7 @@ class _Eyes:
         return self._seen[sql]
 
 
-def _present(eyes: _Eyes, statement: Statement, cure: str) -> Finding:
-    thing = statement.thing
-    assert thing is not None  # noqa: S101 - asked by check alone
+def _present(eyes: _Eyes, thing: Thing, mends: list[Statement], setup: Setup) -> Finding:
     rows = eyes.rows(_show(thing))
     found = [row for row in rows if row.get("name") == thing.name.object]
     if thing.types is not None:
@@ -125,7 +130,7 @@ def _present(eyes: _Eyes, statement: Statement, cure: str) -> Finding:
         found = [row for row in found if row.get("is_external_function", kind) == kind]
     if found:
         return Finding(True, str(thing))
-    return Finding(False, f"{thing} is missing, or this role may not see it", cure)
+    return _to_mend(f"{thing} is missing, or this role may not see it", mends, setup)
 
 
 def _show(thing: Thing) -> str:
@@ -146,7 +151,7 @@ def _types(row: dict[str, str]) -> tuple[str, ...]:
     return tuple(kind.strip() for kind in inner.split(",") if kind.strip())
 
 
-def _granted(eyes: _Eyes, statement: Statement) -> Finding:
+def _granted(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
     thing, role = statement.thing, statement.role
     assert thing is not None  # noqa: S101 - asked by check alone
     assert role is not None  # noqa: S101
@@ -162,7 +167,7 @@ def _granted(eyes: _Eyes, statement: Statement) -> Finding:
         )
     if granted:
         return Finding(True, f"{statement.privilege} on {thing} for {role}")
-    return Finding(False, f"{role} has no {statement.privilege} on {thing}", f"{statement.sql};")
+    return _to_mend(f"{role} has no {statement.privilege} on {thing}", [statement], setup)
 
 
 def _altered(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
@@ -181,9 +186,9 @@ def _altered(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
     properties = {row.get("property", ""): row.get("property_value", "") for row in rows}
     allowed = [part.strip() for part in properties.get(key, "").split(",")]
     if properties.get("ENABLED", "").lower() != "true":
-        return Finding(False, f"{thing} is not enabled", f"{statement.sql};")
+        return _to_mend(f"{thing} is not enabled", [statement], setup)
     if not any(part and wanted.startswith(part) for part in allowed):
-        return Finding(False, f"{thing} does not allow {wanted}", f"{statement.sql};")
+        return _to_mend(f"{thing} does not allow {wanted}", [statement], setup)
     return Finding(True, f"{thing} allows {wanted}")
 
 

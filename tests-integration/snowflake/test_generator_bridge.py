@@ -1,0 +1,321 @@
+"""sql, apply, check and drop on the stand-in, through the gateways of three clouds."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from snowflake.snowpark import Session
+
+from mlflow_connections_sandbox import Fault, MlflowServer
+from mlflow_connections_sandbox._snowflake import BASES, Snowflake
+from mlflow_connections_snowflake import (
+    Client,
+    Finding,
+    apply,
+    check,
+    drops,
+    load,
+    openapi,
+    script,
+    statements,
+)
+from mlflow_connections_snowflake._cli import main
+
+
+def wrong(bridge: Any) -> list[Finding]:
+    """What a check of the bridge finds wrong."""
+    return [finding for finding in check(bridge.session, bridge.setup) if not finding.ok]
+
+
+def scalar(session: Session, sql: str) -> str:
+    """Give the one value of a statement, as text: a VARIANT's text comes in double quotes."""
+    [[value]] = session.sql(sql).collect()
+    return str(value).strip('"')
+
+
+@pytest.mark.parametrize("provider", list(BASES))
+def test_one_command_after_the_other(
+    snowflake: Snowflake,
+    provider: str,
+    write_config: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """sql, apply, check, drop: a person runs four commands, and reads what each did."""
+    for name, value in snowflake.environment().items():
+        monkeypatch.setenv(name, value)
+    config = write_config(provider)
+    setup = load(config)
+
+    assert main(["sql", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == script(statements(setup))
+
+    assert main(["apply", "--config", str(config), "--dry-run"]) == 0
+    assert capsys.readouterr().out == script(statements(setup))
+    assert main(["check", "--config", str(config)]) == 1
+    assert "api integration MLFLOW_API is missing" in capsys.readouterr().out
+
+    for part in ("admin", "owner"):
+        assert main(["apply", "--config", str(config), "--part", part]) == 0
+    assert "statements ran." in capsys.readouterr().err
+
+    # The cloud's administrator has not done his part yet, and is told what to enter.
+    assert main(["check", "--config", str(config)]) == 1
+    told = capsys.readouterr().out
+    assert "1 to mend." in told
+    assert "DESCRIBE INTEGRATION" in told
+    assert "Snowflake comes as " in told
+    snowflake.trust("MLFLOW_API")
+
+    assert main(["check", "--config", str(config)]) == 0
+    assert capsys.readouterr().out.endswith("All is well.\n")
+
+    assert main(["drop", "--config", str(config)]) == 0
+    assert main(["check", "--config", str(config)]) == 1
+    assert "external function DEMO.DEMO.MLFLOW_RUN_CREATE(VARCHAR) is missing" in (
+        capsys.readouterr().out
+    )
+
+
+def test_the_sql_of_the_specifications_users(each_bridge: Any) -> None:
+    """The five functions, called with the SQL that users have written, make a run in MLflow."""
+    session, experiment = each_bridge.session, each_bridge.setup.experiment_name
+    created = each_bridge.mlflow.create_experiment(experiment)
+    experiment_id = scalar(
+        session,
+        f"SELECT demo.demo.mlflow_experiment_get_by_name('{experiment}')"
+        ":body.experiments[0].experiment_id",
+    )
+    assert experiment_id == created
+    run_id = scalar(
+        session, f"SELECT demo.demo.mlflow_run_create({experiment_id}):body.run.info.run_id"
+    )
+    session.sql(f"select demo.demo.mlflow_run_log_metric('{run_id}', 'rmse', 0.25)").collect()
+    session.sql(
+        f"select demo.demo.mlflow_run_log_parameter('{run_id}', 'owner', 'it''s me')"
+    ).collect()
+    session.sql(f"select demo.demo.mlflow_run_update('{run_id}', 'FINISHED')").collect()
+
+    run = each_bridge.mlflow.get_run(run_id)
+    assert run.info.experiment_id == created
+    assert run.data.metrics == {"rmse": 0.25}
+    assert run.data.params == {"owner": "it's me"}
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time >= run.info.start_time > 1_700_000_000_000
+
+
+def test_nothing_is_wrong(each_bridge: Any) -> None:
+    """After apply, a check finds all there is to find in order."""
+    assert wrong(each_bridge) == []
+
+
+def test_the_gateways_definition_lets_all_through(each_bridge: Any, mlflow_server: Any) -> None:
+    """With the written definition in force every call works, and no other path is open."""
+    setup = each_bridge.setup
+    gateway = each_bridge.stand_in.gateways[setup.generating()[0].provider]
+    gateway.define(openapi(setup, mlflow_server.url))
+    try:
+        client = Client(each_bridge.session, setup.functions)
+        run_id = client.create_run(client.ensure_experiment("through-the-gateway"))["info"][
+            "run_id"
+        ]
+        client.log_batch(run_id, params={"a": 1})
+        client.log_metric(run_id, "m", 1)
+        client.log_parameter(run_id, "p", 1)
+        client.set_tag(run_id, "t", 1)
+        client.update_run(run_id, "FAILED")
+        assert each_bridge.mlflow.get_run(run_id).info.status == "FAILED"
+        assert all(method == "POST" for method, _ in gateway.operations)
+        assert not any("delete-experiment" in path for _, path in gateway.operations)
+    finally:
+        gateway.operations = None
+
+
+def test_applying_again_breaks_no_trust(each_bridge: Any) -> None:
+    """A second apply changes neither who Snowflake is to the cloud nor what callers may do."""
+    session, setup = each_bridge.session, each_bridge.setup
+    describe = f"DESCRIBE INTEGRATION {setup.generating()[0].integration.sql}"
+    before = session.sql(describe).collect()
+    apply(session, statements(setup))
+    session.use_role("ACCOUNTADMIN")
+    assert session.sql(describe).collect() == before
+    assert wrong(each_bridge) == []
+
+
+def test_a_caller_may_call_and_no_more(bridge: Any) -> None:
+    """With the caller's role all functions answer, and nothing can be made or replaced."""
+    session = bridge.session
+    session.use_role("MLFLOW_CALLER")
+    try:
+        client = Client(session, bridge.setup.functions)
+        run_id = client.create_run(client.ensure_experiment("callers"))["info"]["run_id"]
+        assert bridge.mlflow.get_run(run_id).info.status == "RUNNING"
+        for statement in statements(bridge.setup):
+            if statement.part == "owner" and statement.verb == "CREATE":
+                with pytest.raises(Exception, match=r"(?i)privilege|authorized"):
+                    session.sql(statement.sql).collect()
+    finally:
+        session.use_role("ACCOUNTADMIN")
+
+
+def test_an_owner_needs_no_more_than_was_granted(bridge: Any) -> None:
+    """The owner's part runs with the owner's role alone, without the administrator."""
+    owner = Session.builder.configs(bridge.stand_in.connection(role="MLFLOW_OWNER")).create()
+    with contextlib.closing(owner):
+        apply(owner, [s for s in statements(bridge.setup) if s.part == "owner"])
+    assert wrong(bridge) == []
+
+
+DAMAGE = (
+    'DROP FUNCTION "DEMO"."DEMO"."MLFLOW_RUN_CREATE"(VARCHAR)',
+    'DROP FUNCTION "DEMO"."DEMO"."MLFLOW_RESPONSE"(OBJECT)',
+    'DROP FUNCTION "DEMO"."DEMO"."MLFLOW_CALL_REQUEST"(OBJECT)',
+    'DROP STAGE "DEMO"."DEMO"."MLFLOW_UPLOADS"',
+    (
+        'REVOKE USAGE ON FUNCTION "DEMO"."DEMO"."MLFLOW_RUN_UPDATE"(VARCHAR, VARCHAR) '
+        'FROM ROLE "MLFLOW_CALLER"'
+    ),
+    'REVOKE USAGE ON INTEGRATION "MLFLOW_STORAGE" FROM ROLE "MLFLOW_OWNER"',
+    'REVOKE USAGE ON SCHEMA "DEMO"."DEMO" FROM ROLE "MLFLOW_CALLER"',
+    'ALTER API INTEGRATION "MLFLOW_API" SET ENABLED = FALSE',
+    "ALTER API INTEGRATION \"MLFLOW_API\" SET API_ALLOWED_PREFIXES = ('https://else.where/')",
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_check_names_what_mends(bridge: Any, damage: str) -> None:
+    """Whatever somebody took away is named, and running the statements given mends it."""
+    bridge.session.sql(damage).collect()
+    found = wrong(bridge)
+    # A bridge that is damaged may answer no call either; that is a consequence, not a cause.
+    causes = [finding for finding in found if finding.what != "MLflow cannot be reached"]
+    assert len(causes) == 1
+    apply(bridge.session, causes[0].mends)
+    bridge.session.use_role("ACCOUNTADMIN")
+    assert wrong(bridge) == []
+
+
+def test_a_lost_integration_is_named_with_its_cure(
+    snowflake: Snowflake, session: Session, write_config: Any
+) -> None:
+    """A dropped integration is made by the statement given; its cloud must then trust a new one."""
+    setup = load(write_config("aws"))
+    apply(session, statements(setup))
+    session.use_role("ACCOUNTADMIN")
+    snowflake.trust("MLFLOW_API")
+    session.sql('DROP INTEGRATION "MLFLOW_API"').collect()
+    first, *_ = [finding for finding in check(session, setup) if not finding.ok]
+    assert "api integration MLFLOW_API is missing" in first.what
+    apply(session, first.mends)
+    [last] = [finding for finding in check(session, setup) if not finding.ok]
+    assert "the cloud does not know this API integration yet" in last.cure
+    snowflake.trust("MLFLOW_API")
+    assert [finding for finding in check(session, setup) if not finding.ok] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (Fault(status=503, body="<html>down</html>", content_type="text/html"), "is down"),
+        (Fault(status=429, body="{}"), "is down: it answered 429"),
+        (Fault(status=403, body='{"message": "Forbidden"}'), "answered 403"),
+        (
+            Fault(status=200, body="<html><h1>Welcome</h1></html>", content_type="text/html"),
+            "answered with a page instead of MLflow's JSON",
+        ),
+        (Fault(delay=2), "did not answer in time"),
+        (Fault(cut=True), "cannot be reached"),
+    ],
+)
+def test_a_gateway_in_trouble_is_one_sentence(bridge: Any, fault: Fault, sentence: str) -> None:
+    """A gateway that is down, slow or answers HTML gives one line that says so."""
+    gateway, policy = bridge.stand_in.gateways["aws"], bridge.stand_in.policy
+    patience = policy.timeout, policy.retry_seconds
+    policy.timeout, policy.retry_seconds = 0.5, 0.1
+    gateway.faults.inject(fault)
+    try:
+        [finding] = wrong(bridge)
+    finally:
+        gateway.faults.clear()
+        policy.timeout, policy.retry_seconds = patience
+    assert finding.what == "MLflow cannot be reached"
+    assert sentence in finding.cure
+    assert "\n" not in finding.cure
+    assert wrong(bridge) == []
+
+
+EVIL = (
+    "it's",
+    "'; DROP SCHEMA demo; --",
+    'a" ; DROP ROLE x; --',
+    "$$",
+    "back\\slash",
+    "select",
+)
+
+
+def every_name(session: Session) -> set[str]:
+    """The names of all that could have been made or dropped besides roles."""
+    shows = ("SCHEMAS IN DATABASE DEMO", "USER FUNCTIONS", "STAGES", "INTEGRATIONS")
+    return {row["name"] for show in shows for row in session.sql(f"SHOW {show}").collect()}
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_hostile_names_are_just_names(
+    snowflake: Snowflake, session: Session, write_config: Any, evil: str, tmp_path: Path
+) -> None:
+    """Functions, a stage, roles and an integration of hostile names are made, work, and are dropped."""
+    config = yaml.safe_load(write_config("azure").read_text())
+    quoted = evil.replace('"', '""')
+    section = config["snowflake"]["mlflow"]
+    section["functions"] = {key: f'demo.demo."{key} {quoted}"' for key in section["functions"]}
+    section["stage"] = f'@demo.demo."stage {quoted}"'
+    section["roles"] = {"owner": f'"owner {quoted}"', "caller": f'"caller {quoted}"'}
+    section["gateway"]["integration"] = f'"api {quoted}"'
+    path = tmp_path / "hostile.yml"
+    path.write_text(yaml.safe_dump(config, allow_unicode=True))
+    setup = load(path)
+    untouched = every_name(session)
+    apply(session, statements(setup))
+    session.use_role("ACCOUNTADMIN")
+    snowflake.trust(f"api {evil}")
+    assert [finding for finding in check(session, setup) if not finding.ok] == []
+    assert Client(session, setup.functions).experiment("none") is None
+    apply(session, drops(setup, with_stages=True, with_integrations=True))
+    session.use_role("ACCOUNTADMIN")
+    assert every_name(session) == untouched
+
+
+def test_many_rows_are_few_requests(bridge: Any, mlflow_server: MlflowServer) -> None:
+    """2,500 metrics of a table become three requests, each row is answered, and none is lost."""
+    session = bridge.session
+    client = Client(session, bridge.setup.functions)
+    run_id = client.create_run(client.ensure_experiment("many"))["info"]["run_id"]
+    session.sql(
+        "CREATE OR REPLACE TEMPORARY TABLE points AS SELECT seq4() AS n "
+        "FROM TABLE(GENERATOR(ROWCOUNT => 2500))"
+    ).collect()
+    before = len(bridge.stand_in.deliveries)
+    rows = session.sql(
+        "SELECT demo.demo.mlflow_run_log_metrics(?, 'loss', n / 4, 1000000 + n, n) FROM points",
+        params=[run_id],
+    ).collect()
+    assert len(rows) == 2500
+    assert len(bridge.stand_in.deliveries) - before == 3
+    history = bridge.mlflow.get_metric_history(run_id, "loss")
+    assert {metric.step: metric.value for metric in history} == {n: n / 4 for n in range(2500)}
+
+
+def test_a_statement_of_two_runs_is_refused(bridge: Any) -> None:
+    """Rows of two runs in one batch reach neither."""
+    client = Client(bridge.session, bridge.setup.functions)
+    experiment_id = client.ensure_experiment("two-runs")
+    runs = [client.create_run(experiment_id)["info"]["run_id"] for _ in range(2)]
+    with pytest.raises(Exception, match="the rows of one statement must belong to one run"):
+        bridge.session.sql(
+            "SELECT demo.demo.mlflow_run_log_metrics(column1, 'k', 1, 1, 1) FROM VALUES (?), (?)",
+            params=runs,
+        ).collect()
+    assert [bridge.mlflow.get_run(run).data.metrics for run in runs] == [{}, {}]
