@@ -17,6 +17,7 @@ from ._file_commands import FileCommand, parse_file_command
 from ._gateway import Gateway
 from ._grants_run import Grants
 from ._objects import Objects
+from ._procedures import Procedures
 from ._reader import Reader, quoted
 from ._results import Rows, status
 from ._session import SqlSession
@@ -35,6 +36,7 @@ from ._statements import (
     Target,
     Use,
 )
+from ._task_graphs import TaskGraphs
 
 USER = "SANDBOX"
 DATABASE = "DEMO"
@@ -76,6 +78,8 @@ class Account:
         clouds: What the clouds' administrators trust.
         stages: The files.
         external_functions: The calls that leave the account.
+        procedures: What runs Python.
+        tasks: What runs in graphs.
         calls: The functions in queries.
         objects: What makes and changes objects.
     """
@@ -86,7 +90,10 @@ class Account:
         self.clouds = clouds
         self.stages = Stages(folder / "stages", self.catalog, self.access, clouds)
         self.external_functions = ExternalFunctions(gateways, clouds)
-        self.calls = Calls(self.catalog, self.access, self.external_functions)
+        self.procedures = Procedures(self.catalog, self.stages)
+        self.calls = Calls(self.catalog, self.access, self.external_functions, self.procedures)
+        self.tasks = TaskGraphs(self.catalog, self.access, self.procedures.tickets)
+        self.calls.history = self.tasks.history
         self.objects = Objects(self.catalog, self.access, self.stages)
         self._shows = Shows(self.catalog, self.access)
         self._grants = Grants(self.catalog, self.access)
@@ -117,11 +124,24 @@ class Account:
         files = parse_file_command(Reader(sql), bound)
         if files is not None:
             return self._files(files, sql, session)
+        if reader.accept("EXECUTE", "TASK"):
+            return self._execute_task(reader, session)
+        if reader.accept("CALL", "SYSTEM$SET_RETURN_VALUE"):
+            return _set_return_value(reader, session, bound)
+        if reader.word() == "CALL":
+            compiled_call = self.calls.compile_procedure(reader, session, query)
+            return PassOn(compiled_call.sql, compiled_call)
         statement = parse(reader)
         if statement is not None:
             return self._run(statement, sql, session)
         compiled = self.calls.compile(Reader(sql), session, query)
         return PassOn(sql) if compiled is None else PassOn(compiled.sql, compiled)
+
+    def _execute_task(self, reader: Reader, session: SqlSession) -> Rows:
+        name = reader.name()
+        retry = reader.accept("RETRY", "LAST")
+        reader.end()
+        return self.tasks.execute(name, session, retry=retry)
 
     def trust(self, integration: str) -> None:
         """Do the cloud administrator's part: trust who DESCRIBE INTEGRATION says Snowflake is.
@@ -227,6 +247,19 @@ class Account:
             self.access.require(session, "USAGE", key)
             return PassOn(f"USE SCHEMA {quoted(key[1])}")
         return status("Statement executed successfully.")
+
+
+def _set_return_value(reader: Reader, session: SqlSession, bound: str | None) -> Rows:
+    if session.task is None:
+        raise compilation("SYSTEM$SET_RETURN_VALUE must be called from within a task.", 91100)
+    reader.expect("(")
+    if bound is not None and reader.accept("?"):
+        session.task.value = bound
+    else:
+        session.task.value = reader.string()
+    reader.expect(")")
+    reader.end()
+    return Rows(("SYSTEM$SET_RETURN_VALUE",), [["Return value set."]])
 
 
 def new_query() -> str:

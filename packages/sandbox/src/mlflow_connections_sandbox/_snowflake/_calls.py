@@ -7,7 +7,8 @@ id of the call, by which the function that was meant and the statement's context
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import sqlglot
 from sqlglot import exp
@@ -18,6 +19,7 @@ from ._catalog import Catalog, Entry
 from ._engine import run_javascript
 from ._errors import Name, SqlError, compilation, does_not_exist, dotted
 from ._external_functions import Bound, ExternalFunctions
+from ._procedures import Procedures
 from ._reader import Reader
 from ._rewrite import (
     CONTEXT_FUNCTIONS,
@@ -29,12 +31,17 @@ from ._rewrite import (
     name_positions,
     rewritten_call,
     session_value,
+    task_history,
     whole_call,
 )
 from ._session import SqlSession
+from ._task_run import TASK_FUNCTIONS, TaskRun
 from ._types import from_sql, to_sql
 
 _log = logging.getLogger(__name__)
+
+
+_OWN = CONTEXT_FUNCTIONS | TASK_FUNCTIONS | {"$", "TASK_HISTORY"}
 
 
 @dataclass
@@ -43,12 +50,14 @@ class Call:
 
     Attributes:
         entry: The function.
+        session: Whose the statement is.
         bound: What an external one needs besides.
         error: What went wrong; DuckDB's own error would not tell.
     """
 
     entry: Entry
-    bound: Bound | None
+    session: SqlSession
+    bound: Bound | None = None
     error: SqlError | None = None
 
 
@@ -61,14 +70,24 @@ class Compiled:
 
 
 class Calls:
-    """Compiles queries, and answers DuckDB when it comes to a call."""
+    """Compiles queries, and answers DuckDB when it comes to a call.
+
+    Attributes:
+        history: The runs of tasks that TASK_HISTORY tells of.
+    """
 
     def __init__(
-        self, catalog: Catalog, access: Access, external_functions: ExternalFunctions
+        self,
+        catalog: Catalog,
+        access: Access,
+        external_functions: ExternalFunctions,
+        procedures: Procedures,
     ) -> None:
         self._catalog = catalog
         self._access = access
         self._external_functions = external_functions
+        self._procedures = procedures
+        self.history: list[TaskRun] = []
         self._pending: dict[str, Call] = {}
 
     def compile(self, reader: Reader, session: SqlSession, query: str) -> Compiled | None:
@@ -78,15 +97,50 @@ class Calls:
             SqlError: A function does not exist, or may not be called, or not so.
         """
         names = {e.name[-1].upper() for e in self._catalog if e.kind in _CALLABLE}
-        if not reader.has(frozenset(names) | CONTEXT_FUNCTIONS | {"$"}):
+        if not reader.has(_OWN | names):
             return None
-        try:
-            tree = sqlglot.parse_one(reader.sql, read="snowflake")
-        except SqlglotError as error:
-            raise compilation(f"syntax error: {error}") from error
+        tree = _parsed(reader.sql)
         label_columns(tree)
-        tree = tree.transform(lambda node: session_value(name_positions(node), session), copy=False)
-        calls: dict[str, Call] = {}
+        return self._compiled(tree, session, query)
+
+    def compile_procedure(self, reader: Reader, session: SqlSession, query: str) -> Compiled:
+        """Make a query of CALL: its arguments are expressions like any other.
+
+        Raises:
+            SqlError: The procedure does not exist, or may not be called, or not so.
+        """
+        reader.expect("CALL")
+        tree = _parsed(f"SELECT {reader.rest()}")
+        first = tree.expressions[0] if isinstance(tree, exp.Select) else tree
+        node = first.find(exp.Anonymous)
+        written = called_name(node) if node is not None and whole_call(node) is first else None
+        if node is None or written is None:
+            raise compilation("syntax error: CALL takes a procedure with its arguments.")
+        overloads = self._catalog.overloads("PROCEDURE", session.in_schema(written))
+        if not overloads:
+            raise compilation(f"Unknown user-defined function {dotted(written)}.", 2141, "42601")
+        entry = _overload(overloads, node)
+        self._access.require(session, "USAGE", entry.key)
+        call_id = uuid.uuid4().hex
+        made = rewritten_call(node, entry, call_id)
+        tree.set("expressions", [exp.alias_(made, written[-1], quoted=True)])
+        call = Call(entry, replace(session))
+        return self._compiled(tree, session, query, {call_id: call})
+
+    def _compiled(
+        self,
+        tree: exp.Expr,
+        session: SqlSession,
+        query: str,
+        given: Mapping[str, Call] = MappingProxyType({}),
+    ) -> Compiled:
+        runs = [run.row() for run in self.history]
+
+        def known(node: exp.Expr) -> exp.Expr:
+            return session_value(task_history(name_positions(node), runs), session)
+
+        tree = tree.transform(known, copy=False)
+        calls: dict[str, Call] = dict(given)
         # Inner calls first: an outer one is rewritten around them.
         for node in reversed(list(tree.find_all(exp.Anonymous))):
             call = self._bind(node, session, query)
@@ -132,11 +186,16 @@ class Calls:
         assert entry.returns is not None  # noqa: S101 - every function has a type
         types = [p.type for p in entry.parameters]
         rows = [
-            [from_sql(text, kind) for text, kind in zip(row, types, strict=True)]
+            [
+                from_sql(text, kind, native=call.bound is None)
+                for text, kind in zip(row, types, strict=True)
+            ]
             for row in (zip(*columns, strict=True) if columns else [()])
         ]
         if call.bound is not None:
             values = self._external_functions.call(call.bound, rows)
+        elif entry.domain == "PROCEDURE":
+            values = [self._procedures.call(entry, row, call.session) for row in rows]
         else:
             names = [p.name for p in entry.parameters]
             body, shown = entry.properties["AS"], dotted(entry.name)
@@ -166,7 +225,7 @@ class Calls:
         except SqlError as error:
             raise compilation(f"Unknown function {dotted(written)}.", 2140, "42601") from error
         bound = self._bound(entry, session, query) if entry.kind == "EXTERNAL FUNCTION" else None
-        return Call(entry, bound)
+        return Call(entry, replace(session), bound)
 
     def _bound(self, entry: Entry, session: SqlSession, query: str) -> Bound:
         name = entry.properties["API_INTEGRATION"]
@@ -212,3 +271,10 @@ def _overload(overloads: list[Entry], node: exp.Anonymous) -> Entry:
                 1044,
             )
     return fitting[0]
+
+
+def _parsed(sql: str) -> exp.Expr:
+    try:
+        return sqlglot.parse_one(sql, read="snowflake")
+    except SqlglotError as error:
+        raise compilation(f"syntax error: {error}") from error

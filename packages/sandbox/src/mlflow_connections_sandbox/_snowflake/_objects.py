@@ -18,8 +18,10 @@ from ._errors import (
     unsupported,
 )
 from ._external_functions import is_allowed
+from ._file_commands import parse_stage
 from ._integrations import add_identity, check_integration
 from ._kinds import KINDS
+from ._procedures import check_packages
 from ._results import Rows, status
 from ._session import SqlSession
 from ._stages import Stages
@@ -260,6 +262,9 @@ class Objects:
             raise invalid_value(
                 properties["PACKAGES"], "PACKAGES", "snowflake-snowpark-python is missing"
             )
+        check_packages(properties)
+        for reference in properties.get("IMPORTS", ()):
+            self._stages.file(parse_stage(reference), session)
         granted: set[tuple[str, ...]] = set()
         for name in properties.get("EXTERNAL_ACCESS_INTEGRATIONS", ()):
             integration = self._access.require(session, "USAGE", ("INTEGRATION", name, None))

@@ -1,12 +1,14 @@
 """Works on the tree of a query: what fakesnow does not know becomes something that it does."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlglot import exp
 
 from ._catalog import Entry
-from ._errors import Name
+from ._errors import Name, SqlError
 from ._session import SqlSession
+from ._task_run import HISTORY_COLUMNS, TASK_FUNCTIONS
 from ._types import SEMI_STRUCTURED, SqlType
 
 PREFIX = "_SANDBOX_CALL_"
@@ -76,7 +78,13 @@ def whole_call(node: exp.Anonymous) -> exp.Expr:
 
 
 def session_value(node: exp.Expr, session: SqlSession) -> exp.Expr:
-    """Replace what fakesnow does not know of a session by its value."""
+    """Replace what fakesnow does not know of a session by its value.
+
+    Raises:
+        SqlError: A task's function is called outside a task, or with an expression.
+    """
+    if isinstance(node, exp.Anonymous) and node.name.upper() in TASK_FUNCTIONS:
+        return _task_value(node, session)
     name = node.name.upper() if isinstance(node, exp.Anonymous) else ""
     if isinstance(node, exp.Func) and not name:
         name = node.sql_name()
@@ -145,3 +153,49 @@ def name_positions(node: exp.Expr) -> exp.Expr:
         if source is not None and isinstance(source.this, exp.Values):
             return exp.column(f"COLUMN{node.this.this}")
     return node
+
+
+def task_history(node: exp.Expr, rows: Sequence[Sequence[str | None]]) -> exp.Expr:
+    """Replace `TABLE(INFORMATION_SCHEMA.TASK_HISTORY(…))` by the runs of tasks."""
+    if not isinstance(node, exp.TableFromRows):
+        return node
+    called = node.find(exp.Anonymous)
+    if called is None or (called_name(called) or ("",))[-1] != "TASK_HISTORY":
+        return node
+    wanted = _task_name(called)
+    kept = [row for row in rows if wanted is None or row[1] == wanted]
+    # One row more, of no task, gives an empty history its columns.
+    selects = [_history_row(row) for row in (*kept, [None] * len(HISTORY_COLUMNS))]
+    union: exp.Expr = selects[0]
+    for one in selects[1:]:
+        union = exp.union(union, one, distinct=False)
+    filtered = exp.select("*").from_(exp.Subquery(this=union)).where("NAME IS NOT NULL")
+    alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier("TASK_HISTORY"))
+    return exp.Subquery(this=filtered, alias=alias.copy())
+
+
+def _history_row(row: Sequence[str | None]) -> exp.Select:
+    kinds = {"ERROR_CODE": "NUMBER", "ATTEMPT_NUMBER": "NUMBER"}
+    columns = []
+    for name, value in zip(HISTORY_COLUMNS, row, strict=True):
+        kind = "TIMESTAMP_NTZ" if name.endswith("_TIME") else kinds.get(name, "VARCHAR")
+        text = exp.Null() if value is None else exp.Literal.string(value)
+        columns.append(exp.alias_(exp.cast(text, kind, dialect="snowflake"), name))
+    return exp.select(*columns)
+
+
+def _task_name(called: exp.Anonymous) -> str | None:
+    for argument in called.expressions:
+        if isinstance(argument, exp.Kwarg) and argument.this.name.upper() == "TASK_NAME":
+            return str(argument.expression.name).rpartition(".")[2].upper()
+    return None
+
+
+def _task_value(node: exp.Anonymous, session: SqlSession) -> exp.Expr:
+    name = node.name.upper()
+    if session.task is None:
+        raise SqlError(91100, "22000", f"Function {name} must be called from within a task.")
+    if not all(isinstance(a, exp.Literal) for a in node.expressions):
+        raise SqlError(1015, "42601", f"The arguments of {name} have to be constants.")
+    value = session.task.answer(name, [a.name for a in node.expressions])
+    return exp.Null() if value is None else exp.Literal.string(value)

@@ -5,6 +5,7 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -75,6 +76,9 @@ class Server:
         user = str(data.get("LOGIN_NAME", "")).upper()
         password = data.get("PASSWORD", "")
         expected = self.users.get(user)
+        ticket = self._account.procedures.tickets.get(str(password))
+        if ticket is not None and ticket.user == user:
+            return await self._open(request, body, replace(ticket))
         if expected is None or not secrets.compare_digest(expected, str(password)):
             return _refused(390100, "08001", "Incorrect username or password was specified.")
         query = request.query_params
@@ -85,12 +89,26 @@ class Server:
             )
             return _refused(390189, "08001", text)
         session = SqlSession("", user, role)
-        place = self._place(query.get("databaseName"), query.get("schemaName"), session)
+        place = self._place(
+            _stored(query.get("databaseName", "")), _stored(query.get("schemaName", "")), session
+        )
         warehouse = query.get("warehouse")
         if warehouse is not None:
             key = ("WAREHOUSE", (_stored(warehouse),), None)
             if self._account.access.holds(role, "USAGE", key):
                 session.warehouse = key[1][0]
+        return await self._open(request, body, session, place)
+
+    async def _open(
+        self,
+        request: Request,
+        body: dict[str, Any],
+        session: SqlSession,
+        place: dict[str, str] | None = None,
+    ) -> Response:
+        """Open a session in fakesnow, too."""
+        if place is None:
+            place = self._place(session.database, session.schema, session)
         scope = {**request.scope, "query_string": urlencode(place).encode()}
         code, answer = await self._fakesnow.post(scope, body)
         if code == 200 and answer["success"]:
@@ -99,7 +117,10 @@ class Server:
             # fakesnow gives none; without it the connector cannot log out, so that a closed
             # connection still counts as open and is closed again, at great length, at exit.
             answer["data"]["masterToken"] = secrets.token_urlsafe(32)
-            answer["data"]["sessionInfo"] |= {"roleName": role, "warehouseName": session.warehouse}
+            answer["data"]["sessionInfo"] |= {
+                "roleName": session.role,
+                "warehouseName": session.warehouse,
+            }
         return JSONResponse(answer, code)
 
     def _place(
@@ -108,12 +129,12 @@ class Server:
         """Give the database and schema of a new session: those it asked for, if it may use them."""
         if not database:
             return {}
-        session.database = _stored(database)
+        session.database = database
         access = self._account.access
         if not access.holds(session.role, "USAGE", ("DATABASE", (session.database,), None)):
             session.database = None
             return {}
-        session.schema = _stored(schema or "PUBLIC")
+        session.schema = schema or "PUBLIC"
         key = ("SCHEMA", (session.database, session.schema), None)
         if not access.holds(session.role, "USAGE", key):
             session.schema = None
@@ -314,4 +335,4 @@ def _first_text(body: dict[str, Any]) -> str | None:
 
 
 def _stored(name: str) -> str:
-    return name[1:-1] if name[:1] == '"' else name.upper()
+    return name[1:-1].replace('""', '"') if name[:1] == '"' else name.upper()

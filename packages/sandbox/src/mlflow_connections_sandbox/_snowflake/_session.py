@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ._errors import Name, SqlError, compilation
+from ._task_run import TaskRun
 
 
 @dataclass
@@ -16,6 +17,7 @@ class SqlSession:
         database: The current database, if any.
         schema: The current schema, if any.
         warehouse: The current warehouse, if any.
+        task: The run of a task that this session is of, if it is one.
     """
 
     token: str
@@ -24,6 +26,7 @@ class SqlSession:
     database: str | None = None
     schema: str | None = None
     warehouse: str | None = None
+    task: TaskRun | None = None
 
     def in_schema(self, name: Name) -> Name:
         """Complete the name of an object that lives in a schema.

@@ -57,6 +57,17 @@ class Stages:
             return self._remove(command, session)
         return self._copy(command, session)
 
+    def file(self, ref: StageRef, session: SqlSession) -> Path:
+        """Give one file of a stage.
+
+        Raises:
+            SqlError: The stage or the file is not there, or may not be read.
+        """
+        path = self._folder(self._stage(ref, session, "READ")) / ref.path
+        if not path.is_file():
+            raise compilation(f"Remote file '{ref.path}' was not found.", 91016, "22000")
+        return path
+
     def clear(self, entry: Entry) -> None:
         """Delete an internal stage's files: it was dropped or replaced."""
         if "URL" not in entry.properties:

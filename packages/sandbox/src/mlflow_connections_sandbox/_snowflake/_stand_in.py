@@ -15,6 +15,7 @@ from ._external_functions import Delivery, Policy
 from ._gateway import BASES, Gateway
 from ._journal import Statements
 from ._server import Server
+from ._session import SqlSession
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -56,6 +57,8 @@ class Snowflake(StandIn):
         self.account = Account(folder, list(self.gateways.values()), clouds)
         root = folder.parent / "mlflow" / "artifacts" if artifacts is None else artifacts
         self.account.stages.buckets = dict.fromkeys(_BUCKETS, root)
+        self.account.procedures.connect = self._ticket
+        self.account.tasks.connect = self._ticket
         self.statements = Statements()
         self.password = secrets.token_urlsafe(12)
         self._sql: Server | None = None
@@ -102,6 +105,17 @@ class Snowflake(StandIn):
         }
         return {name: value for name, value in parameters.items() if value is not None}
 
+    def _ticket(self, ticket: str, session: SqlSession) -> dict[str, Any]:
+        """Give what the session of a procedure or task connects with."""
+        return self.connection(
+            user=session.user,
+            password=ticket,
+            role=session.role,
+            database=session.database,
+            schema=session.schema,
+            warehouse=session.warehouse,
+        )
+
     def environment(self) -> Mapping[str, str]:
         """Give the connector's own variables, with one connection named sandbox."""
         lines = [
@@ -126,7 +140,8 @@ class Snowflake(StandIn):
         super().start()
 
     def close(self) -> None:
-        """Stop answering."""
+        """Wait for tasks that still run, then stop answering."""
+        self.account.tasks.close()
         # Together: each server looks only now and then whether it is to end.
         with ThreadPoolExecutor() as pool:
             closing = [pool.submit(gateway.close) for gateway in self.gateways.values()]

@@ -60,9 +60,12 @@ def _predecessor(
     found = access.own(session, key)
     if found.name[:2] != entry.name[:2]:
         raise compilation(f"Task '{dotted(found.name)}' is in another schema.", 91093)
-    if found.properties["STATE"] == "started":
+    root = found
+    while root.properties.get("AFTER"):
+        root = catalog.get(("TASK", root.properties["AFTER"][0], None))
+    if root.properties["STATE"] == "started":
         raise compilation(
-            f"Unable to update graph with root task {dotted(found.name)} since that root task is "
+            f"Unable to update graph with root task {dotted(root.name)} since that root task is "
             "not suspended.",
             91089,
         )

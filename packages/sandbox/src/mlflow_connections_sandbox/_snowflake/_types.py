@@ -75,10 +75,11 @@ def read_type(reader: Reader) -> SqlType:
     return SqlType(name, scale, shown)
 
 
-def from_sql(text: str | None, sql_type: SqlType) -> Any:
+def from_sql(text: str | None, sql_type: SqlType, *, native: bool = False) -> Any:
     """Make of a value, which SQL gave as text, what goes into a request's JSON.
 
-    Numbers, booleans, texts and objects go natively; everything else as a JSON string.
+    Numbers, booleans, texts and objects go natively; everything else as a JSON string, but for
+    handlers of the account's own, which get all semi-structured values natively.
 
     Raises:
         SqlError: The value does not fit the declared type.
@@ -101,7 +102,7 @@ def from_sql(text: str | None, sql_type: SqlType) -> Any:
         return value
     if name == "ARRAY" and not isinstance(json.loads(text), list):
         raise compilation("Invalid argument types: no array where ARRAY is declared.", 1044)
-    return text
+    return json.loads(text) if native and name in SEMI_STRUCTURED else text
 
 
 def to_sql(value: Any, sql_type: SqlType) -> str | None:
