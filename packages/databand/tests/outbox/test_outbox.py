@@ -352,9 +352,10 @@ def test_a_signal_handler_may_append(outbox: Outbox, fake: Any) -> None:
         nonlocal sent
         outbox.append(event(-1, "signals"))
         sent += 1
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005)
     try:
         for number in range(5000):
             outbox.append(event(number))
@@ -365,6 +366,26 @@ def test_a_signal_handler_may_append(outbox: Outbox, fake: Any) -> None:
     assert outbox.flush(20) == 0
     assert numbers([e for e in fake.got if e.stream == "run"]) == list(range(5000))
     assert len(fake.got) == 5000 + sent
+
+
+def test_an_append_inside_an_append_harms_neither(outbox: Outbox, fake: Any) -> None:
+    """A handler that runs between any two steps of an append, also one that fills the segment, loses nothing."""
+    inner = iter(range(1000, 2000))
+    writer = outbox._writer
+    measure = writer._measure
+
+    def interrupted() -> int:
+        for _ in range(3):
+            outbox.append(event(next(inner), "signals"))
+        return measure()
+
+    writer._measure = interrupted  # type: ignore[method-assign]
+    for number in range(50):
+        writer._room, writer._measured_at = 0, float("-inf")
+        outbox.append(event(number))
+    assert outbox.flush(20) == 0
+    assert numbers([e for e in fake.got if e.stream == "run"]) == list(range(50))
+    assert numbers([e for e in fake.got if e.stream == "signals"]) == list(range(1000, 1150))
 
 
 def test_a_closed_outbox_opens_again(outbox: Outbox, fake: Any) -> None:
@@ -385,3 +406,45 @@ def test_a_wrong_variable_is_told(
     assert caplog.messages == [
         "MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS must be a number of 0 or more, not 'often'; it is ignored."
     ]
+
+
+def test_a_removed_folder_is_made_again(
+    outbox: Outbox, fake: Any, until: Callable[..., Any]
+) -> None:
+    """When somebody removes the spool under a living process, only what was in it is lost."""
+    import shutil
+
+    fake.error = Unavailable("down")
+    outbox.append(event(1))
+    folder = outbox.folder
+    assert folder is not None
+    shutil.rmtree(folder)
+    time.sleep(1.1)
+    outbox.append(event(2))
+    outbox.append(event(3))
+    assert len(list(folder.glob("*.seg"))) == 1
+    fake.error = None
+    until(lambda: outbox.flush(1) == 0)
+    assert numbers(fake.got)[-1] == 3
+
+
+def test_a_clock_that_is_set_changes_nothing(
+    outbox: Outbox,
+    fake: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    until: Callable[..., Any],
+) -> None:
+    """With the wall clock years back or ahead, order, age, pauses and telling go on as ever."""
+    wall = time.time
+    for number, years in enumerate((0, -9, +9)):
+        monkeypatch.setattr(time, "time", lambda years=years: wall() + years * 31_536_000)
+        if years == 9:
+            fake.error = Unavailable("down")
+        outbox.append(event(number))
+        outbox.flush(20)
+    until(lambda: outbox.flush(0) and caplog.records)
+    assert "takes no events now (down)" in caplog.text
+    fake.error = None
+    until(lambda: outbox.flush(1) == 0)
+    assert numbers(fake.got) == [0, 1, 2]

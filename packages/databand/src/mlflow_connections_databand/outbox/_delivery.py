@@ -11,6 +11,7 @@ from . import _status
 from ._events import Refused, Sink, Unauthorized, Unavailable
 from ._policy import Policy
 from ._reader import Record
+from ._segments import boot_id
 from ._status import Status
 
 _MOST_THAT_IS_WAITED = 300.0
@@ -175,7 +176,7 @@ class Delivery:
             self._say(well)
 
     def _say(self, status: Status) -> None:
-        self.status = status._replace(at=time.time())
+        self.status = status._replace(at=time.monotonic(), boot=boot_id())
         self._report(self.status)
 
 

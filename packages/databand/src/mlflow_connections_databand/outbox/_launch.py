@@ -21,6 +21,7 @@ from ._spool import Spool, is_locked
 
 _MOST_CRASHES = 3
 _CRASH_SECONDS = 5.0
+_OWN_TRY_EVERY = 30.0
 
 # The fork makes the shipper nobody's child: the user's own os.wait() never meets it, and it leaves
 # no zombie. It comes first, while this is a bare interpreter.
@@ -61,9 +62,17 @@ class Launcher:
         self._pipe: int | None = None
         self._started_at = float("-inf")
         self._crashes = 0
+        self._beside_others = False
 
-    def ensure_soon(self) -> None:
-        """Have a shipper started if there is none, without waiting for that."""
+    def ensure_soon(self, unauthorized: bool = False) -> None:
+        """Have a shipper started if there is none, without waiting for that.
+
+        Args:
+            unauthorized: The shipper that there is, perhaps of another process, has credentials
+                that are not accepted. This process' may be.
+        """
+        if unauthorized and time.monotonic() > self._started_at + _OWN_TRY_EVERY:
+            self._beside_others = True
         if not self._guard.acquire(blocking=False):
             return  # it is being started
         try:
@@ -106,7 +115,9 @@ class Launcher:
             self.ensure()
 
     def _is_needed(self) -> bool:
-        if self._is_running() or is_locked(self._folder):
+        if self._is_running():
+            return False
+        if is_locked(self._folder) and not self._beside_others:
             return False
         # One that crashes at once is not started all the time.
         return time.monotonic() >= self._started_at + self._crashes
@@ -138,6 +149,7 @@ class Launcher:
             "secrets": self._secrets,
         }
         self._started_at = time.monotonic()
+        self._beside_others = False
         process = subprocess.Popen(
             [sys.executable, "-c", _START],
             stdin=subprocess.PIPE,
@@ -166,9 +178,14 @@ class Launcher:
             lambda status: _status.write(self._folder, status),
         )
         self._thread = threading.Thread(
-            target=serve,
+            target=_serve_quietly,
             args=(spool, delivery, self._policy),
             name=f"outbox of {self._destination.name}",
             daemon=True,
         )
         self._thread.start()
+
+
+def _serve_quietly(spool: Spool, delivery: Delivery, policy: Policy) -> None:
+    with suppress(OSError):  # the folder was removed: nothing that a user's terminal has to show
+        serve(spool, delivery, policy)

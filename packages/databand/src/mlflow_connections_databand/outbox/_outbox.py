@@ -25,6 +25,7 @@ from ._writer import SpoolFull, Writer, acknowledged
 _DISK_TRIED_EVERY = 1.0
 _LOOK_EVERY = 1_000_000_000  # nanoseconds
 _JUST_FAILED = 5.0
+_FLUSH_LOOKS_EVERY = 0.01
 
 
 class Outbox:
@@ -68,11 +69,12 @@ class Outbox:
         """Set up all that belongs to one process alone."""
         # Reentrant: a signal handler may append while it interrupts an append.
         self._lock = threading.RLock()
-        self._begun = time.time()
+        self._begun = time.monotonic()
         self._writer = Writer(self.destination, self._policy)
         self._launcher: Launcher | None = None
         self._look_at = 0
         self._seen = 0
+        self._unauthorized = False
         self._disk_tried_at = float("-inf")
         self._not_taken = 0
         self._in_vain: tuple[Path, int] | None = None
@@ -159,16 +161,20 @@ class Outbox:
             return
         if self._launcher is None:
             self._launcher = Launcher(folder, self.destination, self._policy, self._secrets)
-        self._launcher.ensure_soon()
+        self._writer.look()
         written = _status.written_at(folder)
         if written != self._seen:
             self._seen = written
             status = _status.read(folder)
-            if status.at >= self._begun:  # not what the shipper of an earlier process said
+            self._unauthorized = status.state == _status.UNAUTHORIZED
+            if _status.is_since(
+                status, self._begun
+            ):  # not what the shipper of an earlier process said
                 self._teller.status(folder, status, self._writer.waiting)
+        self._launcher.ensure_soon(self._unauthorized)
 
     def _flush(self, timeout: float) -> int:
-        started, called = time.monotonic(), time.time()
+        called = time.monotonic()
         mark = self._writer.mark()
         if (folder := self._writer.folder) and mark:
             with suppress(OSError):  # it then takes its usual time
@@ -179,14 +185,14 @@ class Outbox:
             position = (mark[0][0], acknowledged(mark[0][0])) if mark else None
             if position is not None and position == self._in_vain:
                 break
-            if time.monotonic() >= started + timeout:
+            if time.monotonic() >= called + timeout:
                 self._in_vain = position if timeout > 0 else self._in_vain
                 break
             status = _status.read(folder) if folder and mark else self._memory.status
             if _status.is_failing(status, max(self._begun, called - _JUST_FAILED)):
                 break
             self._look()
-            time.sleep(0.005)
+            time.sleep(_FLUSH_LOOKS_EVERY)
         self._look()
         return self._writer.waiting() + len(self._memory)
 

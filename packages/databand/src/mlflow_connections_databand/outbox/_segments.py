@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class Header(NamedTuple):
     pid: int
 
 
+@lru_cache(maxsize=1)
 def boot_id() -> str:
     """Name the current boot: the monotonic clocks of two boots cannot be compared."""
     try:

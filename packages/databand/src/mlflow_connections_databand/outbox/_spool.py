@@ -18,8 +18,6 @@ from ._segments import HEADER_SIZE, acknowledge, boot_id, lines_from, numbered
 LOCK = "lock"
 HURRY = "hurry"
 _STRAY_AGE = 3600.0
-# macOS has only the stronger one.
-_force_to_disk = getattr(os, "fdatasync", os.fsync)
 
 
 class Spool:
@@ -143,14 +141,12 @@ class Spool:
         before, self._synced = self._synced, {}
         for _, name in numbered(self.folder):
             with suppress(FileNotFoundError):
-                descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    size = os.fstat(descriptor).st_size
-                    if size != before.get(name):
-                        _force_to_disk(descriptor)
-                    self._synced[name] = size
-                finally:
-                    os.close(descriptor)
+                path = self.folder / name
+                self._synced[name] = size = path.stat().st_size
+                if size != before.get(name):
+                    _force_to_disk(path)
+        if self._synced.keys() - before.keys():
+            _force_to_disk(self.folder)  # a new file's name is in its folder
 
     def damaged(self) -> int:
         """Count the lines of known segments whose checksum is wrong."""
@@ -183,6 +179,15 @@ class Spool:
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STRAY_AGE:
                     path.unlink()
+
+
+def _force_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # macOS has only the stronger one.
+        getattr(os, "fdatasync", os.fsync)(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def is_locked(folder: Path) -> bool:

@@ -1,12 +1,12 @@
 """What a shipper last said of its destination, in a file, so that every process can tell of it."""
 
 import json
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from ._places import replace
+from ._segments import boot_id
 
 FILE = "status.json"
 WELL, UNAVAILABLE, UNAUTHORIZED = "well", "unavailable", "unauthorized"
@@ -23,7 +23,8 @@ class Status(NamedTuple):
         refusal: The destination's words for the last of them.
         given_up: How many events this shipper gave up for their age.
         damaged: How many lines it could not read.
-        at: When it said so, in seconds since the epoch.
+        at: When it said so, in seconds of the monotonic clock, which nobody sets.
+        boot: The boot that this clock belongs to.
         pid: The shipper's process.
     """
 
@@ -35,6 +36,7 @@ class Status(NamedTuple):
     given_up: int = 0
     damaged: int = 0
     at: float = 0.0
+    boot: str = ""
     pid: int = 0
 
 
@@ -60,7 +62,11 @@ def written_at(folder: Path) -> int:
         return 0
 
 
+def is_since(status: Status, moment: float) -> bool:
+    """Tell whether a status is no older than a moment of this boot's monotonic clock."""
+    return status.boot == boot_id() and status.at >= moment
+
+
 def is_failing(status: Status, since: float) -> bool:
-    """Tell whether an attempt has failed at or after a time (seconds since the epoch), and none worked since."""
-    # A clock that was set back makes the status seem to come from the future, which it does not.
-    return status.state != WELL and since <= status.at <= time.time() + 1
+    """Tell whether an attempt has failed since a moment, and none has worked after it."""
+    return status.state != WELL and is_since(status, since)

@@ -21,7 +21,7 @@ class SpoolFull(Exception):  # noqa: N818 - said of the spool
 
 
 class Writer:
-    """Appends to the spool. The caller holds a lock over `append`; the rest is safe beside it.
+    """Appends to the spool. The caller holds a reentrant lock over `append`; the rest is safe beside it.
 
     Args:
         destination: Decides on the folder.
@@ -34,6 +34,7 @@ class Writer:
         self._boot = boot_id()
         self._folder: Path | None = None
         self._segment: Segment | None = None
+        self._busy = False
         self._written = 0
         self._room = 0
         self._measured_at = float("-inf")
@@ -54,9 +55,19 @@ class Writer:
             SpoolFull: The policy's limit is reached.
             OSError: The disk does not take it. Nothing of it counts.
         """
+        if self._busy:
+            return self._append_aside(body)
+        self._busy = True
+        try:
+            return self._append(body)
+        finally:
+            self._busy = False
+
+    def _append(self, body: bytes) -> int:
         segment = self._segment
         if segment is None:
-            segment = self._open()
+            self._segment = segment = self._open()
+            self._written = 0
         stamp = time.monotonic_ns()
         line = frame(stamp, body)
         if self._room < len(line) and self._measure() < len(line):
@@ -71,6 +82,21 @@ class Writer:
         if self._written >= self._policy.segment_bytes:
             self.close()
         return stamp
+
+    def _append_aside(self, body: bytes) -> int:
+        """Write from a signal handler that interrupts an append: into a segment of its own."""
+        segment = self._open()
+        try:
+            stamp = time.monotonic_ns()
+            segment.append(frame(stamp, body))
+        finally:
+            segment.close()
+        return stamp
+
+    def look(self) -> None:
+        """Begin a new segment if somebody removed this one: no shipper does while it is written."""
+        if self._segment is not None and not self._segment.path.exists():
+            self.close()
 
     def close(self) -> None:
         """Leave the segment to the shipper; a forked child leaves it to its parent."""
@@ -108,8 +134,6 @@ class Writer:
             self._folder = folder
         segment = Segment(self._folder, self._boot)
         self._paths.append(segment.path)
-        self._written = 0
-        self._segment = segment
         return segment
 
     def _measure(self) -> int:
