@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-# Not yet seen to pass beside kedro-mlflow, whose runs stay active between sessions.
+# Not yet seen to pass beside kedro-mlflow; the cause is not found out.
 collect_ignore = ["test_kedro_sessions.py"] if find_spec("kedro_mlflow") else []
 
 _NODES = '''
