@@ -79,12 +79,13 @@ def test_azureml_core_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("sdk", "v2"), ("cloud", "AzureGermanCloud"), ("timeout", "soon")]
+    ("option", "value"),
+    [("sdk", "v2"), ("cloud", "AzureGermanCloud"), ("timeout", "soon"), ("timeout", "0")],
 )
 def test_wrong_value_is_refused(option: str, value: str) -> None:
     """A value that means nothing is named with its option."""
     with pytest.raises(InvalidOptionError, match=f"'{option}'"):
-        mlflow_connections.resolve("azureml", {}, {**WORKSPACE, option: value})
+        mlflow_connections.resolve("azureml", {}, {**WORKSPACE, "sdk": "arm", option: value})
 
 
 def test_secret_among_the_options_is_refused() -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mlflow_connections import AccessError, ConnectionsError, InvalidOptionError, UnreachableError
 from mlflow_connections_azureml._clouds import CLOUDS
+from mlflow_connections_azureml._evidence import Answer, answer_of
 from mlflow_connections_azureml._failures import (
-    Answer,
     Asked,
     explain,
     explain_answer,
@@ -78,6 +78,25 @@ def test_own_error_is_kept() -> None:
     wrapped.__cause__ = own
 
     assert explain(wrapped, ASKED) is own
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"error": {"code": "ResourceNotFound", "message": "x"}}', "ResourceNotFound"),
+        (b'{"error": {"code": "Bearer abc.def"}}', "no code"),
+        (b'{"error": "text"}', "no code"),
+        (b"[]", "no code"),
+        (b"<html>", "no code"),
+    ],
+)
+def test_code_of_an_answer(body: bytes, code: str) -> None:
+    """Azure's code is read where it is one, whatever else a gateway may answer."""
+    response = requests.Response()
+    response.status_code, response._content = 404, body
+    response.request = requests.Request("GET", "https://management.azure.com/x").prepare()
+
+    assert answer_of(response) == Answer(404, code, "management.azure.com")
 
 
 @given(st.text(max_size=200))

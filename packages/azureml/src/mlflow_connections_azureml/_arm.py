@@ -12,7 +12,8 @@ from mlflow_connections import ConnectionsError, UnreachableError
 from ._binding import bind
 from ._credential import credential_for
 from ._deadline import Deadline
-from ._failures import Asked, answer_of, explain, explain_answer, private_link
+from ._evidence import answer_of
+from ._failures import Asked, explain, explain_answer, private_link
 from ._options import Workspace
 
 API_VERSION = "2024-04-01"
@@ -46,7 +47,8 @@ def _get(path: str, token: str, deadline: Deadline, asked: Asked) -> requests.Re
             return session.get(
                 f"https://{asked.host}{path}",
                 headers={"Authorization": f"Bearer {token}"},
-                timeout=deadline.left,
+                # The deadline itself comes first, and says who was asked.
+                timeout=deadline.left + 1,
             )
         except requests.RequestException as error:
             raise explain(error, asked) from error

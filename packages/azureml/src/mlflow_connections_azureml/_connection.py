@@ -4,7 +4,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlflow_connections import Connection, MissingDependencyError, MissingOptionError, Option
+from mlflow_connections import (
+    Connection,
+    InvalidOptionError,
+    MissingDependencyError,
+    MissingOptionError,
+    Option,
+)
 
 from ._clouds import CLOUD_VARIABLE
 from ._job import job_uri, warn_of_another_workspace
@@ -91,6 +97,8 @@ def _resolve(values: dict[str, Any]) -> str:
     seconds = values["timeout"]
     if seconds is None:
         seconds = SECONDS_INTERACTIVE if values["interactive"] else SECONDS
+    if seconds <= 0:
+        raise InvalidOptionError(f"'timeout' must be more than 0 seconds, not {seconds:g}.")
     deadline = Deadline(seconds)
     return deadline.run(lambda: tracking_uri(values, deadline))
 

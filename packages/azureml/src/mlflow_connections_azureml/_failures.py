@@ -5,9 +5,7 @@ one message, and dumps JSON in others.
 """
 
 import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 from mlflow_connections import (
     AccessError,
@@ -17,11 +15,10 @@ from mlflow_connections import (
 )
 
 from ._clouds import Cloud
+from ._evidence import Answer, answer_behind, chain, login_status, unreachable_host
 from ._options import Workspace
 
 _AADSTS = re.compile(r"AADSTS\d+")
-# msal keeps no more of an answer that has no JSON.
-_MSAL_STATUS = re.compile(r"HTTP Error: (\d{3})")
 
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _REFUSALS: dict[str, tuple[type[ConnectionsError], str]] = {
@@ -67,20 +64,6 @@ class Asked(NamedTuple):
         return f"{self.identity[0].upper()}{self.identity[1:]}"
 
 
-class Answer(NamedTuple):
-    """An answer that is an error.
-
-    Attributes:
-        status: Its HTTP status.
-        code: Azure's own code for it.
-        host: Who gave it; empty where that is not known.
-    """
-
-    status: int
-    code: str
-    host: str = ""
-
-
 def explain_token_error(error: BaseException, identity: str, cloud: Cloud) -> ConnectionsError:
     """Say why there is no token."""
     from azure.identity import CredentialUnavailableError
@@ -92,9 +75,9 @@ def explain_token_error(error: BaseException, identity: str, cloud: Cloud) -> Co
             match[0], (AccessError, "look the code up in Entra ID's sign-in logs")
         )
         return kind(f"Microsoft Entra ID refused {identity} ({match[0]}): {reason}.")
-    if (host := _unreachable_host(error)) is not None:
+    if (host := unreachable_host(error)) is not None:
         return _unreachable(host or cloud.login)
-    if (status := _login_status(error)) >= 500:
+    if (status := login_status(error)) >= 500:
         return UnreachableError(
             f"Microsoft Entra ID at {cloud.login} answered {status} for {identity}. "
             "Try again later."
@@ -116,9 +99,9 @@ def explain(error: BaseException, asked: Asked) -> ConnectionsError:
     """Say why the workspace could not be opened, though there is a token."""
     if (ours := _ours(error)) is not None:
         return ours
-    if (host := _unreachable_host(error)) is not None:
+    if (host := unreachable_host(error)) is not None:
         return _unreachable(host or asked.host)
-    if (answer := _answer(error)) is not None:
+    if (answer := answer_behind(error)) is not None:
         return explain_answer(answer, asked)
     # azureml-core's own check, by the list of the tenant's subscriptions.
     if type(error).__name__ == "UserErrorException" and "subscription" in str(error):
@@ -194,60 +177,5 @@ def _unreachable(host: str) -> ConnectionsError:
     )
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and all that it was raised from: clients wrap the telling one several times."""
-    seen: list[BaseException] = []
-    todo: list[Any] = [error]
-    while todo:
-        current = todo.pop(0)
-        if not isinstance(current, BaseException) or any(current is s for s in seen):
-            continue
-        seen.append(current)
-        yield current
-        todo += [current.__cause__, current.__context__, getattr(current, "inner_exception", None)]
-
-
 def _ours(error: BaseException) -> ConnectionsError | None:
     return next((e for e in chain(error) if isinstance(e, ConnectionsError)), None)
-
-
-def _unreachable_host(error: BaseException) -> str | None:
-    """Give the host that could not be talked to; empty where it is not known, None for no such."""
-    import requests
-    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
-
-    kinds = (ServiceRequestError, ServiceResponseError, requests.ConnectionError, requests.Timeout)
-    failures = [e for e in chain(error) if isinstance(e, kinds)]
-    if not failures:
-        return None
-    requested = (getattr(getattr(e, "request", None), "url", None) for e in failures)
-    return next((urlsplit(url).hostname or "" for url in requested if isinstance(url, str)), "")
-
-
-def _login_status(error: BaseException) -> int:
-    if (answer := _answer(error)) is not None:
-        return answer.status
-    match = _MSAL_STATUS.search(str(error))
-    return int(match[1]) if match else 0
-
-
-def _answer(error: BaseException) -> Answer | None:
-    """Find the HTTP answer behind an error of azure-core, msrest or requests."""
-    for each in chain(error):
-        response = getattr(each, "response", None)
-        status = getattr(response, "status_code", None)
-        if isinstance(status, int) and status >= 400:
-            return answer_of(response)
-    return None
-
-
-def answer_of(response: Any) -> Answer:
-    """Read an error of Azure, as requests or azure-core received it; a gateway's page has no code."""
-    try:
-        body = response.json() if hasattr(response, "json") else None
-    except ValueError:
-        body = None
-    error = body.get("error") if isinstance(body, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
-    url = getattr(getattr(response, "request", None), "url", None) or ""
-    return Answer(response.status_code, str(code or "no code"), urlsplit(url).hostname or "")

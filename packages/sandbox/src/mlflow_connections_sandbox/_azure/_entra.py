@@ -1,7 +1,7 @@
-"""Microsoft Entra ID: who may have which token.
+"""Microsoft Entra ID: the endpoints that give tokens.
 
 Protocol: https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow and
-v2-oauth2-device-code; the numbers are those of reference-error-codes.
+v2-oauth2-device-code.
 """
 
 import base64
@@ -9,12 +9,13 @@ import hmac
 import json
 import secrets
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from ._directory import DEFAULT_SCOPE, Directory, Refusal, resource_of
 from ._errors import AzureError
 
 if TYPE_CHECKING:
@@ -25,29 +26,8 @@ if TYPE_CHECKING:
     from ._account import Account
     from ._tokens import Tokens
 
-_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
-_DEFAULT_SCOPE = "/.default"
 _PERSON = "66666666-6666-4666-8666-666666666666"
-
-
-class _Refusal(NamedTuple):
-    """What Entra ID answers instead of a token."""
-
-    status: int
-    error: str
-    number: int
-    text: str
-
-    def response(self) -> "Response":
-        return JSONResponse(
-            {
-                "error": self.error,
-                "error_description": f"AADSTS{self.number}: {self.text}",
-                "error_codes": [self.number],
-            },
-            self.status,
-        )
 
 
 class Entra:
@@ -56,6 +36,7 @@ class Entra:
     def __init__(self, account: "Account", tokens: "Tokens") -> None:
         self._account = account
         self._tokens = tokens
+        self._directory = Directory(account)
         self._scopes_of_device_codes: dict[str, list[str]] = {}
 
     def routes(self) -> "list[BaseRoute]":
@@ -79,7 +60,7 @@ class Entra:
         client_id = request.query_params.get("client_id", "system-assigned")
         if client_id not in {account.managed_identity_client_id, "system-assigned"}:
             return JSONResponse({"statusCode": 400, "message": "No such identity"}, 400)
-        if resource not in self._resources:
+        if resource not in self._directory.resources:
             return JSONResponse({"statusCode": 400, "message": "No such resource"}, 400)
         return JSONResponse(
             {
@@ -89,11 +70,6 @@ class Entra:
                 "token_type": "Bearer",
             }
         )
-
-    @property
-    def _resources(self) -> tuple[str, ...]:
-        cloud = self._account.cloud
-        return *cloud.arm_audiences, cloud.ml_portal
 
     def _instance(self, request: "Request") -> "Response":
         host = self._account.cloud.login
@@ -113,7 +89,7 @@ class Entra:
 
     def _configuration(self, request: "Request") -> "Response":
         tenant = request.path_params["tenant"]
-        if refusal := self._refuse_tenant(request):
+        if refusal := self._directory.refuse_tenant(request):
             return refusal.response()
         base = f"https://{self._account.cloud.login}/{tenant}"
         return JSONResponse(
@@ -126,12 +102,12 @@ class Entra:
         )
 
     async def _device_code(self, request: "Request") -> "Response":
-        if refusal := self._refuse_tenant(request):
+        if refusal := self._directory.refuse_tenant(request):
             return refusal.response()
         form = dict(parse_qsl((await request.body()).decode()))
         # Beside the resource's own scope people's clients ask for some of OpenID's.
-        scopes = [s for s in form.get("scope", "").split() if s.endswith(_DEFAULT_SCOPE)]
-        if refusal := self._refuse_scopes(scopes):
+        scopes = [s for s in form.get("scope", "").split() if s.endswith(DEFAULT_SCOPE)]
+        if refusal := self._directory.refuse_scopes(scopes):
             return refusal.response()
         code = secrets.token_urlsafe(16)
         self._scopes_of_device_codes[code] = scopes
@@ -147,7 +123,7 @@ class Entra:
         )
 
     async def _token(self, request: "Request") -> "Response":
-        if refusal := self._refuse_tenant(request):
+        if refusal := self._directory.refuse_tenant(request):
             return refusal.response()
         form = dict(parse_qsl((await request.body()).decode()))
         grant = form.get("grant_type")
@@ -155,24 +131,24 @@ class Entra:
             return self._for_application(form)
         if grant == _DEVICE_CODE:
             return self._for_person(form)
-        return _Refusal(
+        return Refusal(
             400, "unsupported_grant_type", 70003, "The grant type is not supported."
         ).response()
 
     def _for_application(self, form: dict[str, str]) -> "Response":
         scopes = form.get("scope", "").split()
-        refusal = self._refuse_application(form) or self._refuse_scopes(scopes)
+        refusal = self._directory.refuse_application(form) or self._directory.refuse_scopes(scopes)
         if refusal is not None:
             return refusal.response()
-        token = self._tokens.issue(_resource(scopes[0]), self._account.client_id)
+        token = self._tokens.issue(resource_of(scopes[0]), self._account.client_id)
         return JSONResponse({"token_type": "Bearer", "expires_in": 3599, "access_token": token})
 
     def _for_person(self, form: dict[str, str]) -> "Response":
         scopes = self._scopes_of_device_codes.get(form.get("device_code", ""))
         if scopes is None:
-            return _Refusal(400, "invalid_grant", 70000, "The device code is not valid.").response()
+            return Refusal(400, "invalid_grant", 70000, "The device code is not valid.").response()
         if not self._account.person_signs_in:
-            return _Refusal(
+            return Refusal(
                 400, "authorization_pending", 70016, "Authorization is pending."
             ).response()
         client = form.get("client_id", "")
@@ -182,58 +158,9 @@ class Entra:
                 "token_type": "Bearer",
                 "expires_in": 3599,
                 "scope": scopes[0],
-                "access_token": self._tokens.issue(_resource(scopes[0]), _PERSON),
+                "access_token": self._tokens.issue(resource_of(scopes[0]), _PERSON),
                 "refresh_token": secrets.token_urlsafe(16),
                 "id_token": self._tokens.issue(client, _PERSON),
                 "client_info": base64.urlsafe_b64encode(json.dumps(ids).encode()).decode(),
             }
         )
-
-    def _refuse_tenant(self, request: "Request") -> _Refusal | None:
-        tenant = request.path_params["tenant"]
-        # Each cloud has tenants of its own. People sign in by way of "organizations".
-        is_this_cloud = request.url.hostname == self._account.cloud.login
-        if is_this_cloud and tenant in {self._account.tenant_id, "organizations"}:
-            return None
-        return _Refusal(
-            400, "invalid_tenant", 90002, f"Tenant '{tenant}' not found. Check the tenant id."
-        )
-
-    def _refuse_application(self, form: dict[str, str]) -> _Refusal | None:
-        account = self._account
-        client = form.get("client_id")
-        if client != account.client_id:
-            return _Refusal(
-                400,
-                "unauthorized_client",
-                700016,
-                f"Application with identifier '{client}' was not found in the directory.",
-            )
-        if form.get("client_assertion_type") == _ASSERTION:
-            proof, expected = form.get("client_assertion"), account.federated_token
-            number, text = 700213, "No matching federated identity record found."
-        else:
-            proof, expected = form.get("client_secret"), account.client_secret
-            number, text = 7000215, "Invalid client secret provided."
-        if not hmac.compare_digest(proof or "", expected):
-            return _Refusal(401, "invalid_client", number, text)
-        return None
-
-    def _refuse_scopes(self, scopes: list[str]) -> _Refusal | None:
-        if len(scopes) != 1 or not scopes[0].endswith(_DEFAULT_SCOPE):
-            return _Refusal(
-                400, "invalid_scope", 1002012, "Scopes must have the suffix /.default, and be one."
-            )
-        resource = _resource(scopes[0])
-        if resource not in self._resources:
-            return _Refusal(
-                400,
-                "invalid_resource",
-                500011,
-                f"The resource principal named {resource} was not found in the tenant.",
-            )
-        return None
-
-
-def _resource(scope: str) -> str:
-    return scope.removesuffix(_DEFAULT_SCOPE).rstrip("/")

@@ -13,6 +13,7 @@ from mlflow_connections_sandbox._stand_in import StandIn
 from ._account import Account
 from ._arm import Arm
 from ._artifacts import Artifacts
+from ._blobs import Blobs
 from ._clouds import CLOUDS
 from ._entra import Entra
 from ._errors import AzureError, answer_error
@@ -47,13 +48,14 @@ class Azure(StandIn):
         entra = Entra(self.account, self.tokens)
         arm = Arm(self.account, self.tokens)
         workspace = Workspace(self.account, self.tokens, self.mlflow)
-        artifacts = Artifacts(self.account, workspace, self.mlflow)
+        blobs = Blobs(self.account, self.mlflow)
+        artifacts = Artifacts(workspace, blobs, self.mlflow)
         handlers = {AzureError: answer_error}
         login = Starlette(routes=entra.routes(), exception_handlers=handlers)
         manager = Starlette(routes=arm.routes(), exception_handlers=handlers)
         services = [*workspace.routes(), *artifacts.routes()]
         data_plane = Starlette(routes=services, exception_handlers=handlers)
-        blobs = Starlette(routes=artifacts.blob_routes(), exception_handlers=handlers)
+        storage = Starlette(routes=blobs.routes(), exception_handlers=handlers)
         # Plain, without the proxy: the endpoint of a managed identity is on the machine.
         routes: list[BaseRoute] = [Route("/msi/token", entra.managed_identity)]
         # Every cloud answers, but all except the account's own know nothing.
@@ -63,7 +65,7 @@ class Azure(StandIn):
                 Host(cloud.arm, manager),
                 Host(f"{{region}}.api.{cloud.ml}", data_plane),
                 Host(f"{{workspace}}.workspace.{{region}}.api.{cloud.ml}", data_plane),
-                Host(f"{{account}}.blob.{cloud.storage}", blobs),
+                Host(f"{{account}}.blob.{cloud.storage}", storage),
             ]
         return Starlette(routes=routes)
 
