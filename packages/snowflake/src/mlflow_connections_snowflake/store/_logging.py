@@ -121,8 +121,10 @@ class Logging(Part):
         """Do nothing: there is no queue that would have to stop."""
 
     def shut_down_async_logging(self) -> None:
-        """Send everything that waits."""
-        self.flush()
+        """Do nothing: MLflow calls this just before it ends a run, which sends what waits.
+
+        An error here would leave the run without its end.
+        """
 
     def _remember_params(self, run_id: str, params: list[Param]) -> None:
         """Refuse at once what MLflow would refuse later: another value for the same param."""
