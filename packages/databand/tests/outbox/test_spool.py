@@ -1,6 +1,8 @@
 """The events of many processes, in one order, through any sequence of faults."""
 
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -108,6 +110,49 @@ class Machine(RuleBasedStateMachine):
 
 Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAnySequence = Machine.TestCase
+
+
+PING_PONG = """
+import os, sys, time
+from pathlib import Path
+from mlflow_connections_databand.outbox import Event
+from mlflow_connections_databand.outbox._frames import encode, frame
+from mlflow_connections_databand.outbox._segments import Segment, boot_id
+
+# Eight writers, so that the shipper is reading some while the others go on.
+folder, count, writers = Path(sys.argv[1]), int(sys.argv[2]), 8
+pipes = [os.pipe() for _ in range(writers)]
+for me in range(writers):
+    if os.fork() == 0:
+        segment = Segment(folder, boot_id())
+        while True:
+            number = int.from_bytes(os.read(pipes[me][0], 4), "big")
+            if number >= count:
+                os._exit(0)
+            body = encode(Event("run", "k", 0, {"n": number}))
+            segment.append(frame(time.monotonic_ns(), body))
+            after = (me + number * 3 + 1) % writers
+            os.write(pipes[after][1], (number + 1).to_bytes(4, "big"))
+os.write(pipes[0][1], (0).to_bytes(4, "big"))
+os.wait()
+for _, end in pipes:
+    os.write(end, count.to_bytes(4, "big"))
+"""
+
+
+def test_no_event_is_ahead_of_its_cause_while_processes_write(tmp_path: Path) -> None:
+    """Each event is caused by the one before, in another process; the shipper never sees them swapped."""
+    count = 5000
+    writers = subprocess.Popen([sys.executable, "-c", PING_PONG, str(tmp_path), str(count)])
+    spool = Spool(tmp_path)
+    got: list[int] = []
+    while len(got) < count:
+        records = spool.collect(500)
+        got += [record.event.data["n"] for record in records]
+        spool.acknowledge(records)
+        assert writers.poll() in {None, 0}
+    assert got == list(range(count))
+    assert writers.wait() == 0
 
 
 def test_an_earlier_boot_comes_first(tmp_path: Path) -> None:
