@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import mlflow
 import pytest
@@ -67,3 +68,33 @@ def test_a_child_process_is_copied_too(
     with duplicate("databricks"):
         subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ))
     assert [run["name"] for run in tracker.runs()] == ["child"]
+
+
+def test_any_store_keeps_its_uri_where_the_variable_says_so(
+    tracker: Databand, sqlite_uri: str
+) -> None:
+    """Who sets the variable before MLflow is imported duplicates without a composite tracking URI."""
+    script = (
+        "import mlflow\n"
+        "with mlflow.start_run(run_name='kept'):\n"
+        "    mlflow.log_metric('m', 1.0)\n"
+        "print(mlflow.get_tracking_uri())\n"
+    )
+    composite = (
+        f"dbnd://127.0.0.1:{tracker.port}?duplicate_tracking_to={quote(sqlite_uri, safe='')}"
+    )
+    environment = {
+        **os.environ,
+        **tracker.environment(),
+        "MLFLOW_TRACKING_URI": sqlite_uri,
+        "MLFLOW_CONNECTIONS_DATABAND": composite,
+    }
+    printed = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    assert printed.strip() == sqlite_uri
+    assert [run["name"] for run in tracker.runs()] == ["kept"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlflow_connections_databand._mapping import Call, calls, merged
 from mlflow_connections_databand._mapping._ids import ids_of
 from mlflow_connections_databand._mapping._values import metric, note, param
-from mlflow_connections_databand.outbox import Event
+from mlflow_connections_databand.outbox import Event, Refused
 
 RUN = "0123456789abcdef0123456789abcdef"
 AT = 1_700_000_000_123
@@ -191,6 +191,20 @@ def test_datasets_and_artifacts_have_fields_of_their_own() -> None:
     assert row["data_schema"]["dtypes"] == {"x": "double"}
     (target,) = written.body["targets_info"]
     assert target["target_path"] == f"runs:/{RUN}/a/b"
+
+
+def test_an_event_that_cannot_be_mapped_is_named() -> None:
+    """It is refused, so that it does not hold up what comes behind it."""
+    events = [log_event(tags={"a": "1"}), Event(RUN, "status", AT, {})]
+    with pytest.raises(Refused) as caught:
+        merged(calls(events))
+    assert caught.value.positions == {1}
+
+
+def test_a_profile_with_nan_is_json() -> None:
+    """A number that JSON does not have is named, however deep it stands."""
+    told = note("dataset.d", {"profile": {"mean": [math.nan]}}, AT)
+    assert told["value_json"] == {"profile": {"mean": ["NaN"]}}
 
 
 def test_a_kind_of_a_newer_version_is_passed_over() -> None:

@@ -155,7 +155,8 @@ class Recorder:
 
     def _of(self, data: Mapping[str, Any]) -> dict[str, Any]:
         job = data["experiment_name"] or f"experiment {data['experiment_id']}"
-        of: dict[str, Any] = {"job": job, "started": data["start_time"]}
+        started = data["start_time"] or time.time_ns() // 1_000_000
+        of: dict[str, Any] = {"job": job, "started": started}
         if parent_id := data["parent"]:
             parent = self.runs.get(parent_id) or self._announce_unknown(parent_id)
             of["parent"] = parent_id

@@ -48,10 +48,20 @@ def wrap_builders() -> None:
     """Wrap the builder of each scheme that is registered. A second call does nothing."""
     registry = getattr(sys.modules.get(_UTILS), "_tracking_store_registry", None)
     builders = getattr(registry, "_registry", {})
-    for scheme in _SCHEMES:
+    for scheme in {*_SCHEMES, *_asked_for()}:
         builder = builders.get(scheme)
         if builder is not None and not hasattr(builder, _MARK):
             builders[scheme] = _wrapped(builder)
+
+
+def _asked_for() -> set[str]:
+    """Give the scheme of the store that the variable names: whoever sets it may name any store."""
+    composite = os.environ.get(VARIABLE)
+    if not composite:
+        return set()
+    from ._uri import parse
+
+    return {(parse(composite).inner or "").partition(":")[0]}
 
 
 def make_ready() -> None:

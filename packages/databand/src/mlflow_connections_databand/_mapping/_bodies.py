@@ -19,6 +19,12 @@ STATES = {
 }
 """MLflow's run status, and Databand's state of a run and of a task."""
 
+
+def state_of(status: str) -> str:
+    """Give Databand's state; a status that only another backend knows counts as running."""
+    return STATES.get(status, "RUNNING")
+
+
 _SOURCE = "UpdateSource.generic_tracking"
 
 Data = Mapping[str, Any]
@@ -57,7 +63,7 @@ def init_run(run_id: str, data: Data) -> dict[str, Any]:
                 "user": user,
                 "name": data["run_name"] or run_id,
                 "description": tags.get("mlflow.note.content", "")[:LONGEST] or None,
-                "state": STATES[data["status"]],
+                "state": state_of(data["status"]),
                 "start_time": started,
                 "end_time": None,
                 "dag_id": of["job"],
@@ -144,7 +150,7 @@ def task_runs_info(
                 "is_system": False,
                 "is_skipped": False,
                 "is_root": True,
-                "state": STATES[status],
+                "state": state_of(status),
                 "target_date": _date(started),
                 "log_local": None,
                 "log_remote": None,
@@ -161,7 +167,7 @@ def attempt_update(ids: Ids, status: str, at: int) -> dict[str, Any]:
     return {
         "task_run_uid": ids.task_run,
         "task_run_attempt_uid": ids.attempt,
-        "state": STATES[status],
+        "state": state_of(status),
         "timestamp": time_of(at),
         "error": None,
         "attempt_number": None,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mlflow_connections_databand.outbox import Event
+from mlflow_connections_databand.outbox import Event, Refused
 
 from ._bodies import add_task_runs, attempt_update, init_run
 from ._calls import PARAMS, Call
@@ -22,15 +22,30 @@ def calls(events: Sequence[Event]) -> Iterator[Call]:
 
     A kind that is not known comes from a newer version of this package in another process; it is
     passed over, since what it says cannot be told here.
+
+    Raises:
+        Refused: An event says what cannot be mapped; its position is named.
     """
     for position, event in enumerate(events):
-        parts = _KINDS.get(event.kind)
-        if parts is None:
-            continue
-        for endpoint, rows, content in parts(event):
+        for endpoint, rows, content in _parts(event, position):
             body = {rows: content} if rows not in {"", PARAMS} else content
             is_barrier = endpoint in _BARRIERS
             yield Call(endpoint, body, _runs(event), frozenset({position}), rows, is_barrier)
+
+
+def _parts(event: Event, position: int) -> list[Part]:
+    try:
+        return list(_KINDS.get(event.kind, _unknown)(event))
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        # Tried again it would fail again, and hold up all that comes behind it.
+        raise Refused(
+            f"An event '{event.kind}' cannot be mapped: {type(error).__name__}: {error}.",
+            [position],
+        ) from error
+
+
+def _unknown(_: Event) -> Iterator[Part]:
+    return iter(())
 
 
 def _runs(event: Event) -> frozenset[str]:

@@ -47,7 +47,7 @@ def note(key: str, value: Any, at: int) -> dict[str, Any]:
     if isinstance(value, str) and len(value) <= LONGEST:
         return _metric(key, time, "system", value=value, value_str=value)
     # Databand cuts texts, but not what stands in JSON.
-    whole = {"value": value} if isinstance(value, str) else value
+    whole = {"value": value} if isinstance(value, str) else _finite(value)
     return _metric(key, time, "system", value=whole, value_json=whole)
 
 
@@ -59,6 +59,15 @@ def param(name: str, value: str) -> dict[str, Any]:
 def long_params(params: Mapping[str, str]) -> dict[str, str]:
     """Give the params whose values Databand would cut; they travel whole as notes too."""
     return {name: value for name, value in params.items() if len(value) > LONGEST}
+
+
+def _finite(value: Any) -> Any:
+    """Name the numbers that JSON does not have, at any depth: a dataset's profile may hold NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return _name_of(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _name_of(value: Any) -> str:
