@@ -224,10 +224,15 @@ class Calls:
             self._access.require(session, "USAGE", entry.key)
         except SqlError as error:
             raise compilation(f"Unknown function {dotted(written)}.", 2140, "42601") from error
-        bound = self._bound(entry, session, query) if entry.kind == "EXTERNAL FUNCTION" else None
+        bound = self.bind(entry, session, query) if entry.kind == "EXTERNAL FUNCTION" else None
         return Call(entry, replace(session), bound)
 
-    def _bound(self, entry: Entry, session: SqlSession, query: str) -> Bound:
+    def bind(self, entry: Entry, session: SqlSession, query: str) -> Bound:
+        """Look up what a call of an external function needs.
+
+        Raises:
+            SqlError: Its integration or a translator does not exist any more.
+        """
         name = entry.properties["API_INTEGRATION"]
         integration = self._catalog.find(("INTEGRATION", name, None))
         if integration is None or not integration.properties["ENABLED"]:

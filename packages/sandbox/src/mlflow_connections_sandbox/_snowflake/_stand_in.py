@@ -2,22 +2,24 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlflow_connections_sandbox._stand_in import StandIn
 
-from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Account
+from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Account, PassOn, new_query
 from ._clouds import ACCOUNT, Clouds
 from ._external_functions import Delivery, Policy
 from ._gateway import BASES, Gateway
 from ._journal import Statements
+from ._local_testing import register_locally
 from ._server import Server
 from ._session import SqlSession
 
 if TYPE_CHECKING:
+    from snowflake.snowpark import Session
     from starlette.types import ASGIApp
 
 _BUCKETS = (
@@ -83,6 +85,34 @@ class Snowflake(StandIn):
             integration: Its name as SHOW INTEGRATIONS has it, in upper case unless it was quoted.
         """
         self.account.trust(integration)
+
+    def execute(self, statements: Iterable[str]) -> None:
+        """Execute statements about objects as the account's admin, without a client.
+
+        Args:
+            statements: What makes functions, integrations and the like; no queries.
+
+        Raises:
+            ValueError: A statement is a query.
+        """
+        session = SqlSession("", USER, "ACCOUNTADMIN", DATABASE, SCHEMA, WAREHOUSE)
+        for sql in statements:
+            outcome = self.account.execute(sql, session, new_query())
+            if isinstance(outcome, PassOn) and outcome.compiled is not None:
+                raise ValueError(f"A query needs a client: {sql}")
+            if isinstance(outcome, PassOn) and outcome.then is not None:
+                outcome.then()
+
+    def register_locally(self, session: "Session") -> list[str]:
+        """Register the external functions with a session of Snowpark's local testing.
+
+        Args:
+            session: `Session.builder.config("local_testing", True).create()`.
+
+        Returns:
+            The qualified names that `call_function` takes.
+        """
+        return register_locally(session, self.account)
 
     def connection(self, **changed: Any) -> dict[str, Any]:
         """Give what `snowflake.connector.connect` and `Session.builder.configs` take.

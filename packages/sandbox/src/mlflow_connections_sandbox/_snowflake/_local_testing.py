@@ -1,0 +1,83 @@
+"""The light mode: external functions as UDFs of Snowpark's own local testing, which has no SQL.
+
+Translators, gateway and HTTP are the same; SQL, grants and stages are not there. Every call is one row,
+and of a name's overloads, which local testing does not know, the one with most arguments is there.
+"""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ._account import Account, new_query
+from ._catalog import Entry
+from ._reader import quoted
+from ._session import SqlSession
+from ._types import SEMI_STRUCTURED, from_sql
+
+if TYPE_CHECKING:
+    from snowflake.snowpark import Session
+    from snowflake.snowpark.types import DataType
+
+
+def register_locally(session: "Session", account: Account) -> list[str]:
+    """Register an account's external functions with a session of local testing.
+
+    Args:
+        session: `Session.builder.config("local_testing", True).create()`.
+        account: Where the functions were created.
+
+    Returns:
+        The qualified names that `call_function` takes.
+    """
+    chosen: dict[tuple[str, ...], Entry] = {}
+    for entry in account.catalog:
+        if entry.kind == "EXTERNAL FUNCTION":
+            known = chosen.get(entry.name)
+            if known is None or len(known.parameters) < len(entry.parameters):
+                chosen[entry.name] = entry
+    for name, entry in chosen.items():
+        session.udf.register(
+            _handler(entry, account),
+            return_type=_type(str(entry.returns)),
+            input_types=[_type(str(p.type)) for p in entry.parameters],
+            name=quoted(name),
+            replace=True,
+        )
+    return [quoted(name) for name in chosen]
+
+
+def _handler(entry: Entry, account: Account) -> Callable[..., Any]:
+    def call(*values: Any) -> Any:
+        caller = SqlSession("", "SANDBOX", entry.owner, entry.name[0], entry.name[1])
+        row = [
+            from_sql(_text(value, p.type.name), p.type)
+            for value, p in zip(values, entry.parameters, strict=True)
+        ]
+        bound = account.calls.bind(entry, caller, new_query())
+        return account.external_functions.call(bound, [row])[0]
+
+    # Snowpark would take the hints for SQL types.
+    call.__annotations__.clear()
+    return call
+
+
+def _text(value: Any, kind: str) -> str | None:
+    if value is None:
+        return None
+    if kind in SEMI_STRUCTURED:
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _type(name: str) -> "DataType":
+    from snowflake.snowpark import types
+
+    known: dict[str, DataType] = {
+        "VARCHAR": types.StringType(),
+        "NUMBER": types.LongType(),
+        "FLOAT": types.DoubleType(),
+        "BOOLEAN": types.BooleanType(),
+        "OBJECT": types.MapType(types.StringType(), types.VariantType()),
+        "ARRAY": types.ArrayType(types.VariantType()),
+    }
+    return known.get(name, types.VariantType())

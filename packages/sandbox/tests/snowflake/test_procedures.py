@@ -1,0 +1,273 @@
+"""Procedures in processes of their own, and graphs of tasks, through the real connector."""
+
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from snowflake.connector.errors import DatabaseError, ProgrammingError
+
+from mlflow_connections_sandbox._snowflake import Snowflake
+
+Run = Callable[..., list[tuple[Any, ...]]]
+
+
+def procedure(name: str, body: str, returns: str = "VARIANT", clauses: str = "") -> str:
+    """Give the DDL of a procedure; its name has the arguments after it."""
+    return (
+        f"CREATE PROCEDURE {name} RETURNS {returns} LANGUAGE PYTHON RUNTIME_VERSION = '3.11'"
+        f" PACKAGES = ('snowflake-snowpark-python') HANDLER = 'main' {clauses} AS $$\n{body}\n$$"
+    )
+
+
+def test_a_procedure_gets_values_and_a_session(run: Run) -> None:
+    """Arguments keep their types, the session is the active one, and the result comes back."""
+    body = """
+from snowflake.snowpark.context import get_active_session
+
+def main(session, text, number, given):
+    there = session.sql("SELECT a FROM t").collect()[0][0]
+    return [text, number, given, there, get_active_session() is session]
+"""
+    run("CREATE TABLE t (a INT)")
+    run("INSERT INTO t VALUES (7)")
+    run(procedure("p(text VARCHAR, number NUMBER, given VARIANT)", body))
+    rows = run("CALL p(?, 1 + 1, PARSE_JSON(?))", "it's $x", '{"k": [null]}')
+    assert json.loads(rows[0][0]) == ["it's $x", 2, {"k": [None]}, 7, True]
+
+
+def test_a_procedure_has_no_network(stand_in: Snowflake, run: Run, upstream: Any) -> None:
+    """Neither the handler nor a Python process that it starts reaches any server or name."""
+    body = f"""
+import socket, subprocess, sys
+
+PORT = {upstream.server_address[1]}
+
+def main(session):
+    refused = []
+    for host, port in (("127.0.0.1", PORT), ("mlflow.example", 80)):
+        try:
+            socket.create_connection((host, port), 2).close()
+        except OSError as error:
+            refused.append(str(error))
+    code = f"import socket; socket.create_connection(('127.0.0.1', {{PORT}}), 2)"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return [*refused, child.stderr]
+"""
+    run(procedure("p()", body))
+    assert ["no network access" in text for text in json.loads(run("CALL p()")[0][0])] == [
+        True,
+        True,
+        True,
+    ]
+
+
+def test_external_access_opens_one_place(run: Run, upstream: Any) -> None:
+    """A network rule lets a procedure through to its host and port, with its secret."""
+    host, port = upstream.server_address
+    body = f"""
+import socket
+import _snowflake
+from snowflake.snowpark.secrets import get_generic_secret_string
+
+def main(session):
+    socket.create_connection(("{host}", {port}), 2).close()
+    return [get_generic_secret_string("tok"), _snowflake.get_secret_type("tok")]
+"""
+    run(f"CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('{host}:{port}')")
+    run("CREATE SECRET k TYPE = GENERIC_STRING SECRET_STRING = 'hush'")
+    run(
+        "CREATE EXTERNAL ACCESS INTEGRATION e ALLOWED_NETWORK_RULES = (n)"
+        " ALLOWED_AUTHENTICATION_SECRETS = (k) ENABLED = TRUE"
+    )
+    clauses = "EXTERNAL_ACCESS_INTEGRATIONS = (e) SECRETS = ('tok' = k)"
+    run(procedure("p()", body, clauses=clauses))
+    assert json.loads(run("CALL p()")[0][0]) == ["hush", "GENERIC_STRING"]
+
+
+def test_a_procedure_reaches_its_account(
+    bridge: Snowflake, run: Run, echo: Callable[..., str]
+) -> None:
+    """An external function works inside a procedure, where nothing else leads out."""
+    body = """
+def main(session, text):
+    return session.sql("SELECT echo(?):row[1]::VARCHAR", params=[text]).collect()[0][0]
+"""
+    run(echo("a VARCHAR"))
+    run(procedure("p(text VARCHAR)", body, "VARCHAR"))
+    assert run("CALL p('x')") == [("x",)]
+
+
+def test_owners_and_callers_rights(stand_in: Snowflake, run: Run) -> None:
+    """A procedure runs as its owner unless it says EXECUTE AS CALLER."""
+    body = """
+def main(session):
+    return session.sql("SELECT CURRENT_ROLE()").collect()[0][0]
+"""
+    run(procedure("owners()", body, "VARCHAR"))
+    run(procedure("callers()", body, "VARCHAR", "EXECUTE AS CALLER"))
+    run("CREATE ROLE caller")
+    run("GRANT ROLE caller TO USER sandbox")
+    run("GRANT USAGE ON DATABASE demo TO ROLE caller")
+    run("GRANT USAGE ON SCHEMA demo.demo TO ROLE caller")
+    run("GRANT USAGE ON PROCEDURE owners() TO ROLE caller")
+    run("GRANT USAGE ON PROCEDURE callers() TO ROLE caller")
+    run("USE ROLE caller")
+    assert run("CALL owners()") == [("ACCOUNTADMIN",)]
+    assert run("CALL callers()") == [("CALLER",)]
+
+
+def test_imports_come_from_stages(run: Run, tmp_path: Path) -> None:
+    """A zip on a stage is on the module path, and its folder is what sys._xoptions says."""
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as archive:
+        archive.writestr("helper.py", "VALUE = 'from a zip'\n")
+    run("CREATE STAGE s")
+    run(f"PUT 'file://{tmp_path / 'code.zip'}' @s AUTO_COMPRESS = FALSE")
+    body = """
+import os, sys
+import helper
+
+def main(session):
+    return [helper.VALUE, os.listdir(sys._xoptions["snowflake_import_directory"])]
+"""
+    run(procedure("p()", body, clauses="IMPORTS = ('@s/code.zip')"))
+    assert json.loads(run("CALL p()")[0][0]) == ["from a zip", ["code.zip"]]
+    with pytest.raises(ProgrammingError, match="not found"):
+        run(procedure("q()", body, clauses="IMPORTS = ('@s/missing.zip')"))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("def main(session):\n    raise ValueError('it broke')", "it broke"),
+        ("import nothing_of_this_name", "nothing_of_this_name"),
+        ("def other(session):\n    pass", "main"),
+        ("import os\ndef main(session):\n    os._exit(3)", "ended with 3"),
+        ("def main(session):\n    return object()", "JSON"),
+    ],
+)
+def test_a_failing_handler_is_told(run: Run, body: str, words: str) -> None:
+    """Whatever ends a handler ends the statement with Snowflake's number and the traceback."""
+    run(procedure("p()", body))
+    with pytest.raises(DatabaseError, match=words) as failed:
+        run("CALL p()")
+    assert failed.value.errno == 100357
+
+
+@pytest.mark.parametrize(
+    ("clauses", "words"),
+    [
+        ("RUNTIME_VERSION = '2.7' PACKAGES = ('snowflake-snowpark-python')", "2.7"),
+        (
+            "RUNTIME_VERSION = '3.11' PACKAGES = ('snowflake-snowpark-python', 'no-such==1')",
+            "no-such",
+        ),
+        ("RUNTIME_VERSION = '3.11' PACKAGES = ('requests')", "snowflake-snowpark-python"),
+        ("PACKAGES = ('snowflake-snowpark-python')", "RUNTIME_VERSION"),
+    ],
+)
+def test_runtimes_and_packages_are_checked(run: Run, clauses: str, words: str) -> None:
+    """A procedure that could not run is refused when it is created."""
+    with pytest.raises(ProgrammingError, match=words):
+        run(f"CREATE PROCEDURE p() RETURNS VARCHAR LANGUAGE PYTHON {clauses} HANDLER = 'm' AS 'x'")
+
+
+def _finished(run: Run, tasks: int) -> list[tuple[Any, ...]]:
+    """Wait until so many task runs have ended, and give name, state, value and try of each."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        rows = run(
+            "SELECT name, state, return_value, attempt_number FROM"
+            " TABLE(DEMO.INFORMATION_SCHEMA.TASK_HISTORY(RESULT_LIMIT => 100))"
+            " ORDER BY scheduled_time"
+        )
+        if len([r for r in rows if r[1] in {"SUCCEEDED", "FAILED", "SKIPPED"}]) == tasks:
+            return rows
+        time.sleep(0.1)
+    raise AssertionError(rows)
+
+
+def _graph(run: Run) -> None:
+    """Have a root that sets a value, `a` that passes it on, `b` that needs a table, and `c`."""
+    start = """
+def main(session):
+    session.call("system$set_return_value", "run-1")
+    return "started"
+"""
+    node = """
+def main(session):
+    value = session.sql("SELECT SYSTEM$GET_PREDECESSOR_RETURN_VALUE()").collect()[0][0]
+    session.call("system$set_return_value", value)
+    return value
+"""
+    run(procedure("begin_run()", start, "VARCHAR"))
+    run(procedure("node()", node, "VARCHAR"))
+    run("CREATE TASK root WAREHOUSE = COMPUTE_WH SCHEDULE = '60 minute' AS CALL begin_run()")
+    run("CREATE TASK a WAREHOUSE = COMPUTE_WH AFTER root AS CALL node()")
+    run("CREATE TASK b WAREHOUSE = COMPUTE_WH AFTER a AS INSERT INTO missing VALUES (1)")
+    run("CREATE TASK c WAREHOUSE = COMPUTE_WH AFTER a, b AS SELECT 1")
+    for name in "cba":
+        run(f"ALTER TASK {name} RESUME")
+
+
+def test_a_graph_runs_in_order_and_is_retried(run: Run) -> None:
+    """EXECUTE TASK answers at once; values travel; a retry runs only what has not succeeded."""
+    _graph(run)
+    assert "scheduled" in run("EXECUTE TASK root")[0][0]
+    assert _finished(run, 4) == [
+        ("ROOT", "SUCCEEDED", "run-1", 1),
+        ("A", "SUCCEEDED", "run-1", 1),
+        ("B", "FAILED", None, 1),
+        ("C", "SKIPPED", None, 1),
+    ]
+    failed = run(
+        "SELECT error_code, error_message FROM"
+        " TABLE(INFORMATION_SCHEMA.TASK_HISTORY(TASK_NAME => 'B'))"
+    )
+    assert "missing" in failed[0][1].lower()
+    run("CREATE TABLE missing (a INT)")
+    run("EXECUTE TASK root RETRY LAST")
+    assert _finished(run, 6)[4:] == [("B", "SUCCEEDED", None, 2), ("C", "SUCCEEDED", None, 2)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("EXECUTE TASK nothing", "NOTHING"),
+        ("EXECUTE TASK a", "no root task"),
+        ("EXECUTE TASK root RETRY LAST", "Cannot perform retry"),
+        ("SELECT SYSTEM$GET_PREDECESSOR_RETURN_VALUE()", "within a task"),
+        ("CALL SYSTEM$SET_RETURN_VALUE('x')", "within a task"),
+        ("CREATE TASK d AFTER nothing AS SELECT 1", "NOTHING"),
+        ("CREATE TASK d SCHEDULE = '1 minute' AFTER root AS SELECT 1", "either"),
+        ("CALL nothing()", "NOTHING"),
+    ],
+)
+def test_what_tasks_cannot_do_is_refused(run: Run, sql: str, words: str) -> None:
+    """A task that is missing, no root, or asked for what there is not, is named."""
+    _graph(run)
+    with pytest.raises(DatabaseError, match=words):
+        run(sql)
+
+
+def test_a_graph_with_a_resumed_root_is_not_changed(run: Run) -> None:
+    """Tasks are added only while the root is suspended, as in Snowflake."""
+    _graph(run)
+    run("ALTER TASK root RESUME")
+    with pytest.raises(ProgrammingError, match="not suspended"):
+        run("CREATE TASK d AFTER c AS SELECT 1")
+
+
+def test_a_suspended_task_is_left_out(run: Run) -> None:
+    """A suspended task does not run, and what has another predecessor runs without it."""
+    _graph(run)
+    run("ALTER TASK b SUSPEND")
+    run("EXECUTE TASK root")
+    assert [row[:2] for row in _finished(run, 3)] == [
+        ("ROOT", "SUCCEEDED"),
+        ("A", "SUCCEEDED"),
+        ("C", "SUCCEEDED"),
+    ]
