@@ -21,13 +21,17 @@ from mlflow_connections_sandbox._azure import Azure
 ROUNDS = 5
 
 _CLIENT = """
-import json, resource, sys
+import json, pathlib, re, resource, sys
 import mlflow_connections
 mlflow_connections.resolve("azureml", options={"sdk": sys.argv[1]})
 used = resource.getrusage(resource.RUSAGE_SELF)
-# Linux counts in KiB, macOS in bytes.
-unit = 2**20 if sys.platform == "darwin" else 2**10
-print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / unit]))
+status = pathlib.Path("/proc/self/status")
+if status.exists():
+    # On Linux ru_maxrss also knows the process that this one was forked from.
+    memory = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) / 2**10
+else:
+    memory = used.ru_maxrss / 2**20
+print(json.dumps([used.ru_utime + used.ru_stime, memory]))
 """
 
 

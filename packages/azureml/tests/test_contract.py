@@ -1,0 +1,24 @@
+"""The contract of every connection, where AzureML needs no server: inside a job."""
+
+import pytest
+
+from mlflow_connections.testing import ConnectionContract
+
+URI = (
+    "azureml://westeurope.api.azureml.ms/mlflow/v2.0/subscriptions/s/resourceGroups/g"
+    "/providers/Microsoft.MachineLearningServices/workspaces/w?"
+)
+
+
+class TestInJob(ConnectionContract):
+    """What a connection promises, kept with the job's own URI."""
+
+    keyword = "azureml"
+    options = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}  # noqa: RUF012 - as the contract has it
+    tracking_uri = URI
+    forbidden_imports = ("azure.core", "azureml", "kedro", "mlflow", "requests")
+
+    @pytest.fixture(autouse=True)
+    def _job(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AZUREML_RUN_ID", "run")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", URI)
