@@ -178,6 +178,7 @@ def test_runtimes_and_packages_are_checked(run: Run, clauses: str, words: str) -
 def _finished(run: Run, tasks: int) -> list[tuple[Any, ...]]:
     """Wait until so many task runs have ended, and give name, state, value and try of each."""
     deadline = time.monotonic() + 120
+    rows: list[tuple[Any, ...]] = []
     while time.monotonic() < deadline:
         rows = run(
             "SELECT name, state, return_value, attempt_number FROM"
