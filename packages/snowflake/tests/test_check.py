@@ -114,18 +114,18 @@ def test_all_is_well(setup: Setup) -> None:
     assert len(found) == len(asked) + 1
 
 
-def test_whatever_is_missing_is_named_with_its_cure(setup: Setup) -> None:
+def test_whatever_is_missing_is_named_with_its_cure(aws: Setup) -> None:
     """For each statement left out, the check gives that statement, and running the cure mends it."""
-    for left_out in statements(setup):
+    for left_out in statements(aws):
         if left_out.thing is None or left_out.verb == "ALTER":
             continue
-        account = built(setup, left_out)
-        [finding] = findings(account, setup)
+        account = built(aws, left_out)
+        [finding] = findings(account, aws)
         assert left_out.sql in finding.cure
         assert str(left_out.thing) in finding.what
         for statement in finding.mends:
             account.run(statement)
-        assert findings(account, setup) == []
+        assert findings(account, aws) == []
 
 
 def test_the_cure_of_a_function_grants_it_too(aws: Setup) -> None:

@@ -77,6 +77,23 @@ def test_each_failure_is_one_sentence(
     assert "batch-id" not in str(explained)
 
 
+@pytest.mark.parametrize(
+    ("thrown", "sentence"),
+    [
+        ("MLflow bridge: run_id is NULL.", "F: run_id is NULL."),
+        ("MLflow bridge: MLflow refused: X: it is 'so'", "MLflow refused F: X: it is 'so'"),
+    ],
+)
+def test_the_trace_of_a_translator_is_left_out(thrown: str, sentence: str) -> None:
+    """Where in its translator Snowflake says an error was thrown, helps nobody who calls."""
+    said = (
+        f"100132 (P0000): JavaScript execution error: Uncaught Error: {thrown} in MLFLOW_F_REQUEST "
+        "at '  throw new Error(\"MLflow bridge: \" + sentence);' position 8\n"
+        "stackstrace: \nrefuse line: 6"
+    )
+    assert str(explain(RuntimeError(said), "F")) == sentence
+
+
 def test_mlflows_error_can_be_asked() -> None:
     """Code and message of MLflow's refusal are there for a program to read."""
     explained = explain(RuntimeError(f"{_FAILED}400 '{_BODY}'"), "F")

@@ -87,6 +87,7 @@ GATEWAY = {
             "run_update .*MLFLOW_RUN_CREATE, which run_create is called already",
         ),
         ({"functions": ["x"]}, "must be a mapping of keys, not list"),
+        ({"experiment_name": " "}, "experiment_name in .* is empty"),
         ({"experiment_name": 5}, "is 5, not text: put it into quotes"),
         ({"experiment_name": None}, "experiment_name in .* is missing"),
         ({"stage": "@a b"}, "mlflow.stage in .* no name of a Snowflake object"),

@@ -28,6 +28,8 @@ class BridgeError(ConnectionsError, RuntimeError):
     """The bridge in Snowflake is missing, incomplete, or was asked for something impossible."""
 
 
+# What Snowflake puts behind the message of a JavaScript error: where it was thrown.
+_TRACE = re.compile(r" in [^\n]{1,300} at '[^\n]*' position \d+.*", re.DOTALL)
 _REFUSED_BY_TRANSLATOR = re.compile(r"MLflow bridge: (?P<sentence>[^\n]+)")
 _REFUSED_BY_MLFLOW = re.compile(r"MLflow refused: (?P<code>[A-Z_]+): (?P<message>.*)", re.DOTALL)
 _STATUS = re.compile(r"remote service error: (?P<status>\d{3})\b", re.IGNORECASE)
@@ -53,7 +55,7 @@ def explain(error: BaseException, function: str) -> ConnectionsError:
         error: As Snowpark or the connector raised it.
         function: The name of the function that was called.
     """
-    text = str(getattr(error, "message", None) or error)
+    text = _TRACE.sub("", str(getattr(error, "message", None) or error))
     if refusal := _mlflow_refusal(text, function):
         return refusal
     if match := _REFUSED_BY_TRANSLATOR.search(text):

@@ -127,8 +127,8 @@ def read(content: object, where: str = "snowflake.yml") -> Setup:
     section = Section(given, SECTION, where)
     section.only("experiment_name", "stage", "functions", "database", "schema", "roles", *_SECTIONS)
     experiment = section.text("experiment_name")
-    if "\x00" in experiment:
-        raise section.invalid("experiment_name", "holds a NUL character")
+    if not experiment.strip() or "\x00" in experiment:
+        raise section.invalid("experiment_name", "is empty, or holds a NUL character")
     functions = _functions(section)
     database, schema = _home(section, functions)
     return Setup(
