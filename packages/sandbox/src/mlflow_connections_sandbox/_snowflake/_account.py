@@ -9,6 +9,7 @@ from typing import Any
 from ._access import Access
 from ._calls import Calls, Compiled
 from ._catalog import Catalog, Entry
+from ._checks import Checks
 from ._clouds import Clouds, api_identity, storage_identity
 from ._ddl import parse
 from ._errors import compilation, does_not_exist
@@ -19,6 +20,7 @@ from ._grants_run import Grants
 from ._objects import Objects
 from ._procedures import Procedures
 from ._reader import Reader, quoted
+from ._remote import Remote
 from ._results import Rows, status
 from ._session import SqlSession
 from ._show import Shows
@@ -81,6 +83,7 @@ class Account:
         procedures: What runs Python.
         tasks: What runs in graphs.
         calls: The functions in queries.
+        checks: What looks at objects that are made and changed.
         objects: What makes and changes objects.
     """
 
@@ -89,12 +92,13 @@ class Account:
         self.access = Access(self.catalog)
         self.clouds = clouds
         self.stages = Stages(folder / "stages", self.catalog, self.access, clouds)
-        self.external_functions = ExternalFunctions(gateways, clouds)
+        self.external_functions = ExternalFunctions(Remote(gateways, clouds))
         self.procedures = Procedures(self.catalog, self.stages)
         self.calls = Calls(self.catalog, self.access, self.external_functions, self.procedures)
         self.tasks = TaskGraphs(self.catalog, self.access, self.procedures.tickets)
         self.calls.history = self.tasks.history
-        self.objects = Objects(self.catalog, self.access, self.stages)
+        self.checks = Checks(self.catalog, self.access, self.stages)
+        self.objects = Objects(self.catalog, self.access, self.stages, self.checks)
         self._shows = Shows(self.catalog, self.access)
         self._grants = Grants(self.catalog, self.access)
         self._begin()

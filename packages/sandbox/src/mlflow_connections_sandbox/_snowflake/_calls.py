@@ -16,9 +16,10 @@ from sqlglot.errors import SqlglotError
 
 from ._access import Access
 from ._catalog import Catalog, Entry
+from ._delivery import Bound
 from ._engine import run_javascript
 from ._errors import Name, SqlError, compilation, does_not_exist, dotted
-from ._external_functions import Bound, ExternalFunctions
+from ._external_functions import ExternalFunctions
 from ._procedures import Procedures
 from ._reader import Reader
 from ._rewrite import (

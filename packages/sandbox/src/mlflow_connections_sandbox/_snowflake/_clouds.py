@@ -157,15 +157,3 @@ def provider_of(properties: Mapping[str, Any]) -> str:
     if "AZURE" in provider:
         return "azure"
     return "google" if provider.startswith(("GOOGLE", "GCS")) else "aws"
-
-
-__all__ = [
-    "ACCOUNT",
-    "Clouds",
-    "Identity",
-    "Refused",
-    "api_identity",
-    "new_identity",
-    "provider_of",
-    "storage_identity",
-]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from ._clauses import read_clauses
-from ._errors import SqlError, missing_options, unsupported
+from ._errors import missing_options, unsupported
 from ._grants import parse_grant, parse_show_grants
 from ._kinds import KINDS, PLURALS
 from ._reader import Reader
@@ -189,5 +189,3 @@ _PARSERS: Mapping[str, Callable[[Reader], Statement | None]] = {
     "GRANT": parse_grant,
     "REVOKE": parse_grant,
 }
-
-__all__ = ["SqlError", "parse"]

@@ -130,6 +130,3 @@ class Grants:
                 self._access.future = [f for f in self._access.future if f != future]
             elif future not in self._access.future:
                 self._access.future.append(future)
-
-
-__all__ = ["Grants"]

@@ -1,53 +1,37 @@
 """Executes CREATE, ALTER and DROP."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from ._access import ACCOUNT_KEY, Access
 from ._catalog import Catalog, Entry, Key
-from ._engine import compile_javascript
+from ._checks import Checks, resolved
 from ._errors import (
     SqlError,
-    compilation,
     does_not_exist,
     dotted,
     insufficient,
     invalid_property,
-    invalid_value,
     missing_options,
-    unsupported,
 )
-from ._external_functions import is_allowed
-from ._file_commands import parse_stage
-from ._integrations import add_identity, check_integration
+from ._integrations import add_identity
 from ._kinds import KINDS
-from ._procedures import check_packages
 from ._results import Rows, status
 from ._session import SqlSession
 from ._stages import Stages
 from ._statements import Alter, Create, Drop, Target
-from ._tasks import alter_task, check_task
+from ._tasks import alter_task
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_JAVASCRIPT_REFUSED = ("NUMBER",)
-_HEADER_REFUSED = frozenset('()<>@,;:\\"/[]?={}_ \t')
 _SHOWN = {"STAGE": "Stage area"}
 
 
 class Objects:
-    """The statements that make, change and drop objects.
+    """The statements that make, change and drop objects."""
 
-    Attributes:
-        is_trial: A trial account refuses external access integrations.
-    """
-
-    def __init__(self, catalog: Catalog, access: Access, stages: Stages) -> None:
+    def __init__(self, catalog: Catalog, access: Access, stages: Stages, checks: Checks) -> None:
         self._catalog = catalog
         self._access = access
         self._stages = stages
-        self.is_trial = False
+        self._checks = checks
 
     def create(self, statement: Create, session: SqlSession) -> Rows:
         """Create an object.
@@ -72,7 +56,7 @@ class Objects:
             statement.returns,
             dict(statement.properties),
         )
-        self._check(entry, session)
+        self._checks.check(entry, session)
         if statement.target.domain == "INTEGRATION":
             add_identity(statement.kind, entry.properties)
         self._catalog.add(entry, replace=statement.replace)
@@ -171,145 +155,7 @@ class Objects:
                 changed.pop(name, None)
             else:
                 changed[name] = value
-        self._check(replace(entry, properties=changed), session)
+        self._checks.check(replace(entry, properties=changed), session)
         if entry.kind == "EXTERNAL FUNCTION":
-            changed = self._resolved(replace(entry, properties=changed))
+            changed = resolved(replace(entry, properties=changed))
         entry.properties = changed
-
-    def _check(self, entry: Entry, session: SqlSession) -> None:
-        checks: dict[str, Callable[[Entry, SqlSession], None]] = {
-            "API INTEGRATION": self._check_integration,
-            "STORAGE INTEGRATION": self._check_integration,
-            "EXTERNAL ACCESS INTEGRATION": self._check_external_access,
-            "EXTERNAL FUNCTION": self._check_external_function,
-            "FUNCTION": self._check_function,
-            "PROCEDURE": self._check_procedure,
-            "STAGE": lambda e, s: self._stages.check(e.properties, s),
-            "TASK": lambda e, s: check_task(e, s, self._catalog, self._access),
-            "SECRET": _check_secret,
-            "NETWORK RULE": _check_rule,
-        }
-        check = checks.get(entry.kind)
-        if check is not None:
-            check(entry, session)
-
-    def _check_integration(self, entry: Entry, _: SqlSession) -> None:
-        check_integration(entry.kind, entry.properties)
-
-    def _check_external_function(self, entry: Entry, session: SqlSession) -> None:
-        properties = entry.properties
-        integration = self._access.require(
-            session, "USAGE", ("INTEGRATION", properties["API_INTEGRATION"], None)
-        )
-        if integration.kind != "API INTEGRATION":
-            raise does_not_exist("INTEGRATION", integration.name)
-        if not integration.properties["ENABLED"]:
-            raise compilation(f"API integration '{dotted(integration.name)}' is not enabled.", 3001)
-        if not is_allowed(properties["AS"], integration.properties):
-            raise compilation(
-                f"URL '{properties['AS']}' is not one of the allowed prefixes of API integration "
-                f"'{dotted(integration.name)}'.",
-                1008,
-            )
-        if properties.get("COMPRESSION", "AUTO") not in {"NONE", "AUTO", "GZIP", "DEFLATE"}:
-            raise invalid_value(properties["COMPRESSION"], "COMPRESSION")
-        for header in properties.get("HEADERS", {}):
-            if not header or any(c in _HEADER_REFUSED for c in header):
-                raise invalid_value(header, "HEADERS", "a header's name has no such characters")
-        entry.properties = self._resolved(entry)
-        for clause in ("REQUEST_TRANSLATOR", "RESPONSE_TRANSLATOR"):
-            if clause in entry.properties:
-                self._check_translator(entry.properties[clause], session)
-
-    def _resolved(self, entry: Entry) -> dict[str, Any]:
-        """Complete the translators' names: without a schema they are in the function's own."""
-        found = dict(entry.properties)
-        for clause in ("REQUEST_TRANSLATOR", "RESPONSE_TRANSLATOR"):
-            if clause in found:
-                name = found[clause]
-                found[clause] = (*entry.name[: 3 - len(name)], *name)
-        return found
-
-    def _check_translator(self, name: tuple[str, ...], session: SqlSession) -> None:
-        found = self._access.require(session, "USAGE", ("FUNCTION", name, ("OBJECT",)))
-        if found.kind != "FUNCTION" or str(found.returns) != "OBJECT":
-            raise compilation(
-                f"Translator '{dotted(name)}' is no JavaScript function of an OBJECT to an OBJECT.",
-                1044,
-            )
-
-    def _check_function(self, entry: Entry, _: SqlSession) -> None:
-        language = entry.properties["LANGUAGE"]
-        if language != "JAVASCRIPT":
-            raise unsupported(f"CREATE FUNCTION LANGUAGE {language}")
-        for sql_type in (*(p.type for p in entry.parameters), entry.returns):
-            if str(sql_type) in _JAVASCRIPT_REFUSED:
-                raise compilation(
-                    f"Language JAVASCRIPT does not support type '{getattr(sql_type, 'shown', '')}' "
-                    "for argument or return type.",
-                    2108,
-                )
-        names = [p.name for p in entry.parameters]
-        compile_javascript(entry.properties["AS"], names, dotted(entry.name))
-
-    def _check_procedure(self, entry: Entry, session: SqlSession) -> None:
-        properties = entry.properties
-        if properties["LANGUAGE"] != "PYTHON":
-            raise unsupported(f"CREATE PROCEDURE LANGUAGE {properties['LANGUAGE']}")
-        if "AS" not in properties and "IMPORTS" not in properties:
-            raise missing_options(["AS"])
-        if not any(p.startswith("snowflake-snowpark-python") for p in properties["PACKAGES"]):
-            raise invalid_value(
-                properties["PACKAGES"], "PACKAGES", "snowflake-snowpark-python is missing"
-            )
-        check_packages(properties)
-        for reference in properties.get("IMPORTS", ()):
-            self._stages.file(parse_stage(reference), session)
-        granted: set[tuple[str, ...]] = set()
-        for name in properties.get("EXTERNAL_ACCESS_INTEGRATIONS", ()):
-            integration = self._access.require(session, "USAGE", ("INTEGRATION", name, None))
-            if integration.kind != "EXTERNAL ACCESS INTEGRATION":
-                raise does_not_exist("INTEGRATION", name)
-            secrets = integration.properties.get("ALLOWED_AUTHENTICATION_SECRETS", ())
-            granted |= set(secrets if isinstance(secrets, list) else ())
-        for variable, name in properties.get("SECRETS", {}).items():
-            key = self._catalog.key(Target("SECRET", name), session)
-            self._access.require(session, "READ", key)
-            if key[1] not in granted:
-                raise compilation(
-                    f"Secret '{dotted(name)}' is in no integration's allowed secrets."
-                )
-            properties["SECRETS"][variable] = key[1]
-
-    def _check_external_access(self, entry: Entry, session: SqlSession) -> None:
-        if self.is_trial:
-            raise SqlError(509009, "0A000", "External access is not supported for trial accounts.")
-        properties = entry.properties
-        for clause, domain in (
-            ("ALLOWED_NETWORK_RULES", "NETWORK RULE"),
-            ("ALLOWED_AUTHENTICATION_SECRETS", "SECRET"),
-        ):
-            names = properties.get(clause, ())
-            if isinstance(names, str):
-                if names not in {"ALL", "NONE"}:
-                    raise invalid_value(names, clause)
-                continue
-            keys = [self._catalog.key(Target(domain, name), session) for name in names]
-            for key in keys:
-                self._access.see(session, key)
-            properties[clause] = [key[1] for key in keys]
-
-
-def _check_secret(entry: Entry, _: SqlSession) -> None:
-    if entry.properties["TYPE"] != "GENERIC_STRING":
-        raise unsupported(f"CREATE SECRET TYPE = {entry.properties['TYPE']}")
-
-
-def _check_rule(entry: Entry, _: SqlSession) -> None:
-    properties = entry.properties
-    if (properties["TYPE"], properties["MODE"]) != ("HOST_PORT", "EGRESS"):
-        raise unsupported(f"NETWORK RULE of {properties['TYPE']} and {properties['MODE']}")
-    for value in properties["VALUE_LIST"]:
-        host, _, port = value.partition(":")
-        if not host or "/" in value or (port and not port.isdecimal()):
-            raise invalid_value(value, "VALUE_LIST", "it is no host or host:port")

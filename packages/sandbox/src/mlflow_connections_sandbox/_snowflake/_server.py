@@ -56,6 +56,7 @@ class Server:
         self.app = Starlette(
             routes=[
                 Route("/session/v1/login-request", self._login, methods=["POST"]),
+                Route("/session", self._leave, methods=["POST"]),
                 Route("/session/token-request", self._renew, methods=["POST"]),
                 Route("/queries/v1/query-request", self._query, methods=["POST"]),
                 Route("/queries/{query}/result", self._result),
@@ -141,6 +142,11 @@ class Server:
             return {"databaseName": session.database}
         return {"databaseName": session.database, "schemaName": session.schema}
 
+    async def _leave(self, request: Request) -> Response:
+        if request.query_params.get("delete"):
+            self._sessions.pop(_token(request), None)
+        return JSONResponse((await self._fakesnow.post(request.scope, {}))[1])
+
     async def _renew(self, _: Request) -> Response:
         return _refused(390112, "08001", "Your session has expired. Please login again.")
 
@@ -148,8 +154,7 @@ class Server:
         return JSONResponse({"success": True, "data": None})
 
     async def _query(self, request: Request) -> Response:
-        token = request.headers.get("authorization", "")[len('Snowflake Token="') : -1]
-        session = self._sessions.get(token)
+        session = self._sessions.get(_token(request))
         if session is None:
             return _refused(390104, "08001", "User must login again to access the service.")
         body = read_json(await request.body(), request.headers.get("content-encoding"))
@@ -280,6 +285,10 @@ class Server:
                 ).encode(),
             }
             await self._fakesnow.post(scope, {"data": {"SESSION_PARAMETERS": {}}})
+
+
+def _token(request: Request) -> str:
+    return request.headers.get("authorization", "")[len('Snowflake Token="') : -1]
 
 
 def _done(rows: Rows, session: SqlSession, query: str) -> dict[str, Any]:

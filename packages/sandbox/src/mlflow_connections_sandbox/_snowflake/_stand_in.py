@@ -11,7 +11,7 @@ from mlflow_connections_sandbox._stand_in import StandIn
 
 from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Account, PassOn, new_query
 from ._clouds import ACCOUNT, Clouds
-from ._external_functions import Delivery, Policy
+from ._delivery import Delivery, Policy
 from ._gateway import BASES, Gateway
 from ._journal import Statements
 from ._local_testing import register_locally
@@ -68,12 +68,12 @@ class Snowflake(StandIn):
     @property
     def policy(self) -> Policy:
         """How patient the stand-in is with a gateway, and what it does wrong on purpose."""
-        return self.account.external_functions.policy
+        return self.account.external_functions.remote.policy
 
     @property
     def deliveries(self) -> list[Delivery]:
         """Every HTTP request to a gateway so far."""
-        return self.account.external_functions.deliveries
+        return self.account.external_functions.remote.deliveries
 
     def trust(self, integration: str) -> None:
         """Do the cloud administrator's part for an API or storage integration.
