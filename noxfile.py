@@ -36,13 +36,13 @@ class Group(NamedTuple):
     needs: tuple[str, ...] = ()
 
 
+KEDRO = ("core", "kedro", "databricks", "sandbox")
 GROUPS = {
     "sandbox": Group("sandbox", ("sandbox",)),
     "databricks": Group("databricks", ("core", "databricks", "sandbox")),
-    "kedro": Group("kedro", ("core", "kedro", "databricks", "sandbox")),
-    "kedro-mlflow": Group(
-        "kedro", ("core", "kedro", "databricks", "sandbox"), ("kedro-mlflow==2.0.3",)
-    ),
+    "kedro": Group("kedro", KEDRO, ("ipython",)),
+    # kedro-mlflow imports kedro-datasets without declaring it.
+    "kedro-mlflow": Group("kedro", KEDRO, ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets")),
     "azureml": Group("azureml", ("core", "azureml", "sandbox[azureml]")),
     "databand": Group("databand", ("core", "databand[dbnd]", "sandbox")),
     "snowflake": Group("snowflake", ("core", "snowflake", "sandbox[snowflake]")),
@@ -110,7 +110,7 @@ def types(session: nox.Session) -> None:
         *wheels(session, [*PACKAGES[:-1], "sandbox[azureml,snowflake]"]),
         *PYTEST,
         *{need for needs in UNIT_NEEDS.values() for need in needs},
-        *("mypy>=1.18", "nox[uv]", "packaging", "sphinx", "kedro-mlflow==2.0.3"),
+        *("mypy>=1.18", "nox[uv]", "packaging", "sphinx", "kedro-mlflow==2.0.3", "ipython"),
         *("types-requests", "types-PyYAML", "types-jsonschema", "pandas-stubs"),
     )
     session.run("mypy", "noxfile.py", "scripts", "benchmarks", "examples/demo.py", "docs/_ext")
@@ -219,6 +219,42 @@ def matrix_mlflow(session: nox.Session, mlflow: str, group: str) -> None:
 def matrix_kedro(session: nox.Session, kedro: str, group: str) -> None:
     """Kedro projects on the oldest Kedro that is supported, and the newest."""
     integrate(session, group, newest("kedro", kedro))
+
+
+@nox.session(tags=["matrix"])
+def kedro_mlflow_own(session: nox.Session) -> None:
+    """kedro-mlflow's own tests, without our packages and then with them; and an editable one."""
+    temporary = Path(session.create_tmp())
+    shutil.rmtree(temporary / "source", ignore_errors=True)
+    session.install("pip", "kedro-mlflow[test]==2.0.3", "kedro-datasets[pandas-csvdataset]>=8")
+    session.run(
+        *("python", "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"),
+        *("--dest", str(temporary), "kedro-mlflow==2.0.3"),
+    )
+    shutil.unpack_archive(next(temporary.glob("kedro_mlflow-*.tar.gz")), temporary / "source")
+    (source,) = (temporary / "source").iterdir()
+    # Its sources would hide what is installed.
+    tests = source.rename(temporary / "source" / "kedro-mlflow") / "tests"
+    reports = [str(temporary / f"{when}.xml") for when in ("without", "with")]
+    for report in reports:
+        session.run(
+            *(
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                f"--rootdir={tests}",
+                f"--junitxml={report}",
+            ),
+            *(str(tests / "config"), str(tests / "framework" / "hooks")),
+            env={**QUIET, "MLFLOW_ALLOW_FILE_STORE": "true"},
+            success_codes=[0, 1],
+        )
+        if report == reports[0]:
+            session.install(*wheels(session, ["core", "kedro"]))
+    session.run("python", "scripts/compare_reports.py", *reports)
+    session.install("--editable", str(source.parent / "kedro-mlflow"))
+    session.run("python", "-c", "from kedro_mlflow.config.connection import KedroMlflowConnection")
 
 
 @nox.session(tags=["matrix"])

@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 
-# Not yet seen to pass beside kedro-mlflow; the cause is not found out.
-collect_ignore = ["test_kedro_sessions.py"] if find_spec("kedro_mlflow") else []
-
 _NODES = '''
 import json
 import multiprocessing

@@ -1,7 +1,6 @@
 """`kedro run` of a real project tracks where mlflow.yml says, with kedro-mlflow and without."""
 
 import subprocess
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from mlflow_connections_sandbox import MlflowServer
 
 # Spawned children beside kedro-mlflow have not been seen to pass yet.
-_STARTS = ["fork"] if find_spec("kedro_mlflow") else ["fork", "spawn"]
 
 
 def test_plugin_of_the_specification(project: "Project") -> None:
@@ -92,8 +90,10 @@ def test_relative_path_is_one_of_the_project(project: "Project") -> None:
     assert first["tracking"] == (project.folder / "folder").as_uri()
 
 
-@pytest.mark.parametrize("runner", ["ThreadRunner", "ParallelRunner"])
-@pytest.mark.parametrize("start", _STARTS)
+@pytest.mark.parametrize(
+    ("runner", "start"),
+    [("ThreadRunner", "fork"), ("ParallelRunner", "fork"), ("ParallelRunner", "spawn")],
+)
 def test_runners(project: "Project", runner: str, start: str) -> None:
     """Nodes in threads, forked and spawned children see the same URI and the exported secret."""
     project.credentials(lake={"token": "t-0815"})

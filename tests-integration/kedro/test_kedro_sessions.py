@@ -1,4 +1,4 @@
-"""Several sessions of one process, without kedro-mlflow."""
+"""Several sessions of one process."""
 
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,28 @@ def test_second_session_without_a_key_reads_the_variable_again(project: "Project
     assert [row["tracking"] == project.database for row in project.seen()[::2]] == [False, True]
 
 
+def test_second_session_has_nothing_of_the_first(project: "Project") -> None:
+    """A registry, and what credentials exported, end with the session that they were meant for."""
+    project.credentials(lake={"token": "t-0815"})
+    database = project.store("other.db").removeprefix("sqlite:///")
+    project.server(
+        "first",
+        tracking_uri="lake",
+        registry_uri="lake",
+        credentials="lake",
+        connection={"database": database, "models": database},
+    )
+    project.server("second", tracking_uri=project.database)
+    done = project.python("-c", _SESSIONS, "first", "second")
+    assert done.returncode == 0, done.stderr
+    first, second = project.seen()[::2]
+    assert first["registry"] == f"sqlite:///{database}"
+    assert second["registry"] == second["tracking"] == project.database
+    assert "LAKE_TOKEN" in first["variables"]
+    assert "LAKE_TOKEN" not in second["variables"]
+    assert done.stdout.splitlines()[-1] == "null"
+
+
 _IPYTHON = """
 from IPython.testing.globalipapp import start_ipython
 
@@ -47,6 +69,8 @@ for env in ("first", "second"):
 
 def test_reload_in_ipython(project: "Project") -> None:
     """`%reload_kedro --env` resolves again, for the environment that it names."""
+    # Loading the extension already makes a session, of the base environment.
+    project.server(tracking_uri=project.store("base.db"))
     project.server("first", tracking_uri=project.store("other.db"))
     project.server("second", tracking_uri=project.database)
     done = project.python("-c", _IPYTHON)
