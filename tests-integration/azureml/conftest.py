@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,47 +78,55 @@ def client_environment(azure: Azure, home: Path, *, signed_in: bool) -> dict[str
     return {**os.environ, **given, "HOME": str(home), "AZURE_CONFIG_DIR": str(home / ".azure")}
 
 
-def _recover(azure: Azure) -> None:
-    """Take back what a test has changed."""
-    azure.faults.clear()
-    azure.proxy.refused.clear()
-    azure.proxy.silent.clear()
-    azure.journal.clear()
+@contextmanager
+def _started(mlflow_url: str, folder: Path) -> Iterator[Azure]:
+    stand_in = Azure(mlflow_url, folder)
+    stand_in.start()
+    try:
+        yield stand_in
+    finally:
+        stand_in.close()
+
+
+@contextmanager
+def _as_new(stand_in: Azure) -> Iterator[Azure]:
+    """Take back afterwards what a test has changed."""
+    yield stand_in
+    stand_in.faults.clear()
+    stand_in.proxy.refused.clear()
+    stand_in.proxy.silent.clear()
+    stand_in.journal.clear()
     for name, value in vars(Account()).items():
         if isinstance(value, bool) or name == "cloud_name":
-            setattr(azure.account, name, value)
+            setattr(stand_in.account, name, value)
 
 
 @pytest.fixture(scope="session")
 def azure_service(sandbox_folder: Path) -> Iterator[Azure]:
-    """A stand-in for the session that has no MLflow server behind it."""
-    stand_in = Azure("http://127.0.0.1:9", sandbox_folder / "azureml")
-    stand_in.start()
-    yield stand_in
-    stand_in.close()
+    """A stand-in for the session that has no MLflow server behind it: what resolves needs none."""
+    with _started("http://127.0.0.1:9", sandbox_folder / "azureml") as stand_in:
+        yield stand_in
 
 
 @pytest.fixture
 def azure(azure_service: Azure) -> Iterator[Azure]:
     """A stand-in to resolve at, as healthy as on its first day."""
-    yield azure_service
-    _recover(azure_service)
+    with _as_new(azure_service) as stand_in:
+        yield stand_in
 
 
 @pytest.fixture(scope="session")
 def workspace_service(mlflow_server: MlflowServer, sandbox_folder: Path) -> Iterator[Azure]:
     """A stand-in for the session before the real MLflow server."""
-    stand_in = Azure(mlflow_server.url, sandbox_folder / "workspace")
-    stand_in.start()
-    yield stand_in
-    stand_in.close()
+    with _started(mlflow_server.url, sandbox_folder / "workspace") as stand_in:
+        yield stand_in
 
 
 @pytest.fixture
 def workspace(workspace_service: Azure) -> Iterator[Azure]:
     """A stand-in to log to, as healthy as on its first day."""
-    yield workspace_service
-    _recover(workspace_service)
+    with _as_new(workspace_service) as stand_in:
+        yield stand_in
 
 
 @pytest.fixture(scope="module")
