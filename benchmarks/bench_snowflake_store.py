@@ -44,8 +44,7 @@ def _measure(server: Any, folder: Path) -> list[Row]:
     session.use_role("MLFLOW_CALLER")
 
     mlflow.set_tracking_uri(store.Bridge.of(setup).uri())
-    mlflow.set_experiment("bench")
-    experiment_id = mlflow.get_experiment_by_name("bench").experiment_id
+    experiment_id = mlflow.set_experiment("bench").experiment_id
     client = Client(session, setup.functions)
 
     account.statements.clear()

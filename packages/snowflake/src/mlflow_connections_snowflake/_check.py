@@ -94,7 +94,8 @@ def check(session: "Session", setup: Setup) -> Iterator[Finding]:
             yield _granted(eyes, statement, setup)
         else:
             yield _altered(eyes, statement, setup)
-    yield _call(session, eyes, setup)
+    if setup.gateway is not None:
+        yield _call(session, eyes, setup)
 
 
 class _Eyes:

@@ -23,7 +23,7 @@ from ._external_access import external_access_alone, external_access_part, thing
 from ._setup import Setup
 from ._sql_admin import admin_part, api_integration, storage_integration
 from ._sql_owner import external_functions, owner_part, stages, translators
-from ._statement import ADMIN, OWNER, Statement, drop, use_role
+from ._statement import ADMIN, OWNER, Statement, Thing, drop, use_role
 
 
 def statements(setup: Setup) -> list[Statement]:
@@ -32,7 +32,7 @@ def statements(setup: Setup) -> list[Statement]:
     Raises:
         MissingOptionError: The setup lacks what only the generator needs.
     """
-    if setup.gateway is None and setup.external_access:
+    if _is_external_access_alone(setup):
         return [*external_access_alone(setup), *external_access_part(setup)]
     return [*admin_part(setup), *external_access_part(setup), *owner_part(setup)]
 
@@ -50,23 +50,37 @@ def drops(
     Raises:
         MissingOptionError: The setup lacks what only the generator needs.
     """
-    gateway, _, _ = setup.generating()
-    # A function before the translators that it names.
-    mine = [
-        *external_functions(setup),
-        *translators(setup),
-        *(stages(setup) if with_stages else ()),
-    ]
-    dropped = [use_role(OWNER, setup.roles.owner), *(drop(OWNER, thing) for thing in mine)]
+    dropped: list[Statement] = []
+    if not _is_external_access_alone(setup):
+        setup.generating()
+        # A function before the translators that it names.
+        mine = [
+            *external_functions(setup),
+            *translators(setup),
+            *(stages(setup) if with_stages else ()),
+        ]
+        dropped = [use_role(OWNER, setup.roles.owner), *(drop(OWNER, thing) for thing in mine)]
     if with_integrations:
         dropped.append(use_role(ADMIN, setup.roles.admin))
-        dropped.append(drop(ADMIN, api_integration(gateway)))
-        if setup.storage:
-            dropped.append(drop(ADMIN, storage_integration(setup.storage)))
-        if setup.external_access:
-            # An integration before the rule and the secret that it names.
-            dropped += [drop(ADMIN, thing) for thing in reversed(things(setup.external_access))]
+        dropped += [drop(ADMIN, thing) for thing in _integrations(setup)]
     return dropped
+
+
+def _is_external_access_alone(setup: Setup) -> bool:
+    return setup.gateway is None and setup.external_access is not None
+
+
+def _integrations(setup: Setup) -> list[Thing]:
+    found: list[Thing] = []
+    if not _is_external_access_alone(setup):
+        gateway, _, _ = setup.generating()
+        found.append(api_integration(gateway))
+        if setup.storage:
+            found.append(storage_integration(setup.storage))
+    if setup.external_access:
+        # An integration before the rule and the secret that it names.
+        found += reversed(things(setup.external_access))
+    return found
 
 
 def script(written: list[Statement]) -> str:

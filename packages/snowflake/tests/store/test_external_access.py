@@ -46,6 +46,10 @@ def test_it_stands_alone(content: dict[str, Any]) -> None:
     text = script(statements(read(content)))
     assert "EXTERNAL ACCESS INTEGRATION" in text
     assert "EXTERNAL FUNCTION" not in text
+    assert drops(read(content)) == []
+    gone = script(drops(read(content), with_integrations=True))
+    assert "MLFLOW_ACCESS" in gone
+    assert "FUNCTION" not in gone
     section["functions"] = {key: "f_" + key for key in section["functions"]}
     with pytest.raises(MissingOptionError, match=r"mlflow\.database"):
         statements(read(content))
