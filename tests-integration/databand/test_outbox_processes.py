@@ -316,15 +316,20 @@ def test_a_fault_loses_nothing(
 def test_a_full_disk_loses_nothing_while_the_process_lives(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    """When the disk takes no more in the middle of a line, events go on from memory, in order, with one warning."""
+    """A disk that takes half a line: events go on from memory with one warning, and later from the disk again."""
     script = """
-import resource, sys
+import resource, sys, time
 from mlflow_connections_databand.outbox import Destination, Event, Outbox, Policy
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 policy = Policy(poll=0.01, linger=0.02, exit_timeout=20)
 outbox = Outbox(Destination("http", sys.argv[1], "an_http_sink:HttpSink"), policy=policy)
 for number in range(3000):
     outbox.append(Event("run", "metrics", number, {"n": number, "pad": "x" * (number % 90)}))
+assert outbox.flush(20) == 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+time.sleep(1.1)
+for number in range(3000, 3100):
+    outbox.append(Event("run", "metrics", number, {"n": number}))
 assert outbox.flush(20) == 0
 """
     done = subprocess.run(
@@ -338,7 +343,14 @@ assert outbox.flush(20) == 0
     (warning,) = done.stderr.splitlines()
     assert "cannot be written" in warning
     assert "events are sent from memory" in warning
-    assert [event["data"]["n"] for event in receiver.streams()["run"]] == list(range(3000))
+    arrived = receiver.streams()["run"]
+    assert [event["data"]["n"] for event in arrived] == list(range(3100))
+    sources = [event["id"].partition(":")[0] for event in arrived]
+    assert [source.startswith("memory-") for source in dict.fromkeys(sources)] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_a_batch_is_one_request(receiver: Receiver) -> None:

@@ -344,6 +344,28 @@ def test_a_forked_child_has_an_outbox_of_its_own(outbox: Outbox, fake: Any) -> N
     assert numbers(fake.got) == [0, 1, 2]
 
 
+def test_a_forked_child_does_not_hold_the_shippers_lock(
+    outbox: Outbox, fake: Any, until: Callable[..., Any]
+) -> None:
+    """A child that lives on does not keep others from shipping after its parent's shipper has ended."""
+    outbox.append(event(0))
+    until(lambda: fake.got)
+    folder = outbox.folder
+    assert folder is not None
+    until(lambda: is_locked(folder))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        outbox.close()
+        until(lambda: not is_locked(folder))
+    finally:
+        os.write(writing, b"x")
+        assert os.waitpid(child, 0)[1] == 0
+
+
 def test_a_signal_handler_may_append(outbox: Outbox, fake: Any) -> None:
     """A handler that interrupts an append does not wait for it for ever."""
     sent = 0
