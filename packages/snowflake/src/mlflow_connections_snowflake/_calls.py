@@ -64,13 +64,30 @@ class Calls:
         return statement.collect()
 
     def _collect_locally(self, name: Name, kinds: list[str], bound: list[object]) -> "list[Row]":
-        from snowflake.snowpark.functions import call_function, lit, parse_json
+        from snowflake.snowpark.functions import call_function, col, parse_json
+        from snowflake.snowpark.types import (
+            DataType,
+            DoubleType,
+            LongType,
+            StringType,
+            StructField,
+            StructType,
+        )
 
-        columns = [
-            parse_json(lit(value)) if kind == "VARIANT" and value is not None else lit(value)
-            for kind, value in zip(kinds, bound, strict=True)
+        types: dict[str, DataType] = {"NUMBER": LongType(), "FLOAT": DoubleType()}
+        # Columns of a frame, each with a name of its own: of two equal literals, local testing
+        # hands over only one.
+        names = [f"A{index}" for index in range(len(kinds))]
+        fields = [
+            StructField(column, types.get(kind, StringType()))
+            for column, kind in zip(names, kinds, strict=True)
         ]
-        return self._session.range(1).select(call_function(name.sql, *columns)).collect()
+        columns = [
+            parse_json(col(column)) if kind == "VARIANT" else col(column)
+            for column, kind in zip(names, kinds, strict=True)
+        ]
+        frame = self._session.create_dataframe([bound], StructType(fields))
+        return frame.select(call_function(name.sql, *columns)).collect()
 
 
 def _reply(rows: "list[Row]", name: Name) -> JsonObject:
