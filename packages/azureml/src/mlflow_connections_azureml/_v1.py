@@ -53,4 +53,5 @@ class _Authentication(ArmTokenAuthentication):  # type: ignore[misc]  # the pack
         self._credential = credential
 
     def _get_arm_token(self) -> str:
-        return self._credential.get_token(self._credential.cloud.scope).token
+        token: str = self._credential.get_token(self._credential.cloud.scope).token
+        return token
