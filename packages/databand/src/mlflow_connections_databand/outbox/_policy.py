@@ -26,7 +26,8 @@ class Policy(NamedTuple):
         segment_bytes: Where a process goes on to its next file.
         batch: How many events one send takes at most.
         linger: How long a batch may wait to grow.
-        poll: How often the shipper looks for events.
+        poll: How often the shipper looks whether somebody is in a hurry; for events it looks four
+            times in a `linger`, and not more often than this.
         backoff: The first pause after a failure; it doubles with each further one.
         backoff_most: The longest pause, unless the destination asks for a longer one.
         patience: How long the shipper of a failing destination outlives the last writer.

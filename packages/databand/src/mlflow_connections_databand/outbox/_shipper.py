@@ -104,7 +104,15 @@ class _Service:
             well = self._delivery.status.state == _status.WELL
             if not (self._goes_on_well() if well else self._goes_on_failing()):
                 return
+            self._pause()
+
+    def _pause(self) -> None:
+        """Sleep until the next look, or until somebody is in a hurry, which costs less to see."""
+        until = time.monotonic() + self._policy.linger / 4
+        while not self._stop():
             time.sleep(self._policy.poll)
+            if time.monotonic() >= until or self._spool.hurried() != self._hurried:
+                return
 
     def _goes_on_well(self) -> bool:
         if self._delivery.has_work:
