@@ -57,18 +57,15 @@ def capture(method: Callable[..., Any], record: Record) -> Callable[..., Any]:
         method: A bound method. What it returns or raises is the caller's.
         record: Called after each success. Must not raise.
     """
-    signature = inspect.signature(method)
+    parameters = inspect.signature(method).parameters.values()
+    names = [p.name for p in parameters]
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
-
-        def arguments() -> Arguments:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            return bound.arguments
-
-        record(arguments, result)
+        # The call has succeeded, so its arguments fit; `Signature.bind` costs ten times as much.
+        record(lambda: {**defaults, **dict(zip(names, args, strict=False)), **kwargs}, result)
         return result
 
     return call
