@@ -81,13 +81,6 @@ class Outgoing:
             elif len(pending) >= _CROWD:
                 self.flush(run_id)
 
-    def pending_param(self, run_id: str, key: str) -> str | None:
-        """Give the value of a param that waits; None where none of this key does."""
-        with self.lock:
-            pending = self._runs.get(run_id)
-            item = pending.params.get(key) if pending else None
-            return None if item is None else str(item["value"])
-
     def flush(self, run_id: str) -> None:
         """Send everything that waits for a run.
 

@@ -1,7 +1,7 @@
 """Files on a stage, by Snowpark's own file operations, which quote every place themselves.
 
-A client may neither PUT to an external stage nor GET from one (Snowflake's errors 091003 and 001003).
-Such files pass an internal stage, and COPY FILES does the rest.
+A client may neither PUT to an external stage nor GET from one (docs.snowflake.com, PUT and GET). Such
+files pass an internal stage, and COPY FILES does the rest.
 """
 
 import re
