@@ -43,9 +43,15 @@ GROUPS = {
     "kedro": Group("kedro", KEDRO, ("ipython",)),
     # kedro-mlflow imports kedro-datasets without declaring it.
     "kedro-mlflow": Group("kedro", KEDRO, ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets")),
-    "azureml": Group("azureml", ("core", "azureml", "sandbox[azureml]")),
-    "databand": Group("databand", ("core", "databand[dbnd]", "sandbox")),
-    "snowflake": Group("snowflake", ("core", "snowflake", "sandbox[snowflake]")),
+    # Kedro for its ParallelRunner, whose spawned workers must sign in too.
+    "azureml": Group("azureml", ("core", "azureml", "sandbox[azureml]"), ("kedro>=1",)),
+    # The Databricks stand-in is one of the primaries that keep their own URI.
+    "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
+    "snowflake": Group(
+        "snowflake",
+        ("core", "snowflake", "sandbox[snowflake]"),
+        ("snowflake-snowpark-python[localtest]",),
+    ),
 }
 PYTEST = ("pytest>=8", "hypothesis>=6.100")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
@@ -83,9 +89,10 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     session.run("pytest", "-q", *arguments, *session.posargs, env=QUIET)
 
 
-def with_core(folder: str) -> list[str]:
-    """Give the packages without which one cannot be installed."""
-    return [folder] if folder in {"core", "sandbox"} else ["core", folder]
+def with_core(package: str) -> list[str]:
+    """Give a package whole, and core before it where it needs that."""
+    whole = {"sandbox": "sandbox[azureml,snowflake]"}.get(package, package)
+    return [whole] if package in {"core", "sandbox"} else ["core", whole]
 
 
 @nox.session
@@ -111,7 +118,7 @@ def types(session: nox.Session) -> None:
         *PYTEST,
         *{need for needs in UNIT_NEEDS.values() for need in needs},
         *("mypy>=1.18", "nox[uv]", "packaging", "sphinx", "kedro-mlflow==2.0.3", "ipython"),
-        *("types-requests", "types-PyYAML", "types-jsonschema", "pandas-stubs"),
+        *("types-requests", "types-PyYAML", "types-jsonschema", "types-docutils"),
     )
     session.run("mypy", "noxfile.py", "scripts", "benchmarks", "examples/demo.py", "docs/_ext")
     session.run("mypy", "examples/wine/src")
@@ -162,7 +169,9 @@ def dist(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """The main job: one Kedro project through every connection, and a table of what arrived where."""
     session.install(
-        *wheels(session, ["core", "kedro", "databricks", "sandbox"]),
+        *wheels(
+            session, ["core", "kedro", "databricks", "azureml", "databand", "sandbox[azureml]"]
+        ),
         *("-r", "examples/wine/requirements.txt"),
     )
     session.run("python", "examples/demo.py", *session.posargs, env=QUIET)

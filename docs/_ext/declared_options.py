@@ -30,7 +30,7 @@ class DeclaredOptions(SphinxDirective):
         parsed = nodes.container()
         source, line = self.get_source_info()
         nested_parse_with_titles(self.state, StringList(lines, f"{source}:{line}"), parsed)
-        return parsed.children
+        return list(parsed.children)
 
 
 def row(option: Option) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
-from pandas import DataFrame  # type: ignore[import-untyped] # it brings no types
+from pandas import DataFrame
 
 from mlflow_connections import ConnectionsError
 from mlflow_connections_sandbox import MlflowServer

@@ -156,7 +156,7 @@ def _text(value: Any) -> str:
 
 
 def _unequal_inputs(run: "Run", task: Mapping[str, Any]) -> Iterator[str]:
-    inputs = run.inputs.dataset_inputs if run.inputs else []
+    inputs: list[Any] = getattr(run.inputs, "dataset_inputs", [])  # None in some versions of MLflow
     ours = {f"mlflow:{i.dataset.name}@{i.dataset.digest}" for i in inputs}
     yield from _unequal("datasets", ours, {d["dataset_uri"] for d in task["datasets"]})
 

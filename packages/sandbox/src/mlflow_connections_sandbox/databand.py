@@ -1,0 +1,5 @@
+"""The stand-in of Databand, and what compares its copies with MLflow, for tests and demonstrations."""
+
+from ._databand import Databand, compare
+
+__all__ = ["Databand", "compare"]
