@@ -73,7 +73,7 @@ def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
     for package in packages:
         folder, bracket, extras = package.partition("[")
         if folder not in _wheels:
-            session.run_install(
+            session.run(
                 *(uv.find_uv_bin(), "build", "--quiet", "--wheel"),
                 *("--out-dir", str(out / folder), str(ROOT / "packages" / folder)),
                 external=True,

@@ -123,15 +123,23 @@ def _unequal_parent(run: "Run", copy: Mapping[str, Any]) -> Iterator[str]:
 
 def _unequal_metrics(client: "MlflowClient", run: "Run", task: Mapping[str, Any]) -> Iterator[str]:
     copied: dict[str, list[tuple[Any, ...]]] = {}
+    linked: dict[str, set[tuple[Any, ...]]] = {}
     for metric in task["metrics"]:
         if metric["source"] == "user":
-            copied.setdefault(metric["key"], []).append(_point(metric))
-    for key in sorted({*run.data.metrics, *copied}):
+            point = _point(metric)
+            if "model_id" in (metric["value_json"] or {}):
+                linked.setdefault(metric["key"], set()).add(point)
+            else:
+                copied.setdefault(metric["key"], []).append(point)
+    for key in sorted({*run.data.metrics, *copied, *linked}):
         points = [
             (_text(m.value), m.timestamp, m.step)
             for m in client.get_metric_history(run.info.run_id, key)
         ]
-        ours, theirs = Counter(points), Counter(copied.get(key, []))
+        # MLflow 3 logs a point once more for a model that is logged after it, to link both. Its own
+        # history has that point once.
+        theirs = Counter(copied.get(key, [])) | Counter(linked.get(key, set()))
+        ours = Counter(points)
         if ours != theirs:
             missing, more = ours - theirs, theirs - ours
             yield (
