@@ -84,6 +84,11 @@ def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
     return found
 
 
+def everything(session: nox.Session) -> list[str]:
+    """Give all packages with what their stand-ins need. Together they are held to MLflow 3.15."""
+    return wheels(session, [*PACKAGES[:-1], "sandbox[azureml,snowflake]"])
+
+
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Run pytest, with what stands behind `--` on the command line."""
     session.run("pytest", "-q", *arguments, *session.posargs, env=QUIET)
@@ -114,7 +119,7 @@ def workspace(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Strict mypy over the code and the tests."""
     session.install(
-        *wheels(session, [*PACKAGES[:-1], "sandbox[azureml,snowflake]"]),
+        *everything(session),
         *PYTEST,
         *{need for needs in UNIT_NEEDS.values() for need in needs},
         *("mypy>=1.18", "nox[uv]", "packaging", "sphinx", "kedro-mlflow==2.0.3", "ipython"),
@@ -168,12 +173,7 @@ def dist(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """The main job: one Kedro project through every connection, and a table of what arrived where."""
-    session.install(
-        *wheels(
-            session, ["core", "kedro", "databricks", "azureml", "databand", "sandbox[azureml]"]
-        ),
-        *("-r", "examples/wine/requirements.txt"),
-    )
+    session.install(*everything(session), "-r", "examples/wine/requirements.txt")
     session.run("python", "examples/demo.py", *session.posargs, env=QUIET)
 
 
@@ -192,7 +192,12 @@ def bench(session: nox.Session) -> None:
 
 BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "core": (("core",), ("mlflow-skinny",)),
-    "kedro": (("core", "kedro", "databricks"), ()),
+    "kedro": (("core", "kedro", "databricks"), ("mlflow",)),
+    "azureml": (("core", "azureml", "sandbox[azureml]"), ()),
+    "databand": (("core", "databand", "sandbox"), ()),
+    "databand_outbox": (("core", "databand"), ()),
+    "snowflake": (("core", "snowflake", "sandbox[snowflake]"), ()),
+    "snowflake_store": (("core", "snowflake", "sandbox[snowflake]"), ()),
 }
 
 

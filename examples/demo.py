@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +25,12 @@ from mlflow.entities import Run
 from mlflow_connections.reports import table
 from mlflow_connections_sandbox import Sandbox, StandIn
 from mlflow_connections_sandbox.databand import Databand, compare
+from mlflow_connections_snowflake import load
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / "build" / "demo"
 PLAIN = "sqlite"
-CONNECTIONS = ("databricks", "azureml", "databand")
+CONNECTIONS = ("databricks", "azureml", "databand", "snowflake")
 """Each is a keyword, a stand-in of the sandbox and an environment of the Kedro project."""
 
 # What a developer's own shell may have set, and what would then take a run somewhere else.
@@ -57,16 +58,17 @@ def main() -> int:
     run_project(project, PLAIN, {})
     rows.append({**row(PLAIN, "no server", store), "copy": ""})
     with started(chosen) as sandbox:
-        if "azureml" in chosen:
-            # Azure had no such endpoint in early 2026; without it MLflow 3 cannot log a model there
-            # (docs/azureml.md says what to do then).
-            sandbox["azureml"].account.has_logged_models = True  # type: ignore[attr-defined]
         for name in chosen:
+            if name in PREPARATIONS:
+                PREPARATIONS[name](sandbox[name], project)
             run_project(project, name, sandbox.environment(name))
             rows.append(row(name, f"stand-in {sandbox[name].url}", sandbox.mlflow_url))
             rows[-1]["copy"] = copied(sandbox[name], sandbox.mlflow_url, f"/Shared/wine-{name}")
     print(f"\n{table(rows)}\n")
-    print("Read back over MLflow's API; `copy` compares what Databand received, event by event.\n")
+    print("Read back over MLflow's API from the store or the server behind the stand-in.")
+    if "databand" in chosen:
+        print("`copy` compares what Databand's stand-in received with MLflow, event by event.")
+    print()
     print("Open it in MLflow's UI, the plain store or the one behind the stand-ins:\n")
     data = FOLDER / "sandbox" / "mlflow"
     for uri, artifacts in ((store, ""), (f"sqlite:///{data}/mlflow.db", f"{data}/artifacts")):
@@ -87,6 +89,42 @@ def started(names: list[str]) -> Iterator[Sandbox]:
     print("sandbox     starting a real MLflow server behind the stand-ins ...", flush=True)
     with Sandbox(FOLDER / "sandbox", names) as sandbox:
         yield sandbox
+
+
+def prepare_azureml(stand_in: Any, _project: Path) -> None:
+    """Let the workspace have MLflow 3's logged models, which Azure lacked in early 2026.
+
+    Without them MLflow 3 cannot log a model there; docs/azureml.md says what to do then.
+    """
+    stand_in.account.has_logged_models = True
+
+
+def prepare_snowflake(stand_in: Any, project: Path) -> None:
+    """Set up the bridge as an administrator does: apply the SQL, let the cloud trust it, check."""
+    config = project / "conf" / "snowflake" / "snowflake.yml"
+    for command in ("apply", "check"):
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("mlflow-snowflake")), command, "--config", config],
+            env={**os.environ, **stand_in.environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = (done.stderr if command == "apply" else done.stdout).strip().splitlines()
+        print(f"snowflake   mlflow-snowflake {command}: {said[-1] if said else ''}", flush=True)
+        if done.returncode:
+            raise SystemExit(f"`mlflow-snowflake {command}` failed:\n{done.stdout}{done.stderr}")
+        if command == "apply":
+            setup = load(config)
+            stand_in.trust(setup.generating()[0].integration.object)
+            stand_in.trust(setup.storage.integration.object)
+
+
+PREPARATIONS: dict[str, Callable[[Any, Path], None]] = {
+    "azureml": prepare_azureml,
+    "snowflake": prepare_snowflake,
+}
+"""What must be done in a service before a project can log to it."""
 
 
 def run_project(project: Path, name: str, environment: Mapping[str, str]) -> None:
