@@ -117,7 +117,8 @@ def prepare_snowflake(stand_in: Any, project: Path) -> None:
         if command == "apply":
             setup = load(config)
             stand_in.trust(setup.generating()[0].integration.object)
-            stand_in.trust(setup.storage.integration.object)
+            if setup.storage is not None:
+                stand_in.trust(setup.storage.integration.object)
 
 
 PREPARATIONS: dict[str, Callable[[Any, Path], None]] = {

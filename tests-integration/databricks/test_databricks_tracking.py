@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import requests
 from databricks.sdk.version import __version__ as sdk_version
-from sklearn.linear_model import LinearRegression  # type: ignore[import-untyped]  # has no types
+from sklearn.linear_model import LinearRegression
 
 from mlflow_connections import use
 from mlflow_connections_sandbox import MlflowServer
