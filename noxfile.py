@@ -1,6 +1,6 @@
 """What a user installs, tested: each session builds wheels and installs them into its own environment.
 
-Default sessions: lint, workspace, types, unit (each package alone), integration, dist. The wider matrix runs
+Default sessions: lint, workspace, types, unit (each package alone), integration, docs, dist. The wider matrix runs
 by tag, `nox -t matrix`. `nox -s demo` is the main job, `nox -s bench` prints ratios.
 """
 
@@ -58,7 +58,7 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["lint", "workspace", "types", "unit", "integration", "dist"]
+nox.options.sessions = ["lint", "workspace", "types", "unit", "integration", "docs", "dist"]
 nox.options.error_on_missing_interpreters = False
 
 _wheels: dict[str, Path] = {}
@@ -168,6 +168,13 @@ def dist(session: nox.Session) -> None:
             session.run("hatch", "build", str(ROOT / "dist"), env={"UV_PYTHON": None}, silent=True)
     session.run("twine", "check", "--strict", *map(str, sorted((ROOT / "dist").iterdir())))
     session.run("python", "scripts/check_dist.py", "dist")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation's site, into `docs/_build`; a warning is an error."""
+    session.install(*everything(session), *PYTEST, "sphinx>=8", "myst-parser>=4", "furo")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")
 
 
 @nox.session
