@@ -8,24 +8,11 @@ from mlflow_connections import Connection, InvalidOptionError, MissingOptionErro
 
 from ._external_access import DEFAULT_SECRET, mlflow_credentials
 from ._names import Name, name, stage
+from ._session import IDENTITY, SECRETS
 from ._setup import load
 from .store._bridge import FLUSH_SECONDS, Bridge
 
 EXTERNAL_FUNCTIONS, EXTERNAL_ACCESS = "external_functions", "external_access"
-
-_SESSION = (
-    "account",
-    "user",
-    "password",
-    "authenticator",
-    "token",
-    "private_key_file",
-    "private_key_file_pwd",
-    "role",
-    "warehouse",
-    "host",
-)
-_SECRET = frozenset({"password", "token", "private_key_file_pwd"})
 
 
 def _credential(key: str) -> Option:
@@ -34,7 +21,7 @@ def _credential(key: str) -> Option:
         f"Outside of Snowflake: the connector's {key}, for a session of its own.",
         env=f"SNOWFLAKE_{key.upper()}",
         credential=True,
-        secret=key in _SECRET,
+        secret=key in SECRETS,
     )
 
 
@@ -70,7 +57,7 @@ class SnowflakeConnection(Connection):
             "With external_access: the name in the procedure's SECRETS clause.",
             default=DEFAULT_SECRET,
         ),
-        *(_credential(key) for key in _SESSION),
+        *(_credential(key) for key in IDENTITY),
         Option(
             "mlflow_token",
             "With external_access, outside of a procedure: MLflow's token.",
@@ -100,7 +87,7 @@ class SnowflakeConnection(Connection):
             return mlflow_credentials(values["secret"], values["mlflow_token"])
         return {
             f"SNOWFLAKE_{key.upper()}": str(values[key])
-            for key in _SESSION
+            for key in IDENTITY
             if values[key] is not None
         }
 

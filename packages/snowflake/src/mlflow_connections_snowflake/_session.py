@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from snowflake.snowpark import Session
 
 # The variables of Snowflake's own command line, each named after a parameter of its connector.
-_PARAMETERS = (
+IDENTITY = (
     "account",
     "user",
     "password",
@@ -25,13 +25,10 @@ _PARAMETERS = (
     "private_key_file_pwd",
     "role",
     "warehouse",
-    "database",
-    "schema",
     "host",
-    "port",
-    "protocol",
 )
-_SECRETS = ("password", "token", "private_key_file_pwd")
+SECRETS = frozenset({"password", "token", "private_key_file_pwd"})
+_PARAMETERS = (*IDENTITY, "database", "schema", "port", "protocol")
 
 
 def open_session(connection: str | None = None) -> "Session":
@@ -57,7 +54,7 @@ def open_session(connection: str | None = None) -> "Session":
     try:
         session: Session = builder.create()
     except Error as error:
-        said = mask(" ".join(str(error.msg or error).split()), [given.get(key) for key in _SECRETS])
+        said = mask(" ".join(str(error.msg or error).split()), [given.get(key) for key in SECRETS])
         kind: type[ConnectionsError]
         kind = UnreachableError if isinstance(error, OperationalError) else AccessError
         # What the connector says of a name that is in no connections.toml.
