@@ -124,19 +124,23 @@ def test_a_file_too_large_for_one_request_arrives(
     assert (Path(folder) / "large.bin").read_bytes() == large.read_bytes()
 
 
-def test_a_trace_arrives(name: str, token: Any, workspace: Databricks) -> None:
-    """A span that was recorded is read back with its inputs."""
-    with use("databricks", token.credentials, token.options):
-        mlflow.set_experiment(name)
-        with mlflow.start_span("step") as span:
-            span.set_inputs({"question": 1})
-        flush = getattr(mlflow, "flush_trace_async_logging", None)
-        if flush is not None:
-            flush()
-        trace = mlflow.get_trace(span.request_id)
-        assert trace is not None
-        assert [each.inputs for each in trace.data.spans] == [{"question": 1}]
-    assert {r.method for r in workspace.journal.requests("/tr-")} >= {"PUT", "GET"}
+# MLflow 2 names traces as it names runs, and the stand-in tells both apart by their names: it has
+# the traces of MLflow 3 alone.
+if not mlflow.__version__.startswith("2."):
+
+    def test_a_trace_arrives(name: str, token: Any, workspace: Databricks) -> None:
+        """A span that was recorded is read back with its inputs."""
+        with use("databricks", token.credentials, token.options):
+            mlflow.set_experiment(name)
+            with mlflow.start_span("step") as span:
+                span.set_inputs({"question": 1})
+            flush = getattr(mlflow, "flush_trace_async_logging", None)
+            if flush is not None:
+                flush()
+            trace = mlflow.get_trace(span.request_id)
+            assert trace is not None
+            assert [each.inputs for each in trace.data.spans] == [{"question": 1}]
+        assert {r.method for r in workspace.journal.requests("/tr-")} >= {"PUT", "GET"}
 
 
 def test_an_experiment_may_keep_its_artifacts_elsewhere_on_dbfs(
