@@ -215,8 +215,9 @@ def newest(name: str, version: str) -> str:
 
 def mlflow_of(version: str) -> list[str]:
     """Give the requirements of an MLflow, its servers included."""
-    # The server of 2.22 does not start with SQLAlchemy 2.1, which it does not exclude.
-    return [newest("mlflow", version), *(["sqlalchemy<2.1"] if version == "2.22" else [])]
+    # Their servers do not start with SQLAlchemy 2.1, which they do not exclude.
+    old = version in {"2.22", "3.5"}
+    return [newest("mlflow", version), *(["sqlalchemy<2.1"] if old else [])]
 
 
 @nox.session(python=PYTHONS, tags=["matrix"])
@@ -255,7 +256,7 @@ def matrix_kedro(session: nox.Session, kedro: str, group: str) -> None:
 @nox.session(tags=["matrix"])
 def kedro_mlflow_own(session: nox.Session) -> None:
     """kedro-mlflow's own tests, without our packages and then with them; and an editable one."""
-    temporary = Path(session.create_tmp())
+    temporary = Path(session.create_tmp()).resolve()
     shutil.rmtree(temporary / "source", ignore_errors=True)
     session.install("pip", "kedro-mlflow[test]==2.0.3", "kedro-datasets[pandas-csvdataset]>=8")
     session.run(
@@ -264,27 +265,24 @@ def kedro_mlflow_own(session: nox.Session) -> None:
     )
     shutil.unpack_archive(next(temporary.glob("kedro_mlflow-*.tar.gz")), temporary / "source")
     (source,) = (temporary / "source").iterdir()
-    # Its sources would hide what is installed.
-    tests = source.rename(temporary / "source" / "kedro-mlflow") / "tests"
+    # Alone in a folder, since the sources beside them would hide what is installed.
+    alone = temporary / "alone"
+    shutil.rmtree(alone, ignore_errors=True)
+    shutil.copytree(source / "tests", alone / "tests")
+    (alone / "pytest.ini").write_text("[pytest]\n")
     reports = [str(temporary / f"{when}.xml") for when in ("without", "with")]
     for report in reports:
-        session.run(
-            *(
-                "pytest",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                f"--rootdir={tests}",
-                f"--junitxml={report}",
-            ),
-            *(str(tests / "config"), str(tests / "framework" / "hooks")),
-            env={**QUIET, "MLFLOW_ALLOW_FILE_STORE": "true"},
-            success_codes=[0, 1],
-        )
+        with session.chdir(alone):
+            session.run(
+                *("pytest", "-q", "-p", "no:cacheprovider", "--junitxml", report),
+                *("tests/config", "tests/framework/hooks"),
+                env={**QUIET, "MLFLOW_ALLOW_FILE_STORE": "true"},
+                success_codes=[0, 1],
+            )
         if report == reports[0]:
             session.install(*wheels(session, ["core", "kedro"]))
     session.run("python", "scripts/compare_reports.py", *reports)
-    session.install("--editable", str(source.parent / "kedro-mlflow"))
+    session.install("--editable", str(source))
     session.run("python", "-c", "from kedro_mlflow.config.connection import KedroMlflowConnection")
 
 
