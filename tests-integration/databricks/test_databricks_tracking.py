@@ -14,6 +14,10 @@ from mlflow_connections import use
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databricks import Databricks
 
+# A name that must be quoted with care. The server of MLflow 3.5 itself answers 500 to one that is
+# not ASCII: its WSGI bridge cannot write such a header.
+HARD = "c+d.txt" if mlflow.__version__.startswith("3.5.") else "c+é.txt"
+
 
 def log_model(registered_as: str | None = None) -> str:
     """Log a model that triples, and give its URI; MLflow 3 renamed the argument for its name."""
@@ -105,7 +109,7 @@ def test_artifacts_travel_by_signed_urls_too(
     with use("databricks", token.credentials, token.options):
         mlflow.set_experiment(name)
         with mlflow.start_run() as run:
-            mlflow.log_text("signed", "a b/c+é.txt")
+            mlflow.log_text("signed", f"a b/{HARD}")
         assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/a b/c+é.txt") == "signed"
     assert {r.method for r in workspace.journal.requests("/storage/")} == {"PUT", "GET"}
 
