@@ -110,7 +110,7 @@ def test_artifacts_travel_by_signed_urls_too(
         mlflow.set_experiment(name)
         with mlflow.start_run() as run:
             mlflow.log_text("signed", f"a b/{HARD}")
-        assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/a b/c+é.txt") == "signed"
+        assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/a b/{HARD}") == "signed"
     assert {r.method for r in workspace.journal.requests("/storage/")} == {"PUT", "GET"}
 
 
