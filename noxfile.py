@@ -18,7 +18,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # Beside a package's own wheel its unit tests may need these, and nothing that its users would miss.
 UNIT_NEEDS: dict[str, tuple[str, ...]] = {
     "kedro": ("jsonschema>=4.20",),
-    "snowflake": ("quickjs-ng>=0.14", "sqlfluff>=3.4"),
+    "snowflake": ("quickjs-ng>=0.14", "sqlfluff>=4.5.0"),
 }
 
 
