@@ -1,7 +1,6 @@
 """MLflow's REST API through the external functions, with MLflow's own errors and entities."""
 
 # Most of MLflow's functions have no annotations.
-# mypy: allow-untyped-calls
 
 import re
 from collections.abc import Iterator

@@ -1,7 +1,6 @@
 """MLflow's artifact repository on a stage."""
 
 # Most of MLflow's functions have no annotations.
-# mypy: allow-untyped-calls
 
 from concurrent.futures import Executor, Future
 from pathlib import Path

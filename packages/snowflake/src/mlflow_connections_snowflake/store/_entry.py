@@ -1,7 +1,6 @@
 """What MLflow finds by entry points. `import mlflow` loads this: nothing of it may be imported here."""
 
 # Most of MLflow's functions have no annotations.
-# mypy: allow-untyped-calls
 
 from typing import Any
 

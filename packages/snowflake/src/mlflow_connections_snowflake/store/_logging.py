@@ -1,7 +1,6 @@
 """Metrics, params and tags: checked when they are logged, sent in batches."""
 
 # Most of MLflow's functions have no annotations.
-# mypy: allow-untyped-calls
 
 import logging
 import math

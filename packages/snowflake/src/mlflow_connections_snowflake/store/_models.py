@@ -4,7 +4,6 @@ Everything of mlflow that version 2 lacks is imported in the methods, which only
 """
 
 # Most of MLflow's functions have no annotations.
-# mypy: allow-untyped-calls
 
 import logging
 from typing import TYPE_CHECKING, Any

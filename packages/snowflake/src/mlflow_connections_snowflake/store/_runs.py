@@ -1,7 +1,6 @@
 """Runs and their inputs, as the tracking store offers them."""
 
 # Most of MLflow's functions have no annotations.
-# mypy: allow-untyped-calls
 
 import json
 import logging

@@ -1,7 +1,6 @@
 """The tracking store: fluent MLflow over external functions, what is logged sent in batches."""
 
 # Most of MLflow's functions have no annotations.
-# mypy: allow-untyped-calls
 
 import atexit
 import logging
