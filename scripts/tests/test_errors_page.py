@@ -1,0 +1,192 @@
+"""docs/errors.md has an entry for every message that a package raises or warns with, and no other."""
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "errors.md"
+PACKAGES = ("core", "kedro", "databricks", "azureml", "databand", "snowflake", "sandbox")
+GAP = "…"
+"""What stands for a part of a message that is known only when it is raised."""
+
+# What the packages make errors and warnings with: by name, the argument that is the message.
+_BUILTIN = ("BlockingIOError", "FileNotFoundError", "ImportError", "OSError", "PermissionError")
+_MAKERS = {
+    **dict.fromkeys((*_BUILTIN, "RuntimeError", "ValueError"), 0),
+    **dict.fromkeys(("ClickException", "MlflowException"), 0),
+    **dict.fromkeys(("Refused", "Unauthorized", "Unavailable"), 0),  # the outbox's own
+    "kind": 0,  # a variable that holds the class of an error
+    "warning": 0,
+    "invalid": 1,  # snowflake's Section
+    "_warn": 1,  # the outbox's Teller
+    "wrong.append": 0,  # its Policy
+}
+# Everything below these folders answers as the service does that it stands in for.
+_SERVICES = ("_azure", "_databand", "_databricks", "_snowflake")
+
+
+class Message(NamedTuple):
+    """A message in the sources.
+
+    Attributes:
+        place: The module and the line.
+        text: What it says, with gaps.
+    """
+
+    place: str
+    text: str
+
+
+class Module:
+    """One module, in which the text of a message may be put together over several places."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tree = ast.parse(path.read_text(encoding="utf-8"))
+        self.returned: dict[str, list[ast.expr]] = {}
+        self.assigned: dict[str, list[ast.expr]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.FunctionDef):
+                self.returned[node.name] = [
+                    found.value
+                    for found in ast.walk(node)
+                    if isinstance(found, ast.Return) and found.value is not None
+                ]
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                self.assigned.setdefault(node.targets[0].id, []).append(node.value)
+        for name, arguments in appended(self.tree):
+            self.assigned.setdefault(name, []).extend(arguments)
+
+    def texts(self, node: ast.expr) -> list[str]:
+        """Give what an expression may be as text; nothing where that is not written here."""
+        match node:
+            case ast.Constant(value=str(text)):
+                return [re.sub(r"%[srdg]|%r", GAP, text)]
+            case ast.JoinedStr(values=parts):
+                return ["".join(chosen) for chosen in product(*map(self._part, parts))]
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                befores, afters = self.texts(left) or [GAP], self.texts(right) or [GAP]
+                return [before + after for before in befores for after in afters]
+            case ast.IfExp(body=one, orelse=other):
+                return self.texts(one) + self.texts(other)
+            case ast.Lambda(body=body):
+                return self.texts(body)
+            case ast.Call(func=ast.Attribute(attr="join"), args=[each]):
+                return self.texts(each)
+            case ast.GeneratorExp(elt=each) | ast.ListComp(elt=each):
+                return self.texts(each)
+            case ast.Call(func=ast.Name(id=name)):
+                return [text for value in self.returned.get(name, []) for text in self.texts(value)]
+            case ast.Name(id=name):
+                return [text for value in self.assigned.get(name, []) for text in self.texts(value)]
+        return []
+
+    def _part(self, part: ast.expr) -> list[str]:
+        match part:
+            case ast.Constant(value=str(text)):
+                return [text]
+            case ast.FormattedValue(value=ast.Name(id=name)) if (
+                len(self.assigned.get(name, [])) == 1
+            ):
+                return self.texts(self.assigned[name][0]) or [GAP]
+        return [GAP]
+
+    def messages(self, makers: dict[str, int]) -> Iterator[Message]:
+        """Give every message that is made here."""
+        for node in ast.walk(self.tree):
+            if not isinstance(node, ast.Call):
+                continue
+            at = makers.get(_name(node.func))
+            if at is None or len(node.args) <= at:
+                continue
+            for text in self.texts(node.args[at]):
+                # Without a word of its own it passes another message on.
+                if re.search(r"[A-Za-z]", text):
+                    yield Message(f"{self.path.name}:{node.lineno}", text)
+
+
+def appended(tree: ast.Module) -> Iterator[tuple[str, list[ast.expr]]]:
+    """Give the names of lists, and what is appended to them."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=args):
+                yield name, args
+
+
+def _name(function: ast.expr) -> str:
+    match function:
+        case ast.Attribute(value=ast.Name(id=owner), attr="append"):
+            return f"{owner}.append"
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
+            return "super().__init__"  # an error class that writes its message itself
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+def error_classes() -> set[str]:
+    """Give the names of the family's errors, wherever they are defined."""
+    found: set[str] = set()
+    for path in sorted(ROOT.glob("packages/*/src/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
+                found.add(node.name)
+    return found
+
+
+def messages(package: str) -> list[Message]:
+    """Give all messages of a package, those of its JavaScript too."""
+    makers = {**dict.fromkeys(error_classes(), 0), **_MAKERS}
+    found: list[Message] = []
+    for path in sorted((ROOT / "packages" / package / "src").rglob("*.py")):
+        if package == "sandbox" and any(part in _SERVICES for part in path.parts):
+            continue
+        own = any(
+            name in path.read_text(encoding="utf-8")
+            for name in ("(ConnectionsError)", "Error(Exception)")
+        )
+        found += Module(path).messages({**makers, **({"super().__init__": 0} if own else {})})
+    for path in sorted((ROOT / "packages" / package / "src").rglob("*.js")):
+        for refusal in re.finditer(r"refuse\((.*)\);", path.read_text(encoding="utf-8")):
+            text = re.sub(r'"([^"]*)"|[^"]+', lambda part: part[1] or GAP, refusal[1])
+            found.append(Message(path.name, text))
+    return found
+
+
+def phrases(package: str) -> list[str]:
+    """Give what the page's entries for a package quote."""
+    name = "mlflow-connections" + ("" if package == "core" else f"-{package}")
+    _, found, rest = PAGE.read_text(encoding="utf-8").partition(f"\n## {name}\n")
+    assert found, f"docs/errors.md has no section '## {name}'"
+    section = rest.partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)
+    return [phrase for cell in cells for phrase in re.findall(r"`([^`]+)`", cell)]
+
+
+def says(message: Message, phrase: str) -> bool:
+    """Tell whether a message holds a phrase, whose gaps may be anything."""
+    pattern = ".*".join(re.escape(part.strip()) for part in phrase.split(GAP))
+    return re.search(pattern, message.text.replace("`", "")) is not None
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_message_has_its_entry(package: str) -> None:
+    """A message that is new, or was reworded, is missed here until the page tells its cure."""
+    known = phrases(package)
+    found = messages(package)
+    assert found
+    missing = [m for m in found if not any(says(m, phrase) for phrase in known)]
+    assert [f"{m.place}: {m.text}" for m in missing] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_entry_is_of_a_message(package: str) -> None:
+    """An entry whose message is gone, or says something else now, is noticed."""
+    found = messages(package)
+    assert [p for p in phrases(package) if not any(says(m, p) for m in found)] == []
