@@ -246,6 +246,12 @@ def matrix_mlflow(session: nox.Session, group: str, mlflow: str) -> None:
 
 
 @nox.session(tags=["matrix"])
+def slow(session: nox.Session) -> None:
+    """The tests that take minutes: everything that writes and ships is killed a hundred times."""
+    integrate(session, "databand", marked="slow")
+
+
+@nox.session(tags=["matrix"])
 @nox.parametrize("group", ["kedro", "kedro-mlflow"])
 @nox.parametrize("kedro", ["1.0", "newest"])
 def matrix_kedro(session: nox.Session, kedro: str, group: str) -> None:
