@@ -1,5 +1,6 @@
 """What the tests of the outbox share: a spool of their own, and destinations that can be looked at."""
 
+import itertools
 import json
 import sys
 import threading
@@ -46,9 +47,16 @@ class FileSink:
 
 
 class Fake:
-    """A sink of this process that can be told to fail."""
+    """A sink of this process that can be told to fail.
+
+    Attributes:
+        module: What its factory is called in; no other test's.
+    """
+
+    _numbers = itertools.count()
 
     def __init__(self) -> None:
+        self.module = f"a_fake_sink_{next(self._numbers)}"
         self.got: list[Event] = []
         self.batches: list[int] = []
         self.error: Exception | None = None
@@ -85,7 +93,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fake() -> Iterator[Fake]:
-    """A sink of this process, reachable by the factory `a_fake_sink:make`."""
+    """A sink of this process, reachable by the factory `a_fake_sink:make`, and by one of its own."""
     sink = Fake()
 
     def make(destination: Destination, environ: dict[str, str]) -> Fake:
@@ -94,7 +102,7 @@ def fake() -> Iterator[Fake]:
 
     module = ModuleType("a_fake_sink")
     module.make = make  # type: ignore[attr-defined]
-    sys.modules["a_fake_sink"] = module
+    sys.modules["a_fake_sink"] = sys.modules[sink.module] = module
     yield sink
     sink.free.set()
     del sys.modules["a_fake_sink"]
@@ -104,7 +112,8 @@ def fake() -> Iterator[Fake]:
 def outbox(fake: Fake) -> Iterator[Outbox]:
     """An outbox that ships to the fake sink from a thread."""
     made = Outbox(
-        Destination("fake", "http://fake", "a_fake_sink:make"),
+        # A shipper that starts late must not send to the next test's sink.
+        Destination("fake", "http://fake", f"{fake.module}:make"),
         policy=FAST._replace(shipper="thread", idle=0.2, patience=0.2),
     )
     yield made

@@ -82,15 +82,16 @@ def test_artifacts_land_where_mlflow_looks(
     assert run("LIST @outside")[0][0].startswith(_PROVIDERS[provider][0])
 
 
-def test_a_client_cannot_put_on_an_external_stage(
-    stand_in: Snowflake, run: Run, tmp_path: Path
+@pytest.mark.parametrize("command", ["PUT 'file://{}/f' @outside", "GET @outside 'file://{}'"])
+def test_a_client_reaches_no_external_stage(
+    stand_in: Snowflake, run: Run, tmp_path: Path, command: str
 ) -> None:
-    """PUT to an external stage is refused with Snowflake's number."""
+    """PUT to an external stage and GET from one are refused."""
     _external(run, "S3")
     stand_in.trust("S")
     (tmp_path / "f").write_text("x")
-    with pytest.raises(ProgrammingError) as refused:
-        run(f"PUT 'file://{tmp_path / 'f'}' @outside")
+    with pytest.raises(ProgrammingError, match="external stage") as refused:
+        run(command.format(tmp_path))
     assert refused.value.errno == 91003
 
 

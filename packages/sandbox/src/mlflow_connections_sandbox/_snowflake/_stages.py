@@ -115,6 +115,14 @@ class Stages:
 
     def _get(self, command: FileCommand, session: SqlSession) -> Mapping[str, Any]:
         entry = self._stage(command.stage, session, "READ")
+        if "URL" in entry.properties:
+            # Snowflake documents that GET reads internal stages only; the number is assumed.
+            raise SqlError(
+                91003,
+                "55000",
+                f"Failure using stage area. Cause: [Cannot download from external stage "
+                f"'{entry.name[-1]}'. GET reads internal stages only.]",
+            )
         root = self._folder(entry)
         found = _files(root, command.stage.path, command.options.get("PATTERN"))
         return {
