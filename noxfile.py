@@ -43,8 +43,8 @@ GROUPS = {
     "kedro": Group("kedro", KEDRO, ("ipython",)),
     # kedro-mlflow imports kedro-datasets without declaring it.
     "kedro-mlflow": Group("kedro", KEDRO, ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets")),
-    # Kedro for its ParallelRunner, whose spawned workers must sign in too.
-    "azureml": Group("azureml", ("core", "azureml", "sandbox[azureml]"), ("kedro>=1",)),
+    # Kedro for its ParallelRunner, whose spawned workers must sign in too; Databand for copies.
+    "azureml": Group("azureml", ("core", "azureml", "databand", "sandbox[azureml]"), ("kedro>=1",)),
     # The Databricks stand-in is one of the primaries that keep their own URI.
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
     "snowflake": Group(

@@ -1,0 +1,42 @@
+"""A workspace whose runs Databand gets a copy of: AzureML's own clients see nothing of it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox._azure import Azure
+from mlflow_connections_sandbox.databand import Databand, compare
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> Iterator[Databand]:
+    """A tracker that runs, before no MLflow server: the store reaches MLflow by itself."""
+    tracker = Databand("http://127.0.0.1:9", tmp_path / "databand")
+    tracker.start()
+    yield tracker
+    tracker.close()
+
+
+def test_azureml_keeps_its_uri_and_is_copied(
+    workspace: Azure,
+    mlflow_server: MlflowServer,
+    tracker: Databand,
+    run_script: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """The tracking URI and the artifacts stay AzureML's, and the tracker has all of the run."""
+    read = run_script(
+        "log_copied.py",
+        MY_DATABAND=tracker.url,
+        MY_DATABAND_TOKEN=tracker.account.token,
+        MLFLOW_CONNECTIONS_OUTBOX_DIR=str(tmp_path / "outbox"),
+    )
+    assert read["tracking_uri"] == read["workspace"]
+    assert read["tracking_uri"].startswith("azureml://")
+    assert read["note"] == "a note"
+    assert [run["name"] for run in tracker.runs()] == ["copied"]
+    assert compare(mlflow_server.url, tracker, "copied") == []
+    assert workspace.journal.requests("/runs/log-metric")
