@@ -47,6 +47,8 @@ GROUPS = {
     "azureml": Group("azureml", ("core", "azureml", "databand", "sandbox[azureml]"), ("kedro>=1",)),
     # The Databricks stand-in is one of the primaries that keep their own URI.
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
+    # Alone, for its plugin takes any tracking URI for an ARN.
+    "sagemaker": Group("sagemaker", ("core", "databand", "sandbox"), ("sagemaker-mlflow>=0.5",)),
     "snowflake": Group(
         "snowflake",
         ("core", "snowflake", "sandbox[snowflake]"),

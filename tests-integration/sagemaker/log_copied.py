@@ -1,0 +1,29 @@
+"""A user's script: it logs to SageMaker, and Databand gets a copy."""
+
+import json
+import os
+
+import mlflow_connections
+
+
+def main() -> dict[str, str]:
+    """Log, and give what became of the tracking URI and the run."""
+    with mlflow_connections.use(
+        "databand",
+        {"access_token": os.environ["MY_DATABAND_TOKEN"]},
+        {
+            "databand_url": os.environ["MY_DATABAND"],
+            "duplicate_tracking_to": os.environ["MY_SERVER"],
+        },
+    ):
+        import mlflow
+
+        mlflow.set_experiment("copied")
+        with mlflow.start_run(run_name="copied") as run:
+            mlflow.log_param("alpha", 1)
+            mlflow.log_metric("loss", 0.5, step=1)
+        return {"tracking_uri": mlflow.get_tracking_uri(), "run_id": run.info.run_id}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))
