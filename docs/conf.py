@@ -14,6 +14,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "complete_reference",
     "declared_options",
 ]
 html_theme = "furo"

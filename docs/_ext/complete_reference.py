@@ -1,0 +1,66 @@
+"""Warn of every public name that the reference lacks. A warning is an error of the build.
+
+Public is what a module lists in `__all__`; two modules without one are public whole. autodoc leaves out
+silently what has no docstring.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = (
+    "mlflow_connections",
+    *(
+        f"mlflow_connections_{name}"
+        for name in ("kedro", "databricks", "azureml", "databand", "snowflake", "sandbox")
+    ),
+)
+WHOLE = ("mlflow_connections.reports", "mlflow_connections.testing")
+
+
+def public_modules(name: str) -> Iterator[ModuleType]:
+    """Give a package and its public modules."""
+    package = importlib.import_module(name)
+    yield package
+    for info in pkgutil.iter_modules(package.__path__):
+        if not info.name.startswith("_"):
+            yield from (
+                public_modules(f"{name}.{info.name}")
+                if info.ispkg
+                else [importlib.import_module(f"{name}.{info.name}")]
+            )
+
+
+def public_names(module: ModuleType) -> list[str]:
+    """Give the names that a module offers."""
+    if module.__name__ not in WHOLE:
+        return list(getattr(module, "__all__", ()))
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+def check(_app: Sphinx, env: BuildEnvironment) -> None:
+    """Compare what is public with what the reference describes."""
+    described = env.get_domain("py").data["objects"]
+    for package in PACKAGES:
+        for module in public_modules(package):
+            for name in public_names(module):
+                if f"{module.__name__}.{name}" not in described:
+                    logger.warning("the reference lacks %s.%s", module.__name__, name)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Check when all pages are read."""
+    app.connect("env-check-consistency", check)
+    return {"version": "1", "parallel_read_safe": True}
