@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox.databand import Databand
 
 _FOREIGN = ("AZUREML_", "AZURE_", "DATABAND_", "DATABRICKS_", "DBND_", "MLFLOW_", "SNOWFLAKE_")
 
@@ -61,3 +62,12 @@ def mlflow_server(sandbox_folder: Path) -> Iterator[MlflowServer]:
     """One real MLflow server for the whole session: it takes seconds to start."""
     with MlflowServer(sandbox_folder / "mlflow") as server:
         yield server
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> Iterator[Databand]:
+    """A Databand tracker that runs, before no MLflow server: the store reaches MLflow by itself."""
+    tracker = Databand("http://127.0.0.1:9", tmp_path / "databand")
+    tracker.start()
+    yield tracker
+    tracker.close()

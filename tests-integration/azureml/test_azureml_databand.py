@@ -1,23 +1,12 @@
 """A workspace whose runs Databand gets a copy of: AzureML's own clients see nothing of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._azure import Azure
 from mlflow_connections_sandbox.databand import Databand, compare
-
-
-@pytest.fixture
-def tracker(tmp_path: Path) -> Iterator[Databand]:
-    """A tracker that runs, before no MLflow server: the store reaches MLflow by itself."""
-    tracker = Databand("http://127.0.0.1:9", tmp_path / "databand")
-    tracker.start()
-    yield tracker
-    tracker.close()
 
 
 def test_azureml_keeps_its_uri_and_is_copied(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,15 +10,6 @@ import pytest
 import mlflow_connections
 from mlflow_connections_databand._outboxes import _outboxes
 from mlflow_connections_sandbox._databand import Databand
-
-
-@pytest.fixture
-def tracker(tmp_path: Path) -> Iterator[Databand]:
-    """A tracker that runs, before no MLflow server: the store reaches MLflow by itself."""
-    tracker = Databand("http://127.0.0.1:9", tmp_path / "databand")
-    tracker.start()
-    yield tracker
-    tracker.close()
 
 
 @pytest.fixture

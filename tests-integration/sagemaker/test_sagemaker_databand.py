@@ -62,15 +62,6 @@ def sagemaker(mlflow_server: MlflowServer, tmp_path: Path) -> Iterator[SageMaker
     stand_in.close()
 
 
-@pytest.fixture
-def tracker(tmp_path: Path) -> Iterator[Databand]:
-    """A tracker that runs, before no MLflow server: the store reaches MLflow by itself."""
-    tracker = Databand("http://127.0.0.1:9", tmp_path / "databand")
-    tracker.start()
-    yield tracker
-    tracker.close()
-
-
 def test_an_arn_stays_the_tracking_uri_and_is_copied(
     sagemaker: SageMaker, mlflow_server: MlflowServer, tracker: Databand, tmp_path: Path
 ) -> None:
