@@ -98,7 +98,7 @@ class Client:
             request_id: What is the same when the caller itself tries again, a task after its
                 failure for one: then the run of the first try is given.
         """
-        if request_id is not None and (run := self._run_of(experiment_id, request_id)):
+        if request_id is not None and (run := self.run_of(experiment_id, request_id)):
             return run
         request_id = request_id or uuid.uuid4().hex
         created = self._calls(
@@ -108,12 +108,12 @@ class Client:
             _now() if start_time is None else start_time,
             {**(tags or {}), REQUEST_TAG: request_id},
         )["run"]
-        return self._run_of(experiment_id, request_id) or created
+        return self.run_of(experiment_id, request_id) or created
 
-    def _run_of(self, experiment_id: str, request_id: str) -> JsonObject | None:
-        """Give the run of a request, and delete the others that a second delivery made.
+    def run_of(self, experiment_id: str, request_id: str) -> JsonObject | None:
+        """Give the run of a request, None where there is none.
 
-        Which one stays is the same for everybody who looks, also at the same moment.
+        Others that a second delivery made are deleted. Which one stays is the same for everybody who looks, also at the same moment.
         """
         runs = self._active_runs_of(experiment_id, request_id)
         refusals = [self._delete(double["info"]["run_id"]) for double in runs[1:]]

@@ -1,7 +1,8 @@
 """Opening a session with what Snowflake's own tools already know."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mlflow_connections import (
     AccessError,
@@ -31,13 +32,16 @@ SECRETS = frozenset({"password", "token", "private_key_file_pwd"})
 _PARAMETERS = (*IDENTITY, "database", "schema", "port", "protocol")
 
 
-def open_session(connection: str | None = None) -> "Session":
+def open_session(
+    connection: str | None = None, parameters: Mapping[str, Any] | None = None
+) -> "Session":
     """Open a session.
 
     Args:
         connection: A name in `connections.toml`. Without one the environment decides
             (`SNOWFLAKE_ACCOUNT`, `SNOWFLAKE_USER`, `SNOWFLAKE_PASSWORD`, …), and without
             `SNOWFLAKE_ACCOUNT` the default connection of `connections.toml`.
+        parameters: The connector's own parameters, in the place of all that.
 
     Raises:
         MissingOptionError: There is no such connection.
@@ -47,7 +51,9 @@ def open_session(connection: str | None = None) -> "Session":
     from snowflake.connector.errors import Error, OperationalError
     from snowflake.snowpark import Session
 
-    given = {} if connection else _from_environment()
+    given: dict[str, Any] = (
+        dict(parameters) if parameters else {} if connection else _from_environment()
+    )
     builder = Session.builder.configs(given)
     if connection:
         builder = builder.config("connection_name", connection)

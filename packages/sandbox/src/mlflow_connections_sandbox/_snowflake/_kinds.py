@@ -152,6 +152,7 @@ KINDS: Mapping[str, Kind] = {
             "SUSPEND_TASK_AFTER_NUM_FAILURES": "integer",
             "TASK_AUTO_RETRY_ATTEMPTS": "integer",
             "AFTER": "after",
+            "FINALIZE": "name",
             "AS": "rest",
             **_COMMENT,
         },

@@ -37,6 +37,7 @@ class TaskGraphs:
         self._catalog = catalog
         self._access = access
         self._locks: dict[Name, threading.Lock] = {}
+        self._shapes: dict[str, dict[Name, object]] = {}
         self._threads: list[threading.Thread] = []
 
     def execute(self, name: Name, session: SqlSession, *, retry: bool = False) -> Rows:
@@ -55,18 +56,37 @@ class TaskGraphs:
             self._access.own(session, root.key)
         if not self._access.holds(root.owner, "EXECUTE TASK", ACCOUNT_KEY):
             raise insufficient("ACCOUNT", "SANDBOX")
-        if root.properties.get("AFTER"):
+        if root.properties.get("AFTER") or "FINALIZE" in root.properties:
             raise compilation(f"Task {dotted(root.name)} is no root task.", 91098)
-        last = [run for run in self.history if run.root == root.name]
-        if retry and not any(run.state == "FAILED" for run in last):
-            raise compilation("Cannot perform retry: no suitable run of graph found.", 91097)
-        group = last[-1].group if retry else str(uuid.uuid4())
+        group = self._failed_group(root) if retry else str(uuid.uuid4())
+        self._shapes[group] = self._shape(root)
         thread = threading.Thread(
             target=self._run_graph, args=(root, group, session.user), daemon=True
         )
         self._threads.append(thread)
         thread.start()
         return status(f"Task {root.name[2]} is scheduled to run immediately.")
+
+    def _failed_group(self, root: Entry) -> str:
+        """Give the last run of a graph, which must have failed, while the graph stayed as it was."""
+        runs = [run for run in self.history if run.root == root.name]
+        group = runs[-1].group if runs else ""
+        last = [run for run in runs if (run.group, run.attempt) == (group, runs[-1].attempt)]
+        if not any(run.state == "FAILED" for run in last):
+            raise compilation("Cannot perform retry: no suitable run of graph found.", 91097)
+        if self._shapes[group] != self._shape(root):
+            raise compilation(
+                "Cannot perform retry: the graph was modified since its last run.", 91096
+            )
+        return group
+
+    def _shape(self, root: Entry) -> dict[Name, object]:
+        """Give what must stay as it is for a retry: each task, as it was created and altered."""
+        tasks = [*self._graph(root), *self._finalizer(root)]
+        return {
+            task.name: (task.created, {k: v for k, v in task.properties.items() if k != "STATE"})
+            for task in tasks
+        }
 
     def close(self) -> None:
         """Wait for what still runs."""
@@ -80,8 +100,32 @@ class TaskGraphs:
             before = [r for r in self.history if r.group == group]
             first = 1 + max((r.attempt for r in before), default=0)
             for attempt in range(first, first + attempts):
-                if self._attempt(root, group, attempt, user):
+                succeeded = self._attempt(root, group, attempt, user)
+                # After every try: what a finalizer does must be right for that, too.
+                for finalizer in self._finalizer(root):
+                    succeeded &= self._finalize(finalizer, root, group, attempt, user)
+                if succeeded:
                     return
+
+    def _finalize(self, entry: Entry, root: Entry, group: str, attempt: int, user: str) -> bool:
+        run = TaskRun(
+            *(entry.name, root.name, group, attempt, entry.properties["AS"]),
+            root.properties.get("CONFIG"),
+            [],
+        )
+        self.history.append(run)
+        self._run_task(entry, run, user)
+        return run.state == "SUCCEEDED"
+
+    def _finalizer(self, root: Entry) -> list[Entry]:
+        """Give the resumed finalizer of a root, if there is one."""
+        return [
+            entry
+            for entry in self._catalog
+            if entry.kind == "TASK"
+            and entry.properties.get("FINALIZE") == root.name
+            and entry.properties["STATE"] == "started"
+        ]
 
     def _attempt(self, root: Entry, group: str, attempt: int, user: str) -> bool:
         """Run what has not succeeded yet, and tell whether everything has now."""

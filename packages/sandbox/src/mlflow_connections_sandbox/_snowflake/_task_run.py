@@ -16,7 +16,7 @@ TASK_FUNCTIONS = frozenset(
 HISTORY_COLUMNS = (
     *("QUERY_ID", "NAME", "DATABASE_NAME", "SCHEMA_NAME", "QUERY_TEXT", "STATE", "ERROR_CODE"),
     *("ERROR_MESSAGE", "SCHEDULED_TIME", "QUERY_START_TIME", "COMPLETED_TIME", "RETURN_VALUE"),
-    *("ROOT_TASK_NAME", "GRAPH_RUN_GROUP_ID", "ATTEMPT_NUMBER"),
+    *("GRAPH_RUN_GROUP_ID", "ATTEMPT_NUMBER"),
 )
 
 
@@ -59,7 +59,7 @@ class TaskRun:
             *(self.query, self.name[2], self.name[0], self.name[1], self.sql, self.state),
             *((str(self.error[0]), self.error[1]) if self.error else (None, None)),
             *(_text(self.scheduled), _text(self.started), _text(self.completed)),
-            *(self.value, self.root[2], self.group, str(self.attempt)),
+            *(self.value, self.group, str(self.attempt)),
         ]
 
     def answer(self, function: str, arguments: Sequence[str]) -> str | None:

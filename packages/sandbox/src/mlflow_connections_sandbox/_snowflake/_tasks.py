@@ -1,4 +1,8 @@
-"""Tasks: their clauses."""
+"""Tasks: their clauses.
+
+A finalizer is documented at https://docs.snowflake.com/en/user-guide/tasks-graphs; the numbers of its
+errors are assumed.
+"""
 
 from ._access import ACCOUNT_KEY, Access
 from ._catalog import Catalog, Entry
@@ -12,10 +16,13 @@ def check_task(entry: Entry, session: SqlSession, catalog: Catalog, access: Acce
 
     Raises:
         SqlError: It has a schedule and predecessors, or one of these is missing, elsewhere,
-            another role's, or started.
+            another role's, or started; or it finalizes what it cannot.
     """
     properties = entry.properties
     properties.setdefault("STATE", "suspended")
+    if "FINALIZE" in properties:
+        properties["FINALIZE"] = _finalized(entry, session, catalog, access)
+        return
     if "AFTER" not in properties:
         return
     if "SCHEDULE" in properties:
@@ -37,12 +44,14 @@ def alter_task(
     if statement.action == "RESUME":
         if not access.holds(session.role, "EXECUTE TASK", ACCOUNT_KEY):
             raise insufficient("ACCOUNT", "SANDBOX")
-        if "SCHEDULE" not in properties and "AFTER" not in properties:
+        if not properties.keys() & {"SCHEDULE", "AFTER", "FINALIZE"}:
             raise invalid_value("", "SCHEDULE", "a task without one cannot be resumed")
         properties["STATE"] = "started"
     elif statement.action == "SUSPEND":
         properties["STATE"] = "suspended"
     elif statement.action == "ADD AFTER":
+        if "FINALIZE" in properties:
+            raise compilation("A finalizer task has no predecessors.", 91090)
         names = [
             _predecessor(entry, name, session, catalog, access)
             for name in statement.properties["AFTER"]
@@ -60,7 +69,38 @@ def _predecessor(
     found = access.own(session, key)
     if found.name[:2] != entry.name[:2]:
         raise compilation(f"Task '{dotted(found.name)}' is in another schema.", 91093)
-    root = found
+    if "FINALIZE" in found.properties:
+        raise compilation(f"The finalizer task {dotted(found.name)} has no child tasks.", 91094)
+    _only_suspended(found, catalog)
+    return found.name
+
+
+def _finalized(
+    entry: Entry, session: SqlSession, catalog: Catalog, access: Access
+) -> tuple[str, ...]:
+    """Give the root that a task finalizes."""
+    if entry.properties.keys() & {"AFTER", "SCHEDULE"}:
+        raise compilation("A finalizer task has neither a SCHEDULE nor predecessors.", 91090)
+    key = catalog.key(Target("TASK", entry.properties["FINALIZE"]), session)
+    root = access.own(session, key)
+    if root.name[:2] != entry.name[:2]:
+        raise compilation(f"Task '{dotted(root.name)}' is in another schema.", 91093)
+    if root.properties.get("AFTER") or "FINALIZE" in root.properties:
+        raise compilation(f"Task {dotted(root.name)} is no root task.", 91098)
+    for other in catalog:
+        if other.properties.get("FINALIZE") == root.name and other.name != entry.name:
+            raise compilation(
+                f"Task {dotted(root.name)} has the finalizer task {dotted(other.name)} already.",
+                91095,
+            )
+        if other.kind == "TASK" and entry.name in other.properties.get("AFTER", ()):
+            raise compilation(f"The finalizer task {dotted(entry.name)} has child tasks.", 91094)
+    _only_suspended(root, catalog)
+    return root.name
+
+
+def _only_suspended(task: Entry, catalog: Catalog) -> None:
+    root = task
     while root.properties.get("AFTER"):
         root = catalog.get(("TASK", root.properties["AFTER"][0], None))
     if root.properties["STATE"] == "started":
@@ -69,4 +109,3 @@ def _predecessor(
             "not suspended.",
             91089,
         )
-    return found.name

@@ -1,5 +1,6 @@
 """What a store must know of the bridge, and how it travels in a tracking URI."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ FLUSH_SECONDS = 5.0
 """How long something that was logged waits for company, by default."""
 
 _STAGE, _UPLOADS = "MLFLOW_STAGE", "MLFLOW_UPLOADS"
-_PLACES = ("schema", "stage", "uploads", "location", "connection", "flush_seconds", "root")
+_PLACES = ("schema", "stage", "uploads", "location", "connection", "flush_seconds", "burst", "root")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Bridge:
             environment says.
         flush_seconds: How long something that was logged waits at most before the next call
             sends it; 0 sends everything at once.
+        burst: How often something is sent although nothing has waited so long, so that a process
+            that logs now and then keeps nothing back. One more every `flush_seconds`.
         root: What MLflow's own URI of an artifact has before the path on the stage.
     """
 
@@ -41,6 +44,7 @@ class Bridge:
     location: str = ""
     connection: str | None = None
     flush_seconds: float = FLUSH_SECONDS
+    burst: int = 0
     root: str = ""
 
     @classmethod
@@ -101,6 +105,8 @@ class Bridge:
         changed |= {key: given[key] for key in ("location", "connection", "root") if given.get(key)}
         if given.get("flush_seconds"):
             changed["flush_seconds"] = _seconds(given["flush_seconds"])
+        if given.get("burst"):
+            changed["burst"] = _count(given["burst"])
         home = (
             name(given["schema"], where.format("schema", "schema"), 2)
             if "schema" in given
@@ -131,6 +137,8 @@ class Bridge:
         query |= {key: text for key, text in texts.items() if text}
         if self.flush_seconds != FLUSH_SECONDS:
             query["flush_seconds"] = f"{self.flush_seconds:g}"
+        if self.burst:
+            query["burst"] = str(self.burst)
         query |= {
             key: str(function)
             for key, function in self.functions.items()
@@ -152,3 +160,9 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise InvalidOptionError(f"flush_seconds is {text!r}, not a number of seconds from 0 on.")
     return seconds
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise InvalidOptionError(f"burst is {text!r}, not a number from 0 on.")
+    return int(text)

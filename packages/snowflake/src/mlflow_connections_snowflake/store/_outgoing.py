@@ -50,11 +50,17 @@ class Outgoing:
     Args:
         send: Sends the body of one `runs/log-batch`.
         seconds: How long something waits at most before the next call sends it; 0 for not at all.
+        burst: How many calls send at once all the same; one more every `seconds`, up to so many.
     """
 
-    def __init__(self, send: Callable[[JsonObject], object], seconds: float) -> None:
+    def __init__(
+        self, send: Callable[[JsonObject], object], seconds: float, burst: int = 0
+    ) -> None:
         self._send = send
         self._seconds = seconds
+        self._burst = burst
+        self._credit = float(burst)
+        self._credited = time.monotonic()
         self._runs: dict[str, Pending] = {}
         self._thread = threading.get_ident()
         self.lock = threading.RLock()
@@ -120,9 +126,13 @@ class Outgoing:
         return []
 
     def _flush_due(self) -> None:
-        oldest = time.monotonic() - self._seconds
+        now = time.monotonic()
+        oldest = now - self._seconds
+        self._credit = min(self._burst, self._credit + (now - self._credited) / self._seconds)
+        self._credited = now
         for run_id, pending in list(self._runs.items()):
-            if pending.is_full or (pending and pending.since <= oldest):
+            if pending.is_full or (pending and (pending.since <= oldest or self._credit >= 1)):
+                self._credit = max(self._credit - 1, 0)
                 self.flush(run_id)
 
     def _send_all(self, run_id: str, entries: list[Entry]) -> list[Refusal]:

@@ -19,7 +19,7 @@ class Part:
         self._api = api
         self._lookups = Lookups(api)
         self._history = History()
-        self._outgoing = Outgoing(self._send, api.bridge.flush_seconds)
+        self._outgoing = Outgoing(self._send, api.bridge.flush_seconds, api.bridge.burst)
         self._known_params: dict[str, dict[str, str]] = {}
 
     def _send(self, body: JsonObject) -> None:

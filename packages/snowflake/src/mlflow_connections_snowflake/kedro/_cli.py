@@ -1,0 +1,184 @@
+"""The commands `kedro snowflake-mlflow run` and `watch`.
+
+Kedro imports this module to build its list of commands, so only click stands at its top.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ._history import History, TaskRun
+    from ._plan import Plan
+    from ._progress import Progress
+
+F = TypeVar("F", bound=Callable[..., None])
+
+_INTERRUPTED = 130
+
+
+@click.group(name="snowflake-mlflow")
+def commands() -> None:
+    """The family's group, as Kedro merges it with its own commands."""
+
+
+@commands.group(name="snowflake-mlflow")
+def snowflake() -> None:
+    """Pipelines as tasks in Snowflake, with one MLflow run for all of them."""
+
+
+def _common(function: F) -> F:
+    """Add the options of all commands, and show an error of ours as one sentence."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        from mlflow_connections import ConnectionsError
+
+        try:
+            function(*args, **kwargs)
+        except ConnectionsError as error:
+            raise click.ClickException(str(error)) from error
+
+    for option in (
+        click.option("--pipeline", "-p", default="__default__", metavar="NAME", help="Which one."),
+        click.option("--env", "-e", metavar="ENV", help="The environment, as in kedro run."),
+        click.option(
+            "--connection",
+            metavar="NAME",
+            help="A name in connections.toml; by default credentials.yml, else the environment.",
+        ),
+    ):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]  # functools.wraps keeps the signature
+
+
+@snowflake.command()
+@_common
+@click.option("--params", metavar="KEY=VALUE,…", default="", help="As in kedro run.")
+@click.option("--dry-run", is_flag=True, help="Write the SQL, and do nothing in Snowflake.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="The file for the SQL; by default a dry run prints it.",
+)
+@click.option(
+    "--retry",
+    is_flag=True,
+    help="Run again what failed in the last run, with the code as it is now.",
+)
+@click.pass_context
+def run(
+    context: click.Context,
+    pipeline: str,
+    env: str | None,
+    connection: str | None,
+    params: str,
+    dry_run: bool,
+    output: Path | None,
+    retry: bool,
+) -> None:
+    """Deploy a pipeline, run it, and show how it goes."""
+    from ._sql import code, script, start, statements
+
+    if retry and params:
+        raise click.UsageError("A retry has the parameters of the run that failed.")
+    project = _project(context, env, params)
+    plan = project.plan(pipeline)
+    archives = project.archives(pipeline)
+    # A changed graph cannot be retried: of a retry only the code is new.
+    deployed = (
+        [*code(plan, archives), start(plan, retry=True)] if retry else statements(plan, archives)
+    )
+    text = script(plan, deployed)
+    if output is not None:
+        output.write_text(text, encoding="utf-8")
+        click.echo(f"Written to {output}.", err=True)
+    elif dry_run:
+        click.echo(text, nl=False)
+    if dry_run:
+        return
+
+    from ._history import History
+    from ._progress import Progress
+    from ._run import deploy
+
+    progress = Progress(plan)
+    with project.open_session(connection) as session:
+        history = History(session, plan)
+        before = deploy(session, plan, deployed, history, progress.console, archives.size)
+        _watch(history, plan, before, progress)
+
+
+@snowflake.command()
+@_common
+@click.pass_context
+def watch(context: click.Context, pipeline: str, env: str | None, connection: str | None) -> None:
+    """Show how the last run of a pipeline goes, or how it ended."""
+    from mlflow_connections import MissingOptionError
+
+    from ._history import History
+    from ._progress import Progress
+
+    project = _project(context, env, "")
+    plan = project.plan(pipeline)
+    with project.open_session(connection) as session:
+        history = History(session, plan)
+        runs = history.runs()
+        if not runs:
+            raise MissingOptionError(
+                f"The pipeline {pipeline} has not run in Snowflake in the last hour."
+            )
+        last = runs[-1].id[0]
+        others = {one.id for one in runs if one.id[0] != last}
+        _watch(history, plan, others, Progress(plan))
+
+
+def _project(context: click.Context, env: str | None, params: str) -> Any:
+    from kedro.framework.cli.utils import _split_params
+
+    from ._project import open_project
+
+    if context.obj is None:
+        raise click.ClickException(
+            "This is no folder of a Kedro project (no pyproject.toml with [tool.kedro] was found): "
+            "change into one."
+        )
+    option = next((one for one in context.command.params if one.name == "params"), None)
+    return open_project(context.obj, env, _split_params(context, option, params) or {})
+
+
+def _watch(
+    history: "History", plan: "Plan", before: "set[tuple[str, int]]", progress: "Progress"
+) -> None:
+    from ._history import Watch, has_succeeded
+    from ._progress import failure, retry_hint
+
+    console = progress.console
+    try:
+        runs = progress.follow(Watch(history, plan, before).states())
+    except KeyboardInterrupt:
+        option = "" if plan.pipeline == "__default__" else f" --pipeline {plan.pipeline}"
+        console.print(
+            "\nNo longer watching; Snowflake goes on. Look again: "
+            f"kedro snowflake-mlflow watch{option}",
+            markup=False,
+        )
+        raise click.exceptions.Exit(_INTERRUPTED) from None
+    run = _mlflow_run(plan, runs)
+    if has_succeeded(plan, runs):
+        console.print(f"{run}FINISHED" if run else "Done.", markup=False)
+        return
+    console.print(f"\n{failure(plan, runs)}\n", markup=False)
+    if run:
+        console.print(f"{run}FAILED", markup=False)
+    console.print(retry_hint(plan), markup=False)
+    raise click.exceptions.Exit(1)
+
+
+def _mlflow_run(plan: "Plan", runs: "dict[str, TaskRun]") -> str:
+    made = runs.get(plan.mlflow.object)
+    return f"MLflow run {made.value}: " if made is not None and made.value else ""

@@ -1,0 +1,155 @@
+"""What Snowflake says of a pipeline's tasks, by its table function TASK_HISTORY.
+
+Of its answer these columns are read: NAME, STATE, QUERY_START_TIME, COMPLETED_TIME, ERROR_MESSAGE,
+RETURN_VALUE, GRAPH_RUN_GROUP_ID, ATTEMPT_NUMBER.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from mlflow_connections_snowflake._names import Name, literal, literals
+
+from ._plan import Plan
+
+if TYPE_CHECKING:
+    from snowflake.snowpark import Session
+
+SUCCEEDED = "SUCCEEDED"
+ENDED = frozenset({SUCCEEDED, "FAILED", "FAILED_AND_AUTO_SUSPENDED", "CANCELLED", "SKIPPED"})
+_LOOK_BACK = 3600
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 5.0
+
+Try = tuple[str, int]
+"""A graph run's id, and which try of it."""
+
+
+class TaskRun(NamedTuple):
+    """One run of one task.
+
+    Attributes:
+        task: The task.
+        state: SCHEDULED, EXECUTING, or one of ENDED.
+        started: When it started; None before.
+        completed: When it ended; None before.
+        error: Why it failed; empty if it did not.
+        value: What it handed on.
+        id: Which try of which run of the graph it belongs to.
+    """
+
+    task: str
+    state: str
+    started: datetime | None
+    completed: datetime | None
+    error: str
+    value: str
+    id: Try
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None before its end."""
+        if self.state not in ENDED or self.started is None or self.completed is None:
+            return None
+        return (self.completed - self.started).total_seconds()
+
+
+class History:
+    """Asks for the runs of a pipeline's tasks.
+
+    Args:
+        session: A session of who owns the tasks.
+        plan: The pipeline.
+    """
+
+    def __init__(self, session: "Session", plan: Plan) -> None:
+        self._session = session
+        self._plan = plan
+        self._began = time.monotonic()
+
+    def runs(self) -> list[TaskRun]:
+        """Give every run of a task of the last hour, and of all the time since."""
+        seconds = _LOOK_BACK + int(time.monotonic() - self._began)
+        database, schema = self._plan.root.parts[:2]
+        function = f"{Name((database,)).sql}.INFORMATION_SCHEMA.TASK_HISTORY"
+        rows = self._session.sql(
+            "SELECT NAME, STATE, QUERY_START_TIME, COMPLETED_TIME, ERROR_MESSAGE, RETURN_VALUE,"  # noqa: S608 - names are quoted
+            " GRAPH_RUN_GROUP_ID, ATTEMPT_NUMBER"
+            f" FROM TABLE({function}(SCHEDULED_TIME_RANGE_START =>"
+            f" DATEADD('second', -{seconds}, CURRENT_TIMESTAMP()), RESULT_LIMIT => 10000))"
+            f" WHERE DATABASE_NAME = {literal(database)} AND SCHEMA_NAME = {literal(schema)}"
+            f" AND NAME IN {literals(tuple(self._plan.tasks))}"
+            # A run that is only scheduled belongs to no graph yet.
+            " AND GRAPH_RUN_GROUP_ID IS NOT NULL"
+            " ORDER BY SCHEDULED_TIME"
+        ).collect()
+        return [
+            TaskRun(
+                row[0],
+                row[1],
+                row[2],
+                row[3],
+                row[4] or "",
+                row[5] or "",
+                (str(row[6]), int(row[7])),
+            )
+            for row in rows
+        ]
+
+    def tries(self) -> set[Try]:
+        """Give every try that has begun."""
+        return {run.id for run in self.runs()}
+
+
+class Watch:
+    """Follows one run of the graph until it has ended.
+
+    Args:
+        history: Whom to ask.
+        plan: The pipeline.
+        before: The tries that are others'.
+    """
+
+    def __init__(self, history: History, plan: Plan, before: set[Try]) -> None:
+        self._history = history
+        self._plan = plan
+        self._before = before
+        self._last_attempt = 0
+
+    def states(self) -> Iterator[dict[str, TaskRun]]:
+        """Give again and again, with a pause between, the last run of each task by its name."""
+        pause = _FIRST_WAIT
+        while True:
+            runs = self._newest()
+            yield runs
+            if self._has_ended(runs):
+                return
+            time.sleep(pause)
+            pause = min(pause * 1.1, _LONGEST_WAIT)
+
+    def _newest(self) -> dict[str, TaskRun]:
+        runs = self._history.runs()
+        ours = [run.id for run in runs if run.id not in self._before]
+        if not ours:
+            return {}
+        group = ours[0][0]
+        if not self._last_attempt:
+            self._last_attempt = min(ours)[1] + self._plan.settings.retries
+        found: dict[str, TaskRun] = {}
+        for run in sorted((run for run in runs if run.id[0] == group), key=lambda run: run.id):
+            found[run.task] = run
+        return found
+
+    def _has_ended(self, runs: dict[str, TaskRun]) -> bool:
+        end, root = (runs.get(name.object) for name in (self._plan.end, self._plan.root))
+        if root is not None and root.state in ENDED and root.state != SUCCEEDED:
+            return True
+        attempt = max((run.id[1] for run in runs.values()), default=0)
+        if end is None or end.state not in ENDED or end.id[1] < attempt:
+            return False
+        return has_succeeded(self._plan, runs) or attempt >= self._last_attempt
+
+
+def has_succeeded(plan: Plan, runs: dict[str, TaskRun]) -> bool:
+    """Whether every task has."""
+    return all(name in runs and runs[name].state == SUCCEEDED for name in plan.tasks)

@@ -1,0 +1,52 @@
+"""Names of tasks and procedures: made of the names of packages, pipelines and nodes, which may be any.
+
+They hold nothing but A to Z, digits and underscores. Some of Snowflake's functions take a task's name
+as text, and what they make of quotes, spaces or small letters in it is written nowhere.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection
+
+from mlflow_connections_snowflake._names import Name
+
+DEFAULT_PIPELINE = "__default__"
+MLFLOW, END = "MLFLOW", "END"
+"""The tasks that are no node's."""
+
+_LONGEST = 60
+
+
+def root_of(home: Name, package: str, pipeline: str) -> Name:
+    """Give the name of a pipeline's root task: `WINE__DEFAULT`."""
+    last = "DEFAULT" if pipeline == DEFAULT_PIPELINE else word(pipeline, {"DEFAULT"})
+    return Name((*home.parts, f"{word(package)}__{last}"))
+
+
+def below(root: Name, node: str) -> Name:
+    """Give the name of a node's task: `WINE__DEFAULT__TRAIN`."""
+    return beside(root, word(node, {MLFLOW, END}))
+
+
+def beside(root: Name, last: str) -> Name:
+    """Give the name of a task or procedure that is not named after a node."""
+    return root.beside(f"{root.object}__{last}")
+
+
+def word(text: str, taken: Collection[str] = ()) -> str:
+    """Make a part of a name of any text, another one for every text.
+
+    Args:
+        text: What to name.
+        taken: Words that mean something else.
+
+    Returns:
+        `SPLIT_DATA` for `split_data`. What cannot be told from the word, such as spaces or
+        capitals, is told by a digest behind it: `SPLIT_DATA_1D5A0C3E`. No word has two underscores
+        side by side, so that words can be joined by them.
+    """
+    plain = re.sub(r"[^A-Z0-9]+", "_", text.upper()).strip("_")
+    if plain.lower() == text and plain not in taken and len(plain) <= _LONGEST:
+        return plain
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8].upper()
+    return f"{plain[:_LONGEST].rstrip('_')}_{digest}".lstrip("_")

@@ -1,0 +1,193 @@
+"""All SQL of a pipeline. It can be run again at any time; each run is a new run of the pipeline.
+
+The forms of statements, each name in double quotes:
+
+    CREATE STAGE IF NOT EXISTS n
+    PUT 'file://…' '@n/…' AUTO_COMPRESS = FALSE OVERWRITE = TRUE
+    CREATE OR REPLACE PROCEDURE n(…) RETURNS VARCHAR LANGUAGE PYTHON … EXECUTE AS CALLER AS $$…$$
+    ALTER TASK IF EXISTS n SUSPEND
+    CREATE OR REPLACE TASK n WAREHOUSE = n [AFTER n, … | FINALIZE = n] … AS SELECT 1 | CALL n(…)
+    ALTER TASK n RESUME
+    EXECUTE TASK n
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow_connections import InvalidOptionError
+from mlflow_connections_snowflake._names import Name, literal, literals, quoted
+from mlflow_connections_snowflake._statement import Statement, Thing, create
+from mlflow_connections_snowflake.store import Bridge
+
+from ._archive import Archives
+from ._names import beside
+from ._plan import Plan
+
+PART = "pipeline"
+BURST = 20
+"""So many sendings of a node go at once, since what waits is lost if its process is killed."""
+
+_HANDLERS = "mlflow_connections_snowflake.kedro.procedures"
+
+
+def statements(plan: Plan, archives: Archives) -> list[Statement]:
+    """Give every statement, in order: the code, the tasks, and the start."""
+    return [*code(plan, archives), *_tasks(plan), start(plan)]
+
+
+def code(plan: Plan, archives: Archives) -> Iterator[Statement]:
+    """Give what brings the code to Snowflake."""
+    stage = Thing("STAGE", plan.settings.stage)
+    yield create(PART, stage, purpose="the stage for code, and for data between nodes")
+    folder = f"@{plan.settings.stage.sql}/code/{plan.root.object}/{archives.digest}"
+    for path, what in ((archives.project, "the project"), (archives.ours, "mlflow-connections")):
+        yield Statement(PART, f"{what}, as a zip", _put(path, folder))
+    imports = tuple(f"{folder}/{path.name}" for path in (archives.project, archives.ours))
+    if plan.settings.mlflow:
+        yield _procedure(plan, "start_run", "", imports)
+    yield _procedure(plan, "run_node", "node VARCHAR, predecessor VARCHAR", imports)
+    yield _procedure(plan, "end_run", "nodes NUMBER", imports)
+
+
+def start(plan: Plan, *, retry: bool = False) -> Statement:
+    """Give what starts the pipeline, or runs again what failed in its last run."""
+    last = " RETRY LAST" if retry else ""
+    return Statement(PART, "go", f"EXECUTE TASK {plan.root.sql}{last}")
+
+
+def suspend(plan: Plan) -> Statement:
+    """Give what lets the graph be changed."""
+    return Statement(
+        PART,
+        "a graph changes only while its root is suspended",
+        f"ALTER TASK IF EXISTS {plan.root.sql} SUSPEND",
+    )
+
+
+def drop_task(name: Name) -> Statement:
+    """Give what takes away the task of a node that is no longer there."""
+    return Statement(PART, f"away with task {name}", f"DROP TASK IF EXISTS {name.sql}")
+
+
+def script(plan: Plan, written: list[Statement]) -> str:
+    """Give statements as a file for people to read and for Snowflake to run."""
+    lines = [f"-- Kedro pipeline {plan.pipeline} of {plan.package}. Run it again at any time.\n"]
+    # A node's name may hold a line break, which would end the comment.
+    lines += [f"-- {' '.join(one.purpose.split())}\n{one.sql};\n" for one in written]
+    return "\n".join(lines)
+
+
+def _put(path: Path, folder: str) -> str:
+    if any(sign in str(path) for sign in "*?[]"):
+        raise InvalidOptionError(
+            f"{path} cannot be uploaded: Snowflake's PUT takes *, ?, [ and ] in a path for "
+            "wildcards; move the project to a folder without them."
+        )
+    source = literal(f"file://{path.as_posix()}")
+    return f"PUT {source} {literal(folder + '/')} AUTO_COMPRESS = FALSE OVERWRITE = TRUE"
+
+
+def _procedure(plan: Plan, handler: str, arguments: str, imports: tuple[str, ...]) -> Statement:
+    settings = plan.settings
+    thing = beside(plan.root, handler.upper())
+    lines = (
+        f"CREATE OR REPLACE PROCEDURE {thing.sql}({arguments})",
+        "RETURNS VARCHAR",
+        "LANGUAGE PYTHON",
+        f"RUNTIME_VERSION = {literal(settings.python)}",
+        *(
+            [f"ARTIFACT_REPOSITORY = {'.'.join(map(quoted, settings.repository.parts))}"]
+            if settings.repository
+            else []
+        ),
+        f"PACKAGES = {literals(settings.packages)}",
+        f"IMPORTS = {literals(imports)}",
+        f"HANDLER = {literal(handler)}",
+        # What a procedure asks of its task, it asks as the task does.
+        "EXECUTE AS CALLER",
+        f"AS $$\nfrom {_HANDLERS} import {handler}\n$$",
+    )
+    purpose = {
+        "start_run": "makes the MLflow run, and hands its id on",
+        "run_node": "runs one node",
+        "end_run": "ends the MLflow run, and clears the data between the nodes away",
+    }[handler]
+    return Statement(PART, purpose, "\n  ".join(lines))
+
+
+def _tasks(plan: Plan) -> Iterator[Statement]:
+    settings, root = plan.settings, plan.root
+    yield suspend(plan)
+    yield _task(
+        root,
+        plan,
+        "the root",
+        *([f"SCHEDULE = {literal(settings.schedule)}"] if settings.schedule else []),
+        f"CONFIG = {literal(_config(plan))}",
+        *([f"TASK_AUTO_RETRY_ATTEMPTS = {settings.retries}"] if settings.retries else []),
+        "AS SELECT 1",
+    )
+    if settings.mlflow:
+        yield _task(
+            plan.mlflow, plan, "the MLflow run", f"AFTER {root.sql}", _call(plan, "START_RUN")
+        )
+    limit = settings.timeout_minutes
+    for step in plan.steps:
+        given = literal(step.node), literal(step.after[0].object)
+        yield _task(
+            step.task,
+            plan,
+            f"the node {step.node}",
+            *([f"USER_TASK_TIMEOUT_MS = {limit * 60_000}"] if limit else []),
+            f"AFTER {', '.join(one.sql for one in step.after)}",
+            _call(plan, "RUN_NODE", *given),
+        )
+    yield _task(
+        plan.end,
+        plan,
+        "the end, whatever happened before",
+        f"FINALIZE = {root.sql}",
+        _call(plan, "END_RUN", str(len(plan.steps))),
+    )
+    mlflow = [plan.mlflow] if settings.mlflow else []
+    # The root last, from which on the schedule counts.
+    for name in (
+        *mlflow,
+        *(s.task for s in plan.steps),
+        plan.end,
+        *([root] if settings.schedule else []),
+    ):
+        yield Statement(PART, f"{name.object} is ready", f"ALTER TASK {name.sql} RESUME")
+
+
+def _task(name: Name, plan: Plan, purpose: str, *clauses: str) -> Statement:
+    *middle, last = clauses
+    lines = (
+        f"CREATE OR REPLACE TASK {name.sql}",
+        f"WAREHOUSE = {plan.settings.warehouse.sql}",
+        *middle,
+        last,
+    )
+    return Statement(PART, purpose, "\n  ".join(lines))
+
+
+def _call(plan: Plan, procedure: str, *arguments: str) -> str:
+    return f"AS CALL {beside(plan.root, procedure).sql}({', '.join(arguments)})"
+
+
+def _config(plan: Plan) -> str:
+    """What the procedures need to know, as the graph's CONFIG."""
+    config = {
+        "pipeline": plan.pipeline,
+        "env": plan.env,
+        "params": dict(plan.params),
+        "stage": str(plan.settings.stage),
+    }
+    if (setup := plan.settings.mlflow) is not None:
+        config["mlflow"] = {
+            "tracking_uri": Bridge.of(setup, burst=BURST).uri(),
+            "experiment": setup.experiment_name,
+            "source": plan.package,
+        }
+    return json.dumps(config)

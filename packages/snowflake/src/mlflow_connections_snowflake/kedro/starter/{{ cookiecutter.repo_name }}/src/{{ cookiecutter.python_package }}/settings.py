@@ -1,0 +1,1 @@
+"""Kedro's settings of this project: its defaults do."""
