@@ -31,7 +31,9 @@ def main(sdk: str, has_logged_models: bool) -> dict[str, Any]:
         mlflow.log_dict({"list": list(range(50_000))}, "large.json")
         model = {"python_model": shout, "pip_requirements": ["mlflow-skinny"]}
         if has_logged_models:
-            mlflow.pyfunc.log_model(name="model", **model)
+            # MLflow 2 calls it so, and knows no logged models.
+            name = "artifact_path" if mlflow.__version__.startswith("2.") else "name"
+            mlflow.pyfunc.log_model(**{name: "model"}, **model)
         else:
             with TemporaryDirectory() as folder:
                 mlflow.pyfunc.save_model(f"{folder}/model", **model)

@@ -1,6 +1,7 @@
 """Everything that a user logs through `azureml://`, read back by MLflow and on the server itself."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,14 @@ def test_everything_is_read_back(
 def test_model_is_logged_where_the_workspace_has_logged_models(
     workspace: Azure, run_script: Callable[..., Any]
 ) -> None:
-    """MLflow 3's own log_model works with a workspace that has its endpoint."""
+    """MLflow's own log_model works with a workspace that has the endpoint of MLflow 3."""
     workspace.account.has_logged_models = True
 
     read = run_script("log_and_read.py", "arm", "with-logged-models")
 
     _check(read)
-    assert workspace.journal.requests("/logged-models")
+    is_mlflow_2 = version("mlflow-skinny").startswith("2.")
+    assert bool(workspace.journal.requests("/logged-models")) is not is_mlflow_2
 
 
 def test_example_of_the_readme(
