@@ -130,10 +130,16 @@ def _name(function: ast.expr) -> str:
     return ""
 
 
+def sources(package: str) -> list[Path]:
+    """Give a package's modules; a template with gaps of its own is no Python yet."""
+    found = (ROOT / "packages" / package / "src").rglob("*.py")
+    return sorted(path for path in found if "{{" not in str(path))
+
+
 def error_classes() -> set[str]:
     """Give the names of the family's errors, wherever they are defined."""
     found: set[str] = set()
-    for path in sorted(ROOT.glob("packages/*/src/**/*.py")):
+    for path in (path for package in PACKAGES for path in sources(package)):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
                 found.add(node.name)
@@ -144,7 +150,7 @@ def messages(package: str) -> list[Message]:
     """Give all messages of a package, those of its JavaScript too."""
     makers = {**dict.fromkeys(error_classes(), 0), **_MAKERS}
     found: list[Message] = []
-    for path in sorted((ROOT / "packages" / package / "src").rglob("*.py")):
+    for path in sources(package):
         if package == "sandbox" and any(part in _SERVICES for part in path.parts):
             continue
         own = any(

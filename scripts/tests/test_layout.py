@@ -49,6 +49,8 @@ def test_arrows_point_at_core_only(package: Path) -> None:
     imported = {
         (name, path.relative_to(ROOT).as_posix())
         for path in (package / "src").rglob("*.py")
+        # A template with gaps of its own is no Python yet.
+        if "{{" not in str(path)
         for name in imports(path)
         if FAMILY.fullmatch(name)
     }
