@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nox
+import nox.project
 import uv
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent
 PACKAGES = ("core", "kedro", "databricks", "azureml", "databand", "snowflake", "sandbox")
@@ -294,13 +296,37 @@ def kedro_mlflow_own(session: nox.Session) -> None:
     session.run("python", "-c", "from kedro_mlflow.config.connection import KedroMlflowConnection")
 
 
+def lowest_core(session: nox.Session, package: str) -> str:
+    """Give the oldest core that a package says it works with: of this tree, or built from its release's tag."""
+    said = nox.project.load_toml(ROOT / "packages" / package / "pyproject.toml")["project"]
+    needs = {need.name: need for need in map(Requirement, said["dependencies"])}
+    (version,) = (
+        each.version for each in needs["mlflow-connections"].specifier if each.operator == ">="
+    )
+    core = nox.project.load_toml(ROOT / "packages" / "core" / "pyproject.toml")["project"]
+    if version == core["version"]:
+        return wheels(session, ["core"])[0]
+    source = Path(session.create_tmp()).resolve() / f"core-{version}"
+    session.run(
+        *("git", "archive", "--format", "tar", "--output", f"{source}.tar"),
+        f"core-v{version}:packages/core",
+        external=True,
+    )
+    shutil.unpack_archive(f"{source}.tar", source)
+    session.run(uv.find_uv_bin(), "build", "--quiet", "--wheel", str(source), external=True)
+    (wheel,) = (source / "dist").glob("*.whl")
+    return str(wheel)
+
+
 @nox.session(tags=["matrix"])
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def matrix_lowest(session: nox.Session, package: str) -> None:
-    """Each package alone with the lowest versions that it says it works with."""
+    """Each package alone with the lowest versions that it says it works with, core's included."""
+    *siblings, whole = with_core(package)
     session.install(
         *("--resolution", "lowest-direct"),
-        *wheels(session, with_core(package)),
+        *(lowest_core(session, package) for _ in siblings),
+        *wheels(session, [whole]),
         *PYTEST,
         *UNIT_NEEDS.get(package, ()),
     )
