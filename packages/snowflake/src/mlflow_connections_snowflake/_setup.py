@@ -153,7 +153,15 @@ _SECTIONS = ("gateway", "storage", "external_access")
 def _functions(section: Section) -> dict[str, Name]:
     given = section.section("functions")
     given.only(*BY_KEY)
-    specified = {f.key: given.text(f.key) for f in FUNCTIONS if f.specified}
+    # With external access alone nobody calls them, so nobody has to think of names.
+    alone = section.content.get("external_access") is not None and not section.content.get(
+        "gateway"
+    )
+    specified = {
+        f.key: given.text(f.key, f.default_name if alone else None)
+        for f in FUNCTIONS
+        if f.specified
+    }
     first = name(specified["run_create"], given.place("run_create"))
     names: dict[str, Name] = {}
     for function in FUNCTIONS:

@@ -83,6 +83,17 @@ def test_an_address_that_no_rule_can_hold_is_refused(content: dict[str, Any], ur
         read(content)
 
 
+def test_alone_it_needs_no_functions(content: dict[str, Any]) -> None:
+    """Names of functions that nobody calls are asked for only where there is a gateway."""
+    section = content["mlflow"]
+    del section["functions"]
+    with pytest.raises(MissingOptionError, match="mlflow.functions.experiment_get_by_name"):
+        read(content)
+    del section["gateway"], section["storage"]
+    section |= {"database": "demo", "schema": "demo"}
+    assert "EXTERNAL ACCESS INTEGRATION" in script(statements(read(content)))
+
+
 def test_a_procedures_clauses(content: dict[str, Any]) -> None:
     """A procedure names the integration, and the secret under the name that the connection reads."""
     access = read(content).external_access
