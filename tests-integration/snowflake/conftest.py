@@ -1,9 +1,12 @@
 """The stand-in of Snowflake before the real MLflow server, with real clients connected to it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import yaml
@@ -14,6 +17,7 @@ from mlflow_connections_snowflake import Setup, apply, load, statements
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from snowflake.snowpark import Session
 
 
@@ -130,3 +134,76 @@ def bridge(
     """The bridge through AWS, where the cloud does not matter."""
     with bridged(mlflow_server, tmp_path_factory.mktemp("bridge"), "aws") as made:
         yield made
+
+
+class Project(NamedTuple):
+    """A Kedro project, and an account in which the bridge of its snowflake.yml stands.
+
+    Attributes:
+        folder: The project's folder.
+        account: The account.
+        mlflow: MLflow's own client, which reads back what arrived.
+    """
+
+    folder: Path
+    account: Snowflake
+    mlflow: "MlflowClient"
+
+    def kedro(self, *arguments: str, succeeds: bool = True) -> str:
+        """Run a command of the project as in a shell, and give what it printed."""
+        return _shell(self.folder, self.account, "-m", "kedro", *arguments, succeeds=succeeds)
+
+    def runs(self, experiment: str) -> "list[Run]":
+        """Give every run of an experiment."""
+        found = self.mlflow.get_experiment_by_name(experiment)
+        return [] if found is None else list(self.mlflow.search_runs([found.experiment_id]))
+
+
+def _shell(
+    folder: Path,
+    account: Snowflake | None,
+    *arguments: str,
+    answers: str = "",
+    succeeds: bool = True,
+) -> str:
+    """Run this Python in a folder, with the account's variables, and give what it printed."""
+    variables = account.environment() if account is not None else {}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, **variables, "COLUMNS": "200", "NO_COLOR": "1"},
+        input=answers,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) is succeeds, done.stdout
+    return done.stdout
+
+
+@contextmanager
+def _ready(folder: Path, server: MlflowServer, where: Path) -> Iterator[Project]:
+    """Start an account, set the bridge of a project up in it, and do the cloud administrator's part."""
+    from mlflow import MlflowClient
+
+    account = Snowflake(server.url, where, server.folder / "artifacts")
+    account.start()
+    command = "from mlflow_connections_snowflake._cli import console; console()"
+    _shell(folder, account, "-c", command, "apply")
+    for integration in ("MLFLOW_API", "MLFLOW_STORAGE"):
+        account.trust(integration)
+    yield Project(folder, account, MlflowClient(server.url))
+    account.close()
+
+
+@pytest.fixture(scope="session")
+def shell() -> Callable[..., str]:
+    """Runs this Python in a folder, with an account's variables."""
+    return _shell
+
+
+@pytest.fixture(scope="session")
+def ready() -> Callable[..., Any]:
+    """Starts an account in which a project can run, and log to MLflow."""
+    return _ready
