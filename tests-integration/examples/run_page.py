@@ -1,0 +1,190 @@
+"""Run the examples of one page in order, as its reader would: `run_page.py PAGE`, in an empty folder.
+
+What each kind of block means:
+
+- A block whose first line is a comment with a path, `# conf/base/mlflow.yml`, is that file: written.
+- Python is run; all blocks of a page share their names.
+- Of a `console` block each line after `$` is run by a shell. Where the page shows output, all of its
+  lines must come, in that order; `...` and `…` stand for anything. Folder and variables stay.
+- YAML is held to what reads it, INI is parsed.
+
+An example is left out only by Sybil's own comment before it, `<!--- skip: next "why" --->`. One line of
+JSON is printed for each example: what it is, and why it did not run if it did not.
+"""
+
+import configparser
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import yaml
+from sybil import Document, Example
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.myst import CodeBlockParser, SkipParser
+
+_NAMED = re.compile(r"(?:#|;) (?P<path>[\w./-]+\.\w+)$")
+_ENDS_WITHIN = 300.0  # seconds; a command that serves until Ctrl-C would hang the session
+_ANYTHING = re.compile(r"(?:\\ )*(?:\\\.\\\.\\\.|…)(?:\\ )*")
+
+
+def main(page: Path) -> None:
+    """Run a page; an example that fails raises, with its place in the page."""
+    document = Document.parse(str(page), *PARSERS)
+    for example in document.examples():
+        language = re.match(r"`+(\w+)", document.text[example.region.start :])
+        why = ""
+        try:
+            example.evaluate()
+        except SkipTest as skipped:
+            why = str(skipped)
+        if language:
+            fate = {"line": example.line, "language": language[1], "why": why}
+            print(json.dumps(fate), flush=True)
+
+
+def text_of(example: Example) -> str:
+    """Give a block as the reader has it, with the sandbox's addresses in place of the page's."""
+    text = str(example.parsed)
+    for written, real in json.loads(os.environ.get("EXAMPLES_ADDRESSES", "{}")).items():
+        text = text.replace(written, real)
+    return text
+
+
+def written(text: str) -> Path | None:
+    """Write a block that names its file; gives None where it names none."""
+    if (named := _NAMED.match(text.partition("\n")[0])) is None:
+        return None
+    path = Path(named["path"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def evaluate_python(example: Example) -> None:
+    """Run Python, or write it."""
+    text = text_of(example)
+    if path := written(text):
+        compile(text, path, "exec")
+        return
+    example.parsed = type(example.parsed)(text, example.parsed.offset, example.parsed.line_offset)
+    PythonEvaluator()(example)
+
+
+def evaluate_yaml(example: Example) -> None:
+    """Hold YAML to what reads it: mlflow.yml, credentials.yml or snowflake.yml."""
+    text = text_of(example)
+    written(text)
+    content = yaml.safe_load(text)
+    for key, check in CHECKS.items():
+        if content is None or key in content:
+            check(content)
+            return
+    known = known_credentials()
+    for entry, keys in content.items():
+        unknown = [key for key in keys if key not in known]
+        assert not unknown, f"{unknown} of {entry} are no credentials of any connection"
+
+
+def check_mlflow(content: Any) -> None:
+    """Validate mlflow.yml by the schema that editors get."""
+    import jsonschema
+
+    # Not by the command: each start of Kedro takes seconds.
+    from mlflow_connections_kedro._schema import mlflow_yml
+
+    schema, left_out = mlflow_yml()
+    assert left_out == []
+    jsonschema.validate(content, schema)
+
+
+def check_snowflake(content: Any) -> None:
+    """Read snowflake.yml as `mlflow-snowflake` does."""
+    from mlflow_connections_snowflake import read
+
+    read(content, "the example")
+
+
+CHECKS: Mapping[str, Callable[[Any], None]] = {
+    "server": check_mlflow,
+    "snowflake": check_snowflake,
+    "mlflow": check_snowflake,
+}
+
+
+def known_credentials() -> set[str]:
+    """Give the names of all credentials that an installed connection declares."""
+    from mlflow_connections import find, installed
+
+    options = (option for found in installed() for option in find(found.keyword).declared)
+    return {option.name for option in options if option.in_credentials}
+
+
+def evaluate_ini(example: Example) -> None:
+    """Parse INI."""
+    configparser.ConfigParser().read_string(text_of(example))
+
+
+def evaluate_toml(example: Example) -> None:
+    """Write TOML, which the next command reads."""
+    assert written(text_of(example)), "begin it with the name of its file"
+
+
+def evaluate_console(example: Example) -> None:
+    """Run each command of a terminal's session, and look for the output that the page shows."""
+    commands: list[tuple[str, list[str]]] = []
+    for line in text_of(example).splitlines():
+        if line.startswith("$ "):
+            commands.append((line[2:], []))
+        elif line.startswith("> "):
+            commands[-1] = (f"{commands[-1][0]}\n{line[2:]}", commands[-1][1])
+        elif line.strip():
+            commands[-1][1].append(line)
+    assert commands, "a command begins with '$ '"
+    for command, shown in commands:
+        output, environment = run(command, os.environ)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(environment["PWD"])
+        wanted = ".*".join(_ANYTHING.sub(".*", re.escape(line.rstrip())) for line in shown)
+        assert re.search(wanted, output, re.DOTALL), f"$ {command}\n{output}\nlacks\n{wanted}"
+
+
+def run(command: str, environment: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Run a command in a shell; gives what it printed, and the variables as it leaves them."""
+    with tempfile.TemporaryDirectory() as folder:
+        after = Path(folder) / "environment"
+        script = f"{command}\ncode=$?\nenv -0 > {shlex.quote(str(after))}\nexit $code"
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env=dict(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=_ENDS_WITHIN,
+        )
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+        pairs = (pair.partition("=") for pair in after.read_text().split("\0") if pair)
+        return done.stdout, {name: value for name, _, value in pairs}
+
+
+PARSERS = (
+    SkipParser(),
+    CodeBlockParser("python", evaluate_python),
+    CodeBlockParser("yaml", evaluate_yaml),
+    CodeBlockParser("ini", evaluate_ini),
+    CodeBlockParser("toml", evaluate_toml),
+    CodeBlockParser("console", evaluate_console),
+    CodeBlockParser("sql", lambda example: None),
+)
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

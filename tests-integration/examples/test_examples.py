@@ -1,0 +1,141 @@
+"""Every example of the documentation and of the READMEs runs, or says why it cannot."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlflow_connections_sandbox import Sandbox
+from mlflow_connections_sandbox._snowflake import BASES
+from mlflow_connections_snowflake import load
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    *sorted(ROOT.glob("docs/*.md")),
+    ROOT / "README.md",
+    *sorted(ROOT.glob("packages/*/README.md")),
+]
+LANGUAGES = {"console", "ini", "python", "sql", "text", "toml", "yaml"}
+
+# Whose variables a page's reader has set, by the page's name or its package's.
+ACCOUNTS = ("azureml", "databand", "databricks", "snowflake")
+
+
+def name_of(page: Path) -> str:
+    """Give what a page is about: its name, or the package whose README it is."""
+    return page.parent.name if page.name == "README.md" else page.stem
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_examples_of_a_page(
+    page: Path, sandbox: Sandbox, tmp_path: Path, fates: list[dict[str, Any]]
+) -> None:
+    """A page's examples run in order in an empty folder, with nothing but what the page says."""
+    account = next((name for name in ACCOUNTS if name in name_of(page)), "databricks")
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    if account == "snowflake" and not name_of(page).startswith("sandbox"):
+        build_bridge(sandbox, work / "conf" / "base")
+    environment = {
+        **{name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "COLUMNS": "120",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # `pip install` finds what is installed already, and nothing else.
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip's way to say that it is wanted
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        **({} if name_of(page).startswith("sandbox") else sandbox.environment(account)),
+        **own_variables(sandbox, account),
+        "EXAMPLES_ADDRESSES": json.dumps(addresses(sandbox)),
+    }
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("run_page.py")), str(page)],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if name_of(page) == "write-a-connection":  # it installs what it writes
+        pip = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", "warehouse-connection"]
+        subprocess.run(pip, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"line"')]
+    fates += [{**json.loads(line), "page": str(page)} for line in lines]
+    assert done.returncode == 0, f"after {len(lines)} examples:\n{done.stdout}{done.stderr}"
+
+
+def own_variables(sandbox: Sandbox, account: str) -> dict[str, str]:
+    """Give the variables that pages about a service read a reader's own secrets from."""
+    stand_in: Any = sandbox[account]
+    if account == "databricks":
+        access = stand_in.access
+        client = {"MY_CLIENT_ID": access.client_id, "MY_CLIENT_SECRET": access.client_secret}
+        return {"MY_TOKEN": access.token, **client}
+    if account == "azureml":
+        names = ("tenant_id", "client_id", "client_secret")
+        return {f"MY_{name.upper()}": getattr(stand_in.account, name) for name in names}
+    return {"MY_DATABAND_TOKEN": stand_in.account.token} if account == "databand" else {}
+
+
+def addresses(sandbox: Sandbox) -> dict[str, str]:
+    """Give what pages call the places that stand in the sandbox."""
+    azure: Any = sandbox["azureml"]
+    return {
+        "my_subscription_id": azure.account.subscription_id,
+        "my_resource_group": azure.account.resource_group,
+        "my_workspace": azure.account.workspace_name,
+        "https://adb-123.4.azuredatabricks.net": sandbox["databricks"].url,
+        "https://acme.databand.ai": sandbox["databand"].url,
+        "http://mlflow-store:5000": sandbox.mlflow_url,
+        "https://abc123.execute-api.eu-central-1.amazonaws.com/prod": BASES["aws"],
+        "s3://artifacts/mlflow/": "s3://mlflow-sandbox/",
+        "s3%3A%2F%2Fartifacts%2Fmlflow%2F": "s3%3A%2F%2Fmlflow-sandbox%2F",
+    }
+
+
+def build_bridge(sandbox: Sandbox, folder: Path) -> None:
+    """Set the bridge up that pages about Snowflake begin with, and let the cloud trust it."""
+    role = "arn:aws:iam::123456789012:role/snowflake-mlflow"
+    keys = ("experiment_get_by_name", "run_create", "run_update", "run_log_metric")
+    section = {
+        "experiment_name": "demo-mlops",
+        "functions": {key: f"demo.demo.mlflow_{key}" for key in (*keys, "run_log_parameter")},
+        "gateway": {"provider": "aws", "url": BASES["aws"], "role_arn": role},
+        "storage": {"location": "s3://mlflow-sandbox/", "role_arn": role},
+    }
+    config = folder / "snowflake.yml"
+    folder.mkdir(parents=True)
+    config.write_text(yaml.safe_dump({"mlflow": section}))
+    account: Any = sandbox["snowflake"]
+    subprocess.run(
+        [Path(sys.executable).with_name("mlflow-snowflake"), "apply", "--config", config],
+        env={**os.environ, **account.environment()},
+        check=True,
+        capture_output=True,
+    )
+    setup = load(config)
+    account.trust(setup.generating()[0].integration.object)
+    assert setup.storage
+    account.trust(setup.storage.integration.object)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_block_says_what_it_is(page: Path) -> None:
+    """No block of code escapes by having no language, or by being indented only."""
+    text = page.read_text(encoding="utf-8")
+    opened = re.findall(r"^ *```([^\n]*)\n.*?^ *```$", text, re.MULTILINE | re.DOTALL)
+    unknown = [what for what in opened if what not in LANGUAGES and not what.startswith("{")]
+    assert unknown == []
+    assert (
+        re.findall(r"(?<=\n\n)    \S[^\n]*", re.sub(r"```.*?```", "", text, flags=re.DOTALL)) == []
+    )
