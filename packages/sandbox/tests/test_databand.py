@@ -208,3 +208,22 @@ def test_an_old_state_does_not_come_back(tracker: Databand) -> None:
     late = {**end, "state": "RUNNING", "timestamp": "2026-11-21T19:39:00+00:00"}
     assert post(tracker, "tracking/set_run_state", late).status_code == 200
     assert tracker.runs()[0]["state"] == "FAILED"
+
+
+def test_people_see_how_much_it_was_told_of_each_run(tracker: Databand) -> None:
+    """The sandbox's page gets one row a run: its name, its job, its state and counts."""
+    tell(tracker)
+    (told,) = tracker.runs()
+    (table,) = tracker.tables()
+    (row,) = table.rows
+    assert row.key == told["run_uid"]
+    assert [cell.text for cell in row.cells[1:]] == [
+        told["name"],
+        told["job_name"],
+        told["state"].lower(),
+        str(len(told["tasks"])),
+        *(str(sum(len(task[what]) for task in told["tasks"])) for what in ("params", "metrics")),
+        str(sum(len(task["datasets"] + task["targets"]) for task in told["tasks"])),
+    ]
+    assert [cell.text for cell in row.cells[4:]] == ["2", "2", "1", "2"]
+    assert len(table.columns) == len(row.cells)

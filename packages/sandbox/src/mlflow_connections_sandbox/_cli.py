@@ -2,16 +2,17 @@
 
 import argparse
 import json
-import shlex
 import signal
 import sys
 import tempfile
 import threading
+import webbrowser
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
+from ._exports import exports
 from ._sandbox import STAND_INS, Sandbox
 
 DEFAULT_NAMES = ("databricks",)
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--folder", type=Path, help="keep the data here; without it they are deleted at the end"
     )
     up.add_argument("--output", choices=("text", "json"), default="text")
+    up.add_argument("--open", action="store_true", help="show its page in a web browser")
     return parser
 
 
@@ -67,10 +69,12 @@ def _up(parsed: argparse.Namespace) -> None:
         if folder is None:
             prefix = "mlflow-connections-sandbox-"
             folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix=prefix)))
-        sandbox = Sandbox(folder.resolve(), parsed.names or DEFAULT_NAMES)
+        sandbox = Sandbox(folder.resolve(), parsed.names or DEFAULT_NAMES, page=True)
         print("Starting a real MLflow server ...", file=sys.stderr, flush=True)
         running.enter_context(sandbox)
         print(_json(sandbox) if parsed.output == "json" else _text(sandbox), flush=True)
+        if parsed.open and not webbrowser.open(sandbox.page_url):
+            print(f"No web browser was found to open {sandbox.page_url}.", file=sys.stderr)
         threading.Event().wait()
 
 
@@ -78,6 +82,7 @@ def _json(sandbox: Sandbox) -> str:
     environment = {name: dict(sandbox.environment(name)) for name in sandbox.names}
     return json.dumps(
         {
+            "page_url": sandbox.page_url,
             "mlflow_url": sandbox.mlflow_url,
             "folder": str(sandbox.folder),
             "environment": environment,
@@ -88,10 +93,11 @@ def _json(sandbox: Sandbox) -> str:
 def _text(sandbox: Sandbox) -> str:
     """Write lines that a shell can be given as they are."""
     lines = [
-        f"# MLflow's pages: {sandbox.mlflow_url}",
-        f"# Data and logs:  {sandbox.folder}",
+        f"# The sandbox's page: {sandbox.page_url}",
+        f"# MLflow's own pages: {sandbox.mlflow_url}",
+        f"# Data and logs:      {sandbox.folder}",
     ]
     for name in sandbox.names:
         lines += ["", f"# {name}, at {sandbox[name].url}"]
-        lines += [f"export {k}={shlex.quote(v)}" for k, v in sandbox.environment(name).items()]
+        lines += exports(sandbox.environment(name))
     return "\n".join([*lines, "", "# It runs until Ctrl-C."])

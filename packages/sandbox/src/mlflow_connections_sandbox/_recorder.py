@@ -27,6 +27,7 @@ class Recorder:
         noted = _Noted(self._journal, scope, send)
         try:
             fault = self._faults.take(scope["path"])
+            noted.is_fault = fault is not None
             if fault is None:
                 await self._app(scope, receive, noted)
             elif not await _play(fault, self._app, scope, receive, noted):
@@ -46,6 +47,7 @@ class _Noted:
         self._status = 0
         self._started = time.monotonic()
         self._is_noted = False
+        self.is_fault = False
 
     async def __call__(self, message: "Message") -> None:
         if message["type"] == "http.response.start":
@@ -59,7 +61,13 @@ class _Noted:
         if not self._is_noted:
             self._is_noted = True
             seconds = time.monotonic() - self._started
-            self._journal.add(self._scope["method"], self._scope["path"], self._status, seconds)
+            self._journal.add(
+                self._scope["method"],
+                self._scope["path"],
+                self._status,
+                seconds,
+                is_fault=self.is_fault,
+            )
 
 
 async def _play(

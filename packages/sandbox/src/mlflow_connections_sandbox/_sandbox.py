@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ._mlflow_server import MlflowServer
+from ._page import Page
 from ._stand_in import StandIn
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ STAND_INS: Mapping[str, str] = {
 }
 """Every stand-in: its name, and the module and class behind it, imported when it is wanted."""
 
+_KEPT = 1000
+"""How much of what each stand-in receives is remembered where people look on."""
+
 
 class Sandbox:
     """A context manager: everything runs inside it, and nothing is left behind after it.
@@ -31,8 +35,14 @@ class Sandbox:
         server: The MLflow server behind them.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, names: Sequence[str] = (), *, page: bool = False) -> None:
         """Prepare a sandbox; nothing runs yet.
+
+        Args:
+            folder: Where everything keeps its data.
+            names: The stand-ins that are wanted.
+            page: Show people a page about it, at `page_url`. Each journal then keeps only its
+                newest 1,000 entries.
 
         Raises:
             ValueError: A name is no stand-in's.
@@ -45,6 +55,8 @@ class Sandbox:
         self.folder = folder
         self.names = tuple(dict.fromkeys(names))
         self.server = MlflowServer(folder / "mlflow")
+        self._has_page = page
+        self._page: Page | None = None
         self._stand_ins: dict[str, StandIn] = {}
         self._running = ExitStack()
 
@@ -52,6 +64,11 @@ class Sandbox:
     def mlflow_url(self) -> str:
         """Where the real MLflow server answers, its web pages too."""
         return self.server.url
+
+    @property
+    def page_url(self) -> str:
+        """Where the page about this sandbox is; empty without one."""
+        return "" if self._page is None else self._page.url
 
     def start(self) -> None:
         """Start everything.
@@ -69,10 +86,22 @@ class Sandbox:
                 starting.callback(stand_in.close)
                 stand_in.start()
                 self._stand_ins[name] = stand_in
+            if self._has_page:
+                self._page = self._show(starting)
             self._running = starting.pop_all()
+
+    def _show(self, starting: ExitStack) -> Page:
+        for stand_in in self._stand_ins.values():
+            stand_in.keep(_KEPT)
+        page = Page(self.mlflow_url, self.folder, tuple(self._stand_ins.values()))
+        # Last to start, so first to end: who looks on sees the end, not one stand-in after another.
+        starting.callback(page.close)
+        page.start()
+        return page
 
     def close(self) -> None:
         """Stop everything; the folder stays."""
+        self._page = None
         self._stand_ins.clear()
         self._running.close()
 

@@ -1,23 +1,20 @@
 """What every stand-in is: an ASGI application on a port of loopback, with a journal and faults."""
 
-import socket
-import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import uvicorn
-
 from ._faults import Faults
 from ._journal import Journal
+from ._loopback import LoopbackServer
 from ._mlflow_backend import MlflowBackend
 from ._recorder import Recorder
-from ._wire import CuttableProtocol
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+
+    from ._tables import Table
 
 
 class StandIn(ABC):
@@ -29,6 +26,9 @@ class StandIn(ABC):
 
     Attributes:
         name: Its keyword.
+        title: What people call the service; the keyword if empty.
+        guide: The page of the documentation about it.
+        options: What the connection of that keyword must be told besides `environment()`.
         mlflow: The MLflow server that it stands before.
         folder: Where it may keep files. Made when it is started.
         port: Its port of 127.0.0.1, taken from the moment it is made.
@@ -38,17 +38,18 @@ class StandIn(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
+    guide: ClassVar[str] = "sandbox"
+    options: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         self.mlflow = MlflowBackend(mlflow_url)
         self.folder = folder
         self.journal = Journal()
         self.faults = Faults()
-        self._socket: socket.socket | None = _bind(0)
-        self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._server = LoopbackServer(f"stand-in '{self.name}'")
+        self.port = self._server.port
+        self.url = self._server.url
 
     @abstractmethod
     def app(self) -> "ASGIApp":
@@ -58,6 +59,19 @@ class StandIn(ABC):
     def environment(self) -> Mapping[str, str]:
         """Give the variables that point an unmodified client at this stand-in."""
 
+    def tables(self) -> "Sequence[Table]":
+        """Give what the sandbox's page shows of it before the requests: nothing."""
+        return ()
+
+    def keep(self, newest: int) -> None:
+        """Remember only so much of what happens, the newest, from now on."""
+        self.journal.keep(newest)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it answers."""
+        return self._server.is_running
+
     def start(self) -> None:
         """Answer from now on, in a thread of this process.
 
@@ -65,55 +79,8 @@ class StandIn(ABC):
             RuntimeError: The server did not come up.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        config = uvicorn.Config(
-            Recorder(self.app(), self.journal, self.faults),
-            http=CuttableProtocol,
-            ws="none",
-            lifespan="off",
-            # Cutting finds a connection by the address of its peer, which no header may change.
-            proxy_headers=False,
-            # The logging of the process belongs to whoever runs the sandbox.
-            log_config=None,
-            access_log=False,
-            log_level="warning",
-            timeout_graceful_shutdown=1,
-        )
-        listening = self._socket or _bind(self.port)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run,
-            kwargs={"sockets": [listening]},
-            name=f"stand-in {self.name}",
-            daemon=True,
-        )
-        self._socket = listening
-        self._thread.start()
-        while not self._server.started:
-            if not self._thread.is_alive():
-                raise RuntimeError(f"The stand-in '{self.name}' could not listen on {self.url}.")
-            time.sleep(0.005)
+        self._server.start(Recorder(self.app(), self.journal, self.faults))
 
     def close(self) -> None:
         """Stop answering."""
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(timeout=10)
-            self._server = self._thread = None
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-
-def _bind(port: int) -> socket.socket:
-    """Take a port of loopback, any free one for 0, without listening yet."""
-    # The protocol is named since asyncio turns Nagle's delay off for such sockets alone: without it
-    # each answer waits 40 ms for the client's acknowledgement of its head.
-    taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        # As servers do: a connection of before that still lingers does not block the port.
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", port))
-    except OSError:
-        taken.close()
-        raise
-    return taken
+        self._server.close()

@@ -36,6 +36,8 @@ class Azure(StandIn):
     """
 
     name = "azureml"
+    title = "Azure Machine Learning"
+    guide = "sandbox-azureml"
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)

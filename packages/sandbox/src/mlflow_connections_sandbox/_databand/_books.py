@@ -19,6 +19,17 @@ CREATE TABLE IF NOT EXISTS rows (
 CREATE TABLE IF NOT EXISTS rows_told (kind TEXT PRIMARY KEY, count INTEGER);
 """
 
+_NEWEST = """
+SELECT uid, state, info,
+    (SELECT COUNT(*) FROM tasks WHERE run = runs.uid) AS tasks,
+    (SELECT COUNT(*) FROM tasks JOIN params ON task = uid WHERE run = runs.uid) AS params,
+    (SELECT COUNT(*) FROM tasks JOIN rows USING (attempt)
+     WHERE run = runs.uid AND kind = 'metric') AS metrics,
+    (SELECT COUNT(*) FROM tasks JOIN rows USING (attempt)
+     WHERE run = runs.uid AND kind IN ('dataset', 'target')) AS data
+FROM runs ORDER BY runs.rowid DESC LIMIT ?
+"""
+
 Body = Mapping[str, Any]
 
 
@@ -97,6 +108,12 @@ class Books:
             "datasets": self._bodies("dataset", task["attempt"]),
             "targets": self._bodies("target", task["attempt"]),
         }
+
+    def newest(self, count: int) -> list[dict[str, Any]]:
+        """Give the newest runs, newest first, with how much belongs to each instead of what."""
+        with self._lock:
+            found = self._rows(_NEWEST, count)
+        return [{**json.loads(row["info"]), **dict(row)} for row in found]
 
     def repeated(self) -> int:
         """Count the rows that were told more than once, and kept once."""

@@ -1,14 +1,16 @@
 """The stand-in itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlflow_connections_sandbox._stand_in import StandIn
+from mlflow_connections_sandbox._tables import NEWEST, Table
 
 from ._access import Access, Account
 from ._app import make_app
 from ._books import Books
+from ._tables import runs
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -22,6 +24,8 @@ class Databand(StandIn):
     """
 
     name: ClassVar[str] = "databand"
+    title: ClassVar[str] = "Databand"
+    guide: ClassVar[str] = "sandbox-databand"
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)
@@ -39,6 +43,10 @@ class Databand(StandIn):
             "DBND__CORE__DATABAND_ACCESS_TOKEN": self.account.token,
             "DBND__MLFLOW_TRACKING__DUPLICATE_TRACKING_TO": self.mlflow.url,
         }
+
+    def tables(self) -> Sequence[Table]:
+        """Give the newest runs, with how much was told of each."""
+        return (runs(self.books.newest(NEWEST)),)
 
     @property
     def books(self) -> Books:

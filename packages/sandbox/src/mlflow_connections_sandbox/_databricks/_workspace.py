@@ -36,6 +36,7 @@ class Databricks(StandIn):
     """
 
     name = "databricks"
+    title = "Databricks"
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)

@@ -138,7 +138,7 @@ class Batch:
             except requests.RequestException as error:
                 answer = error
         self._seconds = time.monotonic() - started
-        self._remote.deliveries.append(
+        self._remote.deliveries.add(
             Delivery(self._name, self._id, len(self._rows), method, self._url, status)
         )
         return answer

@@ -7,6 +7,8 @@ import sqlglot
 from sqlglot import TokenType
 from sqlglot.errors import SqlglotError
 
+from mlflow_connections_sandbox._kept import Kept
+
 _SECRET = frozenset(("SECRET_STRING", "API_KEY", "PASSWORD"))
 
 
@@ -32,18 +34,26 @@ class Executed:
 
 
 class Statements:
-    """An append-only list of statements."""
+    """The statements so far."""
 
     def __init__(self) -> None:
-        self._executed: list[Executed] = []
+        self._executed: Kept[Executed] = Kept()
 
     def add(self, query: str, role: str, sql: str, error: int, seconds: float) -> None:
         """Note one."""
-        self._executed.append(Executed(time.time(), query, role, masked(sql), error, seconds))
+        self._executed.add(Executed(time.time(), query, role, masked(sql), error, seconds))
 
     def matching(self, text: str = "") -> list[Executed]:
         """Give those that contain a text, in any case."""
-        return [e for e in list(self._executed) if text.lower() in e.sql.lower()]
+        return [e for e in self._executed.all() if text.lower() in e.sql.lower()]
+
+    def newest(self, count: int) -> list[tuple[int, Executed]]:
+        """Give the newest, newest first, each with a number of its own."""
+        return self._executed.newest(count)
+
+    def keep(self, newest: int) -> None:
+        """Keep only so many, the newest, from now on."""
+        self._executed.keep(newest)
 
     def clear(self) -> None:
         """Forget everything, before the part of a test that counts."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from mlflow_connections_sandbox._kept import Kept
+
 from ._clouds import Clouds, Refused, api_identity
 from ._delivery import Bound, Delivery, Policy
 from ._errors import external_function
@@ -18,7 +20,7 @@ class Remote:
 
     def __init__(self, gateways: Sequence[Gateway], clouds: Clouds) -> None:
         self.policy = Policy()
-        self.deliveries: list[Delivery] = []
+        self.deliveries: Kept[Delivery] = Kept()
         self._gateways = gateways
         self._clouds = clouds
 

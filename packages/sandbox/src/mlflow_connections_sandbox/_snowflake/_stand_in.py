@@ -1,13 +1,15 @@
 """The stand-in of Snowflake: the server that the connector finds, and the three gateways."""
 
 import asyncio
+import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlflow_connections_sandbox._stand_in import StandIn
+from mlflow_connections_sandbox._tables import Table
 
 from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Account, PassOn, new_query
 from ._clouds import ACCOUNT, Clouds
@@ -17,6 +19,7 @@ from ._journal import Statements
 from ._local_testing import register_locally
 from ._server import Server
 from ._session import SqlSession
+from ._tables import calls, statements
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
@@ -41,6 +44,9 @@ class Snowflake(StandIn):
     """
 
     name: ClassVar[str] = "snowflake"
+    title: ClassVar[str] = "Snowflake"
+    guide: ClassVar[str] = "sandbox-snowflake"
+    options: ClassVar[Mapping[str, str]] = {"config": "snowflake.yml"}
 
     def __init__(self, mlflow_url: str, folder: Path, artifacts: Path | None = None) -> None:
         """Prepare an account.
@@ -73,7 +79,7 @@ class Snowflake(StandIn):
     @property
     def deliveries(self) -> list[Delivery]:
         """Every HTTP request to a gateway so far."""
-        return self.account.external_functions.remote.deliveries
+        return self.account.external_functions.remote.deliveries.all()
 
     def trust(self, integration: str) -> None:
         """Do the cloud administrator's part for an API or storage integration.
@@ -149,13 +155,26 @@ class Snowflake(StandIn):
     def environment(self) -> Mapping[str, str]:
         """Give the connector's own variables, with one connection named sandbox."""
         lines = [
-            f"{name} = {value if isinstance(value, int) else repr(value)}"
+            # Strings of TOML are strings of JSON, and a shell's quotes go well around them.
+            f"{name} = {json.dumps(value)}"
             for name, value in self.connection().items()
         ]
         return {
             "SNOWFLAKE_CONNECTIONS": "[sandbox]\n" + "\n".join(lines) + "\n",
             "SNOWFLAKE_DEFAULT_CONNECTION_NAME": "sandbox",
         }
+
+    def tables(self) -> Sequence[Table]:
+        """Give the newest statements, and calls of external functions."""
+        return statements(self.statements), calls(self.account.external_functions.remote.deliveries)
+
+    def keep(self, newest: int) -> None:
+        """Remember only so much of what happens, the newest, from now on."""
+        super().keep(newest)
+        self.statements.keep(newest)
+        self.account.external_functions.remote.deliveries.keep(newest)
+        for gateway in self.gateways.values():
+            gateway.keep(newest)
 
     def app(self) -> "ASGIApp":
         """Make the application that answers."""

@@ -1,0 +1,74 @@
+"""The page's server, on a port of loopback of its own."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from mlflow_connections_sandbox._loopback import LoopbackServer
+from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
+from mlflow_connections_sandbox._stand_in import StandIn
+
+from ._guard import Guard
+from ._runs import newest_runs
+from ._view import shown, view
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+_STATIC = Path(__file__).with_name("static")
+
+
+class Page:
+    """Shows a sandbox to people. It only ever reads.
+
+    Attributes:
+        url: Where it is, once started.
+    """
+
+    def __init__(self, mlflow_url: str, folder: Path, stand_ins: Sequence[StandIn]) -> None:
+        self._mlflow = MlflowBackend(mlflow_url)
+        self._folder = folder
+        self._stand_ins = tuple(stand_ins)
+        self._server = LoopbackServer("sandbox's page")
+        self.url = self._server.url
+
+    def app(self) -> "ASGIApp":
+        """Make the application that answers."""
+        routes = [
+            Route("/state.json", self._state),
+            Route("/runs.json", self._runs),
+            Mount("/", StaticFiles(directory=_STATIC, html=True)),
+        ]
+        return Guard(Starlette(routes=routes))
+
+    def start(self) -> None:
+        """Answer from now on, in a thread of this process.
+
+        Raises:
+            RuntimeError: The server did not come up.
+        """
+        self._server.start(self.app())
+
+    def close(self) -> None:
+        """Stop answering; a page that is open says that the sandbox has ended."""
+        self._server.close()
+
+    # Two questions, so that a slow MLflow server holds nothing else up.
+
+    def _state(self, request: "Request") -> Response:  # noqa: ARG002 - an endpoint's signature
+        return _answer(view(self._mlflow.url, self._folder, self._stand_ins))
+
+    def _runs(self, request: "Request") -> Response:  # noqa: ARG002
+        return _answer(shown(newest_runs(self._mlflow)))
+
+
+def _answer(value: Mapping[str, Any]) -> Response:
+    # In ASCII: what arrived over the wire may hold halves of surrogate pairs, which UTF-8 cannot.
+    return Response(json.dumps(value), media_type="application/json")

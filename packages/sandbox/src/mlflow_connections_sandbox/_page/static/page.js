@@ -1,0 +1,190 @@
+// Paints what state.json and runs.json say, again and again. All that arrived over the wire goes in
+// as text or as an attribute, never as markup.
+
+const STATE_EVERY = 500; // milliseconds
+const RUNS_EVERY = 3000;
+
+const byId = (id) => document.getElementById(id);
+const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+/** Change a text only if it differs, so that what a person has selected stays selected. */
+function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function lead(link, href) {
+  if (link.getAttribute("href") !== href) link.setAttribute("href", href);
+}
+
+function fromTemplate(id) {
+  return byId(id).content.firstElementChild.cloneNode(true);
+}
+
+/** Make a node's children those of a list of items, each told by its key; what stays is not touched. */
+function reconcile(parent, items, make, paint) {
+  const before = new Map([...parent.children].map((node) => [node.dataset.key, node]));
+  items.forEach((item, index) => {
+    let node = before.get(item.key);
+    if (!node) {
+      node = make(item);
+      node.dataset.key = item.key;
+    }
+    before.delete(item.key);
+    paint(node, item);
+    if (parent.children[index] !== node) parent.insertBefore(node, parent.children[index] ?? null);
+  });
+  before.forEach((node) => node.remove());
+}
+
+function paintCell(td, cell) {
+  td.className = `cell ${cell.kind}`;
+  td.title = cell.whole || (cell.text.length > 30 ? cell.text : "");
+  if (!cell.href) {
+    write(td, cell.text);
+    return;
+  }
+  if (!td.firstElementChild) {
+    td.append(Object.assign(document.createElement("a"), { target: "_blank", rel: "noopener" }));
+  }
+  write(td.firstElementChild, cell.text);
+  lead(td.firstElementChild, cell.href);
+}
+
+function paintRow(tr, row) {
+  while (tr.children.length < row.cells.length) tr.append(document.createElement("td"));
+  row.cells.forEach((cell, index) => paintCell(tr.children[index], cell));
+}
+
+function makeTable(table) {
+  const made = fromTemplate("table");
+  made.querySelector(".scroll").setAttribute("aria-label", table.title);
+  for (const column of table.columns) {
+    const th = Object.assign(document.createElement("th"), { scope: "col" });
+    write(th, column);
+    made.querySelector("thead tr").append(th);
+  }
+  return made;
+}
+
+function paintTable(node, table) {
+  write(node.querySelector("h3"), table.title);
+  const body = node.querySelector("tbody");
+  // What is there at first is not news.
+  const isNews = node.dataset.painted ? "news" : "";
+  const make = () => Object.assign(document.createElement("tr"), { className: isNews });
+  reconcile(body, table.rows, make, paintRow);
+  node.dataset.painted = "yes";
+  node.querySelector("table").hidden = table.rows.length === 0;
+  const empty = node.querySelector(".empty");
+  empty.hidden = table.rows.length > 0;
+  write(empty, table.empty);
+}
+
+async function copy(button, text) {
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    write(button, "Copied");
+  } catch {
+    // Not allowed here: leave it selected, for the keyboard.
+    getSelection().selectAllChildren(text);
+    write(button, "Selected");
+  }
+  await sleep(2000);
+  write(button, "Copy");
+}
+
+function makePaste(paste) {
+  const made = fromTemplate("paste");
+  const button = made.querySelector("button");
+  button.setAttribute("aria-label", `Copy: ${paste.title}`);
+  made.querySelector("pre").setAttribute("aria-label", paste.title);
+  button.addEventListener("click", () => copy(button, made.querySelector("code")));
+  return made;
+}
+
+function paintPaste(figure, paste) {
+  write(figure.querySelector(".where"), paste.title);
+  write(figure.querySelector("code"), paste.text);
+}
+
+function paintCount(item, count) {
+  item.className = `cell ${count.kind}`;
+  write(item.querySelector(".status"), count.text);
+  write(item.querySelector(".times"), String(count.count));
+}
+
+function makeStandIn(one) {
+  const made = fromTemplate("stand-in");
+  made.id = one.key;
+  made.setAttribute("aria-label", one.title);
+  return made;
+}
+
+function paintStandIn(section, one) {
+  const find = (selector) => section.querySelector(selector);
+  write(find("h2"), one.title);
+  write(find(".state"), one.is_running ? "Running" : "Down");
+  find(".state").dataset.is = one.is_running ? "good" : "bad";
+  write(find(".address"), one.url);
+  lead(find(".guide a"), one.guide);
+  reconcile(find(".counts"), one.counts, () => fromTemplate("count"), paintCount);
+  reconcile(find(".pasted"), one.pasted, makePaste, paintPaste);
+  reconcile(find(".tables"), one.tables, makeTable, paintTable);
+}
+
+function paintLink(link, one) {
+  lead(link, `#${one.key}`);
+  link.querySelector(".dot").dataset.is = one.is_running ? "good" : "bad";
+  write(link.querySelector(".name"), one.title);
+  write(link.querySelector(".total"), String(one.total));
+}
+
+function paintState(state) {
+  lead(byId("mlflow"), state.mlflow_url);
+  write(byId("folder"), state.folder);
+  const makeLink = () => fromTemplate("stand-in-link");
+  reconcile(byId("stand-in-links"), state.stand_ins, makeLink, paintLink);
+  reconcile(byId("stand-ins"), state.stand_ins, makeStandIn, paintStandIn);
+}
+
+function paintRuns(table) {
+  reconcile(byId("runs-table"), [table], makeTable, paintTable);
+}
+
+function setLive(isLive) {
+  const text = isLive ? "Live" : "The sandbox has ended";
+  write(byId("live"), text);
+  byId("live").dataset.is = isLive ? "good" : "bad";
+  document.body.classList.toggle("ended", !isLive);
+  document.title = isLive ? "MLflow sandbox" : "Ended: MLflow sandbox";
+}
+
+async function ask(address) {
+  const answer = await fetch(address, { signal: AbortSignal.timeout(30_000) });
+  if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
+  return answer.json();
+}
+
+/** Ask and paint for ever, but not while nobody looks. */
+async function follow(address, every, paint, tell) {
+  for (;;) {
+    if (document.hidden) {
+      await new Promise((seen) => {
+        document.addEventListener("visibilitychange", seen, { once: true });
+      });
+      continue;
+    }
+    let found = null;
+    try {
+      found = await ask(address);
+    } catch {
+      // It is asked again: a laptop that slept may find the sandbox still there.
+    }
+    if (found) paint(found);
+    tell(found !== null);
+    await sleep(found ? every : 3000);
+  }
+}
+
+follow("state.json", STATE_EVERY, paintState, setLive);
+follow("runs.json", RUNS_EVERY, paintRuns, () => {});

@@ -1,0 +1,56 @@
+"""What the sandbox's page shows of an account."""
+
+from mlflow_connections_sandbox._kept import Kept
+from mlflow_connections_sandbox._tables import (
+    NEWEST,
+    Cell,
+    Row,
+    Table,
+    code,
+    duration,
+    moment,
+    number,
+    short_path,
+    status,
+)
+
+from ._delivery import Delivery
+from ._journal import Statements
+
+
+def statements(executed: Statements) -> Table:
+    """Show the newest statements; secrets in them are masked already."""
+    rows = [
+        Row(
+            str(n),
+            (
+                moment(e.at),
+                code(e.sql),
+                Cell(e.role),
+                Cell(str(e.error), "bad") if e.error else Cell("done", "good"),
+                duration(e.seconds),
+            ),
+        )
+        for n, e in executed.newest(NEWEST)
+    ]
+    columns = ("Time", "Statement", "Role", "Outcome", "Took")
+    return Table("Statements", columns, rows, "No statement yet.")
+
+
+def calls(deliveries: Kept[Delivery]) -> Table:
+    """Show the newest requests of external functions to a gateway."""
+    rows = [
+        Row(
+            str(n),
+            (
+                Cell(d.function),
+                number(d.rows),
+                Cell(d.method),
+                short_path(d.url.partition("?")[0]),
+                status(d.status),
+            ),
+        )
+        for n, d in deliveries.newest(NEWEST)
+    ]
+    columns = ("Function", "Rows", "Method", "Address", "Status")
+    return Table("Calls of external functions", columns, rows, "No call yet.")

@@ -1,0 +1,130 @@
+"""Tables for people: what a stand-in shows of itself on the sandbox's page.
+
+Everything is text by then, so that what paints it needs to know nothing of what it means.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+NEWEST = 50
+"""How many rows a table has at most."""
+
+LONGEST = 400
+"""How many characters of a text are shown."""
+
+_BEGINNING, _END = 14, 38
+"""How many characters of a long path are shown."""
+
+Kind = Literal["", "code", "number", "good", "busy", "warn", "bad"]
+"""How a cell looks: as source code, as a number, or by how good the news is."""
+
+
+class Cell(NamedTuple):
+    """One value.
+
+    Attributes:
+        text: What is shown.
+        kind: How it looks.
+        href: Where it leads; nowhere if empty.
+        whole: What the text is short for, if it is.
+    """
+
+    text: str
+    kind: Kind = ""
+    href: str = ""
+    whole: str = ""
+
+
+class Row(NamedTuple):
+    """One row.
+
+    Attributes:
+        key: Tells it from the table's other rows, now and later.
+        cells: One for each column.
+    """
+
+    key: str
+    cells: tuple[Cell, ...]
+
+
+class Table(NamedTuple):
+    """What one list looks like.
+
+    Attributes:
+        title: Its heading.
+        columns: The columns' headings.
+        rows: The newest first.
+        empty: What is said when there are no rows.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[Row]
+    empty: str
+
+
+def code(text: str) -> Cell:
+    """Show what a machine reads, on one line."""
+    line = " ".join(text.split())
+    return Cell(line if len(line) <= LONGEST else f"{line[:LONGEST]}…", "code")
+
+
+def short_path(text: str) -> Cell:
+    """Show a path on one line: the end says most, and the rest is there for who points at it."""
+    if len(text) <= _BEGINNING + _END:
+        return Cell(text, "code")
+    return Cell(f"{text[:_BEGINNING]}…{text[-_END:]}", "code", whole=text)
+
+
+def number(value: float) -> Cell:
+    """Show a count."""
+    return Cell(f"{value:,}", "number")
+
+
+def moment(at: float) -> Cell:
+    """Show a time of this machine's clock, given in seconds since the epoch."""
+    try:
+        then = time.localtime(at)
+    except (OverflowError, OSError, ValueError):
+        # Clients choose the times of their runs.
+        return Cell(f"{at:.0f}", "number")
+    is_today = then[:3] == time.localtime()[:3]
+    return Cell(time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then), "number")
+
+
+def duration(seconds: float) -> Cell:
+    """Show how long something took."""
+    if seconds < 1:
+        return Cell(f"{seconds * 1000:.0f} ms", "number")
+    if seconds < 60:
+        return Cell(f"{seconds:.1f} s", "number")
+    return Cell(f"{seconds // 60:.0f} min {seconds % 60:.0f} s", "number")
+
+
+def status(code: int, *, is_fault: bool = False) -> Cell:
+    """Show an HTTP status; 0 is a connection that was cut."""
+    text = str(code) if code else "cut"
+    kind: Kind = "good"
+    if code == 0 or code >= 500:
+        kind = "bad"
+    elif code >= 400:
+        kind = "warn"
+    return Cell(f"{text} fault" if is_fault else text, kind)
+
+
+_STATES: dict[str, Kind] = {
+    "FINISHED": "good",
+    "SUCCESS": "good",
+    "RUNNING": "busy",
+    "SCHEDULED": "busy",
+    "CANCELLED": "warn",
+    "SHUTDOWN": "warn",
+    "KILLED": "bad",
+    "FAILED": "bad",
+}
+
+
+def state(name: str) -> Cell:
+    """Show the state of a run, in MLflow's words or Databand's."""
+    return Cell(name.lower(), _STATES.get(name, ""))

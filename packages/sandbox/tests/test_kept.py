@@ -1,0 +1,42 @@
+"""What is remembered of what happened."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_connections_sandbox._kept import Kept
+
+
+def test_everything_is_kept_at_first() -> None:
+    """A test finds the first thing that arrived, however much came after it."""
+    kept: Kept[int] = Kept()
+    for item in range(5000):
+        kept.add(item)
+    assert kept.all() == list(range(5000))
+
+
+def test_only_the_newest_are_kept_when_told_so() -> None:
+    """What was there before is dropped as well, down to the newest."""
+    kept: Kept[str] = Kept()
+    for item in "abcde":
+        kept.add(item)
+    kept.keep(3)
+    kept.add("f")
+    assert kept.all() == ["d", "e", "f"]
+
+
+@given(st.lists(st.sampled_from(["add", "clear", "keep 2"]), max_size=40), st.integers(0, 5))
+def test_a_number_belongs_to_one_thing_for_ever(steps: list[str], count: int) -> None:
+    """The newest come first, each with the number that it had when it came."""
+    kept: Kept[int] = Kept()
+    added = 0
+    for step in steps:
+        if step == "add":
+            kept.add(added)
+            added += 1
+        elif step == "clear":
+            kept.clear()
+        else:
+            kept.keep(2)
+    newest = kept.newest(count)
+    assert [number for number, item in newest] == [item for number, item in newest]
+    assert [item for _, item in newest] == kept.all()[::-1][:count]

@@ -1,0 +1,285 @@
+"""The sandbox's page as its server gives it, without a browser."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from mlflow_connections_sandbox import Fault, StandIn
+from mlflow_connections_sandbox._loopback import LoopbackServer
+from mlflow_connections_sandbox._page import Page
+from mlflow_connections_sandbox._tables import Cell, Row, Table, duration, moment, short_path
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+STATIC = ("/", "/index.html", "/page.css", "/page.js", "/icon.svg")
+NOBODY = "http://127.0.0.1:9"
+
+
+class Shown(StandIn):
+    """Answers anything with a text, and has a table of its own."""
+
+    name = "shown"
+    options = {"config": "shown.yml"}  # noqa: RUF012 - a ClassVar in its base
+    text = "x"
+
+    def app(self) -> "ASGIApp":
+        """Make the application."""
+
+        def answer(request: Request) -> Response:
+            return PlainTextResponse("y")
+
+        return Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+
+    def environment(self) -> Mapping[str, str]:
+        """Give an address, and what a shell could trip over."""
+        return {"SHOWN_URL": self.url, "SHOWN_WORDS": "it's $HOME\nand `more`"}
+
+    def tables(self) -> Sequence[Table]:
+        """Give one table."""
+        return (Table("Its own", ("Column",), [Row("1", (Cell(self.text),))], "Nothing."),)
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Iterator[Shown]:
+    """A stand-in that answers."""
+    stand_in = Shown(NOBODY, tmp_path / "shown")
+    stand_in.start()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def page(stand_in: Shown, tmp_path: Path) -> Iterator[Page]:
+    """A page about it, with no MLflow server behind."""
+    page = Page(NOBODY, tmp_path, [stand_in])
+    page.start()
+    yield page
+    page.close()
+
+
+def state(page: Page) -> dict[str, Any]:
+    """Give what the page shows of its only stand-in."""
+    answer = requests.get(f"{page.url}/state.json", timeout=5)
+    assert answer.status_code == 200
+    (one,) = answer.json()["stand_ins"]
+    found: dict[str, Any] = one
+    return found
+
+
+def texts(table: dict[str, Any]) -> list[list[str]]:
+    """Give the texts of a table's cells."""
+    return [[cell["text"] for cell in row["cells"]] for row in table["rows"]]
+
+
+def test_it_shows_what_arrived_newest_first_without_queries_and_bodies(
+    page: Page, stand_in: Shown
+) -> None:
+    """A request shows by method, path and status; what may hold a secret shows nowhere."""
+    requests.get(f"{stand_in.url}/first?token=sesame", timeout=5)
+    requests.post(f"{stand_in.url}/second", data="sesame", timeout=5)
+    one = state(page)
+    requested = texts(one["tables"][-1])
+    assert [row[1:4] for row in requested] == [["POST", "/second", "200"], ["GET", "/first", "200"]]
+    assert one["counts"] == [{"key": "200", "text": "200", "kind": "good", "count": 2}]
+    assert one["total"] == 2
+    assert "sesame" not in json.dumps(one)
+
+
+def test_faults_show(page: Page, stand_in: Shown) -> None:
+    """A played fault is told from the service's own answers, and a cut from a status."""
+    stand_in.faults.inject(Fault(status=503, times=1))
+    requests.get(f"{stand_in.url}/late", timeout=5)
+    stand_in.faults.inject(Fault(cut=True, times=1))
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{stand_in.url}/gone", timeout=5)
+    one = state(page)
+    assert [row[3] for row in texts(one["tables"][-1])] == ["cut fault", "503 fault"]
+    assert [(c["text"], c["kind"]) for c in one["counts"]] == [("cut", "bad"), ("503", "bad")]
+
+
+def test_an_outage_shows(page: Page, stand_in: Shown) -> None:
+    """A stand-in that was closed is down, and running again once it is back."""
+    stand_in.close()
+    assert not state(page)["is_running"]
+    stand_in.start()
+    assert state(page)["is_running"]
+
+
+def test_the_page_and_the_memory_are_bounded_and_the_counts_go_on(
+    page: Page, stand_in: Shown
+) -> None:
+    """Of many requests the newest show, each under a key that it keeps; all are counted."""
+    stand_in.keep(60)
+    with requests.Session() as session:
+        for number in range(70):
+            session.get(f"{stand_in.url}/{number}", timeout=5)
+    assert [r.path for r in stand_in.journal.requests()] == [f"/{n}" for n in range(10, 70)]
+    one = state(page)
+    rows = one["tables"][-1]["rows"]
+    assert [row["cells"][2]["text"] for row in rows] == [f"/{n}" for n in range(69, 19, -1)]
+    assert [row["key"] for row in rows] == [str(n) for n in range(69, 19, -1)]
+    assert one["total"] == 70
+
+
+def test_its_lines_work_in_a_shell(page: Page, stand_in: Shown) -> None:
+    """What is pasted sets exactly the variables of the environment."""
+    pasted = {one["title"]: one["text"] for one in state(page)["pasted"]}
+    script = f'{pasted["In a shell"]}\nprintf \'%s|%s\' "$SHOWN_URL" "$SHOWN_WORDS"'
+    shell = subprocess.run(
+        ["sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert shell.stdout.split("|") == list(stand_in.environment().values())
+
+
+def test_it_says_how_a_connection_is_named(page: Page) -> None:
+    """The command line and the project's file carry the keyword and its options."""
+    _, command, written = (one["text"] for one in state(page)["pasted"])
+    assert shlex.split(command)[:5] == [
+        *("mlflow-connections", "run", "--option", "config=shown.yml", "shown"),
+    ]
+    assert written.splitlines() == [
+        "server:",
+        "  tracking_uri: shown",
+        "  connection:",
+        "    config: shown.yml",
+    ]
+
+
+def test_a_stand_ins_own_tables_come_first(page: Page) -> None:
+    """What it shows of itself says more than the requests, which come last."""
+    assert [table["title"] for table in state(page)["tables"]] == ["Its own", "Requests"]
+
+
+def test_texts_that_no_encoding_can_write_do_not_stop_it(page: Page, stand_in: Shown) -> None:
+    """Half of a surrogate pair, as JSON from a client may hold, arrives at the browser."""
+    stand_in.text = "\ud800 <b>"
+    assert texts(state(page)["tables"][0]) == [["\ud800 <b>"]]
+
+
+@pytest.mark.parametrize("path", ["/state.json", "/runs.json", *STATIC])
+def test_only_this_machine_is_answered(page: Page, path: str) -> None:
+    """Another host's name, as DNS rebinding brings it, gets nothing; loopback's names do."""
+    port = page.url.rpartition(":")[2]
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
+        assert requests.get(page.url + path, headers={"Host": host}, timeout=5).status_code == 400
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}"):
+        assert requests.get(page.url + path, headers={"Host": host}, timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/state.json", "/nothing", *STATIC])
+def test_nothing_from_elsewhere_is_allowed(page: Page, path: str) -> None:
+    """Every answer forbids the browser all but the page's own files, and to keep them."""
+    headers = requests.get(page.url + path, timeout=5).headers
+    policy = dict(rule.split(" ", 1) for rule in headers["Content-Security-Policy"].split("; "))
+    assert policy.pop("default-src") == "'none'"
+    assert set(policy.values()) == {"'self'", "'none'"}
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+@pytest.mark.parametrize("path", STATIC)
+def test_its_files_name_no_other_place(page: Page, path: str) -> None:
+    """No font, script or style comes from another host, and no markup is made of texts."""
+    text = requests.get(page.url + path, timeout=5).text
+    named = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+", text))
+    assert named <= {"http://www.w3.org"}  # the name of SVG
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
+
+
+def test_it_only_reads(page: Page) -> None:
+    """Nothing can be changed by it."""
+    for path in ("/state.json", "/runs.json", "/"):
+        assert requests.post(page.url + path, timeout=5).status_code == 405
+
+
+def test_an_mlflow_that_does_not_answer_is_said(page: Page) -> None:
+    """The runs' place says so, and the page stays."""
+    table = requests.get(f"{page.url}/runs.json", timeout=5).json()
+    assert table["rows"] == []
+    assert "does not answer" in table["empty"]
+
+
+def test_runs_lead_into_mlflows_pages(tmp_path: Path) -> None:
+    """A run shows under its name with its values; names and times of a client's choice do no harm."""
+
+    def experiments(request: Request) -> Response:
+        return JSONResponse({"experiments": [{"experiment_id": "7", "name": "/Shared/<i>"}]})
+
+    def runs(request: Request) -> Response:
+        values: list[Any] = [0.98765, "NaN", 3, 4]
+        metrics = [{"key": f"m{n}", "value": value} for n, value in enumerate(values)]
+        info = {"experiment_id": "7", "status": "FINISHED", "start_time": 10**20, "end_time": 1}
+        good = {**info, "run_id": "a/b", "run_name": "<script>"}
+        bare = {"experiment_id": "7", "run_id": "c", "status": "RUNNING"}
+        return JSONResponse(
+            {"runs": [{"info": good, "data": {"metrics": metrics}}, {"info": bare, "data": {}}]}
+        )
+
+    api = "/api/2.0/mlflow"
+    backend = LoopbackServer("backend")
+    page = Page(backend.url, tmp_path, [])
+    backend.start(
+        Starlette(
+            routes=[
+                Route(f"{api}/experiments/search", experiments, methods=["POST"]),
+                Route(f"{api}/runs/search", runs, methods=["POST"]),
+            ]
+        )
+    )
+    page.start()
+    try:
+        table = requests.get(f"{page.url}/runs.json", timeout=5).json()
+    finally:
+        page.close()
+        backend.close()
+    good, bare = table["rows"]
+    assert good["cells"][1]["text"] == "<script>"
+    assert good["cells"][1]["href"] == f"{backend.url}/#/experiments/7/runs/a%2Fb"
+    assert good["cells"][2]["text"] == "/Shared/<i>"
+    assert good["cells"][2]["href"] == f"{backend.url}/#/experiments/7"
+    assert good["cells"][5]["text"] == "m0 0.9877, m1 NaN, m2 3, 1 more"
+    assert [cell["text"] for cell in bare["cells"][1:]] == ["c", "/Shared/<i>", "running", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0004, "0 ms"), (0.0126, "13 ms"), (1.26, "1.3 s"), (59.9, "59.9 s"), (90, "1 min 30 s")],
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    """The unit fits the value."""
+    assert duration(seconds).text == text
+
+
+@pytest.mark.parametrize("at", [0.0, -1e9, 1e12, 1e18, 1e300])
+def test_no_time_is_too_odd_to_show(at: float) -> None:
+    """A client may claim any time for its run."""
+    assert moment(at).text
+
+
+def test_of_a_long_path_the_end_shows_and_the_whole_is_there() -> None:
+    """Paths of one service differ at their end; nothing of them is lost."""
+    text = f"/subscriptions/{'4' * 100}/runs/log-metric"
+    cell = short_path(text)
+    assert cell.text.startswith("/subscriptions…4")
+    assert cell.text.endswith("/runs/log-metric")
+    assert len(cell.text) < 60
+    assert cell.whole == text
+    assert short_path("/short") == Cell("/short", "code")

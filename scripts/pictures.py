@@ -1,0 +1,140 @@
+"""Take the documentation's pictures again: `nox -s browser -- pictures`.
+
+Runs the example project through every connection of a sandbox, then looks at the sandbox's page and
+at MLflow's with the Chromium that the variable CHROMIUM names. Nothing in the pictures is made up.
+"""
+
+import importlib.util
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from mlflow_connections_sandbox import Sandbox
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = ROOT / "docs" / "pictures"
+SCALE = 1.5
+"""Pixels of a picture for each of the page."""
+
+# MLflow's pages as somebody has them who trains models and has closed what opens by itself.
+SETTINGS = {
+    "mlflow.workflowType_v1": '"machine_learning"',
+    "mlflow.assistant.panelOpen_v1": "false",
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+    "mlflow.telemetry.info.alert.dismissed_v1": "true",
+}
+COLUMNS = ("Dataset", "Source", "Models", "Experiment Name", "accuracy", "training_loss")
+"""Columns of MLflow's table that are turned from shown to hidden, or back."""
+
+Prepare = Callable[[Page], None]
+
+
+def main() -> None:
+    """Make the runs, and take every picture."""
+    demo = load_demo()
+    with tempfile.TemporaryDirectory() as temporary:
+        demo.FOLDER = Path(temporary) / "demo"
+        project = demo.prepare()
+        with Sandbox(Path(temporary) / "sandbox", demo.CONNECTIONS, page=True) as sandbox:
+            for name in demo.CONNECTIONS:
+                if name in demo.PREPARATIONS:
+                    demo.PREPARATIONS[name](sandbox[name], project)
+                demo.run_project(project, name, sandbox.environment(name))
+            experiments = [f"/Shared/wine-{name}" for name in demo.CONNECTIONS]
+            take_all(sandbox.mlflow_url, sandbox.page_url, experiments)
+
+
+def load_demo() -> Any:
+    """Give the demo as a module."""
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "demo.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def take_all(mlflow_url: str, page_url: str, experiments: list[str]) -> None:
+    """Take the pictures of a sandbox that has a run in each experiment."""
+    client = MlflowClient(mlflow_url)
+    found = {e.name: e.experiment_id for e in client.search_experiments()}
+    ids = [found[name] for name in experiments]
+    run = client.search_runs([ids[0]], max_results=1)[0].info.run_id
+    together = quote(json.dumps(ids, separators=(",", ":")))
+    runs, one = "compare-experiments/s", f"experiments/{ids[0]}/runs/{run}"
+    PICTURES.mkdir(exist_ok=True)
+    with camera() as take:
+        address = f"{mlflow_url}/#/{runs}?experiments={together}"
+        take("demo-runs", address, f"{len(ids)} matching runs", 420, choose_columns)
+        take("mlflow-run", f"{mlflow_url}/#/{one}/model-metrics", "training_loss", 620)
+        take(
+            "mlflow-artifacts", f"{mlflow_url}/#/{one}/artifacts/confusion_matrix.png", "Path:", 760
+        )
+        take("sandbox-page", page_url, experiments[-1], 1040)
+
+
+Take = Callable[..., None]
+
+
+@contextmanager
+def camera() -> Iterator[Take]:
+    """Give what opens an address, waits for a text, prepares the page, and takes its picture."""
+    settings = (
+        f"for (const [k, v] of Object.entries({json.dumps(SETTINGS)})) localStorage.setItem(k, v)"
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"])
+
+        def take(
+            name: str, address: str, text: str, height: int, prepare: Prepare | None = None
+        ) -> None:
+            context = browser.new_context(
+                viewport={"width": 1280, "height": height}, device_scale_factor=SCALE
+            )
+            context.add_init_script(settings)
+            page = context.new_page()
+            page.goto(address)
+            page.get_by_text(text).first.wait_for()
+            if prepare:
+                prepare(page)
+            # What is drawn or faded in by then; none of it can be waited for by a text.
+            page.wait_for_timeout(4000)
+            save(name, page.screenshot())
+            context.close()
+
+        yield take
+        browser.close()
+
+
+def choose_columns(page: Page) -> None:
+    """Have MLflow's table of runs show what the demo is about."""
+    page.get_by_role("button", name="Columns", exact=True).click()
+    for column in COLUMNS:
+        # Its heading in the table may say the same; the list of columns comes after it.
+        page.get_by_text(column, exact=True).last.click()
+    page.keyboard.press("Escape")
+    page.get_by_role("heading", level=2).first.click()
+
+
+def save(name: str, png: bytes) -> None:
+    """Write a picture with few colours, by which screens of text lose nothing and get small."""
+    path = PICTURES / f"{name}.png"
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(
+        f"{path.relative_to(ROOT)}: {image.width} x {image.height}, {path.stat().st_size:,} bytes"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""A sandbox with its page, and a real browser to look at it with."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from mlflow_connections_sandbox import Sandbox
+
+NAMES = ("databricks", "databand")
+
+
+@pytest.fixture(scope="session")
+def sandbox(sandbox_folder: Path) -> Iterator[Sandbox]:
+    """A sandbox with a page, for all tests."""
+    with Sandbox(sandbox_folder, NAMES, page=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The Chromium that the variable CHROMIUM names, without a window."""
+    path = os.environ.get("CHROMIUM")
+    if not path:
+        pytest.fail("Set CHROMIUM to the path of a Chromium; `nox -s browser` looks for one.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Open an address in a new context; at the end of the test its console has to be clean.
+
+    Whatever the test was about, nothing may have been asked for but from this machine.
+    """
+    said: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def note(message: ConsoleMessage) -> None:
+        # A server that has ended is what one of the tests is about.
+        if message.type in {"error", "warning"} and "net::ERR_CONNECTION" not in message.text:
+            said.append(message.text)
+
+    def visit(address: str, **options: object) -> Page:
+        context = browser.new_context(**options)  # type: ignore[arg-type]  # any of its options
+        contexts.append(context)
+        context.set_default_timeout(30_000)
+        context.on("request", lambda request: asked.append(request.url))
+        page = context.new_page()
+        page.on("console", note)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert {urlsplit(url).hostname for url in asked} <= {"127.0.0.1"}

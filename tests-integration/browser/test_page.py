@@ -1,0 +1,201 @@
+"""The sandbox's page in a real browser, while real clients talk to the stand-ins."""
+
+import http.client
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import (  # type: ignore[import-untyped]  # without types
+    Axe,
+)
+from playwright.sync_api import Locator, Page, expect
+
+from mlflow_connections_sandbox import Fault, Sandbox
+from mlflow_connections_sandbox._page import Page as SandboxPage
+
+Visit = Callable[..., Page]
+
+CLIPBOARD = ("clipboard-read", "clipboard-write")
+TRAIN = """
+import mlflow
+
+mlflow.set_experiment("/Shared/browser")
+with mlflow.start_run(run_name="seen <b>live</b>"):
+    mlflow.log_metric("rmse", 0.5)
+"""
+
+
+def stand_in(page: Page, title: str) -> Locator:
+    """Give a stand-in's section."""
+    return page.get_by_role("region", name=title, exact=True)
+
+
+def rows(section: Locator, table: str) -> Locator:
+    """Give the rows of one of its tables, without the heading."""
+    return section.get_by_role("group", name=table).locator("tbody tr")
+
+
+def send(sandbox: Sandbox, path: str) -> None:
+    """Send a path to the workspace as it is, which most clients would quote first."""
+    connection = http.client.HTTPConnection("127.0.0.1", sandbox["databricks"].port, timeout=10)
+    connection.request("GET", path)
+    connection.getresponse().read()
+    connection.close()
+
+
+def test_it_lists_the_stand_ins_with_what_reaches_them(visit: Visit, sandbox: Sandbox) -> None:
+    """Each has its address, its state, its lines to paste, its guide and a place among the links."""
+    page = visit(sandbox.page_url)
+    expect(page.get_by_role("status")).to_have_text("Live")
+    expect(page.get_by_role("link", name="Open MLflow")).to_have_attribute(
+        "href", sandbox.mlflow_url
+    )
+    for name, title in (("databricks", "Databricks"), ("databand", "Databand")):
+        section = stand_in(page, title)
+        expect(section.get_by_text("Running")).to_be_visible()
+        expect(section.locator(".address")).to_have_text(sandbox[name].url)
+        for variable, value in sandbox.environment(name).items():
+            expect(section.get_by_label("In a shell", exact=True)).to_contain_text(
+                f"export {variable}={value}"
+            )
+        expect(section.get_by_role("link", name="Guide")).to_have_attribute(
+            "href",
+            f"https://github.com/mlflow-connections/mlflow-connections/blob/main/docs/"
+            f"{sandbox[name].guide}.md",
+        )
+        link = page.get_by_role("navigation").get_by_role("link", name=title)
+        expect(link).to_have_attribute("href", f"#{name}")
+
+
+def test_what_is_copied_makes_a_run_that_shows_by_itself_and_leads_to_mlflow(
+    visit: Visit, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The copied lines, run in a shell, log a run: its requests and itself appear without a reload."""
+    page = visit(sandbox.page_url, permissions=CLIPBOARD)
+    page.evaluate("window.notReloaded = true")
+    section = stand_in(page, "Databricks")
+    lines = []
+    for where in ("In a shell", "Then run a script"):
+        section.get_by_role("button", name=f"Copy: {where}").click()
+        expect(section.get_by_role("button", name=f"Copy: {where}")).to_have_text("Copied")
+        lines.append(page.evaluate("navigator.clipboard.readText()"))
+    assert lines[0].splitlines() == [
+        f"export DATABRICKS_HOST={sandbox['databricks'].url}",
+        f"export DATABRICKS_TOKEN={sandbox.environment('databricks')['DATABRICKS_TOKEN']}",
+    ]
+    (tmp_path / "train.py").write_text(TRAIN)
+    bin_folder = str(Path(sys.executable).parent)
+    subprocess.run(
+        ["sh", "-ec", "\n".join(lines)],
+        cwd=tmp_path,
+        check=True,
+        env={**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
+    )
+    requests = rows(section, "Requests")
+    logged = requests.filter(has_text="/api/2.0/mlflow/runs/log-metric")
+    expect(logged.first).to_contain_text("200")
+    runs = page.get_by_role("group", name="Newest runs").locator("tbody tr")
+    expect(runs).to_have_count(1)
+    expect(runs).to_contain_text("rmse 0.5")
+    expect(runs).to_contain_text("finished")
+    assert page.evaluate("window.notReloaded")
+    with page.context.expect_page() as opened:
+        runs.get_by_role("link", name="seen <b>live</b>").click()
+    expect(opened.value.get_by_role("heading", name="seen <b>live</b>")).to_be_visible()
+    assert opened.value.url.startswith(f"{sandbox.mlflow_url}/#/experiments/")
+
+
+def test_hostile_paths_are_texts(visit: Visit, sandbox: Sandbox) -> None:
+    """Markup in a path shows as it is and does nothing."""
+    page = visit(sandbox.page_url)
+    path = "/<script>hurt=1</script><img/src=x/onerror=hurt=1>&amp;'\""
+    send(sandbox, path)
+    first = rows(stand_in(page, "Databricks"), "Requests").first
+    expect(first.locator("td").nth(2)).to_have_text(path)
+    assert page.evaluate("typeof hurt") == "undefined"
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_news_comes_on_top_and_the_rest_stays(visit: Visit, sandbox: Sandbox) -> None:
+    """A new request comes first; the rows that were there are the same ones, faults are marked."""
+    page = visit(sandbox.page_url)
+    requests = rows(stand_in(page, "Databricks"), "Requests")
+    send(sandbox, "/earlier")
+    expect(requests.first).to_contain_text("/earlier")
+    requests.first.evaluate("row => { row.mark = 'the same' }")
+    sandbox["databricks"].faults.inject(Fault("/later", status=503, times=1))
+    send(sandbox, "/later")
+    expect(requests.first).to_contain_text("503 fault")
+    expect(requests.nth(1)).to_contain_text("/earlier")
+    assert requests.nth(1).evaluate("row => row.mark") == "the same"
+
+
+def test_an_outage_shows(visit: Visit, sandbox: Sandbox) -> None:
+    """A stand-in that is closed is down on the page, and running again after it started."""
+    page = visit(sandbox.page_url)
+    section = stand_in(page, "Databand")
+    sandbox["databand"].close()
+    expect(section.get_by_text("Down")).to_be_visible()
+    sandbox["databand"].start()
+    expect(section.get_by_text("Running")).to_be_visible()
+
+
+def test_without_a_clipboard_the_lines_are_selected(visit: Visit, sandbox: Sandbox) -> None:
+    """Where the browser lets no page copy, the person's own keys can."""
+    page = visit(sandbox.page_url, permissions=[])
+    # As a browser does for a page that it does not trust.
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
+    section = stand_in(page, "Databricks")
+    button = section.get_by_role("button", name="Copy: In a shell")
+    button.click()
+    expect(button).to_have_text("Selected")
+    assert page.evaluate("getSelection().toString()").strip().startswith("export DATABRICKS_HOST=")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_everybody_can_read_it(visit: Visit, sandbox: Sandbox, scheme: str, width: int) -> None:
+    """In light and dark, on a desk and on a phone, axe finds nothing that keeps anybody out.
+
+    It looks at contrast, landmarks, headings, tables, names and what the keyboard reaches.
+    """
+    sandbox["databricks"].faults.inject(Fault("/served", status=500, times=1))
+    send(sandbox, "/served")
+    page = visit(
+        sandbox.page_url,
+        color_scheme=scheme,
+        reduced_motion="reduce",
+        viewport={"width": width, "height": 800},
+    )
+    expect(page.get_by_text("500 fault").first).to_be_visible()
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(14, 18, 23)") is (scheme == "dark")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_it_fits_a_narrow_screen(visit: Visit, sandbox: Sandbox) -> None:
+    """Nothing is wider than a phone, so that the page never scrolls sideways."""
+    page = visit(sandbox.page_url, viewport={"width": 360, "height": 740})
+    expect(stand_in(page, "Databricks").get_by_text("Running")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_it_says_when_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> None:
+    """What was shown stays to be read."""
+    server = SandboxPage(sandbox.mlflow_url, sandbox.folder, [sandbox["databricks"]])
+    server.start()
+    page = visit(server.url)
+    expect(page.get_by_role("status")).to_have_text("Live")
+    server.close()
+    expect(page.get_by_role("status")).to_have_text("The sandbox has ended")
+    expect(stand_in(page, "Databricks").locator(".address")).to_be_visible()
+
+
+def test_without_javascript_it_says_what_to_do(visit: Visit, sandbox: Sandbox) -> None:
+    """A browser without scripts gets a sentence instead of an empty page."""
+    page = visit(sandbox.page_url, java_script_enabled=False)
+    expect(page.get_by_text("That needs JavaScript")).to_be_visible()
