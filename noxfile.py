@@ -1,9 +1,11 @@
 """What a user installs, tested: each session builds wheels and installs them into its own environment.
 
 Default sessions: lint, workspace, types, unit (each package alone), integration, docs, dist. The wider matrix runs
-by tag, `nox -t matrix`. `nox -s demo` is the main job, `nox -s bench` prints ratios.
+by tag, `nox -t matrix`. `nox -s demo` is the main job, `nox -s bench` prints ratios, `nox -s browser` looks at the
+sandbox's page in a Chromium.
 """
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +60,7 @@ GROUPS = {
     ),
 }
 PYTEST = ("pytest>=8", "hypothesis>=6.100")
+BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
 
 nox.needs_version = ">=2025.2.9"
@@ -128,6 +131,7 @@ def types(session: nox.Session) -> None:
         *{need for needs in UNIT_NEEDS.values() for need in needs},
         *("mypy>=1.18", "nox[uv]", "packaging", "sphinx", "kedro-mlflow==2.0.3", "ipython"),
         *("types-requests", "types-PyYAML", "types-jsonschema", "types-docutils"),
+        *BROWSER,
     )
     session.run("mypy", "noxfile.py", "scripts", "benchmarks", "examples/demo.py", "docs/_ext")
     session.run("mypy", "examples/wine/src")
@@ -135,7 +139,7 @@ def types(session: nox.Session) -> None:
         session.run("mypy", f"packages/{folder}/src", f"packages/{folder}/tests")
     # One by one: each folder has a conftest of its own, and mypy wants module names to differ.
     session.run("mypy", "tests-integration/conftest.py")
-    for folder in sorted({group.folder for group in GROUPS.values()}):
+    for folder in sorted({group.folder for group in GROUPS.values()} | {"browser"}):
         session.run("mypy", f"tests-integration/{folder}")
 
 
@@ -186,6 +190,33 @@ def demo(session: nox.Session) -> None:
     """The main job: one Kedro project through every connection, and a table of what arrived where."""
     session.install(*everything(session), "-r", "examples/wine/requirements.txt")
     session.run("python", "examples/demo.py", *session.posargs, env=QUIET)
+
+
+@nox.session(tags=["browser"])
+def browser(session: nox.Session) -> None:
+    """The sandbox's page in headless Chromium; `-- pictures` takes the documentation's pictures."""
+    environment = {**QUIET, "CHROMIUM": chromium(session)}
+    if session.posargs == ["pictures"]:
+        session.install(*everything(session), *BROWSER, "-r", "examples/wine/requirements.txt")
+        session.run("python", "scripts/pictures.py", env=environment)
+        return
+    session.install(
+        *wheels(session, ["core", "databricks", "databand", "sandbox"]), *PYTEST, *BROWSER
+    )
+    session.run("pytest", "-q", "tests-integration/browser", *session.posargs, env=environment)
+
+
+def chromium(session: nox.Session) -> str:
+    """Give the path of a Chromium, or end the session with how to get one."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = [os.environ.get("CHROMIUM"), *map(shutil.which, names)]
+    path = next(filter(None, found), None)
+    if path is None:
+        session.error(
+            "There is no Chromium on the PATH: install one, such as Debian's package chromium, or set "
+            "CHROMIUM to the path of a Chromium or Chrome."
+        )
+    return path
 
 
 @nox.session
@@ -247,6 +278,12 @@ MLFLOW_PAIRS = [
 def matrix_mlflow(session: nox.Session, group: str, mlflow: str) -> None:
     """Real clients on the oldest MLflow that is supported, one between, and the newest."""
     integrate(session, group, *mlflow_of(mlflow))
+
+
+@nox.session(tags=["matrix"])
+def examples(session: nox.Session) -> None:
+    """Every example of the documentation and the READMEs; the default sessions leave slow pages out."""
+    integrate(session, "examples", marked="slow or not slow")
 
 
 @nox.session(tags=["matrix"])
