@@ -58,6 +58,12 @@ GROUPS = {
         ("core", "snowflake", "sandbox[snowflake]"),
         ("snowflake-snowpark-python[localtest]",),
     ),
+    # What the documentation's commands call; pip and a build backend for a plugin that it makes.
+    "examples": Group(
+        "examples",
+        (*PACKAGES[:4], "databand[dbnd]", "snowflake[kedro]", "sandbox[azureml,snowflake]"),
+        ("sybil>=9", "jsonschema>=4.20", "pip", "hatchling>=1.27", "editables"),
+    ),
 }
 PYTEST = ("pytest>=8", "hypothesis>=6.100")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
@@ -130,6 +136,7 @@ def types(session: nox.Session) -> None:
         *PYTEST,
         *{need for needs in UNIT_NEEDS.values() for need in needs},
         *("mypy>=1.18", "nox[uv]", "packaging", "sphinx", "kedro-mlflow==2.0.3", "ipython"),
+        "sybil>=9",
         *("types-requests", "types-PyYAML", "types-jsonschema", "types-docutils"),
         *BROWSER,
     )

@@ -1,7 +1,6 @@
 """A sandbox with every stand-in, and what became of each example."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,5 +33,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"{language}: {len(of_it) - left_out} run, {left_out} not run")
     for fate in fates:
         if fate["why"]:
-            place = Path(fate["page"]).name
-            terminalreporter.write_line(f"  {place}:{fate['line']} not run: {fate['why']}")
+            place = f"{fate['page']}:{fate['line']}"
+            terminalreporter.write_line(f"  {place} not run: {fate['why']}")

@@ -32,7 +32,23 @@ def name_of(page: Path) -> str:
     return page.parent.name if page.name == "README.md" else page.stem
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def has_a_sandbox(page: Path) -> bool:
+    """Tell whether a page starts a sandbox of its own, which takes its time."""
+    return name_of(page).startswith("sandbox")
+
+
+def at(page: Path) -> str:
+    """Give a page's path, for the name of its test."""
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if has_a_sandbox(page) else (), id=at(page))
+        for page in PAGES
+    ],
+)
 def test_the_examples_of_a_page(
     page: Path, sandbox: Sandbox, tmp_path: Path, fates: list[dict[str, Any]]
 ) -> None:
@@ -41,20 +57,11 @@ def test_the_examples_of_a_page(
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
     work.mkdir()
-    if account == "snowflake" and not name_of(page).startswith("sandbox"):
+    if account == "snowflake" and not has_a_sandbox(page):
         build_bridge(sandbox, work / "conf" / "base")
     environment = {
-        **{name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(home),
-        "COLUMNS": "120",
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        # `pip install` finds what is installed already, and nothing else.
-        "PIP_NO_INDEX": "1",
-        "PIP_NO_BUILD_ISOLATION": "0",  # pip's way to say that it is wanted
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        **({} if name_of(page).startswith("sandbox") else sandbox.environment(account)),
+        **shell(home),
+        **({} if has_a_sandbox(page) else sandbox.environment(account)),
         **own_variables(sandbox, account),
         "EXAMPLES_ADDRESSES": json.dumps(addresses(sandbox)),
     }
@@ -70,8 +77,24 @@ def test_the_examples_of_a_page(
         pip = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", "warehouse-connection"]
         subprocess.run(pip, check=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"line"')]
-    fates += [{**json.loads(line), "page": str(page)} for line in lines]
+    fates += [{**json.loads(line), "page": at(page)} for line in lines]
     assert done.returncode == 0, f"after {len(lines)} examples:\n{done.stdout}{done.stderr}"
+
+
+def shell(home: Path) -> dict[str, str]:
+    """Give the variables of a shell in which nothing is set but where programs are."""
+    return {
+        **{name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "COLUMNS": "120",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # `pip install` finds what is installed already, and builds with what is, and nothing else.
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
 
 
 def own_variables(sandbox: Sandbox, account: str) -> dict[str, str]:
@@ -129,7 +152,7 @@ def build_bridge(sandbox: Sandbox, folder: Path) -> None:
     account.trust(setup.storage.integration.object)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=at)
 def test_every_block_says_what_it_is(page: Path) -> None:
     """No block of code escapes by having no language, or by being indented only."""
     text = page.read_text(encoding="utf-8")
