@@ -22,7 +22,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # Beside a package's own wheel its unit tests may need these, and nothing that its users would miss.
 UNIT_NEEDS: dict[str, tuple[str, ...]] = {
     "kedro": ("jsonschema>=4.20",),
-    "snowflake": ("quickjs-ng>=0.14", "sqlfluff>=4.5.0"),
+    "snowflake": ("quickjs-ng>=0.14", "sqlfluff>=4.5.0", "kedro>=1.0"),
 }
 
 
@@ -55,8 +55,12 @@ GROUPS = {
     "sagemaker": Group("sagemaker", ("core", "databand", "sandbox"), ("sagemaker-mlflow>=0.5",)),
     "snowflake": Group(
         "snowflake",
-        ("core", "snowflake", "sandbox[snowflake]"),
-        ("snowflake-snowpark-python[localtest]",),
+        ("core", "snowflake[kedro]", "sandbox[snowflake]"),
+        # The last two are what the starter's project uses.
+        (
+            *("snowflake-snowpark-python[localtest]", "kedro-datasets[pandas-csvdataset]"),
+            "scikit-learn",
+        ),
     ),
     # What the documentation's commands call; pip and a build backend for a plugin that it makes.
     "examples": Group(
