@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LICENSE = (ROOT / "LICENSE").read_bytes()
 ALONE = frozenset({"mlflow_connections", "mlflow_connections_sandbox"})
 """Those that need no sibling."""
-# An extra's entry points need the extra: dbnd calls these only where it is installed.
+# An extra's entry points need the extra: dbnd and Kedro load these only where they are installed.
 LOAD = """
 import sys
 from importlib.metadata import distribution
 for entry in distribution(sys.argv[1]).entry_points:
-    if entry.group != "dbnd":
+    if entry.group not in ("dbnd", "kedro.starters"):
         entry.load()
 """
 
