@@ -23,6 +23,8 @@ from mlflow_connections_sandbox import Sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
+# In this order: AzureML's lines, which name folders of this machine, are below the picture's edge.
+NAMES = ("databricks", "databand", "snowflake", "azureml")
 SCALE = 1.5
 """Pixels of a picture for each of the page."""
 
@@ -45,13 +47,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         demo.FOLDER = Path(temporary) / "demo"
         project = demo.prepare()
-        with Sandbox(Path(temporary) / "sandbox", demo.CONNECTIONS, page=True) as sandbox:
-            for name in demo.CONNECTIONS:
+        with Sandbox(Path(temporary) / "sandbox", NAMES, page=True) as sandbox:
+            for name in NAMES:
                 if name in demo.PREPARATIONS:
                     demo.PREPARATIONS[name](sandbox[name], project)
                 demo.run_project(project, name, sandbox.environment(name))
-            experiments = [f"/Shared/wine-{name}" for name in demo.CONNECTIONS]
-            take_all(sandbox.mlflow_url, sandbox.page_url, experiments)
+            take_all(sandbox.mlflow_url, sandbox.page_url)
 
 
 def load_demo() -> Any:
@@ -64,11 +65,11 @@ def load_demo() -> Any:
     return module
 
 
-def take_all(mlflow_url: str, page_url: str, experiments: list[str]) -> None:
-    """Take the pictures of a sandbox that has a run in each experiment."""
+def take_all(mlflow_url: str, page_url: str) -> None:
+    """Take the pictures of a sandbox that has a run of each connection."""
     client = MlflowClient(mlflow_url)
     found = {e.name: e.experiment_id for e in client.search_experiments()}
-    ids = [found[name] for name in experiments]
+    ids = [found[f"/Shared/wine-{name}"] for name in NAMES]
     run = client.search_runs([ids[0]], max_results=1)[0].info.run_id
     together = quote(json.dumps(ids, separators=(",", ":")))
     runs, one = "compare-experiments/s", f"experiments/{ids[0]}/runs/{run}"
@@ -80,7 +81,7 @@ def take_all(mlflow_url: str, page_url: str, experiments: list[str]) -> None:
         take(
             "mlflow-artifacts", f"{mlflow_url}/#/{one}/artifacts/confusion_matrix.png", "Path:", 760
         )
-        take("sandbox-page", page_url, experiments[-1], 1040)
+        take("sandbox-page", page_url, NAMES[-1], 1000)
 
 
 Take = Callable[..., None]

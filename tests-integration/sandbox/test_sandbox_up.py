@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def processes_in(folder: Path) -> list[str]:
     return [x for x in listed.stdout.splitlines() if f"sqlite:///{folder}" in x]
 
 
+def read_soon(file: Path) -> str:
+    """Give what another process is about to write."""
+    for _ in range(100):
+        if file.exists() and (text := file.read_text().strip()):
+            return text
+        time.sleep(0.1)
+    raise AssertionError(f"{file} was never written")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_json_says_where_everything_is_until_a_signal_ends_it(
     number: signal.Signals, tmp_path: Path
@@ -47,6 +57,7 @@ def test_json_says_where_everything_is_until_a_signal_ends_it(
     try:
         said = json.loads(process.stdout.readline())
         assert is_answering(said["mlflow_url"])
+        assert requests.get(said["page_url"], timeout=10).ok
         assert processes_in(tmp_path)
         host = said["environment"]["databricks"]["DATABRICKS_HOST"]
         assert requests.get(f"{host}/.well-known/databricks-config", timeout=10).ok
@@ -61,9 +72,13 @@ def test_json_says_where_everything_is_until_a_signal_ends_it(
     assert (tmp_path / "mlflow" / "mlflow.db").exists()
 
 
-def test_the_printed_lines_work_in_a_shell() -> None:
-    """What it prints can be pasted; without a folder nothing stays on the disk."""
-    process = start()
+def test_the_printed_lines_work_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it prints can be pasted, and its page be opened; without a folder nothing stays on the disk."""
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o700)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    process = start("--open")
     assert process.stdout is not None
     lines = []
     try:
@@ -90,6 +105,10 @@ def test_the_printed_lines_work_in_a_shell() -> None:
         )
         assert answer.status_code == 200
         (folder,) = [shlex.split(x)[-1] for x in lines if x.startswith("# Data")]
+        # What somebody sees first, and what their browser was given.
+        page = lines[0].split()[-1]
+        assert "Databricks" in requests.get(f"{page}/state.json", timeout=10).text
+        assert read_soon(opened) == page
         assert Path(folder).is_dir()
         process.terminate()
         assert process.wait() == 0

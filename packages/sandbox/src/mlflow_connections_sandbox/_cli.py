@@ -72,6 +72,8 @@ def _up(parsed: argparse.Namespace) -> None:
         sandbox = Sandbox(folder.resolve(), parsed.names or DEFAULT_NAMES, page=True)
         print("Starting a real MLflow server ...", file=sys.stderr, flush=True)
         running.enter_context(sandbox)
+        for name in sandbox.names:
+            sandbox[name].administer()
         print(_json(sandbox) if parsed.output == "json" else _text(sandbox), flush=True)
         if parsed.open and not webbrowser.open(sandbox.page_url):
             print(f"No web browser was found to open {sandbox.page_url}.", file=sys.stderr)

@@ -63,6 +63,12 @@ class StandIn(ABC):
         """Give what the sandbox's page shows of it before the requests: nothing."""
         return ()
 
+    def administer(self) -> None:
+        """Do from now on what somebody outside of the service has to do: nothing.
+
+        Where people start stand-ins by a command there is nobody else to do it.
+        """
+
     def keep(self, newest: int) -> None:
         """Remember only so much of what happens, the newest, from now on."""
         self.journal.keep(newest)

@@ -11,6 +11,7 @@ import pytest
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
 from mlflow_connections_sandbox._snowflake import Snowflake
+from mlflow_connections_sandbox._snowflake._clouds import Identity
 
 Run = Callable[..., list[tuple[Any, ...]]]
 
@@ -272,3 +273,82 @@ def test_a_suspended_task_is_left_out(run: Run) -> None:
         ("A", "SUCCEEDED"),
         ("C", "SUCCEEDED"),
     ]
+
+
+def _finalized(run: Run) -> None:
+    """Have the graph with a finalizer that counts its runs, in a table."""
+    _graph(run)
+    run("CREATE TABLE ended (at VARCHAR)")
+    insert = "INSERT INTO ended SELECT SYSTEM$TASK_RUNTIME_INFO('CURRENT_TASK_GRAPH_RUN_GROUP_ID')"
+    run(f"CREATE TASK last WAREHOUSE = COMPUTE_WH FINALIZE = root AS {insert}")
+    run("ALTER TASK last RESUME")
+
+
+def test_a_finalizer_runs_whatever_happened(run: Run) -> None:
+    """It runs after each try of a graph, with the run's id, be it that tasks failed or not."""
+    _finalized(run)
+    run("EXECUTE TASK root")
+    assert _finished(run, 5)[2:] == [
+        ("B", "FAILED", None, 1),
+        ("C", "SKIPPED", None, 1),
+        ("LAST", "SUCCEEDED", None, 1),
+    ]
+    run("CREATE TABLE missing (a INT)")
+    run("EXECUTE TASK root RETRY LAST")
+    assert [row[::3] for row in _finished(run, 8)[5:]] == [("B", 2), ("C", 2), ("LAST", 2)]
+    ended = run("SELECT at FROM ended")
+    assert len(ended) == 2
+    assert len(set(ended)) == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("CREATE TASK d FINALIZE = root AS SELECT 1", "has the finalizer task"),
+        ("CREATE TASK d FINALIZE = a AS SELECT 1", "no root task"),
+        ("CREATE TASK d FINALIZE = last AS SELECT 1", "no root task"),
+        ("CREATE TASK d FINALIZE = nothing AS SELECT 1", "NOTHING"),
+        ("CREATE TASK d SCHEDULE = '1 minute' FINALIZE = root AS SELECT 1", "neither a SCHEDULE"),
+        ("CREATE TASK d AFTER a FINALIZE = root AS SELECT 1", "neither a SCHEDULE"),
+        ("CREATE TASK d AFTER last AS SELECT 1", "no child tasks"),
+        ("ALTER TASK last ADD AFTER a", "no predecessors"),
+        ("EXECUTE TASK last", "no root task"),
+    ],
+)
+def test_what_a_finalizer_cannot_be_is_refused(run: Run, sql: str, words: str) -> None:
+    """A root has one finalizer, which has no schedule, no predecessors and no children."""
+    _finalized(run)
+    with pytest.raises(DatabaseError, match=words):
+        run(sql)
+
+
+def test_a_finalizer_comes_while_the_root_is_suspended(run: Run) -> None:
+    """As any task of a graph it is made only while the graph rests."""
+    _graph(run)
+    run("ALTER TASK root RESUME")
+    with pytest.raises(ProgrammingError, match="not suspended"):
+        run("CREATE TASK last FINALIZE = root AS SELECT 1")
+
+
+def test_a_changed_graph_is_not_retried(run: Run) -> None:
+    """RETRY LAST is refused after a task was made anew, and after a run that succeeded."""
+    _graph(run)
+    run("EXECUTE TASK root")
+    _finished(run, 4)
+    run("CREATE OR REPLACE TASK b WAREHOUSE = COMPUTE_WH AFTER a AS SELECT 1")
+    run("ALTER TASK b RESUME")
+    with pytest.raises(DatabaseError, match="modified"):
+        run("EXECUTE TASK root RETRY LAST")
+    run("EXECUTE TASK root")
+    _finished(run, 8)
+    with pytest.raises(DatabaseError, match="no suitable run"):
+        run("EXECUTE TASK root RETRY LAST")
+
+
+def test_clouds_may_trust_whoever_comes(stand_in: Snowflake) -> None:
+    """Where people start it by a command, the clouds' administrators are quick."""
+    clouds = stand_in.account.clouds
+    identity = Identity("aws", "role", "somebody")
+    assert not clouds.is_trusted(identity)
+    stand_in.administer()
+    assert clouds.is_trusted(identity)

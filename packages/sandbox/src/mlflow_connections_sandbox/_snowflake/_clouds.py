@@ -83,9 +83,14 @@ def storage_identity(properties: Mapping[str, Any]) -> Identity:
 
 
 class Clouds:
-    """What the administrators of the three clouds have written into their trust policies."""
+    """What the administrators of the three clouds have written into their trust policies.
+
+    Attributes:
+        trust_all: Whether they trust whoever comes.
+    """
 
     def __init__(self) -> None:
+        self.trust_all = False
         self._trusted: set[Identity] = set()
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(32)
@@ -98,7 +103,7 @@ class Clouds:
     def is_trusted(self, identity: Identity) -> bool:
         """Tell whether the cloud knows this one."""
         with self._lock:
-            return identity in self._trusted
+            return self.trust_all or identity in self._trusted
 
     def prove(self, identity: Identity, method: str, url: str, body: bytes) -> str:
         """Give the `Authorization` of a request: AWS signs each one, the others carry a token.

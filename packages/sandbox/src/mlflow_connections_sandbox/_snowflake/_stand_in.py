@@ -92,6 +92,10 @@ class Snowflake(StandIn):
         """
         self.account.trust(integration)
 
+    def administer(self) -> None:
+        """Let the clouds' administrators trust each integration as soon as it is there."""
+        self.account.clouds.trust_all = True
+
     def execute(self, statements: Iterable[str]) -> None:
         """Execute statements about objects as the account's admin, without a client.
 
