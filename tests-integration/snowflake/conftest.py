@@ -136,6 +136,9 @@ def bridge(
         yield made
 
 
+_PLAIN = {"COLUMNS": "200", "NO_COLOR": "1", "DO_NOT_TRACK": "1"}
+
+
 class Project(NamedTuple):
     """A Kedro project, and an account in which the bridge of its snowflake.yml stands.
 
@@ -171,7 +174,7 @@ def _shell(
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env={**os.environ, **variables, "COLUMNS": "200", "NO_COLOR": "1"},
+        env={**os.environ, **variables, **_PLAIN},
         input=answers,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -233,3 +233,20 @@ def test_other_threads_leave_sending_to_the_sessions() -> None:
     log(1)
     outgoing.flush("r")
     assert len(server.stored) == 2001 + _outgoing._CROWD
+
+
+def test_a_burst_goes_at_once_and_then_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first calls send at once, so that little is lost with the process; many still share."""
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    server = Server()
+    outgoing = Outgoing(server, HOUR, burst=3)
+    for step in range(1000):
+        outgoing.add("r", [metric(step)], [], [])
+    assert server.requests == 3
+    assert len(server.stored) == 3
+    clock[0] = 2 * HOUR
+    outgoing.add("r", [metric(1000)], [], [])
+    assert [item["step"] for _, item in server.stored] == list(range(1001))
+    outgoing.add("r", [metric(1001)], [], [])
+    assert len(server.stored) == 1002

@@ -46,7 +46,7 @@ def word(text: str, taken: Collection[str] = ()) -> str:
         side by side, so that words can be joined by them.
     """
     plain = re.sub(r"[^A-Z0-9]+", "_", text.upper()).strip("_")
-    if plain.lower() == text and plain not in taken and len(plain) <= _LONGEST:
+    if plain and plain.lower() == text and plain not in taken and len(plain) <= _LONGEST:
         return plain
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8].upper()
     return f"{plain[:_LONGEST].rstrip('_')}_{digest}".lstrip("_")

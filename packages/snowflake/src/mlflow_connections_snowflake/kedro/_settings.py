@@ -84,10 +84,18 @@ def read_settings(content: object, where: str) -> Settings:
         _number(section, "retries", 0, 30) or 0,
         _number(section, "timeout_minutes", 1, 7 * 24 * 60),
         section.text("credentials", "") or None,
-        read({SECTION: {MLFLOW_SECTION: section.content[MLFLOW_SECTION]}}, where)
-        if with_mlflow
-        else None,
+        _mlflow(section) if with_mlflow else None,
     )
+
+
+def _mlflow(section: Section) -> Setup:
+    setup = read({SECTION: {MLFLOW_SECTION: section.content[MLFLOW_SECTION]}}, section.where)
+    if section.section(MLFLOW_SECTION).content.get("functions") is None:
+        raise section.invalid(
+            MLFLOW_SECTION,
+            "has no functions, and pipelines reach MLflow through external functions alone",
+        )
+    return setup
 
 
 def _one(section: Section, key: str) -> str:

@@ -84,8 +84,13 @@ def _put(path: Path, folder: str) -> str:
             f"{path} cannot be uploaded: Snowflake's PUT takes *, ?, [ and ] in a path for "
             "wildcards; move the project to a folder without them."
         )
-    source = literal(f"file://{path.as_posix()}")
-    return f"PUT {source} {literal(folder + '/')} AUTO_COMPRESS = FALSE OVERWRITE = TRUE"
+    source, target = (_place(text) for text in (f"file://{path.as_posix()}", f"{folder}/"))
+    return f"PUT {source} {target} AUTO_COMPRESS = FALSE OVERWRITE = TRUE"
+
+
+def _place(text: str) -> str:
+    """Quote a place for PUT as Snowpark does: clients read it, and know no doubled quotes."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _procedure(plan: Plan, handler: str, arguments: str, imports: tuple[str, ...]) -> Statement:

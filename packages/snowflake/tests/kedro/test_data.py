@@ -1,0 +1,147 @@
+"""Data between nodes: what travels as a pickle, what comes along, and what Snowflake could not use."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset
+from kedro.pipeline import node, pipeline
+
+from mlflow_connections import ConnectionsError
+from mlflow_connections_snowflake.kedro._data import StagePickle, files_to_bring, travels
+
+
+class File(AbstractDataset[Any, Any]):
+    """A dataset in a file, as those of kedro-datasets are."""
+
+    def __init__(self, filepath: str, protocol: str = "file") -> None:
+        self._filepath = Path(filepath)
+        self._protocol = protocol
+
+    def load(self) -> Any:
+        """Not called here."""
+
+    def save(self, data: Any) -> None:
+        """Not called here."""
+
+    def _describe(self) -> dict[str, Any]:
+        return {}
+
+
+class Files:
+    """Snowpark's file operations on a stage, as far as they are needed."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, bytes] = {}
+
+    def put_stream(self, stream: io.BytesIO, place: str, **_: object) -> None:
+        """Take a file."""
+        self.stored[place] = stream.read()
+
+    def get_stream(self, place: str) -> io.BytesIO:
+        """Give a file."""
+        return io.BytesIO(self.stored[place])
+
+
+class Session:
+    """A session with a stage."""
+
+    def __init__(self) -> None:
+        self.file = Files()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> DataCatalog:
+    """A catalog with a file of the project, one in the cloud, one elsewhere, and one in memory."""
+    (tmp_path / "raw.csv").write_text("1")
+    return DataCatalog(
+        {
+            "raw": File(str(tmp_path / "raw.csv")),
+            "cloud": File("bucket/x.csv", "s3"),
+            "elsewhere": File("/elsewhere.csv"),
+            "gone": File(str(tmp_path / "gone.csv")),
+            "memory": MemoryDataset(),
+            "params:a": MemoryDataset(1),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "does"),
+    [
+        *(("unknown", True), ("memory", True), ("raw", False), ("cloud", False)),
+        *(("params:a", False), ("params:unknown", False), ("parameters", False)),
+    ],
+)
+def test_what_is_in_memory_travels(catalog: DataCatalog, dataset: str, does: bool) -> None:
+    """What the catalog keeps anywhere is used as it is, and parameters come of the configuration."""
+    assert travels(catalog, dataset) is does
+
+
+def function(*given: Any) -> Any:
+    """A node's function."""
+    return given
+
+
+def test_files_of_the_project_come_along(catalog: DataCatalog, tmp_path: Path) -> None:
+    """A file that a pipeline reads is found, and the cloud's is left where it is."""
+    found = files_to_bring(
+        pipeline([node(function, ["raw", "cloud", "params:a"], "memory")]), catalog, tmp_path
+    )
+    assert found == [tmp_path / "raw.csv"]
+
+
+def test_folders_come_along(tmp_path: Path) -> None:
+    """A dataset of many files comes with all of them."""
+    (tmp_path / "parts/a").mkdir(parents=True)
+    for name in ("parts/1.csv", "parts/a/2.csv"):
+        (tmp_path / name).write_text(name)
+    catalog = DataCatalog({"parts": File(str(tmp_path / "parts"))})
+    found = files_to_bring(pipeline([node(function, "parts", "x")]), catalog, tmp_path)
+    assert [path.name for path in found] == ["1.csv", "2.csv"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "sentence"),
+    [
+        ("cloud", "raw", "'raw' is written to"),
+        ("elsewhere", "x", "outside of the project"),
+        ("gone", "x", "it is not there"),
+        ("unknown", "x", "'unknown' is in no catalog"),
+    ],
+)
+def test_what_snowflake_could_not_use_is_told(
+    catalog: DataCatalog, tmp_path: Path, inputs: str, output: str, sentence: str
+) -> None:
+    """A file that would be lost, or would not be found, is named before anything is deployed."""
+    with pytest.raises(ConnectionsError) as caught:
+        files_to_bring(pipeline([node(function, inputs, output)]), catalog, tmp_path)
+    assert sentence in str(caught.value)
+
+
+@pytest.fixture
+def pickled() -> Callable[[str], StagePickle]:
+    """Makes datasets on one stage."""
+    session: Any = Session()
+    return lambda name: StagePickle(session, "@S/runs/1/data", name)
+
+
+def test_anything_travels(pickled: Callable[[str], StagePickle]) -> None:
+    """What is saved by one node is loaded by another, functions without a name too."""
+    pickled("a 'b' \\ /../").save({"f": lambda: 7})
+    assert pickled("a 'b' \\ /../").load()["f"]() == 7
+    assert ".." not in pickled("a 'b' \\ /../")._place
+
+
+def test_transcoded_names_are_one_dataset(pickled: Callable[[str], StagePickle]) -> None:
+    """What is saved as `x@pandas` is loaded as `x@numpy`."""
+    pickled("x@pandas").save([1])
+    assert pickled("x@numpy").load() == [1]
+
+
+def test_what_cannot_travel_is_told(pickled: Callable[[str], StagePickle]) -> None:
+    """A thing that cannot be pickled is named, with the cure."""
+    with pytest.raises(DatasetError, match=r"'lock' cannot go to the next node .* in the catalog"):
+        pickled("lock").save(i for i in range(3))
