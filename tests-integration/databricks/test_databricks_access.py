@@ -1,5 +1,6 @@
 """Who comes in, who does not, and what an unmodified client is told then."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,21 @@ def ask(workspace: Databricks, path: str, token: str | None = None) -> requests.
     """Send a request without any client library."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return requests.get(workspace.url + path, headers=headers, timeout=30)
+
+
+def test_the_link_that_a_run_prints_leads_to_it(
+    name: str, token: Any, workspace: Databricks, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What MLflow prints when a run ends opens the run in MLflow's own pages."""
+    with use("databricks", token.credentials, token.options):
+        mlflow.set_experiment(name)
+        with mlflow.start_run() as run:
+            pass
+    printed = re.search(rf"{workspace.url}/\S*{run.info.run_id}", capfd.readouterr().out)
+    assert printed
+    answer = requests.get(printed[0], allow_redirects=False, timeout=30)
+    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    assert answer.headers["Location"] == workspace.mlflow.url + page
 
 
 def test_a_wrong_token_is_refused_at_once(name: str, workspace: Databricks) -> None:

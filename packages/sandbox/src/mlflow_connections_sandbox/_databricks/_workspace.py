@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from mlflow_connections_sandbox._stand_in import StandIn
@@ -56,11 +56,12 @@ class Databricks(StandIn):
         )
 
     def _open_routes(self) -> list[Route]:
-        """What needs no token: how to get one, and URLs that are signed themselves."""
+        """What needs no token: how to get one, pages for people, URLs that are signed themselves."""
         return [
             Route("/.well-known/databricks-config", self._configuration),
             Route("/oidc/.well-known/oauth-authorization-server", self._openid),
             Route("/oidc/v1/token", self.access.give_token, methods=["POST"]),
+            Route("/ml/{path:path}", self._page),
             Route(
                 "/storage/{expires:int}/{signature}/{path:path}",
                 self._signed,
@@ -108,6 +109,10 @@ class Databricks(StandIn):
 
     def _signed(self, request: Request) -> Response:
         return self._artifacts.signed(request)
+
+    def _page(self, request: Request) -> Response:
+        """Lead on to MLflow's own pages: the client prints such a link at the end of each run."""
+        return RedirectResponse(f"{self.mlflow.url}/#/{request.path_params['path']}")
 
     def _configuration(self, request: Request) -> Response:  # noqa: ARG002 - nothing in it matters
         return JSONResponse(
