@@ -9,6 +9,7 @@ import pytest
 
 import mlflow_connections
 from mlflow_connections_databand._outboxes import _outboxes
+from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databand import Databand
 
 
@@ -54,8 +55,14 @@ def deliver(tracker: Databand) -> Deliver:
 
 
 @pytest.fixture
-def dbnd_environment(tracker: Databand, tmp_path: Path) -> Mapping[str, str]:
-    """The environment of a process that uses dbnd, for the tests that need the extra `dbnd`."""
+def dbnd_environment(
+    tracker: Databand, mlflow_server: MlflowServer, tmp_path: Path
+) -> Mapping[str, str]:
+    """The environment of a process that uses dbnd, for the tests that need the extra `dbnd`.
+
+    Its store is a server: MLflow before 3.7 sets up the root logger whenever it opens a database,
+    and dbnd's log of a task then feeds itself until no memory is left, without our package too.
+    """
     home = tmp_path / "dbnd"
     home.mkdir()
     variables = dict(tracker.environment())
@@ -65,6 +72,7 @@ def dbnd_environment(tracker: Databand, tmp_path: Path) -> Mapping[str, str]:
         **os.environ,
         **variables,
         "DBND_HOME": str(home),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": mlflow_server.url,
+        "MLFLOW_EXPERIMENT_NAME": tmp_path.name,
         "PYTHONPATH": str(tmp_path),
     }

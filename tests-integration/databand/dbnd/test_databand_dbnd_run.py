@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from mlflow_connections_sandbox._databand import Databand
 
@@ -58,6 +59,20 @@ def task_of(tracker: Databand) -> dict[str, Any]:
     return dict(task)
 
 
+def composite(tracker: Databand, store: str) -> str:
+    """Give the URI that tracks to a store and to the tracker."""
+    quoted = store.replace("/", "%252F").replace(":", "%253A")
+    return f"dbnd://127.0.0.1:{tracker.port}?duplicate_tracking_to={quoted}"
+
+
+def runs(store: str, environment: Mapping[str, str]) -> list[Run]:
+    """Give the runs that a process with this environment left in a store."""
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name(environment["MLFLOW_EXPERIMENT_NAME"])
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
 def test_the_specifications_example_tracks_to_both(
     tracker: Databand, dbnd_environment: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -66,10 +81,9 @@ def test_the_specifications_example_tracks_to_both(
         dbnd_environment, tmp_path, "--set-config", "mlflow_tracking.databand_tracking=True"
     )
     store = dbnd_environment["MLFLOW_TRACKING_URI"]
-    quoted = store.replace("/", "%252F").replace(":", "%253A")
-    assert f"TRACKING dbnd://127.0.0.1:{tracker.port}?duplicate_tracking_to={quoted}" in printed
+    assert f"TRACKING {composite(tracker, store)}" in printed
 
-    (run,) = MlflowClient(store).search_runs(["0"])
+    (run,) = runs(store, dbnd_environment)
     assert run.info.status == "FINISHED"
     task = task_of(tracker)
     assert task["state"] == "SUCCESS"
@@ -96,8 +110,8 @@ def test_the_settings_are_read_from_every_place_of_dbnds(
     place: str, tracker: Databand, dbnd_environment: Mapping[str, str], tmp_path: Path
 ) -> None:
     """`duplicate_tracking_to` and the switch work from a cfg file and from variables."""
-    other = f"sqlite:///{tmp_path / 'other.db'}"
-    environment = dict(dbnd_environment)
+    other = dbnd_environment["MLFLOW_TRACKING_URI"]
+    environment = {**dbnd_environment, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     if place == "file":
         del environment["DBND__CORE__DATABAND_URL"]
         (tmp_path / "dbnd" / "project.cfg").write_text(
@@ -107,6 +121,6 @@ def test_the_settings_are_read_from_every_place_of_dbnds(
     else:
         environment["DBND__MLFLOW_TRACKING__DATABAND_TRACKING"] = "True"
         environment["DBND__MLFLOW_TRACKING__DUPLICATE_TRACKING_TO"] = other
-    dbnd_run(environment, tmp_path)
-    assert len(MlflowClient(other).search_runs(["0"])) == 1
+    assert f"TRACKING {composite(tracker, other)}" in dbnd_run(environment, tmp_path)
+    assert len(runs(other, environment)) == 1
     assert [m for m in task_of(tracker)["metrics"] if m["key"] == "foo1"]
