@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from mlflow_connections_sandbox import Sandbox
 
@@ -33,6 +33,9 @@ def browser() -> Iterator[Browser]:
 
 
 Visit = Callable[..., Page]
+
+# Seconds mean nothing on a busy machine.
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture

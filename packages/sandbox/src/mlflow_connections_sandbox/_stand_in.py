@@ -63,7 +63,7 @@ class StandIn(ABC):
         """Give what the sandbox's page shows of it before the requests: nothing."""
         return ()
 
-    def administer(self) -> None:
+    def administer(self) -> None:  # noqa: B027 - most services need nobody else
         """Do from now on what somebody outside of the service has to do: nothing.
 
         Where people start stand-ins by a command there is nobody else to do it.
