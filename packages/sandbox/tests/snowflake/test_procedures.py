@@ -275,18 +275,13 @@ def test_a_suspended_task_is_left_out(run: Run) -> None:
     ]
 
 
-def _finalized(run: Run) -> None:
-    """Have the graph with a finalizer that counts its runs, in a table."""
+def test_a_finalizer_runs_whatever_happened(run: Run) -> None:
+    """It runs after each try of a graph, with the run's id, be it that tasks failed or not."""
     _graph(run)
-    run("CREATE TABLE ended (at VARCHAR)")
+    run("CREATE TABLE ended (graph VARCHAR)")
     insert = "INSERT INTO ended SELECT SYSTEM$TASK_RUNTIME_INFO('CURRENT_TASK_GRAPH_RUN_GROUP_ID')"
     run(f"CREATE TASK last WAREHOUSE = COMPUTE_WH FINALIZE = root AS {insert}")
     run("ALTER TASK last RESUME")
-
-
-def test_a_finalizer_runs_whatever_happened(run: Run) -> None:
-    """It runs after each try of a graph, with the run's id, be it that tasks failed or not."""
-    _finalized(run)
     run("EXECUTE TASK root")
     assert _finished(run, 5)[2:] == [
         ("B", "FAILED", None, 1),
@@ -296,7 +291,7 @@ def test_a_finalizer_runs_whatever_happened(run: Run) -> None:
     run("CREATE TABLE missing (a INT)")
     run("EXECUTE TASK root RETRY LAST")
     assert [row[::3] for row in _finished(run, 8)[5:]] == [("B", 2), ("C", 2), ("LAST", 2)]
-    ended = run("SELECT at FROM ended")
+    ended = run("SELECT graph FROM ended")
     assert len(ended) == 2
     assert len(set(ended)) == 1
 
@@ -317,14 +312,16 @@ def test_a_finalizer_runs_whatever_happened(run: Run) -> None:
 )
 def test_what_a_finalizer_cannot_be_is_refused(run: Run, sql: str, words: str) -> None:
     """A root has one finalizer, which has no schedule, no predecessors and no children."""
-    _finalized(run)
+    run("CREATE TASK root SCHEDULE = '60 minute' AS SELECT 1")
+    run("CREATE TASK a AFTER root AS SELECT 1")
+    run("CREATE TASK last FINALIZE = root AS SELECT 1")
     with pytest.raises(DatabaseError, match=words):
         run(sql)
 
 
 def test_a_finalizer_comes_while_the_root_is_suspended(run: Run) -> None:
     """As any task of a graph it is made only while the graph rests."""
-    _graph(run)
+    run("CREATE TASK root SCHEDULE = '60 minute' AS SELECT 1")
     run("ALTER TASK root RESUME")
     with pytest.raises(ProgrammingError, match="not suspended"):
         run("CREATE TASK last FINALIZE = root AS SELECT 1")
