@@ -225,7 +225,7 @@ def chromium(session: nox.Session) -> str:
     if path is None:
         session.error(
             "There is no Chromium on the PATH: install one, such as Debian's package chromium, or set "
-            "CHROMIUM to the path of a Chromium or Chrome."
+            "CHROMIUM to the path of a Chromium or Chrome"
         )
     return path
 

@@ -89,8 +89,11 @@ async function copy(button, text) {
     getSelection().selectAllChildren(text);
     write(button, "Selected");
   }
+  // For who hears the page: a button whose name changes says nothing.
+  write(byId("said"), button.textContent);
   await sleep(2000);
   write(button, "Copy");
+  write(byId("said"), "");
 }
 
 function makePaste(paste) {
