@@ -50,10 +50,10 @@ class Progress:
             for last in states:
                 self._print_changes(last)
             return last
-        with Live(console=self.console, refresh_per_second=4) as live:
+        # Made anew at each refresh, so that the seconds go on while nothing changes.
+        with Live(console=self.console, get_renderable=lambda: self._table(last)):
             for last in states:
                 self._note(last)
-                live.update(self._table(last))
         return last
 
     def _print_changes(self, runs: dict[str, TaskRun]) -> None:
