@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _STATES = {"RUNNING": "RUNNING", "FINISHED": "SUCCESS", "FAILED": "FAILED", "KILLED": "CANCELLED"}
 _MASK = "***"
+_MODELS = "mlflow.log-model.history"
 
 
 def compare(tracking_uri: str, tracker: "Databand", experiment: str | None = None) -> list[str]:
@@ -74,7 +75,7 @@ def _differences(
     (task,) = copy["tasks"]
     notes = {m["key"]: _value(m) for m in task["metrics"] if m["source"] == "system"}
     tags = {k.removeprefix("mlflow.tag."): v for k, v in notes.items() if "mlflow.tag." in k}
-    tags = {k: v for k, v in tags.items() if v != {"deleted": True}}
+    tags = {k: v for k, v in tags.items() if v != {"deleted": True} and k != _MODELS}
     info = run.info
     yield from _unequal("job", job, copy["job_name"])
     yield from _unequal("name", info.run_name, tags.get("mlflow.runName", copy["name"]))
@@ -90,7 +91,8 @@ def _differences(
         name: notes.get(f"mlflow.param.{name}", value) for name, value in task["params"].items()
     }
     yield from _unequal_texts("param", run.data.params, params)
-    yield from _unequal_texts("tag", run.data.tags, tags)
+    yield from _unequal_texts("tag", {k: v for k, v in run.data.tags.items() if k != _MODELS}, tags)
+    yield from _unequal_models(run, notes)
     yield from _unequal_parent(run, copy)
     yield from _unequal_metrics(client, run, task)
     yield from _unequal_inputs(run, task)
@@ -110,6 +112,17 @@ def _unequal_texts(
         # A secret is masked on its way, a part of a URI too.
         if ours is None or copied is None or (ours != copied and _MASK not in str(copied)):
             yield from _unequal(f"{what} {name!r}", ours, copied)
+
+
+def _unequal_models(run: "Run", notes: Mapping[str, Any]) -> Iterator[str]:
+    """Compare what MLflow 2 keeps of a run's models in a tag that no call sets."""
+    ours = {model["model_uuid"] for model in json.loads(run.data.tags.get(_MODELS, "[]"))}
+    copied = {
+        note["model_uuid"]
+        for name, note in notes.items()
+        if name.startswith("mlflow.model.") and "model_uuid" in note
+    }
+    yield from _unequal("models", ours, copied)
 
 
 def _unequal_parent(run: "Run", copy: Mapping[str, Any]) -> Iterator[str]:
@@ -191,7 +204,9 @@ def _files(
     for entry in client.list_artifacts(run_id, folder):
         if entry.is_dir:
             yield from _files(client, run_id, entry.path)
-        else:
+        # Nobody logs this one: MLflow 2 writes it beside a registered model where it loads it from,
+        # which is the run's own folder if artifacts are local files.
+        elif not entry.path.endswith("/registered_model_meta"):
             yield entry.path, entry.file_size
 
 
