@@ -137,8 +137,12 @@ def _environment(
     (folder / "snowflake.yml").write_text(yaml.safe_dump({"snowflake": section}))
 
 
-def test_a_killed_node_leaves_a_failed_run_and_a_retry_finishes_it(project: Any) -> None:
+def test_a_killed_node_leaves_a_failed_run_and_a_retry_finishes_it(
+    project: Any, mlflow_server: MlflowServer
+) -> None:
     """All that was logged before a kill is there, in a FAILED run; the retry makes no second run."""
+    import mlflow
+
     shown = project.kedro("snowflake-mlflow", "run", succeeds=False)
     assert re.search(r"FAILED +second", shown), shown
     assert re.search(r"skipped +third", shown), shown
@@ -152,6 +156,7 @@ def test_a_killed_node_leaves_a_failed_run_and_a_retry_finishes_it(project: Any)
     assert run.data.tags["half"] == "done"
     values = project.mlflow.get_metric_history(run.info.run_id, "loss")
     assert [metric.step for metric in values] == [0, 1, 2, 3, 4]
+    mlflow.set_tracking_uri(mlflow_server.url)
     assert [one.path for one in project.mlflow.list_artifacts(run.info.run_id)] == ["half.json"]
 
     nodes = project.folder / "src/valves/nodes.py"
@@ -168,6 +173,7 @@ def test_a_killed_node_leaves_a_failed_run_and_a_retry_finishes_it(project: Any)
     assert "(try 2)" in shown
 
 
+@pytest.mark.slow
 def test_snowflakes_own_retry_makes_no_second_run(project: Any) -> None:
     """A node that fails once is tried again by Snowflake, in the same run; deliveries come twice."""
     project.account.policy.faults += ["duplicate"] * 4
@@ -182,6 +188,7 @@ def test_snowflakes_own_retry_makes_no_second_run(project: Any) -> None:
     assert f"MLflow run {run.info.run_id}: FINISHED" in shown
 
 
+@pytest.mark.slow
 def test_a_nodes_error_reaches_the_terminal(project: Any) -> None:
     """The command fails with the node's own traceback, and says how to go on."""
     before = len(project.runs("valves"))
@@ -197,6 +204,7 @@ def test_a_nodes_error_reaches_the_terminal(project: Any) -> None:
     assert project.account.password not in shown + looked
 
 
+@pytest.mark.slow
 def test_names_and_values_stay_what_they_are(project: Any) -> None:
     """Names of nodes, pipelines and datasets, and parameters, may look like SQL or like our own."""
     hostile = """x'); DROP TASK "a"; --"""
@@ -256,6 +264,7 @@ def interrupted(project: Any) -> str:
     return "".join(lines)
 
 
+@pytest.mark.slow
 def test_it_stops_watching_when_asked(project: Any) -> None:
     """Ctrl-C leaves the pipeline running, and says how to look again; a node that is gone is gone."""
     registry = project.folder / "src/valves/pipeline_registry.py"

@@ -124,6 +124,7 @@ def test_a_bad_answer_is_refused(shell: Callable[..., str], tmp_path: Path) -> N
     assert not (tmp_path / "my-wine").exists()
 
 
+@pytest.mark.slow
 def test_without_mlflow_it_runs_as_tasks(
     shell: Callable[..., str], mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
