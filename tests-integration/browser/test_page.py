@@ -122,7 +122,7 @@ def test_hostile_paths_are_texts(visit: Visit, sandbox: Sandbox) -> None:
     send(sandbox, path)
     expect(cell).to_have_text(path)
     send(sandbox, long)
-    expect(cell).to_have_attribute("title", long)
+    expect(cell).to_have_text(long)
     assert page.evaluate("typeof hurt") == "undefined"
     assert page.locator("main img, main script").count() == 0
 
@@ -201,6 +201,7 @@ def test_it_says_when_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> N
     server.close()
     expect(page.get_by_role("status")).to_have_text("The sandbox has ended")
     expect(stand_in(page, "Databricks").locator(".address")).to_be_visible()
+    expect(stand_in(page, "Databricks").get_by_text("Running")).to_be_hidden()
 
 
 def test_without_javascript_it_says_what_to_do(visit: Visit, sandbox: Sandbox) -> None:

@@ -13,11 +13,8 @@ NEWEST = 50
 LONGEST = 400
 """How many characters of a text are shown."""
 
-_BEGINNING, _END = 14, 38
-"""How many characters of a long path are shown."""
-
-Kind = Literal["", "code", "number", "good", "busy", "warn", "bad"]
-"""How a cell looks: as source code, as a number, or by how good the news is."""
+Kind = Literal["", "code", "path", "number", "good", "busy", "warn", "bad"]
+"""How a cell looks: as source code, as a path, as a number, or by how good the news is."""
 
 
 class Cell(NamedTuple):
@@ -27,13 +24,11 @@ class Cell(NamedTuple):
         text: What is shown.
         kind: How it looks.
         href: Where it leads; nowhere if empty.
-        whole: What the text is short for, if it is.
     """
 
     text: str
     kind: Kind = ""
     href: str = ""
-    whole: str = ""
 
 
 class Row(NamedTuple):
@@ -70,11 +65,9 @@ def code(text: str) -> Cell:
     return Cell(line if len(line) <= LONGEST else f"{line[:LONGEST]}…", "code")
 
 
-def short_path(text: str) -> Cell:
-    """Show a path on one line: the end says most, and the rest is there for who points at it."""
-    if len(text) <= _BEGINNING + _END:
-        return Cell(text, "code")
-    return Cell(f"{text[:_BEGINNING]}…{text[-_END:]}", "code", whole=text)
+def path(text: str) -> Cell:
+    """Show a path on one line, of which the end stays in sight."""
+    return Cell(text if len(text) <= LONGEST else f"…{text[-LONGEST:]}", "path")
 
 
 def number(value: float) -> Cell:

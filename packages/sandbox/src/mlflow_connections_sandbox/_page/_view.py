@@ -13,7 +13,7 @@ from mlflow_connections_sandbox._tables import (
     Table,
     duration,
     moment,
-    short_path,
+    path,
     status,
 )
 
@@ -37,9 +37,14 @@ def shown(table: Table) -> dict[str, Any]:
         "columns": table.columns,
         "empty": table.empty,
         "rows": [
-            {"key": row.key, "cells": [cell._asdict() for cell in row.cells]} for row in table.rows
+            {"key": row.key, "cells": [_cell(cell) for cell in row.cells]} for row in table.rows
         ],
     }
+
+
+def _cell(cell: Cell) -> dict[str, str]:
+    """Give a cell without what is empty: there are hundreds of them, twice a second."""
+    return {name: value for name, value in cell._asdict().items() if value}
 
 
 def _stand_in(one: StandIn) -> dict[str, Any]:
@@ -70,7 +75,7 @@ def _requests(one: StandIn) -> Table:
             (
                 moment(r.at),
                 Cell(r.method),
-                short_path(r.path),
+                path(r.path),
                 status(r.status, is_fault=r.is_fault),
                 duration(r.seconds),
             ),

@@ -10,7 +10,7 @@ from mlflow_connections_sandbox._tables import (
     duration,
     moment,
     number,
-    short_path,
+    path,
     status,
 )
 
@@ -46,7 +46,7 @@ def calls(deliveries: Kept[Delivery]) -> Table:
                 Cell(d.function),
                 number(d.rows),
                 Cell(d.method),
-                short_path(d.url.partition("?")[0]),
+                path(d.url.partition("?")[0]),
                 status(d.status),
             ),
         )

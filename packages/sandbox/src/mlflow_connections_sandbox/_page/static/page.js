@@ -3,6 +3,7 @@
 
 const STATE_EVERY = 500; // milliseconds
 const RUNS_EVERY = 3000;
+const PATH_END = 36; // characters
 
 const byId = (id) => document.getElementById(id);
 const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
@@ -36,18 +37,29 @@ function reconcile(parent, items, make, paint) {
   before.forEach((node) => node.remove());
 }
 
-function paintCell(td, cell) {
-  td.className = `cell ${cell.kind}`;
-  td.title = cell.whole || (cell.text.length > 30 ? cell.text : "");
-  if (!cell.href) {
-    write(td, cell.text);
-    return;
-  }
+function paintCell(td, { text = "", kind = "", href = "" }) {
+  td.className = `cell ${kind}`;
+  // For what does not fit.
+  td.title = text.length > 30 ? text : "";
+  if (kind === "path") paintPath(td, text);
+  else if (href) paintLinkTo(td, text, href);
+  else write(td, text);
+}
+
+/** Write a path in two parts: where it is too long the first gives way, since the end says most. */
+function paintPath(td, text) {
+  if (!td.firstElementChild) td.append(fromTemplate("path"));
+  const cut = Math.max(0, text.length - PATH_END);
+  write(td.querySelector(".start"), text.slice(0, cut));
+  write(td.querySelector(".end"), text.slice(cut));
+}
+
+function paintLinkTo(td, text, href) {
   if (!td.firstElementChild) {
     td.append(Object.assign(document.createElement("a"), { target: "_blank", rel: "noopener" }));
   }
-  write(td.firstElementChild, cell.text);
-  lead(td.firstElementChild, cell.href);
+  write(td.firstElementChild, text);
+  lead(td.firstElementChild, href);
 }
 
 function paintRow(tr, row) {
