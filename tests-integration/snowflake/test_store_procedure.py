@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import mlflow
 import pytest
 from snowflake.snowpark.exceptions import SnowparkSQLException
 
@@ -122,4 +123,6 @@ def test_external_access(bridge: Any, mlflow_server: MlflowServer) -> None:
     run_id, token = session.call("DEMO.DEMO.EXTERNAL", mlflow_server.url).split()
     assert token == "t0ken"
     assert bridge.mlflow.get_run(run_id).data.metrics == {"m": 1.0}
+    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's is.
+    mlflow.set_tracking_uri(bridge.mlflow.tracking_uri)
     assert [i.path for i in bridge.mlflow.list_artifacts(run_id)] == ["x.txt"]

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 import mlflow_connections
@@ -70,6 +71,8 @@ def test_outside_of_snowflake_a_connection_is_opened(bridge: Any, tmp_path: Path
     read = bridge.mlflow.get_run(run_id)
     assert read.info.status == "FINISHED"
     assert len(bridge.mlflow.get_metric_history(run_id, "m")) == 10
+    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's is.
+    mlflow.set_tracking_uri(bridge.mlflow.tracking_uri)
     assert [i.path for i in bridge.mlflow.list_artifacts(run_id)] == ["x.txt"]
 
 
