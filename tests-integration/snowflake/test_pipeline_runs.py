@@ -122,6 +122,7 @@ def project(
     config.write_text(yaml.safe_dump(content))
     _environment(project, "stubborn", {**content["snowflake"], "retries": 1}, "stubborn")
     _environment(project, "plain", {k: v for k, v in content["snowflake"].items() if k != "mlflow"})
+    _environment(project, "nowhere", {**content["snowflake"], "schema": "nowhere"})
     with ready(project, mlflow_server, tmp_path_factory.mktemp("account")) as found:
         yield found
 
@@ -225,6 +226,7 @@ def test_names_and_values_stay_what_they_are(project: Any) -> None:
         (("--pipeline", "stubbor"), "no pipeline named 'stubbor'. Did you mean 'stubborn'?"),
         (("--retry", "--params", "a=1"), "A retry has the parameters of the run that failed"),
         (("--connection", "nowhere"), "No session with Snowflake"),
+        (("--env", "nowhere"), "Snowflake does not tell of the pipeline's tasks"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mlflow_connections_snowflake.kedro._history import TaskRun, Watch, has_succeeded
 from mlflow_connections_snowflake.kedro._plan import Plan
-from mlflow_connections_snowflake.kedro._progress import Progress, failure
+from mlflow_connections_snowflake.kedro._progress import Progress, command, failure, retry_hint
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 
@@ -83,7 +83,24 @@ def test_the_error_is_the_nodes_own(planned: Callable[..., Plan]) -> None:
     assert "'load' failed, the task DEMO.PIPES.WINE__DEFAULT__LOAD" in told
     assert told.endswith('    raise ValueError("no")\n  ValueError: no')
     assert "frames of Kedro" not in told
-    assert failure(plan, states(run(plan, "load", "SUCCEEDED"))) == ""
+
+
+def test_what_ended_without_an_error_is_told(planned: Callable[..., Plan]) -> None:
+    """A task that somebody cancelled has no error, and is named all the same."""
+    plan = planned()
+    runs = states(run(plan, "start", "SUCCEEDED"), run(plan, "load", "CANCELLED"))
+    assert failure(plan, runs) == "Not every task succeeded: 'load' (cancelled)."
+
+
+def test_commands_are_of_the_same_pipeline(planned: Callable[..., Plan]) -> None:
+    """What is to be typed next has the pipeline and the environment that this run had."""
+    plan = planned()
+    assert command(plan, "watch") == "kedro snowflake-mlflow watch"
+    other = replace(plan, pipeline="it's", env="prod")
+    assert command(other, "run --retry") == (
+        """kedro snowflake-mlflow run --retry --pipeline 'it'"'"'s' --env prod"""
+    )
+    assert 'EXECUTE TASK "DEMO"."PIPES"."WINE__DEFAULT" RETRY LAST;' in retry_hint(plan)
 
 
 class Told:
@@ -119,6 +136,13 @@ def test_a_run_ends_with_its_last_task(planned: Callable[..., Plan]) -> None:
     failed = [run(plan, "start", "SUCCEEDED"), run(plan, "load", "FAILED", error="e")]
     ended = [*failed, run(plan, "end", "SUCCEEDED")]
     assert not has_succeeded(plan, watched(plan, failed, ended))
+
+
+def test_what_succeeded_long_ago_still_counts(planned: Callable[..., Plan]) -> None:
+    """Snowflake is asked for the last hour: of a retry it tells only what ran again."""
+    plan = planned()
+    again = [run(plan, "join", "SUCCEEDED", 2), run(plan, "end", "SUCCEEDED", 2)]
+    assert has_succeeded(plan, watched(plan, again))
 
 
 def test_a_root_that_fails_ends_it(planned: Callable[..., Plan]) -> None:

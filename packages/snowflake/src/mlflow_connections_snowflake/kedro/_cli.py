@@ -102,9 +102,9 @@ def run(
     if dry_run:
         return
 
+    from ._deploy import deploy
     from ._history import History
     from ._progress import Progress
-    from ._run import deploy
 
     progress = Progress(plan)
     with project.open_session(connection) as session:
@@ -155,20 +155,16 @@ def _watch(
     history: "History", plan: "Plan", before: "set[tuple[str, int]]", progress: "Progress"
 ) -> None:
     from ._history import Watch, has_succeeded
-    from ._progress import failure, retry_hint
+    from ._progress import command, failure, retry_hint
 
     console = progress.console
     try:
         runs = progress.follow(Watch(history, plan, before).states())
     except KeyboardInterrupt:
-        option = "" if plan.pipeline == "__default__" else f" --pipeline {plan.pipeline}"
-        console.print(
-            "\nNo longer watching; Snowflake goes on. Look again: "
-            f"kedro snowflake-mlflow watch{option}",
-            markup=False,
-        )
+        again = command(plan, "watch")
+        console.print(f"\nNo longer watching; Snowflake goes on. Look again: {again}", markup=False)
         raise click.exceptions.Exit(_INTERRUPTED) from None
-    run = _mlflow_run(plan, runs)
+    run = _mlflow_run(runs)
     if has_succeeded(plan, runs):
         console.print(f"{run}FINISHED" if run else "Done.", markup=False)
         return
@@ -179,6 +175,6 @@ def _watch(
     raise click.exceptions.Exit(1)
 
 
-def _mlflow_run(plan: "Plan", runs: "dict[str, TaskRun]") -> str:
-    made = runs.get(plan.mlflow.object)
-    return f"MLflow run {made.value}: " if made is not None and made.value else ""
+def _mlflow_run(runs: "dict[str, TaskRun]") -> str:
+    made = next((run.value for run in runs.values() if run.value), "")
+    return f"MLflow run {made}: " if made else ""

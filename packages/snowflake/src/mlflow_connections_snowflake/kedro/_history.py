@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlflow_connections_snowflake._errors import BridgeError
 from mlflow_connections_snowflake._names import Name, literal, literals
 
 from ._plan import Plan
 
 if TYPE_CHECKING:
-    from snowflake.snowpark import Session
+    from snowflake.snowpark import Row, Session
 
 SUCCEEDED = "SUCCEEDED"
 ENDED = frozenset({SUCCEEDED, "FAILED", "FAILED_AND_AUTO_SUSPENDED", "CANCELLED", "SKIPPED"})
@@ -72,7 +73,8 @@ class History:
         seconds = _LOOK_BACK + int(time.monotonic() - self._began)
         database, schema = self._plan.root.parts[:2]
         function = f"{Name((database,)).sql}.INFORMATION_SCHEMA.TASK_HISTORY"
-        rows = self._session.sql(
+        rows = ask(
+            self._session,
             "SELECT NAME, STATE, QUERY_START_TIME, COMPLETED_TIME, ERROR_MESSAGE, RETURN_VALUE,"  # noqa: S608 - names are quoted
             " GRAPH_RUN_GROUP_ID, ATTEMPT_NUMBER"
             f" FROM TABLE({function}(SCHEDULED_TIME_RANGE_START =>"
@@ -81,8 +83,8 @@ class History:
             f" AND NAME IN {literals(tuple(self._plan.tasks))}"
             # A run that is only scheduled belongs to no graph yet.
             " AND GRAPH_RUN_GROUP_ID IS NOT NULL"
-            " ORDER BY SCHEDULED_TIME"
-        ).collect()
+            " ORDER BY SCHEDULED_TIME",
+        )
         return [
             TaskRun(
                 row[0],
@@ -151,5 +153,23 @@ class Watch:
 
 
 def has_succeeded(plan: Plan, runs: dict[str, TaskRun]) -> bool:
-    """Whether every task has."""
-    return all(name in runs and runs[name].state == SUCCEEDED for name in plan.tasks)
+    """Whether all that ran did, up to the end. What is not told of succeeded in an earlier try."""
+    return plan.end.object in runs and all(run.state == SUCCEEDED for run in runs.values())
+
+
+def ask(session: "Session", sql: str) -> "list[Row]":
+    """Ask Snowflake about tasks.
+
+    Raises:
+        BridgeError: It does not say.
+    """
+    from snowflake.snowpark.exceptions import SnowparkClientException
+
+    try:
+        return session.sql(sql).collect()
+    except SnowparkClientException as error:
+        said = " ".join(str(getattr(error, "message", None) or error).split())
+        raise BridgeError(
+            f"Snowflake does not tell of the pipeline's tasks: {said.rstrip('.')}. Mend what it "
+            "names, most often the connection, the schema or the role; what runs goes on."
+        ) from error

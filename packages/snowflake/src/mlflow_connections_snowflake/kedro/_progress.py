@@ -1,11 +1,13 @@
 """Shows a pipeline's tasks as they go: lines that change on a terminal, one line a change elsewhere."""
 
+import shlex
 import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ._history import SUCCEEDED, TaskRun
+from ._names import DEFAULT_PIPELINE
 from ._plan import Plan
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ _WORDS = {
     "SKIPPED": ("skipped", "dim"),
     "CANCELLED": ("cancelled", "red"),
 }
+_DEFAULT_ENV = "local"
+"""Kedro's own; where a project has another, naming it does no harm."""
 _SHORTEST = 0.05
 """Seconds that are shown."""
 _LINES = 30
@@ -96,16 +100,18 @@ class Progress:
 
 
 def failure(plan: Plan, runs: dict[str, TaskRun]) -> str:
-    """Say what failed, with the error's own last lines, and how to try again; empty if nothing did."""
+    """Say what failed, each with its error's own last lines."""
     names = plan.tasks
-    failed = [run for task in names if (run := runs.get(task)) is not None and run.error]
+    found = [runs[task] for task in names if task in runs]
+    failed = [run for run in found if run.error]
     if not failed:
-        return ""
-    told = [
-        f"{names[run.task]!r} failed, the task {plan.root.beside(run.task)}:\n\n{_end_of(run.error, plan.package)}"
+        left = [f"{names[r.task]!r} ({r.state.lower()})" for r in found if r.state != SUCCEEDED]
+        return f"Not every task succeeded: {', '.join(left)}."
+    return "\n\n".join(
+        f"{names[run.task]!r} failed, the task {plan.root.beside(run.task)}:\n\n"
+        f"{_end_of(run.error, plan.package)}"
         for run in failed
-    ]
-    return "\n\n".join(told)
+    )
 
 
 def _end_of(error: str, package: str) -> str:
@@ -117,10 +123,17 @@ def _end_of(error: str, package: str) -> str:
     return "\n".join(f"  {line}" for line in lines[own[0] if own else 0 :][-_LINES:])
 
 
+def command(plan: Plan, name: str) -> str:
+    """Give a command for the same pipeline, with the same configuration."""
+    words = ["kedro", "snowflake-mlflow", *name.split()]
+    words += [] if plan.pipeline == DEFAULT_PIPELINE else ["--pipeline", plan.pipeline]
+    words += [] if plan.env == _DEFAULT_ENV else ["--env", plan.env]
+    return shlex.join(words)
+
+
 def retry_hint(plan: Plan) -> str:
     """Say how to run again what failed."""
-    option = "" if plan.pipeline == "__default__" else f" --pipeline {plan.pipeline}"
     return (
-        f"Run it again from there: kedro snowflake-mlflow run --retry{option}\n"
+        f"Run it again from there: {command(plan, 'run --retry')}\n"
         f"In SQL: EXECUTE TASK {plan.root.sql} RETRY LAST;"
     )

@@ -6,7 +6,7 @@ from mlflow_connections_snowflake._apply import apply
 from mlflow_connections_snowflake._names import Name
 from mlflow_connections_snowflake._statement import Statement
 
-from ._history import History
+from ._history import History, ask
 from ._plan import Plan
 from ._sql import drop_task, suspend
 
@@ -65,7 +65,7 @@ def deploy(
 def _stale(session: "Session", plan: Plan) -> list[Name]:
     """Give the tasks of nodes that were in this pipeline once: a script cannot know of them."""
     home = Name(plan.root.parts[:2])
-    found = session.sql(f"SHOW TASKS IN SCHEMA {home.sql}").collect()
+    found = ask(session, f"SHOW TASKS IN SCHEMA {home.sql}")
     names = [str(row["name"]) for row in found]
     return [
         plan.root.beside(name)
