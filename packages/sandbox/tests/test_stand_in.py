@@ -4,6 +4,7 @@ import http.client
 import json
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,6 +164,21 @@ def test_a_hanging_service_outlasts_a_client_and_does_not_hold_the_end_up(plain:
     started = time.monotonic()
     plain.close()
     assert time.monotonic() - started < 30
+
+
+def test_a_service_that_hangs_as_it_ends_cuts_its_clients_off(
+    plain: Plain, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever waits learns of it at once, and no traceback tells of a defect that is none."""
+    plain.faults.inject(Fault(delay=60, times=1))
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(requests.get, f"{plain.url}/whole", timeout=50)
+        while plain.faults._faults:
+            time.sleep(0.01)
+        plain.close()
+        with pytest.raises(requests.ConnectionError):
+            waiting.result()
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/whole", "/pieces"])

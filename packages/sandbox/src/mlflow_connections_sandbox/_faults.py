@@ -32,9 +32,14 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """The faults in force. Safe for a test's thread to change while requests arrive."""
+    """The faults in force. Safe for a test's thread to change while requests arrive.
+
+    Attributes:
+        over: Set while the stand-in ends: whom a delay holds is cut off.
+    """
 
     def __init__(self) -> None:
+        self.over = threading.Event()
         self._lock = threading.Lock()
         self._faults: list[tuple[Fault, int | None]] = []
 

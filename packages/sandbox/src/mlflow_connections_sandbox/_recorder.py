@@ -11,6 +11,9 @@ from ._wire import cut
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_LOOKS_EVERY = 0.05
+"""Seconds between two looks of what is delayed at whether the stand-in ends."""
+
 
 class Recorder:
     """An ASGI application around another one."""
@@ -30,11 +33,30 @@ class Recorder:
             noted.is_fault = fault is not None
             if fault is None:
                 await self._app(scope, receive, noted)
-            elif not await _play(fault, self._app, scope, receive, noted):
+            elif not await self._play(fault, scope, receive, noted):
                 noted.note()
                 await cut(scope, receive)
         finally:
             noted.note()
+
+    async def _play(self, fault: Fault, scope: "Scope", receive: "Receive", send: "Send") -> bool:
+        """Play a fault, and tell whether the answer is whole; where it is not, the connection is cut."""
+        until = time.monotonic() + fault.delay
+        while (left := until - time.monotonic()) > 0:
+            if self._faults.over.is_set():
+                return False
+            await asyncio.sleep(min(left, _LOOKS_EVERY))
+        if fault.cut:
+            return False
+        if fault.status:
+            await _answer(fault, send)
+            return True
+        if fault.truncate is None:
+            await self._app(scope, receive, send)
+            return True
+        truncated = _Truncated(send, fault.truncate)
+        await self._app(scope, receive, truncated)
+        return not truncated.is_short
 
 
 class _Noted:
@@ -68,25 +90,6 @@ class _Noted:
                 seconds,
                 is_fault=self.is_fault,
             )
-
-
-async def _play(
-    fault: Fault, app: "ASGIApp", scope: "Scope", receive: "Receive", send: "Send"
-) -> bool:
-    """Play a fault, and tell whether the answer is whole; where it is not, the connection is cut."""
-    if fault.delay:
-        await asyncio.sleep(fault.delay)
-    if fault.cut:
-        return False
-    if fault.status:
-        await _answer(fault, send)
-        return True
-    if fault.truncate is None:
-        await app(scope, receive, send)
-        return True
-    truncated = _Truncated(send, fault.truncate)
-    await app(scope, receive, truncated)
-    return not truncated.is_short
 
 
 async def _answer(fault: Fault, send: "Send") -> None:

@@ -85,8 +85,10 @@ class StandIn(ABC):
             RuntimeError: The server did not come up.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.faults.over.clear()
         self._server.start(Recorder(self.app(), self.journal, self.faults))
 
     def close(self) -> None:
         """Stop answering."""
+        self.faults.over.set()
         self._server.close()
