@@ -41,6 +41,19 @@ def test_each_has_what_a_release_needs(package: Path) -> None:
 
 
 @in_each
+def test_a_readme_is_enough_to_begin(package: Path) -> None:
+    """A README says what to install, has an example, and links to the guide.
+
+    That its examples run is tested in tests-integration/examples.
+    """
+    text = (package / "README.md").read_text()
+    name = import_name(package).replace("_", "-")
+    assert re.search(rf"^\$ pip install '?{name}\b", text, re.MULTILINE)
+    assert re.search(r"^```(python|yaml)$", text, re.MULTILINE)
+    assert "github.com/mlflow-connections/mlflow-connections/" in text
+
+
+@in_each
 def test_arrows_point_at_core_only(package: Path) -> None:
     """No package imports a sibling, and the sandbox imports none of them, core included."""
     allowed = {import_name(package)}
