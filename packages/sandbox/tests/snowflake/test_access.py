@@ -121,3 +121,11 @@ def test_a_database_that_does_not_exist_is_not_made(stand_in: Snowflake) -> None
         pytest.raises(ProgrammingError, match="current database"),
     ):
         connection.cursor().execute("CREATE STAGE s")
+
+
+def test_a_schema_that_may_not_be_seen_cannot_be_looked_into(caller: Run) -> None:
+    """SHOW … IN names a schema or database that is missing, or that the role has nothing to do with."""
+    assert caller("SHOW TASKS IN SCHEMA demo.demo") == []
+    for place in ("SCHEMA demo.nowhere", "SCHEMA demo.public", "DATABASE nowhere"):
+        with pytest.raises(ProgrammingError, match="does not exist or not authorized"):
+            caller(f"SHOW TASKS IN {place}")

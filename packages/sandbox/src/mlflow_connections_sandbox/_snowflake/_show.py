@@ -45,7 +45,11 @@ class Shows:
         return Rows(("property", "property_value"), rows)
 
     def show(self, statement: Show, session: SqlSession) -> Rows:
-        """List the objects that the session may see."""
+        """List the objects that the session may see.
+
+        Raises:
+            SqlError: It may not see the database or schema that they are to be in.
+        """
         kinds = PLURALS[statement.plural]
         within = self._within(statement, session)
         found = [
@@ -156,11 +160,11 @@ class Shows:
             return ()
         if statement.within is None:
             return tuple(p for p in (session.database, session.schema) if p is not None)
-        if len(statement.within) == 1:
-            database = ("DATABASE", statement.within, None)
-            if self._catalog.find(database) is None:
-                return session.in_database(statement.within)
-        return statement.within
+        name = statement.within
+        if len(name) == 1 and self._catalog.find(("DATABASE", name, None)) is None:
+            name = session.in_database(name)
+        self._access.see(session, ("SCHEMA" if len(name) == 2 else "DATABASE", name, None))
+        return name
 
 
 def _describe_integration(entry: Entry) -> Rows:

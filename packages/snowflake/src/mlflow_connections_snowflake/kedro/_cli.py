@@ -82,7 +82,8 @@ def run(
     retry: bool,
 ) -> None:
     """Deploy a pipeline, run it, and show how it goes."""
-    from ._sql import code, script, start, statements
+    from ._code import code
+    from ._sql import script, start, statements
 
     if retry and params:
         raise click.UsageError("A retry has the parameters of the run that failed.")
@@ -154,8 +155,8 @@ def _project(context: click.Context, env: str | None, params: str) -> Any:
 def _watch(
     history: "History", plan: "Plan", before: "set[tuple[str, int]]", progress: "Progress"
 ) -> None:
-    from ._history import Watch, has_succeeded
     from ._progress import command, failure, retry_hint
+    from ._watch import Watch, has_succeeded
 
     console = progress.console
     try:

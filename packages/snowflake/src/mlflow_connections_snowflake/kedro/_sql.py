@@ -2,52 +2,34 @@
 
 The forms of statements, each name in double quotes:
 
-    CREATE STAGE IF NOT EXISTS n
-    PUT 'file://…' '@n/…' AUTO_COMPRESS = FALSE OVERWRITE = TRUE
-    CREATE OR REPLACE PROCEDURE n(…) RETURNS VARCHAR LANGUAGE PYTHON … EXECUTE AS CALLER AS $$…$$
     ALTER TASK IF EXISTS n SUSPEND
     CREATE OR REPLACE TASK n WAREHOUSE = n [AFTER n, … | FINALIZE = n] … AS SELECT 1 | CALL n(…)
     ALTER TASK n RESUME
-    EXECUTE TASK n
+    DROP TASK IF EXISTS n
+    EXECUTE TASK n [RETRY LAST]
+
+Those that bring the code stand in `_code`.
 """
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
-from mlflow_connections import InvalidOptionError
-from mlflow_connections_snowflake._names import Name, literal, literals, quoted
-from mlflow_connections_snowflake._statement import Statement, Thing, create
+from mlflow_connections_snowflake._names import Name, literal
+from mlflow_connections_snowflake._statement import Statement
 from mlflow_connections_snowflake.store import Bridge
 
 from ._archive import Archives
+from ._code import PART, code
 from ._names import beside
 from ._plan import Plan
 
-PART = "pipeline"
 BURST = 20
 """So many sendings of a node go at once, since what waits is lost if its process is killed."""
-
-_HANDLERS = "mlflow_connections_snowflake.kedro.procedures"
 
 
 def statements(plan: Plan, archives: Archives) -> list[Statement]:
     """Give every statement, in order: the code, the tasks, and the start."""
     return [*code(plan, archives), *_tasks(plan), start(plan)]
-
-
-def code(plan: Plan, archives: Archives) -> Iterator[Statement]:
-    """Give what brings the code to Snowflake."""
-    stage = Thing("STAGE", plan.settings.stage)
-    yield create(PART, stage, purpose="the stage for code, and for data between nodes")
-    folder = f"@{plan.settings.stage.sql}/code/{plan.root.object}/{archives.digest}"
-    for path, what in ((archives.project, "the project"), (archives.ours, "mlflow-connections")):
-        yield Statement(PART, f"{what}, as a zip", _put(path, folder))
-    imports = tuple(f"{folder}/{path.name}" for path in (archives.project, archives.ours))
-    if plan.settings.mlflow:
-        yield _procedure(plan, "start_run", "", imports)
-    yield _procedure(plan, "run_node", "node VARCHAR, predecessor VARCHAR", imports)
-    yield _procedure(plan, "end_run", "nodes NUMBER", imports)
 
 
 def start(plan: Plan, *, retry: bool = False) -> Statement:
@@ -76,49 +58,6 @@ def script(plan: Plan, written: list[Statement]) -> str:
     # A node's name may hold a line break, which would end the comment.
     lines += [f"-- {' '.join(one.purpose.split())}\n{one.sql};\n" for one in written]
     return "\n".join(lines)
-
-
-def _put(path: Path, folder: str) -> str:
-    if any(sign in str(path) for sign in "*?[]"):
-        raise InvalidOptionError(
-            f"{path} cannot be uploaded: Snowflake's PUT takes *, ?, [ and ] in a path for "
-            "wildcards; move the project to a folder without them."
-        )
-    source, target = (_place(text) for text in (f"file://{path.as_posix()}", f"{folder}/"))
-    return f"PUT {source} {target} AUTO_COMPRESS = FALSE OVERWRITE = TRUE"
-
-
-def _place(text: str) -> str:
-    """Quote a place for PUT as Snowpark does: clients read it, and know no doubled quotes."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _procedure(plan: Plan, handler: str, arguments: str, imports: tuple[str, ...]) -> Statement:
-    settings = plan.settings
-    thing = beside(plan.root, handler.upper())
-    lines = (
-        f"CREATE OR REPLACE PROCEDURE {thing.sql}({arguments})",
-        "RETURNS VARCHAR",
-        "LANGUAGE PYTHON",
-        f"RUNTIME_VERSION = {literal(settings.python)}",
-        *(
-            [f"ARTIFACT_REPOSITORY = {'.'.join(map(quoted, settings.repository.parts))}"]
-            if settings.repository
-            else []
-        ),
-        f"PACKAGES = {literals(settings.packages)}",
-        f"IMPORTS = {literals(imports)}",
-        f"HANDLER = {literal(handler)}",
-        # What a procedure asks of its task, it asks as the task does.
-        "EXECUTE AS CALLER",
-        f"AS $$\nfrom {_HANDLERS} import {handler}\n$$",
-    )
-    purpose = {
-        "start_run": "makes the MLflow run, and hands its id on",
-        "run_node": "runs one node",
-        "end_run": "ends the MLflow run, and clears the data between the nodes away",
-    }[handler]
-    return Statement(PART, purpose, "\n  ".join(lines))
 
 
 def _tasks(plan: Plan) -> Iterator[Statement]:
