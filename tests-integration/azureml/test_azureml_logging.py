@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,36 +44,6 @@ def test_model_is_logged_where_the_workspace_has_logged_models(
     _check(read)
     is_mlflow_2 = version("mlflow-skinny").startswith("2.")
     assert bool(workspace.journal.requests("/logged-models")) is not is_mlflow_2
-
-
-def test_example_of_the_readme(
-    workspace: Azure, mlflow_server: MlflowServer, run_script: Callable[..., Any], tmp_path: Path
-) -> None:
-    """The README's example runs as it stands."""
-    readme = Path(__file__).parents[2] / "packages/azureml/README.md"
-    example = readme.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    script = tmp_path / "example.py"
-    script.write_text(f"{example}\nprint('{{}}')\n", encoding="utf-8")
-    account = workspace.account
-
-    run_script(
-        str(script),
-        signed_in=False,
-        MY_TENANT=account.tenant_id,
-        MY_CLIENT=account.client_id,
-        MY_SECRET=account.client_secret,
-        MY_SUBSCRIPTION=account.subscription_id,
-        MY_GROUP=account.resource_group,
-        MY_WORKSPACE=account.workspace_name,
-    )
-
-    api = f"{mlflow_server.url}/api/2.0/mlflow"
-    name = {"experiment_name": "first"}
-    found = requests.get(f"{api}/experiments/get-by-name", name, timeout=60).json()["experiment"]
-    runs = requests.post(
-        f"{api}/runs/search", json={"experiment_ids": [found["experiment_id"]]}, timeout=60
-    ).json()["runs"]
-    assert runs[0]["data"]["metrics"][0]["value"] == 0.5
 
 
 def _check(read: dict[str, Any]) -> None:
