@@ -292,15 +292,10 @@ def matrix_mlflow(session: nox.Session, group: str, mlflow: str) -> None:
 
 
 @nox.session(tags=["matrix"])
-def examples(session: nox.Session) -> None:
-    """Every example of the documentation and the READMEs; the default sessions leave slow pages out."""
-    integrate(session, "examples", marked="slow or not slow")
-
-
-@nox.session(tags=["matrix"])
-def slow(session: nox.Session) -> None:
-    """The tests that take minutes: everything that writes and ships is killed a hundred times."""
-    integrate(session, "databand", marked="slow")
+@nox.parametrize("group", ["databand", "snowflake", "examples"])
+def slow(session: nox.Session, group: str) -> None:
+    """What takes minutes: a hundred kills of all that ships, pipelines in Snowflake, pages about the sandbox."""
+    integrate(session, group, marked="slow")
 
 
 @nox.session(tags=["matrix"])
