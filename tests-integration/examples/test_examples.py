@@ -33,8 +33,13 @@ def name_of(page: Path) -> str:
 
 
 def has_a_sandbox(page: Path) -> bool:
-    """Tell whether a page starts a sandbox of its own, which takes its time."""
+    """Tell whether a page starts a sandbox of its own."""
     return name_of(page).startswith("sandbox")
+
+
+def is_slow(page: Path) -> bool:
+    """Tell whether a page takes its time: by a server of its own, or by sessions with Snowflake."""
+    return has_a_sandbox(page) or "snowflake" in name_of(page)
 
 
 def at(page: Path) -> str:
@@ -45,7 +50,7 @@ def at(page: Path) -> str:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=pytest.mark.slow if has_a_sandbox(page) else (), id=at(page))
+        pytest.param(page, marks=pytest.mark.slow if is_slow(page) else (), id=at(page))
         for page in PAGES
     ],
 )
