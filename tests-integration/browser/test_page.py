@@ -193,7 +193,7 @@ def test_it_fits_a_narrow_screen(visit: Visit, sandbox: Sandbox) -> None:
 
 
 def test_it_says_when_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> None:
-    """What was shown stays to be read."""
+    """What was shown stays to be read; should the address answer again, the page goes on."""
     server = SandboxPage(sandbox.mlflow_url, sandbox.folder, [sandbox["databricks"]])
     server.start()
     page = visit(server.url)
@@ -202,6 +202,9 @@ def test_it_says_when_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> N
     expect(page.get_by_role("status")).to_have_text("The sandbox has ended")
     expect(stand_in(page, "Databricks").locator(".address")).to_be_visible()
     expect(stand_in(page, "Databricks").get_by_text("Running")).to_be_hidden()
+    server.start()
+    expect(page.get_by_role("status")).to_have_text("Live")
+    server.close()
 
 
 def test_without_javascript_it_says_what_to_do(visit: Visit, sandbox: Sandbox) -> None:

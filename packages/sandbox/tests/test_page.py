@@ -19,7 +19,7 @@ from starlette.routing import Route
 from mlflow_connections_sandbox import Fault, StandIn
 from mlflow_connections_sandbox._loopback import LoopbackServer
 from mlflow_connections_sandbox._page import Page
-from mlflow_connections_sandbox._tables import Cell, Row, Table, duration, moment, path
+from mlflow_connections_sandbox._tables import Cell, Row, Table, code, duration, moment, path
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -272,6 +272,14 @@ def test_durations_read_well(seconds: float, text: str) -> None:
 def test_no_time_is_too_odd_to_show(at: float) -> None:
     """A client may claim any time for its run."""
     assert moment(at).text
+
+
+def test_of_a_statement_without_end_the_beginning_shows() -> None:
+    """It stands on one line, and what is left out is marked."""
+    assert code("SELECT\n  1") == Cell("SELECT 1", "code")
+    for text in ("x" * 500, f"SELECT {' ' * 10_000_000} 1"):
+        shown = code(text).text
+        assert shown == f"{text[:400].strip()}…"
 
 
 def test_of_a_path_without_end_the_end_shows() -> None:

@@ -60,9 +60,11 @@ class Table(NamedTuple):
 
 
 def code(text: str) -> Cell:
-    """Show what a machine reads, on one line."""
-    line = " ".join(text.split())
-    return Cell(line if len(line) <= LONGEST else f"{line[:LONGEST]}…", "code")
+    """Show the beginning of what a machine reads, on one line."""
+    # Cut before and after: a statement may hold megabytes, and most of a text may be space.
+    line = " ".join(text[: 4 * LONGEST].split())
+    is_whole = len(text) <= 4 * LONGEST and len(line) <= LONGEST
+    return Cell(line if is_whole else f"{line[:LONGEST]}…", "code")
 
 
 def path(text: str) -> Cell:
