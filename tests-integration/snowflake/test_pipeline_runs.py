@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ def register_pipelines():
                 node(third, ["doubled", "params:note"], None, name="third"),
             ]
         ),
+        "quick": pipeline([node(first, "parameters", "made", name="first")]),
         "stubborn": pipeline([node(stubborn, "params:deep", "one", name="stubborn")]),
         HOSTILE: pipeline(
             [
@@ -122,6 +124,7 @@ def project(
     config.write_text(yaml.safe_dump(content))
     _environment(project, "stubborn", {**content["snowflake"], "retries": 1}, "stubborn")
     _environment(project, "plain", {k: v for k, v in content["snowflake"].items() if k != "mlflow"})
+    _environment(project, "role", {**content["snowflake"], "stage": "@ROLES"}, "role")
     _environment(project, "nowhere", {**content["snowflake"], "schema": "nowhere"})
     with ready(project, mlflow_server, tmp_path_factory.mktemp("account")) as found:
         yield found
@@ -281,3 +284,36 @@ def test_it_stops_watching_when_asked(project: Any) -> None:
     tasks = {entry.name[2] for entry in project.account.account.catalog if entry.kind == "TASK"}
     assert "VALVES__DEFAULT__SECOND" in tasks
     assert "VALVES__DEFAULT__THIRD" not in tasks
+
+
+GRANTS = """
+CREATE ROLE pipelines;
+GRANT USAGE ON DATABASE demo TO ROLE pipelines;
+GRANT USAGE ON SCHEMA demo.demo TO ROLE pipelines;
+GRANT USAGE ON WAREHOUSE compute_wh TO ROLE pipelines;
+GRANT CREATE STAGE ON SCHEMA demo.demo TO ROLE pipelines;
+GRANT CREATE PROCEDURE ON SCHEMA demo.demo TO ROLE pipelines;
+GRANT CREATE TASK ON SCHEMA demo.demo TO ROLE pipelines;
+GRANT EXECUTE TASK ON ACCOUNT TO ROLE pipelines;
+GRANT ROLE mlflow_caller TO ROLE pipelines;
+GRANT ROLE pipelines TO USER sandbox
+"""
+"""What docs/snowflake-kedro.md says that a role needs."""
+
+
+@pytest.mark.slow
+def test_a_role_needs_no_more_than_is_documented(project: Any) -> None:
+    """With the documented privileges alone, and credentials that stay here, a pipeline runs."""
+    project.account.execute(GRANTS.split(";"))
+    parameters = project.account.connection(role="PIPELINES")
+    (project.folder / "conf/role/credentials.yml").write_text(
+        yaml.safe_dump({"snowflake": parameters})
+    )
+    shown = project.kedro("snowflake-mlflow", "run", "--env", "role", "--pipeline", "quick")
+    with zipfile.ZipFile(project.folder / "dist/snowflake/project.zip") as packed:
+        assert not [name for name in packed.namelist() if "credentials" in name]
+    [run] = project.runs("role")
+    assert f"MLflow run {run.info.run_id}: FINISHED" in shown
+    assert run.data.metrics == {"first": 1.0}
+    tasks = [one for one in project.account.account.catalog if "VALVES__QUICK" in one.name[-1]]
+    assert {one.owner for one in tasks} == {"PIPELINES"}
