@@ -14,6 +14,7 @@ from ._results import Rows, status
 from ._session import SqlSession
 from ._statements import Target
 from ._task_run import TaskRun
+from ._task_shapes import Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,8 @@ class TaskGraphs:
         self._catalog = catalog
         self._access = access
         self._locks: dict[Name, threading.Lock] = {}
-        self._shapes: dict[str, dict[Name, object]] = {}
+        self._shapes = Shapes(catalog)
+        self._known: dict[str, dict[Name, object]] = {}
         self._threads: list[threading.Thread] = []
 
     def execute(self, name: Name, session: SqlSession, *, retry: bool = False) -> Rows:
@@ -59,7 +61,7 @@ class TaskGraphs:
         if root.properties.get("AFTER") or "FINALIZE" in root.properties:
             raise compilation(f"Task {dotted(root.name)} is no root task.", 91098)
         group = self._failed_group(root) if retry else str(uuid.uuid4())
-        self._shapes[group] = self._shape(root)
+        self._known[group] = self._shapes.of(root)
         thread = threading.Thread(
             target=self._run_graph, args=(root, group, session.user), daemon=True
         )
@@ -74,19 +76,11 @@ class TaskGraphs:
         last = [run for run in runs if (run.group, run.attempt) == (group, runs[-1].attempt)]
         if not any(run.state == "FAILED" for run in last):
             raise compilation("Cannot perform retry: no suitable run of graph found.", 91097)
-        if self._shapes[group] != self._shape(root):
+        if self._known[group] != self._shapes.of(root):
             raise compilation(
                 "Cannot perform retry: the graph was modified since its last run.", 91096
             )
         return group
-
-    def _shape(self, root: Entry) -> dict[Name, object]:
-        """Give what must stay as it is for a retry: each task, as it was created and altered."""
-        tasks = [*self._graph(root), *self._finalizer(root)]
-        return {
-            task.name: (task.created, {k: v for k, v in task.properties.items() if k != "STATE"})
-            for task in tasks
-        }
 
     def close(self) -> None:
         """Wait for what still runs."""
@@ -102,7 +96,7 @@ class TaskGraphs:
             for attempt in range(first, first + attempts):
                 succeeded = self._attempt(root, group, attempt, user)
                 # After every try: what a finalizer does must be right for that, too.
-                for finalizer in self._finalizer(root):
+                for finalizer in self._shapes.finalizer(root):
                     succeeded &= self._finalize(finalizer, root, group, attempt, user)
                 if succeeded:
                     return
@@ -117,25 +111,15 @@ class TaskGraphs:
         self._run_task(entry, run, user)
         return run.state == "SUCCEEDED"
 
-    def _finalizer(self, root: Entry) -> list[Entry]:
-        """Give the resumed finalizer of a root, if there is one."""
-        return [
-            entry
-            for entry in self._catalog
-            if entry.kind == "TASK"
-            and entry.properties.get("FINALIZE") == root.name
-            and entry.properties["STATE"] == "started"
-        ]
-
     def _attempt(self, root: Entry, group: str, attempt: int, user: str) -> bool:
         """Run what has not succeeded yet, and tell whether everything has now."""
         runs = {r.name: r for r in self.history if r.group == group and r.state == "SUCCEEDED"}
-        waiting = [e for e in self._graph(root) if e.name not in runs]
+        waiting = [e for e in self._shapes.tasks(root) if e.name not in runs]
         running: dict[Future[None], TaskRun] = {}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             while waiting or running:
                 for entry in list(waiting):
-                    before = self._before(entry)
+                    before = self._shapes.before(entry)
                     if any(name not in runs for name in before):
                         continue
                     waiting.remove(entry)
@@ -152,7 +136,7 @@ class TaskGraphs:
                         running[pool.submit(self._run_task, entry, run, user)] = run
                 if not running:
                     # What was skipped just now may let others be skipped.
-                    if not any(all(n in runs for n in self._before(e)) for e in waiting):
+                    if not any(all(n in runs for n in self._shapes.before(e)) for e in waiting):
                         break
                     continue
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -160,35 +144,6 @@ class TaskGraphs:
                     finished = running.pop(future)
                     runs[finished.name] = finished
         return all(r.state == "SUCCEEDED" for r in runs.values())
-
-    def _graph(self, root: Entry) -> list[Entry]:
-        """Give the root and every resumed task that comes after it."""
-        found = [root]
-        tasks = [e for e in self._catalog if e.kind == "TASK"]
-        grown = True
-        while grown:
-            names = {e.name for e in found}
-            more = [
-                e
-                for e in tasks
-                if e.name not in names
-                and e.properties["STATE"] == "started"
-                and names & set(e.properties.get("AFTER", ()))
-            ]
-            found += more
-            grown = bool(more)
-        return found
-
-    def _before(self, entry: Entry) -> list[Name]:
-        """Give the predecessors that count: the root, and those that are resumed."""
-        found = []
-        for name in entry.properties.get("AFTER", ()):
-            task = self._catalog.find(("TASK", name, None))
-            if task is not None and (
-                task.properties["STATE"] == "started" or not task.properties.get("AFTER")
-            ):
-                found.append(name)
-        return found
 
     def _run_task(self, entry: Entry, run: TaskRun, user: str) -> None:
         import snowflake.connector
