@@ -87,7 +87,7 @@ def test_alone_it_needs_no_functions(content: dict[str, Any]) -> None:
     """Names of functions that nobody calls are asked for only where there is a gateway."""
     section = content["mlflow"]
     del section["functions"]
-    with pytest.raises(MissingOptionError, match="mlflow.functions.experiment_get_by_name"):
+    with pytest.raises(MissingOptionError, match=r"mlflow\.functions\.experiment_get_by_name"):
         read(content)
     del section["gateway"], section["storage"]
     section |= {"database": "demo", "schema": "demo"}
