@@ -41,6 +41,12 @@ def third(rows, note):
     mlflow.log_metric("doubled", rows)
 
 
+def nest(made):
+    with mlflow.start_run(nested=True, run_name="child"):
+        mlflow.log_metric("inner", made["rows"])
+    mlflow.log_metric("outer", made["rows"])
+
+
 def stubborn(parameters):
     run = mlflow.get_run(mlflow.active_run().info.run_id)
     mlflow.log_metric("tries", run.data.metrics.get("tries", 0) + 1)
@@ -60,7 +66,7 @@ def unpack(packed, expected):
 REGISTRY = '''
 from kedro.pipeline import node, pipeline
 
-from .nodes import first, pack, second, stubborn, third, unpack
+from .nodes import first, nest, pack, second, stubborn, third, unpack
 
 LONG = "n" * 300
 
@@ -74,7 +80,12 @@ def register_pipelines():
                 node(third, ["doubled", "params:note"], None, name="third"),
             ]
         ),
-        "quick": pipeline([node(first, "parameters", "made", name="first")]),
+        "quick": pipeline(
+            [
+                node(first, "parameters", "made", name="first"),
+                node(nest, "made", None, name="nest"),
+            ]
+        ),
         "stubborn": pipeline([node(stubborn, "params:deep", "one", name="stubborn")]),
         HOSTILE: pipeline(
             [
@@ -303,7 +314,7 @@ GRANT ROLE pipelines TO USER sandbox
 
 @pytest.mark.slow
 def test_a_role_needs_no_more_than_is_documented(project: Any) -> None:
-    """With the documented privileges alone, and credentials that stay here, a pipeline runs."""
+    """With the documented privileges alone a pipeline runs, nested runs and all; credentials stay."""
     project.account.execute(GRANTS.split(";"))
     parameters = project.account.connection(role="PIPELINES")
     (project.folder / "conf/role/credentials.yml").write_text(
@@ -312,8 +323,11 @@ def test_a_role_needs_no_more_than_is_documented(project: Any) -> None:
     shown = project.kedro("snowflake-mlflow", "run", "--env", "role", "--pipeline", "quick")
     with zipfile.ZipFile(project.folder / "dist/snowflake/project.zip") as packed:
         assert not [name for name in packed.namelist() if "credentials" in name]
-    [run] = project.runs("role")
-    assert f"MLflow run {run.info.run_id}: FINISHED" in shown
-    assert run.data.metrics == {"first": 1.0}
+    runs = {run.info.run_name: run for run in project.runs("role")}
+    parent = runs["quick"]
+    assert f"MLflow run {parent.info.run_id}: FINISHED" in shown
+    assert parent.data.metrics == {"first": 1.0, "outer": 3.0}
+    assert runs["child"].data.metrics == {"inner": 3.0}
+    assert runs["child"].data.tags["mlflow.parentRunId"] == parent.info.run_id
     tasks = [one for one in project.account.account.catalog if "VALVES__QUICK" in one.name[-1]]
     assert {one.owner for one in tasks} == {"PIPELINES"}

@@ -43,6 +43,8 @@ def active(graph: Graph, run_id: str) -> Iterator[None]:
     # Entry points tell MLflow of the scheme where it was imported after the zip came in. Be sure.
     store.register()
     mlflow.set_tracking_uri(graph.mlflow["tracking_uri"])
+    # A nested run of the node's goes where its parent is.
+    mlflow.set_experiment(graph.mlflow["experiment"])
     mlflow.start_run(run_id=run_id)
     try:
         yield
