@@ -299,7 +299,7 @@ def slow(session: nox.Session, group: str) -> None:
 
 
 @nox.session(tags=["matrix"])
-@nox.parametrize("group", ["kedro", "kedro-mlflow"])
+@nox.parametrize("group", ["kedro", "kedro-mlflow", "snowflake"])
 @nox.parametrize("kedro", ["1.0", "newest"])
 def matrix_kedro(session: nox.Session, kedro: str, group: str) -> None:
     """Kedro projects on the oldest Kedro that is supported, and the newest."""
