@@ -69,6 +69,8 @@ GROUPS = {
         ("sybil>=9", "jsonschema>=4.20", "pip", "hatchling>=1.27", "editables"),
     ),
 }
+# Groups with tests that are marked so.
+SLOW = ["databand", "snowflake", "examples"]
 PYTEST = ("pytest>=8", "hypothesis>=6.100")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
@@ -292,7 +294,7 @@ def matrix_mlflow(session: nox.Session, group: str, mlflow: str) -> None:
 
 
 @nox.session(tags=["matrix"])
-@nox.parametrize("group", ["databand", "snowflake", "examples"])
+@nox.parametrize("group", SLOW, ids=SLOW)
 def slow(session: nox.Session, group: str) -> None:
     """What takes minutes: a hundred kills of all that ships, pipelines in Snowflake, pages about the sandbox."""
     integrate(session, group, marked="slow")
