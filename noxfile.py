@@ -33,20 +33,24 @@ class Group(NamedTuple):
         folder: Below `tests-integration`.
         packages: Ours, each by its folder, with extras in brackets.
         needs: Others, as requirements.
+        workers: How many processes run its tests: more than one where each waits for a process of its own.
     """
 
     folder: str
     packages: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    workers: int = 1
 
 
 KEDRO = ("core", "kedro", "databricks", "sandbox")
 GROUPS = {
     "sandbox": Group("sandbox", ("sandbox",)),
     "databricks": Group("databricks", ("core", "databricks", "sandbox")),
-    "kedro": Group("kedro", KEDRO, ("ipython",)),
+    "kedro": Group("kedro", KEDRO, ("ipython",), workers=2),
     # kedro-mlflow imports kedro-datasets without declaring it.
-    "kedro-mlflow": Group("kedro", KEDRO, ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets")),
+    "kedro-mlflow": Group(
+        "kedro", KEDRO, ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets"), workers=2
+    ),
     # Kedro for its ParallelRunner, whose spawned workers must sign in too; Databand for copies.
     "azureml": Group("azureml", ("core", "azureml", "databand", "sandbox[azureml]"), ("kedro>=1",)),
     # The Databricks stand-in is one of the primaries that keep their own URI.
@@ -71,7 +75,7 @@ GROUPS = {
 }
 # Groups with tests that are marked so.
 SLOW = ["databand", "snowflake", "examples"]
-PYTEST = ("pytest>=8", "hypothesis>=6.100")
+PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
 
@@ -175,7 +179,8 @@ def integrate(session: nox.Session, name: str, *more: str, marked: str = "not sl
     """Install what a group needs, with further requirements, and run its tests."""
     group = GROUPS[name]
     session.install(*wheels(session, group.packages), *PYTEST, *group.needs, *more)
-    pytest(session, f"tests-integration/{group.folder}", "-m", marked)
+    parallel = ["-n", str(group.workers)] if group.workers > 1 else []
+    pytest(session, f"tests-integration/{group.folder}", "-m", marked, *parallel)
 
 
 @nox.session
