@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import quickjs  # type: ignore[import-untyped] # it brings no types
+from sqlfluff.core import FluffConfig, Linter
 
 from mlflow_connections_snowflake import Setup, load
 from mlflow_connections_snowflake._translators import source
@@ -136,3 +138,20 @@ def setup(request: pytest.FixtureRequest, setup_files: Path) -> Setup:
 def aws(setup_files: Path) -> Setup:
     """The setup for AWS, where the cloud does not matter."""
     return load(setup_files / "aws.yml")
+
+
+@pytest.fixture(scope="session")
+def parses() -> Callable[[str], bool]:
+    """Tells whether a text is one statement of Snowflake's SQL."""
+    # Made once: reading its dialect takes longer than a statement.
+    linter = Linter(config=FluffConfig(overrides={"dialect": "snowflake", "templater": "raw"}))
+
+    @cache
+    def parses(sql: str) -> bool:
+        parsed = linter.parse_string(sql + ";")
+        variant = parsed.root_variant()
+        if parsed.violations or variant is None or variant.tree is None:
+            return False
+        return len(list(variant.tree.recursive_crawl("statement", recurse_into=False))) == 1
+
+    return parses

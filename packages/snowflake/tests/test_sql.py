@@ -1,15 +1,16 @@
 """The generator: what it writes, and that Snowflake's grammar takes it, whatever the names are."""
 
-from functools import cache
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlfluff.core import FluffConfig, Linter
 
 from mlflow_connections_snowflake import Setup, Statement, drops, read, script, statements
+
+Parses = Callable[[str], bool]
 
 NOT_IN_SQLFLUFF = {
     "ALTER API INTEGRATION": "sqlfluff 4 knows ALTER STORAGE INTEGRATION, and no other one"
@@ -17,27 +18,11 @@ NOT_IN_SQLFLUFF = {
 """How statements begin that sqlfluff's dialect does not know, and why they are right all the same."""
 
 
-@cache
-def linter() -> Linter:
-    """The parser, made once: reading its dialect takes longer than a statement."""
-    return Linter(config=FluffConfig(overrides={"dialect": "snowflake", "templater": "raw"}))
-
-
-@cache
-def parses(sql: str) -> bool:
-    """Whether a text is one statement of Snowflake's SQL."""
-    parsed = linter().parse_string(sql + ";")
-    variant = parsed.root_variant()
-    if parsed.violations or variant is None or variant.tree is None:
-        return False
-    return len(list(variant.tree.recursive_crawl("statement", recurse_into=False))) == 1
-
-
 @pytest.mark.parametrize(
     "sql",
     ["USE ROLE a; USE ROLE b", "CREATE STAGE IF EXISTS x", "GRANT USAGE ON x", "DROP FUNCTION f(;"],
 )
-def test_the_judge_can_say_no(sql: str) -> None:
+def test_the_judge_can_say_no(sql: str, parses: Parses) -> None:
     """Two statements in one, and broken ones, are seen as such."""
     assert not parses(sql)
 
@@ -52,13 +37,13 @@ def everything(setup: Setup) -> list[Statement]:
     return [*statements(setup), *drops(setup, with_stages=True, with_integrations=True)]
 
 
-def test_every_statement_parses(setup: Setup) -> None:
+def test_every_statement_parses(setup: Setup, parses: Parses) -> None:
     """For each cloud, each statement is one statement of Snowflake's SQL."""
     wrong = [s.sql for s in everything(setup) if known(s) and not parses(s.sql)]
     assert wrong == []
 
 
-def test_the_exceptions_are_needed(setup: Setup) -> None:
+def test_the_exceptions_are_needed(setup: Setup, parses: Parses) -> None:
     """What sqlfluff is said not to know, it does not know: the list holds no excuse."""
     excepted = [statement.sql for statement in everything(setup) if not known(statement)]
     assert len(excepted) == len(NOT_IN_SQLFLUFF)
@@ -115,7 +100,7 @@ def hostile(evil: str) -> Setup:
 
 
 @pytest.mark.parametrize("evil", NAMES[:4])
-def test_hostile_names_stay_names(evil: str) -> None:
+def test_hostile_names_stay_names(evil: str, parses: Parses) -> None:
     """A name that looks like SQL makes exactly the statements that a harmless one makes."""
     harmless = hostile("x")
     written = everything(hostile(evil))

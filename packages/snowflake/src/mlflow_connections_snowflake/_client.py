@@ -113,7 +113,8 @@ class Client:
     def run_of(self, experiment_id: str, request_id: str) -> JsonObject | None:
         """Give the run of a request, None where there is none.
 
-        Others that a second delivery made are deleted. Which one stays is the same for everybody who looks, also at the same moment.
+        Others that a second delivery made are deleted. Which one stays is the same for everybody
+        who looks, also at the same moment.
         """
         runs = self._active_runs_of(experiment_id, request_id)
         refusals = [self._delete(double["info"]["run_id"]) for double in runs[1:]]

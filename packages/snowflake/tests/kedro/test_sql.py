@@ -3,13 +3,11 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlfluff.core import FluffConfig, Linter
 
 from mlflow_connections import InvalidOptionError
 from mlflow_connections_snowflake import Statement
@@ -18,24 +16,10 @@ from mlflow_connections_snowflake.kedro._archive import Archives
 from mlflow_connections_snowflake.kedro._plan import Plan
 from mlflow_connections_snowflake.kedro._sql import drop_task, script, start, statements
 
+Parses = Callable[[str], bool]
+
 ARCHIVES = Archives(Path("/a b/it's/project.zip"), Path("/a b/it's/ours.zip"), "d1ge57")
 EVIL = "x'); DROP TABLE t; -- \\"
-
-
-@cache
-def linter() -> Linter:
-    """The parser, made once: reading its dialect takes longer than a statement."""
-    return Linter(config=FluffConfig(overrides={"dialect": "snowflake", "templater": "raw"}))
-
-
-@cache
-def parses(sql: str) -> bool:
-    """Whether a text is one statement of Snowflake's SQL."""
-    parsed = linter().parse_string(sql + ";")
-    variant = parsed.root_variant()
-    if parsed.violations or variant is None or variant.tree is None:
-        return False
-    return len(list(variant.tree.recursive_crawl("statement", recurse_into=False))) == 1
 
 
 def everything(plan: Plan) -> list[Statement]:
@@ -49,7 +33,7 @@ def plan(planned: Callable[..., Plan]) -> Plan:
     return planned(schedule="USING CRON 0 6 * * * UTC", retries=2, timeout_minutes=90)
 
 
-def test_every_statement_parses(plan: Plan) -> None:
+def test_every_statement_parses(plan: Plan, parses: Parses) -> None:
     """Each statement is one statement of Snowflake's SQL; sqlfluff knows all of their clauses."""
     assert [s.sql for s in everything(plan) if not parses(s.sql)] == []
 
@@ -63,12 +47,12 @@ def test_every_statement_parses(plan: Plan) -> None:
         "PUT 'file:///a' '@b' AUTO_COMPRESS = PERHAPS",
     ],
 )
-def test_the_judge_can_say_no(sql: str) -> None:
+def test_the_judge_can_say_no(sql: str, parses: Parses) -> None:
     """Broken statements, and two in one, are seen as such."""
     assert not parses(sql)
 
 
-def test_hostile_names_stay_names(plan: Plan) -> None:
+def test_hostile_names_stay_names(plan: Plan, parses: Parses) -> None:
     """A node, a parameter or an environment that looks like SQL changes no statement's form."""
     steps = tuple(replace(step, node=EVIL) for step in plan.steps)
     hostile = replace(plan, steps=steps, params={"a": EVIL, "b": {"$$": EVIL}}, env=EVIL)
@@ -143,7 +127,7 @@ def test_wildcards_in_a_path_are_refused(plan: Plan) -> None:
         statements(plan, ARCHIVES._replace(project=Path("/a[1]/project.zip")))
 
 
-def test_a_stage_elsewhere(planned: Callable[..., Plan]) -> None:
+def test_a_stage_elsewhere(planned: Callable[..., Plan], parses: Parses) -> None:
     """The stage may lie in another schema, under any name."""
     made = planned(stage='@"My db"."s"."a; b"')
     assert made.settings.stage == Name(("My db", "s", "a; b"))

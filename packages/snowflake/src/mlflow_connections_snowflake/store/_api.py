@@ -1,7 +1,5 @@
 """MLflow's REST API through the external functions, with MLflow's own errors and entities."""
 
-# Most of MLflow's functions have no annotations.
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """MLflow's artifact repository on a stage."""
 
-# Most of MLflow's functions have no annotations.
-
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What MLflow finds by entry points. `import mlflow` loads this: nothing of it may be imported here."""
 
-# Most of MLflow's functions have no annotations.
-
 from typing import Any
 
 

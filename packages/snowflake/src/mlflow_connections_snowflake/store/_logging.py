@@ -1,7 +1,5 @@
 """Metrics, params and tags: checked when they are logged, sent in batches."""
 
-# Most of MLflow's functions have no annotations.
-
 import logging
 import math
 from typing import Any

@@ -3,8 +3,6 @@
 Everything of mlflow that version 2 lacks is imported in the methods, which only version 3 calls.
 """
 
-# Most of MLflow's functions have no annotations.
-
 import logging
 from typing import TYPE_CHECKING, Any
 

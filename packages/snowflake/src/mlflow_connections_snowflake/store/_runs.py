@@ -1,7 +1,5 @@
 """Runs and their inputs, as the tracking store offers them."""
 
-# Most of MLflow's functions have no annotations.
-
 import json
 import logging
 from typing import Any

@@ -1,7 +1,5 @@
 """The tracking store: fluent MLflow over external functions, what is logged sent in batches."""
 
-# Most of MLflow's functions have no annotations.
-
 import atexit
 import logging
 import weakref
