@@ -7,6 +7,7 @@ sandbox's page in a Chromium.
 
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,10 @@ import uv
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent
-PACKAGES = ("core", "kedro", "databricks", "azureml", "databand", "snowflake", "sandbox")
+sys.path.insert(0, str(ROOT / "scripts"))
+from workspace import distributions, with_siblings  # noqa: E402 - its folder is on no path before
+
+PACKAGES = tuple(distributions())
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # Beside a package's own wheel its unit tests may need these, and nothing that its users would miss.
 UNIT_NEEDS: dict[str, tuple[str, ...]] = {
@@ -42,6 +46,8 @@ class Group(NamedTuple):
     workers: int = 1
 
 
+WHOLE = {"sandbox": "sandbox[azureml,snowflake]"}
+EXAMPLES = {**WHOLE, "databand": "databand[dbnd]", "snowflake": "snowflake[kedro]"}
 KEDRO = ("core", "kedro", "databricks", "sandbox")
 GROUPS = {
     "sandbox": Group("sandbox", ("sandbox",)),
@@ -69,7 +75,7 @@ GROUPS = {
     # What the documentation's commands call; pip and a build backend for a plugin that it makes.
     "examples": Group(
         "examples",
-        (*PACKAGES[:4], "databand[dbnd]", "snowflake[kedro]", "sandbox[azureml,snowflake]"),
+        tuple(EXAMPLES.get(each, each) for each in PACKAGES),
         ("sybil>=9", "jsonschema>=4.20", "pip", "hatchling>=1.27", "editables"),
     ),
 }
@@ -109,7 +115,7 @@ def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
 
 def everything(session: nox.Session) -> list[str]:
     """Give all packages with what their stand-ins need. Together they are held to MLflow 3.15."""
-    return wheels(session, [*PACKAGES[:-1], "sandbox[azureml,snowflake]"])
+    return wheels(session, [WHOLE.get(each, each) for each in PACKAGES])
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
@@ -117,10 +123,9 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     session.run("pytest", "-q", *arguments, *session.posargs, env=QUIET)
 
 
-def with_core(package: str) -> list[str]:
-    """Give a package whole, and core before it where it needs that."""
-    whole = {"sandbox": "sandbox[azureml,snowflake]"}.get(package, package)
-    return [whole] if package in {"core", "sandbox"} else ["core", whole]
+def with_needed(package: str) -> list[str]:
+    """Return a package with its extras, behind the siblings it declares as dependencies."""
+    return [WHOLE.get(each, each) for each in with_siblings(package)]
 
 
 @nox.session
@@ -146,7 +151,7 @@ def types(session: nox.Session) -> None:
         *PYTEST,
         *{need for needs in UNIT_NEEDS.values() for need in needs},
         *("mypy>=1.18", "nox[uv]", "packaging", "sphinx", "kedro-mlflow==2.0.3", "ipython"),
-        "sybil>=9",
+        *("sybil>=9", "tomli"),
         *("types-requests", "types-PyYAML", "types-jsonschema", "types-docutils"),
         *BROWSER,
     )
@@ -164,7 +169,7 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def unit(session: nox.Session, package: str) -> None:
     """The tests of one package, with only that package and what it needs installed."""
-    session.install(*wheels(session, with_core(package)), *PYTEST, *UNIT_NEEDS.get(package, ()))
+    session.install(*wheels(session, with_needed(package)), *PYTEST, *UNIT_NEEDS.get(package, ()))
     pytest(session, f"packages/{package}/tests")
 
 
@@ -346,20 +351,19 @@ def kedro_mlflow_own(session: nox.Session) -> None:
     session.run("python", "-c", "from kedro_mlflow.config.connection import KedroMlflowConnection")
 
 
-def lowest_core(session: nox.Session, package: str) -> str:
-    """Give the oldest core that a package says it works with: of this tree, or built from its release's tag."""
-    said = nox.project.load_toml(ROOT / "packages" / package / "pyproject.toml")["project"]
-    needs = {need.name: need for need in map(Requirement, said["dependencies"])}
+def lowest_sibling(session: nox.Session, package: str, sibling: str) -> str:
+    """Return the oldest sibling that a package declares: of this tree, or built from its release's tag."""
+    found = distributions()
+    needs = {need.name: need for need in map(Requirement, found[package].project["dependencies"])}
     (version,) = (
-        each.version for each in needs["mlflow-connections"].specifier if each.operator == ">="
+        each.version for each in needs[found[sibling].name].specifier if each.operator == ">="
     )
-    core = nox.project.load_toml(ROOT / "packages" / "core" / "pyproject.toml")["project"]
-    if version == core["version"]:
-        return wheels(session, ["core"])[0]
-    source = Path(session.create_tmp()).resolve() / f"core-{version}"
+    if version == found[sibling].project["version"]:
+        return wheels(session, [sibling])[0]
+    source = Path(session.create_tmp()).resolve() / f"{sibling}-{version}"
     session.run(
         *("git", "archive", "--format", "tar", "--output", f"{source}.tar"),
-        f"core-v{version}:packages/core",
+        f"{sibling}-v{version}:packages/{sibling}",
         external=True,
     )
     shutil.unpack_archive(f"{source}.tar", source)
@@ -372,10 +376,10 @@ def lowest_core(session: nox.Session, package: str) -> str:
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def matrix_lowest(session: nox.Session, package: str) -> None:
     """Each package alone with the lowest versions that it says it works with, core's included."""
-    *siblings, whole = with_core(package)
+    *siblings, whole = with_needed(package)
     session.install(
         *("--resolution", "lowest-direct"),
-        *(lowest_core(session, package) for _ in siblings),
+        *(lowest_sibling(session, package, sibling) for sibling in siblings),
         *wheels(session, [whole]),
         *PYTEST,
         *UNIT_NEEDS.get(package, ()),

@@ -12,11 +12,12 @@ from email.parser import Parser
 from pathlib import Path
 
 import uv
+from workspace import distributions, with_siblings
 
 ROOT = Path(__file__).resolve().parent.parent
 LICENSE = (ROOT / "LICENSE").read_bytes()
-ALONE = frozenset({"mlflow_connections", "mlflow_connections_sandbox"})
-"""Those that need no sibling."""
+FOLDERS = {each.module: each.folder for each in distributions().values()}
+MODULES = {folder: module for module, folder in FOLDERS.items()}
 # An extra's entry points need the extra: dbnd and Kedro load these only where they are installed.
 LOAD = """
 import sys
@@ -67,18 +68,22 @@ def contents(name: str, wheel: Path, source: Path) -> list[str]:
 
 
 def alone(name: str, wheels: dict[str, Path]) -> list[str]:
-    """Install one wheel, with core where it needs it, into a clean environment, and load all that it registers."""
-    with tempfile.TemporaryDirectory() as folder:
-        python = Path(folder) / "bin" / "python"
+    """Install one wheel and the siblings it needs into a clean environment, and load all its entry points."""
+    with tempfile.TemporaryDirectory() as environment:
+        python = Path(environment) / "bin" / "python"
         run = uv.find_uv_bin()
-        subprocess.run([run, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        needed = [wheels[name]] if name in ALONE else [wheels["mlflow_connections"], wheels[name]]
+        subprocess.run(
+            [run, "venv", "--quiet", "--python", sys.executable, environment], check=True
+        )
+        needed = [wheels[MODULES[folder]] for folder in with_siblings(FOLDERS[name])]
         # Core is proved to need nothing by letting it have nothing.
         options = ["--no-index"] if name == "mlflow_connections" else []
         install = [run, "pip", "install", "--quiet", "--python", str(python), *options]
         load = [str(python), "-c", LOAD, name.replace("_", "-")]
         for command in ([*install, *map(str, needed)], load):
-            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, cwd=environment
+            )
             if done.returncode:
                 last = (done.stderr or done.stdout).strip().splitlines()[-1:]
                 step = "installing it" if command is not load else "loading its entry points"

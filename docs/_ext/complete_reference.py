@@ -6,7 +6,9 @@ silently what has no docstring.
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,15 +16,12 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+from workspace import distributions
+
 logger = logging.getLogger(__name__)
 
-PACKAGES = (
-    "mlflow_connections",
-    *(
-        f"mlflow_connections_{name}"
-        for name in ("kedro", "databricks", "azureml", "databand", "snowflake", "sandbox")
-    ),
-)
+PACKAGES = tuple(each.module for each in distributions().values())
 WHOLE = ("mlflow_connections.reports", "mlflow_connections.testing")
 
 

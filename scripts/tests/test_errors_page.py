@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from workspace import ROOT, distributions
+
 PAGE = ROOT / "docs" / "errors.md"
-PACKAGES = ("core", "kedro", "databricks", "azureml", "databand", "snowflake", "sandbox")
+PACKAGES = tuple(distributions())
 GAP = "…"
 """What stands for a part of a message that is known only when it is raised."""
 
