@@ -279,7 +279,9 @@ def test_translators_that_misbehave_are_named(
     bridge: Snowflake, run: Run, echo: Echo, monkeypatch: pytest.MonkeyPatch, body: str, words: str
 ) -> None:
     """A translator that throws, loops, or uses what Snowflake has not, ends the statement."""
-    monkeypatch.setattr("mlflow_connections_sandbox._snowflake._engine._TIME_LIMIT", 0.2)
+    monkeypatch.setattr(
+        "mlflow_connections_sandbox._snowflake.external._javascript._TIME_LIMIT", 0.2
+    )
     run(
         "CREATE OR REPLACE FUNCTION REQUEST(EVENT OBJECT) RETURNS OBJECT"
         f" LANGUAGE JAVASCRIPT AS $${body}$$"

@@ -11,7 +11,7 @@ import pytest
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
 from mlflow_connections_sandbox._snowflake import Snowflake
-from mlflow_connections_sandbox._snowflake._clouds import Identity
+from mlflow_connections_sandbox._snowflake.external._clouds import Identity
 
 Run = Callable[..., list[tuple[Any, ...]]]
 

@@ -3,7 +3,8 @@
 The real connector and a real Snowpark session talk to it. See docs/sandbox-snowflake.md.
 """
 
-from ._gateway import BASES, Gateway
+from mlflow_connections_sandbox._snowflake.external._gateway import BASES, Gateway
+
 from ._journal import Executed, Statements
 from ._stand_in import Snowflake
 

@@ -6,26 +6,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ._access import Access
-from ._calls import Calls, Compiled
-from ._catalog import Catalog, Entry
-from ._checks import Checks
-from ._clouds import Clouds, api_identity, storage_identity
-from ._ddl import parse
-from ._errors import compilation, does_not_exist
-from ._external_functions import ExternalFunctions
-from ._file_commands import FileCommand, parse_file_command
-from ._gateway import Gateway
-from ._grants_run import Grants
-from ._objects import Objects
-from ._procedures import Procedures
-from ._reader import Reader, quoted
-from ._remote import Remote
-from ._results import Rows, status
-from ._session import SqlSession
-from ._show import Shows
-from ._stages import Stages
-from ._statements import (
+from mlflow_connections_sandbox._snowflake.external._clouds import (
+    Clouds,
+    api_identity,
+    storage_identity,
+)
+from mlflow_connections_sandbox._snowflake.external._external_functions import (
+    ExternalFunctions,
+    Remote,
+)
+from mlflow_connections_sandbox._snowflake.external._gateway import Gateway
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
+from mlflow_connections_sandbox._snowflake.objects._ddl import Checks, Objects
+from mlflow_connections_sandbox._snowflake.objects._privileges import Access, Grants
+from mlflow_connections_sandbox._snowflake.objects._show import Shows
+from mlflow_connections_sandbox._snowflake.objects._stages import Stages
+from mlflow_connections_sandbox._snowflake.procedures._procedures import Procedures
+from mlflow_connections_sandbox._snowflake.sql._file_commands import FileCommand, parse_file_command
+from mlflow_connections_sandbox._snowflake.sql._parser import parse
+from mlflow_connections_sandbox._snowflake.sql._reader import Reader, quoted
+from mlflow_connections_sandbox._snowflake.sql._statements import (
     Alter,
     Create,
     Describe,
@@ -38,7 +38,12 @@ from ._statements import (
     Target,
     Use,
 )
-from ._task_graphs import TaskGraphs
+from mlflow_connections_sandbox._snowflake.tasks._task_graphs import TaskGraphs
+
+from ._calls import Calls, Compiled
+from ._errors import compilation, does_not_exist
+from ._results import Rows, status
+from ._session import SqlSession
 
 USER = "SANDBOX"
 DATABASE = "DEMO"
@@ -47,7 +52,7 @@ WAREHOUSE = "COMPUTE_WH"
 
 
 @dataclass(frozen=True)
-class PassOn:
+class Forwarded:
     """A statement for fakesnow.
 
     Attributes:
@@ -68,7 +73,7 @@ class Transfer:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-Outcome = Rows | PassOn | Transfer
+Outcome = Rows | Forwarded | Transfer
 
 
 class Account:
@@ -134,12 +139,12 @@ class Account:
             return _set_return_value(reader, session, bound)
         if reader.word() == "CALL":
             compiled_call = self.calls.compile_procedure(reader, session, query)
-            return PassOn(compiled_call.sql, compiled_call)
+            return Forwarded(compiled_call.sql, compiled_call)
         statement = parse(reader)
         if statement is not None:
             return self._run(statement, sql, session)
         compiled = self.calls.compile(Reader(sql), session, query)
-        return PassOn(sql) if compiled is None else PassOn(compiled.sql, compiled)
+        return Forwarded(sql) if compiled is None else Forwarded(compiled.sql, compiled)
 
     def _execute_task(self, reader: Reader, session: SqlSession) -> Rows:
         name = reader.name()
@@ -175,7 +180,7 @@ class Account:
 
     def _files(self, command: FileCommand, sql: str, session: SqlSession) -> Outcome:
         if not self.stages.is_known(command, session):
-            return PassOn(sql)
+            return Forwarded(sql)
         done = self.stages.execute(command, session)
         return done if isinstance(done, Rows) else Transfer(done)
 
@@ -214,7 +219,7 @@ class Account:
             if there is None and statement.if_exists:
                 return status("Drop statement executed successfully.")
             self.access.own(session, key)
-            return PassOn(sql, then=lambda: self.catalog.drop(key))
+            return Forwarded(sql, then=lambda: self.catalog.drop(key))
         key = self.objects.may_create(kind, statement.target, session)
         if self.catalog.find(key) is not None and statement.if_not_exists:
             return status(f"{key[1][-1]} already exists, statement succeeded.")
@@ -223,7 +228,7 @@ class Account:
         def keep() -> None:
             self.catalog.add(Entry(kind, key, role), replace=statement.replace)
 
-        return PassOn(sql, then=keep)
+        return Forwarded(sql, then=keep)
 
     def _use(self, statement: Use, session: SqlSession) -> Outcome:
         kind, name = statement.kind, statement.name
@@ -243,13 +248,13 @@ class Account:
             self.access.require(session, "USAGE", ("DATABASE", name, None))
             public = (name[0], "PUBLIC")
             if self.catalog.find(("SCHEMA", public, None)) is not None:
-                return PassOn(f"USE SCHEMA {quoted(public)}")
-            return PassOn(f"USE DATABASE {quoted(name)}")
+                return Forwarded(f"USE SCHEMA {quoted(public)}")
+            return Forwarded(f"USE DATABASE {quoted(name)}")
         else:
             key = self.catalog.key(Target("SCHEMA", name), session)
             self.access.enter(session, key)
             self.access.require(session, "USAGE", key)
-            return PassOn(f"USE SCHEMA {quoted(key[1])}")
+            return Forwarded(f"USE SCHEMA {quoted(key[1])}")
         return status("Statement executed successfully.")
 
 

@@ -14,14 +14,19 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from ._access import Access
-from ._catalog import Catalog, Entry
-from ._delivery import Bound
-from ._engine import run_javascript
+from mlflow_connections_sandbox._snowflake.external._external_functions import (
+    Bound,
+    ExternalFunctions,
+)
+from mlflow_connections_sandbox._snowflake.external._javascript import run_javascript
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
+from mlflow_connections_sandbox._snowflake.objects._privileges import Access
+from mlflow_connections_sandbox._snowflake.procedures._procedures import Procedures
+from mlflow_connections_sandbox._snowflake.sql._reader import Reader
+from mlflow_connections_sandbox._snowflake.sql._types import from_sql, to_sql
+from mlflow_connections_sandbox._snowflake.tasks._task_run import TASK_FUNCTIONS, TaskRun
+
 from ._errors import Name, SqlError, compilation, does_not_exist, dotted
-from ._external_functions import ExternalFunctions
-from ._procedures import Procedures
-from ._reader import Reader
 from ._rewrite import (
     CONTEXT_FUNCTIONS,
     PREFIX,
@@ -36,8 +41,6 @@ from ._rewrite import (
     whole_call,
 )
 from ._session import SqlSession
-from ._task_run import TASK_FUNCTIONS, TaskRun
-from ._types import from_sql, to_sql
 
 _log = logging.getLogger(__name__)
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
+
+if TYPE_CHECKING:
     Answer = Callable[[str, Sequence[Sequence[str | None]]], list[str | None]]
 
 

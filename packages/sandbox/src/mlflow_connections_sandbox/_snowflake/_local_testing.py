@@ -8,11 +8,12 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mlflow_connections_sandbox._snowflake.objects._catalog import Entry
+from mlflow_connections_sandbox._snowflake.sql._reader import quoted
+from mlflow_connections_sandbox._snowflake.sql._types import SEMI_STRUCTURED, from_sql
+
 from ._account import Account, new_query
-from ._catalog import Entry
-from ._reader import quoted
 from ._session import SqlSession
-from ._types import SEMI_STRUCTURED, from_sql
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session

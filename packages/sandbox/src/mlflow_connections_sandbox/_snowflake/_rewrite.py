@@ -5,11 +5,12 @@ from typing import Any
 
 from sqlglot import exp
 
-from ._catalog import Entry
+from mlflow_connections_sandbox._snowflake.objects._catalog import Entry
+from mlflow_connections_sandbox._snowflake.sql._types import SEMI_STRUCTURED, SqlType
+from mlflow_connections_sandbox._snowflake.tasks._task_run import HISTORY_COLUMNS, TASK_FUNCTIONS
+
 from ._errors import Name, SqlError
 from ._session import SqlSession
-from ._task_run import HISTORY_COLUMNS, TASK_FUNCTIONS
-from ._types import SEMI_STRUCTURED, SqlType
 
 PREFIX = "_SANDBOX_CALL_"
 """What DuckDB's functions are called, before the number of arguments."""

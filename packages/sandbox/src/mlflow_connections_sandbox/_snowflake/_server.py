@@ -15,17 +15,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from ._account import DATABASE, SCHEMA, Account, PassOn, Transfer, new_query
+from mlflow_connections_sandbox._snowflake.sql._reader import Reader
+
+from ._account import DATABASE, SCHEMA, Account, Forwarded, Transfer, new_query
 from ._errors import SqlError
 from ._fakesnow import Fakesnow, read_json
 from ._journal import Statements, masked
-from ._reader import Reader
 from ._results import Rows, status
 from ._rewrite import PREFIX
 from ._session import SqlSession
 
 if TYPE_CHECKING:
     from starlette.types import Scope
+
 
 _log = logging.getLogger(__name__)
 
@@ -246,7 +248,7 @@ class Server:
         return await self._pass_on(scope, session, body, outcome)
 
     async def _pass_on(
-        self, scope: "Scope", session: SqlSession, body: dict[str, Any], passed: PassOn
+        self, scope: "Scope", session: SqlSession, body: dict[str, Any], passed: Forwarded
     ) -> dict[str, Any]:
         compiled = passed.compiled
         if compiled is not None:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from mlflow_connections_sandbox._snowflake.tasks._task_run import TaskRun
+
 from ._errors import Name, SqlError, compilation
-from ._task_run import TaskRun
 
 
 @dataclass

@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mlflow_connections_sandbox._snowflake.external._clouds import ACCOUNT, Clouds
+from mlflow_connections_sandbox._snowflake.external._external_functions import (
+    CallBehavior,
+    Delivery,
+)
+from mlflow_connections_sandbox._snowflake.external._gateway import BASES, Gateway
 from mlflow_connections_sandbox._stand_in import StandIn
 from mlflow_connections_sandbox._tables import Table
 
-from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Account, PassOn, new_query
-from ._clouds import ACCOUNT, Clouds
-from ._delivery import Delivery, Policy
-from ._gateway import BASES, Gateway
+from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Account, Forwarded, new_query
 from ._journal import Statements
 from ._local_testing import register_locally
 from ._server import Server
@@ -24,6 +27,7 @@ from ._tables import calls, statements
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
     from starlette.types import ASGIApp
+
 
 _BUCKETS = (
     "s3://mlflow-sandbox/",
@@ -72,7 +76,7 @@ class Snowflake(StandIn):
         self._sql: Server | None = None
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> CallBehavior:
         """How patient the stand-in is with a gateway, and what it does wrong on purpose."""
         return self.account.external_functions.remote.policy
 
@@ -108,9 +112,9 @@ class Snowflake(StandIn):
         session = SqlSession("", USER, "ACCOUNTADMIN", DATABASE, SCHEMA, WAREHOUSE)
         for sql in statements:
             outcome = self.account.execute(sql, session, new_query())
-            if isinstance(outcome, PassOn) and outcome.compiled is not None:
+            if isinstance(outcome, Forwarded) and outcome.compiled is not None:
                 raise ValueError(f"A query needs a client: {sql}")
-            if isinstance(outcome, PassOn) and outcome.then is not None:
+            if isinstance(outcome, Forwarded) and outcome.then is not None:
                 outcome.then()
 
     def register_locally(self, session: "Session") -> list[str]:

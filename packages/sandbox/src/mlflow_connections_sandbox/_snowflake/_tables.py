@@ -1,6 +1,7 @@
 """What the sandbox's page shows of an account."""
 
 from mlflow_connections_sandbox._kept import Kept
+from mlflow_connections_sandbox._snowflake.external._external_functions import Delivery
 from mlflow_connections_sandbox._tables import (
     NEWEST,
     Cell,
@@ -14,7 +15,6 @@ from mlflow_connections_sandbox._tables import (
     status,
 )
 
-from ._delivery import Delivery
 from ._journal import Statements
 
 

@@ -1,19 +1,26 @@
-"""The clouds' side of an integration: what an administrator trusts, and proofs of identity.
+"""The clouds' side of an integration: trust policies, proofs of identity, and what its clauses must say.
 
-Snowflake shows the administrator who it is (`DESCRIBE INTEGRATION`); the administrator writes that
-into the cloud's trust policy. Replacing an integration makes it somebody else, which the cloud does
-not know. On Amazon that is so because of the external id; the stand-in is as strict for the others.
+Snowflake shows the administrator its identity (`DESCRIBE INTEGRATION`), and the administrator copies it
+into the cloud's trust policy. Replacing an integration gives it a new identity, which the cloud does
+not know. On Amazon the external ID is the reason; the stand-in is as strict for the other clouds.
 """
 
 import base64
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from mlflow_connections_sandbox._snowflake._errors import (
+    invalid_property,
+    invalid_value,
+    missing_options,
+)
 
 ACCOUNT = "SANDBOX"
 _AWS_USER = "arn:aws:iam::123456789001:user/sandbox"
@@ -118,7 +125,7 @@ class Clouds:
             claims["request"] = _digest(method, url, body)
         text = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
         signature = hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
-        return f"{_SCHEMES[identity.provider]} {text}.{signature}"
+        return f"{_AUTH_SCHEMES[identity.provider]} {text}.{signature}"
 
     def check(self, provider: str, proof: str, method: str, url: str, body: bytes) -> None:
         """Look at the `Authorization` of a request that arrived.
@@ -129,7 +136,7 @@ class Clouds:
         scheme, _, token = proof.partition(" ")
         text, _, signature = token.partition(".")
         expected = hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
-        if scheme != _SCHEMES[provider] or not hmac.compare_digest(expected, signature):
+        if scheme != _AUTH_SCHEMES[provider] or not hmac.compare_digest(expected, signature):
             raise Refused("no proof of identity")
         claims = json.loads(base64.urlsafe_b64decode(text))
         identity = Identity(claims["provider"], claims["resource"], claims["principal"])
@@ -141,7 +148,7 @@ class Clouds:
             raise Refused("the signature is another request's")
 
 
-_SCHEMES = {"aws": "AWS4-HMAC-SHA256", "azure": "Bearer", "google": "Bearer"}
+_AUTH_SCHEMES = {"aws": "AWS4-HMAC-SHA256", "azure": "Bearer", "google": "Bearer"}
 _REFUSALS = {
     "aws": "Error assuming AWS_ROLE. Please verify the role and externalId are configured correctly "
     "in your AWS policy.",
@@ -162,3 +169,100 @@ def provider_of(properties: Mapping[str, Any]) -> str:
     if "AZURE" in provider:
         return "azure"
     return "google" if provider.startswith(("GOOGLE", "GCS")) else "aws"
+
+
+_API_NEEDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            *("AWS_API_GATEWAY", "AWS_PRIVATE_API_GATEWAY"),
+            *("AWS_GOV_API_GATEWAY", "AWS_GOV_PRIVATE_API_GATEWAY"),
+        ),
+        ("API_AWS_ROLE_ARN",),
+    ),
+    "AZURE_API_MANAGEMENT": ("AZURE_TENANT_ID", "AZURE_AD_APPLICATION_ID"),
+    "GOOGLE_API_GATEWAY": ("GOOGLE_AUDIENCE",),
+}
+_API_SPECIAL = frozenset(name for needs in _API_NEEDS.values() for name in needs)
+_STORAGE_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "S3": ("STORAGE_AWS_ROLE_ARN",),
+    "S3GOV": ("STORAGE_AWS_ROLE_ARN",),
+    "GCS": (),
+    "AZURE": ("AZURE_TENANT_ID",),
+}
+_STORAGE_SPECIAL = frozenset(("STORAGE_AWS_ROLE_ARN", "AZURE_TENANT_ID"))
+_URL_SCHEMES = {"S3": "s3://", "S3GOV": "s3gov://", "GCS": "gcs://", "AZURE": "azure://"}
+_ROLE_ARN = re.compile(r"arn:aws(-us-gov)?:iam::\d{12}:role/[\w+=,.@/-]+")
+_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def check_integration(kind: str, properties: Mapping[str, Any]) -> None:
+    """Look at the clauses of an integration.
+
+    Raises:
+        SqlError: One is missing, does not belong to its provider, or has no possible value.
+    """
+    if kind == "API INTEGRATION":
+        _check_api(properties)
+    elif kind == "STORAGE INTEGRATION":
+        _check_storage(properties)
+    arn = properties.get("API_AWS_ROLE_ARN") or properties.get("STORAGE_AWS_ROLE_ARN")
+    if arn is not None and not _ROLE_ARN.fullmatch(arn):
+        raise invalid_value(arn, "AWS_ROLE_ARN", "it is not the ARN of a role")
+    for name in ("AZURE_TENANT_ID", "AZURE_AD_APPLICATION_ID"):
+        if name in properties and not _GUID.fullmatch(properties[name]):
+            raise invalid_value(properties[name], name, "it is not a GUID")
+
+
+def add_identity(kind: str, properties: dict[str, Any]) -> None:
+    """Add what makes a new integration somebody to its cloud."""
+    if kind == "EXTERNAL ACCESS INTEGRATION":
+        return
+    prefix = "API" if kind == "API INTEGRATION" else "STORAGE"
+    for name, value in new_identity(provider_of(properties)).items():
+        key = name if name.startswith("AZURE") else f"{prefix}_{_aws(name)}{name}"
+        properties.setdefault(key, value)
+
+
+def _aws(name: str) -> str:
+    return "AWS_" if name in {"IAM_USER_ARN", "EXTERNAL_ID"} else ""
+
+
+def _check_api(properties: Mapping[str, Any]) -> None:
+    provider = properties["API_PROVIDER"]
+    if provider not in _API_NEEDS:
+        raise invalid_value(provider, "API_PROVIDER")
+    _check_special(properties, _API_NEEDS[provider], _API_SPECIAL, "API INTEGRATION")
+    if not properties["API_ALLOWED_PREFIXES"]:
+        raise invalid_value("", "API_ALLOWED_PREFIXES", "there has to be one")
+    for name in ("API_ALLOWED_PREFIXES", "API_BLOCKED_PREFIXES"):
+        for prefix in properties.get(name, ()):
+            if not re.match(r"https://[^/]+", prefix):
+                raise invalid_value(prefix, name, "it is not an https URL")
+
+
+def _check_storage(properties: Mapping[str, Any]) -> None:
+    if properties["TYPE"] != "EXTERNAL_STAGE":
+        raise invalid_value(properties["TYPE"], "TYPE")
+    provider = properties["STORAGE_PROVIDER"]
+    if provider not in _STORAGE_NEEDS:
+        raise invalid_value(provider, "STORAGE_PROVIDER")
+    _check_special(properties, _STORAGE_NEEDS[provider], _STORAGE_SPECIAL, "STORAGE INTEGRATION")
+    if not properties["STORAGE_ALLOWED_LOCATIONS"]:
+        raise invalid_value("", "STORAGE_ALLOWED_LOCATIONS", "there has to be one")
+    for name in ("STORAGE_ALLOWED_LOCATIONS", "STORAGE_BLOCKED_LOCATIONS"):
+        for location in properties.get(name, ()):
+            if location != "*" and not location.startswith(_URL_SCHEMES[provider]):
+                raise invalid_value(
+                    location, name, f"it does not begin with {_URL_SCHEMES[provider]}"
+                )
+
+
+def _check_special(
+    properties: Mapping[str, Any], needed: tuple[str, ...], special: frozenset[str], what: str
+) -> None:
+    missing = [name for name in needed if name not in properties]
+    if missing:
+        raise missing_options(missing)
+    for name in sorted(special - set(needed)):
+        if name in properties:
+            raise invalid_property(name, what)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from ._errors import Name, SqlError, dotted
+from mlflow_connections_sandbox._snowflake._errors import Name, SqlError, dotted
 
 TASK_FUNCTIONS = frozenset(
     (

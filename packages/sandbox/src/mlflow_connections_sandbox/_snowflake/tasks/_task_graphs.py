@@ -7,17 +7,19 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from ._access import ACCOUNT_KEY, Access
-from ._catalog import Catalog, Entry
-from ._errors import Name, compilation, dotted, insufficient
-from ._results import Rows, status
-from ._session import SqlSession
-from ._statements import Target
+from mlflow_connections_sandbox._snowflake._errors import Name, compilation, dotted, insufficient
+from mlflow_connections_sandbox._snowflake._results import Rows, status
+from mlflow_connections_sandbox._snowflake._session import SqlSession
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
+from mlflow_connections_sandbox._snowflake.objects._privileges import ACCOUNT_KEY, Access
+from mlflow_connections_sandbox._snowflake.sql._statements import Target
+
 from ._task_run import TaskRun
-from ._task_shapes import Shapes
+from ._tasks import Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
 
 _AT_ONCE = 4
 

@@ -18,6 +18,7 @@ from ._clouds import Clouds, Refused
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
 """Amazon API Gateway takes no more; the others take more."""
 

@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._access import ACCOUNT_KEY, Access
+from mlflow_connections_sandbox._snowflake._errors import Name, does_not_exist, dotted
+from mlflow_connections_sandbox._snowflake._results import Rows
+from mlflow_connections_sandbox._snowflake._session import SqlSession
+from mlflow_connections_sandbox._snowflake.sql._clauses import PLURALS
+from mlflow_connections_sandbox._snowflake.sql._statements import Describe, Show, ShowGrants
+
 from ._catalog import Catalog, Entry
-from ._errors import Name, does_not_exist, dotted
-from ._kinds import PLURALS
-from ._results import Rows
-from ._session import SqlSession
-from ._statements import Describe, Show, ShowGrants
+from ._privileges import ACCOUNT_KEY, Access
 
 _HIDDEN = frozenset(("API_KEY", "SECRET_STRING"))
 _CATEGORIES = {

@@ -5,7 +5,8 @@ import math
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from ._errors import SqlError, compilation
+from mlflow_connections_sandbox._snowflake._errors import SqlError, compilation
+
 from ._reader import Reader
 
 _NAMES = {

@@ -18,17 +18,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ._catalog import Catalog, Entry
-from ._errors import SqlError, compilation, dotted
-from ._file_commands import parse_stage
-from ._session import SqlSession
-from ._stages import Stages
+from mlflow_connections_sandbox._snowflake._errors import SqlError, compilation, dotted
+from mlflow_connections_sandbox._snowflake._session import SqlSession
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
+from mlflow_connections_sandbox._snowflake.objects._stages import Stages
+from mlflow_connections_sandbox._snowflake.sql._file_commands import parse_stage
 
 _HERE = Path(__file__).parent
 _COPIED = {
-    "_procedure_guard.py": "sitecustomize.py",
-    "_procedure_secrets.py": "_snowflake.py",
-    "_procedure_main.py": "main.py",
+    "_guard.py": "sitecustomize.py",
+    "_secrets.py": "_snowflake.py",
+    "_main.py": "main.py",
 }
 _RUNTIMES = ("3.9", "3.10", "3.11", "3.12", "3.13")
 _LINES = 40

@@ -12,14 +12,20 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-from ._access import Access
+from mlflow_connections_sandbox._snowflake._errors import (
+    SqlError,
+    compilation,
+    does_not_exist,
+    insufficient,
+)
+from mlflow_connections_sandbox._snowflake._results import Rows
+from mlflow_connections_sandbox._snowflake._session import SqlSession
+from mlflow_connections_sandbox._snowflake.external._clouds import Clouds, storage_identity
+from mlflow_connections_sandbox._snowflake.sql._file_commands import FileCommand, StageRef
+from mlflow_connections_sandbox._snowflake.sql._statements import Target
+
 from ._catalog import Catalog, Entry
-from ._clouds import Clouds, storage_identity
-from ._errors import SqlError, compilation, does_not_exist, insufficient
-from ._file_commands import FileCommand, StageRef
-from ._results import Rows
-from ._session import SqlSession
-from ._statements import Target
+from ._privileges import Access
 
 
 class Stages:

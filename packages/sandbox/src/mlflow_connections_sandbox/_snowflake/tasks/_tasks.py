@@ -4,11 +4,75 @@ A finalizer is documented at https://docs.snowflake.com/en/user-guide/tasks-grap
 errors are assumed.
 """
 
-from ._access import ACCOUNT_KEY, Access
-from ._catalog import Catalog, Entry
-from ._errors import compilation, dotted, insufficient, invalid_value
-from ._session import SqlSession
-from ._statements import Alter, Target
+from mlflow_connections_sandbox._snowflake._errors import (
+    Name,
+    compilation,
+    dotted,
+    insufficient,
+    invalid_value,
+)
+from mlflow_connections_sandbox._snowflake._session import SqlSession
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
+from mlflow_connections_sandbox._snowflake.objects._privileges import ACCOUNT_KEY, Access
+from mlflow_connections_sandbox._snowflake.sql._statements import Alter, Target
+
+
+class Shapes:
+    """Reads graphs out of the catalog.
+
+    Args:
+        catalog: What exists.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def of(self, root: Entry) -> dict[Name, object]:
+        """Give what must stay as it is for a retry: each task, as it was created and altered."""
+        tasks = [*self.tasks(root), *self.finalizer(root)]
+        return {
+            task.name: (task.created, {k: v for k, v in task.properties.items() if k != "STATE"})
+            for task in tasks
+        }
+
+    def tasks(self, root: Entry) -> list[Entry]:
+        """Give the root and every resumed task that comes after it."""
+        found = [root]
+        tasks = [e for e in self._catalog if e.kind == "TASK"]
+        grown = True
+        while grown:
+            names = {e.name for e in found}
+            more = [
+                e
+                for e in tasks
+                if e.name not in names
+                and e.properties["STATE"] == "started"
+                and names & set(e.properties.get("AFTER", ()))
+            ]
+            found += more
+            grown = bool(more)
+        return found
+
+    def before(self, entry: Entry) -> list[Name]:
+        """Give the predecessors that count: the root, and those that are resumed."""
+        found = []
+        for name in entry.properties.get("AFTER", ()):
+            task = self._catalog.find(("TASK", name, None))
+            if task is not None and (
+                task.properties["STATE"] == "started" or not task.properties.get("AFTER")
+            ):
+                found.append(name)
+        return found
+
+    def finalizer(self, root: Entry) -> list[Entry]:
+        """Give the resumed finalizer of a root, if there is one."""
+        return [
+            entry
+            for entry in self._catalog
+            if entry.kind == "TASK"
+            and entry.properties.get("FINALIZE") == root.name
+            and entry.properties["STATE"] == "started"
+        ]
 
 
 def check_task(entry: Entry, session: SqlSession, catalog: Catalog, access: Access) -> None:

@@ -1,4 +1,4 @@
-"""One batch of rows on its way: translators, HTTP, retries, and what a reply must be.
+"""Call external functions: rows become batches, and the replies become the values of the rows.
 
 Source: Snowflake's documentation, "External functions" (data formats, translators, implementation).
 """
@@ -7,17 +7,135 @@ import gzip
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import requests
 
-from ._catalog import Entry
-from ._delivery import Bound, Delivery, is_allowed
-from ._engine import run_javascript
-from ._errors import SqlError, dotted, external_function
+from mlflow_connections_sandbox._kept import Kept
+from mlflow_connections_sandbox._snowflake._errors import SqlError, dotted, external_function
+from mlflow_connections_sandbox._snowflake.objects._catalog import Entry
+
+from ._clouds import Clouds, Refused, api_identity
 from ._gateway import Gateway
-from ._remote import Remote
+from ._javascript import run_javascript
+
+
+@dataclass
+class CallBehavior:
+    """How patient the stand-in is. Snowflake is far more so, which no test wants to wait for.
+
+    Attributes:
+        retry_seconds: How long failures that may pass are tried again.
+        timeout: Seconds to wait for one reply; Amazon API Gateway gives up after 30.
+        poll_seconds: Between two polls after 202.
+        poll_limit: Seconds of polling at most; Snowflake's own limit is 600.
+        faults: Misbehaviour on Snowflake's side, or of a translator, to come: `duplicate`,
+            `row_count` and `row_numbers`, each taken once by the next batch.
+        random: Decides the order of batches and rows.
+    """
+
+    retry_seconds: float = 2.0
+    timeout: float = 30.0
+    poll_seconds: float = 0.05
+    poll_limit: float = 600.0
+    faults: list[str] = field(default_factory=list)
+    random: Random = field(default_factory=Random)
+
+    def takes(self, fault: str) -> bool:
+        """Tell whether this fault is due, once."""
+        if fault not in self.faults:
+            return False
+        self.faults.remove(fault)
+        return True
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One HTTP request for a batch, for the journal.
+
+    Attributes:
+        function: The external function.
+        batch: The batch's id; the same for every try.
+        rows: How many rows it carries.
+        method: POST, or GET for a poll.
+        url: The public URL.
+        status: What came back; 0 where nothing did.
+    """
+
+    function: str
+    batch: str
+    rows: int
+    method: str
+    url: str
+    status: int
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An external function with everything that a call of it needs, looked up when it is compiled.
+
+    Attributes:
+        function: The function.
+        integration: Its API integration.
+        request: Its request translator's body, if it has one.
+        response: Its response translator's body, if it has one.
+        query: The id of the statement that calls it.
+        context: What the CONTEXT_HEADERS functions give.
+    """
+
+    function: Entry
+    integration: Entry
+    request: Entry | None
+    response: Entry | None
+    query: str
+    context: Mapping[str, str]
+
+
+def is_allowed(url: str, integration: Mapping[str, Any]) -> bool:
+    """Tell whether an integration lets a URL through."""
+    blocked = integration.get("API_BLOCKED_PREFIXES", ())
+    allowed = integration["API_ALLOWED_PREFIXES"]
+    if "/../" in f"{url.partition('?')[0]}/":
+        # It would lead out of what it begins with.
+        return False
+    return any(url.startswith(p) for p in allowed) and not any(url.startswith(p) for p in blocked)
+
+
+class Remote:
+    """The world outside the account.
+
+    Attributes:
+        policy: How patient to be, and what to do wrong.
+        deliveries: Every HTTP request so far.
+    """
+
+    def __init__(self, gateways: Sequence[Gateway], clouds: Clouds) -> None:
+        self.policy = CallBehavior()
+        self.deliveries: Kept[Delivery] = Kept()
+        self._gateways = gateways
+        self._clouds = clouds
+
+    def gateway(self, url: str) -> Gateway | None:
+        """Give the gateway behind a public URL."""
+        for gateway in self._gateways:
+            if url == gateway.base or url.startswith((f"{gateway.base}/", f"{gateway.base}?")):
+                return gateway
+        return None
+
+    def prove(self, bound: Bound, method: str, url: str, body: bytes) -> str:
+        """Give the proof of identity of a request.
+
+        Raises:
+            SqlError: The cloud does not know Snowflake, any more or yet.
+        """
+        try:
+            return self._clouds.prove(api_identity(bound.integration.properties), method, url, body)
+        except Refused as refused:
+            raise external_function(bound.function.name[-1], f". Error: {refused}") from refused
+
 
 MAX_REPLY_BYTES = 10 * 1024 * 1024
 _SNIPPET = 2000
@@ -228,3 +346,38 @@ def _translate(translator: Entry, event: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(made, dict):
         raise SqlError(100132, "P0000", f"The translator {name} returned no object.")
     return made
+
+
+class ExternalFunctions:
+    """Calls external functions.
+
+    Attributes:
+        remote: Where they lead.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self.remote = remote
+
+    def call(self, bound: Bound, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        """Give one value for each row of arguments.
+
+        The rows go in batches of at most MAX_BATCH_ROWS. Neither the order of rows nor that of
+        batches is the given one, since Snowflake promises none.
+
+        Raises:
+            SqlError: A batch did not work out.
+        """
+        values: list[Any] = [None] * len(rows)
+        order = list(range(len(rows)))
+        if bound.function.properties.get("NULLS") == "STRICT":
+            order = [i for i in order if all(v is not None for v in rows[i])]
+        self.remote.policy.random.shuffle(order)
+        size = bound.function.properties.get("MAX_BATCH_ROWS", len(rows)) or 1
+        with requests.Session() as http:
+            http.trust_env = False
+            for start in range(0, len(order), size):
+                taken = order[start : start + size]
+                batch = Batch(self.remote, bound, http, [rows[i] for i in taken])
+                for index, value in zip(taken, batch.run(), strict=True):
+                    values[index] = value
+        return values

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._errors import Name
+from mlflow_connections_sandbox._snowflake._errors import Name
+
 from ._types import SqlType
 
 Properties = Mapping[str, Any]

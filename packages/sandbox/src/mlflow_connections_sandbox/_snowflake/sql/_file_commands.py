@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlflow_connections_sandbox._snowflake._errors import Name, compilation, unsupported
+
 from ._clauses import read_clauses
-from ._errors import Name, compilation, unsupported
 from ._reader import Reader
 
 _OPTIONS: Mapping[str, Mapping[str, str]] = {

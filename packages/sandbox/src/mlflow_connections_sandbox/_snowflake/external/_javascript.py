@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from ._errors import SqlError
+from mlflow_connections_sandbox._snowflake._errors import SqlError
 
 MAX_SOURCE_BYTES = 100_000
 """Snowflake's documentation recommends no more than about 100 KB for a body."""

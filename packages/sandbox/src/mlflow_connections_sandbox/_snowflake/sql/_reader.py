@@ -6,10 +6,11 @@ import sqlglot
 from sqlglot import Token, TokenType
 from sqlglot.errors import TokenError
 
-from ._errors import Name, SqlError, compilation
+from mlflow_connections_sandbox._snowflake._errors import Name, SqlError, compilation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
 
 _TEXT = (TokenType.STRING, TokenType.RAW_STRING, TokenType.HEREDOC_STRING)
 # For these sqlglot gives the rest of the statement as one text.

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ._errors import Name, already_exists, does_not_exist
-from ._kinds import KINDS
-from ._session import SqlSession
-from ._statements import Parameter, Target
-from ._types import SqlType
+from mlflow_connections_sandbox._snowflake._errors import Name, already_exists, does_not_exist
+from mlflow_connections_sandbox._snowflake._session import SqlSession
+from mlflow_connections_sandbox._snowflake.sql._clauses import KINDS
+from mlflow_connections_sandbox._snowflake.sql._statements import Parameter, Target
+from mlflow_connections_sandbox._snowflake.sql._types import SqlType
 
 Key = tuple[str, Name, tuple[str, ...] | None]
 

@@ -1,0 +1,1 @@
+"""Calls that leave the account: external functions, gateways and the clouds' identities."""

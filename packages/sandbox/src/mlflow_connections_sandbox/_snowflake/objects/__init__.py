@@ -1,0 +1,1 @@
+"""The objects of an account: catalog, privileges, DDL, SHOW, stages."""

@@ -1,0 +1,1 @@
+"""Tasks: their clauses, their graphs and their runs."""
