@@ -1,4 +1,4 @@
-"""What a user installs, tested: each session builds wheels and installs them into its own environment.
+"""Test what a user installs: each session builds wheels and installs them into its own environment.
 
 Default sessions: lint, workspace, types, unit (each package alone), integration, docs, dist. The wider matrix runs
 by tag, `nox -t matrix`. `nox -s demo` is the main job, `nox -s bench` prints ratios, `nox -s browser` looks at the
@@ -31,7 +31,7 @@ UNIT_NEEDS: dict[str, tuple[str, ...]] = {
 
 
 class Group(NamedTuple):
-    """What a folder of integration tests needs installed.
+    """The requirements of a folder of integration tests.
 
     Attributes:
         folder: Below `tests-integration`.
@@ -94,7 +94,7 @@ _wheels: dict[str, Path] = {}
 
 
 def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
-    """Give packages, such as `core` or `sandbox[azureml]`, as wheels, each built once in a run of nox."""
+    """Build packages, such as `core` or `sandbox[azureml]`, as wheels, each once in a run of nox."""
     out = Path(session.cache_dir) / "wheels"
     if not _wheels:
         shutil.rmtree(out, ignore_errors=True)
@@ -114,12 +114,12 @@ def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
 
 
 def everything(session: nox.Session) -> list[str]:
-    """Give all packages with what their stand-ins need. Together they are held to MLflow 3.15."""
+    """Build all packages with what their stand-ins need. Together they are held to MLflow 3.15."""
     return wheels(session, [WHOLE.get(each, each) for each in PACKAGES])
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
-    """Run pytest, with what stands behind `--` on the command line."""
+    """Run pytest with the arguments after `--` on the command line."""
     session.run("pytest", "-q", *arguments, *session.posargs, env=QUIET)
 
 
@@ -130,7 +130,7 @@ def with_needed(package: str) -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff, its rules and its format."""
+    """Check style and format with Ruff."""
     session.install("ruff>=0.14")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -138,14 +138,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def workspace(session: nox.Session) -> None:
-    """The rules of the workspace, and the scripts of its maintainers."""
+    """Check the rules of the workspace and its scripts."""
     session.install("pytest>=8", "packaging>=24")
     pytest(session, "scripts/tests")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict mypy over the code and the tests."""
+    """Check the types of code and tests with mypy --strict."""
     session.install(
         *everything(session),
         *PYTEST,
@@ -168,7 +168,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def unit(session: nox.Session, package: str) -> None:
-    """The tests of one package, with only that package and what it needs installed."""
+    """Test one package alone, from its wheel."""
     session.install(*wheels(session, with_needed(package)), *PYTEST, *UNIT_NEEDS.get(package, ()))
     pytest(session, f"packages/{package}/tests")
 
@@ -176,7 +176,7 @@ def unit(session: nox.Session, package: str) -> None:
 @nox.session
 @nox.parametrize("group", list(GROUPS), ids=list(GROUPS))
 def integration(session: nox.Session, group: str) -> None:
-    """Real clients against the sandbox; Kedro both with and without kedro-mlflow."""
+    """Test real clients against the sandbox."""
     integrate(session, group)
 
 
@@ -190,7 +190,7 @@ def integrate(session: nox.Session, name: str, *more: str, marked: str = "not sl
 
 @nox.session
 def dist(session: nox.Session) -> None:
-    """Build with Hatch, check what is in each archive, and install every wheel alone."""
+    """Build the archives, check them and install each alone."""
     session.install("hatch>=1.16", "twine>=6")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     for folder in PACKAGES:
@@ -203,21 +203,21 @@ def dist(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation's site, into `docs/_build`; a warning is an error."""
+    """Build the documentation into docs/_build."""
     session.install(*everything(session), *PYTEST, "sphinx>=8", "myst-parser>=4", "furo")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The main job: one Kedro project through every connection, and a table of what arrived where."""
+    """Run one Kedro project through every connection."""
     session.install(*everything(session), "-r", "examples/wine/requirements.txt")
     session.run("python", "examples/demo.py", *session.posargs, env=QUIET)
 
 
 @nox.session(tags=["browser"])
 def browser(session: nox.Session) -> None:
-    """The sandbox's page in headless Chromium; `-- pictures` takes the documentation's pictures."""
+    """Test the sandbox's page in Chromium, or take its pictures."""
     environment = {**QUIET, "CHROMIUM": chromium(session)}
     if session.posargs == ["pictures"]:
         session.install(*everything(session), *BROWSER, "-r", "examples/wine/requirements.txt")
@@ -230,7 +230,7 @@ def browser(session: nox.Session) -> None:
 
 
 def chromium(session: nox.Session) -> str:
-    """Give the path of a Chromium, or end the session with how to get one."""
+    """Return the path of a Chromium, or end the session with how to get one."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = [os.environ.get("CHROMIUM"), *map(shutil.which, names)]
     path = next(filter(None, found), None)
@@ -244,7 +244,7 @@ def chromium(session: nox.Session) -> str:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Ratios, each measured side by side in one run. Names behind `--` choose among them."""
+    """Print ratios, measured side by side in one run."""
     chosen = session.posargs or sorted(
         path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py")
     )
@@ -267,12 +267,12 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def newest(name: str, version: str) -> str:
-    """Give a requirement: any version, or one of a minor release."""
+    """Return a requirement: any version, or one of a minor release."""
     return name if version == "newest" else f"{name}=={version}.*"
 
 
 def mlflow_of(version: str) -> list[str]:
-    """Give the requirements of an MLflow, its servers included."""
+    """Return the requirements of an MLflow version and its server."""
     # Their servers do not start with SQLAlchemy 2.1, which they do not exclude.
     old = version in {"2.22", "3.5"}
     return [newest("mlflow", version), *(["sqlalchemy<2.1"] if old else [])]
@@ -281,7 +281,7 @@ def mlflow_of(version: str) -> list[str]:
 @nox.session(python=PYTHONS, tags=["matrix"])
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def matrix_python(session: nox.Session, package: str) -> None:
-    """Each package alone on every Python that is found."""
+    """Test one package alone on one Python."""
     unit.func(session, package)
 
 
@@ -299,28 +299,34 @@ MLFLOW_PAIRS = [
 @nox.session(tags=["matrix"])
 @nox.parametrize(("group", "mlflow"), MLFLOW_PAIRS)
 def matrix_mlflow(session: nox.Session, group: str, mlflow: str) -> None:
-    """Real clients on the oldest MLflow that is supported, one between, and the newest."""
+    """Test a group on one version of MLflow."""
     integrate(session, group, *mlflow_of(mlflow))
 
 
 @nox.session(tags=["matrix"])
 @nox.parametrize("group", SLOW, ids=SLOW)
 def slow(session: nox.Session, group: str) -> None:
-    """What takes minutes: a hundred kills of all that ships, pipelines in Snowflake, pages about the sandbox."""
+    """Run a group's tests that take minutes."""
     integrate(session, group, marked="slow")
 
 
+KEDRO_PAIRS = [
+    nox.param(group, kedro, id=f"{group}-{kedro}")
+    for group in ("kedro", "kedro-mlflow", "snowflake")
+    for kedro in ("1.0", "newest")
+]
+
+
 @nox.session(tags=["matrix"])
-@nox.parametrize("group", ["kedro", "kedro-mlflow", "snowflake"])
-@nox.parametrize("kedro", ["1.0", "newest"])
-def matrix_kedro(session: nox.Session, kedro: str, group: str) -> None:
-    """Kedro projects on the oldest Kedro that is supported, and the newest."""
+@nox.parametrize(("group", "kedro"), KEDRO_PAIRS)
+def matrix_kedro(session: nox.Session, group: str, kedro: str) -> None:
+    """A group's projects on one version of Kedro."""
     integrate(session, group, newest("kedro", kedro))
 
 
 @nox.session(tags=["matrix"])
 def kedro_mlflow_own(session: nox.Session) -> None:
-    """kedro-mlflow's own tests, without our packages and then with them; and an editable one."""
+    """Run kedro-mlflow's own tests without and with us."""
     temporary = Path(session.create_tmp()).resolve()
     shutil.rmtree(temporary / "source", ignore_errors=True)
     session.install("pip", "kedro-mlflow[test]==2.0.3", "kedro-datasets[pandas-csvdataset]>=8")
@@ -375,7 +381,7 @@ def lowest_sibling(session: nox.Session, package: str, sibling: str) -> str:
 @nox.session(tags=["matrix"])
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def matrix_lowest(session: nox.Session, package: str) -> None:
-    """Each package alone with the lowest versions that it says it works with, core's included."""
+    """Test one package alone with its lowest versions."""
     *siblings, whole = with_needed(package)
     session.install(
         *("--resolution", "lowest-direct"),
