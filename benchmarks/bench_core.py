@@ -11,7 +11,7 @@ import mlflow
 from _ratio import Row, children_seconds, interleave, median, per_call, table
 
 from mlflow_connections import resolve
-from mlflow_connections._discovery import rescan
+from mlflow_connections.discovery import rescan
 
 DISTRIBUTIONS = 150
 CALLS = 2000

@@ -1,7 +1,6 @@
 """Warn of every public name that the reference lacks. A warning is an error of the build.
 
-Public is what a module lists in `__all__`; two modules without one are public whole. autodoc leaves out
-silently what has no docstring.
+Public is what a module lists in `__all__`. autodoc leaves out silently what has no docstring.
 """
 
 import importlib
@@ -22,7 +21,6 @@ from workspace import distributions
 logger = logging.getLogger(__name__)
 
 PACKAGES = tuple(each.module for each in distributions().values())
-WHOLE = ("mlflow_connections.reports", "mlflow_connections.testing")
 
 
 def public_modules(name: str) -> Iterator[ModuleType]:
@@ -40,13 +38,7 @@ def public_modules(name: str) -> Iterator[ModuleType]:
 
 def public_names(module: ModuleType) -> list[str]:
     """Give the names that a module offers."""
-    if module.__name__ not in WHOLE:
-        return list(getattr(module, "__all__", ()))
-    return [
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
-    ]
+    return list(getattr(module, "__all__", ()))
 
 
 def check(_app: Sphinx, env: BuildEnvironment) -> None:

@@ -14,7 +14,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import nested_parse_with_titles
 
-from mlflow_connections import Option, find
+from mlflow_connections import Option
+from mlflow_connections.discovery import find_connection
 
 
 class DeclaredOptions(SphinxDirective):
@@ -26,7 +27,7 @@ class DeclaredOptions(SphinxDirective):
         """Give the table."""
         keyword = self.arguments[0]
         lines = ["| option | where | variable | default | what it is |", "|---|---|---|---|---|"]
-        lines += [row(option) for option in find(keyword).declared]
+        lines += [row(option) for option in find_connection(keyword).declared]
         parsed = nodes.container()
         source, line = self.get_source_info()
         nested_parse_with_titles(self.state, StringList(lines, f"{source}:{line}"), parsed)

@@ -121,9 +121,13 @@ CHECKS: Mapping[str, Callable[[Any], None]] = {
 
 def known_credentials() -> set[str]:
     """Give the names of all credentials that an installed connection declares."""
-    from mlflow_connections import find, installed
+    from mlflow_connections.discovery import find_connection, installed_connections
 
-    options = (option for found in installed() for option in find(found.keyword).declared)
+    options = (
+        option
+        for found in installed_connections()
+        for option in find_connection(found.keyword).declared
+    )
     return {option.name for option in options if option.in_credentials}
 
 

@@ -30,7 +30,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_keyword_finds_the_connection() -> None:
     """`azureml` is the keyword."""
-    assert mlflow_connections.find("azureml") is connection
+    assert mlflow_connections.discovery.find_connection("azureml") is connection
 
 
 def test_import_is_cheap() -> None:

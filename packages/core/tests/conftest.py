@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from mlflow_connections._discovery import GROUP, rescan
+from mlflow_connections.discovery import GROUP, rescan
 
 
 class Install(Protocol):

@@ -12,10 +12,8 @@ from mlflow_connections import (
     PluginLoadError,
     PluginTypeError,
     UnknownConnectionError,
-    find,
-    installed,
 )
-from mlflow_connections._discovery import is_keyword
+from mlflow_connections.discovery import find_connection, installed_connections, is_keyword
 
 Install = Callable[..., str]
 
@@ -59,14 +57,14 @@ def test_a_uri_or_path_is_no_keyword(value: Any) -> None:
 def test_an_instance_is_found(install: Install) -> None:
     """The entry point's instance answers for its keyword, always the same one."""
     install("mine", PLAIN)
-    assert find("mine").tracking_uri({}, {}) == "http://server.example"
-    assert find("mine") is find("mine")
+    assert find_connection("mine").tracking_uri({}, {}) == "http://server.example"
+    assert find_connection("mine") is find_connection("mine")
 
 
 def test_a_class_is_instantiated(install: Install) -> None:
     """An entry point may name the class itself."""
     install("mine", PLAIN, target="Plain")
-    assert find("mine").tracking_uri({}, {}) == "http://server.example"
+    assert find_connection("mine").tracking_uri({}, {}) == "http://server.example"
 
 
 def test_what_only_looks_like_a_connection_is_accepted(install: Install) -> None:
@@ -80,7 +78,7 @@ def test_what_only_looks_like_a_connection_is_accepted(install: Install) -> None
         connection = Duck()
         """,
     )
-    assert find("duck").tracking_uri({}, {}) == "http://duck.example"
+    assert find_connection("duck").tracking_uri({}, {}) == "http://duck.example"
 
 
 def test_a_plugin_from_the_specification_alone_loads(install: Install) -> None:
@@ -97,15 +95,17 @@ def test_a_plugin_from_the_specification_alone_loads(install: Install) -> None:
         connection = MyConnection()
         """,
     )
-    assert find("specified").registry_uri({}, {}) == "my_tracking_uri"
+    assert find_connection("specified").registry_uri({}, {}) == "my_tracking_uri"
 
 
 def test_listing_imports_no_plugin(install: Install) -> None:
     """`installed` reads metadata only."""
     module = install("mine", PLAIN)
-    assert [(f.keyword, f.distribution, f.version) for f in installed() if f.keyword == "mine"] == [
-        ("mine", "plugin-of-mine", "1.2")
-    ]
+    assert [
+        (f.keyword, f.distribution, f.version)
+        for f in installed_connections()
+        if f.keyword == "mine"
+    ] == [("mine", "plugin-of-mine", "1.2")]
     assert module not in sys.modules
 
 
@@ -113,7 +113,7 @@ def test_an_unknown_keyword_suggests_a_close_one(install: Install) -> None:
     """A typo is answered with the keyword that was meant, and with what is installed."""
     install("warehouse", PLAIN)
     with pytest.raises(UnknownConnectionError, match="Did you mean 'warehouse'") as caught:
-        find("warehose")
+        find_connection("warehose")
     assert "installed are" in str(caught.value)
 
 
@@ -121,21 +121,21 @@ def test_an_unknown_keyword_suggests_a_close_one(install: Install) -> None:
 def test_an_unknown_keyword_names_the_package_to_install(word: str, install: Install) -> None:
     """A keyword of this family that is not installed is answered with the command to install it."""
     with pytest.raises(UnknownConnectionError, match="pip install mlflow-connections-snowflake"):
-        find(word)
+        find_connection(word)
 
 
 def test_an_unknown_word_is_told_how_to_be_a_folder(install: Install) -> None:
     """Who meant a folder learns how to write one."""
     with pytest.raises(UnknownConnectionError, match=r"write '\./runs'"):
-        find("runs")
+        find_connection("runs")
 
 
 def test_a_plugin_installed_later_is_found(install: Install) -> None:
     """A keyword that was unknown is looked for again, as after a notebook's pip install."""
     with pytest.raises(UnknownConnectionError):
-        find("late")
+        find_connection("late")
     install("late", PLAIN)
-    assert callable(find("late").tracking_uri)
+    assert callable(find_connection("late").tracking_uri)
 
 
 def test_two_owners_are_an_error_that_names_both(install: Install) -> None:
@@ -143,7 +143,7 @@ def test_two_owners_are_an_error_that_names_both(install: Install) -> None:
     install("mine", PLAIN, name="first-owner")
     install("mine", PLAIN, name="second-owner")
     with pytest.raises(AmbiguousConnectionError, match=r"first-owner 1\.2 .*second-owner 1\.2"):
-        find("mine")
+        find_connection("mine")
 
 
 def test_a_distribution_seen_twice_is_one_owner(
@@ -154,14 +154,14 @@ def test_a_distribution_seen_twice_is_one_owner(
     link = tmp_path / "again"
     link.symlink_to(tmp_path / "site", target_is_directory=True)
     monkeypatch.syspath_prepend(str(link))
-    assert callable(find("mine").tracking_uri)
+    assert callable(find_connection("mine").tracking_uri)
 
 
 def test_a_broken_import_is_chained(install: Install) -> None:
     """A plugin that fails at import is named with its target and distribution, its cause chained."""
     install("broken", "import no_such_module_at_all")
     with pytest.raises(PluginLoadError) as caught:
-        find("broken")
+        find_connection("broken")
     assert str(caught.value).startswith("Failed to load KedroMlflowConnection plugin 'broken' (")
     assert "from plugin-of-broken 1.2" in str(caught.value)
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
@@ -172,7 +172,7 @@ def test_a_missing_attribute_is_a_load_error(install: Install) -> None:
     """An entry point that names nothing is a plugin that cannot be loaded."""
     install("missing", PLAIN, target="nothing")
     with pytest.raises(PluginLoadError, match="nothing"):
-        find("missing")
+        find_connection("missing")
 
 
 @pytest.mark.parametrize("code", ["connection = len", "connection = 7", "import os as connection"])
@@ -182,7 +182,7 @@ def test_what_is_no_connection_is_a_type_error(code: str, install: Install) -> N
     with pytest.raises(
         PluginTypeError, match="plugin_of_wrong_module:connection, from plugin-of-wrong"
     ):
-        find("wrong")
+        find_connection("wrong")
 
 
 def test_an_abstract_class_is_a_type_error_that_names_what_is_missing(install: Install) -> None:
@@ -196,7 +196,7 @@ def test_an_abstract_class_is_a_type_error_that_names_what_is_missing(install: I
         """,
     )
     with pytest.raises(PluginTypeError, match="does not implement tracking_uri"):
-        find("abstract")
+        find_connection("abstract")
 
 
 def test_an_error_in_a_constructor_is_a_load_error(install: Install) -> None:
@@ -210,7 +210,7 @@ def test_an_error_in_a_constructor_is_a_load_error(install: Install) -> None:
         """,
     )
     with pytest.raises(PluginLoadError, match="RuntimeError: no"):
-        find("angry")
+        find_connection("angry")
 
 
 def test_the_scan_is_kept_until_the_path_changes(
@@ -218,8 +218,8 @@ def test_the_scan_is_kept_until_the_path_changes(
 ) -> None:
     """Metadata is read once, and again when sys.path says that there is more of it."""
     install("mine", PLAIN)
-    first = installed()
-    assert installed() is first
+    first = installed_connections()
+    assert installed_connections() is first
     (tmp_path / "more").mkdir()
     monkeypatch.syspath_prepend(str(Path(tmp_path / "more")))
-    assert installed() is not first
+    assert installed_connections() is not first

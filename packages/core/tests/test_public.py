@@ -1,18 +1,57 @@
 """What the package offers."""
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import mlflow_connections
 
 
-def test_every_public_name_is_there() -> None:
-    """Each name of `__all__` can be imported, and nothing else is promised."""
-    assert sorted(mlflow_connections._HOMES) == sorted(mlflow_connections.__all__)
-    assert all(hasattr(mlflow_connections, name) for name in mlflow_connections.__all__)
-    assert dir(mlflow_connections) == sorted(mlflow_connections.__all__)
+def test_every_public_name_is_listed_once_at_home_and_once_in_the_map() -> None:
+    """Each name of the map can be imported, its module lists it, and a starred module lists no other."""
+    names = [name for listed in mlflow_connections._MODULES.values() for name in listed]
+    assert sorted(names) == sorted(set(names)) == mlflow_connections.__all__
+    assert dir(mlflow_connections) == mlflow_connections.__all__
+    for module, listed in mlflow_connections._MODULES.items():
+        home = import_module(f"mlflow_connections.{module}")
+        assert all(getattr(mlflow_connections, name) is getattr(home, name) for name in listed)
+        if module.startswith("_"):
+            assert sorted(home.__all__) == sorted(listed)
+        else:
+            assert set(listed) < set(home.__all__)
+
+
+def test_type_checkers_see_the_names_that_the_map_has() -> None:
+    """The imports for type checkers star each private module and name the rest one by one."""
+    tree = ast.parse(Path(mlflow_connections.__file__).read_text(encoding="utf-8"))
+    seen = [
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    ]
+    assert sorted(seen) == sorted(
+        (module, name)
+        for module, listed in mlflow_connections._MODULES.items()
+        for name in (["*"] if module.startswith("_") else listed)
+    )
+
+
+@pytest.mark.parametrize("module", ["discovery", "options", "reports", "secrets", "testing"])
+def test_a_public_module_lists_what_it_offers(module: str) -> None:
+    """`__all__` of a public module names what it defines itself, and nothing that is missing."""
+    home = import_module(f"mlflow_connections.{module}")
+    assert home.__all__
+    for name in home.__all__:
+        assert getattr(getattr(home, name), "__module__", home.__name__) in {
+            home.__name__,
+            "builtins",
+            "re",
+        }
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

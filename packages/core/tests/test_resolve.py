@@ -11,11 +11,11 @@ from mlflow_connections import (
     Endpoint,
     InvalidOptionError,
     MissingOptionError,
-    Places,
     PluginTypeError,
     UnknownConnectionError,
     resolve,
 )
+from mlflow_connections.options import SourceNames
 
 Install = Callable[..., str]
 
@@ -150,7 +150,7 @@ def test_all_missing_options_are_named_at_once(install: Install) -> None:
     """One error names every missing option, with both places where it can be given."""
     install("declared", DECLARED)
     with pytest.raises(MissingOptionError) as caught:
-        resolve("declared", places=Places("server.connection of conf/base/mlflow.yml"))
+        resolve("declared", source_names=SourceNames("server.connection of conf/base/mlflow.yml"))
     assert str(caught.value) == (
         "'workspace' is neither in server.connection of conf/base/mlflow.yml nor in the environment "
         "variable TEST_WORKSPACE; 'region' is neither in server.connection of "

@@ -11,18 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_connections import (
-    Connection,
-    ConnectionsError,
-    Endpoint,
-    Option,
-    Places,
-    looks_secret,
-    mask,
-    mask_uri,
-    read,
-)
+from mlflow_connections import Connection, ConnectionsError, Endpoint, Option
 from mlflow_connections import _resolve as resolving
+from mlflow_connections.options import SourceNames, read_options
+from mlflow_connections.secrets import looks_secret, mask, mask_uri
 
 
 @pytest.mark.parametrize(
@@ -144,7 +136,7 @@ def test_no_secret_shows_in_anything_that_we_raise_or_log(
         name: secret if name in {"token", "number"} else text for name, text in options.items()
     }
     try:
-        resolving._check([Leaky()], credentials, options, Places())
+        resolving._check([Leaky()], credentials, options, SourceNames())
         connection = Leaky()
         endpoint = Endpoint(
             connection.tracking_uri(credentials, options),
@@ -163,7 +155,7 @@ def test_no_secret_shows_in_anything_that_we_raise_or_log(
 @given(SECRETS)
 def test_a_reading_hides_its_secret(secret: str) -> None:
     """What `show` prints, and the repr of what was read, hold no secret."""
-    (reading,) = read((Option("token", "A token.", secret=True),), {"token": secret}, {})
+    (reading,) = read_options((Option("token", "A token.", secret=True),), {"token": secret}, {})
     assert reading.value == secret
     assert secret not in repr(reading)
     assert reading.shown == "***"

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from mlflow_connections import InvalidOptionError, Snapshot, set_uris, use
+from mlflow_connections import InvalidOptionError, SavedState, set_uris, use
 
 Install = Callable[..., str]
 Mlflow = tuple["FakeMlflow", "FakeMlflow"]
@@ -160,9 +160,9 @@ def test_snapshot_spares_what_was_changed_since(monkeypatch: pytest.MonkeyPatch)
     """Put back with a later snapshot, only what nobody has changed since that returns."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://before")
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
-    before = Snapshot.take()
+    before = SavedState.take()
     set_uris("http://ours", "http://ours")
-    after = Snapshot.take()
+    after = SavedState.take()
     os.environ["MLFLOW_REGISTRY_URI"] = "http://theirs"
     before.restore([], after)
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://before"

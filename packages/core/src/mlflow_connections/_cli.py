@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ._discovery import find, installed
 from ._errors import ConnectionsError, InvalidOptionError
-from ._resolve import declared_options, resolve
+from ._resolve import resolve
 from ._use import REGISTRY_VARIABLE, TRACKING_VARIABLE
-from .reports import ask, connection_rows, option_rows, table
+from .discovery import find_connection, installed_connections
+from .options import declared_options
+from .reports import connection_rows, option_rows, probe, table
 
 NOT_FOUND = 127
 """The exit code that shells give for a command that does not exist."""
@@ -82,8 +83,8 @@ def _list(parsed: argparse.Namespace) -> int:
 
 
 def _show(parsed: argparse.Namespace) -> int:
-    connection = find(parsed.keyword)
-    owner = next(f for f in installed() if f.keyword == parsed.keyword)
+    connection = find_connection(parsed.keyword)
+    owner = next(f for f in installed_connections() if f.keyword == parsed.keyword)
     rows = option_rows(connection, options=_options(parsed))
     if parsed.output == "json":
         print(
@@ -99,7 +100,7 @@ def _show(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    answer = ask(parsed.keyword, options=_options(parsed), registry=parsed.registry)
+    answer = probe(parsed.keyword, options=_options(parsed), registry=parsed.registry)
     if parsed.output == "json":
         print(json.dumps({"ok": True, **answer._asdict()}))
     else:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar, overload
 
 from ._errors import MissingOptionError
-from ._options import Option, read, require
+from .options import Option, read_options, require
+
+__all__ = ["Connection", "KedroMlflowConnection"]
 
 T = TypeVar("T")
 _ABSENT: Any = object()
@@ -52,7 +54,7 @@ class Connection(ABC):
             MissingOptionError: Required ones are missing; the message names all of them.
             InvalidOptionError: A value has the wrong type or is none of the choices.
         """
-        readings = read(self.declared, credentials, options)
+        readings = read_options(self.declared, credentials, options)
         require(readings)
         return {reading.option.name: reading.value for reading in readings}
 

@@ -3,6 +3,19 @@
 A message says what was wrong, where it was read, and what to do. It never holds a secret.
 """
 
+__all__ = [
+    "AccessError",
+    "AmbiguousConnectionError",
+    "ConnectionsError",
+    "InvalidOptionError",
+    "MissingDependencyError",
+    "MissingOptionError",
+    "PluginLoadError",
+    "PluginTypeError",
+    "UnknownConnectionError",
+    "UnreachableError",
+]
+
 
 class ConnectionsError(Exception):
     """The base of every error that an mlflow-connections package raises on purpose."""

@@ -4,19 +4,24 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._discovery import find, installed, is_keyword
 from ._errors import InvalidOptionError, PluginTypeError
-from ._options import NO_PLACES, Option, Places, read, refuse_misplaced, require
-from ._secrets import MASK, mask_uri
+from .discovery import MLFLOW_WORDS, find_connection, names_connection
+from .options import (
+    DEFAULT_SOURCE_NAMES,
+    SourceNames,
+    declared_options,
+    read_options,
+    refuse_misplaced,
+    require,
+)
+from .secrets import MASK, mask_uri
 
 if TYPE_CHECKING:
     from ._connection import Connection
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+__all__ = ["Endpoint", "resolve"]
 
-# Bare words that MLflow itself understands: `databricks` and the Unity Catalog registries
-# (mlflow/utils/uri.py), and its own default folder. An installed plugin of that name comes first.
-_WORDS_OF_MLFLOW = frozenset({"databricks", "databricks-uc", "mlruns", "uc"})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Endpoint(NamedTuple):
@@ -49,7 +54,7 @@ def resolve(
     options: Mapping[str, Any] | None = None,
     *,
     registry: str | None = None,
-    places: Places = NO_PLACES,
+    source_names: SourceNames = DEFAULT_SOURCE_NAMES,
 ) -> Endpoint:
     """Turn a keyword, or a full URI or path that then passes untouched, into an endpoint.
 
@@ -58,7 +63,7 @@ def resolve(
         credentials: Handed to the connection.
         options: Handed to the connection.
         registry: A keyword, URI or path for the model registry. None leaves it to MLflow.
-        places: How messages call the places that credentials and options came from.
+        source_names: How messages call the places that credentials and options came from.
 
     Raises:
         UnknownConnectionError: A keyword that nobody registers.
@@ -81,7 +86,7 @@ def resolve(
     if tracker is None and registrar is None:
         if options:
             raise InvalidOptionError(
-                f"{places.options} has {', '.join(map(repr, options))}, but "
+                f"{source_names.options} has {', '.join(map(repr, options))}, but "
                 f"{mask_uri(tracking)!r} is a URI or path, which takes no options: "
                 "name a connection's keyword instead, or remove them."
             )
@@ -91,7 +96,7 @@ def resolve(
     # By identity: what only looks like a connection need not be hashable.
     wanted = (tracker, None if registrar is tracker else registrar)
     connections = [connection for connection in wanted if connection is not None]
-    _check(connections, credentials, options, places)
+    _check(connections, credentials, options, source_names)
     environment: dict[str, str] = {}
     for connection in connections:
         environment |= _environment(connection, credentials, options)
@@ -102,21 +107,6 @@ def resolve(
     )
 
 
-def declared_options(connection: "Connection") -> tuple[Option, ...]:
-    """Give what a connection declares; nothing for one that only looks like a connection."""
-    return tuple(getattr(connection, "declared", None) or ())
-
-
-def names_connection(value: str) -> bool:
-    """Tell whether a value can only be the keyword of a connection, installed or not.
-
-    A URI or a path is none, nor is a word of MLflow's own that no installed connection registers.
-    """
-    if not is_keyword(value):
-        return False
-    return value not in _WORDS_OF_MLFLOW or any(f.keyword == value for f in installed())
-
-
 def _connection(value: Any, uses_options: bool) -> "Connection | None":
     if not isinstance(value, str) or not value.strip():
         raise InvalidOptionError(
@@ -124,8 +114,8 @@ def _connection(value: Any, uses_options: bool) -> "Connection | None":
             f"{repr(value) if isinstance(value, str) else type(value).__name__}."
         )
     # With credentials or options MLflow's own word is no answer: nobody would read them.
-    if names_connection(value) or (uses_options and value in _WORDS_OF_MLFLOW):
-        return find(value)
+    if names_connection(value) or (uses_options and value in MLFLOW_WORDS):
+        return find_connection(value)
     return None
 
 
@@ -133,13 +123,13 @@ def _check(
     connections: list["Connection"],
     credentials: Mapping[str, Any],
     options: Mapping[str, Any],
-    places: Places,
+    source_names: SourceNames,
 ) -> None:
     declared = [declared_options(connection) for connection in connections]
     everything = tuple(option for each in declared for option in each)
     # One that declares nothing may read any key, so none can be refused.
-    refuse_misplaced(everything if all(declared) else (), credentials, options, places)
-    require(read(everything, credentials, options, places=places), places)
+    refuse_misplaced(everything if all(declared) else (), credentials, options, source_names)
+    require(read_options(everything, credentials, options, source_names=source_names), source_names)
 
 
 def _uri(

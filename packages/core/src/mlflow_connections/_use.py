@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 from ._resolve import Endpoint, resolve
 
+__all__ = ["Applied", "SavedState", "export_environment", "set_uris", "use"]
+
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 REGISTRY_VARIABLE = "MLFLOW_REGISTRY_URI"
 _TRACKING_MODULE = "mlflow.tracking._tracking_service.utils"
 _REGISTRY_MODULE = "mlflow.tracking._model_registry.utils"
 
 
-class Snapshot(NamedTuple):
+class SavedState(NamedTuple):
     """MLflow's URIs and the environment of this process at one moment, to put back later.
 
     Attributes:
@@ -33,7 +35,7 @@ class Snapshot(NamedTuple):
     variables: Mapping[str, str]
 
     @classmethod
-    def take(cls) -> "Snapshot":
+    def take(cls) -> "SavedState":
         """Remember what is in force now."""
         return cls(
             _get(_TRACKING_MODULE, "_tracking_uri"),
@@ -41,14 +43,14 @@ class Snapshot(NamedTuple):
             dict(os.environ),
         )
 
-    def restore(self, names: Iterable[str], after: "Snapshot | None" = None) -> None:
+    def restore(self, names: Iterable[str], after: "SavedState | None" = None) -> None:
         """Put back both URIs and the named variables, also to unset.
 
         Args:
             names: The environment variables to put back, beside those of the two URIs.
             after: Spare what has changed since this snapshot: somebody else has set it then.
         """
-        now = Snapshot.take()
+        now = SavedState.take()
         if after is None or now.tracking == after.tracking:
             _set_tracking(self.tracking)
         if after is None or now.registry == after.registry:
@@ -64,7 +66,7 @@ class Snapshot(NamedTuple):
 
     def __repr__(self) -> str:
         """Hide everything: an environment is full of secrets."""
-        return f"Snapshot({len(self.variables)} variables)"
+        return f"SavedState({len(self.variables)} variables)"
 
 
 class Applied:
@@ -72,9 +74,9 @@ class Applied:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._before = Snapshot.take()
+        self._before = SavedState.take()
         self._in_force = True
-        export(endpoint.environment)
+        export_environment(endpoint.environment)
         set_uris(endpoint.tracking_uri, endpoint.registry_uri)
 
     def restore(self) -> None:
@@ -132,7 +134,7 @@ def set_uris(tracking: str | None, registry: str | None) -> None:
         os.environ[REGISTRY_VARIABLE] = registry
 
 
-def export(environment: Mapping[str, str]) -> None:
+def export_environment(environment: Mapping[str, str]) -> None:
     """Set environment variables, with a warning for each whose other value is replaced."""
     for name, value in environment.items():
         if os.environ.get(name, value) != value:

@@ -13,14 +13,25 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ._connection import Connection
-from ._discovery import installed
 from ._errors import ConnectionsError, MissingDependencyError, UnreachableError
-from ._options import read
-from ._resolve import Endpoint, declared_options, resolve
-from ._secrets import mask, mask_uri
+from ._resolve import Endpoint, resolve
 from ._use import Applied
+from .discovery import installed_connections
+from .options import declared_options, read_options
+from .secrets import mask, mask_uri
+
+__all__ = [
+    "ProbeResult",
+    "Row",
+    "connection_rows",
+    "option_rows",
+    "probe",
+    "probe_endpoint",
+    "table",
+]
 
 Row = dict[str, Any]
+"""One line of a table: text, booleans, numbers and None by column."""
 
 # One try and a short wait, where the user has set nothing: MLflow's own defaults retry for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
@@ -28,7 +39,7 @@ _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOU
 
 def connection_rows() -> list[Row]:
     """Give a row per registered keyword; nothing is imported for it."""
-    found = installed()
+    found = installed_connections()
     owners = Counter(f.keyword for f in found)
     return [
         {
@@ -62,11 +73,11 @@ def option_rows(
             "required": reading.option.required,
             "help": reading.option.help,
         }
-        for reading in read(declared_options(connection), credentials or {}, options or {})
+        for reading in read_options(declared_options(connection), credentials or {}, options or {})
     ]
 
 
-class Answer(NamedTuple):
+class ProbeResult(NamedTuple):
     """A server that answered.
 
     Attributes:
@@ -90,13 +101,13 @@ class Answer(NamedTuple):
         )
 
 
-def ask(
+def probe(
     tracking: str,
     credentials: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     *,
     registry: str | None = None,
-) -> Answer:
+) -> ProbeResult:
     """Resolve, and ask the server for one experiment. What was set before is put back.
 
     Raises:
@@ -107,10 +118,12 @@ def ask(
     started = time.perf_counter()
     endpoint = resolve(tracking, credentials, options, registry=registry)
     resolved = time.perf_counter() - started
-    return ask_endpoint(endpoint, resolved, [*(credentials or {}).values()])
+    return probe_endpoint(endpoint, resolved, [*(credentials or {}).values()])
 
 
-def ask_endpoint(endpoint: Endpoint, resolve_seconds: float, secrets: Sequence[Any] = ()) -> Answer:
+def probe_endpoint(
+    endpoint: Endpoint, resolve_seconds: float, secrets: Sequence[Any] = ()
+) -> ProbeResult:
     """Ask the server of an endpoint for one experiment. What was set before is put back.
 
     Args:
@@ -136,7 +149,7 @@ def ask_endpoint(endpoint: Endpoint, resolve_seconds: float, secrets: Sequence[A
             raise UnreachableError(
                 f"{shown} did not answer as an MLflow server does: {said or type(error).__name__}"
             ) from None
-        return Answer(
+        return ProbeResult(
             shown,
             None if endpoint.registry_uri is None else mask_uri(endpoint.registry_uri),
             resolve_seconds,

@@ -21,11 +21,13 @@ from typing import Any, ClassVar
 import pytest
 
 from ._connection import Connection
-from ._discovery import find, installed, is_keyword
 from ._errors import InvalidOptionError, MissingOptionError
-from ._options import Option
-from ._resolve import Endpoint, declared_options, resolve
+from ._resolve import Endpoint, resolve
 from ._use import use
+from .discovery import find_connection, installed_connections, is_keyword
+from .options import Option, declared_options
+
+__all__ = ["ConnectionContract"]
 
 SECRET = "s3cr3t-of-the-contract"  # noqa: S105 - what must show up nowhere
 
@@ -60,7 +62,7 @@ class ConnectionContract:
 
     def connection(self) -> Connection:
         """Give the connection as users get it."""
-        return find(self.keyword)
+        return find_connection(self.keyword)
 
     def declared(self) -> tuple[Option, ...]:
         """Give what it declares."""
@@ -73,7 +75,7 @@ class ConnectionContract:
     def test_has_one_owner(self) -> None:
         """The keyword is one bare word, registered by exactly one distribution."""
         assert is_keyword(self.keyword)
-        assert len([f for f in installed() if f.keyword == self.keyword]) == 1
+        assert len([f for f in installed_connections() if f.keyword == self.keyword]) == 1
 
     def test_gives_a_uri(self) -> None:
         """The tracking URI is text, and the expected one."""
@@ -151,8 +153,8 @@ class ConnectionContract:
     def test_is_found_cheaply(self) -> None:
         """Finding the connection imports nothing heavy."""
         code = (
-            "import sys; from mlflow_connections import find; "
-            f"find({self.keyword!r}); "
+            "import sys; from mlflow_connections.discovery import find_connection; "
+            f"find_connection({self.keyword!r}); "
             f"print(*[m for m in {self.forbidden_imports!r} if m in sys.modules])"
         )
         found = subprocess.run(

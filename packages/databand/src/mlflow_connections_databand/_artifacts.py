@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_connections import mask_uri
+from mlflow_connections.secrets import mask_uri
 
 from ._delegate import capture, delegate
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from mlflow_connections import mask, mask_uri
+from mlflow_connections.secrets import mask, mask_uri
 
 from ._mapping._bodies import PROTOCOL
 from ._outboxes import PASSWORD_VARIABLE, TOKEN_VARIABLES, USER_VARIABLE

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mlflow_connections import looks_secret, mask_uri
+from mlflow_connections.secrets import looks_secret, mask_uri
 
 MASK = "***"
 """What stands where a secret stood."""

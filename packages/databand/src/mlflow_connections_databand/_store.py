@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from mlflow_connections import mask_uri
+from mlflow_connections.secrets import mask_uri
 
 from ._uri import is_composite, parse
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from mlflow_connections import InvalidOptionError, mask_uri
+from mlflow_connections import InvalidOptionError
+from mlflow_connections.secrets import mask_uri
 
 PARAMETER = "duplicate_tracking_to"
 _HTTP = {"dbnd": "http", "databand": "http", "dbnd+s": "https", "databand+s": "https"}

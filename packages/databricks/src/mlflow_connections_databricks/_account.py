@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from mlflow_connections import InvalidOptionError, MissingOptionError, Reading, mask_uri
+from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections.options import OptionValue
+from mlflow_connections.secrets import mask_uri
 
 # A colon makes it a secret scope for MLflow, a slash or a question mark ends it, an at sign is the
 # mark of a profile inside an artifact's URI.
@@ -43,7 +45,7 @@ class Account(NamedTuple):
         return cls(profile, {"DATABRICKS_CONFIG_PROFILE": profile})
 
     @classmethod
-    def of(cls, readings: Mapping[str, Reading], given: Iterable[str]) -> "Account":
+    def of(cls, readings: Mapping[str, OptionValue], given: Iterable[str]) -> "Account":
         """Make the account of a workspace, when at least one of its values is given.
 
         Args:
@@ -132,7 +134,7 @@ def _parts(host: str) -> SplitResult | None:
     return parts if usable else None
 
 
-def _method(readings: Mapping[str, Reading], given: set[str]) -> tuple[str, ...]:
+def _method(readings: Mapping[str, OptionValue], given: set[str]) -> tuple[str, ...]:
     """Tell the names of the method's values: what the user gave comes before what was left around."""
     for method in (_TOKEN, _CLIENT):
         if given & set(method):
@@ -147,7 +149,7 @@ def _method(readings: Mapping[str, Reading], given: set[str]) -> tuple[str, ...]
     return found[0] if len(found) == 1 else ()
 
 
-def _missing(reading: Reading) -> str:
+def _missing(reading: OptionValue) -> str:
     option = reading.option
     place = "the credentials" if option.in_credentials else "the connection options"
     return f"'{option.name}' is neither in {place} nor in the environment variable {option.env}"

@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_connections import Connection, InvalidOptionError, Option, read
+from mlflow_connections import Connection, InvalidOptionError, Option
+from mlflow_connections.options import read_options
 
 from ._account import Account, check_host
 
@@ -86,7 +87,7 @@ class DatabricksConnection(Connection):
         if not given:
             return Account()
         _refuse_contradictions(given)
-        readings = {r.option.name: r for r in read(self.declared, credentials, options)}
+        readings = {r.option.name: r for r in read_options(self.declared, credentials, options)}
         if "profile" in given:
             return Account.of_profile(readings["profile"].value)
         host = readings["host"]

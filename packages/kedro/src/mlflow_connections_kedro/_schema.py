@@ -7,7 +7,8 @@ value may also be an interpolation, `${...}`.
 from collections.abc import Sequence
 from typing import Any
 
-from mlflow_connections import Connection, ConnectionsError, Option, find, installed
+from mlflow_connections import Connection, ConnectionsError, Option
+from mlflow_connections.discovery import find_connection, installed_connections
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 Schema = dict[str, Any]
@@ -29,11 +30,11 @@ def mlflow_yml() -> tuple[Schema, list[str]]:
     Returns:
         The schema, and a sentence for each connection that could not be loaded and is left out.
     """
-    keywords = sorted({found.keyword for found in installed()})
+    keywords = sorted({found.keyword for found in installed_connections()})
     connections, left_out = {}, []
     for keyword in keywords:
         try:
-            connections[keyword] = find(keyword)
+            connections[keyword] = find_connection(keyword)
         except ConnectionsError as error:  # noqa: PERF203 - one broken plugin must not hide the rest
             left_out.append(str(error))
     server: Schema = {

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mlflow_connections import (
+from mlflow_connections import InvalidOptionError
+from mlflow_connections.discovery import (
     KNOWN_DISTRIBUTIONS,
-    InvalidOptionError,
-    installed,
-    mask_uri,
+    installed_connections,
     names_connection,
 )
+from mlflow_connections.secrets import mask_uri
 
 from ._files import ConfigFiles
 
@@ -55,7 +55,9 @@ class Value(NamedTuple):
             return False
         if not self.from_environment and not self.key.startswith("mlflow_"):
             return True
-        return self.text in KNOWN_DISTRIBUTIONS or any(f.keyword == self.text for f in installed())
+        return self.text in KNOWN_DISTRIBUTIONS or any(
+            f.keyword == self.text for f in installed_connections()
+        )
 
 
 class Server(NamedTuple):

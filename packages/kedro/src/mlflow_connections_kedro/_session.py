@@ -11,13 +11,13 @@ from mlflow_connections import (
     AmbiguousConnectionError,
     ConnectionsError,
     Endpoint,
-    Places,
     PluginLoadError,
     PluginTypeError,
     UnknownConnectionError,
-    names_connection,
     resolve,
 )
+from mlflow_connections.discovery import names_connection
+from mlflow_connections.options import SourceNames
 
 from ._credentials import is_variable, place, read_entry, variables
 from ._files import ConfigFiles
@@ -110,11 +110,11 @@ def connect(
 
 def _resolve(server: Server, entry: Mapping[str, Any], where: str, files: ConfigFiles) -> Endpoint:
     options = files.name("mlflow", "server", "connection")
-    places = Places(options=f"server.connection in {options}", credentials=where)
+    places = SourceNames(options=f"server.connection in {options}", credentials=where)
     first, *_ = server.connections
     registry = server.registry.text if server.registry in server.connections else None
     try:
-        return resolve(first.text, entry, server.options, registry=registry, places=places)
+        return resolve(first.text, entry, server.options, registry=registry, source_names=places)
     except _SAYS_NO_PLACE as error:
         said = " and ".join(value.place for value in server.connections)
         raise _placed(error, said) from error.__cause__

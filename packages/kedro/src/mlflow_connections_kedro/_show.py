@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from mlflow_connections import find, mask_uri
-from mlflow_connections.reports import ask_endpoint, option_rows, table
+from mlflow_connections.discovery import find_connection
+from mlflow_connections.reports import option_rows, probe_endpoint, table
+from mlflow_connections.secrets import mask_uri
 
 from ._project import Project
 from ._server import Value
@@ -37,7 +38,7 @@ def lines(project: Project) -> Iterator[str]:
 
 def _options(project: Project, keyword: str) -> Iterator[str]:
     places = {"options": project.options_place(), "credentials": project.credentials_place()}
-    rows = option_rows(find(keyword), project.entry(), project.server.options)
+    rows = option_rows(find_connection(keyword), project.entry(), project.server.options)
     if not rows:
         yield f"{keyword} declares no options."
         return
@@ -71,4 +72,4 @@ def answer(project: Project) -> str:
     if endpoint is None:
         raise MissingOptionError(_NOTHING_SAID)
     resolved = time.perf_counter() - started
-    return ask_endpoint(endpoint, resolved, project.secrets()).sentence
+    return probe_endpoint(endpoint, resolved, project.secrets()).sentence

@@ -4,13 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlflow_connections import (
-    AccessError,
-    ConnectionsError,
-    MissingOptionError,
-    UnreachableError,
-    mask,
-)
+from mlflow_connections import AccessError, ConnectionsError, MissingOptionError, UnreachableError
+from mlflow_connections.secrets import mask
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session

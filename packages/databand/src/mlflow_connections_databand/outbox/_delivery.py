@@ -182,7 +182,7 @@ class Delivery:
 
 def _words(error: Exception) -> str:
     """Give an error in words, on one line, without secrets."""
-    from mlflow_connections import mask
+    from mlflow_connections.secrets import mask
 
     words = " ".join(str(error).split())[:500]
     if isinstance(error, (Unavailable, Refused)) and words:

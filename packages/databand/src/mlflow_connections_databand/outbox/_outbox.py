@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from mlflow_connections import mask_uri
+from mlflow_connections.secrets import mask_uri
 
 from . import _status
 from ._events import Destination, Event

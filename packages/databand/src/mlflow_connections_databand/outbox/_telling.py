@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlflow_connections import mask
+from mlflow_connections.secrets import mask
 
 from . import _status
 from ._events import Destination

@@ -20,8 +20,25 @@ if TYPE_CHECKING:
 
     from ._connection import Connection
 
+__all__ = [
+    "GROUP",
+    "KNOWN_DISTRIBUTIONS",
+    "MLFLOW_WORDS",
+    "InstalledConnection",
+    "find_connection",
+    "installed_connections",
+    "is_keyword",
+    "names_connection",
+    "rescan",
+]
+
 GROUP = "kedro_mlflow.connections"
+"""The entry-point group in which connections are registered."""
 _KEYWORD = re.compile(r"[A-Za-z_][\w.-]*")
+
+MLFLOW_WORDS = frozenset({"databricks", "databricks-uc", "mlruns", "uc"})
+"""Bare words that MLflow itself understands: Databricks, the Unity Catalog registries
+(mlflow/utils/uri.py) and its default folder."""
 
 KNOWN_DISTRIBUTIONS = {
     "azureml": "mlflow-connections-azureml",
@@ -32,7 +49,7 @@ KNOWN_DISTRIBUTIONS = {
 """Keywords of this family, so that a missing one can be answered with what to install."""
 
 
-class Found(NamedTuple):
+class InstalledConnection(NamedTuple):
     """A keyword, and who registers it.
 
     Attributes:
@@ -55,7 +72,17 @@ def is_keyword(value: str) -> bool:
     return _KEYWORD.fullmatch(value) is not None
 
 
-def installed() -> list[Found]:
+def names_connection(value: str) -> bool:
+    """Tell whether a value can only be the keyword of a connection, installed or not.
+
+    A URI or a path is none, nor is a word of MLflow's own that no installed connection registers.
+    """
+    if not is_keyword(value):
+        return False
+    return value not in MLFLOW_WORDS or any(f.keyword == value for f in installed_connections())
+
+
+def installed_connections() -> list[InstalledConnection]:
     """Give every registered keyword, sorted; one that is owned twice stands there twice.
 
     Nothing is imported. The scan reads the metadata of every distribution on `sys.path`, some
@@ -74,19 +101,19 @@ def rescan() -> None:
 
 class _Scan:
     path: tuple[str, ...] | None = None
-    found: list[Found] = []  # noqa: RUF012 - a module-level cell, never shared by instances
+    found: list[InstalledConnection] = []  # noqa: RUF012 - a module-level cell, never shared by instances
     loaded: dict[str, "Connection"] = {}  # noqa: RUF012
 
 
 _scan = _Scan()
 
 
-def _scan_entry_points() -> list[Found]:
+def _scan_entry_points() -> list[InstalledConnection]:
     from importlib.metadata import entry_points
 
     found = {
         # The same distribution seen through two entries of sys.path is one owner.
-        (ep.name, ep.value, ep.dist.name if ep.dist else ""): Found(
+        (ep.name, ep.value, ep.dist.name if ep.dist else ""): InstalledConnection(
             ep.name,
             ep.value,
             ep.dist.name if ep.dist else "an unnamed distribution",
@@ -98,7 +125,7 @@ def _scan_entry_points() -> list[Found]:
     return sorted(found.values(), key=lambda f: (f.keyword, f.distribution, f.target))
 
 
-def find(keyword: str) -> "Connection":
+def find_connection(keyword: str) -> "Connection":
     """Load the one connection of a keyword.
 
     Raises:
@@ -107,14 +134,14 @@ def find(keyword: str) -> "Connection":
         PluginLoadError: Its import failed; the cause is chained.
         PluginTypeError: What was loaded is no connection.
     """
-    found = installed()
+    found = installed_connections()
     if (connection := _scan.loaded.get(keyword)) is not None:
         return connection
     owners = [f for f in found if f.keyword == keyword]
     if not owners:
         # It may have been installed since the scan, as notebooks do.
         rescan()
-        owners = [f for f in installed() if f.keyword == keyword]
+        owners = [f for f in installed_connections() if f.keyword == keyword]
     if not owners:
         raise UnknownConnectionError(_unknown(keyword))
     if len(owners) > 1:
@@ -144,7 +171,7 @@ def _unknown(keyword: str) -> str:
     )
 
 
-def _load(found: Found) -> "Connection":
+def _load(found: InstalledConnection) -> "Connection":
     from ._specified_path import install
 
     origin = f"'{found.keyword}' ({found.target}, from {found.distribution} {found.version})"

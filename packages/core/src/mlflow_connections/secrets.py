@@ -3,7 +3,10 @@
 import re
 from collections.abc import Iterable
 
+__all__ = ["MASK", "looks_secret", "mask", "mask_uri"]
+
 MASK = "***"
+"""The text that replaces a secret."""
 
 # Whole words of a name only, so that `tokenizer` and `passage` are no secrets.
 _SECRET_NAME = re.compile(

@@ -2,10 +2,24 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._errors import InvalidOptionError, MissingOptionError
-from ._secrets import MASK, looks_secret, mask_uri
+from .secrets import MASK, looks_secret, mask_uri
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+__all__ = [
+    "DEFAULT_SOURCE_NAMES",
+    "Option",
+    "OptionValue",
+    "SourceNames",
+    "declared_options",
+    "read_options",
+    "refuse_misplaced",
+    "require",
+]
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -42,7 +56,7 @@ class Option(NamedTuple):
         return self.credential or self.secret
 
 
-class Reading(NamedTuple):
+class OptionValue(NamedTuple):
     """Where the value of one option comes from now.
 
     Attributes:
@@ -64,10 +78,10 @@ class Reading(NamedTuple):
 
     def __repr__(self) -> str:
         """Hide the value of a secret."""
-        return f"Reading({self.option.name}={self.shown!r} from {self.source})"
+        return f"OptionValue({self.option.name}={self.shown!r} from {self.source})"
 
 
-class Places(NamedTuple):
+class SourceNames(NamedTuple):
     """How messages call the places that options and credentials were read from.
 
     Attributes:
@@ -79,16 +93,17 @@ class Places(NamedTuple):
     credentials: str = "the credentials"
 
 
-NO_PLACES = Places()
+DEFAULT_SOURCE_NAMES = SourceNames()
+"""The wording where the caller names no sources."""
 
 
-def read(
+def read_options(
     declared: Sequence[Option],
     credentials: Mapping[str, Any],
     options: Mapping[str, Any],
     environ: Mapping[str, str] | None = None,
-    places: Places = NO_PLACES,
-) -> list[Reading]:
+    source_names: SourceNames = DEFAULT_SOURCE_NAMES,
+) -> list[OptionValue]:
     """Read every declared option: its mapping, then its environment variable, then its default.
 
     Nothing is refused for being absent; see `require`.
@@ -97,7 +112,7 @@ def read(
         InvalidOptionError: A value has the wrong type or is none of the choices.
     """
     environ = os.environ if environ is None else environ
-    return [_read_one(option, credentials, options, environ, places) for option in declared]
+    return [_read_one(option, credentials, options, environ, source_names) for option in declared]
 
 
 def _read_one(
@@ -105,23 +120,30 @@ def _read_one(
     credentials: Mapping[str, Any],
     options: Mapping[str, Any],
     environ: Mapping[str, str],
-    places: Places,
-) -> Reading:
+    source_names: SourceNames,
+) -> OptionValue:
     source, place = (
-        ("credentials", places.credentials)
+        ("credentials", source_names.credentials)
         if option.in_credentials
-        else ("options", places.options)
+        else ("options", source_names.options)
     )
     value = (credentials if option.in_credentials else options).get(option.name)
     if value is None and option.env and environ.get(option.env):
         value, source, place = environ[option.env], "environment", f"variable {option.env}"
     if value is None:
         value = option.default
-        return Reading(option, value, None if value is None else "default")
-    return Reading(option, _convert(option, value, place), source)
+        return OptionValue(option, value, None if value is None else "default")
+    return OptionValue(option, _convert(option, value, place), source)
 
 
-def require(readings: Sequence[Reading], places: Places = NO_PLACES) -> None:
+def declared_options(connection: "Connection") -> tuple[Option, ...]:
+    """Give what a connection declares; nothing for one that only looks like a connection."""
+    return tuple(getattr(connection, "declared", None) or ())
+
+
+def require(
+    readings: Sequence[OptionValue], source_names: SourceNames = DEFAULT_SOURCE_NAMES
+) -> None:
     """Refuse, all at once, every required option that has no value.
 
     Raises:
@@ -130,13 +152,13 @@ def require(readings: Sequence[Reading], places: Places = NO_PLACES) -> None:
     missing = [r.option for r in readings if r.option.required and r.value is None]
     if missing:
         raise MissingOptionError(
-            "; ".join(_missing(option, places) for option in missing)
+            "; ".join(_missing(option, source_names) for option in missing)
             + ("." if len(missing) == 1 else f". {len(missing)} values are missing.")
         )
 
 
-def _missing(option: Option, places: Places) -> str:
-    place = places.credentials if option.in_credentials else places.options
+def _missing(option: Option, source_names: SourceNames) -> str:
+    place = source_names.credentials if option.in_credentials else source_names.options
     if option.env:
         return f"'{option.name}' is neither in {place} nor in the environment variable {option.env}"
     return f"'{option.name}' is not in {place}"
@@ -146,7 +168,7 @@ def refuse_misplaced(
     declared: Sequence[Option],
     credentials: Mapping[str, Any],
     options: Mapping[str, Any],
-    places: Places = NO_PLACES,
+    source_names: SourceNames = DEFAULT_SOURCE_NAMES,
 ) -> None:
     """Refuse what can only be a mistake: a secret among the options, or a key nobody reads.
 
@@ -163,20 +185,20 @@ def refuse_misplaced(
         if option.in_credentials if option else looks_secret(str(key)):
             variable = f", or set the variable {option.env}" if option and option.env else ""
             raise InvalidOptionError(
-                f"'{key}' in {places.options} belongs to the credentials: move it into an entry of "
+                f"'{key}' in {source_names.options} belongs to the credentials: move it into an entry of "
                 f"credentials.yml and name that entry under server.credentials{variable}."
             )
         if declared and option is None:
             plain = [o.name for o in declared if not o.in_credentials]
             raise InvalidOptionError(
-                f"'{key}' in {places.options} is no option of this connection"
+                f"'{key}' in {source_names.options} is no option of this connection"
                 f"{_suggestion(str(key), plain)}; "
                 + (f"it takes {', '.join(plain)}." if plain else "it takes none.")
             )
     absent = [o.name for o in declared if o.in_credentials and o.name not in credentials]
     for key in credentials:
         if key not in known and (close := _suggestion(str(key), absent)):
-            raise InvalidOptionError(f"'{key}' in {places.credentials} is not read{close}.")
+            raise InvalidOptionError(f"'{key}' in {source_names.credentials} is not read{close}.")
 
 
 def _suggestion(name: str, names: Sequence[str]) -> str:
