@@ -2,13 +2,10 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ._errors import InvalidOptionError, MissingOptionError
 from .secrets import MASK, looks_secret, mask_uri
-
-if TYPE_CHECKING:
-    from ._connection import Connection
 
 __all__ = [
     "DEFAULT_SOURCE_NAMES",
@@ -136,7 +133,7 @@ def _read_one(
     return OptionValue(option, _convert(option, value, place), source)
 
 
-def declared_options(connection: "Connection") -> tuple[Option, ...]:
+def declared_options(connection: object) -> tuple[Option, ...]:
     """Give what a connection declares; nothing for one that only looks like a connection."""
     return tuple(getattr(connection, "declared", None) or ())
 
