@@ -54,6 +54,7 @@ class Module:
         self.tree = ast.parse(path.read_text(encoding="utf-8"))
         self.returned: dict[str, list[ast.expr]] = {}
         self.assigned: dict[str, list[ast.expr]] = {}
+        self._following: set[str] = set()
         for node in ast.walk(self.tree):
             if isinstance(node, ast.FunctionDef):
                 self.returned[node.name] = [
@@ -85,17 +86,26 @@ class Module:
             case ast.GeneratorExp(elt=each) | ast.ListComp(elt=each):
                 return self.texts(each)
             case ast.Call(func=ast.Name(id=name)):
-                return [text for value in self.returned.get(name, []) for text in self.texts(value)]
+                return self._followed(name, self.returned)
             case ast.Name(id=name):
-                return [text for value in self.assigned.get(name, []) for text in self.texts(value)]
+                return self._followed(name, self.assigned)
         return []
+
+    def _followed(self, name: str, values: dict[str, list[ast.expr]]) -> list[str]:
+        """Return the texts behind a name; a name that is defined by itself adds none."""
+        if name in self._following:
+            return []
+        self._following.add(name)
+        found = [text for value in values.get(name, []) for text in self.texts(value)]
+        self._following.remove(name)
+        return found
 
     def _part(self, part: ast.expr) -> list[str]:
         match part:
             case ast.Constant(value=str(text)):
                 return [text]
             case ast.FormattedValue(value=ast.Name(id=name)) if (
-                len(self.assigned.get(name, [])) == 1
+                len(self.assigned.get(name, [])) == 1 and name not in self._following
             ):
                 return self.texts(self.assigned[name][0]) or [GAP]
         return [GAP]

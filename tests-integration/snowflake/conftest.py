@@ -13,7 +13,7 @@ import yaml
 
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._snowflake import BASES, Snowflake
-from mlflow_connections_snowflake import Setup, apply, load, statements
+from mlflow_connections_snowflake import BridgeConfig, apply, load, statements
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,7 +55,7 @@ class Bridge(NamedTuple):
 
     stand_in: Snowflake
     config: Path
-    setup: Setup
+    setup: BridgeConfig
     session: "Session"
     mlflow: "MlflowClient"
 
@@ -107,7 +107,7 @@ def bridged(server: MlflowServer, folder: Path, provider: str) -> Iterator[Bridg
     setup = load(config)
     session = Session.builder.configs(stand_in.connection()).create()
     apply(session, statements(setup))
-    stand_in.trust(setup.generating()[0].integration.object)
+    stand_in.trust(setup.require_gateway()[0].integration.object)
     assert setup.storage is not None
     stand_in.trust(setup.storage.integration.object)
     session.use_role("ACCOUNTADMIN")

@@ -116,7 +116,7 @@ def test_nothing_is_wrong(each_bridge: Any) -> None:
 def test_the_gateways_definition_lets_all_through(each_bridge: Any, mlflow_server: Any) -> None:
     """With the written definition in force every call works, and no other path is open."""
     setup = each_bridge.setup
-    gateway = each_bridge.stand_in.gateways[setup.generating()[0].provider]
+    gateway = each_bridge.stand_in.gateways[setup.require_gateway()[0].provider]
     gateway.define(openapi(setup, mlflow_server.url))
     try:
         client = Client(each_bridge.session, setup.functions)
@@ -138,7 +138,7 @@ def test_the_gateways_definition_lets_all_through(each_bridge: Any, mlflow_serve
 def test_applying_again_breaks_no_trust(each_bridge: Any) -> None:
     """A second apply changes neither who Snowflake is to the cloud nor what callers may do."""
     session, setup = each_bridge.session, each_bridge.setup
-    describe = f"DESCRIBE INTEGRATION {setup.generating()[0].integration.sql}"
+    describe = f"DESCRIBE INTEGRATION {setup.require_gateway()[0].integration.sql}"
     before = session.sql(describe).collect()
     apply(session, statements(setup))
     session.use_role("ACCOUNTADMIN")
@@ -155,7 +155,7 @@ def test_a_caller_may_call_and_no_more(bridge: Any) -> None:
         run_id = client.create_run(client.ensure_experiment("callers"))["info"]["run_id"]
         assert bridge.mlflow.get_run(run_id).info.status == "RUNNING"
         for statement in statements(bridge.setup):
-            if statement.part == "owner" and statement.verb == "CREATE":
+            if statement.run_as == "owner" and statement.verb == "CREATE":
                 with pytest.raises(Exception, match=r"(?i)privilege|authorized"):
                     session.sql(statement.sql).collect()
     finally:
@@ -166,7 +166,7 @@ def test_an_owner_needs_no_more_than_was_granted(bridge: Any) -> None:
     """The owner's part runs with the owner's role alone, without the administrator."""
     owner = Session.builder.configs(bridge.stand_in.connection(role="MLFLOW_OWNER")).create()
     with contextlib.closing(owner):
-        apply(owner, [s for s in statements(bridge.setup) if s.part == "owner"])
+        apply(owner, [s for s in statements(bridge.setup) if s.run_as == "owner"])
     assert wrong(bridge) == []
 
 
@@ -221,7 +221,7 @@ def test_a_check_names_what_mends(bridge: Any, damage: str) -> None:
     # A bridge that is damaged may answer no call either; that is a consequence, not a cause.
     causes = [finding for finding in found if finding.what != "MLflow cannot be reached"]
     assert len(causes) == 1
-    apply(bridge.session, causes[0].mends)
+    apply(bridge.session, causes[0].fix_statements)
     bridge.session.use_role("ACCOUNTADMIN")
     assert wrong(bridge) == []
 
@@ -237,9 +237,9 @@ def test_a_lost_integration_is_named_with_its_cure(
     session.sql('DROP INTEGRATION "MLFLOW_API"').collect()
     first, *_ = [finding for finding in check(session, setup) if not finding.ok]
     assert "api integration MLFLOW_API is missing" in first.what
-    apply(session, first.mends)
+    apply(session, first.fix_statements)
     [last] = [finding for finding in check(session, setup) if not finding.ok]
-    assert "the cloud does not know this API integration yet" in last.cure
+    assert "the cloud does not know this API integration yet" in last.fix
     snowflake.trust("MLFLOW_API")
     assert [finding for finding in check(session, setup) if not finding.ok] == []
 
@@ -270,8 +270,8 @@ def test_a_gateway_in_trouble_is_one_sentence(bridge: Any, fault: Fault, sentenc
         gateway.faults.clear()
         policy.timeout, policy.retry_seconds = patience
     assert finding.what == "MLflow cannot be reached"
-    assert sentence in finding.cure
-    assert "\n" not in finding.cure
+    assert sentence in finding.fix
+    assert "\n" not in finding.fix
     assert wrong(bridge) == []
 
 

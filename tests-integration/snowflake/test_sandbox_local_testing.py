@@ -5,10 +5,10 @@ from snowflake.snowpark import Session
 
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._snowflake import BASES, Snowflake
-from mlflow_connections_snowflake import Client, Setup, read, statements
+from mlflow_connections_snowflake import BridgeConfig, Client, read, statements
 
 
-def _setup() -> Setup:
+def _setup() -> BridgeConfig:
     keys = ("experiment_get_by_name", "run_create", "run_update", "run_log_metric")
     return read(
         {

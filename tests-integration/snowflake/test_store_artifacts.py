@@ -129,7 +129,7 @@ def test_a_model_is_loaded_inside_and_outside(procedure: Any, mlflow_server: Mlf
             "model",
             python_model=Doubling(),
             pip_requirements=["mlflow"],
-            registered_model_name=f"doubling-{procedure.setup.generating()[0].provider}",
+            registered_model_name=f"doubling-{procedure.setup.require_gateway()[0].provider}",
         )
     inside = mlflow.pyfunc.load_model(made.model_uri)
     assert inside.predict(frame)["x"].tolist() == [2, 4]
@@ -138,7 +138,7 @@ def test_a_model_is_loaded_inside_and_outside(procedure: Any, mlflow_server: Mlf
     mlflow.set_registry_uri(mlflow_server.url)
     for uri in (made.model_uri, f"runs:/{run.info.run_id}/model"):
         assert mlflow.pyfunc.load_model(uri).predict(frame)["x"].tolist() == [2, 4]
-    name = f"doubling-{procedure.setup.generating()[0].provider}"
+    name = f"doubling-{procedure.setup.require_gateway()[0].provider}"
     assert mlflow.pyfunc.load_model(f"models:/{name}/1").predict(frame)["x"].tolist() == [2, 4]
     [version] = procedure.mlflow.search_model_versions(f"name = '{name}'")
     assert not version.source.startswith("snowflake")

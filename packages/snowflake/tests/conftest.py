@@ -13,8 +13,8 @@ import pytest
 import quickjs  # type: ignore[import-untyped] # it brings no types
 from sqlfluff.core import FluffConfig, Linter
 
-from mlflow_connections_snowflake import Setup, load
-from mlflow_connections_snowflake._translators import source
+from mlflow_connections_snowflake import BridgeConfig, load
+from mlflow_connections_snowflake._functions import source
 
 PROVIDERS = ("aws", "azure", "google")
 ENGINES = ("quickjs", *(("node",) if shutil.which("node") else ()))
@@ -129,13 +129,13 @@ def setup_files() -> Path:
 
 
 @pytest.fixture(scope="session", params=PROVIDERS)
-def setup(request: pytest.FixtureRequest, setup_files: Path) -> Setup:
+def setup(request: pytest.FixtureRequest, setup_files: Path) -> BridgeConfig:
     """The setup for each cloud."""
     return load(setup_files / f"{request.param}.yml")
 
 
 @pytest.fixture(scope="session")
-def aws(setup_files: Path) -> Setup:
+def aws(setup_files: Path) -> BridgeConfig:
     """The setup for AWS, where the cloud does not matter."""
     return load(setup_files / "aws.yml")
 

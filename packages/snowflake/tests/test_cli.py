@@ -18,7 +18,7 @@ def test_sql_is_what_the_generator_writes(
     assert main(["sql", "--config", str(config)]) == 0
     assert capsys.readouterr().out == script(written)
     assert main(["sql", "--config", str(config), "--part", "owner"]) == 0
-    assert capsys.readouterr().out == script([s for s in written if s.part == "owner"])
+    assert capsys.readouterr().out == script([s for s in written if s.run_as == "owner"])
     assert main(["apply", "--config", str(config), "--dry-run"]) == 0
     assert capsys.readouterr().out == script(written)
 

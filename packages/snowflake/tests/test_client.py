@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from snowflake.snowpark import Row
 from snowflake.snowpark.exceptions import SnowparkSQLException
 
-from mlflow_connections_snowflake import BridgeError, Client, Metric, MlflowRefusedError, Setup
+from mlflow_connections_snowflake import (
+    BridgeConfig,
+    BridgeError,
+    Client,
+    Metric,
+    MlflowRefusedError,
+)
 from mlflow_connections_snowflake._client import REQUEST_TAG
 from mlflow_connections_snowflake._functions import API_PATH, BY_KEY
 
@@ -115,7 +121,7 @@ class SmallMlflow:
 class Session:
     """Runs a call of an external function as Snowflake does: translators around a POST."""
 
-    def __init__(self, setup: Setup, engine: Any) -> None:
+    def __init__(self, setup: BridgeConfig, engine: Any) -> None:
         self.mlflow = SmallMlflow()
         self.statements: list[str] = []
         self.deliveries = 1
@@ -154,7 +160,7 @@ class Session:
 
 
 @pytest.fixture
-def session(aws: Setup, quick: Any) -> Session:
+def session(aws: BridgeConfig, quick: Any) -> Session:
     """A session on an empty MLflow with one experiment."""
     session = Session(aws, quick)
     session.mlflow.experiments["1"] = "demo-mlops"
@@ -162,7 +168,7 @@ def session(aws: Setup, quick: Any) -> Session:
 
 
 @pytest.fixture
-def client(session: Any, aws: Setup) -> Client:
+def client(session: Any, aws: BridgeConfig) -> Client:
     """A client on it."""
     return Client(session, aws.functions)
 
@@ -187,7 +193,7 @@ def test_a_run_from_start_to_end(client: Client, session: Session) -> None:
 @several
 @given(name=texts, key=texts, value=texts, tag=texts)
 def test_any_text_changes_only_itself(
-    aws: Setup, quick: Any, name: str, key: str, value: str, tag: str
+    aws: BridgeConfig, quick: Any, name: str, key: str, value: str, tag: str
 ) -> None:
     """Names, keys, values and tags of any characters are stored byte for byte."""
     session: Any = Session(aws, quick)

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from mlflow_connections import InvalidOptionError
-from mlflow_connections_snowflake import Setup, load, openapi, statements
+from mlflow_connections_snowflake import BridgeConfig, load, openapi, statements
 from mlflow_connections_snowflake._functions import CALL_PATHS
 from mlflow_connections_snowflake._gateway import azure_policy, paths
 
 BACKEND = "http://mlflow.internal:5000"
 
 
-def test_every_function_gets_through(setup: Setup) -> None:
+def test_every_function_gets_through(setup: BridgeConfig) -> None:
     """Each URL that a function calls is one of the definition's, and there is no other."""
     definition = openapi(setup, BACKEND)
-    root = setup.generating()[0].url
+    root = setup.require_gateway()[0].url
     base = definition["servers"][0]["url"] if "servers" in definition else None
     urls = {f"{base or root}{path}" for path in definition["paths"]}
     called = {
@@ -33,7 +33,7 @@ def test_every_function_gets_through(setup: Setup) -> None:
     assert all(list(methods) == ["post"] for methods in definition["paths"].values())
 
 
-def test_no_credentials_are_written(setup: Setup) -> None:
+def test_no_credentials_are_written(setup: BridgeConfig) -> None:
     """A definition names where a credential goes, and holds none."""
     text = json.dumps(openapi(setup, BACKEND))
     assert "Basic " not in text
@@ -82,7 +82,7 @@ def test_azure_has_a_policy(setup_files: Path) -> None:
     assert inbound[3].get("base-url") == BACKEND
 
 
-def test_only_azure_has_a_policy(aws: Setup) -> None:
+def test_only_azure_has_a_policy(aws: BridgeConfig) -> None:
     """Asking for a policy where there is none is answered."""
     with pytest.raises(InvalidOptionError, match="A policy is for Azure"):
         azure_policy(aws, BACKEND)
@@ -91,7 +91,7 @@ def test_only_azure_has_a_policy(aws: Setup) -> None:
 @pytest.mark.parametrize(
     "backend", ["mlflow:5000", "ftp://x", "https://", "http://x?a=b", "http://me:pw@x", ""]
 )
-def test_backends_that_cannot_be(aws: Setup, backend: str) -> None:
+def test_backends_that_cannot_be(aws: BridgeConfig, backend: str) -> None:
     """The backend is a plain URL; a password in it would end in a file, and is not shown either."""
     with pytest.raises(InvalidOptionError) as caught:
         openapi(aws, backend)

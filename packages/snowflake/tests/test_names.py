@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_connections import InvalidOptionError
-from mlflow_connections_snowflake._names import Name, literal, literals, name, quoted, stage
+from mlflow_connections_snowflake._names import Identifier, literal, literals, name, quoted, stage
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=80)
 
@@ -92,7 +92,9 @@ def test_text_is_a_name_or_refused(text: str) -> None:
 def test_names(written: object, sql: str | None, shown: str | None) -> None:
     """A name is stored as Snowflake would; what is no name is refused with its place and a cure."""
     if sql is None:
-        with pytest.raises(InvalidOptionError, match=r"here is .* no name of a Snowflake object"):
+        with pytest.raises(
+            InvalidOptionError, match=r"here is .* not the name of a Snowflake object"
+        ):
             name(written, "here")
         return
     read = name(written, "here")
@@ -102,7 +104,9 @@ def test_names(written: object, sql: str | None, shown: str | None) -> None:
 def test_a_stage_may_have_its_at() -> None:
     """The specification writes a stage with an @, SQL without."""
     assert (
-        stage("@MLFLOW_STAGE", "here") == stage("mlflow_stage", "here") == Name(("MLFLOW_STAGE",))
+        stage("@MLFLOW_STAGE", "here")
+        == stage("mlflow_stage", "here")
+        == Identifier(("MLFLOW_STAGE",))
     )
     with pytest.raises(InvalidOptionError):
         stage("@@x", "here")
@@ -110,10 +114,10 @@ def test_a_stage_may_have_its_at() -> None:
 
 def test_a_name_is_completed() -> None:
     """An unqualified name lies in the database and schema of the configuration."""
-    assert Name(("F",)).within("D", "S").parts == ("D", "S", "F")
-    assert Name(("T", "F")).within("D", "S").parts == ("D", "T", "F")
-    assert Name(("A", "B", "F")).within("D", "S").parts == ("A", "B", "F")
-    assert Name(("F",)).within(None, None).parts == ("F",)
+    assert Identifier(("F",)).within("D", "S").parts == ("D", "S", "F")
+    assert Identifier(("T", "F")).within("D", "S").parts == ("D", "T", "F")
+    assert Identifier(("A", "B", "F")).within("D", "S").parts == ("A", "B", "F")
+    assert Identifier(("F",)).within(None, None).parts == ("F",)
 
 
 def test_several_literals() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlflow_connections_snowflake import Setup, Statement, drops, read, script, statements
+from mlflow_connections_snowflake import BridgeConfig, Statement, drops, read, script, statements
 
 Parses = Callable[[str], bool]
 
@@ -32,18 +32,18 @@ def known(statement: Statement) -> bool:
     return not statement.sql.startswith(tuple(NOT_IN_SQLFLUFF))
 
 
-def everything(setup: Setup) -> list[Statement]:
+def everything(setup: BridgeConfig) -> list[Statement]:
     """Every statement that can be written for a setup."""
     return [*statements(setup), *drops(setup, with_stages=True, with_integrations=True)]
 
 
-def test_every_statement_parses(setup: Setup, parses: Parses) -> None:
+def test_every_statement_parses(setup: BridgeConfig, parses: Parses) -> None:
     """For each cloud, each statement is one statement of Snowflake's SQL."""
     wrong = [s.sql for s in everything(setup) if known(s) and not parses(s.sql)]
     assert wrong == []
 
 
-def test_the_exceptions_are_needed(setup: Setup, parses: Parses) -> None:
+def test_the_exceptions_are_needed(setup: BridgeConfig, parses: Parses) -> None:
     """What sqlfluff is said not to know, it does not know: the list holds no excuse."""
     excepted = [statement.sql for statement in everything(setup) if not known(statement)]
     assert len(excepted) == len(NOT_IN_SQLFLUFF)
@@ -65,7 +65,7 @@ NAMES = (
 )
 
 
-def hostile(evil: str) -> Setup:
+def hostile(evil: str) -> BridgeConfig:
     """A setup whose every name is the given one, as far as names must differ."""
     quoted = '"' + evil.replace('"', '""') + '"'
     keys = (
@@ -151,7 +151,7 @@ def test_comments_end_nothing(evil: str) -> None:
     assert split(script(written)) == [statement.sql.strip() for statement in written]
 
 
-def test_integrations_are_never_replaced(setup: Setup) -> None:
+def test_integrations_are_never_replaced(setup: BridgeConfig) -> None:
     """A replaced integration has a new external id, which breaks the cloud's trust."""
     for statement in statements(setup):
         if "INTEGRATION" in statement.sql.partition("\n")[0] and statement.verb == "CREATE":
@@ -159,25 +159,25 @@ def test_integrations_are_never_replaced(setup: Setup) -> None:
             assert "OR REPLACE" not in statement.sql
 
 
-def test_only_functions_are_replaced(setup: Setup) -> None:
+def test_only_functions_are_replaced(setup: BridgeConfig) -> None:
     """Whatever holds data or trust is created where there is none, so that it can be run again."""
     for statement in statements(setup):
         if statement.verb == "CREATE":
-            function = statement.thing is not None and statement.thing.word == "FUNCTION"
+            function = statement.target is not None and statement.target.word == "FUNCTION"
             assert ("OR REPLACE" in statement.sql) is function
             assert ("IF NOT EXISTS" in statement.sql) is not function
 
 
-def test_grants_follow_each_replacement(setup: Setup) -> None:
+def test_grants_follow_each_replacement(setup: BridgeConfig) -> None:
     """Replacing a function drops its grants, so the next statement grants it again."""
     written = statements(setup)
     for statement, following in pairwise(written):
         if statement.verb == "CREATE" and "OR REPLACE" in statement.sql:
-            assert following.thing == statement.thing
+            assert following.target == statement.target
             assert following.sql.startswith("GRANT USAGE ON FUNCTION ")
 
 
-def test_what_is_named_comes_before(setup: Setup) -> None:
+def test_what_is_named_comes_before(setup: BridgeConfig) -> None:
     """An integration and both translators exist before the function that names them."""
     seen: set[str] = set()
     for statement in statements(setup):
@@ -185,19 +185,19 @@ def test_what_is_named_comes_before(setup: Setup) -> None:
             key, _, value = line.strip().partition(" = ")
             if key.endswith("_TRANSLATOR") or key in {"API_INTEGRATION", "STORAGE_INTEGRATION"}:
                 assert value in seen
-        if statement.thing is not None and statement.verb == "CREATE":
-            seen.add(statement.thing.name.sql)
+        if statement.target is not None and statement.verb == "CREATE":
+            seen.add(statement.target.name.sql)
 
 
-def test_each_part_is_one_roles(setup: Setup) -> None:
+def test_each_part_is_one_roles(setup: BridgeConfig) -> None:
     """The administrator's part makes no function, the owner's part no integration."""
     parts: dict[str, list[Statement]] = {"admin": [], "owner": []}
     for statement in statements(setup):
-        parts[statement.part].append(statement)
+        parts[statement.run_as].append(statement)
     assert all(part[0].verb == "USE" for part in parts.values())
     assert all(s.verb != "USE" for part in parts.values() for s in part[1:])
     made = {
-        k: {s.thing.word for s in v if s.thing and s.verb == "CREATE"} for k, v in parts.items()
+        k: {s.target.word for s in v if s.target and s.verb == "CREATE"} for k, v in parts.items()
     }
     assert made == {
         "admin": {"ROLE", "INTEGRATION", "DATABASE", "SCHEMA"},
@@ -205,9 +205,9 @@ def test_each_part_is_one_roles(setup: Setup) -> None:
     }
 
 
-def test_functions_as_mlflow_needs_them(setup: Setup) -> None:
+def test_functions_as_mlflow_needs_them(setup: BridgeConfig) -> None:
     """Nothing is compressed, which MLflow would refuse, and only https is called, below the prefix."""
-    prefix = setup.generating()[0].prefix
+    prefix = setup.require_gateway()[0].prefix
     external = [s.sql for s in statements(setup) if "CREATE OR REPLACE EXTERNAL" in s.sql]
     assert len(external) == 14
     for sql in external:
@@ -217,7 +217,7 @@ def test_functions_as_mlflow_needs_them(setup: Setup) -> None:
         assert "MAX_BATCH_ROWS = " in sql
 
 
-def test_an_internal_stage_without_storage(aws: Setup) -> None:
+def test_an_internal_stage_without_storage(aws: BridgeConfig) -> None:
     """Without storage the stage is an internal one, and no storage integration is made."""
     import dataclasses
 
@@ -247,12 +247,12 @@ def test_other_schemas_get_their_grants() -> None:
     assert 'GRANT USAGE ON DATABASE "C" TO ROLE "MLFLOW_CALLER"' in sql
 
 
-def test_drop_takes_nothing_dear_unless_asked(setup: Setup) -> None:
+def test_drop_takes_nothing_dear_unless_asked(setup: BridgeConfig) -> None:
     """Stages hold files and integrations hold trust: both stay unless they are asked for."""
-    kinds = {s.thing.word for s in drops(setup) if s.thing}
+    kinds = {s.target.word for s in drops(setup) if s.target}
     assert kinds == {"FUNCTION"}
     dropped = {s.sql for s in drops(setup, with_stages=True, with_integrations=True)}
-    made = {s.thing for s in statements(setup) if s.thing and s.verb == "CREATE"}
+    made = {s.target for s in statements(setup) if s.target and s.verb == "CREATE"}
     for thing in made:
         if thing.word in {"FUNCTION", "STAGE", "INTEGRATION"}:
             assert f"DROP {thing.word} IF EXISTS {thing.sql}" in dropped

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlflow_connections_snowflake._functions import CALL_PATHS, FUNCTIONS
-from mlflow_connections_snowflake._translators import RESPONSE, source
+from mlflow_connections_snowflake._functions import CALL_PATHS, FUNCTIONS, RESPONSE, source
 
 # The engine outlives every example; hypothesis warns of function-scoped fixtures only.
 several = settings(

@@ -9,11 +9,10 @@ from typing import NoReturn
 
 from mlflow_connections import ConnectionsError
 
-from ._apply import apply
-from ._check import check
+from ._config import BridgeConfig, load
 from ._gateway import azure_policy, openapi
+from ._provision import apply, check
 from ._session import open_session
-from ._setup import Setup, load
 from ._sql import drops, script, statements
 from ._statement import ADMIN, OWNER, Statement
 
@@ -85,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def _command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    run: Callable[[Setup, argparse.Namespace], int],
+    run: Callable[[BridgeConfig, argparse.Namespace], int],
     text: str,
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text)
@@ -100,22 +99,22 @@ def _command(
     return command
 
 
-def _sql(setup: Setup, given: argparse.Namespace) -> int:
+def _sql(setup: BridgeConfig, given: argparse.Namespace) -> int:
     sys.stdout.write(script(_chosen(statements(setup), given.part)))
     return 0
 
 
-def _apply(setup: Setup, given: argparse.Namespace) -> int:
+def _apply(setup: BridgeConfig, given: argparse.Namespace) -> int:
     return _run(_chosen(statements(setup), given.part), given)
 
 
-def _drop(setup: Setup, given: argparse.Namespace) -> int:
+def _drop(setup: BridgeConfig, given: argparse.Namespace) -> int:
     dropped = drops(setup, with_stages=given.stages, with_integrations=given.integrations)
     return _run(_chosen(dropped, given.part), given)
 
 
 def _chosen(written: list[Statement], part: str | None) -> list[Statement]:
-    return [statement for statement in written if part in {None, statement.part}]
+    return [statement for statement in written if part in {None, statement.run_as}]
 
 
 def _run(written: list[Statement], given: argparse.Namespace) -> int:
@@ -125,7 +124,7 @@ def _run(written: list[Statement], given: argparse.Namespace) -> int:
 
     def progress(number: int, statement: Statement) -> None:
         purpose = " ".join(statement.purpose.split())
-        sys.stderr.write(f"[{number}/{len(written)}] {statement.part}: {purpose}\n")
+        sys.stderr.write(f"[{number}/{len(written)}] {statement.run_as}: {purpose}\n")
 
     with open_session(given.connection) as session:
         apply(session, written, progress)
@@ -133,19 +132,19 @@ def _run(written: list[Statement], given: argparse.Namespace) -> int:
     return 0
 
 
-def _check(setup: Setup, given: argparse.Namespace) -> int:
+def _check(setup: BridgeConfig, given: argparse.Namespace) -> int:
     wrong = 0
     with open_session(given.connection) as session:
         for finding in check(session, setup):
             wrong += not finding.ok
             sys.stdout.write(f"{'ok    ' if finding.ok else 'WRONG '} {finding.what}\n")
-            for line in finding.cure.splitlines():
+            for line in finding.fix.splitlines():
                 sys.stdout.write(f"       {line}\n")
     sys.stdout.write("All is well.\n" if not wrong else f"{wrong} to mend.\n")
     return 1 if wrong else 0
 
 
-def _gateway(setup: Setup, given: argparse.Namespace) -> int:
+def _gateway(setup: BridgeConfig, given: argparse.Namespace) -> int:
     if given.policy:
         sys.stdout.write(azure_policy(setup, given.backend))
     else:

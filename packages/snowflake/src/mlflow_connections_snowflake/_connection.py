@@ -1,16 +1,24 @@
 """The connection `snowflake`: what it can be told, and the URI and variables that come of it."""
 
+import os
+import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mlflow_connections import Connection, InvalidOptionError, MissingOptionError, Option
+from mlflow_connections import (
+    AccessError,
+    Connection,
+    InvalidOptionError,
+    MissingOptionError,
+    Option,
+)
 
-from ._external_access import DEFAULT_SECRET, mlflow_credentials
-from ._names import Name, name, stage
+from ._config import DEFAULT_SECRET, load
+from ._names import Identifier, name, stage
 from ._session import IDENTITY, SECRETS
-from ._setup import load
-from .store._bridge import FLUSH_SECONDS, Bridge
+from .store._uri import FLUSH_SECONDS, Bridge
 
 EXTERNAL_FUNCTIONS, EXTERNAL_ACCESS = "external_functions", "external_access"
 
@@ -136,7 +144,7 @@ def _seconds(values: Mapping[str, Any]) -> float:
     return seconds
 
 
-def _home(values: Mapping[str, Any]) -> Name | None:
+def _home(values: Mapping[str, Any]) -> Identifier | None:
     parts = {
         key: name(values[key], f"'{key}' in the connection options", 1).object
         for key in ("database", "schema")
@@ -144,8 +152,57 @@ def _home(values: Mapping[str, Any]) -> Name | None:
     }
     if "database" in parts and "schema" not in parts:
         raise MissingOptionError("'schema' is not in the connection options, beside 'database'.")
-    return Name(tuple(parts.values())) if parts else None
+    return Identifier(tuple(parts.values())) if parts else None
 
 
 connection = SnowflakeConnection()
 """What the entry point names."""
+
+
+def mlflow_credentials(secret: str, token: str | None) -> dict[str, str]:
+    """Give the variables that authenticate MLflow's client.
+
+    Inside a procedure they come from Snowflake's secret store, and nowhere else are they written.
+
+    Args:
+        secret: The name in the procedure's SECRETS clause.
+        token: What to use outside of a procedure; None for a server that wants nothing.
+
+    Raises:
+        AccessError: The procedure has no such secret.
+        InvalidOptionError: The secret is of a kind that MLflow has no use for.
+    """
+    if not _has_secret_store():
+        return {} if token is None else {"MLFLOW_TRACKING_TOKEN": token}
+    from snowflake.snowpark import secrets
+
+    try:
+        kind = str(secrets.get_secret_type(secret)).upper()
+    except Exception as error:
+        raise AccessError(
+            f"This procedure has no secret {secret!r}: add SECRETS = ('{secret}' = <the secret>) "
+            "and the EXTERNAL_ACCESS_INTEGRATIONS clause to it, or set the option 'secret'."
+        ) from error
+    if kind == "GENERIC_STRING":
+        return {"MLFLOW_TRACKING_TOKEN": secrets.get_generic_secret_string(secret)}
+    if kind == "PASSWORD":
+        pair = secrets.get_username_password(secret)
+        return {
+            "MLFLOW_TRACKING_USERNAME": pair.username,
+            "MLFLOW_TRACKING_PASSWORD": pair.password,
+        }
+    if kind == "OAUTH2":
+        return {"MLFLOW_TRACKING_TOKEN": secrets.get_oauth_access_token(secret)}
+    raise InvalidOptionError(
+        f"The secret {secret!r} is of the type {kind}, of which MLflow's client has no use: make "
+        "it a GENERIC_STRING with a token, or a PASSWORD."
+    )
+
+
+def _has_secret_store() -> bool:
+    """Tell whether this is a procedure or a container in Snowflake, as Snowpark does, but cheaply."""
+    return (
+        "_snowflake" in sys.modules
+        or find_spec("_snowflake") is not None
+        or "SNOWFLAKE_CONTAINER_SERVICES_SECRET_PATH_PREFIX" in os.environ
+    )

@@ -1,6 +1,11 @@
 """The catalogue: which external functions there are, with which arguments, and what they reach."""
 
+import json
+from functools import cache
+from importlib.resources import files
 from typing import NamedTuple
+
+from mlflow_connections import InvalidOptionError
 
 API_PATH = "/api/2.0/mlflow/"
 """Where MLflow's REST API lies below the server's root; the only prefix that is allowed."""
@@ -155,3 +160,31 @@ FUNCTIONS: tuple[Function, ...] = (
 """In the order in which they are created and listed."""
 
 BY_KEY = {function.key: function for function in FUNCTIONS}
+
+
+RESPONSE = "response"
+"""The one translator that turns MLflow's reply into rows, for every function."""
+
+
+@cache
+def source(key: str) -> str:
+    """Give the body of a translator's UDF.
+
+    A UDF can import nothing, so the helpers stand before each request translator.
+
+    Args:
+        key: A function's key, or `RESPONSE`.
+    """
+    folder = files(__package__) / "translators"
+    own = (folder / f"{key}.js").read_text(encoding="utf-8")
+    if key == RESPONSE:
+        body, call = own, "response"
+    else:
+        if key == "call":
+            own = f"const PATHS = {json.dumps(CALL_PATHS, indent=2)};\n\n{own}"
+        body = (folder / "_common.js").read_text(encoding="utf-8") + "\n" + own
+        call = "request"
+    if "$$" in body:
+        raise InvalidOptionError(f"The translator {key}.js holds $$, which ends it in SQL.")
+    # Snowflake stores an argument's name in upper case, and so the script sees it.
+    return f"{body}\nreturn {call}(EVENT);\n"

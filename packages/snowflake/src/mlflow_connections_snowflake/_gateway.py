@@ -11,9 +11,8 @@ from xml.sax.saxutils import quoteattr
 
 from mlflow_connections import InvalidOptionError
 
+from ._config import BridgeConfig, Gateway
 from ._functions import API_PATH, CALL_PATHS, FUNCTIONS
-from ._gateway_setup import Gateway
-from ._setup import Setup
 
 AUTHORIZATION = "${MLFLOW_AUTHORIZATION}"
 """Stands for the header's value: `Basic …` or `Bearer …`."""
@@ -21,7 +20,7 @@ AUTHORIZATION = "${MLFLOW_AUTHORIZATION}"
 JsonObject = dict[str, Any]
 
 
-def openapi(setup: Setup, backend: str) -> JsonObject:
+def openapi(setup: BridgeConfig, backend: str) -> JsonObject:
     """Give the definition of the gateway's API.
 
     For AWS it is OpenAPI 3 with Amazon's extensions, for Google OpenAPI 2 (its gateway reads no
@@ -35,13 +34,13 @@ def openapi(setup: Setup, backend: str) -> JsonObject:
         MissingOptionError: The setup has no gateway.
         InvalidOptionError: The backend is no URL of http or https.
     """
-    gateway, _, _ = setup.generating()
+    gateway, _, _ = setup.require_gateway()
     backend = _backend(backend)
     make = {"aws": _aws, "azure": _azure, "google": _google}[gateway.cloud]
     return make(gateway, backend)
 
 
-def azure_policy(setup: Setup, backend: str) -> str:
+def azure_policy(setup: BridgeConfig, backend: str) -> str:
     """Give the policy of the API in Azure API Management.
 
     It lets in Snowflake alone, adds MLflow's credentials from the named value
@@ -51,7 +50,7 @@ def azure_policy(setup: Setup, backend: str) -> str:
         MissingOptionError: The setup has no gateway.
         InvalidOptionError: The gateway is not Azure's, or the backend is no URL.
     """
-    gateway, _, _ = setup.generating()
+    gateway, _, _ = setup.require_gateway()
     if gateway.cloud != "azure":
         raise InvalidOptionError(f"A policy is for Azure; the provider is {gateway.provider}.")
     login = f"https://login.microsoftonline.com/{gateway.tenant_id}"

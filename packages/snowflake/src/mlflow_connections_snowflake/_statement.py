@@ -1,42 +1,42 @@
-"""What a statement is: its text, who runs it, and what is there once it ran."""
+"""SQL statements: their text, the role that runs them, and the object they concern."""
 
 from typing import NamedTuple
 
-from ._names import Name
+from ._names import Identifier
 
 ADMIN, OWNER = "admin", "owner"
 
 
-class Thing(NamedTuple):
+class SqlObject(NamedTuple):
     """An object in Snowflake.
 
     Attributes:
-        kind: As SQL calls it: `EXTERNAL FUNCTION`, `STAGE`, …
+        kind: Its kind in SQL: `EXTERNAL FUNCTION`, `STAGE`, …
         name: Its name.
-        types: The types of a function's arguments; None for what is no function.
+        types: The types of a function's arguments; None for any other object.
     """
 
     kind: str
-    name: Name
+    name: Identifier
     types: tuple[str, ...] | None = None
 
     @property
     def sql(self) -> str:
-        """How a statement names it: with the argument types, which tell functions apart."""
+        """The name as a statement writes it, with the argument types that tell overloads apart."""
         return self.name.sql + ("" if self.types is None else f"({', '.join(self.types)})")
 
     @property
     def word(self) -> str:
-        """What GRANT and DROP call the kind: a FUNCTION, be it external, an INTEGRATION."""
+        """The kind as GRANT and DROP write it: FUNCTION for external ones, or INTEGRATION."""
         return self.kind if self.kind == "NETWORK RULE" else self.kind.split()[-1]
 
     @property
     def granted(self) -> str:
-        """How GRANT and SHOW GRANTS name it."""
+        """The object as GRANT and SHOW GRANTS name it."""
         return f"{self.word} {self.sql}"
 
     def __str__(self) -> str:
-        """As people read it."""
+        """The object as messages name it."""
         types = "" if self.types is None else f"({', '.join(self.types)})"
         return f"{self.kind.lower()} {self.name}{types}"
 
@@ -45,20 +45,20 @@ class Statement(NamedTuple):
     """One statement, without a semicolon.
 
     Attributes:
-        part: Who runs it: `ADMIN` or `OWNER`.
-        purpose: What it is for, in some words.
+        run_as: The role that runs it: `ADMIN`, `OWNER`, or another part's name.
+        purpose: A few words on its purpose.
         sql: Its text.
-        thing: What it creates, alters, drops or grants; None where it makes nothing.
-        privilege: What it grants; empty where it grants nothing.
-        role: To whom.
+        target: The object it creates, alters, drops or grants on; None if there is none.
+        privilege: The privilege it grants; empty if it grants none.
+        role: The role it grants to.
     """
 
-    part: str
+    run_as: str
     purpose: str
     sql: str
-    thing: Thing | None = None
+    target: SqlObject | None = None
     privilege: str = ""
-    role: Name | None = None
+    role: Identifier | None = None
 
     @property
     def verb(self) -> str:
@@ -66,51 +66,52 @@ class Statement(NamedTuple):
         return self.sql.partition(" ")[0]
 
 
-def use_role(part: str, role: Name) -> Statement:
-    """Give the statement that begins a part."""
-    return Statement(part, f"become the {part}", f"USE ROLE {role.sql}")
+def use_role(run_as: str, role: Identifier) -> Statement:
+    """Return the statement that switches to a role."""
+    return Statement(run_as, f"switch to the {run_as}'s role", f"USE ROLE {role.sql}")
 
 
-def grant(part: str, privilege: str, thing: Thing, role: Name) -> Statement:
-    """Give the statement that grants one privilege."""
+def grant(run_as: str, privilege: str, target: SqlObject, role: Identifier) -> Statement:
+    """Return the statement that grants one privilege."""
     return Statement(
-        part,
-        f"{role} gets {privilege} on it",
-        f"GRANT {privilege} ON {thing.granted} TO ROLE {role.sql}",
-        thing,
+        run_as,
+        f"grant {privilege} to {role}",
+        f"GRANT {privilege} ON {target.granted} TO ROLE {role.sql}",
+        target,
         privilege,
         role,
     )
 
 
-def grant_role(part: str, granted: Name, role: Name) -> Statement:
-    """Give the statement that lets a role do what another may."""
+def grant_role(run_as: str, granted: Identifier, role: Identifier) -> Statement:
+    """Return the statement that grants one role to another."""
     return Statement(
-        part,
-        f"{role} may do what {granted} may",
+        run_as,
+        f"grant the role {granted} to {role}",
         f"GRANT ROLE {granted.sql} TO ROLE {role.sql}",
-        Thing("ROLE", granted),
+        SqlObject("ROLE", granted),
         "USAGE",
         role,
     )
 
 
-def create(part: str, thing: Thing, *clauses: str, purpose: str = "") -> Statement:
-    """Give the statement that creates a thing unless it is there."""
-    sql = "\n  ".join((f"CREATE {thing.kind} IF NOT EXISTS {thing.sql}", *clauses))
-    return Statement(part, purpose or str(thing), sql, thing)
+def create(run_as: str, target: SqlObject, *clauses: str, purpose: str = "") -> Statement:
+    """Return the statement that creates an object unless it exists."""
+    sql = "\n  ".join((f"CREATE {target.kind} IF NOT EXISTS {target.sql}", *clauses))
+    return Statement(run_as, purpose or str(target), sql, target)
 
 
-def alter(part: str, thing: Thing, *clauses: str) -> Statement:
-    """Give the statement that brings a thing that was there before up to date."""
+def alter(run_as: str, target: SqlObject, *clauses: str) -> Statement:
+    """Return the statement that updates the changeable properties of an existing object."""
     return Statement(
-        part,
-        f"{thing}: where it was there before, only what may change is changed",
-        "\n  ".join((f"ALTER {thing.kind} {thing.sql} SET", *clauses)),
-        thing,
+        run_as,
+        f"{target}: update what can change if it existed before",
+        "\n  ".join((f"ALTER {target.kind} {target.sql} SET", *clauses)),
+        target,
     )
 
 
-def drop(part: str, thing: Thing) -> Statement:
-    """Give the statement that drops a thing if it is there."""
-    return Statement(part, f"away with {thing}", f"DROP {thing.word} IF EXISTS {thing.sql}", thing)
+def drop(run_as: str, target: SqlObject) -> Statement:
+    """Return the statement that drops an object if it exists."""
+    sql = f"DROP {target.word} IF EXISTS {target.sql}"
+    return Statement(run_as, f"drop {target}", sql, target)

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from kedro.pipeline import Pipeline, node, pipeline
 
-from mlflow_connections_snowflake.kedro._plan import Plan, plan
-from mlflow_connections_snowflake.kedro._settings import Settings, read_settings
+from mlflow_connections_snowflake.kedro._plan import Plan, Settings, plan, read_settings
 
 FUNCTIONS = (
     *("experiment_get_by_name", "run_create", "run_update", "run_log_metric"),

@@ -6,8 +6,7 @@ import pytest
 from kedro.pipeline import Pipeline, node, pipeline
 
 from mlflow_connections import ConnectionsError
-from mlflow_connections_snowflake.kedro._plan import Plan, plan
-from mlflow_connections_snowflake.kedro._settings import Settings
+from mlflow_connections_snowflake.kedro._plan import Plan, Settings, plan
 
 
 def test_a_task_comes_after_those_that_make_its_inputs(planned: Callable[..., Plan]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mlflow_connections import ConnectionsError
-from mlflow_connections_snowflake import Setup
-from mlflow_connections_snowflake.kedro._settings import Settings, read_settings
+from mlflow_connections_snowflake import BridgeConfig
+from mlflow_connections_snowflake.kedro._plan import Settings, read_settings
 
 
 def test_three_keys_are_enough(settings: Callable[..., Settings]) -> None:
@@ -27,7 +27,7 @@ def test_three_keys_are_enough(settings: Callable[..., Settings]) -> None:
 def test_mlflows_section_is_the_bridges(settings: Callable[..., Settings]) -> None:
     """The section mlflow is read as `mlflow-snowflake` reads it."""
     setup = settings().mlflow
-    assert isinstance(setup, Setup)
+    assert isinstance(setup, BridgeConfig)
     assert setup.experiment_name == "demo-mlops"
     assert str(setup.functions["run_create"]) == "DEMO.DEMO.MLFLOW_RUN_CREATE"
 
@@ -65,7 +65,7 @@ def test_anaconda_is_no_repository(settings: Callable[..., Settings]) -> None:
     [
         ({"warehose": "x"}, "unknown key 'warehose'. Did you mean 'warehouse'?"),
         ({"warehouse": None}, "snowflake.warehouse in snowflake.yml is missing"),
-        ({"database": "a.b"}, "which is no name of a Snowflake object"),
+        ({"database": "a.b"}, "which is not the name of a Snowflake object"),
         ({"packages": "pandas"}, "not a list of requirements"),
         ({"packages": [1]}, "not a list of requirements"),
         ({"python": "311"}, "not a version such as '3.11'"),

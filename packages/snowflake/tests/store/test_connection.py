@@ -129,7 +129,7 @@ def test_a_procedure_without_the_secret_is_told_the_clause(monkeypatch: pytest.M
 def test_the_entry_points_are_cheap() -> None:
     """`import mlflow` loads them, so they load neither MLflow nor Snowpark."""
     code = (
-        "import sys, mlflow_connections_snowflake.store._entry; "
+        "import sys, mlflow_connections_snowflake.store._plugin; "
         "print(*[m for m in ('mlflow', 'snowflake.snowpark', 'yaml') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

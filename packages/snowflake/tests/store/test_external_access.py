@@ -8,7 +8,7 @@ import yaml
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
 from mlflow_connections_snowflake import drops, read, script, statements
-from mlflow_connections_snowflake._external_access import procedure_clauses
+from mlflow_connections_snowflake._sql import procedure_clauses
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_rule_secret_and_integration_are_the_admins(content: dict[str, Any]) -> 
     mine = [
         s
         for s in written
-        if s.thing and s.thing.name.object in {"MLFLOW_EGRESS", "MLFLOW_TOKEN", "MLFLOW_ACCESS"}
+        if s.target and s.target.name.object in {"MLFLOW_EGRESS", "MLFLOW_TOKEN", "MLFLOW_ACCESS"}
     ]
     assert [s.sql.split('"')[0].strip() for s in mine] == [
         "CREATE OR REPLACE NETWORK RULE",
@@ -35,7 +35,7 @@ def test_rule_secret_and_integration_are_the_admins(content: dict[str, Any]) -> 
         "GRANT USAGE ON INTEGRATION",
         "GRANT READ ON SECRET",
     ]
-    assert {s.part for s in mine} == {"admin"}
+    assert {s.run_as for s in mine} == {"admin"}
     assert "VALUE_LIST = ('mlflow.example.com:443')" in mine[0].sql
 
 

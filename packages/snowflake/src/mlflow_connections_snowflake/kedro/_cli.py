@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from ._history import History, TaskRun
     from ._plan import Plan
-    from ._progress import Progress
+    from ._watch import Progress, TaskHistory, TaskRun
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -83,7 +82,7 @@ def run(
 ) -> None:
     """Deploy a pipeline, run it, and show how it goes."""
     from ._code import code
-    from ._sql import script, start, statements
+    from ._deploy import script, start, statements
 
     if retry and params:
         raise click.UsageError("A retry has the parameters of the run that failed.")
@@ -104,12 +103,11 @@ def run(
         return
 
     from ._deploy import deploy
-    from ._history import History
-    from ._progress import Progress
+    from ._watch import Progress, TaskHistory
 
     progress = Progress(plan)
     with project.open_session(connection) as session:
-        history = History(session, plan)
+        history = TaskHistory(session, plan)
         before = deploy(session, plan, deployed, history, progress.console, archives.size)
         _watch(history, plan, before, progress)
 
@@ -121,13 +119,12 @@ def watch(context: click.Context, pipeline: str, env: str | None, connection: st
     """Show how the last run of a pipeline goes, or how it ended."""
     from mlflow_connections import MissingOptionError
 
-    from ._history import History
-    from ._progress import Progress
+    from ._watch import Progress, TaskHistory
 
     project = _project(context, env, "")
     plan = project.plan(pipeline)
     with project.open_session(connection) as session:
-        history = History(session, plan)
+        history = TaskHistory(session, plan)
         runs = history.runs()
         if not runs:
             raise MissingOptionError(
@@ -153,10 +150,9 @@ def _project(context: click.Context, env: str | None, params: str) -> Any:
 
 
 def _watch(
-    history: "History", plan: "Plan", before: "set[tuple[str, int]]", progress: "Progress"
+    history: "TaskHistory", plan: "Plan", before: "set[tuple[str, int]]", progress: "Progress"
 ) -> None:
-    from ._progress import command, failure, retry_hint
-    from ._watch import Watch, has_succeeded
+    from ._watch import Watch, command, failure, has_succeeded, retry_hint
 
     console = progress.console
     try:

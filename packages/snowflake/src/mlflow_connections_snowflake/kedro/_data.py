@@ -10,7 +10,7 @@ from kedro.io import AbstractDataset, DatasetError, MemoryDataset
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
 
-from ._names import word
+from ._task_names import identifier_part
 
 if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
@@ -92,7 +92,7 @@ class StagePickle(AbstractDataset[Any, Any]):
         self._session = session
         self._name = dataset.partition("@")[0]  # what follows is how it is read: the data is one
         digest = hashlib.sha256(self._name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        self._place = f"{folder}/{word(self._name).lower()}-{digest}.pickle"
+        self._place = f"{folder}/{identifier_part(self._name).lower()}-{digest}.pickle"
 
     def load(self) -> Any:
         """Read it."""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlflow_connections import InvalidOptionError, MissingOptionError
 from mlflow_connections_snowflake._session import open_session
 
-from ._archive import Archives, project_files, write
+from ._code import Archives, project_files, write
 from ._data import files_to_bring
-from ._plan import Plan, plan
-from ._settings import SECTION, Settings, read_settings
+from ._plan import SECTION, Plan, Settings, plan, read_settings
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
@@ -151,7 +150,7 @@ def _read(loader: Any, key: str) -> dict[str, Any] | None:
 
 
 def _where(conf: Path, *environments: str) -> str:
-    """Name the file that the section is read from; the environment's replaces the base's whole."""
+    """Identifier the file that the section is read from; the environment's replaces the base's whole."""
     for environment in environments:
         for path in sorted((conf / environment).glob(f"{SECTION}.y*ml")):
             return path.relative_to(conf.parent).as_posix()

@@ -1,10 +1,130 @@
-"""Follows one run of a pipeline's tasks until it has ended."""
+"""What Snowflake says of a pipeline's tasks, by its table function TASK_HISTORY.
 
+Of its answer these columns are read: NAME, STATE, QUERY_START_TIME, COMPLETED_TIME, ERROR_MESSAGE,
+RETURN_VALUE, GRAPH_RUN_GROUP_ID, ATTEMPT_NUMBER.
+"""
+
+import shlex
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
-from ._history import ENDED, SUCCEEDED, History, TaskRun, Try
+from mlflow_connections_snowflake._errors import BridgeError
+from mlflow_connections_snowflake._names import Identifier, literal, literals
+
 from ._plan import Plan
+from ._task_names import DEFAULT_PIPELINE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+    from snowflake.snowpark import Row, Session
+
+
+SUCCEEDED = "SUCCEEDED"
+ENDED = frozenset({SUCCEEDED, "FAILED", "FAILED_AND_AUTO_SUSPENDED", "CANCELLED", "SKIPPED"})
+_LOOK_BACK = 3600
+
+Try = tuple[str, int]
+"""A graph run's id, and which try of it."""
+
+
+class TaskRun(NamedTuple):
+    """One run of one task.
+
+    Attributes:
+        task: The task.
+        state: SCHEDULED, EXECUTING, or one of ENDED.
+        started: When it started; None before.
+        completed: When it ended; None before.
+        error: Why it failed; empty if it did not.
+        value: What it handed on.
+        id: Which try of which run of the graph it belongs to.
+    """
+
+    task: str
+    state: str
+    started: datetime | None
+    completed: datetime | None
+    error: str
+    value: str
+    id: Try
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None before its end."""
+        if self.state not in ENDED or self.started is None or self.completed is None:
+            return None
+        return (self.completed - self.started).total_seconds()
+
+
+class TaskHistory:
+    """Asks for the runs of a pipeline's tasks.
+
+    Args:
+        session: A session of who owns the tasks.
+        plan: The pipeline.
+    """
+
+    def __init__(self, session: "Session", plan: Plan) -> None:
+        self._session = session
+        self._plan = plan
+        self._began = time.monotonic()
+
+    def runs(self) -> list[TaskRun]:
+        """Give every run of a task of the last hour, and of all the time since."""
+        seconds = _LOOK_BACK + int(time.monotonic() - self._began)
+        database, schema = self._plan.root.parts[:2]
+        function = f"{Identifier((database,)).sql}.INFORMATION_SCHEMA.TASK_HISTORY"
+        rows = ask(
+            self._session,
+            "SELECT NAME, STATE, QUERY_START_TIME, COMPLETED_TIME, ERROR_MESSAGE, RETURN_VALUE,"  # noqa: S608 - names are quoted
+            " GRAPH_RUN_GROUP_ID, ATTEMPT_NUMBER"
+            f" FROM TABLE({function}(SCHEDULED_TIME_RANGE_START =>"
+            f" DATEADD('second', -{seconds}, CURRENT_TIMESTAMP()), RESULT_LIMIT => 10000))"
+            f" WHERE DATABASE_NAME = {literal(database)} AND SCHEMA_NAME = {literal(schema)}"
+            f" AND NAME IN {literals(tuple(self._plan.tasks))}"
+            # A run that is only scheduled belongs to no graph yet.
+            " AND GRAPH_RUN_GROUP_ID IS NOT NULL"
+            " ORDER BY SCHEDULED_TIME",
+        )
+        return [
+            TaskRun(
+                row[0],
+                row[1],
+                row[2],
+                row[3],
+                row[4] or "",
+                row[5] or "",
+                (str(row[6]), int(row[7])),
+            )
+            for row in rows
+        ]
+
+    def tries(self) -> set[Try]:
+        """Give every try that has begun."""
+        return {run.id for run in self.runs()}
+
+
+def ask(session: "Session", sql: str) -> "list[Row]":
+    """Ask Snowflake about tasks.
+
+    Raises:
+        BridgeError: It does not say.
+    """
+    from snowflake.snowpark.exceptions import SnowparkClientException
+
+    try:
+        return session.sql(sql).collect()
+    except SnowparkClientException as error:
+        said = " ".join(str(getattr(error, "message", None) or error).split())
+        raise BridgeError(
+            f"Snowflake does not tell of the pipeline's tasks: {said.rstrip('.')}. Mend what it "
+            "names, most often the connection, the schema or the role; what runs goes on."
+        ) from error
+
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 5.0
 """Seconds between two looks: soon at first, and rarely at what takes long."""
@@ -19,7 +139,7 @@ class Watch:
         before: The tries that are others'.
     """
 
-    def __init__(self, history: History, plan: Plan, before: set[Try]) -> None:
+    def __init__(self, history: TaskHistory, plan: Plan, before: set[Try]) -> None:
         self._history = history
         self._plan = plan
         self._before = before
@@ -62,3 +182,128 @@ class Watch:
 def has_succeeded(plan: Plan, runs: dict[str, TaskRun]) -> bool:
     """Whether all that ran did, up to the end. What is not told of succeeded in an earlier try."""
     return plan.end.object in runs and all(run.state == SUCCEEDED for run in runs.values())
+
+
+_WORDS = {
+    "SCHEDULED": ("waiting", "dim"),
+    "EXECUTING": ("running", "cyan"),
+    SUCCEEDED: ("done", "green"),
+    "SKIPPED": ("skipped", "dim"),
+    "CANCELLED": ("cancelled", "red"),
+}
+_DEFAULT_ENV = "local"
+"""Kedro's own; where a project has another, naming it does no harm."""
+_SHORTEST = 0.05
+"""Seconds that are shown."""
+_LINES = 30
+"""How much of a node's traceback is shown at most: its end, where the error is."""
+
+
+class Progress:
+    """Shows states of a pipeline's tasks.
+
+    Args:
+        plan: The pipeline.
+        console: Where; by default standard error, which holds no one's output.
+    """
+
+    def __init__(self, plan: Plan, console: "Console | None" = None) -> None:
+        from rich.console import Console
+
+        self._plan = plan
+        self.console = console or Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._since: dict[tuple[str, int], float] = {}
+        self._shown: dict[str, tuple[str, int]] = {}
+
+    def follow(self, states: Iterable[dict[str, TaskRun]]) -> dict[str, TaskRun]:
+        """Show each state as it comes, and give the last one."""
+        from rich.live import Live
+
+        last: dict[str, TaskRun] = {}
+        if not self.console.is_terminal:
+            for last in states:
+                self._print_changes(last)
+            return last
+        # Made anew at each refresh, so that the seconds go on while nothing changes.
+        with Live(console=self.console, get_renderable=lambda: self._table(last)):
+            for last in states:
+                self._note(last)
+        return last
+
+    def _print_changes(self, runs: dict[str, TaskRun]) -> None:
+        self._note(runs)
+        for task in self._plan.tasks:
+            run = runs.get(task)
+            if run is None or self._shown.get(task) == (run.state, run.id[1]):
+                continue
+            self._shown[task] = (run.state, run.id[1])
+            if run.state != "SCHEDULED":
+                self.console.print(self._line(task, run))
+
+    def _table(self, runs: dict[str, TaskRun]) -> "Text":
+        from rich.text import Text
+
+        return Text("\n").join(self._line(task, runs.get(task)) for task in self._plan.tasks)
+
+    def _note(self, runs: dict[str, TaskRun]) -> None:
+        for task, run in runs.items():
+            if run.state == "EXECUTING":
+                self._since.setdefault((task, run.id[1]), time.monotonic())
+
+    def _line(self, task: str, run: TaskRun | None) -> "Text":
+        from rich.text import Text
+
+        names = self._plan.tasks
+        word, style = (
+            ("waiting", "dim") if run is None else _WORDS.get(run.state, ("FAILED", "red"))
+        )
+        seconds = None if run is None else run.seconds
+        if run is not None and run.state == "EXECUTING":
+            seconds = time.monotonic() - self._since[task, run.id[1]]
+        took = f"{seconds:7.1f} s" if seconds and seconds > _SHORTEST else ""
+        width = max(map(len, names.values()))
+        again = f"  (try {run.id[1]})" if run is not None and run.id[1] > 1 else ""
+        # Nothing in a node's name is markup.
+        return Text.assemble(
+            (f"  {word:<9}", style), (f"{names[task]:<{width}}"), (f"{took}{again}", "dim")
+        )
+
+
+def failure(plan: Plan, runs: dict[str, TaskRun]) -> str:
+    """Say what failed, each with its error's own last lines."""
+    names = plan.tasks
+    found = [runs[task] for task in names if task in runs]
+    failed = [run for run in found if run.error]
+    if not failed:
+        left = [f"{names[r.task]!r} ({r.state.lower()})" for r in found if r.state != SUCCEEDED]
+        return f"Not every task succeeded: {', '.join(left)}."
+    return "\n\n".join(
+        f"{names[run.task]!r} failed, the task {plan.root.beside(run.task)}:\n\n"
+        f"{_end_of(run.error, plan.package)}"
+        for run in failed
+    )
+
+
+def _end_of(error: str, package: str) -> str:
+    """Give a traceback from the project's own code on: what is before it is Kedro's."""
+    lines = [line for line in error.rstrip().splitlines() if line.strip()]
+    if lines and lines[-1].lstrip().startswith("in function "):
+        lines.pop()  # which handler it was, the same for every node
+    own = [i for i, line in enumerate(lines) if 'File "' in line and f"/{package}/" in line]
+    return "\n".join(f"  {line}" for line in lines[own[0] if own else 0 :][-_LINES:])
+
+
+def command(plan: Plan, name: str) -> str:
+    """Give a command for the same pipeline, with the same configuration."""
+    words = ["kedro", "snowflake-mlflow", *name.split()]
+    words += [] if plan.pipeline == DEFAULT_PIPELINE else ["--pipeline", plan.pipeline]
+    words += [] if plan.env == _DEFAULT_ENV else ["--env", plan.env]
+    return shlex.join(words)
+
+
+def retry_hint(plan: Plan) -> str:
+    """Say how to run again what failed."""
+    return (
+        f"Run it again from there: {command(plan, 'run --retry')}\n"
+        f"In SQL: EXECUTE TASK {plan.root.sql} RETRY LAST;"
+    )

@@ -1,46 +1,42 @@
-"""The handlers of a pipeline's procedures. Each is called by a task, with the procedure's session."""
+"""The handlers of a pipeline's procedures. A task calls each with the procedure's session."""
 
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from ._graph import Graph
+from ._task import TaskContext, active_run, end_mlflow_run, start_mlflow_run
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
 
 
 def start_run(session: "Session") -> str:
-    """Make the MLflow run and hand its id on; a second delivery makes no second run."""
-    from . import _runs
-
-    graph = Graph(session)
-    run_id = _runs.start(graph)
-    graph.hand_on(run_id)
+    """Create the MLflow run and pass its ID on. A second delivery creates no second run."""
+    task = TaskContext(session)
+    run_id = start_mlflow_run(task)
+    task.hand_on(run_id)
     return run_id
 
 
 def run_node(session: "Session", node: str, predecessor: str) -> str:
-    """Run a node with the MLflow run active, and hand the run's id on."""
-    from . import _node, _runs
+    """Run a node while the MLflow run is active, and pass the run's ID on."""
+    from ._node import run
 
-    graph = Graph(session)
-    run_id = graph.value_of(predecessor) if graph.mlflow else ""
-    with _runs.active(graph, run_id) if graph.mlflow else nullcontext():
-        _node.run(graph, node)
-    graph.mark_done(node)
+    task = TaskContext(session)
+    run_id = task.value_of(predecessor) if task.mlflow else ""
+    with active_run(task, run_id) if task.mlflow else nullcontext():
+        run(task, node)
+    task.mark_done(node)
     if run_id:
-        graph.hand_on(run_id)
+        task.hand_on(run_id)
     return node
 
 
 def end_run(session: "Session", nodes: int) -> str:
-    """End the MLflow run: finished if so many nodes have succeeded, and failed otherwise."""
-    from . import _runs
-
-    graph = Graph(session)
-    finished = graph.count_done() == nodes
-    run_id = _runs.end(graph, finished=finished) if graph.mlflow else ""
+    """End the MLflow run: as finished if `nodes` nodes have succeeded, as failed otherwise."""
+    task = TaskContext(session)
+    finished = task.count_done() == nodes
+    run_id = end_mlflow_run(task, finished=finished) if task.mlflow else ""
     if finished:
-        # What failed may be tried again, and needs its data then.
-        graph.clear()
+        # A failed run keeps its data: a retry needs it.
+        task.clear()
     return run_id

@@ -1,7 +1,7 @@
 """Unmodified MLflow inside Snowflake: a tracking store over external functions."""
 
-from ._bridge import SCHEME, Bridge
-from ._entry import artifact_repository, flush, register, registry_store, tracking_store
+from ._plugin import artifact_repository, flush, register, registry_store, tracking_store
+from ._uri import SCHEME, Bridge
 
 __all__ = [
     "SCHEME",

@@ -11,10 +11,9 @@ from mlflow.protos import model_registry_pb2
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.utils.proto_json_utils import message_to_json
 
-from ._api import Api, entity
-from ._bridge import SCHEME, Bridge
-from ._locations import original
-from ._refusals import refuse_the_rest
+from ._rest import Rest, entity
+from ._unsupported import mark_unsupported
+from ._uri import SCHEME, Bridge, original
 
 
 class SnowflakeRegistryStore(AbstractStore):
@@ -28,7 +27,7 @@ class SnowflakeRegistryStore(AbstractStore):
     def __init__(self, store_uri: str, tracking_uri: str | None = None) -> None:
         super().__init__(store_uri, tracking_uri)
         bridge, _ = Bridge.from_uri(store_uri)
-        self._api = Api(bridge)
+        self._api = Rest(bridge)
 
     def create_registered_model(
         self,
@@ -80,7 +79,7 @@ class SnowflakeRegistryStore(AbstractStore):
         """Wait for nothing: MLflow's server answers when the version is there."""
 
 
-refuse_the_rest(SnowflakeRegistryStore, AbstractStore, kept=frozenset())
+mark_unsupported(SnowflakeRegistryStore, AbstractStore, kept=frozenset())
 
 
 def _protos(tags: list[Any] | None) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Collection
 
-from mlflow_connections_snowflake._names import Name
+from mlflow_connections_snowflake._names import Identifier
 
 DEFAULT_PIPELINE = "__default__"
 MLFLOW, END = "MLFLOW", "END"
@@ -17,23 +17,23 @@ MLFLOW, END = "MLFLOW", "END"
 _LONGEST = 60
 
 
-def root_of(home: Name, package: str, pipeline: str) -> Name:
+def root_of(home: Identifier, package: str, pipeline: str) -> Identifier:
     """Give the name of a pipeline's root task: `WINE__DEFAULT`."""
-    last = "DEFAULT" if pipeline == DEFAULT_PIPELINE else word(pipeline, {"DEFAULT"})
-    return Name((*home.parts, f"{word(package)}__{last}"))
+    last = "DEFAULT" if pipeline == DEFAULT_PIPELINE else identifier_part(pipeline, {"DEFAULT"})
+    return Identifier((*home.parts, f"{identifier_part(package)}__{last}"))
 
 
-def below(root: Name, node: str) -> Name:
+def below(root: Identifier, node: str) -> Identifier:
     """Give the name of a node's task: `WINE__DEFAULT__TRAIN`."""
-    return beside(root, word(node, {MLFLOW, END}))
+    return beside(root, identifier_part(node, {MLFLOW, END}))
 
 
-def beside(root: Name, last: str) -> Name:
+def beside(root: Identifier, last: str) -> Identifier:
     """Give the name of a task or procedure that is not named after a node."""
     return root.beside(f"{root.object}__{last}")
 
 
-def word(text: str, taken: Collection[str] = ()) -> str:
+def identifier_part(text: str, taken: Collection[str] = ()) -> str:
     """Make a part of a name of any text, another one for every text.
 
     Args:

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_connections_snowflake._names import Name
-from mlflow_connections_snowflake.kedro._names import below, root_of, word
+from mlflow_connections_snowflake._names import Identifier
+from mlflow_connections_snowflake.kedro._task_names import below, identifier_part, root_of
 
-HOME = Name(("D", "S"))
+HOME = Identifier(("D", "S"))
 
 
 @given(text=st.text(max_size=300))
 def test_any_text_becomes_a_word(text: str) -> None:
     """A word holds letters, digits and single underscores, and fits into a name."""
-    made = word(text)
+    made = identifier_part(text)
     assert re.fullmatch(r"[A-Z0-9]+(_[A-Z0-9]+)*", made)
     assert len(made) < 80
 
@@ -23,7 +23,7 @@ def test_any_text_becomes_a_word(text: str) -> None:
 @given(texts=st.lists(st.text(alphabet="aAbB1_- .\u00e9", max_size=5), unique=True))
 def test_no_two_texts_become_the_same_word(texts: list[str]) -> None:
     """What a word cannot hold is told apart by a digest."""
-    assert len({word(text) for text in texts}) == len(texts)
+    assert len({identifier_part(text) for text in texts}) == len(texts)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,25 @@
-"""The run of a task graph, as one of its tasks sees it from inside a procedure."""
+"""The run of a task task, as one of its tasks sees it from inside a procedure."""
 
 import io
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mlflow_connections_snowflake import store
+from mlflow_connections_snowflake._client import Client
 from mlflow_connections_snowflake._errors import BridgeError
 from mlflow_connections_snowflake._names import literal
 
-from ._names import word
+from ._task_names import DEFAULT_PIPELINE, identifier_part
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
 
 
-class Graph:
-    """This run of the graph: what it was told, and what its tasks tell one another.
+class TaskContext:
+    """This run of the task: what it was told, and what its tasks tell one another.
 
     A run that is tried again keeps its id, its data on the stage, and the marks of what is done.
 
@@ -64,7 +69,7 @@ class Graph:
 
     def mark_done(self, node: str) -> None:
         """Note on the stage that a node has succeeded: what killed it could not tell."""
-        place = f"{self._folder}/done/{word(node)}"
+        place = f"{self._folder}/done/{identifier_part(node)}"
         self.session.file.put_stream(
             io.BytesIO(b"done"), place, auto_compress=False, overwrite=True
         )
@@ -79,3 +84,68 @@ class Graph:
 
     def _ask(self, function: str) -> str:
         return str(self.session.sql(f"SELECT {function}").collect()[0][0] or "")
+
+
+_logger = logging.getLogger(__name__)
+
+
+def start_mlflow_run(task: TaskContext) -> str:
+    """Make the run, or find the one that an earlier try of this task made, and give its id."""
+    client = _client(task)
+    source, pipeline = task.mlflow["source"], task.pipeline
+    tags = {
+        "mlflow.source.name": source,
+        "mlflow.source.type": "PROJECT",
+        "kedro.pipeline": pipeline,
+        "kedro.env": task.env,
+    }
+    run = client.create_run(
+        client.ensure_experiment(task.mlflow["experiment"]),
+        source if pipeline == DEFAULT_PIPELINE else pipeline,
+        tags=tags,
+        request_id=task.id,
+    )
+    run_id = str(run["info"]["run_id"])
+    if run["info"]["status"] != "RUNNING":
+        client.update_run(run_id, "RUNNING")
+    return run_id
+
+
+@contextmanager
+def active_run(task: TaskContext, run_id: str) -> Iterator[None]:
+    """Have the run active, so that plain MLflow code logs to it; it goes on in the next task."""
+    import mlflow
+
+    # Entry points tell MLflow of the scheme where it was imported after the zip came in. Be sure.
+    store.register()
+    mlflow.set_tracking_uri(task.mlflow["tracking_uri"])
+    # A nested run of the node's goes where its parent is.
+    mlflow.set_experiment(task.mlflow["experiment"])
+    mlflow.start_run(run_id=run_id)
+    try:
+        yield
+    except BaseException:
+        try:
+            mlflow.end_run("FAILED")
+        except Exception:
+            # The node's own error is the one that its author has to see.
+            _logger.exception("The MLflow run %s could not be ended as failed.", run_id)
+        raise
+    mlflow.end_run("RUNNING")
+
+
+def end_mlflow_run(task: TaskContext, *, finished: bool) -> str:
+    """End the run, if there is one, and give its id."""
+    client = _client(task)
+    experiment = client.experiment(task.mlflow["experiment"])
+    run = client.run_of(str(experiment["experiment_id"]), task.id) if experiment else None
+    if run is None:
+        return ""
+    run_id = str(run["info"]["run_id"])
+    client.update_run(run_id, "FINISHED" if finished else "FAILED")
+    return run_id
+
+
+def _client(task: TaskContext) -> Client:
+    bridge, _ = store.Bridge.from_uri(task.mlflow["tracking_uri"])
+    return Client(task.session, bridge.functions)

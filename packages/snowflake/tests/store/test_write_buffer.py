@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 
 from mlflow_connections import UnreachableError
 from mlflow_connections_snowflake import MlflowRefusedError
-from mlflow_connections_snowflake.store import _outgoing
-from mlflow_connections_snowflake.store._batches import BYTES, Entry, body_of, cut
-from mlflow_connections_snowflake.store._outgoing import Outgoing, RefusedItemsError
+from mlflow_connections_snowflake.store import _write_buffer
+from mlflow_connections_snowflake.store._write_buffer import (
+    BYTES,
+    Entry,
+    RefusedItemsError,
+    WriteBuffer,
+    body_of,
+    cut,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +69,7 @@ def param(key: str, value: str = "v") -> dict[str, Any]:
 def test_a_thousand_metrics_are_one_request() -> None:
     """What was logged one by one goes out together, in its order."""
     server = Server()
-    outgoing = Outgoing(server, HOUR)
+    outgoing = WriteBuffer(server, HOUR)
     for step in range(1000):
         outgoing.add("r", [metric(step)], [], [])
     assert server.requests == 1
@@ -96,7 +102,7 @@ def test_requests_are_such_as_mlflow_takes(sizes: list[tuple[str, int]], times: 
 def test_reading_needs_what_waits() -> None:
     """A flush sends all of one run, and leaves the others."""
     server = Server()
-    outgoing = Outgoing(server, HOUR)
+    outgoing = WriteBuffer(server, HOUR)
     outgoing.add("a", [metric(1, "ma")], [param("pa")], [param("ta")])
     outgoing.add("b", [metric(1, "mb")], [], [])
     outgoing.flush("a")
@@ -110,7 +116,7 @@ def test_reading_needs_what_waits() -> None:
 def test_what_waited_long_enough_goes_with_the_next_call() -> None:
     """Time counts from the oldest, for every run."""
     server = Server()
-    outgoing = Outgoing(server, 10.0)
+    outgoing = WriteBuffer(server, 10.0)
     outgoing.add("a", [metric(1)], [], [])
     outgoing._runs["a"].since -= 11
     outgoing.add("b", [metric(1)], [], [])
@@ -121,7 +127,7 @@ def test_what_waited_long_enough_goes_with_the_next_call() -> None:
 def test_no_time_sends_at_once() -> None:
     """With 0 seconds each call is a request."""
     server = Server()
-    outgoing = Outgoing(server, 0.0)
+    outgoing = WriteBuffer(server, 0.0)
     outgoing.add("a", [metric(1)], [], [])
     outgoing.add("a", [metric(2)], [], [])
     assert server.requests == 2
@@ -130,7 +136,7 @@ def test_no_time_sends_at_once() -> None:
 def test_the_last_value_of_a_tag_counts() -> None:
     """A tag that is set twice while it waits is sent once."""
     server = Server()
-    outgoing = Outgoing(server, HOUR)
+    outgoing = WriteBuffer(server, HOUR)
     outgoing.add("a", [], [param("p"), param("p")], [param("t", "1")])
     outgoing.add("a", [], [], [param("t", "2")])
     outgoing.flush("a")
@@ -141,7 +147,7 @@ def test_a_refused_item_takes_nothing_else_with_it() -> None:
     """MLflow refuses a whole batch; the culprits are found, named with their run, all else stored."""
     server = Server()
     server.refuses = lambda item: item["key"] in {"bad", "worse"}
-    outgoing = Outgoing(server, HOUR)
+    outgoing = WriteBuffer(server, HOUR)
     metrics = [metric(step) for step in range(990)]
     outgoing.add("run1", metrics, [param("good"), param("bad")], [param("worse")])
     with pytest.raises(RefusedItemsError) as caught:
@@ -161,7 +167,7 @@ def test_searching_for_culprits_has_an_end() -> None:
     """Where everything is refused, not every item is tried, and all are told of."""
     server = Server()
     server.refuses = lambda _: True
-    outgoing = Outgoing(server, HOUR)
+    outgoing = WriteBuffer(server, HOUR)
     with pytest.raises(RefusedItemsError, match="more"):
         outgoing.add("r", [metric(step) for step in range(1000)], [], [])
     assert server.requests < 200
@@ -170,7 +176,7 @@ def test_searching_for_culprits_has_an_end() -> None:
 def test_what_could_not_be_sent_waits() -> None:
     """While the gateway is down everything stays in its order, and is sent when it is back."""
     server = Server()
-    outgoing = Outgoing(server, HOUR)
+    outgoing = WriteBuffer(server, HOUR)
     outgoing.add("r", [metric(step) for step in range(500)], [param("p")], [param("t", "old")])
     server.down = True
     with pytest.raises(UnreachableError):
@@ -192,7 +198,7 @@ def test_only_what_was_not_sent_waits() -> None:
         server(body)
         server.down = True
 
-    outgoing = Outgoing(take_and_go_down, HOUR)
+    outgoing = WriteBuffer(take_and_go_down, HOUR)
     with pytest.raises(UnreachableError):
         outgoing.add("r", [metric(step) for step in range(1500)], [], [])
     assert len(server.stored) == 1000
@@ -205,7 +211,7 @@ def test_another_runs_refusal_holds_nobody_up() -> None:
     """Flushing everything goes on after a refusal, and tells of it in the end."""
     server = Server()
     server.refuses = lambda item: item["key"] == "bad"
-    outgoing = Outgoing(server, HOUR)
+    outgoing = WriteBuffer(server, HOUR)
     outgoing.add("a", [], [param("bad")], [])
     outgoing.add("b", [metric(1)], [], [])
     with pytest.raises(RefusedItemsError, match="run a"):
@@ -216,7 +222,7 @@ def test_another_runs_refusal_holds_nobody_up() -> None:
 def test_other_threads_leave_sending_to_the_sessions() -> None:
     """A thread of MLflow's own only adds, as long as little waits; the session's thread sends."""
     server = Server()
-    outgoing = Outgoing(server, HOUR)
+    outgoing = WriteBuffer(server, HOUR)
 
     def log(count: int) -> None:
         outgoing.add("r", [metric(step) for step in range(count)], [], [])
@@ -228,11 +234,11 @@ def test_other_threads_leave_sending_to_the_sessions() -> None:
 
     on_a_thread(2000)
     assert server.requests == 0
-    on_a_thread(_outgoing._CROWD)
+    on_a_thread(_write_buffer._OFF_THREAD_LIMIT)
     assert server.requests == 12
     log(1)
     outgoing.flush("r")
-    assert len(server.stored) == 2001 + _outgoing._CROWD
+    assert len(server.stored) == 2001 + _write_buffer._OFF_THREAD_LIMIT
 
 
 def test_a_burst_goes_at_once_and_then_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +246,7 @@ def test_a_burst_goes_at_once_and_then_waits(monkeypatch: pytest.MonkeyPatch) ->
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     server = Server()
-    outgoing = Outgoing(server, HOUR, burst=3)
+    outgoing = WriteBuffer(server, HOUR, burst=3)
     for step in range(1000):
         outgoing.add("r", [metric(step)], [], [])
     assert server.requests == 3

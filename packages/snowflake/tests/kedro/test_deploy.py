@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from mlflow_connections import InvalidOptionError
 from mlflow_connections_snowflake import Statement
-from mlflow_connections_snowflake._names import Name, literal
-from mlflow_connections_snowflake.kedro._archive import Archives
+from mlflow_connections_snowflake._names import Identifier, literal
+from mlflow_connections_snowflake.kedro._code import Archives
+from mlflow_connections_snowflake.kedro._deploy import drop_task, script, start, statements
 from mlflow_connections_snowflake.kedro._plan import Plan
-from mlflow_connections_snowflake.kedro._sql import drop_task, script, start, statements
 
 Parses = Callable[[str], bool]
 
@@ -130,5 +130,5 @@ def test_wildcards_in_a_path_are_refused(plan: Plan) -> None:
 def test_a_stage_elsewhere(planned: Callable[..., Plan], parses: Parses) -> None:
     """The stage may lie in another schema, under any name."""
     made = planned(stage='@"My db"."s"."a; b"')
-    assert made.settings.stage == Name(("My db", "s", "a; b"))
+    assert made.settings.stage == Identifier(("My db", "s", "a; b"))
     assert [s.sql for s in everything(made) if "PUT" in s.sql and not parses(s.sql)] == []

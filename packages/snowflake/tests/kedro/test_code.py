@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_connections_snowflake.kedro._archive import OURS, PROJECT, project_files, write
+from mlflow_connections_snowflake.kedro._code import OURS, PROJECT, project_files, write
 
 FILES = (
     *("pyproject.toml", "README.md", "conf/logging.yml", "conf/credentials.yml"),

@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mlflow_connections import InvalidOptionError
+from mlflow_connections_snowflake._config import BridgeConfig
 from mlflow_connections_snowflake._functions import FUNCTIONS
-from mlflow_connections_snowflake._names import Name, name, stage
-from mlflow_connections_snowflake._setup import Setup
+from mlflow_connections_snowflake._names import Identifier, name, stage
 
 SCHEME = "snowflake"
 FLUSH_SECONDS = 5.0
@@ -38,9 +38,9 @@ class Bridge:
         root: What MLflow's own URI of an artifact has before the path on the stage.
     """
 
-    functions: Mapping[str, Name] = field(hash=False)
-    stage: Name
-    uploads: Name | None = None
+    functions: Mapping[str, Identifier] = field(hash=False)
+    stage: Identifier
+    uploads: Identifier | None = None
     location: str = ""
     connection: str | None = None
     flush_seconds: float = FLUSH_SECONDS
@@ -48,7 +48,7 @@ class Bridge:
     root: str = ""
 
     @classmethod
-    def of(cls, setup: Setup, **changed: Any) -> "Bridge":
+    def of(cls, setup: BridgeConfig, **changed: Any) -> "Bridge":
         """Make the bridge of a setup, which `snowflake.yml` describes.
 
         Args:
@@ -62,7 +62,7 @@ class Bridge:
         return cls(**(given | changed))
 
     @classmethod
-    def named(cls, database_and_schema: Name | None, **changed: Any) -> "Bridge":
+    def named(cls, database_and_schema: Identifier | None, **changed: Any) -> "Bridge":
         """Make a bridge of functions and stages that have their default names.
 
         Args:
@@ -126,7 +126,7 @@ class Bridge:
     def uri(self, path: str = "") -> str:
         """Give the tracking URI, or with a path the URI of an artifact on the stage."""
         first = self.functions["run_create"]
-        home = Name(first.parts[:-1]) if len(first.parts) > 1 else None
+        home = Identifier(first.parts[:-1]) if len(first.parts) > 1 else None
         plain = self.named(home, location=self.location)
         query: dict[str, str] = {} if home is None else {"schema": str(home)}
         if self.stage != plain.stage:
@@ -148,8 +148,8 @@ class Bridge:
         return f"{SCHEME}://{place}" + (f"?{urlencode(query)}" if query else "")
 
 
-def _inside(home: Name | None, object_name: str) -> Name:
-    return Name(((*home.parts,) if home else ()) + (object_name,))
+def _inside(home: Identifier | None, object_name: str) -> Identifier:
+    return Identifier(((*home.parts,) if home else ()) + (object_name,))
 
 
 def _seconds(text: str) -> float:
@@ -166,3 +166,50 @@ def _count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", text):
         raise InvalidOptionError(f"burst is {text!r}, not a number from 0 on.")
     return int(text)
+
+
+def on_stage(bridge: Bridge, uri: str) -> str:
+    """Give the URI of an artifact on the stage, for MLflow's own URI of it.
+
+    Where the two do not go together the result has no path, and using it is refused: a procedure
+    that only logs metrics never needs to know.
+
+    Args:
+        bridge: The bridge; its `location` says where the stage lies.
+        uri: MLflow's URI: `mlflow-artifacts:/…` where the server keeps artifacts itself, or that of
+            the cloud.
+    """
+    if not uri or urlsplit(uri).scheme == "snowflake":
+        return uri
+    for root in _roots(bridge, uri):
+        if uri.startswith(root):
+            path = uri[len(root) :].strip("/")
+            # MLflow quotes the paths of its own scheme, and of no other.
+            plain = unquote(path) if root.startswith("mlflow-artifacts:") else path
+            return bridge.changed(root=root).uri(plain)
+    return bridge.changed(root=uri).uri()
+
+
+def original(bridge: Bridge, path: str) -> str:
+    """Give MLflow's own URI of a path on the stage, as `on_stage` found it."""
+    return bridge.root + path
+
+
+def _roots(bridge: Bridge, uri: str) -> list[str]:
+    """Give what MLflow's URIs begin with if they lie on the stage."""
+    parts = urlsplit(uri)
+    if parts.scheme == "mlflow-artifacts":
+        # With or without the server's name: mlflow-artifacts:/…, mlflow-artifacts://host:5000/….
+        match = re.match(r"mlflow-artifacts:(//[^/]*)?/+", uri)
+        return [match[0]] if match else []
+    if not bridge.location:
+        # An internal stage is nowhere that MLflow knows: the path alone must be the same each time.
+        match = re.match(r"[\w+.-]+:(//[^/]*)?/+|/+", uri)
+        return [match[0]] if match else []
+    scheme, _, rest = bridge.location.partition("://")
+    if scheme == "azure":
+        account, _, path = rest.partition("/")
+        container, _, below = path.partition("/")
+        lake = account.replace(".blob.", ".dfs.")
+        return [f"wasbs://{container}@{account}/{below}", f"abfss://{container}@{lake}/{below}"]
+    return [{"gcs": "gs", "s3gov": "s3"}.get(scheme, scheme) + "://" + rest]

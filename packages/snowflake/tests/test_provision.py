@@ -8,8 +8,8 @@ from snowflake.snowpark import Row
 from snowflake.snowpark.exceptions import SnowparkSQLException
 
 from mlflow_connections_snowflake import (
+    BridgeConfig,
     BridgeError,
-    Setup,
     Statement,
     apply,
     check,
@@ -18,15 +18,15 @@ from mlflow_connections_snowflake import (
 )
 
 if TYPE_CHECKING:
-    from mlflow_connections_snowflake._statement import Thing
+    from mlflow_connections_snowflake._statement import SqlObject
 
 
 class Account:
     """Knows what statements made, and shows it in the columns that Snowflake documents."""
 
     def __init__(self) -> None:
-        self.things: set[Thing] = set()
-        self.grants: set[tuple[Thing, str, str]] = set()
+        self.things: set[SqlObject] = set()
+        self.grants: set[tuple[SqlObject, str, str]] = set()
         self.settings: dict[str, dict[str, str]] = {}
         self.ran: list[str] = []
         self.fails: str | None = None
@@ -34,7 +34,7 @@ class Account:
 
     def run(self, statement: Statement) -> None:
         """Make what a statement makes."""
-        thing = statement.thing
+        thing = statement.target
         if thing is None:
             return
         if statement.verb == "GRANT":
@@ -92,7 +92,7 @@ class _Answer:
         return self._rows
 
 
-def built(setup: Setup, *without: Statement) -> Account:
+def built(setup: BridgeConfig, *without: Statement) -> Account:
     """An account in which every statement ran but the given ones."""
     account = Account()
     for statement in statements(setup):
@@ -101,49 +101,49 @@ def built(setup: Setup, *without: Statement) -> Account:
     return account
 
 
-def findings(account: Any, setup: Setup) -> list[Any]:
+def findings(account: Any, setup: BridgeConfig) -> list[Any]:
     """What a check of the account finds wrong."""
     return [finding for finding in check(account, setup) if not finding.ok]
 
 
-def test_all_is_well(setup: Setup) -> None:
+def test_all_is_well(setup: BridgeConfig) -> None:
     """Where everything ran, nothing is to mend, and each statement was looked at."""
     found = list(check(built(setup), setup))  # type: ignore[arg-type] # the account is a session
     assert [finding for finding in found if not finding.ok] == []
-    asked = [s for s in statements(setup) if s.thing is not None]
+    asked = [s for s in statements(setup) if s.target is not None]
     assert len(found) == len(asked) + 1
 
 
-def test_whatever_is_missing_is_named_with_its_cure(aws: Setup) -> None:
+def test_whatever_is_missing_is_named_with_its_cure(aws: BridgeConfig) -> None:
     """For each statement left out, the check gives that statement, and running the cure mends it."""
     for left_out in statements(aws):
-        if left_out.thing is None or left_out.verb == "ALTER":
+        if left_out.target is None or left_out.verb == "ALTER":
             continue
         account = built(aws, left_out)
         [finding] = findings(account, aws)
-        assert left_out.sql in finding.cure
-        assert str(left_out.thing) in finding.what
-        for statement in finding.mends:
+        assert left_out.sql in finding.fix
+        assert str(left_out.target) in finding.what
+        for statement in finding.fix_statements:
             account.run(statement)
         assert findings(account, aws) == []
 
 
-def test_the_cure_of_a_function_grants_it_too(aws: Setup) -> None:
+def test_the_cure_of_a_function_grants_it_too(aws: BridgeConfig) -> None:
     """Creating a function anew drops its grants, so its cure holds them."""
-    left_out = next(s for s in statements(aws) if s.thing and s.thing.kind == "EXTERNAL FUNCTION")
+    left_out = next(s for s in statements(aws) if s.target and s.target.kind == "EXTERNAL FUNCTION")
     [finding] = findings(built(aws, left_out), aws)
-    assert "GRANT USAGE ON FUNCTION" in finding.cure
+    assert "GRANT USAGE ON FUNCTION" in finding.fix
 
 
-def test_an_empty_account_is_told_everything(setup: Setup) -> None:
+def test_an_empty_account_is_told_everything(setup: BridgeConfig) -> None:
     """Where nothing ran, the cures together are all statements but the roles' changes."""
     account = Account()
     account.answer = SnowparkSQLException("Unknown user-defined function DEMO.DEMO.X")
     *things, call = findings(account, setup)
-    cures = "\n".join(finding.cure for finding in things)
+    cures = "\n".join(finding.fix for finding in things)
     for statement in statements(setup):
         assert statement.verb == "ALTER" or statement.sql in cures
-    assert "is not there, or this role may not call it" in call.cure
+    assert "is not there, or this role may not call it" in call.fix
 
 
 @pytest.mark.parametrize(
@@ -154,14 +154,14 @@ def test_an_empty_account_is_told_everything(setup: Setup) -> None:
     ],
 )
 def test_an_integration_that_allows_too_little(
-    setup: Setup, change: dict[str, str], what: str
+    setup: BridgeConfig, change: dict[str, str], what: str
 ) -> None:
     """An integration that is switched off, or for another gateway, is mended by its ALTER."""
     account = built(setup)
-    account.settings[setup.generating()[0].integration.sql].update(change)
+    account.settings[setup.require_gateway()[0].integration.sql].update(change)
     [finding] = findings(account, setup)
     assert what in finding.what
-    use_role, alter = finding.cure.split(";\n")
+    use_role, alter = finding.fix.split(";\n")
     assert use_role == 'USE ROLE "ACCOUNTADMIN"'
     assert alter.startswith("ALTER API INTEGRATION ")
 
@@ -174,17 +174,17 @@ def test_an_integration_that_allows_too_little(
         ("Request failed for external function F: timed out", "did not answer in time"),
     ],
 )
-def test_a_gateway_that_fails_is_one_finding(aws: Setup, said: str, sentence: str) -> None:
+def test_a_gateway_that_fails_is_one_finding(aws: BridgeConfig, said: str, sentence: str) -> None:
     """A gateway that is down, slow or answers HTML is one line, not a stack of Snowflake's."""
     account = built(aws)
     account.answer = SnowparkSQLException(said)
     [finding] = findings(account, aws)
     assert finding.what == "MLflow cannot be reached"
-    assert sentence in finding.cure
-    assert "\n" not in finding.cure
+    assert sentence in finding.fix
+    assert "\n" not in finding.fix
 
 
-def test_a_check_changes_nothing(aws: Setup) -> None:
+def test_a_check_changes_nothing(aws: BridgeConfig) -> None:
     """A check only looks."""
     account = built(aws)
     list(check(account, aws))  # type: ignore[arg-type] # the account is a session
@@ -192,7 +192,7 @@ def test_a_check_changes_nothing(aws: Setup) -> None:
     assert len(account.ran) == len(set(account.ran))
 
 
-def test_apply_runs_all_in_order_and_tells(setup: Setup) -> None:
+def test_apply_runs_all_in_order_and_tells(setup: BridgeConfig) -> None:
     """Apply runs each statement once, in order, and says before each which it is."""
     account = Account()
     told: list[tuple[int, str]] = []
@@ -202,7 +202,7 @@ def test_apply_runs_all_in_order_and_tells(setup: Setup) -> None:
     assert told == [(n, s.sql) for n, s in enumerate(written, 1)]
 
 
-def test_apply_stops_where_it_fails(aws: Setup) -> None:
+def test_apply_stops_where_it_fails(aws: BridgeConfig) -> None:
     """The failing statement is named with what Snowflake said, and none runs after it."""
     account = Account()
     account.fails = "CREATE SCHEMA"
@@ -211,7 +211,7 @@ def test_apply_stops_where_it_fails(aws: Setup) -> None:
     assert account.ran[-1].startswith("CREATE SCHEMA")
 
 
-def test_drop_leaves_no_function(setup: Setup) -> None:
+def test_drop_leaves_no_function(setup: BridgeConfig) -> None:
     """After a drop only what holds data or trust is there."""
     account = built(setup)
     for statement in drops(setup):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
-from mlflow_connections_snowflake import Setup, load, read, statements
+from mlflow_connections_snowflake import BridgeConfig, load, read, statements
 
 FUNCTIONS = {
     key: f"demo.demo.mlflow_{key}"
@@ -63,9 +63,9 @@ def test_the_generator_says_what_it_lacks() -> None:
         statements(read(mlflow()))
 
 
-def test_other_files_of_a_project_stay_out(setup: Setup, setup_files: Path) -> None:
+def test_other_files_of_a_project_stay_out(setup: BridgeConfig, setup_files: Path) -> None:
     """The three examples are read from files, and differ only where the clouds do."""
-    assert setup == load(setup_files / f"{setup.generating()[0].provider}.yml")
+    assert setup == load(setup_files / f"{setup.require_gateway()[0].provider}.yml")
 
 
 GATEWAY = {
@@ -81,7 +81,7 @@ GATEWAY = {
         ({"experiment": "x"}, "unknown key 'experiment'. Did you mean 'experiment_name'?"),
         ({"functions": {}}, "mlflow.functions.experiment_get_by_name in .* is missing"),
         ({"functions": {**FUNCTIONS, "run_crate": "x"}}, "Did you mean 'run_create'"),
-        ({"functions": {**FUNCTIONS, "run_update": "a b"}}, "no name of a Snowflake object"),
+        ({"functions": {**FUNCTIONS, "run_update": "a b"}}, "not the name of a Snowflake object"),
         (
             {"functions": {**FUNCTIONS, "run_update": FUNCTIONS["run_create"].upper()}},
             "run_update .*MLFLOW_RUN_CREATE, which run_create is called already",
@@ -90,9 +90,9 @@ GATEWAY = {
         ({"experiment_name": " "}, "experiment_name in .* is empty"),
         ({"experiment_name": 5}, "is 5, not text: put it into quotes"),
         ({"experiment_name": None}, "experiment_name in .* is missing"),
-        ({"stage": "@a b"}, "mlflow.stage in .* no name of a Snowflake object"),
-        ({"database": "a.b"}, "mlflow.database in .* no name"),
-        ({"roles": {"owner": "x; DROP"}}, "mlflow.roles.owner in .* no name"),
+        ({"stage": "@a b"}, "mlflow.stage in .* not the name of a Snowflake object"),
+        ({"database": "a.b"}, "mlflow.database in .* not the name"),
+        ({"roles": {"owner": "x; DROP"}}, "mlflow.roles.owner in .* not the name"),
         ({"gateway": {**GATEWAY, "provider": "ibm"}}, "is 'ibm', not one of aws, "),
         ({"gateway": {**GATEWAY, "url": "http://x.y"}}, "must be an https URL"),
         ({"gateway": {**GATEWAY, "url": "https://u:p@x.y"}}, "must be an https URL"),

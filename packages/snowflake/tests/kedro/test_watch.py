@@ -8,10 +8,16 @@ from typing import Any
 
 from rich.console import Console
 
-from mlflow_connections_snowflake.kedro._history import TaskRun
 from mlflow_connections_snowflake.kedro._plan import Plan
-from mlflow_connections_snowflake.kedro._progress import Progress, command, failure, retry_hint
-from mlflow_connections_snowflake.kedro._watch import Watch, has_succeeded
+from mlflow_connections_snowflake.kedro._watch import (
+    Progress,
+    TaskRun,
+    Watch,
+    command,
+    failure,
+    has_succeeded,
+    retry_hint,
+)
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 

@@ -1,32 +1,51 @@
-"""Whether the bridge stands: each thing that the generator makes is asked for in Snowflake.
-
-What is missing is answered with the very statement that makes it. Asked are:
-
-    SHOW ROLES;  SHOW DATABASES;  SHOW SCHEMAS IN DATABASE n;  SHOW INTEGRATIONS
-    SHOW USER FUNCTIONS IN SCHEMA n;  SHOW STAGES IN SCHEMA n;  DESCRIBE INTEGRATION n
-    SHOW GRANTS OF ROLE n
-    SHOW GRANTS ON INTEGRATION n | DATABASE n | SCHEMA n | FUNCTION n(type, …) | STAGE n
-    SELECT n(?)
-
-Of their answers these columns are read: name, enabled, arguments, is_external_function, privilege,
-grantee_name, property, property_value.
-"""
+"""Running the generated statements, one after the other, with progress."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_connections import AccessError
 
-from ._errors import explain
-from ._names import Name
-from ._setup import Setup
-from ._sql import statements
-from ._sql_admin import api_integration
-from ._statement import ADMIN, Statement, Thing, use_role
+from ._config import BridgeConfig
+from ._errors import BridgeError, explain
+from ._names import Identifier
+from ._sql import api_integration, statements
+from ._statement import ADMIN, SqlObject, Statement, use_role
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
+
+
+def apply(
+    session: "Session",
+    written: Sequence[Statement],
+    progress: Callable[[int, Statement], None] = lambda _number, _statement: None,
+) -> None:
+    """Run statements in order, and stop at the first that fails.
+
+    Args:
+        session: A session that may take on the roles of the statements.
+        written: What `statements` or `drops` gave, or a part of it.
+        progress: Called before each statement, with its number from 1.
+
+    Raises:
+        BridgeError: A statement failed; the message names it and says what Snowflake said.
+    """
+    from snowflake.snowpark.exceptions import SnowparkSQLException
+
+    for number, statement in enumerate(written, 1):
+        progress(number, statement)
+        try:
+            session.sql(statement.sql).collect()
+        except SnowparkSQLException as error:
+            said = " ".join(str(error.message).split())
+            first_line = statement.sql.partition("\n")[0]
+            raise BridgeError(
+                f"Statement {number} of {len(written)} ({first_line} …), which the "
+                f"{statement.run_as} runs, failed: {said} "
+                "What ran before stays; mend the cause and apply again."
+            ) from error
+
 
 SLOW_SECONDS = 5.0
 """An answer that takes longer is worth a word: every call of a pipeline waits as long."""
@@ -48,25 +67,25 @@ class Finding(NamedTuple):
     Attributes:
         ok: Whether all is well.
         what: The thing, or what is wrong with it.
-        cure: The statements or the deed that mend it; empty where nothing is wrong.
-        mends: Those statements, for `apply`.
+        fix: The statements or the action that fix it; empty if nothing is wrong.
+        fix_statements: Those statements, for `apply`.
     """
 
     ok: bool
     what: str
-    cure: str = ""
-    mends: tuple[Statement, ...] = ()
+    fix: str = ""
+    fix_statements: tuple[Statement, ...] = ()
 
 
-def _to_mend(what: str, mends: list[Statement], setup: Setup) -> Finding:
+def _to_mend(what: str, mends: list[Statement], setup: BridgeConfig) -> Finding:
     """Make the finding for what statements mend, which begin with who has to run them."""
-    part = mends[0].part
+    part = mends[0].run_as
     begin = use_role(part, setup.roles.admin if part == ADMIN else setup.roles.owner)
     cure = "\n".join(f"{statement.sql};" for statement in (begin, *mends))
     return Finding(False, what, cure, (begin, *mends))
 
 
-def check(session: "Session", setup: Setup) -> Iterator[Finding]:
+def check(session: "Session", setup: BridgeConfig) -> Iterator[Finding]:
     """Check everything, the administrator's part first, a call to MLflow last.
 
     Args:
@@ -76,29 +95,29 @@ def check(session: "Session", setup: Setup) -> Iterator[Finding]:
     Raises:
         MissingOptionError: The setup lacks what only the generator needs.
     """
-    eyes = _Eyes(session)
+    queries = _CachedQueries(session)
     written = statements(setup)
-    missing: set[Thing] = set()
+    missing: set[SqlObject] = set()
     for statement in written:
-        if statement.thing is None or statement.thing in missing:
+        if statement.target is None or statement.target in missing:
             # What hangs on a thing that is not there is part of that thing's cure.
             continue
         if statement.verb == "CREATE":
             # Its grants too: a new thing has none.
-            mends = [s for s in written if s.thing == statement.thing and s.verb != "ALTER"]
-            finding = _present(eyes, statement.thing, mends, setup)
+            mends = [s for s in written if s.target == statement.target and s.verb != "ALTER"]
+            finding = _present(queries, statement.target, mends, setup)
             if not finding.ok:
-                missing.add(statement.thing)
+                missing.add(statement.target)
             yield finding
         elif statement.verb == "GRANT":
-            yield _granted(eyes, statement, setup)
+            yield _granted(queries, statement, setup)
         else:
-            yield _altered(eyes, statement, setup)
+            yield _altered(queries, statement, setup)
     if setup.gateway is not None:
-        yield _call(session, eyes, setup)
+        yield _call(session, queries, setup)
 
 
-class _Eyes:
+class _CachedQueries:
     """Asks Snowflake, each question once."""
 
     def __init__(self, session: "Session") -> None:
@@ -122,8 +141,10 @@ class _Eyes:
         return self._seen[sql]
 
 
-def _present(eyes: _Eyes, thing: Thing, mends: list[Statement], setup: Setup) -> Finding:
-    rows = eyes.rows(_show(thing))
+def _present(
+    queries: _CachedQueries, thing: SqlObject, mends: list[Statement], setup: BridgeConfig
+) -> Finding:
+    rows = queries.rows(_show(thing))
     found = [row for row in rows if row.get("name") == thing.name.object]
     if thing.types is not None:
         found = [row for row in found if _types(row) == thing.types]
@@ -134,8 +155,8 @@ def _present(eyes: _Eyes, thing: Thing, mends: list[Statement], setup: Setup) ->
     return _to_mend(f"{thing} is missing, or this role may not see it", mends, setup)
 
 
-def _show(thing: Thing) -> str:
-    within = Name(thing.name.parts[:-1])
+def _show(thing: SqlObject) -> str:
+    within = Identifier(thing.name.parts[:-1])
     if thing.types is not None:
         return f"SHOW USER FUNCTIONS IN SCHEMA {within.sql}"
     if thing.kind in {"STAGE", "SECRET", "NETWORK RULE"}:
@@ -152,15 +173,15 @@ def _types(row: dict[str, str]) -> tuple[str, ...]:
     return tuple(kind.strip() for kind in inner.split(",") if kind.strip())
 
 
-def _granted(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
-    thing, role = statement.thing, statement.role
+def _granted(queries: _CachedQueries, statement: Statement, setup: BridgeConfig) -> Finding:
+    thing, role = statement.target, statement.role
     assert thing is not None  # noqa: S101 - asked by check alone
     assert role is not None  # noqa: S101
     if thing.kind == "ROLE":
-        rows = eyes.rows(f"SHOW GRANTS OF ROLE {thing.sql}")
+        rows = queries.rows(f"SHOW GRANTS OF ROLE {thing.sql}")
         granted = any(row.get("grantee_name") == role.object for row in rows)
     else:
-        rows = eyes.rows(f"SHOW GRANTS ON {thing.granted}")
+        rows = queries.rows(f"SHOW GRANTS ON {thing.granted}")
         granted = any(
             row.get("grantee_name") == role.object
             and row.get("privilege") in {statement.privilege, "OWNERSHIP", "ALL"}
@@ -171,19 +192,19 @@ def _granted(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
     return _to_mend(f"{role} has no {statement.privilege} on {thing}", [statement], setup)
 
 
-def _altered(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
+def _altered(queries: _CachedQueries, statement: Statement, setup: BridgeConfig) -> Finding:
     """Whether an integration that was there before is enabled, and allows what is needed."""
-    thing = statement.thing
+    thing = statement.target
     assert thing is not None  # noqa: S101 - asked by check alone
     if thing.kind == "EXTERNAL ACCESS INTEGRATION":
-        return _enabled(eyes, statement)
-    gateway, _, _ = setup.generating()
+        return _enabled(queries, statement)
+    gateway, _, _ = setup.require_gateway()
     if thing == api_integration(gateway):
         key, wanted = "API_ALLOWED_PREFIXES", gateway.prefix
     else:
         assert setup.storage is not None  # noqa: S101 - there is no other integration
         key, wanted = "STORAGE_ALLOWED_LOCATIONS", setup.storage.location
-    rows = eyes.rows(f"DESCRIBE INTEGRATION {thing.sql}")
+    rows = queries.rows(f"DESCRIBE INTEGRATION {thing.sql}")
     properties = {row.get("property", ""): row.get("property_value", "") for row in rows}
     allowed = [part.strip() for part in properties.get(key, "").split(",")]
     if properties.get("ENABLED", "").lower() != "true":
@@ -193,17 +214,17 @@ def _altered(eyes: _Eyes, statement: Statement, setup: Setup) -> Finding:
     return Finding(True, f"{thing} allows {wanted}")
 
 
-def _enabled(eyes: _Eyes, statement: Statement) -> Finding:
-    thing = statement.thing
+def _enabled(queries: _CachedQueries, statement: Statement) -> Finding:
+    thing = statement.target
     assert thing is not None  # noqa: S101 - asked by check alone
-    rows = eyes.rows(_show(thing))
+    rows = queries.rows(_show(thing))
     found = [row for row in rows if row.get("name") == thing.name.object]
     if any(row.get("enabled", "").lower() == "true" for row in found):
         return Finding(True, f"{thing} is enabled")
     return Finding(False, f"{thing} is not enabled", f"{statement.sql};")
 
 
-def _call(session: "Session", eyes: _Eyes, setup: Setup) -> Finding:
+def _call(session: "Session", queries: _CachedQueries, setup: BridgeConfig) -> Finding:
     """Ask MLflow for the experiment, all the way through the bridge."""
     function: Any = setup.functions["experiment_get_by_name"]
     began = time.monotonic()
@@ -213,7 +234,7 @@ def _call(session: "Session", eyes: _Eyes, setup: Setup) -> Finding:
         explained = explain(error, str(function))
         cure = str(explained)
         if isinstance(explained, AccessError):
-            cure += _identity(eyes, setup)
+            cure += _identity(queries, setup)
         return Finding(False, "MLflow cannot be reached", cure)
     seconds = time.monotonic() - began
     if seconds > SLOW_SECONDS:
@@ -225,10 +246,10 @@ def _call(session: "Session", eyes: _Eyes, setup: Setup) -> Finding:
     return Finding(True, f"MLflow answers through {function}")
 
 
-def _identity(eyes: _Eyes, setup: Setup) -> str:
+def _identity(queries: _CachedQueries, setup: BridgeConfig) -> str:
     """As whom Snowflake comes to the gateway: what the cloud's administrator must let in."""
-    gateway, _, _ = setup.generating()
-    rows = eyes.rows(f"DESCRIBE INTEGRATION {gateway.integration.sql}")
+    gateway, _, _ = setup.require_gateway()
+    rows = queries.rows(f"DESCRIBE INTEGRATION {gateway.integration.sql}")
     shown = [
         f"{row['property']} = {row['property_value']}"
         for row in rows

@@ -5,22 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_connections import InvalidOptionError
-from mlflow_connections_snowflake import Setup
-from mlflow_connections_snowflake._names import Name
+from mlflow_connections_snowflake import BridgeConfig
+from mlflow_connections_snowflake._names import Identifier
 from mlflow_connections_snowflake.store import Bridge
-from mlflow_connections_snowflake.store._locations import on_stage, original
+from mlflow_connections_snowflake.store._uri import on_stage, original
 
 PARTS = st.text(st.characters(exclude_characters="\x00", codec="utf-8"), min_size=1)
-NAMES = st.lists(PARTS, min_size=3, max_size=3).map(lambda parts: Name(tuple(parts)))
+NAMES = st.lists(PARTS, min_size=3, max_size=3).map(lambda parts: Identifier(tuple(parts)))
 
 
 def test_default_names_make_a_short_uri() -> None:
     """With nothing but default names the URI holds nothing."""
     assert Bridge.named(None).uri() == "snowflake://"
-    assert Bridge.named(Name(("DEMO", "ML"))).uri() == "snowflake://?schema=DEMO.ML"
+    assert Bridge.named(Identifier(("DEMO", "ML"))).uri() == "snowflake://?schema=DEMO.ML"
 
 
-def test_a_setup_survives_the_uri(setup: Setup) -> None:
+def test_a_setup_survives_the_uri(setup: BridgeConfig) -> None:
     """What snowflake.yml says arrives, for every cloud."""
     bridge = Bridge.of(setup, connection="dev", flush_seconds=0.5)
     assert Bridge.from_uri(bridge.uri()) == (bridge, "")
@@ -28,9 +28,11 @@ def test_a_setup_survives_the_uri(setup: Setup) -> None:
 
 
 @given(function=NAMES, stage=NAMES, path=PARTS, location=PARTS)
-def test_any_name_survives_the_uri(function: Name, stage: Name, path: str, location: str) -> None:
+def test_any_name_survives_the_uri(
+    function: Identifier, stage: Identifier, path: str, location: str
+) -> None:
     """Names and paths of any characters arrive byte for byte."""
-    plain = Bridge.named(Name(("D", "S")))
+    plain = Bridge.named(Identifier(("D", "S")))
     bridge = plain.changed(
         functions={**plain.functions, "run_update": function, "call": stage},
         stage=stage,
@@ -47,9 +49,9 @@ def test_any_name_survives_the_uri(function: Name, stage: Name, path: str, locat
     [
         ("snowflake://user:pw@account/db", "a host"),
         ("snowflake://?stages=X", "unknown 'stages'"),
-        ("snowflake://?run_create=a;drop", "no name of a Snowflake object"),
-        ("snowflake://?stage=a'b", "no name of a Snowflake object"),
-        ("snowflake://?schema=a.b.c", "no name of a Snowflake object"),
+        ("snowflake://?run_create=a;drop", "not the name of a Snowflake object"),
+        ("snowflake://?stage=a'b", "not the name of a Snowflake object"),
+        ("snowflake://?schema=a.b.c", "not the name of a Snowflake object"),
         ("snowflake://?flush_seconds=soon", "not a number of seconds"),
         ("snowflake://?flush_seconds=-1", "not a number of seconds"),
     ],
