@@ -194,7 +194,16 @@ def says(message: Message, phrase: str) -> bool:
     return re.search(pattern, message.text.replace("`", "")) is not None
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+SPEAKING = [package for package in PACKAGES if package != "kedro-import-path"]
+"""The start-up file's package raises nothing but the AttributeError of any module."""
+
+
+def test_a_package_without_messages_has_no_section() -> None:
+    """A package is left out of the page only as long as it has no message."""
+    assert messages("kedro-import-path") == []
+
+
+@pytest.mark.parametrize("package", SPEAKING)
 def test_every_message_has_its_entry(package: str) -> None:
     """A message that is new, or was reworded, is missed here until the page tells its cure."""
     known = phrases(package)
@@ -204,7 +213,7 @@ def test_every_message_has_its_entry(package: str) -> None:
     assert [f"{m.place}: {m.text}" for m in missing] == []
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", SPEAKING)
 def test_every_entry_is_of_a_message(package: str) -> None:
     """An entry whose message is gone, or says something else now, is noticed."""
     found = messages(package)

@@ -172,7 +172,7 @@ def _unknown(keyword: str) -> str:
 
 
 def _load(found: InstalledConnection) -> "Connection":
-    from ._specified_path import install
+    from .specified_path import install
 
     origin = f"'{found.keyword}' ({found.target}, from {found.distribution} {found.version})"
     # A plugin written from the specification imports its base class from kedro-mlflow's name.

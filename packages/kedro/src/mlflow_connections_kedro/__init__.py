@@ -1,8 +1,7 @@
-"""Connections to MLflow in a Kedro project: a keyword in mlflow.yml becomes a URI that works.
+"""Connections to MLflow in a Kedro project: a keyword in mlflow.yml becomes a tracking URI that works.
 
-Nothing is imported here: every Python that starts imports this package for the specified import
-path (see `_startup`), and every `kedro` command for its commands. For the same reason pytest is
-told to leave it as it is: PYTEST_DONT_REWRITE.
+This module imports nothing: every `kedro` command imports it to build its list of commands, and pytest
+imports it before a plugin author's tests. PYTEST_DONT_REWRITE keeps pytest from importing more.
 """
 
 __all__: list[str] = []

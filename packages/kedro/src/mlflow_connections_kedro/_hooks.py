@@ -37,7 +37,7 @@ class ConnectionHooks:
         """Let kedro-mlflow, where it is at work, read plain URIs."""
         from kedro.config import AbstractConfigLoader
 
-        from ._startup import install
+        from mlflow_connections.specified_path import install
 
         install()
         self._applied = self._resolved = False

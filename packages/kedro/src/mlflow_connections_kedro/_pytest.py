@@ -1,5 +1,5 @@
-"""Offers the specified import path to the tests of a plugin's author: pytest loads this early."""
+"""Creates the specified import path in a plugin author's tests: pytest loads this before any test."""
 
-from ._startup import install
+from mlflow_connections.specified_path import install
 
 install()

@@ -1,0 +1,87 @@
+"""The specification's import path: a module object that pretends nothing and imports nothing."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mlflow_connections import Connection
+from mlflow_connections.specified_path import NAME, install
+
+
+@pytest.fixture
+def nothing_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the module for one test."""
+    monkeypatch.delitem(sys.modules, NAME, raising=False)
+
+
+def test_it_offers_the_base_class(nothing_there: None) -> None:
+    """The import of the specification gives core's base class under both of its names."""
+    install()
+    module = importlib.import_module(NAME)
+    assert module.KedroMlflowConnection is Connection
+    assert module.Connection is Connection
+    assert module.__all__ == ["KedroMlflowConnection"]
+
+
+def test_it_leaves_a_loaded_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is loaded already stays, since it may be kedro-mlflow's own."""
+    own = ModuleType(NAME)
+    monkeypatch.setitem(sys.modules, NAME, own)
+    install()
+    assert sys.modules[NAME] is own
+
+
+def test_kedro_mlflow_does_not_look_installed(nothing_there: None) -> None:
+    """The module has a spec, and whether kedro-mlflow is installed can still be asked."""
+    there = importlib.util.find_spec("kedro_mlflow") is not None
+    install()
+    assert (importlib.util.find_spec("kedro_mlflow") is not None) == there
+    assert importlib.util.find_spec(NAME) is sys.modules[NAME].__spec__
+    assert "kedro_mlflow" not in sys.modules or there
+
+
+def test_it_refuses_other_names(nothing_there: None) -> None:
+    """Any other attribute is an AttributeError."""
+    install()
+    with pytest.raises(AttributeError, match="no attribute 'anything'"):
+        _ = sys.modules[NAME].anything
+
+
+def test_a_scan_of_all_modules_is_not_disturbed(tmp_path: Path) -> None:
+    """Asking every loaded module for its file imports nothing, so that the loop does not break."""
+    code = (
+        "import sys\nfrom mlflow_connections.specified_path import install\ninstall()\n"
+        "before = set(sys.modules)\n"
+        "for module in sys.modules.values():\n"
+        "    for name in ('__file__', '__path__', '__version__', '__wrapped__', 'anything'):\n"
+        "        getattr(module, name, None)\n"
+        f"assert {NAME!r} in before\n"
+        "print(sorted(set(sys.modules) - before))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_module_of_kedro_mlflows_own_wins(
+    nothing_there: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a version of kedro-mlflow has the module, its class is used and it takes the place of ours."""
+    folder = tmp_path / "own" / "kedro_mlflow" / "config"
+    folder.mkdir(parents=True)
+    for path in (folder.parent / "__init__.py", folder / "__init__.py"):
+        path.touch()
+    (folder / "connection.py").write_text("class KedroMlflowConnection:\n    own = True\n")
+    for name in [m for m in sys.modules if m.partition(".")[0] == "kedro_mlflow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path / "own"))
+    install()
+    assert sys.modules[NAME].KedroMlflowConnection.own
+    assert sys.modules[NAME].__file__ == str(folder / "connection.py")
+    for name in [m for m in sys.modules if m.partition(".")[0] == "kedro_mlflow"]:
+        del sys.modules[name]
