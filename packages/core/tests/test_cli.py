@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -69,7 +72,7 @@ def test_list_shows_who_brings_which_keyword(shell: Shell) -> None:
     """A table for people, JSON for machines."""
     shown = shell("list")
     assert shown.returncode == 0
-    assert "declared  declared-plugin  1.2" in shown.stdout
+    assert re.search(r"^declared +declared-plugin +1\.2 ", shown.stdout, re.MULTILINE)
     rows = json.loads(shell("list", "--output", "json").stdout)
     assert {"keyword": "declared", "distribution": "declared-plugin"}.items() <= next(
         r for r in rows if r["keyword"] == "declared"
@@ -178,6 +181,20 @@ def test_run_says_when_a_command_is_missing(shell: Shell) -> None:
     assert shell("run", "http://h").returncode == 1
 
 
+def test_run_says_when_a_command_cannot_be_executed(shell: Shell, tmp_path: Path) -> None:
+    """A file without the permission to execute it, a folder or one of no known format gives 126."""
+    plain = tmp_path / "plain"
+    plain.write_text("no program")
+    unknown = tmp_path / "unknown"
+    unknown.write_bytes(b"\x00\x01")
+    unknown.chmod(0o755)
+    for command in (plain, tmp_path, unknown):
+        shown = shell("run", "http://h", "--", str(command))
+        assert shown.returncode == 126
+        assert shown.stderr.startswith(f"mlflow-connections: {command}: ")
+        assert len(shown.stderr.splitlines()) == 1
+
+
 def test_an_option_without_a_value_is_refused_without_showing_it(shell: Shell) -> None:
     """What has no `=` may have been a secret."""
     shown = shell("show", "declared", "--option", "hunter2")
@@ -201,6 +218,112 @@ def test_a_closed_pipe_is_no_traceback(shell: Shell) -> None:
     listing.stderr.close()
     listing.wait()
     assert b"Traceback" not in told
+
+
+def test_the_version_is_that_of_the_distribution(shell: Shell) -> None:
+    """`--version` prints the installed version and ends with 0."""
+    shown = shell("--version")
+    assert shown.returncode == 0
+    assert shown.stdout == f"mlflow-connections {version('mlflow-connections')}\n"
+
+
+ADDED = """
+import sys
+from mlflow_connections import InvalidOptionError
+
+def main(arguments):
+    if arguments == ["fail"]:
+        raise InvalidOptionError("It cannot work.")
+    if arguments == ["interrupt"]:
+        raise KeyboardInterrupt
+    print(arguments)
+    return len(arguments)
+"""
+
+
+@pytest.fixture
+def added(shell: Shell, tmp_path: Path) -> Callable[[str], None]:
+    """Installs a distribution that adds commands."""
+
+    def install(name: str, command: str = "extra", target: str = "added_module:main") -> None:
+        (tmp_path / "added_module.py").write_text(ADDED)
+        info = tmp_path / f"{name}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(
+            f"[mlflow_connections.commands]\n{command} = {target}\n"
+        )
+
+    return install
+
+
+def test_another_distribution_adds_a_command(shell: Shell, added: Callable[[str], None]) -> None:
+    """Its function gets every word after the command, and its result is the exit code."""
+    added("adding")
+    shown = shell("extra", "--output", "x", "--", "-h")
+    assert shown.stdout == "['--output', 'x', '--', '-h']\n"
+    assert shown.returncode == 4
+    assert shell("extra").returncode == 0
+    failed = shell("extra", "fail")
+    assert (failed.returncode, failed.stderr) == (1, "mlflow-connections: It cannot work.\n")
+    interrupted = shell("extra", "interrupt")
+    assert (interrupted.returncode, interrupted.stderr) == (130, "")
+    assert "  extra               from adding" in shell("--help").stdout
+
+
+def test_an_added_command_has_one_owner(shell: Shell, added: Callable[[str], None]) -> None:
+    """Two distributions with the same command are refused by name."""
+    added("adding")
+    added("adding_too")
+    shown = shell("extra")
+    assert shown.returncode == 1
+    assert "'extra' is added by adding and adding_too" in shown.stderr
+
+
+def test_an_added_command_that_cannot_work_is_named(
+    shell: Shell, added: Callable[..., None]
+) -> None:
+    """An entry point that fails to load or is no function is one sentence."""
+    added("gone", "gone", "no_such_module:main")
+    added("thing", "thing", "added_module:ADDED_NOT")
+    added("module", "module", "added_module")
+    assert "Failed to load the command 'gone'" in shell("gone").stderr
+    assert "Failed to load the command 'thing'" in shell("thing").stderr
+    shown = shell("module")
+    assert shown.returncode == 1
+    assert "'module' from module is a module, not a function" in shown.stderr
+
+
+def test_no_distribution_replaces_a_command_of_core(
+    shell: Shell, added: Callable[..., None]
+) -> None:
+    """A distribution that registers `list` is never asked."""
+    added("thief", "list")
+    shown = shell("list", "--output", "json")
+    assert json.loads(shown.stdout)
+
+
+def test_an_unknown_command_is_a_wrong_usage(shell: Shell) -> None:
+    """A command that nobody adds is refused with the list of commands."""
+    shown = shell("no-such-command")
+    assert shown.returncode == 2
+    assert "invalid choice: 'no-such-command'" in shown.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["--version"]])
+def test_a_full_disk_is_one_sentence(words: list[str], shell: Shell) -> None:
+    """`mlflow-connections list > /dev/full` ends with 1 and no traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*shell.command, *words],
+            env=shell.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "mlflow-connections: No space left on device\n")
 
 
 def test_check_needs_mlflow_and_says_so(shell: Shell, tmp_path: Path) -> None:

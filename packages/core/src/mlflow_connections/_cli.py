@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._errors import ConnectionsError, InvalidOptionError
 from ._resolve import resolve
@@ -14,35 +14,103 @@ from .discovery import find_connection, installed_connections
 from .options import declared_options
 from .reports import connection_rows, option_rows, probe, table
 
+if TYPE_CHECKING:
+    from ._commands import Run
+
+OWN_COMMANDS = ("list", "show", "check", "run")
+"""Commands that no other distribution can add."""
+
+# The exit codes of a shell.
+NOT_EXECUTABLE = 126
 NOT_FOUND = 127
-"""The exit code that shells give for a command that does not exist."""
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives its exit code, 0 for success and 1 for a clear error."""
+    """Run the command line.
+
+    Returns:
+        The exit code: 0 for success, 1 for an error that is one sentence, 2 for a wrong usage, 130
+        after Ctrl-C, 126 and 127 as a shell has them.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # What follows the first `--` is a command of the user's, whose options are not ours to read.
-    split = words.index("--") if "--" in words else len(words)
-    parsed = _parser().parse_args(words[:split])
-    parsed.arguments = words[split + 1 :]
     try:
+        code = _answer(words)
+        sys.stdout.flush()  # a full disk or a closed pipe shows at the flush
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        # The rest of the buffer would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `mlflow-connections list | head` is no fault
+            print(f"mlflow-connections: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _answer(words: list[str]) -> int:
+    parsed = argparse.Namespace()
+    try:
+        added = _added_command(words)
+        if added is not None:
+            return added(words[1:]) or 0
+        # The text after the first `--` is the user's command, whose options are not parsed.
+        split = words.index("--") if "--" in words else len(words)
+        _parser(words).parse_args(words[:split], parsed)
+        parsed.arguments = words[split + 1 :]
         code: int = parsed.command(parsed)
+    except SystemExit as leaving:  # argparse, after `--help` or a wrong usage
+        return leaving.code if isinstance(leaving.code, int) else 1
     except ConnectionsError as error:
         if getattr(parsed, "output", "table") == "json":
             print(json.dumps({"ok": False, "error": type(error).__name__, "message": str(error)}))
         print(f"mlflow-connections: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # `mlflow-connections list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _added_command(words: Sequence[str]) -> "Run | None":
+    if not words or words[0].startswith("-") or words[0] in OWN_COMMANDS:
+        return None
+    from ._commands import load_command
+
+    return load_command(words[0])
+
+
+def _list_of_added(words: Sequence[str]) -> str:
+    if words[:1] not in (["-h"], ["--help"]):
+        return ""
+    from ._commands import installed_commands
+
+    added = [f"  {each.name:<20}from {each.distribution}" for each in installed_commands()]
+    return "\n".join(["commands of other distributions:", *added]) if added else ""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help fails when it cannot be written; argparse's own ignores that."""
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)
+
+
+class _Version(argparse.Action):
+    """Print the version, which is read from the metadata only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"mlflow-connections {version('mlflow-connections')}")
+        parser.exit()
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(
         prog="mlflow-connections",
         description="Turn a keyword, credentials and options into an MLflow tracking URI that works.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_list_of_added(words),
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -131,7 +199,7 @@ def _become(command: Sequence[str], environment: dict[str, str]) -> int:
         return subprocess.run(command, env=environment, check=False).returncode
     except OSError as error:
         print(f"mlflow-connections: {command[0]}: {error.strerror}", file=sys.stderr)
-        return NOT_FOUND
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
 
 
 def _options(parsed: argparse.Namespace) -> dict[str, str]:
