@@ -61,6 +61,7 @@ GROUPS = {
     "azureml": Group("azureml", ("core", "azureml", "databand", "sandbox[azureml]"), ("kedro>=1",)),
     # The Databricks stand-in is one of the primaries that keep their own URI.
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
+    "outbox": Group("outbox", ("core", "outbox", "sandbox")),
     # Alone, for its plugin takes any tracking URI for an ARN.
     "sagemaker": Group("sagemaker", ("core", "databand", "sandbox"), ("sagemaker-mlflow>=0.5",)),
     "snowflake": Group(
@@ -80,7 +81,7 @@ GROUPS = {
     ),
 }
 # Groups with tests that are marked so.
-SLOW = ["databand", "snowflake", "examples"]
+SLOW = ["outbox", "snowflake", "examples"]
 PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
 WORKFLOWS = ("check-jsonschema>=0.33", "zizmor>=1.10")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
@@ -95,7 +96,13 @@ _wheels: dict[str, Path] = {}
 
 
 def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
-    """Build packages, such as `core` or `sandbox[azureml]`, as wheels, each once in a run of nox."""
+    """Build packages, such as `core` or `sandbox[azureml]`, as wheels, each once in a run of nox.
+
+    Siblings that they declare as dependencies are added in front.
+    """
+    named = [package.partition("[")[0] for package in packages]
+    needed = dict.fromkeys(each for folder in named for each in with_siblings(folder))
+    packages = [*(each for each in needed if each not in named), *packages]
     out = Path(session.cache_dir) / "wheels"
     if not _wheels:
         shutil.rmtree(out, ignore_errors=True)
@@ -290,7 +297,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "kedro": (("core", "kedro", "databricks"), ("mlflow",)),
     "azureml": (("core", "azureml", "sandbox[azureml]"), ()),
     "databand": (("core", "databand", "sandbox"), ()),
-    "databand_outbox": (("core", "databand"), ()),
+    "outbox": (("core", "outbox"), ()),
     "snowflake": (("core", "snowflake", "sandbox[snowflake]"), ()),
     "snowflake_store": (("core", "snowflake", "sandbox[snowflake]"), ()),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mlflow_connections
-from mlflow_connections_databand._outboxes import _outboxes
+from mlflow_connections_outbox._outbox import _shared
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databand import Databand
 
@@ -46,7 +46,7 @@ def deliver(tracker: Databand) -> Deliver:
 
     def wait(seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
-        ours = [outbox for (url, *_), outbox in _outboxes.items() if url == tracker.url]
+        ours = [outbox for outbox in _shared.values() if outbox.destination.url == tracker.url]
         while left := sum(outbox.flush(5.0) for outbox in ours):
             assert time.monotonic() < deadline, f"{left} events still wait"
             time.sleep(0.1)

@@ -10,7 +10,7 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from mlflow_connections_databand._capture import Recorder
 from mlflow_connections_databand._delegate import delegate
-from mlflow_connections_databand.outbox import Event
+from mlflow_connections_outbox import Event
 
 
 class Kept:

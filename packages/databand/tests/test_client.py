@@ -5,16 +5,18 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlflow_connections_databand._client import Client
-from mlflow_connections_databand._tracker import make_sink
-from mlflow_connections_databand.outbox import (
+from mlflow_connections_databand.sink import open_sink
+from mlflow_connections_outbox import (
+    Batch,
     Destination,
     Event,
-    Refused,
+    Rejected,
     Unauthorized,
     Unavailable,
 )
@@ -99,12 +101,12 @@ def test_without_a_token_it_logs_in_once(server: Server) -> None:
     ("status", "error"),
     [
         (302, Unavailable),
-        (400, Refused),
+        (400, Rejected),
         (401, Unauthorized),
         (403, Unauthorized),
         (404, Unavailable),
-        (413, Refused),
-        (422, Refused),
+        (413, Rejected),
+        (422, Rejected),
         (429, Unavailable),
         (500, Unavailable),
         (503, Unavailable),
@@ -138,20 +140,20 @@ def test_no_answer_is_unavailable() -> None:
 def test_a_refusal_shows_no_token(server: Server) -> None:
     """A server that repeats the token in its answer does not bring it into a log."""
     server.status, server.body = 400, b"bad: t0ken"
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Rejected) as caught:
         Client(server.url, TOKEN).post("tracking/a", {}, 5)
     assert "t0ken" not in str(caught.value)
 
 
-def test_a_refused_event_is_named_where_it_is_alone(server: Server) -> None:
+def test_a_refused_event_is_named_where_it_is_alone(server: Server, tmp_path: Path) -> None:
     """The outbox sets just that one aside."""
     server.status = 400
-    sink = make_sink(Destination("databand", server.url, ""), TOKEN)
+    sink = open_sink(Destination("databand", server.url, ""), TOKEN, tmp_path)
     event = Event("r" * 32, "log", 1, {"metrics": [["m", 1.0, 1, 0]]})
-    with pytest.raises(Refused) as alone:
-        sink.send([event])
-    assert alone.value.positions == {0}
-    with pytest.raises(Refused) as joined:
-        sink.send([event, event])
-    assert joined.value.positions == frozenset()
+    for count in (1, 2):
+        rejected: list[int] = []
+        batch = Batch([event] * count, on_reject=lambda n, _: rejected.append(n))  # noqa: B023
+        sink.send(batch)
+        assert rejected == list(range(count))
+        assert batch.accepted == count
     sink.close()

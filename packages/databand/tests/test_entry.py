@@ -44,7 +44,7 @@ def test_the_sink_needs_neither_mlflow_nor_dbnd() -> None:
     """The shipper's process starts quickly: sending needs requests alone."""
     script = (
         "import sys\n"
-        "import mlflow_connections_databand._tracker\n"
+        "import mlflow_connections_databand.sink\n"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & {'mlflow', 'dbnd'}))\n"
     )
     result = subprocess.run(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlflow_connections_databand._mapping import Call, calls, merged
 from mlflow_connections_databand._mapping._ids import ids_of
 from mlflow_connections_databand._mapping._values import metric, note, param
-from mlflow_connections_databand.outbox import Event, Refused
+from mlflow_connections_outbox import Event, Rejected
 
 RUN = "0123456789abcdef0123456789abcdef"
 AT = 1_700_000_000_123
@@ -196,7 +196,7 @@ def test_datasets_and_artifacts_have_fields_of_their_own() -> None:
 def test_an_event_that_cannot_be_mapped_is_named() -> None:
     """It is refused, so that it does not hold up what comes behind it."""
     events = [log_event(tags={"a": "1"}), Event(RUN, "status", AT, {})]
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Rejected) as caught:
         merged(calls(events))
     assert caught.value.positions == {1}
 
@@ -207,9 +207,11 @@ def test_a_profile_with_nan_is_json() -> None:
     assert told["value_json"] == {"profile": {"mean": ["NaN"]}}
 
 
-def test_a_kind_of_a_newer_version_is_passed_over() -> None:
-    """An older shipper does not refuse what a newer process wrote."""
-    assert list(calls([Event(RUN, "hologram", AT, {})])) == []
+def test_a_kind_of_a_newer_version_is_rejected() -> None:
+    """An older shipper keeps what a newer process wrote, instead of counting it as delivered."""
+    with pytest.raises(Rejected, match="the kind 'hologram' is not known") as rejection:
+        list(calls([Event(RUN, "log", AT, {}), Event(RUN, "hologram", AT, {})]))
+    assert rejection.value.positions == {1}
 
 
 @given(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlflow_connections_databand._mapping import Call, calls, merged
-from mlflow_connections_databand.outbox import Event
+from mlflow_connections_outbox import Event
 from mlflow_connections_sandbox._databand._check import Wrong
 from mlflow_connections_sandbox._databand._schemas import BODIES
 

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from mlflow_connections_outbox import Event
+
 from . import _snapshot as snapshot
 from ._artifacts import Owner, own
 from ._dbnd_task import current_attempt
 from ._delegate import Arguments, Record, capture
 from ._runs import Run, Runs
-from .outbox import Event
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Any
 import requests
 
 from mlflow_connections.secrets import mask, mask_uri
+from mlflow_connections_outbox import Rejected, Unauthorized, Unavailable
 
 from ._mapping._bodies import PROTOCOL
 from ._outboxes import PASSWORD_VARIABLE, TOKEN_VARIABLES, USER_VARIABLE
-from .outbox import Refused, Unauthorized, Unavailable
 
 CONNECT_SECONDS = 5.0
 
@@ -51,7 +51,7 @@ class Client:
         Raises:
             Unavailable: No answer, or one that may be another later.
             Unauthorized: The credentials are refused.
-            Refused: What was sent is refused.
+            Rejected: What was sent is refused.
         """
         if self._token is None and self._login[0] and not self._is_logged_in:
             self._log_in(seconds)
@@ -113,7 +113,7 @@ class Client:
         if status >= 500 or status < 400 or status in _NOT_NOW:
             raise Unavailable(f"{said}.", _retry_after(answer))
         secrets = (self._token, self._login[1])
-        raise Refused(f"{said}: {mask(answer.text[:500], secrets)}")
+        raise Rejected(f"{said}: {mask(answer.text[:500], secrets)}")
 
     @property
     def _shown(self) -> str:

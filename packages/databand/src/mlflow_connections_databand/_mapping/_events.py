@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mlflow_connections_databand.outbox import Event, Refused
+from mlflow_connections_outbox import Event, Rejected
 
 from ._bodies import add_task_runs, attempt_update, init_run
 from ._calls import PARAMS, Call
@@ -20,11 +20,9 @@ _BARRIERS = frozenset({"init_run", "update_task_run_attempts", "set_run_state"})
 def calls(events: Sequence[Event]) -> Iterator[Call]:
     """Give the requests of a batch, in order and not yet merged.
 
-    A kind that is not known comes from a newer version of this package in another process; it is
-    passed over, since what it says cannot be told here.
-
     Raises:
-        Refused: An event says what cannot be mapped; its position is named.
+        Rejected: An event cannot be mapped; its position is named. An unknown kind comes from a
+            newer version of this package in another process.
     """
     for position, event in enumerate(events):
         for endpoint, rows, content in _parts(event, position):
@@ -38,14 +36,14 @@ def _parts(event: Event, position: int) -> list[Part]:
         return list(_KINDS.get(event.kind, _unknown)(event))
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         # Tried again it would fail again, and hold up all that comes behind it.
-        raise Refused(
+        raise Rejected(
             f"An event '{event.kind}' cannot be mapped: {type(error).__name__}: {error}.",
             [position],
         ) from error
 
 
-def _unknown(_: Event) -> Iterator[Part]:
-    return iter(())
+def _unknown(event: Event) -> Iterator[Part]:
+    raise ValueError(f"the kind {event.kind!r} is not known to this version")
 
 
 def _runs(event: Event) -> frozenset[str]:

@@ -1,0 +1,25 @@
+"""Requests for events that an earlier version of this package wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlflow_connections_databand._mapping import calls, merged
+from mlflow_connections_databand._outboxes import SINK
+from mlflow_connections_outbox import Event
+from mlflow_connections_outbox._interface import sink_of
+
+WRITTEN = Path(__file__).parent / "written_by_0_1"
+
+
+def test_events_of_an_earlier_version_become_the_same_requests() -> None:
+    """What waited on a disk when the package was updated reaches Databand unchanged."""
+    events = [Event(**event) for event in json.loads((WRITTEN / "events.json").read_text())]
+    requests: list[Any] = [{"endpoint": c.endpoint, "body": c.body} for c in merged(calls(events))]
+    # As text: NaN is not equal to itself.
+    assert json.dumps(requests, indent=1) + "\n" == (WRITTEN / "requests.json").read_text()
+
+
+def test_spools_of_an_earlier_version_find_their_sink() -> None:
+    """They name a function that is gone; an entry point leads to today's."""
+    assert sink_of("databand") == SINK

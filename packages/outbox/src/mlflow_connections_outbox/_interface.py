@@ -1,0 +1,204 @@
+"""The seam between a producer, an outbox and a destination."""
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast, overload
+
+SINKS = "mlflow_connections.outbox_sinks"
+"""The entry-point group that names the sink of destinations which a spool of format 1 describes."""
+
+
+class Event(NamedTuple):
+    """One fact.
+
+    Attributes:
+        stream: Events of one stream keep their order, across threads and processes too. Usually
+            the ID of an MLflow run.
+        kind: The type of the event, in the producer's vocabulary, such as `metrics`.
+        at: The time in milliseconds since the epoch, UTC.
+        data: JSON. NaN and the infinities arrive as floats, keys as text, and values that JSON
+            does not know as their `str`.
+        id: Identifies this event in every attempt to deliver it. The outbox assigns it; a producer
+            leaves it empty.
+    """
+
+    stream: str
+    kind: str
+    at: int
+    data: Mapping[str, Any]
+    id: str = ""
+
+
+class Destination(NamedTuple):
+    """Where events go. Another process builds the sink from it. It is written to disk without secrets.
+
+    Attributes:
+        name: A name for people, which also separates two destinations at one URL (`databand`).
+        url: The address, without credentials.
+        sink: `module:function`, an `OpenSink`. Keep the imports of the module small: a process
+            that somebody waits for imports it.
+    """
+
+    name: str
+    url: str
+    sink: str
+
+
+class Batch(Sequence[Event]):
+    """The events of one send, in order.
+
+    Args:
+        events: The events.
+        on_accept: Called with the number of leading events that the destination has.
+        on_reject: Called with the position of a rejected event and the reason.
+
+    Attributes:
+        accepted: The number of leading events that the destination has.
+    """
+
+    def __init__(
+        self,
+        events: Sequence[Event],
+        on_accept: Callable[[int], None] = lambda _: None,
+        on_reject: Callable[[int, str], None] | None = None,
+    ) -> None:
+        self._interface = events
+        self._on_accept = on_accept
+        self._on_reject = on_reject
+        self.accepted = 0
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Event]: ...
+    def __getitem__(self, index: int | slice) -> Event | Sequence[Event]:
+        return self._interface[index]
+
+    def __len__(self) -> int:
+        return len(self._interface)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._interface)
+
+    def accept(self, count: int) -> None:
+        """Record that the destination has the first `count` events, or that they were rejected.
+
+        They are never sent again, whatever `send` raises afterwards, and even if the process is
+        killed. A call with a smaller count than before changes nothing.
+
+        Raises:
+            ValueError: The batch has fewer events.
+        """
+        if not 0 <= count <= len(self._interface):
+            raise ValueError(f"A batch of {len(self._interface)} events cannot accept {count}.")
+        if count > self.accepted:
+            self._on_accept(count)
+            self.accepted = count
+
+    def reject(self, position: int, reason: str) -> None:
+        """Set one event aside as a dead letter and go on with the others.
+
+        The event still counts for `accept`, so that a later prefix covers it.
+
+        Args:
+            position: The index of the event in this batch.
+            reason: The destination's words.
+
+        Raises:
+            ValueError: There is no such event, or it was accepted before.
+            OSError: The dead letter could not be written; the event is sent again.
+        """
+        if not self.accepted <= position < len(self._interface):
+            raise ValueError(f"Event {position} of {len(self._interface)} cannot be rejected.")
+        if self._on_reject is None:
+            raise Rejected(reason, [position])
+        self._on_reject(position, reason)
+
+
+class Sink(Protocol):
+    """Delivers batches. One thread of one process uses it."""
+
+    def send(self, batch: Batch) -> None:
+        """Deliver a batch in order. Returning accepts all of it.
+
+        Call `batch.accept` after each request that succeeded, so that no fault repeats it. An
+        event may come again all the same if a process is killed between the two: use `Event.id`,
+        or IDs derived from the data, so that it counts once. Every single wait must be bounded,
+        by half a minute at most.
+
+        Raises:
+            Unavailable: Not now. The rest of the batch comes again. Any other exception counts
+                as this one.
+            Unauthorized: Not with these credentials. The rest comes again, perhaps from a
+                process with other credentials.
+            Rejected: Never, because of what the events say.
+        """
+
+    def close(self) -> None:
+        """Close connections. Nothing is sent afterwards."""
+
+
+OpenSink = Callable[[Destination, Mapping[str, str], Path], Sink]
+"""Opens a sink for a destination, with an environment (the variables of the process and the secrets
+of the outbox over them) and the folder where the sink may keep state. The folder survives processes
+and is used by one of them at a time. It may also be empty: events that the disk does not take are
+sent with a temporary one."""
+
+
+class Unavailable(Exception):  # noqa: N818 - said of a destination
+    """The destination is down, slow, unreachable or busy (5xx, 429): retry later.
+
+    Attributes:
+        retry_after: Seconds that the destination asks to wait; None leaves it to the backoff.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unauthorized(Unavailable):
+    """The destination does not accept the credentials (401, 403). Events are kept."""
+
+
+class Rejected(Exception):  # noqa: N818 - said of a batch
+    """The destination will never accept these events as they are (other 4xx).
+
+    Attributes:
+        positions: The indexes of the rejected events in the batch, where the destination names
+            them. If empty, the events that were not accepted are sent again in halves until the
+            rejected ones stand alone.
+    """
+
+    def __init__(self, message: str, positions: Collection[int] = ()) -> None:
+        super().__init__(message)
+        self.positions = frozenset(positions)
+
+
+def open_sink(destination: Destination, secrets: Mapping[str, str], state: Path) -> Sink:
+    """Open the sink of a destination.
+
+    Args:
+        destination: Names the function.
+        secrets: Variables that override those of this process.
+        state: The folder where the sink may keep state.
+
+    Raises:
+        ImportError: The function does not exist.
+    """
+    module, _, function = destination.sink.partition(":")
+    try:
+        opens = cast("OpenSink", getattr(import_module(module), function))
+    except AttributeError as error:
+        raise ImportError(f"The sink {destination.sink} does not exist.") from error
+    return opens(destination, {**os.environ, **secrets}, state)
+
+
+def sink_of(name: str) -> str | None:
+    """Return the `module:function` that a package registered for destinations of a name, or None if none did."""
+    for entry in entry_points(group=SINKS, name=name):
+        return entry.value
+    return None

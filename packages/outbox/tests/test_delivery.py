@@ -1,0 +1,239 @@
+"""Delivering: batches, pauses, and what is refused."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_connections_outbox import Event, Policy, Rejected, Unauthorized, Unavailable
+from mlflow_connections_outbox._delivery import Delivery
+from mlflow_connections_outbox._reader import Record
+from mlflow_connections_outbox._status import Status
+
+POLICY = Policy(batch=8, linger=0.0, backoff=10.0, max_backoff=100.0)
+
+
+class Source:
+    """Events in a list."""
+
+    def __init__(self, count: int) -> None:
+        self.records = [
+            Record(0, n + 1, "list", Event("s", "k", n, {"n": n}, str(n))) for n in range(count)
+        ]
+        self.refused: list[int] = []
+        self.aged = 0
+
+    def collect(self, limit: int) -> list[Record]:
+        """Give the first ones."""
+        return self.records[:limit]
+
+    def acknowledge(self, records: Sequence[Record]) -> None:
+        """Insist on the order."""
+        assert list(records) == self.records[: len(records)]
+        del self.records[: len(records)]
+
+    def refuse(self, record: Record, reason: str) -> None:
+        """Note it."""
+        self.refused.append(record.event.at)
+
+    def expire(self, seconds: float) -> int:
+        """Note that it was asked."""
+        self.aged += 1
+        return 0
+
+    def damaged(self) -> int:
+        """Give none."""
+        return 0
+
+
+class Sink:
+    """Does what a function says."""
+
+    def __init__(self, behave: Callable[[Sequence[Event]], None]) -> None:
+        self.behave = behave
+        self.got: list[int] = []
+        self.closed = False
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Take what the function lets through."""
+        self.behave(events)
+        self.got += [event.at for event in events]
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+def deliver(source: Source, sink: Sink, said: list[Status] | None = None) -> Delivery:
+    """Make a delivery from a source to a sink."""
+    return Delivery(source, lambda: sink, POLICY, (said if said is not None else []).append)
+
+
+@given(st.sets(st.integers(0, 19)), st.booleans())
+def test_only_the_refused_events_are_set_aside(bad: set[int], tells: bool) -> None:
+    """Whichever events a destination refuses, and whether or not it names them, the rest arrives in order."""
+
+    def behave(events: Sequence[Event]) -> None:
+        positions = [i for i, event in enumerate(events) if event.at in bad]
+        if positions:
+            raise Rejected("nonsense", positions if tells else ())
+
+    source, sink = Source(20), Sink(behave)
+    delivery = deliver(source, sink)
+    while delivery.step():
+        pass
+    assert sink.got == [n for n in range(20) if n not in bad]
+    assert source.refused == sorted(bad)
+    assert not source.records
+    assert delivery.status.refused == len(bad)
+
+
+def test_a_fault_in_the_middle_of_a_refusal_loses_nothing() -> None:
+    """When a destination fails while a bad event is looked for, the rest comes again."""
+    calls = 0
+
+    def behave(events: Sequence[Event]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Unavailable("cut")
+        if any(event.at == 6 for event in events):
+            raise Rejected("nonsense")
+
+    source, sink = Source(8), Sink(behave)
+    delivery = Delivery(
+        source, lambda: sink, POLICY._replace(backoff=0.0, max_backoff=0.0), lambda _: None
+    )
+    while source.records:
+        delivery.step()
+    assert sink.got == [0, 1, 2, 3, 4, 5, 7]
+    assert source.refused == [6]
+
+
+def test_a_failure_keeps_the_batch_and_pauses() -> None:
+    """After a failure nothing is sent before the pause is over, and nothing is acknowledged."""
+
+    def behave(events: Sequence[Event]) -> None:
+        raise Unavailable("down")
+
+    source, said = Source(3), list[Status]()
+    delivery = deliver(source, Sink(behave), said)
+    assert not delivery.step()
+    assert 5.0 - 1 < delivery.pause() <= 10.0
+    assert not delivery.step()
+    assert len(source.records) == 3
+    assert [(status.state, status.reason, status.attempts) for status in said] == [
+        ("unavailable", "down", 1)
+    ]
+    assert source.aged == 1
+
+
+def test_pauses_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further failure pauses for longer, with jitter, and never beyond the policy."""
+
+    def behave(events: Sequence[Event]) -> None:
+        raise Unavailable("down")
+
+    delivery = deliver(Source(1), Sink(behave))
+    for most in (10, 20, 40, 80, 100, 100):
+        delivery._retry_at = float("-inf")
+        delivery.step()
+        assert most / 2 - 1 < delivery.pause() <= most
+
+
+def test_a_destination_may_ask_for_a_longer_pause() -> None:
+    """Retry-After is respected, also by those who are in a hurry."""
+
+    def behave(events: Sequence[Event]) -> None:
+        raise Unavailable("busy", retry_after=120)
+
+    delivery = deliver(Source(1), Sink(behave))
+    delivery.step()
+    assert 119 < delivery.pause() <= 120
+    assert not delivery.step(hurry=True)
+    assert delivery.status.attempts == 1
+
+
+def test_after_a_failure_the_sink_is_made_anew() -> None:
+    """Each attempt after a failure reads the credentials again; the old sink is closed."""
+    made: list[Sink] = []
+
+    def behave(events: Sequence[Event]) -> None:
+        if len(made) == 1:
+            raise Unauthorized("no")
+
+    def make() -> Sink:
+        made.append(Sink(behave))
+        return made[-1]
+
+    source = Source(1)
+    delivery = Delivery(source, make, POLICY, lambda _: None)
+    assert not delivery.step()
+    assert delivery.status.state == "unauthorized"
+    delivery._retry_at = float("-inf")
+    assert delivery.step()
+    assert made[0].closed
+    assert delivery.status.state == "ok"
+    assert not source.records
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), RuntimeError(), OSError(5, "io")])
+def test_any_other_exception_counts_as_unavailable(error: Exception) -> None:
+    """A sink with a defect loses nothing: its events wait, and its error is named."""
+
+    def behave(events: Sequence[Event]) -> None:
+        raise error
+
+    source = Source(1)
+    delivery = deliver(source, Sink(behave))
+    assert not delivery.step()
+    assert delivery.status.state == "unavailable"
+    assert type(error).__name__ in delivery.status.reason
+    assert source.records
+
+
+def test_a_factory_that_fails_loses_nothing() -> None:
+    """A destination whose module is not installed here is one that is not available."""
+
+    def make() -> Sink:
+        raise ImportError("no such module")
+
+    source = Source(1)
+    delivery = Delivery(source, make, POLICY, lambda _: None)
+    assert not delivery.step()
+    assert "no such module" in delivery.status.reason
+    assert source.records
+
+
+def test_no_secret_of_a_url_is_told() -> None:
+    """What a sink says is shown to people, so its URLs lose their credentials."""
+
+    def behave(events: Sequence[Event]) -> None:
+        raise Unavailable("cannot reach https://me:hunter2@host/?token=abc123")
+
+    delivery = deliver(Source(1), Sink(behave))
+    delivery.step()
+    assert "hunter2" not in delivery.status.reason
+    assert "abc123" not in delivery.status.reason
+    assert "host" in delivery.status.reason
+
+
+def test_a_batch_waits_to_grow_but_not_for_long() -> None:
+    """A young and small batch waits; a full, an old or a hurried one goes."""
+    source = Source(3)
+    now = time.monotonic_ns()
+    source.records = [record._replace(stamp=now) for record in source.records]
+    delivery = Delivery(
+        source, lambda: Sink(lambda _: None), POLICY._replace(linger=3600), lambda _: None
+    )
+    assert not delivery.step()
+    assert delivery.has_work
+    assert delivery.step(hurry=True)
+    source.records = [record._replace(stamp=now) for record in Source(8).records]
+    assert delivery.step()
+    source.records = [record._replace(stamp=now - 3601 * 10**9) for record in Source(1).records]
+    assert delivery.step()
+    source.records = [record._replace(stamp=now + 10**15) for record in Source(1).records]
+    assert delivery.step()

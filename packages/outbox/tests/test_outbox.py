@@ -1,0 +1,472 @@
+"""The outbox in one process: what user code meets."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections_outbox import (
+    Destination,
+    Event,
+    Outbox,
+    Policy,
+    Unauthorized,
+    Unavailable,
+)
+
+FAKE = Destination("fake", "http://fake", "a_fake_sink:make")
+
+
+def event(number: int, stream: str = "run", kind: str = "metrics") -> Event:
+    """Give an event with a number."""
+    return Event(stream, kind, 1_700_000_000_000 + number, {"n": number})
+
+
+def numbers(events: list[Event]) -> list[int]:
+    """Give the numbers of events."""
+    return [each.data["n"] for each in events]
+
+
+def test_what_is_appended_is_delivered_in_order(outbox: Outbox, fake: Any) -> None:
+    """Events arrive in order, in batches of 500 at most, and nothing is left on the disk."""
+    for number in range(1200):
+        outbox.append(event(number))
+    assert outbox.flush(20) == 0
+    assert numbers(fake.got) == list(range(1200))
+    assert max(fake.batches) <= 500
+    assert outbox.close() == 0
+
+
+def test_an_event_is_on_the_disk_when_append_returns(outbox: Outbox, fake: Any) -> None:
+    """Before anything is delivered, the bytes are in a private file of a private folder."""
+    fake.free.clear()
+    outbox.append(event(42))
+    assert outbox.folder is not None
+    (segment,) = outbox.folder.glob("*.seg")
+    assert b'"n":42' in segment.read_bytes()
+    assert segment.stat().st_mode & 0o777 == 0o600
+    assert outbox.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_no_secret_is_on_the_disk(fake: Any, home: Path) -> None:
+    """Secrets go to the sink's factory and into no file."""
+    made = Outbox(FAKE, {"TOKEN": "hunter2"}, Policy(shipper="thread"))
+    made.append(event(1))
+    assert made.flush(20) == 0
+    made.close()
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("url", ["http://me:pw@there", "http://there?token=x"])
+def test_a_url_with_credentials_is_refused(url: str) -> None:
+    """It would be written to the disk."""
+    with pytest.raises(ValueError, match="hand them over as secrets") as told:
+        Outbox(Destination("d", url, "m:f"))
+    assert "pw" not in str(told.value)
+
+
+def test_append_never_raises(outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be kept is told once, and the rest goes on."""
+    endless: dict[str, Any] = {}
+    endless["self"] = endless
+    for _ in range(5):
+        outbox.append(Event("run", "metrics", 0, endless))
+    outbox.append(event(1))
+    assert outbox.flush(20) == 0
+    assert numbers(fake.got) == [1]
+    (told,) = caplog.messages
+    assert told.startswith(
+        "Keeping an event (metrics) for fake at http://fake failed (ValueError: "
+    )
+
+
+def test_threads_keep_the_order_of_their_streams(outbox: Outbox, fake: Any) -> None:
+    """Many threads append at once; each stream arrives whole and in order."""
+
+    def work(stream: str) -> None:
+        for number in range(300):
+            outbox.append(event(number, stream))
+
+    threads = [threading.Thread(target=work, args=(str(n),)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outbox.flush(20) == 0
+    for stream in map(str, range(8)):
+        assert numbers([e for e in fake.got if e.stream == stream]) == list(range(300))
+
+
+def test_segments_that_are_full_are_followed_by_others(fake: Any, home: Path) -> None:
+    """Going on to the next file loses nothing, and delivered ones are removed."""
+    policy = Policy(shipper="thread", segment_bytes=2000, poll=0.01, linger=0.01, idle=0.2)
+    made = Outbox(FAKE, policy=policy)
+    for number in range(500):
+        made.append(event(number))
+    assert made.flush(20) == 0
+    made.close()
+    assert numbers(fake.got) == list(range(500))
+
+
+def test_a_destination_that_is_down_delays_nobody(
+    outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """Everything waits, the user is told once with the count, and all arrives after recovery."""
+    fake.error = Unavailable("no route")
+    for number in range(50):
+        outbox.append(event(number))
+    until(lambda: outbox.flush(0) and caplog.records)
+    for number in range(50, 100):
+        outbox.append(event(number))
+    time.sleep(1.2)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message.startswith(
+        "fake at http://fake takes no events now (no route): 50 events of this process wait in "
+    )
+    started = time.monotonic()
+    assert outbox.flush(20) == 100
+    assert time.monotonic() - started < 10
+    fake.error = None
+    until(lambda: len(fake.got) == 100)
+    assert numbers(fake.got) == list(range(100))
+
+
+def test_a_refused_token_is_told_and_nothing_lost(
+    outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """Events wait for better credentials, which each attempt asks the factory for."""
+    fake.error = Unauthorized("401")
+    outbox.append(event(1))
+    until(lambda: outbox.flush(0) and caplog.records)
+    assert "does not accept the credentials (401): 1 event of this process waits" in caplog.text
+    until(lambda: fake.made > 1)
+    fake.error = None
+    until(lambda: fake.got)
+
+
+def test_what_is_refused_is_kept_aside_and_told(
+    outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """One bad event of a batch goes to the dead letters, with the reason; the rest arrives."""
+    fake.bad = {"bad"}
+    outbox.append(event(1))
+    outbox.append(event(2, kind="bad"))
+    outbox.append(event(3))
+    assert outbox.flush(20) == 0
+    assert numbers(fake.got) == [1, 3]
+    assert outbox.folder is not None
+    kept = (outbox.folder / "dead_letters.jsonl").read_text()
+    assert kept.count("\n") == 1
+    assert '"reason": "nonsense"' in kept
+    until(lambda: not outbox.flush(0) and "refuses 1 event for good (nonsense)" in caplog.text)
+
+
+def test_a_flush_ends_in_time_and_is_not_repeated_in_vain(outbox: Outbox, fake: Any) -> None:
+    """A destination that hangs is waited for once, for as long as asked, and then not again."""
+    fake.free.clear()
+    outbox.append(event(1))
+    started = time.monotonic()
+    assert outbox.flush(0.5) == 1
+    first = time.monotonic() - started
+    assert outbox.flush(30) == 1
+    second = time.monotonic() - started - first
+    assert first >= 0.5
+    assert second < first + 5
+    fake.free.set()
+    outbox.append(event(2))
+    deadline = time.monotonic() + 20
+    while outbox.flush(1) and time.monotonic() < deadline:
+        pass
+    assert numbers(fake.got) == [1, 2]
+
+
+def test_the_limit_takes_no_new_events_and_keeps_the_old(
+    fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """At its limit the spool keeps what it has, says so once, and takes events again when there is room."""
+    fake.error = Unavailable("down")
+    policy = Policy(
+        shipper="thread",
+        max_bytes=20_000,
+        segment_bytes=4000,
+        poll=0.01,
+        backoff=0.02,
+        max_backoff=0.1,
+    )
+    made = Outbox(FAKE, policy=policy)
+    for number in range(2000):
+        made.append(event(number))
+    told = [
+        r.message for r in caplog.records if "has reached its limit of 20,000 bytes" in r.message
+    ]
+    assert len(told) == 1
+    fake.error = None
+    until(lambda: made.flush(1) == 0)
+    arrived = numbers(fake.got)
+    assert 100 < len(arrived) < 1000
+    assert arrived == list(range(len(arrived)))
+    time.sleep(1.1)
+    made.append(event(7777))
+    until(lambda: numbers(fake.got)[-1] == 7777)
+    made.close()
+
+
+def test_old_events_are_given_up_loudly(
+    fake: Any, home: Path, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """Events beyond the age limit go when sending them fails again, and the count is told."""
+    fake.error = Unavailable("down")
+    slow = Policy(
+        shipper="thread", poll=0.01, backoff=0.02, max_backoff=0.05, patience=0.1, max_age=1e12
+    )
+    before = Outbox(FAKE, policy=slow)
+    before.append(event(1))
+    until(lambda: before.flush(0) and caplog.records)
+    before.close()
+    (segment,) = home.rglob("*.seg")
+    os.utime(segment, (1, 1))
+    after = Outbox(FAKE, policy=slow._replace(max_age=86400.0))
+    until(lambda: not is_locked(segment.parent))
+    after.append(event(2))
+    until(
+        lambda: (
+            after.flush(0)
+            and "1 event was given up after more than 1 days without fake at http://fake"
+            in caplog.text
+        )
+    )
+    fake.error = None
+    until(lambda: fake.got)
+    assert numbers(fake.got) == [2]
+    after.close()
+
+
+def is_locked(folder: Path) -> bool:
+    """Tell whether a shipper is at work."""
+    from mlflow_connections_outbox._spool import is_locked as look
+
+    return look(folder)
+
+
+def test_without_a_disk_events_go_from_memory(
+    fake: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where the spool cannot be written one warning is given, and everything arrives in order."""
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "a file" / "below"))
+    made = Outbox(FAKE, policy=Policy(poll=0.01, linger=0.01))
+    for number in range(700):
+        made.append(event(number))
+    assert made.flush(20) == 0
+    assert numbers(fake.got) == list(range(700))
+    assert len({each.id for each in fake.got}) == 700
+    (record,) = caplog.records
+    assert "cannot be written" in record.message
+    assert "events are sent from memory" in record.message
+
+
+def test_the_disk_is_used_again_when_it_works(
+    fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After what waits in memory is delivered, and a second, events go to the disk again, in order."""
+    obstacle = tmp_path / "obstacle"
+    obstacle.touch()
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(obstacle / "below"))
+    made = Outbox(FAKE, policy=Policy(shipper="thread", poll=0.01, linger=0.01))
+    made.append(event(1))
+    assert made.flush(20) == 0
+    nowhere = made.folder
+    assert nowhere is None
+    obstacle.unlink()
+    time.sleep(1.1)
+    made.append(event(2))
+    assert made.folder is not None
+    assert made.flush(20) == 0
+    made.close()
+    assert numbers(fake.got) == [1, 2]
+
+
+def test_memory_has_a_limit_too(
+    fake: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    until: Callable[..., Any],
+) -> None:
+    """Without a disk and a destination, memory does not grow without end."""
+    fake.error = Unavailable("down")
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "a file" / "below"))
+    made = Outbox(FAKE, policy=Policy(max_memory=2000))
+    for number in range(500):
+        made.append(event(number))
+    assert 10 < made.flush(1) < 100
+    assert "further ones are lost" in caplog.text
+    fake.error = None
+    until(lambda: made.flush(1) == 0)
+    made.close()
+
+
+def test_a_forked_child_has_an_outbox_of_its_own(outbox: Outbox, fake: Any) -> None:
+    """A child's events arrive after what its parent appended before, and the parent's lock stands."""
+    outbox.append(event(0))
+    assert outbox.folder is not None
+    (parents,) = outbox.folder.glob("*.seg")
+    child = os.fork()
+    if child == 0:
+        try:
+            outbox.append(event(1))
+            mine = {path.name for path in outbox.folder.glob("*.seg")} - {parents.name}
+            os._exit(0 if len(mine) == 1 else 3)
+        except BaseException:  # noqa: BLE001 - a child must never go on as a test
+            os._exit(4)
+    assert os.waitpid(child, 0)[1] == 0
+    from mlflow_connections_outbox._reader import is_alive
+
+    assert is_alive(parents)
+    outbox.append(event(2))
+    assert outbox.flush(20) == 0
+    deadline = time.monotonic() + 20
+    while len(fake.got) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert numbers(fake.got) == [0, 1, 2]
+
+
+def test_a_forked_child_does_not_hold_the_shippers_lock(
+    outbox: Outbox, fake: Any, until: Callable[..., Any]
+) -> None:
+    """A child that lives on does not keep others from shipping after its parent's shipper has ended."""
+    outbox.append(event(0))
+    until(lambda: fake.got)
+    folder = outbox.folder
+    assert folder is not None
+    until(lambda: is_locked(folder))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        outbox.close()
+        until(lambda: not is_locked(folder))
+    finally:
+        os.write(writing, b"x")
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_signal_handler_may_append(outbox: Outbox, fake: Any) -> None:
+    """A handler that interrupts an append does not wait for it for ever."""
+    sent = 0
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal sent
+        outbox.append(event(-1, "signals"))
+        sent += 1
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005)
+    try:
+        for number in range(5000):
+            outbox.append(event(number))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert sent
+    assert outbox.flush(20) == 0
+    assert numbers([e for e in fake.got if e.stream == "run"]) == list(range(5000))
+    assert len(fake.got) == 5000 + sent
+
+
+def test_an_append_inside_an_append_harms_neither(outbox: Outbox, fake: Any) -> None:
+    """A handler that runs between any two steps of an append, also one that fills the segment, loses nothing."""
+    inner = iter(range(1000, 2000))
+    writer = outbox._writer
+    measure = writer._measure
+
+    def interrupted() -> int:
+        for _ in range(3):
+            outbox.append(event(next(inner), "signals"))
+        return measure()
+
+    writer._measure = interrupted  # type: ignore[method-assign]
+    for number in range(50):
+        writer._room, writer._measured_at = 0, float("-inf")
+        outbox.append(event(number))
+    assert outbox.flush(20) == 0
+    assert numbers([e for e in fake.got if e.stream == "run"]) == list(range(50))
+    assert numbers([e for e in fake.got if e.stream == "signals"]) == list(range(1000, 1150))
+
+
+def test_a_closed_outbox_opens_again(outbox: Outbox, fake: Any) -> None:
+    """After close an append works as ever."""
+    outbox.append(event(1))
+    outbox.close(20)
+    outbox.append(event(2))
+    assert outbox.close(20) == 0
+    assert numbers(fake.got) == [1, 2]
+
+
+def test_a_wrong_variable_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A setting that is not understood is named once, and user code goes on."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS", "often")
+    Outbox(FAKE)
+    assert caplog.messages == [
+        "MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS must be a number of 0 or more, not 'often'; it is ignored."
+    ]
+
+
+def test_a_removed_folder_is_made_again(
+    outbox: Outbox, fake: Any, until: Callable[..., Any]
+) -> None:
+    """When somebody removes the spool under a living process, only what was in it is lost."""
+    import shutil
+
+    fake.error = Unavailable("down")
+    outbox.append(event(1))
+    folder = outbox.folder
+    assert folder is not None
+    shutil.rmtree(folder)
+    time.sleep(1.1)
+    outbox.append(event(2))
+    outbox.append(event(3))
+    assert len(list(folder.glob("*.seg"))) == 1
+    fake.error = None
+    until(lambda: outbox.flush(1) == 0)
+    assert numbers(fake.got)[-1] == 3
+
+
+def test_a_clock_that_is_set_changes_nothing(
+    outbox: Outbox,
+    fake: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    until: Callable[..., Any],
+) -> None:
+    """With the wall clock years back or ahead, order, age, pauses and telling go on as ever."""
+    wall = time.time
+    for number, years in enumerate((0, -9, +9)):
+        monkeypatch.setattr(time, "time", lambda years=years: wall() + years * 31_536_000)
+        if years == 9:
+            fake.error = Unavailable("down")
+        outbox.append(event(number))
+        outbox.flush(20)
+    until(lambda: outbox.flush(0) and caplog.records)
+    assert "takes no events now (down)" in caplog.text
+    fake.error = None
+    until(lambda: outbox.flush(1) == 0)
+    assert numbers(fake.got) == [0, 1, 2]

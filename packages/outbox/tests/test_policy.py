@@ -1,0 +1,93 @@
+"""What the environment may set."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mlflow_connections_outbox import Destination, Policy
+from mlflow_connections_outbox._files import (
+    create,
+    read_destination,
+    root,
+    spool_of,
+    spools,
+)
+
+THERE = Destination("Data band!", "http://there", "m:f")
+
+
+def test_by_default_nothing_is_set() -> None:
+    """Without variables the policy is the default, and nothing is wrong."""
+    assert Policy.read({}) == (Policy(), [])
+
+
+def test_variables_are_read_in_their_units() -> None:
+    """Bytes, days and milliseconds."""
+    policy, wrong = Policy.read(
+        {
+            "MLFLOW_CONNECTIONS_OUTBOX_MAX_BYTES": "1e6",
+            "MLFLOW_CONNECTIONS_OUTBOX_MAX_AGE_DAYS": "2",
+            "MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS": "0",
+            "MLFLOW_CONNECTIONS_OUTBOX_SHIPPER": "thread",
+        }
+    )
+    assert wrong == []
+    assert (policy.max_bytes, policy.max_age, policy.sync) == (1_000_000, 172_800, 0)
+    assert policy.shipper == "thread"
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "nan", "inf"])
+def test_what_is_not_understood_is_named_and_ignored(text: str) -> None:
+    """A typing error in a variable never fails user code, and is told."""
+    policy, wrong = Policy.read(
+        {
+            "MLFLOW_CONNECTIONS_OUTBOX_MAX_BYTES": text,
+            "MLFLOW_CONNECTIONS_OUTBOX_SHIPPER": text,
+        }
+    )
+    assert policy == Policy()
+    assert [sentence.split()[0] for sentence in sorted(wrong)] == [
+        "MLFLOW_CONNECTIONS_OUTBOX_MAX_BYTES",
+        "MLFLOW_CONNECTIONS_OUTBOX_SHIPPER",
+    ]
+
+
+def test_spools_are_where_the_platform_keeps_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XDG_STATE_HOME moves them, unless it is relative; one variable of ours moves them anywhere."""
+    assert root() == Path(os.environ["MLFLOW_CONNECTIONS_OUTBOX_DIR"])
+    monkeypatch.delenv("MLFLOW_CONNECTIONS_OUTBOX_DIR")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert root() == tmp_path / "xdg" / "mlflow-connections" / "outbox"
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert root() == tmp_path / ".local" / "state" / "mlflow-connections" / "outbox"
+
+
+def test_each_destination_has_a_private_folder(home: Path) -> None:
+    """Two URLs never share one, nobody else may look, and it says what it is for."""
+    folder = spool_of(THERE)
+    assert folder.parent == home
+    assert folder.name.startswith("Data-band-")
+    assert folder != spool_of(THERE._replace(url="http://elsewhere"))
+    assert folder == spool_of(THERE._replace(sink="moved:f"))
+    create(folder, THERE)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert read_destination(folder) == THERE
+    create(folder, THERE._replace(sink="moved:f"))
+    assert read_destination(folder).sink == "moved:f"
+    assert spools() == [folder]
+
+
+def test_a_folder_that_others_may_write_is_refused(home: Path) -> None:
+    """It names code that is run, so it must be the user's alone."""
+    folder = spool_of(THERE)
+    create(folder, THERE)
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError, match="must belong to you"):
+        read_destination(folder)
+    with pytest.raises(PermissionError, match="must belong to you"):
+        create(folder, THERE)

@@ -1,0 +1,158 @@
+"""Segments, read after anything that can happen to a file."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlflow_connections_outbox import Event
+from mlflow_connections_outbox._format import HEADER_SIZE, Segment, boot_id, lines_from
+from mlflow_connections_outbox._frames import encode, frame
+from mlflow_connections_outbox._measure import waiting_in
+from mlflow_connections_outbox._reader import Reader, is_alive
+
+
+def write(folder: Path, events: list[Event]) -> Path:
+    """Write a segment whose owner is gone."""
+    segment = Segment(folder, boot_id())
+    for stamp, event in enumerate(events):
+        segment.append(frame(stamp, encode(event)))
+    segment.close()
+    return segment.path
+
+
+def numbers(path: Path) -> list[int]:
+    """Give the numbers of the events that are read."""
+    return [record.event.data["n"] for record in Reader(path).records()]
+
+
+def some(count: int) -> list[Event]:
+    """Give events with numbers."""
+    return [Event("s", "k", n, {"n": n, "text": "ä\n" * (n % 3)}) for n in range(count)]
+
+
+def test_a_segment_cut_at_any_byte_gives_every_whole_event(tmp_path: Path) -> None:
+    """A cut loses what it cuts and nothing before, at each byte of the file."""
+    path = write(tmp_path, some(5))
+    content = path.read_bytes()
+    for cut in range(len(content)):
+        path.write_bytes(content[:cut])
+        whole = content[HEADER_SIZE:cut].count(b"\n") if cut > HEADER_SIZE else 0
+        assert numbers(path) == list(range(whole)), cut
+        assert waiting_in(path)[0] == whole
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 255))
+def test_a_changed_byte_loses_two_events_at_most(position: int, value: int) -> None:
+    """Damage inside a segment is passed over; what stands behind it is read."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), some(6))
+        content = bytearray(path.read_bytes())
+        content[HEADER_SIZE + position % (len(content) - HEADER_SIZE)] = value
+        path.write_bytes(content)
+        found = numbers(path)
+        assert found == sorted(set(found))
+        assert len(found) >= 4
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, HEADER_SIZE - 1), st.integers(0, 255))
+def test_a_damaged_header_loses_nothing(position: int, value: int) -> None:
+    """Without its header a segment counts as not delivered, whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), some(3))
+        content = bytearray(path.read_bytes())
+        content[position] = value
+        path.write_bytes(content)
+        assert numbers(path) == [0, 1, 2]
+
+
+def test_reading_goes_on_where_delivery_stopped(tmp_path: Path) -> None:
+    """What was acknowledged is not read again, by another reader either."""
+    path = write(tmp_path, some(4))
+    reader = Reader(path)
+    records = list(reader.records())
+    reader.acknowledge(records[1].end)
+    assert [record.event.data["n"] for record in reader.records()] == [2, 3]
+    assert numbers(path) == [2, 3]
+
+
+def test_an_acknowledgement_beyond_the_data_is_not_believed(tmp_path: Path) -> None:
+    """When a power cut keeps the header and takes the data, delivery begins anew."""
+    path = write(tmp_path, some(4))
+    reader = Reader(path)
+    records = list(reader.records())
+    reader.acknowledge(records[3].end)
+    os.truncate(path, records[1].end)
+    assert numbers(path) == [0, 1]
+
+
+def test_an_event_longer_than_a_block_is_read(tmp_path: Path) -> None:
+    """Lines may be of any length."""
+    events = [Event("s", "k", 0, {"n": n, "long": "x" * 300_000}) for n in range(3)]
+    assert numbers(write(tmp_path, events)) == [0, 1, 2]
+
+
+def test_ids_are_stable_and_different(tmp_path: Path) -> None:
+    """Each event has an id of its own, the same for each reader, before and after acknowledging."""
+    path = write(tmp_path, some(5))
+    reader = Reader(path)
+    first = [record.event.id for record in reader.records()]
+    reader.acknowledge([*reader.records()][1].end)
+    assert len(set(first)) == 5
+    assert [record.event.id for record in Reader(path).records()] == first[2:]
+
+
+def test_a_segment_stays_while_its_owner_lives(tmp_path: Path) -> None:
+    """Delivered or not, a segment is removed only when nobody writes it and all is delivered."""
+    segment = Segment(tmp_path, boot_id())
+    segment.append(frame(1, encode(some(1)[0])))
+    reader = Reader(segment.path)
+    (record,) = reader.records()
+    reader.acknowledge(record.end)
+    assert list(reader.records()) == []
+    assert is_alive(segment.path)
+    assert not reader.remove_if_done()
+    segment.append(frame(2, encode(some(1)[0])))
+    segment.close()
+    assert not reader.remove_if_done()
+    (record,) = reader.records()
+    reader.acknowledge(record.end)
+    assert list(reader.records()) == []
+    assert reader.remove_if_done()
+    assert not segment.path.exists()
+
+
+def test_a_torn_end_does_not_keep_a_segment(tmp_path: Path) -> None:
+    """Half an event, whose append never returned, is no reason to keep the file."""
+    path = write(tmp_path, some(1))
+    with path.open("ab") as file:
+        file.write(b"0123 half")
+    reader = Reader(path)
+    (record,) = reader.records()
+    reader.acknowledge(record.end)
+    assert list(reader.records()) == []
+    assert reader.remove_if_done()
+
+
+def test_segments_are_private_and_numbered(tmp_path: Path) -> None:
+    """A segment is its owner's alone, and later ones have higher numbers."""
+    paths = [write(tmp_path, []) for _ in range(3)]
+    assert [path.name[:8] for path in paths] == ["00000001", "00000002", "00000003"]
+    assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_lines_give_the_byte_behind_them(tmp_path: Path) -> None:
+    """Positions are those of the file."""
+    path = tmp_path / "lines"
+    path.write_bytes(b"a\nbb\n\nccc")
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        assert list(lines_from(descriptor, 0)) == [(2, b"a"), (5, b"bb"), (6, b"")]
+        assert list(lines_from(descriptor, 2, chunk=1)) == [(5, b"bb"), (6, b"")]
+    finally:
+        os.close(descriptor)

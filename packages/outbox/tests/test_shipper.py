@@ -1,0 +1,288 @@
+"""The shipper as a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections_outbox import Event, Outbox, Policy
+from mlflow_connections_outbox._spool import is_locked
+
+FAST = Policy(poll=0.01, linger=0.05, backoff=0.02, max_backoff=0.1, idle=5.0, patience=0.3)
+
+SCRIPT = """
+import sys, os, time
+from mlflow_connections_outbox import Destination, Event, Outbox, Policy
+outbox = Outbox(
+    Destination("file", sys.argv[1], "a_file_sink:make"),
+    {"SINK_TOKEN": "hunter2"},
+    Policy(poll=0.01, linger=0.05, backoff=0.02, max_backoff=0.1, patience=0.3, exit_timeout=10),
+)
+for number in range(int(sys.argv[2])):
+    outbox.append(Event("run", "metrics", number, {"n": number}))
+"""
+
+
+def event(number: int) -> Event:
+    """Give an event with a number."""
+    return Event("run", "metrics", number, {"n": number})
+
+
+def numbers(arrived: list[dict[str, Any]]) -> list[int]:
+    """Give the numbers of what has arrived."""
+    return [each["data"]["n"] for each in arrived]
+
+
+def run(arrivals: Any, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a script that can reach the file sink."""
+    return subprocess.run(
+        [sys.executable, "-c", script, arrivals.destination.url, *arguments],
+        env={**os.environ, "PYTHONPATH": str(arrivals.folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def folder_of(home: Path) -> Path:
+    """Give the one spool."""
+    (folder,) = (path for path in home.iterdir() if path.is_dir())
+    return folder
+
+
+def test_another_process_ships_with_the_secrets(arrivals: Any, home: Path) -> None:
+    """Events leave from a process that is not this one, with a token that is in no file."""
+    outbox = Outbox(arrivals.destination, {"SINK_TOKEN": "hunter2"}, FAST)
+    for number in range(1200):
+        outbox.append(event(number))
+    assert outbox.flush(20) == 0
+    arrived = arrivals.all()
+    assert numbers(arrived) == list(range(1200))
+    assert {each["token"] for each in arrived} == {"hunter2"}
+    (pid,) = {each["pid"] for each in arrived}
+    assert pid != os.getpid()
+    assert not [p for p in home.rglob("*") if p.is_file() and b"hunter2" in p.read_bytes()]
+    outbox.close()
+
+
+def test_the_shipper_holds_nothing_of_the_trainer(arrivals: Any) -> None:
+    """It has no terminal, folder, open file or child-parent tie of its trainer, and no token to see."""
+    with (arrivals.folder / "a file of the trainer").open("w"):
+        outbox = Outbox(arrivals.destination, {"SINK_TOKEN": "hunter2"}, FAST)
+        outbox.append(event(1))
+        assert outbox.flush(20) == 0
+        pid = arrivals.all()[0]["pid"]
+        proc = Path(f"/proc/{pid}")
+        assert (proc / "cwd").readlink() == Path("/")
+        opened = {str(link.readlink()) for link in (proc / "fd").iterdir()}
+        assert not [name for name in opened if "trainer" in name]
+        assert {str(Path(f"/proc/self/fd/{n}").readlink()) for n in (1, 2)} & opened <= {
+            "/dev/null"
+        }
+        assert os.getsid(pid) != os.getsid(0)
+        status = (proc / "status").read_text()
+        assert f"PPid:\t{os.getpid()}\n" not in status
+        told = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()
+        assert b"hunter2" not in told
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+    outbox.close()
+
+
+def test_the_shipper_ends_when_all_is_delivered(
+    arrivals: Any, home: Path, until: Callable[..., Any]
+) -> None:
+    """Once nobody writes and nothing waits, no process and no segment is left."""
+    outbox = Outbox(arrivals.destination, policy=FAST)
+    outbox.append(event(1))
+    assert outbox.close(20) == 0
+    folder = folder_of(home)
+    until(lambda: not list(folder.glob("*.seg")) and not is_locked(folder))
+
+
+def test_an_idle_shipper_ends_and_comes_back(arrivals: Any, until: Callable[..., Any]) -> None:
+    """Between two runs of a long process no shipper stays; the next event starts another."""
+    outbox = Outbox(arrivals.destination, policy=FAST._replace(idle=0.1))
+    outbox.append(event(1))
+    assert outbox.flush(20) == 0
+    assert outbox.folder is not None
+    folder = outbox.folder
+    until(lambda: not is_locked(folder))
+    outbox.append(event(2))
+    assert outbox.flush(20) == 0
+    assert len({each["pid"] for each in arrivals.wait(2)}) == 2
+    outbox.close()
+
+
+def test_a_killed_shipper_is_replaced(arrivals: Any) -> None:
+    """`kill -9` of the shipper loses nothing and needs nobody."""
+    outbox = Outbox(arrivals.destination, policy=FAST)
+    outbox.append(event(1))
+    assert outbox.flush(20) == 0
+    os.kill(arrivals.all()[0]["pid"], signal.SIGKILL)
+    outbox.append(event(2))
+    assert outbox.flush(20) == 0
+    assert numbers(arrivals.wait(2)) == [1, 2]
+    outbox.close()
+
+
+def test_a_hanging_shipper_is_replaced(arrivals: Any) -> None:
+    """A send that never returns ends its process, and another one tries."""
+    arrivals.fault("hang 3600")
+    outbox = Outbox(arrivals.destination, policy=FAST._replace(watchdog=1.0))
+    outbox.append(event(1))
+    time.sleep(1.5)
+    arrivals.fault("")
+    assert outbox.flush(20) == 0
+    assert numbers(arrivals.wait(1)) == [1]
+    outbox.close()
+
+
+def test_a_short_script_leaves_nothing_behind(arrivals: Any, home: Path) -> None:
+    """The end of a process waits a moment, and says nothing when all is delivered."""
+    done = run(arrivals, SCRIPT, "10")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert numbers(arrivals.all()) == list(range(10))
+
+
+def test_what_a_process_leaves_the_next_one_ships(arrivals: Any, home: Path) -> None:
+    """With the destination down a script ends in time and tells what waits; the next run ships it first."""
+    arrivals.fault("down")
+    done = run(arrivals, SCRIPT, "10")
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert lines[-1].startswith("10 events wait for file at file://")
+    assert lines[-1].endswith("or by `mlflow-connections outbox ship`.")
+    assert len(lines) <= 2
+    folder = folder_of(home)
+    deadline = time.monotonic() + 20
+    while is_locked(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_locked(folder)
+    assert arrivals.all() == []
+    arrivals.fault("")
+    assert run(arrivals, SCRIPT, "3").stderr == ""
+    assert numbers(arrivals.all()) == [*range(10), 0, 1, 2]
+
+
+def test_a_shipper_with_a_wrong_token_makes_way(arrivals: Any) -> None:
+    """A process with better credentials delivers, also what another one could not."""
+    arrivals.fault("token right")
+    one = Outbox(arrivals.destination, {"SINK_TOKEN": "wrong"}, FAST._replace(backoff=1.0))
+    one.append(event(1))
+    time.sleep(1.0)
+    assert arrivals.all() == []
+    other = Outbox(arrivals.destination, {"SINK_TOKEN": "right"}, FAST)
+    other.append(event(2))
+    arrived = arrivals.wait(2)
+    assert numbers(arrived) == [1, 2]
+    assert {each["token"] for each in arrived} == {"right"}
+    one.close()
+    other.close()
+
+
+def test_where_no_process_can_be_started_a_thread_ships(
+    arrivals: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A place that forbids processes delivers all the same."""
+    monkeypatch.setattr(sys, "executable", str(arrivals.folder / "no python here"))
+    outbox = Outbox(arrivals.destination, policy=FAST)
+    outbox.append(event(1))
+    assert arrivals.wait(1)[0]["pid"] == os.getpid()
+    outbox.close()
+
+
+def test_an_executable_that_is_no_python_is_not_started_for_ever(
+    arrivals: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a program that embeds Python the shipper crashes at once; after three times a thread ships."""
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    outbox = Outbox(arrivals.destination, policy=FAST)
+    outbox.append(event(1))
+    assert outbox.flush(20) == 0
+    assert arrivals.wait(1)[0]["pid"] == os.getpid()
+    outbox.close()
+
+
+def test_spawned_and_forked_processes_share_a_spool(arrivals: Any) -> None:
+    """Children of either kind append to the same streams, and everything arrives in causal order."""
+    script = """
+import multiprocessing, sys
+from mlflow_connections_outbox import Destination, Event, Outbox, Policy
+
+POLICY = Policy(poll=0.01, linger=0.05, exit_timeout=10)
+
+def child(url, outbox, first):
+    outbox = outbox or Outbox(Destination("file", url, "a_file_sink:make"), policy=POLICY)
+    for number in range(first, first + 100):
+        outbox.append(Event("run", "metrics", number, {"n": number}))
+
+def main():
+    url = sys.argv[1]
+    outbox = Outbox(Destination("file", url, "a_file_sink:make"), policy=POLICY)
+    for turn in range(3):
+        first = turn * 300
+        child(url, outbox, first)
+        for offset, method in ((100, "fork"), (200, "spawn")):
+            inherited = outbox if method == "fork" else None
+            context = multiprocessing.get_context(method)
+            process = context.Process(target=child, args=(url, inherited, first + offset))
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+
+if __name__ == "__main__":
+    main()
+"""
+    path = arrivals.folder / "parent.py"
+    path.write_text(script)
+    done = subprocess.run(
+        [sys.executable, str(path), arrivals.destination.url],
+        env={**os.environ, "PYTHONPATH": str(arrivals.folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert numbers(arrivals.wait(900)) == list(range(900))
+
+
+def test_a_process_that_forks_is_not_warned(arrivals: Any) -> None:
+    """From Python 3.12 on a fork beside threads warns, so an outbox keeps none."""
+    script = (
+        SCRIPT
+        + """
+outbox.flush(10)
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, arrivals.destination.url, "10"],
+        env={**os.environ, "PYTHONPATH": str(arrivals.folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_shipper_imports_little() -> None:
+    """Neither MLflow nor an HTTP client is imported before a sink wants it."""
+    script = (
+        "import json, sys; import mlflow_connections_outbox._shipper;"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert not {"mlflow", "requests", "http", "asyncio"} & set(json.loads(done.stdout))

@@ -1,0 +1,217 @@
+"""The events of many processes, in one order, through any sequence of faults."""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from mlflow_connections_outbox import Event
+from mlflow_connections_outbox._format import Segment, boot_id
+from mlflow_connections_outbox._frames import encode, frame
+from mlflow_connections_outbox._spool import Spool
+
+
+class Machine(RuleBasedStateMachine):
+    """Three writers that die and come back, and a shipper that fails and is replaced.
+
+    The destination must have each event whose append returned, once after its repetitions are
+    taken out, and in the order in which the appends returned, whichever process they were in.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._temporary = tempfile.TemporaryDirectory()
+        self.folder = Path(self._temporary.name)
+        self.writers: dict[int, Segment] = {}
+        self.appended: list[int] = []
+        self.arrived: dict[str, int] = {}
+        self.boot = boot_id()
+        self.spool = Spool(self.folder)
+        assert self.spool.try_lock()
+
+    def teardown(self) -> None:
+        """Deliver the rest, and compare."""
+        for writer in self.writers.values():
+            writer.close()
+        self.deliver(10_000)
+        assert list(self.arrived.values()) == self.appended
+        self.spool.collect(1)
+        assert not self.spool.remove_delivered()
+        self.spool.unlock()
+        self._temporary.cleanup()
+
+    @rule(who=st.integers(0, 2), long=st.booleans())
+    def append(self, who: int, long: bool) -> None:
+        """A process appends."""
+        if who not in self.writers:
+            self.writers[who] = Segment(self.folder, self.boot)
+        number = len(self.appended)
+        body = encode(Event("run", "k", 0, {"n": number, "pad": "x" * (70_000 if long else 0)}))
+        self.writers[who].append(frame(time.monotonic_ns(), body))
+        self.appended.append(number)
+
+    @rule(who=st.integers(0, 2), torn=st.binary(max_size=20))
+    def die(self, who: int, torn: bytes) -> None:
+        """A process ends, perhaps in the middle of an append."""
+        if writer := self.writers.pop(who, None):
+            writer.append(torn.replace(b"\n", b""))
+            writer.close()
+
+    @rule(limit=st.integers(1, 5))
+    def deliver(self, limit: int) -> None:
+        """A batch is delivered."""
+        records = self.spool.collect(limit)
+        self.take(records)
+        self.spool.acknowledge(records)
+
+    @rule(limit=st.integers(1, 5))
+    def deliver_and_forget(self, limit: int) -> None:
+        """A batch is delivered, and the shipper dies before it notes that."""
+        self.take(self.spool.collect(limit))
+        self.replace()
+
+    @rule(limit=st.integers(1, 5))
+    def fail(self, limit: int) -> None:
+        """A batch is not delivered."""
+        self.spool.collect(limit)
+
+    @rule()
+    def replace(self) -> None:
+        """Another shipper takes over."""
+        self.spool.unlock()
+        self.spool = Spool(self.folder)
+        assert self.spool.try_lock()
+
+    @rule()
+    def sweep(self) -> None:
+        """What is done with is removed."""
+        self.spool.remove_delivered()
+
+    def take(self, records: list[Any]) -> None:
+        """The destination takes a batch, and passes over what it has."""
+        for record in records:
+            number = record.event.data["n"]
+            assert self.arrived.setdefault(record.event.id, number) == number
+
+    @invariant()
+    def nothing_is_ahead_of_its_turn(self) -> None:
+        """What has arrived is the beginning of what was appended."""
+        arrived = list(self.arrived.values())
+        assert arrived == self.appended[: len(arrived)]
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnySequence = Machine.TestCase
+
+
+PING_PONG = """
+import os, sys, time
+from pathlib import Path
+from mlflow_connections_outbox import Event
+from mlflow_connections_outbox._frames import encode, frame
+from mlflow_connections_outbox._format import Segment, boot_id
+
+# Eight writers, so that the shipper is reading some while the others go on.
+folder, count, writers = Path(sys.argv[1]), int(sys.argv[2]), 8
+pipes = [os.pipe() for _ in range(writers)]
+for me in range(writers):
+    if os.fork() == 0:
+        segment = Segment(folder, boot_id())
+        while True:
+            number = int.from_bytes(os.read(pipes[me][0], 4), "big")
+            if number >= count:
+                os._exit(0)
+            body = encode(Event("run", "k", 0, {"n": number}))
+            segment.append(frame(time.monotonic_ns(), body))
+            after = (me + number * 3 + 1) % writers
+            os.write(pipes[after][1], (number + 1).to_bytes(4, "big"))
+os.write(pipes[0][1], (0).to_bytes(4, "big"))
+os.wait()
+for _, end in pipes:
+    os.write(end, count.to_bytes(4, "big"))
+"""
+
+
+def test_no_event_is_ahead_of_its_cause_while_processes_write(tmp_path: Path) -> None:
+    """Each event is caused by the one before, in another process; the shipper never sees them swapped."""
+    count = 5000
+    writers = subprocess.Popen([sys.executable, "-c", PING_PONG, str(tmp_path), str(count)])
+    spool = Spool(tmp_path)
+    got: list[int] = []
+    while len(got) < count:
+        records = spool.collect(500)
+        got += [record.event.data["n"] for record in records]
+        spool.acknowledge(records)
+        assert writers.poll() in {None, 0}
+    assert got == list(range(count))
+    assert writers.wait() == 0
+
+
+def test_an_earlier_boot_comes_first(tmp_path: Path) -> None:
+    """The clock of another boot says nothing: its events stand before those of this one."""
+    earlier = Segment(tmp_path, f"{1:036x}")
+    earlier.append(frame(2**62, encode(Event("run", "k", 0, {"n": 0}))))
+    earlier.close()
+    now = Segment(tmp_path, boot_id())
+    now.append(frame(5, encode(Event("run", "k", 0, {"n": 1}))))
+    now.close()
+    records = Spool(tmp_path).collect(10)
+    assert [record.event.data["n"] for record in records] == [0, 1]
+
+
+def test_what_is_stamped_after_the_look_waits_for_the_next(tmp_path: Path) -> None:
+    """An event from behind the clock could stand before its cause, so it is not given yet."""
+    segment = Segment(tmp_path, boot_id())
+    segment.append(frame(2**62, encode(Event("run", "k", 0, {}))))
+    assert Spool(tmp_path).collect(10) == []
+    segment.close()
+
+
+def test_only_one_takes_events_out(tmp_path: Path) -> None:
+    """The lock of a spool is held by one, and free when that one is done."""
+    one, other = Spool(tmp_path), Spool(tmp_path)
+    assert one.try_lock()
+    assert one.try_lock()
+    assert not other.try_lock()
+    one.unlock()
+    assert other.try_lock()
+    other.unlock()
+
+
+def test_hundreds_of_small_segments_hold_no_files_open(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """What many short processes left is delivered without a descriptor for each."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, before))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    for number in range(600):
+        segment = Segment(tmp_path, boot_id())
+        segment.append(frame(number + 1, encode(Event("run", "k", 0, {"n": number}))))
+        segment.close()
+    spool = Spool(tmp_path)
+    got: list[int] = []
+    while records := spool.collect(500):
+        got += [record.event.data["n"] for record in records]
+        spool.acknowledge(records)
+    assert got == list(range(600))
+    assert not spool.remove_delivered()
+
+
+def test_giving_up_spares_what_comes_later(tmp_path: Path) -> None:
+    """Dropping counts what waits, and a living process goes on in its segment."""
+    segment = Segment(tmp_path, boot_id())
+    segment.append(frame(1, encode(Event("run", "k", 0, {"n": 0}))))
+    spool = Spool(tmp_path)
+    assert spool.give_up_all() == 1
+    segment.append(frame(2, encode(Event("run", "k", 0, {"n": 1}))))
+    assert [record.event.data["n"] for record in spool.collect(10)] == [1]
+    segment.close()
