@@ -23,11 +23,11 @@ _BUILTIN = ("BlockingIOError", "FileNotFoundError", "ImportError", "OSError", "P
 _MAKERS = {
     **dict.fromkeys((*_BUILTIN, "RuntimeError", "ValueError"), 0),
     **dict.fromkeys(("ClickException", "MlflowException"), 0),
-    **dict.fromkeys(("Refused", "Unauthorized", "Unavailable"), 0),  # the outbox's own
+    **dict.fromkeys(("Rejected", "Unauthorized", "Unavailable"), 0),  # the outbox's own
     "kind": 0,  # a variable that holds the class of an error
     "warning": 0,
     "invalid": 1,  # snowflake's Section
-    "_warn": 1,  # the outbox's Teller
+    "_warn": 1,  # the outbox's FaultLog
     "wrong.append": 0,  # its Policy
 }
 # Everything below these folders answers as the service does that it stands in for.

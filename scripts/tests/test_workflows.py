@@ -118,7 +118,7 @@ def test_the_nightly_plan_lists_the_matrix(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
     sessions = json.loads((checkout / "output").read_text().partition("=")[2])
     assert "matrix_python-3.13(core)" in sessions
-    assert "slow(databand)" in sessions
+    assert "slow(outbox)" in sessions
     assert len(sessions) <= 256  # as many jobs as a matrix may have
 
 
