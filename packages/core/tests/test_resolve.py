@@ -1,6 +1,7 @@
 """Resolving: what passes through, what is asked, what is refused."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,9 @@ from mlflow_connections import (
     UnknownConnectionError,
     resolve,
 )
+from mlflow_connections.discovery import installed_connections, is_reserved
 from mlflow_connections.options import SourceNames
+from mlflow_connections.reports import connection_rows
 
 Install = Callable[..., str]
 
@@ -93,6 +96,131 @@ def test_a_word_of_mlflow_with_options_needs_its_plugin(install: Install) -> Non
     # Not `databricks` itself, whose plugin is installed where the whole workspace is.
     with pytest.raises(UnknownConnectionError, match="Did you mean 'databricks'"):
         resolve("databricks-uc", {"token": "t"})
+
+
+@pytest.mark.parametrize("word", ["databricks", "databricks-uc", "uc", "mlruns"])
+def test_a_word_of_mlflow_cannot_be_taken(word: str, install: Install) -> None:
+    """A distribution that registers a word of MLflow's own is not asked and gets no credentials."""
+    install(word, "raise SystemExit('imported')", name="taker")
+    reserved = [found for found in installed_connections() if found.distribution == "taker"]
+    assert [is_reserved(found) for found in reserved] == [True]
+    assert [r["note"] for r in connection_rows() if r["distribution"] == "taker"] == [
+        "MLflow's own word: not used"
+    ]
+    if word == "databricks":  # its own distribution may be installed
+        return
+    assert resolve(word, registry=word) == Endpoint(word, word, {})
+    with pytest.raises(UnknownConnectionError, match=f"'{word}' .* which taker cannot register"):
+        resolve(word, {"token": "t"})
+
+
+def test_the_distribution_of_databricks_may_register_it(install: Install) -> None:
+    """The word belongs to the distribution of this family, however its name is spelled."""
+    install("databricks", DECLARED, name="MLflow_Connections.databricks")
+    ours = [found for found in installed_connections() if found.distribution.startswith("MLflow_")]
+    assert [is_reserved(found) for found in ours] == [False]
+
+
+def test_credentials_beside_a_uri_are_exported_by_their_variables() -> None:
+    """What MLflow and the clouds' clients read from variables is part of the endpoint."""
+    endpoint = resolve(
+        "https://server",
+        {
+            "MLFLOW_TRACKING_TOKEN": "x",
+            "MLFLOW_TRACKING_INSECURE_TLS": True,
+            "AWS_ACCESS_KEY_ID": 7,
+            "MLFLOW_TRACKING_PASSWORD": None,
+        },
+    )
+    assert endpoint.tracking_uri == "https://server"
+    assert dict(endpoint.environment) == {
+        "MLFLOW_TRACKING_TOKEN": "x",
+        "MLFLOW_TRACKING_INSECURE_TLS": "true",
+        "AWS_ACCESS_KEY_ID": "7",
+    }
+
+
+@pytest.mark.parametrize("key", ["token", "PATH", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+def test_credentials_that_nothing_reads_are_refused(key: str) -> None:
+    """Beside a URI a credential that is no variable of MLflow's is refused, without its value."""
+    with pytest.raises(InvalidOptionError, match=f"has '{key}', but 'https://server' is") as caught:
+        resolve("https://server", {key: "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_credential_that_no_variable_can_hold_is_refused() -> None:
+    """A mapping cannot become a variable; its value is not shown."""
+    with pytest.raises(InvalidOptionError, match="'MLFLOW_X' in the credentials must be text") as e:
+        resolve("https://server", {"MLFLOW_X": {"a": "hunter2"}})
+    assert "hunter2" not in str(e.value)
+
+
+def test_credentials_named_as_variables_reach_a_connections_server_too(install: Install) -> None:
+    """Beside a keyword they are exported as well; what the connection sets comes first."""
+    install("declared", DECLARED)
+    endpoint = resolve(
+        "declared", {"token": "tok", "MLFLOW_TRACKING_TOKEN": "x", "other": "y"}, GOOD
+    )
+    assert dict(endpoint.environment) == {"MLFLOW_TRACKING_TOKEN": "x", "TEST_EXPORTED": "tok"}
+
+
+SETTING = """
+    class Setting:
+        def tracking_uri(self, credentials, options): return "http://h"
+        def environment(self, credentials, options): return {{{name!r}: "evil", "SAFE": "1"}}
+    connection = Setting()
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PATH",
+        "LD_PRELOAD",
+        "DYLD_INSERT_LIBRARIES",
+        "PYTHONPATH",
+        "PYTHONSTARTUP",
+        "HTTPS_PROXY",
+        "http_proxy",
+        "no_proxy",
+        "BASH_ENV",
+        "HOME",
+    ],
+)
+def test_a_connection_changes_no_program_without_consent(
+    name: str, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that changes how programs run is refused by name until the user allows it."""
+    install("setting", SETTING.format(name=name))
+    with pytest.raises(PluginTypeError, match=f"sets {name}, .*ALLOW_VARIABLES={name}") as caught:
+        resolve("setting")
+    assert "evil" not in str(caught.value)
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_ALLOW_VARIABLES", f"OTHER, {name}")
+    assert dict(resolve("setting").environment) == {name: "evil", "SAFE": "1"}
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+def test_a_connection_sets_uris_by_its_methods_only(name: str, install: Install) -> None:
+    """A URI among the variables would lead the registry or a child somewhere else."""
+    install("setting", SETTING.format(name=name))
+    with pytest.raises(PluginTypeError, match=f"sets {name}, which only tracking_uri"):
+        resolve("setting")
+
+
+@pytest.mark.parametrize("name", ["XPATH", "MY_HOME", "PROXY", "TEST_PATH", "REQUESTS_CA_BUNDLE"])
+def test_other_variables_need_no_consent(name: str, install: Install) -> None:
+    """Only whole names count."""
+    install("setting", SETTING.format(name=name))
+    assert resolve("setting").environment[name] == "evil"
+
+
+@pytest.mark.parametrize("path", [Path("runs"), Path("mlruns"), Path("/srv/x"), Path("a/b")])
+def test_a_path_is_never_a_keyword(path: Path, install: Install) -> None:
+    """A `Path` passes through as text, also where a connection has its name."""
+    install("runs", DECLARED)
+    assert resolve(path, registry=path) == Endpoint(str(path), str(path), {})
+    with pytest.raises(InvalidOptionError, match="which takes no options"):
+        resolve(path, None, {"workspace": "w"})
 
 
 def test_a_registry_may_be_a_word_of_mlflow_beside_a_connection(install: Install) -> None:

@@ -1,9 +1,11 @@
 """Resolving: a keyword, credentials and options become an endpoint."""
 
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._environment import check_environment, credential_variables, is_credential_variable
 from ._errors import InvalidOptionError, PluginTypeError
 from .discovery import MLFLOW_WORDS, find_connection, names_connection
 from .options import (
@@ -49,18 +51,20 @@ class Endpoint(NamedTuple):
 
 
 def resolve(
-    tracking: str,
+    tracking: "str | os.PathLike[str]",
     credentials: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     *,
-    registry: str | None = None,
+    registry: "str | os.PathLike[str] | None" = None,
     source_names: SourceNames = DEFAULT_SOURCE_NAMES,
 ) -> Endpoint:
     """Turn a keyword, or a full URI or path that then passes untouched, into an endpoint.
 
     Args:
-        tracking: A keyword of an installed connection, or a URI or path for MLflow.
-        credentials: Handed to the connection.
+        tracking: A keyword of an installed connection, or a URI or path for MLflow. A `Path` is
+            never a keyword.
+        credentials: Handed to the connection. Those named as a variable of MLflow or of a cloud's
+            client, such as `MLFLOW_TRACKING_TOKEN`, are part of the endpoint's environment.
         options: Handed to the connection.
         registry: A keyword, URI or path for the model registry. None leaves it to MLflow.
         source_names: How messages call the places that credentials and options came from.
@@ -83,40 +87,61 @@ def resolve(
             if registry == tracking
             else _connection(registry, uses_options and tracker is None)
         )
-    if tracker is None and registrar is None:
-        if options:
-            raise InvalidOptionError(
-                f"{source_names.options} has {', '.join(map(repr, options))}, but "
-                f"{mask_uri(tracking)!r} is a URI or path, which takes no options: "
-                "name a connection's keyword instead, or remove them."
-            )
-        return Endpoint(tracking, registry)
-
     credentials, options = credentials or _NOTHING, options or _NOTHING
+    if tracker is None and registrar is None:
+        _refuse_for_a_uri(_text(tracking), credentials, options, source_names)
     # By identity: what only looks like a connection need not be hashable.
     wanted = (tracker, None if registrar is tracker else registrar)
     connections = [connection for connection in wanted if connection is not None]
     _check(connections, credentials, options, source_names)
-    environment: dict[str, str] = {}
+    environment = credential_variables(credentials, source_names.credentials)
     for connection in connections:
         environment |= _environment(connection, credentials, options)
     return Endpoint(
-        tracking if tracker is None else _uri(tracker, "tracking_uri", credentials, options),
-        registry if registrar is None else _uri(registrar, "registry_uri", credentials, options),
+        _text(tracking) if tracker is None else _uri(tracker, "tracking_uri", credentials, options),
+        _uri(registrar, "registry_uri", credentials, options)
+        if registrar is not None
+        else None
+        if registry is None
+        else _text(registry),
         MappingProxyType(environment),
     )
 
 
+def _text(value: "str | os.PathLike[str]") -> str:
+    return value if isinstance(value, str) else os.fspath(value)
+
+
 def _connection(value: Any, uses_options: bool) -> "Connection | None":
+    if isinstance(value, os.PathLike) and isinstance(os.fspath(value), str):
+        return None
     if not isinstance(value, str) or not value.strip():
         raise InvalidOptionError(
             "A tracking or registry URI must be a keyword, a URI or a path, not "
             f"{repr(value) if isinstance(value, str) else type(value).__name__}."
         )
-    # With credentials or options MLflow's own word is no answer: nobody would read them.
+    # With credentials or options MLflow's own word is not enough: MLflow would not read them.
     if names_connection(value) or (uses_options and value in MLFLOW_WORDS):
         return find_connection(value)
     return None
+
+
+def _refuse_for_a_uri(
+    uri: str, credentials: Mapping[str, Any], options: Mapping[str, Any], source_names: SourceNames
+) -> None:
+    if options:
+        raise InvalidOptionError(
+            f"{source_names.options} has {', '.join(map(repr, options))}, but "
+            f"{mask_uri(uri)!r} is a URI or path, which takes no options: "
+            "name a connection's keyword instead, or remove them."
+        )
+    unread = [key for key in credentials if not is_credential_variable(key)]
+    if unread:
+        raise InvalidOptionError(
+            f"{source_names.credentials} has {', '.join(map(repr, unread))}, but {mask_uri(uri)!r} "
+            "is a URI or path, for which only variables such as MLFLOW_TRACKING_TOKEN are read: "
+            "name a connection's keyword instead, or the variable."
+        )
 
 
 def _check(
@@ -152,15 +177,7 @@ def _environment(
     connection: "Connection", credentials: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, str]:
     call = getattr(connection, "environment", None)
-    environment = call(credentials, options) if call else {}
-    if not isinstance(environment, Mapping) or not all(
-        isinstance(text, str) for pair in environment.items() for text in pair
-    ):
-        raise PluginTypeError(
-            f"{_name(connection)}.environment() must return a dict of text to text; "
-            "report it to its author."
-        )
-    return dict(environment)
+    return check_environment(call(credentials, options), _name(connection)) if call else {}
 
 
 def _name(connection: "Connection") -> str:

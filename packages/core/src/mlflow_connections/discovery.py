@@ -1,7 +1,7 @@
-"""Finding connections: the entry-point group `kedro_mlflow.connections`, read strictly.
+"""Find connections: the entry-point group `kedro_mlflow.connections`, read strictly.
 
-Credentials go to whoever owns a keyword, so nothing is guessed: two owners are an error, and so is
-a plugin that cannot be loaded or is no connection.
+Credentials go to the owner of a keyword, so nothing is guessed: two owners are an error, as is a
+plugin that cannot be loaded or is not a connection.
 """
 
 import re
@@ -28,6 +28,7 @@ __all__ = [
     "find_connection",
     "installed_connections",
     "is_keyword",
+    "is_reserved",
     "names_connection",
     "rescan",
 ]
@@ -46,18 +47,18 @@ KNOWN_DISTRIBUTIONS = {
     "databricks": "mlflow-connections-databricks",
     "snowflake": "mlflow-connections-snowflake",
 }
-"""Keywords of this family, so that a missing one can be answered with what to install."""
+"""The distribution of each keyword of this family, named when a keyword is not installed."""
 
 
 class InstalledConnection(NamedTuple):
-    """A keyword, and who registers it.
+    """A registered keyword and its distribution.
 
     Attributes:
-        keyword: What a user writes.
+        keyword: The word that a user writes.
         target: The `module:object` behind it.
         distribution: The name of the distribution that registers it.
-        version: That distribution's version.
-        entry_point: The entry point itself, to load.
+        version: The distribution's version.
+        entry_point: The entry point, to load.
     """
 
     keyword: str
@@ -68,25 +69,26 @@ class InstalledConnection(NamedTuple):
 
 
 def is_keyword(value: str) -> bool:
-    """Tell whether a value can be a keyword: one bare word, which no URI and no path with a slash is."""
+    """Return whether a value can be a keyword: one bare word, unlike any URI or path with a slash."""
     return _KEYWORD.fullmatch(value) is not None
 
 
 def names_connection(value: str) -> bool:
-    """Tell whether a value can only be the keyword of a connection, installed or not.
+    """Return whether a value can only be the keyword of a connection, installed or not.
 
-    A URI or a path is none, nor is a word of MLflow's own that no installed connection registers.
+    URIs and paths are not keywords, nor are MLflow's own words unless their distribution is installed.
     """
     if not is_keyword(value):
         return False
-    return value not in MLFLOW_WORDS or any(f.keyword == value for f in installed_connections())
+    return value not in MLFLOW_WORDS or bool(_owners(value))
 
 
 def installed_connections() -> list[InstalledConnection]:
-    """Give every registered keyword, sorted; one that is owned twice stands there twice.
+    """Read every registered keyword, sorted; a keyword with two owners is listed twice.
 
-    Nothing is imported. The scan reads the metadata of every distribution on `sys.path`, some
-    milliseconds for 150 of them, so its result is kept until `sys.path` changes or `rescan` runs.
+    Nothing is imported. The scan reads the metadata of every distribution on `sys.path`, which takes
+    some milliseconds for 150 of them, so its result is kept until `sys.path` changes or `rescan` is
+    called.
     """
     path = tuple(sys.path)
     if _scan.path != path:
@@ -95,7 +97,7 @@ def installed_connections() -> list[InstalledConnection]:
 
 
 def rescan() -> None:
-    """Forget what was found, for a plugin that was installed into this very process."""
+    """Forget the last scan, for a plugin that was installed while this process runs."""
     _scan.path = None
 
 
@@ -125,23 +127,35 @@ def _scan_entry_points() -> list[InstalledConnection]:
     return sorted(found.values(), key=lambda f: (f.keyword, f.distribution, f.target))
 
 
+def is_reserved(found: InstalledConnection) -> bool:
+    """Return whether a distribution registers a word of MLflow's own that is not its to register."""
+    if found.keyword not in MLFLOW_WORDS:
+        return False
+    name = re.sub(r"[-_.]+", "-", found.distribution).lower()
+    return KNOWN_DISTRIBUTIONS.get(found.keyword) != name
+
+
+def _owners(keyword: str) -> list[InstalledConnection]:
+    return [f for f in installed_connections() if f.keyword == keyword and not is_reserved(f)]
+
+
 def find_connection(keyword: str) -> "Connection":
-    """Load the one connection of a keyword.
+    """Import the connection of a keyword, once.
 
     Raises:
-        UnknownConnectionError: Nobody registers it.
-        AmbiguousConnectionError: More than one distribution does.
+        UnknownConnectionError: No distribution registers it, or it is a word of MLflow's own.
+        AmbiguousConnectionError: More than one distribution registers it.
         PluginLoadError: Its import failed; the cause is chained.
-        PluginTypeError: What was loaded is no connection.
+        PluginTypeError: The loaded object is not a connection.
     """
-    found = installed_connections()
+    installed_connections()
     if (connection := _scan.loaded.get(keyword)) is not None:
         return connection
-    owners = [f for f in found if f.keyword == keyword]
+    owners = _owners(keyword)
     if not owners:
-        # It may have been installed since the scan, as notebooks do.
+        # A notebook may have installed it since the last scan.
         rescan()
-        owners = [f for f in installed_connections() if f.keyword == keyword]
+        owners = _owners(keyword)
     if not owners:
         raise UnknownConnectionError(_unknown(keyword))
     if len(owners) > 1:
@@ -157,16 +171,21 @@ def find_connection(keyword: str) -> "Connection":
 def _unknown(keyword: str) -> str:
     import difflib  # only an error pays for it
 
-    names = sorted({f.keyword for f in _scan.found})
-    cure = ""
+    if takers := [f.distribution for f in _scan.found if f.keyword == keyword]:
+        return (
+            f"'{keyword}' is a word of MLflow's own, which {' and '.join(takers)} cannot register: "
+            "uninstall it, or report it to its author."
+        )
+    names = sorted({f.keyword for f in _scan.found if not is_reserved(f)})
+    fix = ""
     if close := difflib.get_close_matches(keyword, {*names, *KNOWN_DISTRIBUTIONS}, n=1):
         if close[0] != keyword:
-            cure = f" Did you mean '{close[0]}'?"
+            fix = f" Did you mean '{close[0]}'?"
         if close[0] not in names:
-            cure += f" Run: pip install {KNOWN_DISTRIBUTIONS[close[0]]}."
+            fix += f" Run: pip install {KNOWN_DISTRIBUTIONS[close[0]]}."
     have = f"installed are {', '.join(names)}" if names else "none is installed"
     return (
-        f"'{keyword}' is the keyword of no installed connection ({have}).{cure} "
+        f"'{keyword}' is the keyword of no installed connection ({have}).{fix} "
         f"If you meant a folder, write './{keyword}'."
     )
 
@@ -188,7 +207,7 @@ def _load(found: InstalledConnection) -> "Connection":
             f"Failed to load KedroMlflowConnection plugin {origin}: "
             f"{type(error).__name__}: {error}. Reinstall or uninstall {found.distribution}."
         ) from error
-    # Duck typing on purpose: which class is the base depends on what was installed when.
+    # Duck typing on purpose: the base class differs with kedro-mlflow installed or not.
     if not callable(getattr(loaded, "tracking_uri", None)):
         raise PluginTypeError(
             f"The plugin {origin} is a {type(loaded).__name__} without a method tracking_uri; "

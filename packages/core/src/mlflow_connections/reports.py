@@ -16,7 +16,7 @@ from ._connection import Connection
 from ._errors import ConnectionsError, MissingDependencyError, UnreachableError
 from ._resolve import Endpoint, resolve
 from ._use import Applied
-from .discovery import installed_connections
+from .discovery import installed_connections, is_reserved
 from .options import declared_options, read_options
 from .secrets import mask, mask_uri
 
@@ -40,14 +40,18 @@ _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOU
 def connection_rows() -> list[Row]:
     """Give a row per registered keyword; nothing is imported for it."""
     found = installed_connections()
-    owners = Counter(f.keyword for f in found)
+    owners = Counter(f.keyword for f in found if not is_reserved(f))
     return [
         {
             "keyword": f.keyword,
             "distribution": f.distribution,
             "version": f.version,
             "target": f.target,
-            "note": "owned twice: uninstall one" if owners[f.keyword] > 1 else "",
+            "note": "MLflow's own word: not used"
+            if is_reserved(f)
+            else "owned twice: uninstall one"
+            if owners[f.keyword] > 1
+            else "",
         }
         for f in found
     ]
