@@ -51,14 +51,15 @@ def read_soon(file: Path) -> str:
 def test_json_says_where_everything_is_until_a_signal_ends_it(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    """One JSON object; then it runs until it is told to end, exits with 0 and leaves no process."""
+    """It prints one JSON object, runs one MLflow process until a signal, exits with 0 and leaves no process."""
     process = start("--folder", str(tmp_path), "--output", "json")
     assert process.stdout is not None
     try:
         said = json.loads(process.stdout.readline())
         assert is_answering(said["mlflow_url"])
         assert requests.get(said["page_url"], timeout=10).ok
-        assert processes_in(tmp_path)
+        # MLflow's own command keeps a second one, which waits in 280 MB.
+        assert len([x for x in processes_in(tmp_path) if "_leash.py" not in x]) == 1
         host = said["environment"]["databricks"]["DATABRICKS_HOST"]
         assert requests.get(f"{host}/.well-known/databricks-config", timeout=10).ok
         assert said["folder"] == str(tmp_path)

@@ -18,6 +18,7 @@ STARTUP_SECONDS = 180.0
 """How long a server may take to answer: importing MLflow on a busy small machine takes long."""
 
 _LEASH = Path(__file__).with_name("_leash.py")
+_MLFLOW = Path(__file__).with_name("_mlflow.py")
 
 
 class MlflowServer:
@@ -49,7 +50,7 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", str(_LEASH)),
-                    *(sys.executable, "-m", "mlflow", "server"),
+                    *(sys.executable, str(_MLFLOW), "server"),
                     *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
                     *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
                     *("--artifacts-destination", str(folder / "artifacts")),
