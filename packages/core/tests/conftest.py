@@ -21,6 +21,16 @@ class Install(Protocol):
         ...
 
 
+@pytest.fixture(autouse=True)
+def no_files_of_the_user(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connections file and no default of the person who runs the tests is in force."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    for name in ("MLFLOW_CONNECTIONS_FILE", "MLFLOW_CONNECTIONS_DEFAULT"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Install plugins for one test; gives the name of the module that each one's code is in."""

@@ -70,7 +70,7 @@ BASE = "conf/base/mlflow.yml"
         ),
         (
             {"tracking_uri": "declared", "connection": {"region": "eu", "token": "t-0815"}},
-            f"'token' in server.connection in {BASE} belongs to the credentials: move it",
+            f"'token' in server.connection in {BASE} belongs in the credentials: move it",
         ),
         (
             {"tracking_uri": "declared"},

@@ -1,4 +1,4 @@
-"""Resolving: a keyword, credentials and options become an endpoint."""
+"""Resolve a keyword, credentials and options into an endpoint."""
 
 import os
 from collections.abc import Mapping
@@ -6,8 +6,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._environment import check_environment, credential_variables, is_credential_variable
-from ._errors import InvalidOptionError, PluginTypeError
-from .discovery import MLFLOW_WORDS, find_connection, names_connection
+from ._errors import (
+    AmbiguousConnectionError,
+    InvalidOptionError,
+    PluginTypeError,
+    UnknownConnectionError,
+)
+from .discovery import (
+    MLFLOW_WORDS,
+    find_connection,
+    installed_connections,
+    is_keyword,
+    names_connection,
+)
 from .options import (
     DEFAULT_SOURCE_NAMES,
     SourceNames,
@@ -20,8 +31,12 @@ from .secrets import MASK, mask_uri
 
 if TYPE_CHECKING:
     from ._connection import Connection
+    from .named import NamedConnection
 
 __all__ = ["Endpoint", "resolve"]
+
+DEFAULT = "$MLFLOW_CONNECTIONS_DEFAULT"
+"""Stands for the value of that environment variable, where no connection is given."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -51,32 +66,48 @@ class Endpoint(NamedTuple):
 
 
 def resolve(
-    tracking: "str | os.PathLike[str]",
+    tracking: "str | os.PathLike[str]" = DEFAULT,
     credentials: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     *,
     registry: "str | os.PathLike[str] | None" = None,
     source_names: SourceNames = DEFAULT_SOURCE_NAMES,
 ) -> Endpoint:
-    """Turn a keyword, or a full URI or path that then passes untouched, into an endpoint.
+    """Turn a keyword, or a connection's name, into an endpoint; a URI or path passes untouched.
 
     Args:
-        tracking: A keyword of an installed connection, or a URI or path for MLflow. A `Path` is
-            never a keyword.
-        credentials: Handed to the connection. Those named as a variable of MLflow or of a cloud's
-            client, such as `MLFLOW_TRACKING_TOKEN`, are part of the endpoint's environment.
-        options: Handed to the connection.
+        tracking: The name of a connection in a connections file, a keyword of an installed
+            connection, or a URI or path for MLflow. A `Path` is never a name or a keyword. By
+            default the value of the environment variable `MLFLOW_CONNECTIONS_DEFAULT`.
+        credentials: Passed to the connection, before those of the connections file. Those named as
+            a variable of MLflow or of a cloud's client, such as `MLFLOW_TRACKING_TOKEN`, are part of
+            the endpoint's environment.
+        options: Passed to the connection, before those of the connections file.
         registry: A keyword, URI or path for the model registry. None leaves it to MLflow.
-        source_names: How messages call the places that credentials and options came from.
+        source_names: The wording of messages about the sources of credentials and options.
 
     Raises:
-        UnknownConnectionError: A keyword that nobody registers.
-        AmbiguousConnectionError: A keyword that two distributions register.
+        UnknownConnectionError: No distribution registers the keyword, and no file has the name.
+        AmbiguousConnectionError: Two distributions register the keyword, or a file has a connection
+            of the same name.
         PluginLoadError: The connection's import failed.
-        PluginTypeError: The plugin is no connection, or returned something that is no URI.
-        MissingOptionError: Required options are missing; all of them are named.
+        PluginTypeError: The plugin is not a connection, or returned something that cannot be used.
+        MissingOptionError: Required options are missing; the message names all of them.
         InvalidOptionError: An option is unknown, misplaced or has a wrong value.
+        AccessError: The command, file or keyring of a connections file refused a secret.
     """
+    if tracking == DEFAULT:
+        from .named import default_connection
+
+        tracking = default_connection()
+    credentials, options = credentials or _NOTHING, options or _NOTHING
+    named = named_connection(tracking)
+    if named is not None:
+        source_names = _names_with(named, source_names, given=bool(credentials or options))
+        _refuse_written_secrets(named)
+        credentials = {**named.read_credentials(), **credentials}
+        options = {**named.read_options(), **options}
+        tracking, registry = named.tracking, named.registry if registry is None else registry
     uses_options = bool(credentials or options)
     tracker = _connection(tracking, uses_options)
     registrar = None
@@ -87,10 +118,9 @@ def resolve(
             if registry == tracking
             else _connection(registry, uses_options and tracker is None)
         )
-    credentials, options = credentials or _NOTHING, options or _NOTHING
     if tracker is None and registrar is None:
         _refuse_for_a_uri(_text(tracking), credentials, options, source_names)
-    # By identity: what only looks like a connection need not be hashable.
+    # By identity: an object that only looks like a connection need not be hashable.
     wanted = (tracker, None if registrar is tracker else registrar)
     connections = [connection for connection in wanted if connection is not None]
     _check(connections, credentials, options, source_names)
@@ -108,6 +138,58 @@ def resolve(
     )
 
 
+def named_connection(value: Any) -> "NamedConnection | None":
+    """Read the connection that a connections file has under a name, or return None if none has.
+
+    Raises:
+        AmbiguousConnectionError: The name is also a keyword or a word of MLflow's own.
+        InvalidOptionError: A connections file cannot be used.
+    """
+    if not isinstance(value, str) or not is_keyword(value):
+        return None
+    from .named import find_named_connection
+
+    named = find_named_connection(value)
+    if named is None:
+        return None
+    owners = [f"of {f.distribution}" for f in installed_connections() if f.keyword == value]
+    if value in MLFLOW_WORDS:
+        owners.append("of MLflow itself")
+    if owners:
+        raise AmbiguousConnectionError(
+            f"'{value}' is both {named.place} and the keyword {' and '.join(owners)}: rename the "
+            "connection in the file."
+        )
+    if named_twice := find_named_connection(named.tracking) if is_keyword(named.tracking) else None:
+        raise InvalidOptionError(
+            f"'connection' of {named.place} is '{named.tracking}', the name of another connection "
+            f"({named_twice.place}): write a keyword, a URI or a path."
+        )
+    return named
+
+
+def _names_with(named: "NamedConnection", given_names: SourceNames, *, given: bool) -> SourceNames:
+    names = named.source_names
+    if not given:
+        return names
+    return names._replace(
+        options=f"{names.options} or {given_names.options}",
+        credentials=f"{names.credentials} or {given_names.credentials}",
+    )
+
+
+def _refuse_written_secrets(named: "NamedConnection") -> None:
+    """Refuse a secret that stands in the file, also where only its declaration says it is one."""
+    if not names_connection(named.tracking):
+        return
+    from .named import SecretSource, written_out
+
+    for option in declared_options(find_connection(named.tracking)):
+        value = named.credentials.get(option.name)
+        if option.secret and value is not None and not isinstance(value, SecretSource):
+            raise InvalidOptionError(written_out(option.name, named.place))
+
+
 def _text(value: "str | os.PathLike[str]") -> str:
     return value if isinstance(value, str) else os.fspath(value)
 
@@ -122,8 +204,22 @@ def _connection(value: Any, uses_options: bool) -> "Connection | None":
         )
     # With credentials or options MLflow's own word is not enough: MLflow would not read them.
     if names_connection(value) or (uses_options and value in MLFLOW_WORDS):
-        return find_connection(value)
+        return _find(value)
     return None
+
+
+def _find(keyword: str) -> "Connection":
+    try:
+        return find_connection(keyword)
+    except UnknownConnectionError as error:
+        from .named import named_connections
+
+        names = {named.name: named for named in named_connections()}
+        if not names:
+            raise
+        raise UnknownConnectionError(
+            f"{error} The connections files have {', '.join(names)}."
+        ) from None
 
 
 def _refuse_for_a_uri(

@@ -79,15 +79,17 @@ class OptionValue(NamedTuple):
 
 
 class SourceNames(NamedTuple):
-    """How messages call the places that options and credentials were read from.
+    """The wording of messages about the sources that options and credentials were read from.
 
     Attributes:
         options: For example `server.connection in conf/base/mlflow.yml`.
         credentials: For example `entry 'dev' of credentials.yml`.
+        remedy: What to do with a credential among the options.
     """
 
     options: str = "the connection options"
     credentials: str = "the credentials"
+    remedy: str = "pass it with the credentials"
 
 
 DEFAULT_SOURCE_NAMES = SourceNames()
@@ -182,8 +184,8 @@ def refuse_misplaced(
         if option.in_credentials if option else looks_secret(str(key)):
             variable = f", or set the variable {option.env}" if option and option.env else ""
             raise InvalidOptionError(
-                f"'{key}' in {source_names.options} belongs to the credentials: move it into an entry of "
-                f"credentials.yml and name that entry under server.credentials{variable}."
+                f"'{key}' in {source_names.options} belongs in the credentials: {source_names.remedy}"
+                f"{variable}."
             )
         if declared and option is None:
             plain = [o.name for o in declared if not o.in_credentials]

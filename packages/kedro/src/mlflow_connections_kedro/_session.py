@@ -110,7 +110,11 @@ def connect(
 
 def _resolve(server: Server, entry: Mapping[str, Any], where: str, files: ConfigFiles) -> Endpoint:
     options = files.name("mlflow", "server", "connection")
-    places = SourceNames(options=f"server.connection in {options}", credentials=where)
+    places = SourceNames(
+        options=f"server.connection in {options}",
+        credentials=where,
+        remedy="move it into an entry of credentials.yml and name that entry under server.credentials",
+    )
     first, *_ = server.connections
     registry = server.registry.text if server.registry in server.connections else None
     try:
