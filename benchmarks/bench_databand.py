@@ -22,12 +22,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from mlflow_connections_databand import connection
-from mlflow_connections_databand._capture import Recorder
-from mlflow_connections_databand._connection import TOKEN_VARIABLE
-from mlflow_connections_databand._delegate import delegate
-from mlflow_connections_databand._outboxes import outbox_for
-from mlflow_connections_databand._runs import Run
-from mlflow_connections_databand._uri import CompositeUri
+from mlflow_connections_databand._composite import DatabandCopy
+from mlflow_connections_databand._redact import redact
+from mlflow_connections_databand._uri import TOKEN_VARIABLES, CompositeUri
+from mlflow_connections_events._proxy import proxy
+from mlflow_connections_events._recorder import AnnouncedRun, Recorder
+from mlflow_connections_events.vocabulary import RUN_KINDS
+from mlflow_connections_outbox import Outbox
 from mlflow_connections_sandbox import Fault, MlflowServer
 from mlflow_connections_sandbox._databand import Databand
 
@@ -47,14 +48,13 @@ import importlib.metadata as metadata, time
 every = metadata.entry_points
 def others(**which):
     found = every(**which)
-    return metadata.EntryPoints(p for p in found if "mlflow_connections_databand" not in p.value)
+    return metadata.EntryPoints(p for p in found if "mlflow_connections_" not in p.value)
 metadata.entry_points = others
 begun = time.perf_counter()
 import mlflow
 whole = time.perf_counter() - begun
 begun = time.perf_counter()
-import mlflow_connections_databand._entry
-from mlflow_connections_databand._transparent import Activation
+from mlflow_connections_events.plugin import Activation
 Activation()
 print(whole, time.perf_counter() - begun)
 """
@@ -160,7 +160,7 @@ def target(uri: str) -> Target:
 
 def composite(tracker: Tracker, uri: str) -> str:
     """Give the URI that copies a store for a tracker, and put the token where it is looked for."""
-    os.environ[TOKEN_VARIABLE] = tracker.token
+    os.environ[TOKEN_VARIABLES[0]] = tracker.token
     return connection.tracking_uri({}, {"databand_url": tracker.url, "duplicate_tracking_to": uri})
 
 
@@ -248,9 +248,14 @@ def _capture(tracker: Tracker, run_id: str, events: int) -> list[float]:
 
 
 def _captured(store: Any, tracker: Tracker, run_id: str) -> Any:
-    recorder = Recorder(store, outbox_for(CompositeUri(tracker.url)))
-    recorder.runs.announce(run_id, Run({}, None, {}))
-    return delegate(store, recorder.methods())
+    recorder = Recorder(store, outbox_of(tracker), redact=redact, kinds=RUN_KINDS)
+    recorder.runs.announce(run_id, AnnouncedRun({}, {}))
+    return proxy(store, recorder.methods())
+
+
+def outbox_of(tracker: Tracker) -> Outbox:
+    """Return the outbox of a tracker."""
+    return DatabandCopy(CompositeUri(tracker.url)).outbox()
 
 
 def request_row(tracker: Tracker, run_id: str) -> Row:
@@ -270,7 +275,7 @@ def request_row(tracker: Tracker, run_id: str) -> Row:
 
 
 def _drain(tracker: Tracker) -> None:
-    outbox = outbox_for(CompositeUri(tracker.url))
+    outbox = outbox_of(tracker)
     while outbox.flush(5.0):
         time.sleep(0.1)
 

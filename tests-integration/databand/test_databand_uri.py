@@ -67,9 +67,9 @@ def test_a_uri_without_a_store_says_which_default_it_uses(
 ) -> None:
     """Where no store is known, runs go to MLflow's default, and one warning names it."""
     mlflow.set_tracking_uri(f"dbnd://127.0.0.1:{tracker.port}")
-    with caplog.at_level(logging.WARNING, logger="mlflow_connections_databand._store"):
+    with caplog.at_level(logging.WARNING, logger="mlflow_connections_events._inner"):
         MlflowClient().create_run("0")
         MlflowClient().search_runs(["0"])
-    told = [r.getMessage() for r in caplog.records if r.name.endswith("_databand._store")]
+    told = [r.getMessage() for r in caplog.records if r.name.endswith("_events._inner")]
     assert len(told) == 1
     assert "MLflow's default" in told[0]

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_connections_databand._client import Client
-from mlflow_connections_databand.sink import open_sink
+from mlflow_connections_databand.sink import DatabandClient, open_sink
 from mlflow_connections_outbox import (
     Batch,
     Destination,
@@ -25,7 +24,7 @@ TOKEN = {"DBND__CORE__DATABAND_ACCESS_TOKEN": "t0ken"}
 
 
 class Server(ThreadingHTTPServer):
-    """Answers what it is told to, and keeps what it was asked."""
+    """Responds as a test demands, and keeps the requests."""
 
     status = 200
     body = b"{}"
@@ -34,6 +33,9 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, dict[str, str], Any]] = []
+        self.accepted: list[bool] = []
+        self.fails_at = ""
+        self.refuses = ""
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -49,7 +51,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(gzip.decompress(content)) if content else None
         headers = {k.lower(): v for k, v in self.headers.items()}
         self.server.asked.append((self.path, headers, body))
-        self.send_response(self.server.status)
+        status = self.server.status
+        if self.server.fails_at and self.path.endswith(self.server.fails_at):
+            status = 503
+        if self.server.refuses and self.server.refuses in json.dumps(body):
+            status = 400
+        self.server.accepted.append(status == 200)
+        self.send_response(status)
         for name, value in self.server.headers_to_send.items():
             self.send_header(name, value)
         if self.path.endswith("csrf"):
@@ -75,7 +83,7 @@ def server() -> Iterator[Server]:
 
 def test_a_request_is_as_dbnd_sends_it(server: Server) -> None:
     """Compressed JSON with the token and dbnd's headers."""
-    Client(server.url, TOKEN).post("tracking/heartbeat", {"run_uid": "u"}, 5)
+    DatabandClient(server.url, TOKEN).post("tracking/heartbeat", {"run_uid": "u"}, 5)
     ((path, headers, body),) = server.asked
     assert (path, body) == ("/api/v1/tracking/heartbeat", {"run_uid": "u"})
     assert headers["authorization"] == "Bearer t0ken"
@@ -88,7 +96,7 @@ def test_a_request_is_as_dbnd_sends_it(server: Server) -> None:
 def test_without_a_token_it_logs_in_once(server: Server) -> None:
     """The token against forged requests is fetched, sent with the login and with each call."""
     environ = {"DBND__CORE__DBND_USER": "me", "DBND__CORE__DBND_PASSWORD": "pw"}
-    client = Client(server.url, environ)
+    client = DatabandClient(server.url, environ)
     client.post("tracking/a", {}, 5)
     client.post("tracking/b", {}, 5)
     paths = [path.removeprefix("/api/v1/") for path, _, _ in server.asked]
@@ -116,7 +124,7 @@ def test_an_answer_means_what_it_says(status: int, error: type[Exception], serve
     """What may be another day is tried again, and what never will be is not."""
     server.status = status
     with pytest.raises(error) as caught:
-        Client(server.url, TOKEN).post("tracking/a", {}, 5)
+        DatabandClient(server.url, TOKEN).post("tracking/a", {}, 5)
     assert type(caught.value) is error
     assert str(status) in str(caught.value)
 
@@ -127,21 +135,21 @@ def test_the_wait_that_is_asked_for_is_passed_on(server: Server) -> None:
     for text, seconds in (("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)):
         server.headers_to_send = {"Retry-After": text}
         with pytest.raises(Unavailable) as caught:
-            Client(server.url, TOKEN).post("tracking/a", {}, 5)
+            DatabandClient(server.url, TOKEN).post("tracking/a", {}, 5)
         assert caught.value.retry_after == seconds
 
 
 def test_no_answer_is_unavailable() -> None:
     """Nobody there is no reason to lose anything."""
     with pytest.raises(Unavailable, match="does not answer"):
-        Client("http://127.0.0.1:9", TOKEN).post("tracking/a", {}, 5)
+        DatabandClient("http://127.0.0.1:9", TOKEN).post("tracking/a", {}, 5)
 
 
 def test_a_refusal_shows_no_token(server: Server) -> None:
     """A server that repeats the token in its answer does not bring it into a log."""
     server.status, server.body = 400, b"bad: t0ken"
     with pytest.raises(Rejected) as caught:
-        Client(server.url, TOKEN).post("tracking/a", {}, 5)
+        DatabandClient(server.url, TOKEN).post("tracking/a", {}, 5)
     assert "t0ken" not in str(caught.value)
 
 
@@ -157,3 +165,95 @@ def test_a_refused_event_is_named_where_it_is_alone(server: Server, tmp_path: Pa
         assert rejected == list(range(count))
         assert batch.accepted == count
     sink.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("text/html", b"<html>Log in</html>"), ("", b"<!doctype html>"), ("text/plain", b"OK")],
+)
+def test_a_login_page_is_no_delivery(kind: str, body: bytes, server: Server) -> None:
+    """Something that answers 200 in Databand's place accepts nothing: the event is kept."""
+    server.body = body
+    server.headers_to_send = {"Content-Type": kind} if kind else {}
+    with pytest.raises(Unavailable, match="not with JSON"):
+        DatabandClient(server.url, TOKEN).post("tracking/a", {}, 5)
+
+
+def test_an_empty_answer_is_a_delivery(server: Server) -> None:
+    """Databand's success responses are JSON or empty; dbnd reads neither."""
+    server.body = b""
+    DatabandClient(server.url, TOKEN).post("tracking/a", {}, 5)
+    assert len(server.asked) == 1
+
+
+def stepped(run: str, step: int) -> Event:
+    """Return an event of a run that logs a metric and a dataset, two requests."""
+    dataset: dict[str, Any] = {
+        "name": f"d{step}",
+        "digest": "a",
+        "source_type": "local",
+        "source": "{}",
+        "schema": None,
+        "profile": None,
+        "tags": {},
+    }
+    return Event(run * 32, "inputs_logged", 1, {"datasets": [dataset]}, f"{run}{step}")
+
+
+def delivered(server: Server, endpoint: str) -> list[str]:
+    """Return what the datasets are called that requests to an endpoint held, in order."""
+    rows = {"log_datasets": "datasets_info", "log_metrics": "metrics_info"}[endpoint]
+    return [
+        str(row.get("dataset_uri") or row["metric"]["key"])
+        for path, _, body in server.asked
+        if path.endswith(endpoint)
+        for row in body[rows]
+    ]
+
+
+def test_only_what_was_not_accepted_is_sent_again(server: Server, tmp_path: Path) -> None:
+    """A batch that failed halfway goes on where it was, in another process too."""
+    events = [stepped("a", step) for step in range(3)]
+    destination = Destination("databand", server.url, "")
+    server.fails_at = "log_metrics"
+    batch = Batch(events)
+    with pytest.raises(Unavailable):
+        open_sink(destination, TOKEN, tmp_path).send(batch)
+    assert batch.accepted == 0
+    assert delivered(server, "log_datasets") == ["mlflow:d0@a", "mlflow:d1@a", "mlflow:d2@a"]
+    server.asked.clear()
+    server.fails_at = ""
+    # The outbox may make another batch of the same events.
+    for again in ([events[0]], events[1:]):
+        open_sink(destination, TOKEN, tmp_path).send(Batch(again))
+    assert delivered(server, "log_datasets") == []
+    assert delivered(server, "log_metrics") == [f"mlflow.dataset.d{step}" for step in range(3)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rejected_row_does_not_repeat_its_neighbours(server: Server, tmp_path: Path) -> None:
+    """Of three events in one request the faulty one is set aside, and each other arrives once."""
+    events = [stepped("a", step) for step in range(3)]
+    server.refuses = "d1"
+    rejected: list[int] = []
+    batch = Batch(events, on_reject=lambda position, _: rejected.append(position))
+    open_sink(Destination("databand", server.url, ""), TOKEN, tmp_path).send(batch)
+    assert rejected == [1]
+    accepted = [body for body, ok in zip(server.asked, server.accepted, strict=True) if ok]
+    server.asked[:] = accepted
+    assert delivered(server, "log_datasets") == ["mlflow:d0@a", "mlflow:d2@a"]
+    assert delivered(server, "log_metrics") == ["mlflow.dataset.d0", "mlflow.dataset.d2"]
+
+
+def test_a_requests_id_derives_from_its_events(server: Server, tmp_path: Path) -> None:
+    """The same events in another attempt have the same ID, other events another."""
+    destination = Destination("databand", server.url, "")
+    for events in ([stepped("a", 1)], [stepped("a", 1)], [stepped("a", 2)]):
+        open_sink(destination, TOKEN, tmp_path).send(Batch(events))
+    first, second, third = (
+        [headers["x-request-id"] for _, headers, _ in server.asked[start : start + 2]]
+        for start in (0, 2, 4)
+    )
+    assert first == second
+    assert not set(first) & set(third)
+    assert len({*first, *third}) == 4

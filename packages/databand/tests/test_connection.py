@@ -5,7 +5,7 @@ import pytest
 import mlflow_connections
 from mlflow_connections import InvalidOptionError, MissingOptionError, resolve
 from mlflow_connections_databand import connection
-from mlflow_connections_databand._transparent import VARIABLE
+from mlflow_connections_databand._connection import VARIABLE
 
 TOKEN = "DBND__CORE__DATABAND_ACCESS_TOKEN"
 OPTIONS = {"databand_url": "https://acme.databand.ai", "duplicate_tracking_to": "http://m:5000"}

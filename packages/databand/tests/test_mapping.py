@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_connections_databand._mapping import Call, calls, merged
-from mlflow_connections_databand._mapping._ids import ids_of
-from mlflow_connections_databand._mapping._values import metric, note, param
+from mlflow_connections_databand._mapping import TrackerCall, calls, merged
+from mlflow_connections_databand._mapping._values import ids_of, metric, note, param
 from mlflow_connections_outbox import Event, Rejected
 
 RUN = "0123456789abcdef0123456789abcdef"
 AT = 1_700_000_000_123
-OF = {"job": "experiment", "started": AT}
+CONTEXT = {"experiment_id": "1", "experiment_name": "experiment", "started": AT}
 
 
 def run_event(run_id: str = RUN, **more: Any) -> Event:
@@ -33,14 +32,14 @@ def run_event(run_id: str = RUN, **more: Any) -> Event:
         "parent": None,
         "tags": {"mlflow.user": "me"},
         "resumed": False,
-        "of": OF,
+        "run": CONTEXT,
     }
-    return Event(run_id, "run", AT, {**data, **more})
+    return Event(run_id, "run_started", AT, {**data, **more})
 
 
 def log_event(run_id: str = RUN, **data: Any) -> Event:
     """Give an event of a run that logs."""
-    return Event(run_id, "log", AT, {"of": OF, **data})
+    return Event(run_id, "logged", AT, {"run": CONTEXT, **data})
 
 
 def test_all_ids_derive_from_the_run() -> None:
@@ -55,7 +54,9 @@ def test_a_whole_run_takes_few_calls() -> None:
     """Announced, running, 500 metrics, ended: five calls, in this order."""
     events = [run_event(tags={})]
     events += [log_event(metrics=[["m", 1.0, AT + i, i]]) for i in range(500)]
-    events += [Event(RUN, "status", AT, {"status": "FINISHED", "end_time": AT + 9, "of": OF})]
+    events += [
+        Event(RUN, "run_updated", AT, {"status": "FINISHED", "end_time": AT + 9, "run": CONTEXT})
+    ]
     done = merged(calls(events))
     assert [call.endpoint for call in done] == [
         "init_run",
@@ -133,8 +134,8 @@ def test_a_long_text_is_cut_in_its_field_and_whole_beside_it() -> None:
 )
 def test_a_runs_end_is_told_with_its_time(status: str, state: str) -> None:
     """The task's and the run's state, both since the end that MLflow wrote."""
-    ended = {"status": status, "end_time": AT + 1_000, "of": OF}
-    task, run = merged(calls([Event(RUN, "status", AT, ended)]))
+    ended = {"status": status, "end_time": AT + 1_000, "run": CONTEXT}
+    task, run = merged(calls([Event(RUN, "run_updated", AT, ended)]))
     assert task.body["task_run_attempt_updates"][0]["state"] == state
     assert run.body["state"] == state
     assert run.body["timestamp"] == "2023-11-14T22:13:21.123000+00:00"
@@ -143,8 +144,8 @@ def test_a_runs_end_is_told_with_its_time(status: str, state: str) -> None:
 def test_a_nested_run_names_its_parent() -> None:
     """Root and parent are the ids that the parent's own announcement has."""
     child = "f" * 32
-    of = {**OF, "parent": RUN, "root": RUN}
-    (call, *_) = merged(calls([run_event(child, parent=RUN, of=of)]))
+    context = {**CONTEXT, "parent": RUN, "root": RUN}
+    (call, *_) = merged(calls([run_event(child, parent=RUN, run=context)]))
     root = call.body["init_args"]["new_run_info"]["root_run"]
     assert root["root_run_uid"] == ids_of(RUN).run
     assert root["root_task_run_attempt_uid"] == ids_of(RUN).attempt
@@ -158,10 +159,11 @@ def test_inside_a_dbnd_task_everything_belongs_to_its_attempt() -> None:
         "task_run_attempt_uid": str(UUID(int=3)),
         "task_name": "task",
     }
+    context = {**CONTEXT, "extra": attempt}
     events = [
-        run_event(attempt=attempt),
-        log_event(attempt=attempt, params={"p": "1"}, metrics=[["m", 1.0, AT, 0]]),
-        Event(RUN, "status", AT, {"status": "FINISHED", "end_time": AT, "attempt": attempt}),
+        run_event(run=context),
+        log_event(run=context, params={"p": "1"}, metrics=[["m", 1.0, AT, 0]]),
+        Event(RUN, "run_updated", AT, {"status": "FINISHED", "end_time": AT, "run": context}),
     ]
     (call,) = merged(calls(events))
     rows = call.body["metrics_info"]
@@ -176,13 +178,18 @@ def test_datasets_and_artifacts_have_fields_of_their_own() -> None:
         "digest": "abc",
         "source_type": "local",
         "source": json.dumps({"uri": "s3://bucket/key"}),
-        "schema": {"mlflow_colspec": [{"name": "x", "type": "double"}]},
-        "profile": {"num_rows": 3},
+        "schema": json.dumps({"mlflow_colspec": [{"name": "x", "type": "double"}]}),
+        "profile": json.dumps({"num_rows": 3}),
         "tags": {},
     }
     events = [
-        Event(RUN, "inputs", AT, {"datasets": [dataset], "of": OF}),
-        Event(RUN, "artifacts", AT, {"files": [["a/b", 5]], "count": 1, "bytes": 5, "of": OF}),
+        Event(RUN, "inputs_logged", AT, {"datasets": [dataset], "run": CONTEXT}),
+        Event(
+            RUN,
+            "artifacts_uploaded",
+            AT,
+            {"files": [["a/b", 5]], "count": 1, "bytes": 5, "run": CONTEXT},
+        ),
     ]
     read, _, written = merged(calls(events))
     (row,) = read.body["datasets_info"]
@@ -195,7 +202,7 @@ def test_datasets_and_artifacts_have_fields_of_their_own() -> None:
 
 def test_an_event_that_cannot_be_mapped_is_named() -> None:
     """It is refused, so that it does not hold up what comes behind it."""
-    events = [log_event(tags={"a": "1"}), Event(RUN, "status", AT, {})]
+    events = [log_event(tags={"a": "1"}), Event(RUN, "tag_deleted", AT, {})]
     with pytest.raises(Rejected) as caught:
         merged(calls(events))
     assert caught.value.positions == {1}
@@ -226,11 +233,11 @@ def test_a_kind_of_a_newer_version_is_rejected() -> None:
 def test_merging_keeps_each_runs_order(steps: list[tuple[str, str]]) -> None:
     """States stay where they are, and metrics stay in order, between the same states."""
     made = [
-        Call(
+        TrackerCall(
             endpoint,
             {"rows": [(run, number)]},
             frozenset({run}),
-            frozenset({number}),
+            frozenset({(number, 0)}),
             "rows" if endpoint.startswith("log") else "",
             not endpoint.startswith("log"),
         )
@@ -246,7 +253,7 @@ def test_merging_keeps_each_runs_order(steps: list[tuple[str, str]]) -> None:
     assert {run: _epochs([c for c in flat if run in c.runs]) for run in "abc"} == expected
 
 
-def _epochs(of_run: list[Call]) -> list[Any]:
+def _epochs(of_run: list[TrackerCall]) -> list[Any]:
     """Give what a run's calls say between its states: rows by kind, in order."""
     epochs: list[Any] = [{}]
     for call in of_run:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mlflow_connections_databand._composite import SINK
 from mlflow_connections_databand._mapping import calls, merged
-from mlflow_connections_databand._outboxes import SINK
 from mlflow_connections_outbox import Event
 from mlflow_connections_outbox._interface import sink_of
 

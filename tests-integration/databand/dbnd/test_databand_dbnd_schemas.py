@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_connections_databand._mapping import Call, calls, merged
+from mlflow_connections_databand._mapping import TrackerCall, calls, merged
 from mlflow_connections_outbox import Event
 from mlflow_connections_sandbox._databand._check import Wrong
 from mlflow_connections_sandbox._databand._schemas import BODIES
@@ -84,7 +84,7 @@ def events() -> Iterator[Event]:
     yield Event(RUN, "status", AT, {"status": "KILLED", "end_time": AT, "params": {}, "of": OF})
 
 
-def all_calls() -> list[Call]:
+def all_calls() -> list[TrackerCall]:
     """Give the requests of all events."""
     return merged(calls(list(events())))
 

@@ -1,6 +1,6 @@
-"""A copy of each MLflow run for Databand: the connection `databand` and the store behind its URIs.
+"""A copy of each MLflow run for Databand: the connection `databand` and its composite URIs.
 
-MLflow imports this package whenever it is imported itself, so everything here waits for its first use.
+The names of this package are loaded on first use.
 """
 
 from importlib import import_module
@@ -15,7 +15,7 @@ __all__ = ["Databand", "connection", "databand_tracking"]
 _HOMES = {
     "Databand": "._connection",
     "connection": "._connection",
-    # It needs the extra `dbnd`, which nothing else here imports.
+    # The only name that needs the extra `dbnd`.
     "databand_tracking": "._dbnd",
 }
 

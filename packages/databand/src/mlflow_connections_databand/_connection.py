@@ -1,24 +1,31 @@
 """The keyword `databand`: an MLflow store, and a copy of every run for Databand."""
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_connections import Connection, Endpoint, InvalidOptionError, Option, resolve
+from mlflow_connections import (
+    Connection,
+    Endpoint,
+    InvalidOptionError,
+    Option,
+    SavedState,
+    resolve,
+)
+from mlflow_connections_events import activate, keeps_its_uri
 
-from ._transparent import VARIABLE, is_transparent, make_ready
-from ._uri import CompositeUri, is_composite, parse, read_databand_url
+from ._uri import TOKEN_VARIABLES, CompositeUri, is_composite, parse, read_databand_url
 
-TOKEN_VARIABLE = "DBND__CORE__DATABAND_ACCESS_TOKEN"  # noqa: S105 - the name, not a token
+VARIABLE = "MLFLOW_CONNECTIONS_DATABAND"
+"""Holds the composite URI while a store that must keep its own URI is copied; children inherit it."""
 
 
 class Databand(Connection):
-    """Copies what MLflow accepts to Databand.
+    """Copies every run that MLflow accepts to Databand.
 
     `duplicate_tracking_to` is the MLflow store: a URI, a path, or the keyword of another connection
-    whose options stand in the environment. Without it the current tracking URI is meant. The
-    variables are dbnd's own, so one configuration serves both.
+    whose options are in the environment. By default it is the current tracking URI. The variables are
+    dbnd's own, so one configuration serves both.
     """
 
     declared = (
@@ -36,29 +43,29 @@ class Databand(Connection):
         Option(
             "access_token",
             "A personal access token of Databand.",
-            env=TOKEN_VARIABLE,
+            env=TOKEN_VARIABLES[0],
             credential=True,
             secret=True,
         ),
     )
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Give the composite URI, or the store's own where MLflow must recognise that."""
+        """Return the composite URI, or the store's own if MLflow must recognise that."""
         databand, inner = self._destination(credentials, options)
-        if is_transparent(inner.tracking_uri):
-            make_ready()
+        if keeps_its_uri(inner.tracking_uri):
+            activate()
             return inner.tracking_uri
         return str(databand._replace(inner=inner.tracking_uri or None))
 
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Give the token, and what the inner connection needs."""
+        """Return the token, and the environment of the inner connection."""
         databand, inner = self._destination(credentials, options)
         environment = dict(inner.environment)
         if token := self.values(credentials, options)["access_token"]:
-            environment[TOKEN_VARIABLE] = token
-        if is_transparent(inner.tracking_uri):
+            environment[TOKEN_VARIABLES[0]] = token
+        if keeps_its_uri(inner.tracking_uri):
             environment[VARIABLE] = str(databand._replace(inner=inner.tracking_uri))
         return environment
 
@@ -80,9 +87,8 @@ def _store(duplicate_tracking_to: str | None) -> Endpoint:
 
 
 def current_tracking_uri() -> str | None:
-    """Give the tracking URI that is in force, of a composite one its inner; None leaves it to MLflow."""
-    utils = sys.modules.get("mlflow.tracking._tracking_service.utils")
-    uri = getattr(utils, "_tracking_uri", None) or os.environ.get("MLFLOW_TRACKING_URI")
+    """Return the tracking URI in force, of a Databand URI its inner store, or None if none is set."""
+    uri: str | None = SavedState.take().tracking or os.environ.get("MLFLOW_TRACKING_URI")
     return parse(uri).inner if uri and is_composite(uri) else uri or None
 
 

@@ -1,9 +1,10 @@
-"""Duplicating with dbnd's own settings: a context manager for scripts, and what its hooks share.
+"""dbnd: its settings, a context manager for scripts that use it, and the task that code runs in.
 
 The settings come from cfg files, the environment and `--set-config`: `[core] databand_url`,
 `[mlflow_tracking] databand_tracking` and `duplicate_tracking_to`.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,16 +18,35 @@ from mlflow_connections import (
 )
 
 from ._connection import connection
-from ._outboxes import PASSWORD_VARIABLE, USER_VARIABLE
+from ._uri import PASSWORD_VARIABLE, USER_VARIABLE, is_composite, parse
 
 SECTION = "mlflow_tracking"
 
 
+def current_attempt() -> dict[str, str] | None:
+    """Return the IDs of the attempt of the dbnd task that runs, or None outside of a task.
+
+    dbnd is never imported for this.
+    """
+    current = sys.modules.get("dbnd._core.current")
+    if current is None:
+        return None
+    task_run = current.try_get_current_task_run()
+    if task_run is None:
+        return None
+    return {
+        "run_uid": str(task_run.run.run_uid),
+        "task_run_uid": str(task_run.task_run_uid),
+        "task_run_attempt_uid": str(task_run.task_run_attempt_uid),
+        "task_name": str(task_run.task.task_name),
+    }
+
+
 @contextmanager
 def databand_tracking() -> Iterator[str]:
-    """Duplicate within a `with` block, with dbnd's settings; give the tracking URI.
+    """Copy runs to Databand within a `with` block, with dbnd's settings. Yields the tracking URI.
 
-    For scripts that use `dbnd_tracking()`, which tells no plugin of its start:
+    For scripts that use `dbnd_tracking()`, which calls no plugin when it starts:
 
         with dbnd_tracking(job_name="train"), databand_tracking():
             mlflow.log_metric("loss", 0.1)
@@ -39,7 +59,7 @@ def databand_tracking() -> Iterator[str]:
 
 
 def apply() -> Applied:
-    """Put the duplication in force that dbnd's settings ask for.
+    """Start the copying that dbnd's settings ask for.
 
     Raises:
         MissingOptionError: dbnd's configuration has no `[core] databand_url`.
@@ -75,19 +95,22 @@ def apply() -> Applied:
 def _current() -> str:
     from mlflow.tracking import get_tracking_uri
 
-    from ._store import inner_tracking_uri
+    from mlflow_connections_events import inner_tracking_uri
 
-    return inner_tracking_uri(get_tracking_uri())
+    uri: str = get_tracking_uri()
+    if not is_composite(uri):
+        return uri
+    return parse(uri).inner or inner_tracking_uri(uri)
 
 
 def configuration() -> Any:
-    """Give dbnd's configuration, read.
+    """Read dbnd's configuration.
 
     Raises:
         MissingDependencyError: dbnd is not installed.
     """
     try:
-        # Before its start dbnd has read neither files nor variables; after it, this is nothing.
+        # Before its start dbnd has read neither files nor variables; afterwards this does nothing.
         import_module("dbnd._core.context.bootstrap").dbnd_bootstrap()
     except ModuleNotFoundError as error:
         raise MissingDependencyError(

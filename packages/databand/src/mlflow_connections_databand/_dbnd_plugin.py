@@ -1,4 +1,4 @@
-"""The plugin that `dbnd run` loads. Nobody else imports this module."""
+"""The plugin that `dbnd run` loads. Nothing else imports this module."""
 
 import logging
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from ._dbnd import SECTION, apply, configuration
 
 logger = logging.getLogger(__name__)
 
-# Contexts nest, and dbnd leaves them in order; one that duplicates nothing stands here too.
+# Contexts nest, and dbnd leaves them in order. A context that copies nothing is listed too.
 _entered: list[tuple[Any, Applied | None]] = []
 
 
 def _hook(function: Callable[[Any], None]) -> Callable[[Any], None]:
-    # dbnd must be imported before dbnd_run.plugin, which otherwise imports itself in a circle.
+    # dbnd must be imported before dbnd_run.plugin, or their imports form a circle.
     import_module("dbnd")
     marked: Callable[[Any], None] = import_module("dbnd_run.plugin.dbnd_plugins").hookimpl(function)
     return marked
@@ -24,20 +24,20 @@ def _hook(function: Callable[[Any], None]) -> Callable[[Any], None]:
 
 @_hook
 def dbnd_on_pre_init_context(ctx: Any) -> None:
-    """Duplicate from here on, if `databand_tracking` says so."""
+    """Start copying runs if `databand_tracking` is true."""
     applied = None
     if configuration().getboolean(SECTION, "databand_tracking"):
         try:
             applied = apply()
         except ConnectionsError as error:
-            # The copy is the second thing; the user's pipeline is the first.
+            # The user's pipeline matters more than the copy.
             logger.warning("MLflow runs are not copied to Databand: %s", error)
     _entered.append((ctx, applied))
 
 
 @_hook
 def dbnd_on_exit_context(ctx: Any) -> None:
-    """Put MLflow's tracking URI back as it was, also to unset."""
+    """Restore MLflow's tracking URI, or unset it."""
     while any(entered is ctx for entered, _ in _entered):
         entered, applied = _entered.pop()
         if applied is not None:

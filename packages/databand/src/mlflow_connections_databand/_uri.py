@@ -11,6 +11,11 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from mlflow_connections import InvalidOptionError
 from mlflow_connections.secrets import mask_uri
 
+TOKEN_VARIABLES = ("DBND__CORE__DATABAND_ACCESS_TOKEN", "DATABAND_ACCESS_TOKEN")
+"""The variables that may hold a token: dbnd's own, then the short one."""
+USER_VARIABLE = "DBND__CORE__DBND_USER"
+PASSWORD_VARIABLE = "DBND__CORE__DBND_PASSWORD"  # noqa: S105 - the name, not a password
+
 PARAMETER = "duplicate_tracking_to"
 _HTTP = {"dbnd": "http", "databand": "http", "dbnd+s": "https", "databand+s": "https"}
 _COMPOSITE = {"http": "dbnd", "https": "dbnd+s"}
@@ -21,13 +26,13 @@ SCHEMES = frozenset(_HTTP)
 
 
 class CompositeUri(NamedTuple):
-    """What a composite URI says.
+    """A parsed composite URI.
 
     Attributes:
         databand_url: Databand's address, http or https, without credentials.
-        inner: The URI or path of the MLflow store; None where the URI names none.
-        username: Who logs in to Databand, None where the URI says nothing.
-        password: With what.
+        inner: The URI or path of the MLflow store, or None if the URI names none.
+        username: The user who logs in to Databand, or None.
+        password: The user's password, or None.
     """
 
     databand_url: str
@@ -36,7 +41,7 @@ class CompositeUri(NamedTuple):
     password: str | None = None
 
     def __str__(self) -> str:
-        """The URI as MLflow gets it. It holds whatever credentials its parts hold: mask it to show it."""
+        """Return the URI for MLflow. It holds the credentials of its parts: mask it to show it."""
         url = urlsplit(self.databand_url)
         host = _with_port(url).netloc
         if self.username is not None:
@@ -54,21 +59,21 @@ class CompositeUri(NamedTuple):
 
 
 def is_composite(uri: str | None) -> bool:
-    """Tell whether a URI has one of the composite schemes."""
+    """Return whether a URI has one of Databand's composite schemes."""
     return uri is not None and uri.partition("://")[0].lower() in SCHEMES and "://" in uri
 
 
 @lru_cache(maxsize=64)
 def parse(uri: str) -> CompositeUri:
-    """Read a composite URI; its inner URI may be quoted once or twice.
+    """Parse a composite URI; its inner URI may be quoted once or twice.
 
     Raises:
-        InvalidOptionError: It is none, has no host, or a query that nobody reads.
+        InvalidOptionError: The URI is not a Databand URI, has no host, or has an unknown query parameter.
     """
     parts = urlsplit(uri)
     if parts.scheme not in _HTTP or not parts.hostname:
         raise InvalidOptionError(
-            f"{mask_uri(uri)!r} is no Databand URI; write dbnd://<host>:<port> for http "
+            f"{mask_uri(uri)!r} is not a Databand URI; write dbnd://<host>:<port> for http "
             f"or dbnd+s://<host> for https, then ?{PARAMETER}=<quoted MLflow URI>."
         )
     url, username, password = _without_credentials(parts._replace(scheme=_HTTP[parts.scheme]))
@@ -76,10 +81,10 @@ def parse(uri: str) -> CompositeUri:
 
 
 def read_databand_url(url: str) -> CompositeUri:
-    """Read Databand's address as people configure it: http, https, or a composite scheme.
+    """Parse Databand's address as people configure it: http, https, or a composite scheme.
 
     Raises:
-        InvalidOptionError: It is neither, or it has a query.
+        InvalidOptionError: The address has another scheme, no host, or a query.
     """
     if is_composite(url):
         return parse(url)
@@ -99,16 +104,16 @@ def _inner(query: str, uri: str) -> str | None:
         name, _, value = pair.partition("=")
         if name != PARAMETER:
             raise InvalidOptionError(
-                f"{mask_uri(uri)!r} has the query parameter '{mask_uri(name)}', which nobody reads; "
-                f"if it belongs to the MLflow URI, quote that URI (urllib.parse.quote, safe='')."
+                f"{mask_uri(uri)!r} has an unknown query parameter '{mask_uri(name)}'; if it belongs "
+                f"to the MLflow URI, quote that URI (urllib.parse.quote, safe='')."
             )
         inner = unquote(value)
-    # A URI has a colon or a slash; one that has neither but a percent sign was quoted twice.
+    # A URI has a colon or a slash, so a text with neither but with a percent sign was quoted twice.
     if inner and "%" in inner and ":" not in inner and "/" not in inner:
         inner = unquote(inner)
     if is_composite(inner):
         raise InvalidOptionError(
-            f"{mask_uri(uri)!r} names a Databand URI as the MLflow store that it copies from; "
+            f"{mask_uri(uri)!r} names a Databand URI as its MLflow store; "
             f"{PARAMETER} must be the URI of an MLflow store."
         )
     return inner or None

@@ -1,10 +1,12 @@
 """The mapping: events of MLflow runs become requests of Databand's tracking API.
 
-Pure functions, without MLflow, dbnd or a network. What Databand's schema has no field for follows
-the conventions of docs/databand.md. The requests' form is that of dbnd 1.0.34.1's own traffic.
+Pure functions, without MLflow, dbnd or a network. Facts without a field in Databand's schema follow the
+conventions of docs/databand.md. The requests have the form of dbnd 1.0.34.1's own traffic.
 """
 
-from ._calls import Call, merged
+from ._bodies import PROTOCOL
 from ._events import calls
+from ._merge import TrackerCall, merged
+from ._values import request_id
 
-__all__ = ["Call", "calls", "merged"]
+__all__ = ["PROTOCOL", "TrackerCall", "calls", "merged", "request_id"]

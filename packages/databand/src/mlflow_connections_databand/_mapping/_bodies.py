@@ -1,11 +1,11 @@
-"""The bodies of requests, in the form that dbnd 1.0.34.1 sends them."""
+"""The bodies of requests and their rows, in the form that dbnd 1.0.34.1 sends them."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ._ids import Ids, definition_of, ids_of
-from ._values import LONGEST, param, time_of
+from ._values import MAX_TEXT, Ids, definition_of, ids_of, param, time_of
 
 PROTOCOL = "1.0.34.1"
 """The version of dbnd whose protocol this speaks."""
@@ -19,22 +19,29 @@ STATES = {
 }
 """MLflow's run status, and Databand's state of a run and of a task."""
 
-
-def state_of(status: str) -> str:
-    """Give Databand's state; a status that only another backend knows counts as running."""
-    return STATES.get(status, "RUNNING")
-
-
 _SOURCE = "UpdateSource.generic_tracking"
 
 Data = Mapping[str, Any]
 
 
+def state_of(status: str) -> str:
+    """Return Databand's state; a status that only another backend knows counts as running."""
+    return STATES.get(status, "RUNNING")
+
+
+def job_of(context: Data) -> str:
+    """Return the name of a run's job: its experiment's name, or its ID where the store tells no name."""
+    name = context.get("experiment_name")
+    if not name and (experiment_id := context.get("experiment_id")):
+        name = f"experiment {experiment_id}"
+    return name or ""
+
+
 def init_run(run_id: str, data: Data) -> dict[str, Any]:
-    """Announce a run with its one task; an announced one is only brought up to date."""
-    ids, of, tags = ids_of(run_id), data["of"], data["tags"]
-    started, user = time_of(of["started"]), data["user"] or "unknown"
-    root = _root(run_id, of)
+    """Announce a run with its one task; a run that was announced before is only updated."""
+    ids, context, tags = ids_of(run_id), data["run"], data["tags"]
+    started, user = time_of(context["started"]), data["user"] or "unknown"
+    root, job = _root(run_id, context), job_of(context)
     return {
         "version": PROTOCOL,
         "init_args": {
@@ -55,18 +62,20 @@ def init_run(run_id: str, data: Data) -> dict[str, Any]:
                 "user_code_committed": True,
                 "project_root": "",
             },
-            "task_runs_info": task_runs_info(run_id, of, data.get("params", {}), data["status"]),
+            "task_runs_info": task_runs_info(
+                run_id, context, data.get("params", {}), data["status"]
+            ),
             "new_run_info": {
                 "run_uid": ids.run,
-                "job_name": of["job"],
+                "job_name": job,
                 "project_name": None,
                 "user": user,
                 "name": data["run_name"] or run_id,
-                "description": tags.get("mlflow.note.content", "")[:LONGEST] or None,
+                "description": tags.get("mlflow.note.content", "")[:MAX_TEXT] or None,
                 "state": state_of(data["status"]),
                 "start_time": started,
                 "end_time": None,
-                "dag_id": of["job"],
+                "dag_id": job,
                 "cmd_name": "mlflow",
                 "execution_date": started,
                 "target_date": _date(started),
@@ -90,19 +99,19 @@ def init_run(run_id: str, data: Data) -> dict[str, Any]:
     }
 
 
-def add_task_runs(run_id: str, of: Data, params: Data) -> dict[str, Any]:
-    """Add params to a run's task: they travel in the task's own record."""
-    info = task_runs_info(run_id, of, params, "RUNNING", is_update=True)
+def add_task_runs(run_id: str, context: Data, params: Data) -> dict[str, Any]:
+    """Add params to a run's task: they are part of the task's own record."""
+    info = task_runs_info(run_id, context, params, "RUNNING", is_update=True)
     return {"source": "generic_tracking", "task_runs_info": info}
 
 
 def task_runs_info(
-    run_id: str, of: Data, params: Data, status: str, is_update: bool = False
+    run_id: str, context: Data, params: Data, status: str, is_update: bool = False
 ) -> dict[str, Any]:
     """Describe a run's one task."""
-    ids, job = ids_of(run_id), of["job"]
-    started = time_of(of["started"])
-    root = _root(run_id, of)
+    ids, job = ids_of(run_id), job_of(context)
+    started = time_of(context["started"])
+    root = _root(run_id, context)
     return {
         "run_uid": ids.run,
         "root_run_uid": root["root_run_uid"],
@@ -163,7 +172,7 @@ def task_runs_info(
 
 
 def attempt_update(ids: Ids, status: str, at: int) -> dict[str, Any]:
-    """Give a row that tells the state of a run's task."""
+    """Return a row with the state of a run's task."""
     return {
         "task_run_uid": ids.task_run,
         "task_run_attempt_uid": ids.attempt,
@@ -177,23 +186,115 @@ def attempt_update(ids: Ids, status: str, at: int) -> dict[str, Any]:
     }
 
 
-def _root(run_id: str, of: Data) -> dict[str, Any]:
-    """Tell which run a nested one belongs to: dbnd's own way for runs within runs."""
+def dataset_row(owner: Data, dataset: Data, at: int) -> dict[str, Any]:
+    """Return a dataset that a run has read."""
+    schema, profile = _parsed(dataset.get("schema")), _parsed(dataset.get("profile"))
+    columns = _columns(schema)
+    rows = profile.get("num_rows") if isinstance(profile, Mapping) else None
+    shape = None if rows is None and not columns else [rows, len(columns) or None]
+    return {
+        **owner,
+        "operation_path": _source_path(dataset),
+        "dataset_uri": f"mlflow:{dataset['name']}@{dataset['digest']}",
+        "operation_type": "read",
+        "operation_status": "OK",
+        "operation_error": None,
+        "operation_source": "mlflow",
+        "timestamp": time_of(at),
+        "value_preview": None if profile is None else _text(profile),
+        "data_dimensions": shape,
+        "data_schema": {
+            "type": str(dataset["source_type"]),
+            "columns": list(columns),
+            "dtypes": columns,
+            "shape": shape,
+        },
+        "query": None,
+        "columns_stats": [],
+        "with_partition": None,
+    }
+
+
+def dataset_note(dataset: Data) -> dict[str, Any]:
+    """Return all that is known of a dataset, its schema and profile as JSON."""
+    parsed = {name: _parsed(dataset[name]) for name in ("schema", "profile")}
+    return {**dataset, **parsed}
+
+
+def target_row(owner: Data, run_id: str, path: str, size: int | None) -> dict[str, Any]:
+    """Return an artifact that a run has written, under the URI that MLflow itself knows it by."""
+    schema: dict[str, Any] = {"type": "mlflow.artifact"}
+    if size is not None:
+        schema["size.bytes"] = size
+    return {
+        **owner,
+        "target_path": f"runs:/{run_id}/{path}",
+        "param_name": None,
+        "task_def_uid": None,
+        "operation_type": "write",
+        "operation_status": "OK",
+        "value_preview": None,
+        "data_dimensions": None,
+        "data_schema": json.dumps(schema),
+        "data_hash": None,
+    }
+
+
+def _root(run_id: str, context: Data) -> dict[str, Any]:
+    """Name the run that a nested one belongs to, as dbnd does for runs within runs."""
     root: dict[str, Any] = {
-        "root_run_uid": ids_of(of.get("root") or run_id).run,
+        "root_run_uid": ids_of(context.get("root") or run_id).run,
         "root_run_url": None,
         "root_task_run_uid": None,
         "root_task_run_attempt_uid": None,
     }
-    if attempt := of.get("root_attempt"):
+    if attempt := context.get("root_extra"):
         root["root_run_uid"] = attempt["run_uid"]
-    if attempt := of.get("parent_attempt"):
+    if attempt := context.get("parent_extra"):
         root["root_task_run_uid"] = attempt["task_run_uid"]
         root["root_task_run_attempt_uid"] = attempt["task_run_attempt_uid"]
-    elif of.get("parent"):
-        ids = ids_of(of["parent"])
+    elif context.get("parent"):
+        ids = ids_of(context["parent"])
         root["root_task_run_uid"], root["root_task_run_attempt_uid"] = ids.task_run, ids.attempt
     return root
+
+
+def _columns(schema: Any) -> dict[str, str]:
+    """Read MLflow's column specification; a tensor's or an unknown schema has no columns."""
+    specification = schema.get("mlflow_colspec") if isinstance(schema, Mapping) else None
+    if not isinstance(specification, list):
+        return {}
+    return {
+        str(column.get("name", position)): str(column.get("type"))
+        for position, column in enumerate(specification)
+        if isinstance(column, Mapping)
+    }
+
+
+def _source_path(dataset: Data) -> str:
+    """Return the origin of a dataset: the URI in its source, or else its name and digest."""
+    source = dataset.get("source")
+    try:
+        parsed = json.loads(source) if source else {}
+    except ValueError:
+        return str(source)[:MAX_TEXT]
+    for key in ("uri", "url", "path"):
+        if isinstance(parsed, dict) and parsed.get(key):
+            return str(parsed[key])[:MAX_TEXT]
+    return f"mlflow:{dataset['name']}@{dataset['digest']}"
+
+
+def _parsed(text: str | None) -> Any:
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _text(value: Any) -> str:
+    return (value if isinstance(value, str) else json.dumps(value))[:MAX_TEXT]
 
 
 def _date(time: str) -> str:

@@ -1,15 +1,23 @@
-"""Which requests an event becomes."""
+"""The requests that an event becomes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mlflow_connections_events.vocabulary import KINDS
 from mlflow_connections_outbox import Event, Rejected
 
-from ._bodies import add_task_runs, attempt_update, init_run
-from ._calls import PARAMS, Call
-from ._ids import ids_of
-from ._io import dataset_row, target_row
-from ._values import long_params, metric, note
+from ._bodies import (
+    add_task_runs,
+    attempt_update,
+    dataset_note,
+    dataset_row,
+    init_run,
+    job_of,
+    target_row,
+)
+from ._first_vocabulary import translated
+from ._merge import PARAMS, TrackerCall
+from ._values import ids_of, long_params, metric, note
 
 Part = tuple[str, str, Any]
 """An endpoint, the name of the list in its body or nothing, and the rows or the body."""
@@ -17,79 +25,101 @@ Part = tuple[str, str, Any]
 _BARRIERS = frozenset({"init_run", "update_task_run_attempts", "set_run_state"})
 
 
-def calls(events: Sequence[Event]) -> Iterator[Call]:
-    """Give the requests of a batch, in order and not yet merged.
+def calls(events: Sequence[Event]) -> Iterator[TrackerCall]:
+    """Return the requests of a batch, in order and not yet merged.
 
     Raises:
-        Rejected: An event cannot be mapped; its position is named. An unknown kind comes from a
-            newer version of this package in another process.
+        Rejected: An event has a kind that this version does not know, or data that cannot be mapped; its
+            position is named. It is kept as a dead letter, for a newer version.
     """
-    for position, event in enumerate(events):
-        for endpoint, rows, content in _parts(event, position):
+    for position, event in enumerate(map(translated, events)):
+        for number, (endpoint, rows, content) in enumerate(_parts(event, position)):
             body = {rows: content} if rows not in {"", PARAMS} else content
-            is_barrier = endpoint in _BARRIERS
-            yield Call(endpoint, body, _runs(event), frozenset({position}), rows, is_barrier)
+            parts = frozenset({(position, number)})
+            yield TrackerCall(endpoint, body, _runs(event), parts, rows, endpoint in _BARRIERS)
 
 
 def _parts(event: Event, position: int) -> list[Part]:
+    if event.kind not in _MAPPED and event.kind not in KINDS:
+        raise Rejected(
+            f"An event cannot be mapped: the kind '{event.kind}' is not known to this version. Upgrade "
+            "mlflow-connections-databand, then retry.",
+            [position],
+        )
     try:
-        return list(_KINDS.get(event.kind, _unknown)(event))
+        return list(_MAPPED.get(event.kind, _nothing)(event))
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
-        # Tried again it would fail again, and hold up all that comes behind it.
+        # Another attempt would fail as well, and hold up every event behind it.
         raise Rejected(
             f"An event '{event.kind}' cannot be mapped: {type(error).__name__}: {error}.",
             [position],
         ) from error
 
 
-def _unknown(event: Event) -> Iterator[Part]:
-    raise ValueError(f"the kind {event.kind!r} is not known to this version")
+def _nothing(_: Event) -> Iterator[Part]:
+    """Map a kind that is not about runs to no request: Databand has no place for it."""
+    return iter(())
+
+
+def _context(event: Event) -> Mapping[str, Any]:
+    context: Mapping[str, Any] = event.data.get("run", {})
+    return context
+
+
+def _attempt(event: Event) -> Mapping[str, str] | None:
+    """Return the IDs of the dbnd task attempt that the run is a part of, or None."""
+    return _context(event).get("extra")
 
 
 def _runs(event: Event) -> frozenset[str]:
-    of = event.data.get("of", {})
-    # What tells of a nested run comes after the announcement of the run that it belongs to.
-    return frozenset(filter(None, (event.stream, of.get("parent"), of.get("root"))))
+    context = _context(event)
+    # Requests about a nested run come after the announcement of the run that it belongs to.
+    return frozenset(filter(None, (event.stream, context.get("parent"), context.get("root"))))
 
 
-def _run(event: Event) -> Iterator[Part]:
+def _run_started(event: Event) -> Iterator[Part]:
     data = event.data
-    if _is_attached(event):
+    if _attempt(event):
         info = {k: data[k] for k in ("run_name", "experiment_id", "experiment_name", "user")}
         yield _notes(event, {"run": {"run_id": event.stream, **info}, "status": data["status"]})
     else:
         yield "init_run", "", init_run(event.stream, data)
-        state, *run_state = _state(event, data["of"]["started"])
+        state, *run_state = _state(event, data["run"]["started"])
         yield state
         if data["resumed"]:
-            # The announcement of a run that is known may change nothing.
+            # Announcing a run that Databand knows may change nothing.
             yield from run_state
-    yield from _params(event, data.get("params", {}), are_sent=not _is_attached(event))
+    yield from _params(event, data.get("params", {}), are_sent=not _attempt(event))
     yield from _tags(event, data["tags"])
 
 
-def _log(event: Event) -> Iterator[Part]:
+def _logged(event: Event) -> Iterator[Part]:
     yield from _params(event, event.data.get("params", {}))
     if rows := event.data.get("metrics"):
         yield _metrics(event, [metric(row, event.at) for row in rows])
     yield from _tags(event, event.data.get("tags", {}))
 
 
-def _delete_tag(event: Event) -> Iterator[Part]:
+def _tag_deleted(event: Event) -> Iterator[Part]:
     yield _notes(event, {f"tag.{event.data['key']}": {"deleted": True}})
 
 
-def _status(event: Event) -> Iterator[Part]:
-    if _is_attached(event):
-        # The state of a dbnd task is dbnd's to tell.
-        yield _notes(event, {"status": event.data["status"]})
+def _run_updated(event: Event) -> Iterator[Part]:
+    data = event.data
+    if "run_name" in data:
+        yield from _tags(event, {"mlflow.runName": data["run_name"]})
+    if "status" not in data:
         return
-    yield from _params(event, event.data.get("params", {}), are_noted=True)
+    if _attempt(event):
+        # dbnd itself reports the state of its task.
+        yield _notes(event, {"status": data["status"]})
+        return
+    yield from _params(event, data.get("params", {}), are_noted=True)
     yield from _state(event, event.at)
 
 
 def _state(event: Event, at: int) -> Iterator[Part]:
-    """Give the state of a run and of its task, since its end or else since the given time."""
+    """Return the state of a run and of its task, as of its end or else of the given time."""
     status, end = event.data["status"], event.data.get("end_time")
     if status not in {"RUNNING", "SCHEDULED"} and end:
         at = end
@@ -100,67 +130,95 @@ def _state(event: Event, at: int) -> Iterator[Part]:
     yield "set_run_state", "", state
 
 
-def _lifecycle(event: Event) -> Iterator[Part]:
+def _stage_changed(event: Event) -> Iterator[Part]:
     yield _notes(event, {"lifecycle": event.data["stage"]})
 
 
-def _inputs(event: Event) -> Iterator[Part]:
+def _inputs_logged(event: Event) -> Iterator[Part]:
     if datasets := event.data.get("datasets"):
         rows = [dataset_row(_owner(event), dataset, event.at) for dataset in datasets]
         yield "log_datasets", "datasets_info", rows
-        yield _notes(event, {f"dataset.{dataset['name']}": dataset for dataset in datasets})
+        yield _notes(event, {f"dataset.{d['name']}": dataset_note(d) for d in datasets})
     if models := event.data.get("models"):
-        yield _notes(event, {f"model.{model['model_id']}": model for model in models})
+        yield _notes(event, {f"model.{m}": {"model_id": m, "role": "input"} for m in models})
 
 
-def _model(event: Event) -> Iterator[Part]:
-    known = {k: v for k, v in event.data.items() if k not in {"of", "attempt"}}
-    name = known.get("model_id") or known.get("model_uuid") or known.get("artifact_path")
+def _outputs_logged(event: Event) -> Iterator[Part]:
+    models = event.data["models"]
+    yield _notes(
+        event, {f"model.{m}": {"model_id": m, "role": "output", "step": step} for m, step in models}
+    )
+
+
+_MODEL_FIELDS = (
+    *("model_id", "name", "model_type", "status", "artifact_location"),
+    *("params", "tags"),
+)
+
+
+def _model_logged(event: Event) -> Iterator[Part]:
+    # A model that no run has logged has no task to be noted at.
+    if _context(event):
+        known = {name: event.data[name] for name in _MODEL_FIELDS}
+        yield _notes(event, {f"model.{known['model_id']}": known})
+
+
+def _model_recorded(event: Event) -> Iterator[Part]:
+    content = event.data["mlmodel"]
+    known = {
+        "artifact_path": content.get("artifact_path"),
+        "model_uuid": content.get("model_uuid"),
+        "utc_time_created": str(content.get("utc_time_created")),
+        "flavors": sorted(content.get("flavors") or ()),
+    }
+    name = known["model_uuid"] or known["artifact_path"]
     yield _notes(event, {f"model.{name}": known})
 
 
-def _artifacts(event: Event) -> Iterator[Part]:
+def _artifacts_uploaded(event: Event) -> Iterator[Part]:
     data = event.data
-    rows = [target_row(_owner(event), event.stream, path, size) for path, size in data["files"]]
+    root = f"models/{data['model']}/" if "model" in data else ""
+    rows = [
+        target_row(_owner(event), event.stream, f"{root}{path}", size)
+        for path, size, *_ in data["files"]
+    ]
     yield "log_targets", "targets_info", rows
     if data["count"] > len(rows):
         yield _notes(event, {"artifacts": {"count": data["count"], "bytes": data["bytes"]}})
 
 
-_KINDS: Mapping[str, Callable[[Event], Iterator[Part]]] = {
-    "run": _run,
-    "log": _log,
-    "delete_tag": _delete_tag,
-    "status": _status,
-    "lifecycle": _lifecycle,
-    "inputs": _inputs,
-    "model": _model,
-    "artifacts": _artifacts,
+_MAPPED: Mapping[str, Callable[[Event], Iterator[Part]]] = {
+    "run_started": _run_started,
+    "run_updated": _run_updated,
+    "stage_changed": _stage_changed,
+    "logged": _logged,
+    "tag_deleted": _tag_deleted,
+    "inputs_logged": _inputs_logged,
+    "outputs_logged": _outputs_logged,
+    "model_logged": _model_logged,
+    "model_recorded": _model_recorded,
+    "artifacts_uploaded": _artifacts_uploaded,
 }
-
-
-def _is_attached(event: Event) -> bool:
-    return "attempt" in event.data
 
 
 def _params(
     event: Event, params: Mapping[str, str], are_sent: bool = False, are_noted: bool = False
 ) -> Iterator[Part]:
-    """Give params: of a run of its own in its task's record, of a dbnd task as notes.
+    """Return params: of a run of its own in its task's record, of a dbnd task as notes.
 
     Args:
         event: The event they come from.
         params: Names and values.
-        are_sent: They stand in the run's announcement already.
-        are_noted: They were told before, the long ones whole; this is the record of all.
+        are_sent: They are in the run's announcement already.
+        are_noted: They were sent before, the long ones whole; this is the record of all.
     """
     if not params:
         return
-    if _is_attached(event):
+    if _attempt(event):
         yield _notes(event, {f"param.{name}": value for name, value in params.items()})
         return
     if not are_sent:
-        yield "add_task_runs", PARAMS, add_task_runs(event.stream, event.data["of"], params)
+        yield "add_task_runs", PARAMS, add_task_runs(event.stream, event.data["run"], params)
     if not are_noted and (long := long_params(params)):
         yield _notes(event, {f"param.{name}": value for name, value in long.items()})
 
@@ -181,7 +239,7 @@ def _metrics(event: Event, metrics: list[dict[str, Any]]) -> Part:
 
 
 def _owner(event: Event) -> dict[str, Any]:
-    if attempt := event.data.get("attempt"):
+    if attempt := _attempt(event):
         return {
             "run_uid": attempt["run_uid"],
             "task_run_uid": attempt["task_run_uid"],
@@ -193,5 +251,5 @@ def _owner(event: Event) -> dict[str, Any]:
         "run_uid": ids.run,
         "task_run_uid": ids.task_run,
         "task_run_attempt_uid": ids.attempt,
-        "task_run_name": event.data.get("of", {}).get("job", ""),
+        "task_run_name": job_of(_context(event)),
     }

@@ -1,18 +1,60 @@
-"""Values: what of MLflow's fits into Databand's metric, and the conventions for what does not."""
+"""Values and IDs: the form in which Databand takes them, and the conventions for what has no field."""
 
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import NAMESPACE_URL, UUID, uuid5
 
-LONGEST = 5_000
+MAX_TEXT = 5_000
 """Characters that Databand keeps of a text (`Metric.VALUE_MAX_LEN` in dbnd 1.0.34.1)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_NAMESPACE = uuid5(NAMESPACE_URL, "https://pypi.org/project/mlflow-connections-databand")
+
+
+class Ids(NamedTuple):
+    """The IDs of one Databand run with its one task.
+
+    Attributes:
+        run: The run.
+        task_run: Its task.
+        attempt: The task's one attempt, which metrics belong to.
+        env: The description of where it ran.
+    """
+
+    run: str
+    task_run: str
+    attempt: str
+    env: str
+
+
+def ids_of(run_id: str) -> Ids:
+    """Derive the IDs of a run, so that sending it twice changes nothing.
+
+    MLflow's own run IDs are UUIDs and stay; those of other backends are hashed.
+    """
+    try:
+        run = UUID(hex=run_id)
+    except ValueError:
+        run = uuid5(_NAMESPACE, run_id)
+    return Ids(
+        str(run), *(str(uuid5(run, part)) for part in ("task_run", "task_run_attempt", "env"))
+    )
+
+
+def definition_of(job: str) -> str:
+    """Derive the ID of the task definition that all runs of a job share."""
+    return str(uuid5(_NAMESPACE, f"job:{job}"))
+
+
+def request_id(parts: str) -> str:
+    """Derive the ID of a request from a text that names the parts of events in it."""
+    return uuid5(_NAMESPACE, f"request:{parts}").hex
 
 
 def time_of(milliseconds: int) -> str:
-    """Give a time in UTC, as ISO 8601 with its offset.
+    """Return a time in UTC as ISO 8601 with its offset.
 
     Raises:
         OverflowError: It is before the year 1 or after 9999.
@@ -21,11 +63,11 @@ def time_of(milliseconds: int) -> str:
 
 
 def metric(row: Sequence[Any], at: int) -> dict[str, Any]:
-    """Give a user's metric.
+    """Return a user's metric.
 
-    The value stays a plain number. Its step and MLflow 3's model and dataset have no field: they
-    ride in `value_json` beside it, which dbnd's own Metric keeps without taking it for the value.
-    A number that JSON does not have is text in `value_json` itself.
+    The value stays a plain number. Its step, and MLflow 3's model and dataset, have no field: they are
+    in `value_json` beside it, which dbnd's own Metric keeps without taking it for the value. A number
+    that JSON does not have is text in `value_json` itself.
     """
     key, value, timestamp, step, *rest = row
     beside: dict[str, Any] = {"step": step} if step else {}
@@ -41,24 +83,24 @@ def metric(row: Sequence[Any], at: int) -> dict[str, Any]:
 
 
 def note(key: str, value: Any, at: int) -> dict[str, Any]:
-    """Give something that MLflow knows and Databand has no field for, as a metric `mlflow.<key>`."""
+    """Return a fact that Databand has no field for, as a metric `mlflow.<key>`."""
     time = time_of(at)
     key = f"mlflow.{key}"
-    if isinstance(value, str) and len(value) <= LONGEST:
+    if isinstance(value, str) and len(value) <= MAX_TEXT:
         return _metric(key, time, "system", value=value, value_str=value)
-    # Databand cuts texts, but not what stands in JSON.
+    # Databand cuts texts, but not JSON.
     whole = {"value": value} if isinstance(value, str) else _finite(value)
     return _metric(key, time, "system", value=whole, value_json=whole)
 
 
 def param(name: str, value: str) -> dict[str, Any]:
-    """Give a param of a task run, cut to what Databand keeps."""
-    return {"parameter_name": name, "value_origin": "mlflow", "value": value[:LONGEST]}
+    """Return a param of a task run, cut to what Databand keeps."""
+    return {"parameter_name": name, "value_origin": "mlflow", "value": value[:MAX_TEXT]}
 
 
 def long_params(params: Mapping[str, str]) -> dict[str, str]:
-    """Give the params whose values Databand would cut; they travel whole as notes too."""
-    return {name: value for name, value in params.items() if len(value) > LONGEST}
+    """Return the params whose values Databand would cut; they are sent whole as notes too."""
+    return {name: value for name, value in params.items() if len(value) > MAX_TEXT}
 
 
 def _finite(value: Any) -> Any:

@@ -1,15 +1,15 @@
-"""The object that is another one in everything but its captured methods."""
+"""A proxy is its object in everything but the replaced methods."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from mlflow_connections_databand._delegate import capture, delegate
+from mlflow_connections_events._proxy import call_then, proxy
 
 
 class Store:
-    """Has what stores have: state, a method that calls another, a property, a class method."""
+    """A class with state, a method that calls another, a property and a class attribute."""
 
     shared = "class"
 
@@ -37,7 +37,7 @@ class Store:
 def test_it_is_an_instance_of_the_same_class_and_shares_all_state() -> None:
     """Class checks hold, and what is set on one is seen on the other."""
     store = Store()
-    twin = delegate(store, {})
+    twin = proxy(store, {})
     assert isinstance(twin, Store)
     assert twin is not store
     twin.state = 5
@@ -48,7 +48,7 @@ def test_it_is_an_instance_of_the_same_class_and_shares_all_state() -> None:
 
 
 def test_a_call_of_a_user_is_seen_once_and_an_inner_call_never() -> None:
-    """What the store calls on itself is not the user's call."""
+    """Calls that the store makes to itself are not recorded."""
     store = Store()
     seen: list[tuple[str, dict[str, Any], Any]] = []
 
@@ -56,26 +56,26 @@ def test_a_call_of_a_user_is_seen_once_and_an_inner_call_never() -> None:
         def note(arguments: Callable[[], Mapping[str, Any]], result: Any) -> None:
             seen.append((name, dict(arguments()), result))
 
-        return capture(getattr(store, name), note)
+        return call_then(getattr(store, name), note)
 
-    twin = delegate(store, {name: record(name) for name in ("outer", "inner")})
+    twin = proxy(store, {name: record(name) for name in ("outer", "inner")})
     assert twin.outer(x=2) == 21
     assert seen == [("outer", {"x": 2}, 21)]
 
 
-def test_what_fails_is_not_recorded_and_its_error_is_the_callers() -> None:
-    """An error passes untouched."""
+def test_a_failing_call_is_not_recorded_and_its_error_is_the_callers() -> None:
+    """An exception passes unchanged, and the call is not recorded."""
     store = Store()
     seen: list[Any] = []
-    twin = delegate(store, {"fails": capture(store.fails, lambda *a: seen.append(a))})
+    twin = proxy(store, {"fails": call_then(store.fails, lambda *a: seen.append(a))})
     with pytest.raises(ValueError, match="mine"):
         twin.fails()
     assert seen == []
 
 
-def test_what_a_store_grows_later_is_there_too() -> None:
+def test_methods_that_a_store_gains_later_are_there_too() -> None:
     """Methods of a later version need no mention."""
     store = Store()
-    twin = delegate(store, {})
+    twin = proxy(store, {})
     store.later = lambda: "new"  # type: ignore[attr-defined]  # as a newer version would have
     assert twin.later() == "new"  # type: ignore[attr-defined]

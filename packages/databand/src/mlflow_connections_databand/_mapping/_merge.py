@@ -3,21 +3,22 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-MOST_ROWS = 1_000
+MAX_ROWS = 1_000
 """Rows of one merged request; 1,000 metrics are about 300 KB of JSON, 16 KB compressed."""
 
 PARAMS = "task_run_params"
 """The rows of a request that brings params: those of its one task run."""
 
 
-class Call(NamedTuple):
+class TrackerCall(NamedTuple):
     """A request of the tracking API.
 
     Attributes:
         endpoint: The name below `/api/v1/tracking/`.
-        body: What is sent.
+        body: The JSON to send.
         runs: The MLflow runs that it is about.
-        events: The positions in the batch of the events that it comes from.
+        parts: The parts of events that it comes from: the event's position in the batch, and the number
+            of the part among those of the event.
         rows: The name of the list in the body that another request's rows may join; empty if none.
         is_barrier: Whether the runs' other requests may not move across it: announcements and states.
     """
@@ -25,18 +26,18 @@ class Call(NamedTuple):
     endpoint: str
     body: dict[str, Any]
     runs: frozenset[str]
-    events: frozenset[int]
+    parts: frozenset[tuple[int, int]]
     rows: str = ""
     is_barrier: bool = False
 
 
-def merged(calls: Iterable[Call]) -> list[Call]:
-    """Join requests of one kind wherever no run's order changes by it.
+def merged(calls: Iterable[TrackerCall]) -> list[TrackerCall]:
+    """Return the calls, with those of one kind joined wherever this changes no run's order.
 
-    Between two barriers of a run its metrics stay in order among themselves, and so do its datasets
-    and its artifacts; a metric may be told before an artifact that was there earlier.
+    Between two barriers of a run its metrics stay in order among themselves, and so do its datasets and
+    its artifacts; a metric may be sent before an artifact that was there earlier.
     """
-    result: list[Call] = []
+    result: list[TrackerCall] = []
     latest: dict[str, int] = {}
     barriers: dict[str, int] = {}
     for call in calls:
@@ -55,21 +56,21 @@ def merged(calls: Iterable[Call]) -> list[Call]:
     return result
 
 
-def _place(result: list[Call], call: Call, earliest: int) -> int | None:
-    """Find the request to join: the latest of its kind, unless it is full or stands too early."""
+def _place(result: list[TrackerCall], call: TrackerCall, earliest: int) -> int | None:
+    """Return the place of the latest request of the same kind, or None if it is full or too early."""
     for place in range(len(result) - 1, earliest - 1, -1):
         if _kind(result[place]) == _kind(call):
             size = len(_rows(result[place])) + len(_rows(call))
-            return place if call.rows and size <= MOST_ROWS else None
+            return place if call.rows and size <= MAX_ROWS else None
     return None
 
 
-def _kind(call: Call) -> tuple[str, ...]:
-    # Params stand within the record of their task, so only those of one task join.
+def _kind(call: TrackerCall) -> tuple[str, ...]:
+    # Params are part of the record of their task, so only those of one task join.
     return (call.endpoint, *sorted(call.runs)) if call.rows == PARAMS else (call.endpoint,)
 
 
-def _rows(call: Call) -> list[Any]:
+def _rows(call: TrackerCall) -> list[Any]:
     holder = call.body
     if call.rows == PARAMS:
         holder = call.body["task_runs_info"]["task_runs"][0]
@@ -77,7 +78,7 @@ def _rows(call: Call) -> list[Any]:
     return rows
 
 
-def _joined(first: Call, second: Call) -> Call:
-    # A call is made for one batch and belongs to it: its body may grow.
+def _joined(first: TrackerCall, second: TrackerCall) -> TrackerCall:
+    # A call is made for one batch and belongs to it, so its body may grow.
     _rows(first).extend(_rows(second))
-    return first._replace(runs=first.runs | second.runs, events=first.events | second.events)
+    return first._replace(runs=first.runs | second.runs, parts=first.parts | second.parts)

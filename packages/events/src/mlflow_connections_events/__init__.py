@@ -1,0 +1,56 @@
+"""MLflow's calls as events: a vocabulary, a recorder, composite URIs and replay into an MLflow server.
+
+A library without a keyword, for packages that copy or delay what is logged. How they use it:
+
+* `vocabulary` lists the kinds of events and their data. A sink imports it without MLflow.
+* `duplicate` returns a store that answers as before and whose accepted calls become events.
+* `composite` registers URIs that name an inner store; `plugin` holds the functions that MLflow's
+  entry-point groups name for them.
+* `keeps_its_uri` and `activate` are for stores whose own tracking URI must stay in force.
+
+MLflow imports this package whenever it is imported itself, so each name is loaded on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._duplicate import EventLog, Redact, duplicate
+    from ._inner import inner_tracking_uri
+    from ._transparent import activate, keeps_its_uri
+    from .composite import Composite, inner_of, is_composite
+
+__all__ = [
+    "Composite",
+    "EventLog",
+    "Redact",
+    "activate",
+    "duplicate",
+    "inner_of",
+    "inner_tracking_uri",
+    "is_composite",
+    "keeps_its_uri",
+]
+
+_HOMES = {
+    "Composite": ".composite",
+    "EventLog": "._duplicate",
+    "Redact": "._duplicate",
+    "activate": "._transparent",
+    "duplicate": "._duplicate",
+    "inner_of": ".composite",
+    "inner_tracking_uri": "._inner",
+    "is_composite": ".composite",
+    "keeps_its_uri": "._transparent",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name], __package__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,145 @@
+"""Artifacts: MLflow uploads them without its tracking store, so they are recorded at their repository.
+
+Recorded are the paths and sizes of the files that are uploaded for a run of a recorded store, or for a
+model that the run logs. The content is not part of the event.
+"""
+
+import functools
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ._entities import Redact
+from ._mlflow import ARTIFACT_ASYNC, builders
+from ._proxy import Arguments, OnSuccess, call_then, proxy
+from .vocabulary import MAX_FILES
+
+_MARK = "_mlflow_connections_events"
+_MAX_OWNERS = 10_000
+
+
+class Owner(NamedTuple):
+    """The run, and perhaps the logged model, whose artifacts are below a URI.
+
+    Attributes:
+        emit: Logs an event, given the run, the kind and the data.
+        never_raise: Makes a recording function safe for the call that it records.
+        redact: Applied to paths and URIs.
+        run_id: The run.
+        model_id: The logged model, or None for artifacts of the run itself.
+    """
+
+    emit: Callable[[str, str, Mapping[str, Any]], None]
+    never_raise: Callable[[Callable[[Arguments, Any], None]], OnSuccess]
+    redact: Redact
+    run_id: str
+    model_id: str | None = None
+
+
+_owners: "OrderedDict[str, Owner]" = OrderedDict()
+_lock = threading.Lock()
+
+
+def register_owner(artifact_uri: str | None, owner: Owner) -> None:
+    """Remember the owner of a URI: MLflow fetches the run or model just before it uploads."""
+    if not artifact_uri:
+        return
+    with _lock:
+        _owners[artifact_uri.rstrip("/")] = owner
+        while len(_owners) > _MAX_OWNERS:
+            _owners.popitem(last=False)
+
+
+def record_artifacts() -> None:
+    """Wrap MLflow's builders of artifact repositories. A second call wraps those added since."""
+    known = builders("artifact")
+    with _lock:
+        for scheme, builder in known.items():
+            if not hasattr(builder, _MARK):
+                known[scheme] = _wrapped(builder)
+
+
+def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(builder, updated=())
+    def build(artifact_uri: str, *args: Any, **kwargs: Any) -> Any:
+        repository = builder(artifact_uri, *args, **kwargs)
+        root = str(artifact_uri).rstrip("/")
+        owner = _owners.get(root)
+        return repository if owner is None else _recorded(repository, owner, root)
+
+    setattr(build, _MARK, True)
+    return build
+
+
+def _recorded(repository: Any, owner: Owner, root: str) -> Any:
+    upload = functools.partial(_emit, owner, root)
+    records: dict[str, Callable[[Any, Any], None]] = {
+        "log_artifact": lambda a, _: upload(_file(a.get("artifact_path"), Path(a["local_file"]))),
+        "log_artifacts": lambda a, _: upload(
+            _files_below(a.get("artifact_path"), Path(a["local_dir"])), a.get("artifact_path") or ""
+        ),
+        ARTIFACT_ASYNC: lambda a, _: upload(_file(a.get("artifact_path"), Path(a["filename"]))),
+    }
+    methods = {
+        name: call_then(method, owner.never_raise(record))
+        for name, record in records.items()
+        if (method := getattr(repository, name, None)) is not None
+    }
+    if hasattr(repository, "for_workspace"):
+        methods["for_workspace"] = lambda *a, **k: _recorded(
+            repository.for_workspace(*a, **k), owner, root
+        )
+    return proxy(repository, methods)
+
+
+def _emit(
+    owner: Owner, root: str, files: list[tuple[str, int | None]], folder: str | None = None
+) -> None:
+    if not files:
+        return
+    data: dict[str, Any] = {
+        "source": owner.redact("artifact_uri", root),
+        "files": [[owner.redact("path", path), size] for path, size in files[:MAX_FILES]],
+        "count": len(files),
+        "bytes": sum(size or 0 for _, size in files),
+    }
+    if owner.model_id is not None:
+        data["model"] = owner.model_id
+    if folder is not None:
+        data["folder"] = owner.redact("path", folder)
+    owner.emit(owner.run_id, "artifacts_uploaded", data)
+
+
+def _file(folder: str | None, file: Path) -> list[tuple[str, int | None]]:
+    return [(_join(folder, file.name), _size(file))]
+
+
+def _files_below(folder: str | None, local: Path) -> list[tuple[str, int | None]]:
+    found = []
+    for parent, _, names in os.walk(local):
+        relative = Path(parent).relative_to(local).as_posix()
+        below = _join(folder, "" if relative == "." else relative)
+        found += [(_join(below, name), _size(Path(parent) / name)) for name in names]
+    return sorted(found)
+
+
+def _join(*parts: str | None) -> str:
+    return "/".join(part for part in parts if part)
+
+
+def _size(file: Path) -> int | None:
+    # MLflow may write the file later, or have removed it again.
+    return file.stat().st_size if file.is_file() else None
+
+
+def _after_fork() -> None:
+    # A thread that held the lock does not exist in the child, so it would never be released.
+    global _lock  # noqa: PLW0603 - a lock cannot be renewed in place
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,45 @@
+"""Duplicating: a store that answers as before, and whose accepted calls become events.
+
+    def wrap_tracking(self, build, enabled):
+        log = shared_outbox(destination, secrets)
+        return duplicate(build(), log, enabled=enabled)
+
+`log` is anything with `append` and `flush`, such as an outbox of mlflow-connections-outbox.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ._artifacts import record_artifacts
+from ._entities import Redact, keep
+from ._proxy import proxy
+from ._recorder import EventLog, Recorder
+from .vocabulary import KINDS
+
+__all__ = ["EventLog", "Recorder", "Redact", "duplicate"]
+
+
+def duplicate(
+    store: Any,
+    log: EventLog,
+    *,
+    redact: Redact = keep,
+    extra: Callable[[], Mapping[str, str] | None] = lambda: None,
+    enabled: Callable[[], bool] = lambda: True,
+    kinds: frozenset[str] = KINDS,
+) -> Any:
+    """Return a tracking store that behaves as the given one and logs an event of each accepted call.
+
+    Args:
+        store: Any tracking store of MLflow's. Its results and exceptions are the caller's.
+        log: Receives the events.
+        redact: Receives the name and the value of each param, tag and URI and returns what the event
+            holds. By default events are faithful and hold secrets, so they must stay private.
+        extra: Called when an outermost run is announced; what it returns is in every event's run
+            context, for a product that attaches runs to something of its own.
+        enabled: Called before each event; nothing is recorded while it returns false.
+        kinds: The kinds of events that the destination uses, from `vocabulary`.
+    """
+    recorder = Recorder(store, log, redact=redact, extra=extra, enabled=enabled, kinds=kinds)
+    record_artifacts()
+    return proxy(store, recorder.methods())

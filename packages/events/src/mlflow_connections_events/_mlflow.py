@@ -1,0 +1,117 @@
+"""Every private name of MLflow that this package relies on. No other module touches one.
+
+Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide what differs between versions.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+ARTIFACT_ASYNC = "_log_artifact_async"
+"""The method of an artifact repository through which `mlflow.log_image` uploads."""
+
+_TRACKING_UTILS = "mlflow.tracking._tracking_service.utils"
+
+
+def builders(kind: str) -> MutableMapping[str, Callable[..., Any]]:
+    """Return MLflow's own mapping from scheme to builder, which may be changed in place.
+
+    Args:
+        kind: `tracking` or `artifact`. For `tracking` the mapping is empty, and changes are lost, while
+            MLflow's tracking module is not imported.
+    """
+    if kind == "tracking":
+        registry = getattr(sys.modules.get(_TRACKING_UTILS), "_tracking_store_registry", None)
+        return getattr(registry, "_registry", {})
+    from mlflow.store.artifact import artifact_repository_registry
+
+    artifact: Any = artifact_repository_registry._artifact_repository_registry
+    found: MutableMapping[str, Callable[..., Any]] = artifact._registry
+    return found
+
+
+def build_store(kind: str, uri: str, **arguments: Any) -> Any:
+    """Build a store through MLflow's registry, and never through its cache.
+
+    MLflow's cached `_get_store` takes a lock that is not reentrant and is held while a plugin's builder
+    runs, so calling it there would hang.
+
+    Args:
+        kind: `tracking`, `model_registry`, `scorer`, `labeling` or `workspace`.
+        uri: The URI that chooses the builder.
+        arguments: The builder's arguments; one that an older plugin's builder lacks is left out.
+    """
+    build = _registry(kind).get_store_builder(uri)
+    known = inspect.signature(build).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        arguments = {name: value for name, value in arguments.items() if name in known}
+    return build(**arguments)
+
+
+def _registry(kind: str) -> Any:
+    if kind == "tracking":
+        from mlflow.tracking._tracking_service import utils as tracking
+
+        return tracking._tracking_store_registry
+    if kind == "model_registry":
+        from mlflow.tracking._model_registry import utils as models
+
+        get_registry: Any = models._get_store_registry
+        return get_registry()
+    if kind == "scorer":
+        from mlflow.genai.scorers import registry as scorers
+
+        return scorers._scorer_store_registry
+    if kind == "labeling":
+        from mlflow.genai.labeling import stores as labeling
+
+        return labeling._labeling_store_registry
+    from mlflow.tracking._workspace import registry as workspaces
+
+    get_registry = workspaces._get_workspace_store_registry
+    return get_registry()
+
+
+def scorers_use_tracking_store(uri: str) -> bool:
+    """Return whether the scorers of a store are read and written through its tracking store."""
+    from mlflow.genai.scorers import registry
+
+    through_tracking: bool = (
+        _registry("scorer").get_store_builder(uri) is registry.MlflowTrackingStore
+    )
+    return through_tracking
+
+
+def forget_cached_stores() -> None:
+    """Make MLflow build its tracking stores again: it keeps a store as long as its URI is the same."""
+    registry = getattr(sys.modules.get(_TRACKING_UTILS), "_tracking_store_registry", None)
+    if registry is not None:
+        type(registry)._get_store_with_resolved_uri.cache_clear()
+
+
+def registry_uri_for(tracking_uri: str) -> str:
+    """Return the registry URI that MLflow derives from a tracking URI."""
+    from mlflow.tracking._model_registry import utils
+
+    # Since MLflow 3 the registry of Databricks is Unity Catalog's; MLflow 2.22 has no such function.
+    derive = getattr(utils, "_get_default_registry_uri_for_tracking_uri", lambda uri: uri)
+    registry_uri: str = derive(tracking_uri)
+    return registry_uri
+
+
+def default_tracking_uri() -> str:
+    """Return the tracking URI that MLflow uses if none is set."""
+    from mlflow.tracking._tracking_service import utils
+
+    # MLflow 2.22 has no such function, and only the file store for a default.
+    default: str = getattr(utils, "_get_default_tracking_uri", lambda: "mlruns")()
+    return default
+
+
+def write_futures(operations: Any) -> list["Future[Any]"]:
+    """Return the futures behind what an asynchronous call of a store has returned."""
+    return list(getattr(operations, "_operation_futures", None) or ())

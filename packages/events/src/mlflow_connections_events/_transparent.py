@@ -1,0 +1,77 @@
+"""Wrapping stores whose own URI must stay in force: Databricks', AzureML's and SageMaker's.
+
+MLflow checks in dozens of places whether the tracking URI is Databricks', and the plugins of Azure and AWS
+read theirs again on each request, so a composite URI would break them. For these stores the tracking URI
+stays, a variable holds the composite URI, and the builder of the store's scheme is wrapped.
+
+MLflow imports this module while it is imported itself: neither MLflow nor anything slow is imported here.
+"""
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ._mlflow import builders, forget_cached_stores
+from .composite import Composite, is_composite, parse
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "MLFLOW_CONNECTIONS_"
+"""A variable of this prefix that holds a composite URI wraps that URI's inner store wherever it is used."""
+
+_SCHEMES = ("databricks", "azureml", "arn")
+_MARK = "_mlflow_connections_events"
+
+
+def keeps_its_uri(uri: str) -> bool:
+    """Return whether MLflow or its plugins must recognise this tracking URI."""
+    return uri.partition(":")[0] in _SCHEMES
+
+
+def activate() -> None:
+    """Put the variables in force in this process, if it has imported MLflow."""
+    wrap_builders()
+    forget_cached_stores()
+
+
+def wrap_builders() -> None:
+    """Wrap the builder of each scheme that is registered with MLflow. A second call changes nothing."""
+    known = builders("tracking")
+    named = {(composite.inner or "").partition(":")[0] for _, composite in _in_force()}
+    for scheme in {*_SCHEMES, *named}:
+        builder = known.get(scheme)
+        if builder is not None and not hasattr(builder, _MARK):
+            known[scheme] = _wrapped(builder)
+
+
+def _in_force() -> Iterator[tuple[str, Composite]]:
+    """Return each variable that holds a composite URI, with that URI."""
+    for variable, value in os.environ.items():
+        if variable.startswith(PREFIX) and is_composite(value):
+            try:
+                yield variable, parse(value)
+            except ValueError as error:
+                # An exception would stop the import of MLflow.
+                logger.warning("The environment variable %s is ignored: %s", variable, error)
+
+
+def _wraps(variable: str, store_uri: str) -> bool:
+    value = os.environ.get(variable)
+    return value is not None and is_composite(value) and parse(value).inner == store_uri
+
+
+def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
+    # With the builtin builder's attributes: MLflow takes a builder's module for its origin.
+    @functools.wraps(builder)
+    def build(store_uri: str, artifact_uri: str | None = None, **more: Any) -> Any:
+        make = functools.partial(builder, store_uri=store_uri, artifact_uri=artifact_uri, **more)
+        for variable, composite in _in_force():
+            if composite.inner == store_uri:
+                enabled = functools.partial(_wraps, variable, store_uri)
+                make = functools.partial(composite.wrap_tracking, make, enabled)
+        return make()
+
+    setattr(build, _MARK, True)
+    return build

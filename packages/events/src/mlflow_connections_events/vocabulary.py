@@ -1,0 +1,416 @@
+"""The vocabulary: every kind of event, and the data that an event of this kind carries.
+
+An event is one fact that an MLflow server has accepted, or is to accept. The vocabulary is lossless:
+replaying the events of a run into another server leads to the same run. It needs no MLflow, so that a
+sink can be imported quickly in the process that delivers.
+
+**Streams.** Order is kept within a stream. The stream of an event is the ID of the run it belongs to;
+without a run it is the ID of the logged model, the experiment, the trace, or the name of the registered
+model. IDs stand in events as the client knew them: for a write-behind store they may be provisional, and
+the sink that creates the run keeps the map from provisional to server IDs in its state folder.
+
+**JSON.** Data is JSON. Texts are MLflow's own, after redaction. Times are milliseconds since the epoch in
+UTC. Metrics keep NaN and the infinities as floats.
+
+**Creating twice.** Each kind that creates something carries the ID or the name under which the client
+knows it, so that a sink can look before it creates and a delivery that comes twice creates it once.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict, get_args
+
+Kind = Literal[
+    "experiment_created",
+    "experiment_tagged",
+    "run_started",
+    "run_updated",
+    "stage_changed",
+    "logged",
+    "tag_deleted",
+    "inputs_logged",
+    "outputs_logged",
+    "artifacts_uploaded",
+    "model_recorded",
+    "model_logged",
+    "model_params_logged",
+    "model_tagged",
+    "model_tag_deleted",
+    "model_deleted",
+    "registered_model_created",
+    "registered_model_updated",
+    "registered_model_tagged",
+    "registered_model_tag_deleted",
+    "registered_model_deleted",
+    "version_created",
+    "version_updated",
+    "version_tagged",
+    "version_tag_deleted",
+    "version_deleted",
+    "stage_transitioned",
+    "alias_set",
+    "alias_deleted",
+    "trace_logged",
+    "trace_tagged",
+    "trace_tag_deleted",
+    "assessment_logged",
+]
+"""The kinds of events. `DATA` names the type of each one's data."""
+
+KINDS: frozenset[str] = frozenset(get_args(Kind))
+"""All kinds, for checks at run time."""
+
+RUN_KINDS: frozenset[str] = frozenset(
+    {
+        "run_started",
+        "run_updated",
+        "stage_changed",
+        "logged",
+        "tag_deleted",
+        "inputs_logged",
+        "outputs_logged",
+        "artifacts_uploaded",
+        "model_recorded",
+        "model_logged",
+    }
+)
+"""The kinds that tell about a run."""
+
+
+class RunContext(TypedDict, total=False):
+    """The part of a run that its later events repeat under `run`, so that a sink need not remember it.
+
+    Left out of `logged` events that hold neither params nor an `extra`, which are most events of a
+    training.
+
+    Attributes:
+        experiment_id: The run's experiment.
+        experiment_name: The experiment's name; absent if the store does not tell.
+        started: When the run started.
+        parent: The run that a nested run belongs to.
+        root: The outermost of these.
+        extra: What the product's `extra` function returned when the run started.
+        parent_extra: The parent's `extra`.
+        root_extra: The root's `extra`.
+    """
+
+    experiment_id: str
+    experiment_name: str
+    started: int
+    parent: str
+    root: str
+    extra: Mapping[str, str]
+    parent_extra: Mapping[str, str]
+    root_extra: Mapping[str, str]
+
+
+class _RunData(TypedDict, total=False):
+    run: RunContext
+
+
+class ExperimentCreated(TypedDict):
+    """An experiment. Stream: its ID."""
+
+    name: str
+    artifact_location: str | None
+    tags: Mapping[str, str]
+
+
+class Tagged(TypedDict):
+    """One tag of an experiment, a logged model, a registered model or a trace."""
+
+    key: str
+    value: str
+
+
+class TagDeleted(_RunData, total=False):
+    """A tag that was deleted, of a run, a logged model or a trace."""
+
+    key: str
+
+
+class RunStarted(_RunData, total=False):
+    """A run, announced before every other event of it.
+
+    Attributes:
+        resumed: Whether the run existed before this process saw it. Its params and tags are those it
+            had by then; its earlier metrics, inputs and artifacts are not part of the stream.
+        server_id: Whether the server has issued the ID; false for a provisional one.
+    """
+
+    experiment_id: str
+    experiment_name: str | None
+    run_name: str | None
+    user: str | None
+    status: str
+    stage: str
+    start_time: int | None
+    end_time: int | None
+    artifact_uri: str
+    parent: str | None
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    resumed: bool
+    server_id: bool
+
+
+class RunUpdated(_RunData, total=False):
+    """A new status, end time or name. `params` repeats, at the end, all that this process logged."""
+
+    status: str
+    end_time: int | None
+    run_name: str
+    params: Mapping[str, str]
+
+
+class StageChanged(_RunData, total=False):
+    """A run deleted (`deleted`) or restored (`active`)."""
+
+    stage: str
+
+
+MetricRow = list[Any]
+"""Key, value, time, step; then, if MLflow 3 says more, an object with `model_id`, `dataset_name` and
+`dataset_digest`."""
+
+
+class Logged(_RunData, total=False):
+    """Metrics, params and tags of a run. Each part is absent rather than empty."""
+
+    metrics: Sequence[MetricRow]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+class Dataset(TypedDict):
+    """A dataset that a run has read; schema and profile are MLflow's own texts."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str | None
+    profile: str | None
+    tags: Mapping[str, str]
+
+
+class InputsLogged(_RunData, total=False):
+    """Datasets, and the IDs of logged models, that a run has read."""
+
+    datasets: Sequence[Dataset]
+    models: Sequence[str]
+
+
+class OutputsLogged(_RunData, total=False):
+    """Logged models that a run has written, each as its ID and step."""
+
+    models: Sequence[tuple[str, int]]
+
+
+class ArtifactsUploaded(_RunData, total=False):
+    """Files of a run, or of a logged model.
+
+    The event holds no content. A copy reads it from `source`, as long as the source server keeps it. A
+    write-behind store has no source: it keeps a copy of each file in its own state folder and adds the
+    name of that copy to the file's row.
+
+    Attributes:
+        model: The logged model that owns the files; absent if the run does.
+        folder: The folder below the owner's root that was uploaded; absent for single files.
+        source: The URI of the owner's root.
+        files: For each file its path below the owner's root, its size in bytes or None if unknown, and
+            for a write-behind store the name of the kept copy. At most `MAX_FILES`.
+        count: The number of all files.
+        bytes: Their size, as far as known.
+    """
+
+    model: str
+    folder: str
+    source: str
+    files: Sequence[Sequence[Any]]
+    count: int
+    bytes: int
+
+
+MAX_FILES = 1_000
+"""One event names at most so many files; a larger folder is described by its name, count and size."""
+
+
+class ModelRecorded(_RunData, total=False):
+    """A model as MLflow 2 records it with a run: the content of its MLmodel file."""
+
+    mlmodel: Mapping[str, Any]
+
+
+class ModelLogged(_RunData, total=False):
+    """A logged model of MLflow 3, whole, each time it is created or finalized."""
+
+    model_id: str
+    experiment_id: str
+    source_run: str | None
+    name: str
+    model_type: str | None
+    status: str
+    created: int | None
+    artifact_location: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+class ModelParamsLogged(_RunData, total=False):
+    """Params of a logged model."""
+
+    model_id: str
+    params: Mapping[str, str]
+
+
+class ModelTagged(_RunData, total=False):
+    """Tags of a logged model."""
+
+    model_id: str
+    tags: Mapping[str, str]
+
+
+class ModelTagDeleted(_RunData, total=False):
+    """A deleted tag of a logged model."""
+
+    model_id: str
+    key: str
+
+
+class ModelDeleted(_RunData, total=False):
+    """A deleted logged model."""
+
+    model_id: str
+
+
+class RegisteredModelCreated(TypedDict):
+    """A registered model. Stream: its name, as for all events of it and its versions."""
+
+    tags: Mapping[str, str]
+    description: str | None
+
+
+class RegisteredModelUpdated(TypedDict, total=False):
+    """A new description or name."""
+
+    description: str | None
+    new_name: str
+
+
+class VersionCreated(TypedDict, total=False):
+    """A version of a registered model.
+
+    Attributes:
+        version: The number as the client knows it.
+        source: The URI of the model's files.
+        source_run: The run that logged it.
+        model_id: The logged model.
+    """
+
+    version: str
+    source: str
+    source_run: str | None
+    model_id: str | None
+    run_link: str | None
+    tags: Mapping[str, str]
+    description: str | None
+
+
+class VersionUpdated(TypedDict):
+    """A new description of a version."""
+
+    version: str
+    description: str | None
+
+
+class VersionTagged(TypedDict):
+    """A tag of a version."""
+
+    version: str
+    key: str
+    value: str
+
+
+class VersionTagDeleted(TypedDict):
+    """A deleted tag of a version."""
+
+    version: str
+    key: str
+
+
+class VersionDeleted(TypedDict):
+    """A deleted version."""
+
+    version: str
+
+
+class StageTransitioned(TypedDict):
+    """A version's new stage in MLflow's old sense (`Production`)."""
+
+    version: str
+    stage: str
+    archive_existing: bool
+
+
+class AliasSet(TypedDict):
+    """An alias of a version."""
+
+    alias: str
+    version: str
+
+
+class AliasDeleted(TypedDict):
+    """A deleted alias."""
+
+    alias: str
+
+
+class TraceLogged(TypedDict):
+    """A trace with its spans, as MLflow 3 writes both in JSON. Stream: the trace's ID."""
+
+    info: Mapping[str, Any]
+    spans: Sequence[Mapping[str, Any]]
+
+
+class AssessmentLogged(TypedDict):
+    """An assessment of a trace, as MLflow 3 writes it in JSON."""
+
+    assessment: Mapping[str, Any]
+
+
+DATA: Mapping[str, type] = {
+    "experiment_created": ExperimentCreated,
+    "experiment_tagged": Tagged,
+    "run_started": RunStarted,
+    "run_updated": RunUpdated,
+    "stage_changed": StageChanged,
+    "logged": Logged,
+    "tag_deleted": TagDeleted,
+    "inputs_logged": InputsLogged,
+    "outputs_logged": OutputsLogged,
+    "artifacts_uploaded": ArtifactsUploaded,
+    "model_recorded": ModelRecorded,
+    "model_logged": ModelLogged,
+    "model_params_logged": ModelParamsLogged,
+    "model_tagged": ModelTagged,
+    "model_tag_deleted": ModelTagDeleted,
+    "model_deleted": ModelDeleted,
+    "registered_model_created": RegisteredModelCreated,
+    "registered_model_updated": RegisteredModelUpdated,
+    "registered_model_tagged": Tagged,
+    "registered_model_tag_deleted": TagDeleted,
+    "registered_model_deleted": _RunData,
+    "version_created": VersionCreated,
+    "version_updated": VersionUpdated,
+    "version_tagged": VersionTagged,
+    "version_tag_deleted": VersionTagDeleted,
+    "version_deleted": VersionDeleted,
+    "stage_transitioned": StageTransitioned,
+    "alias_set": AliasSet,
+    "alias_deleted": AliasDeleted,
+    "trace_logged": TraceLogged,
+    "trace_tagged": Tagged,
+    "trace_tag_deleted": TagDeleted,
+    "assessment_logged": AssessmentLogged,
+}
+"""The type of each kind's data."""

@@ -1,0 +1,134 @@
+"""Composite URIs and transparent wrapping, with a product that these tests make up."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+
+from mlflow_connections_events import _mlflow, _transparent, composite, inner_of, is_composite
+from mlflow_connections_events._transparent import keeps_its_uri, wrap_builders
+
+
+class Wrapping(NamedTuple):
+    """A composite URI of the scheme `copied`."""
+
+    inner: str | None
+
+    def wrap_tracking(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
+        """Return what the store was built as, with the question whether it is enabled."""
+        return SimpleNamespace(store=build(), enabled=enabled)
+
+    def wrap_registry(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
+        """Return the inner registry."""
+        return build()
+
+
+def parse(uri: str) -> Wrapping:
+    """Parse `copied://<inner>`, and refuse one that names the word `wrong`."""
+    inner = uri.partition("://")[2]
+    if inner == "wrong":
+        raise ValueError("The URI is wrong.")
+    return Wrapping(inner or None)
+
+
+@pytest.fixture(autouse=True)
+def product(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Register the scheme."""
+    point = EntryPoint("copied", f"{__name__}:parse", composite.GROUP)
+    composite.parse.cache_clear()
+    monkeypatch.setattr(composite, "_parsers", lambda: {"copied": point})
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    yield
+    composite.parse.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("copied://x", True),
+        ("COPIED://x", True),
+        ("copied", False),
+        ("http://x", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_registered_scheme_makes_a_uri_composite(uri: str | None, expected: bool) -> None:
+    """Other URIs, paths and an absent one are not."""
+    assert is_composite(uri) is expected
+
+
+def test_composite_uris_may_be_nested() -> None:
+    """The innermost store is found, or None if none is named."""
+    assert inner_of("copied://copied://http://m") == "http://m"
+    assert inner_of("copied://copied://") is None
+    assert inner_of("http://m") == "http://m"
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks://p", "azureml://r/x", "arn:aws:s"])
+def test_some_stores_keep_their_uri(uri: str) -> None:
+    """MLflow and its plugins recognise these by the tracking URI."""
+    assert keeps_its_uri(uri)
+    assert not keeps_its_uri(f"http://{uri}")
+
+
+@pytest.fixture
+def builders(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[..., Any]]:
+    """MLflow's registered builders, which return the URI they were given."""
+    known: dict[str, Callable[..., Any]] = {
+        scheme: lambda store_uri, artifact_uri: store_uri for scheme in ("databricks", "http")
+    }
+    monkeypatch.setattr(_transparent, "builders", lambda kind: known)
+    return known
+
+
+def test_a_variable_wraps_the_store_that_its_uri_names(
+    builders: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own URI stays; the wrapping ends with the variable, and other stores are left alone."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_COPIED", "copied://databricks://profile")
+    wrap_builders()
+    wrap_builders()
+    assert builders["databricks"]("databricks://other") == "databricks://other"
+    wrapped = builders["databricks"]("databricks://profile")
+    assert wrapped.store == "databricks://profile"
+    assert wrapped.enabled()
+    monkeypatch.delenv("MLFLOW_CONNECTIONS_COPIED")
+    assert not wrapped.enabled()
+    assert builders["databricks"]("databricks://profile") == "databricks://profile"
+
+
+def test_any_scheme_that_a_variable_names_is_wrapped(
+    builders: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user may keep a server's own URI too; two products wrap one store one after the other."""
+    plain = builders["http"]
+    wrap_builders()
+    assert builders["http"] is plain
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_ONE", "copied://http://m")
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_TWO", "copied://http://m")
+    wrap_builders()
+    assert builders["http"]("http://m").store.store == "http://m"
+
+
+def test_a_wrong_variable_never_stops_the_import_of_mlflow(
+    builders: dict[str, Callable[..., Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is ignored with a warning that names it."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_COPIED", "copied://wrong")
+    with caplog.at_level(logging.WARNING):
+        wrap_builders()
+    assert "MLFLOW_CONNECTIONS_COPIED is ignored: The URI is wrong." in caplog.text
+
+
+def test_builders_are_empty_before_mlflow_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is wrapped, and nothing is imported."""
+    name = "mlflow.tracking._tracking_service.utils"
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert _mlflow.builders("tracking") == {}

@@ -1,0 +1,32 @@
+"""The modules that MLflow loads when it is imported."""
+
+import subprocess
+import sys
+
+
+def run(script: str) -> str:
+    """Run a script in a new interpreter and return what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return result.stdout.strip()
+
+
+def test_loading_the_entry_points_imports_nothing_slow() -> None:
+    """A plugin that imported MLflow while MLflow imports it would make a circle."""
+    slow = {"mlflow", "dbnd", "requests", "urllib3", "mlflow_connections_outbox"}
+    script = (
+        "import sys\n"
+        "from mlflow_connections_events.plugin import Activation\n"
+        "Activation()\n"
+        f"print(sorted({{name.partition('.')[0] for name in sys.modules}} & {slow!r}))\n"
+    )
+    assert run(script) == "[]"
+
+
+def test_the_vocabulary_needs_no_mlflow() -> None:
+    """A sink imports the vocabulary in a process that somebody waits for."""
+    script = (
+        "import sys\nimport mlflow_connections_events.vocabulary\nprint('mlflow' in sys.modules)\n"
+    )
+    assert run(script) == "False"
