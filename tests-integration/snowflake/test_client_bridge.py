@@ -233,8 +233,8 @@ def test_a_slow_gateway_is_polled(bridge: Any, client: Client, run_id: str) -> N
 @pytest.mark.parametrize(
     ("fault", "kind", "sentence"),
     [
-        (Fault(status=503, body="<html>"), UnreachableError, "is down: it answered 503"),
-        (Fault(status=403, body="{}"), AccessError, "answered 403"),
+        (Fault(status=503, body="<html>"), UnreachableError, "is down: it responded 503"),
+        (Fault(status=403, body="{}"), AccessError, "responded 403"),
         (Fault(status=200, body="<html>"), UnreachableError, "a page instead of MLflow's JSON"),
     ],
 )

@@ -66,13 +66,13 @@ def test_one_command_after_the_other(
     # The cloud's administrator has not done his part yet, and is told what to enter.
     assert main(["check", "--config", str(config)]) == 1
     told = capsys.readouterr().out
-    assert "1 to mend." in told
+    assert "1 to fix." in told
     assert "DESCRIBE INTEGRATION" in told
-    assert "Snowflake comes as " in told
+    assert "Snowflake identifies itself as " in told
     snowflake.trust("MLFLOW_API")
 
     assert main(["check", "--config", str(config)]) == 0
-    assert capsys.readouterr().out.endswith("All is well.\n")
+    assert capsys.readouterr().out.endswith("Nothing to fix.\n")
 
     assert main(["drop", "--config", str(config)]) == 0
     assert main(["check", "--config", str(config)]) == 1
@@ -239,7 +239,7 @@ def test_a_lost_integration_is_named_with_its_cure(
     assert "api integration MLFLOW_API is missing" in first.what
     apply(session, first.fix_statements)
     [last] = [finding for finding in check(session, setup) if not finding.ok]
-    assert "the cloud does not know this API integration yet" in last.fix
+    assert "the cloud does not trust this API integration" in last.fix
     snowflake.trust("MLFLOW_API")
     assert [finding for finding in check(session, setup) if not finding.ok] == []
 
@@ -248,13 +248,13 @@ def test_a_lost_integration_is_named_with_its_cure(
     ("fault", "sentence"),
     [
         (Fault(status=503, body="<html>down</html>", content_type="text/html"), "is down"),
-        (Fault(status=429, body="{}"), "is down: it answered 429"),
-        (Fault(status=403, body='{"message": "Forbidden"}'), "answered 403"),
+        (Fault(status=429, body="{}"), "responded 429: too many requests"),
+        (Fault(status=403, body='{"message": "Forbidden"}'), "responded 403"),
         (
             Fault(status=200, body="<html><h1>Welcome</h1></html>", content_type="text/html"),
-            "answered with a page instead of MLflow's JSON",
+            "responded with a page instead of MLflow's JSON",
         ),
-        (Fault(delay=2), "did not answer in time"),
+        (Fault(delay=2), "did not respond in time"),
         (Fault(cut=True), "cannot be reached"),
     ],
 )

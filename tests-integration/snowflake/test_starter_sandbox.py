@@ -44,7 +44,7 @@ def test_three_commands_are_enough(shell: Callable[..., str], tmp_path: Path) ->
         account = Told(told["environment"]["snowflake"])
         console = "from mlflow_connections_snowflake._cli import console; console()"
         shell(project, account, "-c", console, "apply")
-        assert "All is well." in shell(project, account, "-c", console, "check")
+        assert "Nothing to fix." in shell(project, account, "-c", console, "check")
         shown = shell(project, account, "-m", "kedro", "snowflake-mlflow", "run")
         assert ": FINISHED" in shown
     finally:

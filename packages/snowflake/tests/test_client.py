@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from snowflake.snowpark import Row
 from snowflake.snowpark.exceptions import SnowparkSQLException
 
+from mlflow_connections import AccessError
 from mlflow_connections_snowflake import (
     BridgeConfig,
     BridgeError,
     Client,
     Metric,
+    MissingFunctionError,
     MlflowRefusedError,
 )
 from mlflow_connections_snowflake._client import REQUEST_TAG
@@ -128,6 +130,9 @@ class Session:
         self._keys = {name.sql: key for key, name in setup.functions.items()}
         self._engine = engine
         self.answer: str | None = None
+        self.signatures = {
+            key: {len(one) for one in function.signatures} for key, function in BY_KEY.items()
+        }
 
     def sql(self, text: str, params: list[Any]) -> "Session":
         """Take a statement; it must be a call with nothing but bound values."""
@@ -136,7 +141,8 @@ class Session:
         assert match is not None, text
         self._key = self._keys[match[1]]
         marks = match[2].split(", ")
-        assert len(marks) == len(params) == len(BY_KEY[self._key].arguments)
+        assert len(marks) == len(params)
+        self._count = len(marks)
         for mark, param in zip(marks, params, strict=True):
             if mark != "?" and param is not None:
                 json.loads(param, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
@@ -145,8 +151,14 @@ class Session:
 
     def collect(self) -> list[Row]:
         """Send the call, as often as Snowflake would deliver it."""
+        if not self.signatures[self._key]:
+            raise SnowparkSQLException("SQL compilation error:\nUnknown user-defined function F")
+        if self._count not in self.signatures[self._key]:
+            raise SnowparkSQLException("Invalid argument types for function 'F': (VARCHAR(1))")
         try:
-            sent = self._engine.request(self._key, [0, *self._params])
+            # A NaN has no place in JSON: Snowflake sends null.
+            row = [None if param != param else param for param in self._params]
+            sent = self._engine.request(self._key, [0, *row])
             path = BY_KEY[self._key].endpoint or sent["urlSuffix"]
             # The replies to all deliveries but the last are lost.
             replies = [
@@ -188,6 +200,107 @@ def test_a_run_from_start_to_end(client: Client, session: Session) -> None:
     assert (run["tags"]["team"], run["tags"]["note"]) == ("a", "it's")
     assert run["info"]["status"] == "FINISHED"
     assert run["info"]["end_time"] >= run["info"]["start_time"]
+
+
+@pytest.fixture(params=["short", "long"])
+def five(request: pytest.FixtureRequest, session: Session) -> Session:
+    """An account with the specification's five functions alone, with and without more arguments."""
+    for key, function in BY_KEY.items():
+        chosen = function.signatures[0 if request.param == "short" else -1]
+        session.signatures[key] = {len(chosen)} if function.specified else set()
+    return session
+
+
+def test_five_functions_are_enough(five: Session, aws: BridgeConfig) -> None:
+    """Plain tracking needs no other function: values go one by one, and nothing is left running."""
+    client = Client(five, aws.functions)  # type: ignore[arg-type] # the fake is a session
+    experiment_id = client.ensure_experiment("demo-mlops")
+    run_id = client.create_run(experiment_id, "first", tags={"a": "b"})["info"]["run_id"]
+    assert list(five.mlflow.runs) == [run_id]
+    assert REQUEST_TAG not in five.mlflow.runs[run_id]["tags"]
+    client.log_metric(run_id, "loss", 0.5)
+    client.log_metric(run_id, "nothing", math.nan)
+    client.log_parameter(run_id, "rate", 0.1)
+    body = {
+        "run_id": run_id,
+        "metrics": [{"key": "loss", "value": 0.25, "timestamp": 7, "step": 2}],
+        "params": [{"key": "depth", "value": "3"}],
+        "tags": [{"key": "t", "value": "v"}],
+    }
+    client.call("runs/log-batch", body)
+    client.call("runs/update", {"run_id": run_id, "status": "FINISHED", "end_time": 9})
+    run = five.mlflow.runs[run_id]
+    assert [one["value"] for one in run["metrics"]] == [0.5, "NaN", 0.25]
+    assert run["params"] == {"rate": "0.1", "depth": "3"}
+    assert run["info"]["status"] == "FINISHED"
+
+
+def test_what_five_functions_cannot_do_is_named(
+    five: Session, aws: BridgeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each call that needs another function says which; what is left out is warned of once."""
+    client = Client(five, aws.functions)  # type: ignore[arg-type] # the fake is a session
+    run_id = client.create_run("1")["info"]["run_id"]
+    for call in (
+        lambda: client.call("runs/delete", {"run_id": run_id}),
+        lambda: client.call("runs/update", {"run_id": run_id, "run_name": "n", "status": "FAILED"}),
+        lambda: client.log_metric(run_id, "loss", math.inf),
+        lambda: client.set_tag(run_id, "t", "v"),
+        lambda: client.ensure_experiment("unknown"),
+        lambda: client.search_runs(["1"]),
+    ):
+        with pytest.raises(MissingFunctionError, match=r"DEMO\.DEMO\.MLFLOW_"):
+            call()
+    assert five.mlflow.runs[run_id]["metrics"] == []
+    before = len(five.statements)
+    for value in ("v", "w"):
+        client.call("runs/log-batch", {"run_id": run_id, "tags": [{"key": "t", "value": value}]})
+    assert len(five.statements) == before, "a function that is missing is tried only once"
+    assert [r.message for r in caplog.records if "Tags such as" in r.message] == [
+        "Tags such as 't' cannot be set without the function DEMO.DEMO.MLFLOW_RUN_SET_TAG."
+    ]
+
+
+def test_a_step_that_cannot_be_passed_on_is_warned_of(
+    session: Session, aws: BridgeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A function with the required arguments alone loses steps, names and tags: a warning says so."""
+    for key, function in BY_KEY.items():
+        session.signatures[key] = {function.required} if function.specified else set()
+    client = Client(session, aws.functions)  # type: ignore[arg-type] # the fake is a session
+    run_id = client.create_run("1", "name")["info"]["run_id"]
+    client.log_metric(run_id, "loss", 0.5, step=0)
+    client.log_metric(run_id, "loss", 0.5, step=3)
+    client.log_metric(run_id, "loss", 0.5, step=4)
+    told = [record.message for record in caplog.records]
+    assert len(told) == 2
+    assert "so run_name cannot be passed on" in told[0]
+    assert "takes only run_id, key, value, so step cannot be passed on" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "sentence"),
+    [
+        ({}, BridgeError, "responded 200 without MLflow's reply: {}"),
+        ({"message": "Forbidden"}, AccessError, "Forbidden"),
+        ({"message": "Endpoint moved"}, BridgeError, "Endpoint moved"),
+    ],
+)
+def test_a_reply_that_is_not_mlflows(
+    client: Client,
+    session: Session,
+    reply: dict[str, Any],
+    kind: type[Exception],
+    sentence: str,
+) -> None:
+    """A gateway that refuses with 200 is quoted, whether or not its translator looks into it."""
+    session.mlflow.runs_create = lambda body: reply  # type: ignore[method-assign]
+    with pytest.raises(kind, match=re.escape(sentence)):
+        client.create_run("1")
+    session.answer = json.dumps({"body": reply})
+    session.mlflow.runs_update = lambda body: {}  # type: ignore[method-assign]
+    with pytest.raises(kind, match=re.escape(sentence)):
+        client.update_run("r", "FINISHED")["run_info"]
 
 
 @several
@@ -243,7 +356,7 @@ def test_a_task_that_tries_again_finds_its_run(client: Client, session: Session)
 @pytest.mark.parametrize("request_id", ["it's", "a\\"])
 def test_a_request_id_that_no_filter_can_hold(client: Client, request_id: str) -> None:
     """MLflow's filter has no escape, so such an id is refused before a run is made."""
-    with pytest.raises(BridgeError, match="may hold no quote"):
+    with pytest.raises(BridgeError, match="must not contain a quote"):
         client.create_run("1", request_id=request_id)
 
 
@@ -259,7 +372,7 @@ def test_an_experiment_is_created_once(client: Client, session: Session) -> None
 def test_a_deleted_experiment_is_named(client: Client, session: Session) -> None:
     """MLflow keeps the name of a deleted experiment: the message says what to do."""
     session.mlflow.experiments_search = lambda body: {}  # type: ignore[method-assign]
-    with pytest.raises(BridgeError, match="'demo-mlops' was deleted: restore it"):
+    with pytest.raises(BridgeError, match=r"'demo-mlops' was deleted\. Restore it"):
         client.ensure_experiment("demo-mlops")
 
 

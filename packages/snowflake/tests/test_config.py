@@ -59,7 +59,7 @@ def test_the_section_of_the_specification() -> None:
 
 def test_the_generator_says_what_it_lacks() -> None:
     """Without a gateway there is a client but no SQL, and the message says which keys are missing."""
-    with pytest.raises(MissingOptionError, match=r"lacks mlflow.gateway: without it no SQL"):
+    with pytest.raises(MissingOptionError, match=r"lacks mlflow.gateway, which the SQL needs"):
         statements(read(mlflow()))
 
 
@@ -84,7 +84,7 @@ GATEWAY = {
         ({"functions": {**FUNCTIONS, "run_update": "a b"}}, "not the name of a Snowflake object"),
         (
             {"functions": {**FUNCTIONS, "run_update": FUNCTIONS["run_create"].upper()}},
-            "run_update .*MLFLOW_RUN_CREATE, which run_create is called already",
+            "run_update .*MLFLOW_RUN_CREATE, which is already the name of run_create",
         ),
         ({"functions": ["x"]}, "must be a mapping of keys, not list"),
         ({"experiment_name": " "}, "experiment_name in .* is empty"),
@@ -101,7 +101,7 @@ GATEWAY = {
         ({"gateway": {**GATEWAY, "url": "https://x.y/api/2.0/mlflow"}}, "must end before"),
         ({"gateway": {**GATEWAY, "role_arn": None}}, "gateway.role_arn in .* is missing"),
         ({"gateway": {**GATEWAY, "role_arn": "x' OR"}}, "not of the form arn:aws:iam"),
-        ({"gateway": {**GATEWAY, "audience": "x"}}, "is of no use with the provider aws"),
+        ({"gateway": {**GATEWAY, "audience": "x"}}, "is not used with the provider aws"),
         ({"gateway": {**GATEWAY, "api_key": "x"}}, "unknown key 'api_key'"),
         (
             {
@@ -134,11 +134,11 @@ def test_a_file_without_the_section(content: object) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """A missing file and one that is no YAML are told apart."""
+    """A missing file and one that is not YAML are told apart."""
     with pytest.raises(MissingOptionError, match="cannot be read"):
         load(tmp_path / "none.yml")
     (tmp_path / "bad.yml").write_text("a: [")
-    with pytest.raises(InvalidOptionError, match=r"bad.yml is no YAML"):
+    with pytest.raises(InvalidOptionError, match=r"bad.yml is not YAML"):
         load(tmp_path / "bad.yml")
 
 
@@ -146,5 +146,5 @@ def test_a_file_cannot_run_code(tmp_path: Path) -> None:
     """YAML tags that would make Python objects are refused."""
     evil = tmp_path / "evil.yml"
     evil.write_text('mlflow: !!python/object/apply:os.mkdir ["made"]')
-    with pytest.raises(InvalidOptionError, match="is no YAML"):
+    with pytest.raises(InvalidOptionError, match="is not YAML"):
         load(evil)

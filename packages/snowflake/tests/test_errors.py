@@ -4,7 +4,7 @@ import pytest
 
 from mlflow_connections import AccessError, ConnectionsError, UnreachableError
 from mlflow_connections_snowflake import BridgeError, MlflowRefusedError
-from mlflow_connections_snowflake._errors import explain
+from mlflow_connections_snowflake._errors import MissingFunctionError, explain
 
 _BODY = '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "No run \\"x\\" it\'s"}'
 _FAILED = "Request failed for external function MLFLOW_F with remote service error: "
@@ -28,21 +28,25 @@ _FAILED = "Request failed for external function MLFLOW_F with remote service err
             BridgeError,
             "F: run_id is NULL.",
         ),
-        (f'{_FAILED}403 \'{{"message":"Forbidden"}}\'', AccessError, "answered 403"),
-        (f"{_FAILED}401 ''", AccessError, "answered 401"),
-        (f"{_FAILED}404 '<html>no</html>'", BridgeError, "answered 404: it does not know the path"),
-        (f"{_FAILED}503 '<html>down</html>'", UnreachableError, "is down: it answered 503"),
-        (f"{_FAILED}429 ''", UnreachableError, "is down: it answered 429"),
-        (f"{_FAILED}400 'x'", BridgeError, "answered 400 without saying why"),
+        (f'{_FAILED}403 \'{{"message":"Forbidden"}}\'', AccessError, "responded 403"),
+        (f"{_FAILED}401 ''", AccessError, "responded 401"),
+        (
+            f"{_FAILED}404 '<html>no</html>'",
+            BridgeError,
+            "responded 404 (no): it does not know the path",
+        ),
+        (f"{_FAILED}503 '<html>down</html>'", UnreachableError, "is down: it responded 503"),
+        (f"{_FAILED}429 ''", UnreachableError, "responded 429: too many requests"),
+        (f"{_FAILED}400 'x'", BridgeError, "responded 400 (x)"),
         (
             "Request failed for external function F. Error: Error assuming AWS_ROLE. Please verify",
             AccessError,
-            "write what DESCRIBE INTEGRATION shows into the cloud's trust policy",
+            "Enter the identity that DESCRIBE INTEGRATION shows into the cloud's trust policy",
         ),
         (
             "Request failed for external function F: Read timed out",
             UnreachableError,
-            "did not answer in time",
+            "did not respond in time",
         ),
         (
             "Request failed for external function F: connection refused",
@@ -52,17 +56,65 @@ _FAILED = "Request failed for external function MLFLOW_F with remote service err
         (
             "Error parsing JSON response for external function: <!DOCTYPE html>",
             UnreachableError,
-            "answered with a page instead of MLflow's JSON",
+            "responded with a page instead of MLflow's JSON",
         ),
         (
             "002141 (42601): SQL compilation error:\nUnknown user-defined function DEMO.DEMO.F",
-            BridgeError,
-            "F is not there, or this role may not call it. Run `mlflow-snowflake check`",
+            MissingFunctionError,
+            "F does not exist, or this role may not call it. Run `mlflow-snowflake check`",
         ),
         (
             "002003: Object 'DEMO' does not exist or not authorized.",
+            MissingFunctionError,
+            "does not exist, or this role may not call it",
+        ),
+        (
+            (
+                'Request failed for external function F. Error: 401 \'{ "statusCode": 401, '
+                '"message": "Invalid JWT." }\''
+            ),
+            AccessError,
+            "responded 401 (Invalid JWT)",
+        ),
+        (
+            "Request failed for external function F. Error: 503 ''",
+            UnreachableError,
+            "is down: it responded 503",
+        ),
+        (f"{_FAILED}400 ''", BridgeError, "responded 400 without a reason"),
+        (
+            f"{_FAILED}413 '<html><head><title>413</title></head>Request Entity Too Large</html>'",
             BridgeError,
-            "is not there, or this role may not call it",
+            "responded 413 (Request Entity Too Large): the request is too large",
+        ),
+        (
+            f"{_FAILED}400 '<html><body>Bad header</body></html>'",
+            BridgeError,
+            "responded 400 (Bad header)",
+        ),
+        (
+            (
+                "000606 (57P03): No active warehouse selected in the current session.  Select an active "
+                "warehouse with the 'use warehouse' command."
+            ),
+            BridgeError,
+            "F: the session has no active warehouse. Set `warehouse`",
+        ),
+        (
+            (
+                "001044 (42P13): SQL compilation error: error line 1 at position 7\n"
+                "Invalid argument types for function 'F': (VARCHAR(1), VARCHAR(1))"
+            ),
+            MissingFunctionError,
+            "F does not take these arguments",
+        ),
+        (
+            (
+                "JavaScript execution error: Error: MLflow bridge: the gateway responded instead of "
+                "MLflow: Forbidden"
+            ),
+            AccessError,
+            "the gateway responded instead of MLflow: Forbidden",
         ),
         ("Warehouse 'W' is suspended.\nResume it.", BridgeError, "F failed: Warehouse 'W' is"),
     ],

@@ -143,7 +143,7 @@ def test_an_empty_account_is_told_everything(setup: BridgeConfig) -> None:
     cures = "\n".join(finding.fix for finding in things)
     for statement in statements(setup):
         assert statement.verb == "ALTER" or statement.sql in cures
-    assert "is not there, or this role may not call it" in call.fix
+    assert "does not exist, or this role may not call it" in call.fix
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ def test_an_integration_that_allows_too_little(
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
-        ("remote service error: 503 '<html>'", "is down: it answered 503"),
+        ("remote service error: 503 '<html>'", "is down: it responded 503"),
         ("Error parsing JSON: <html>", "a page instead of MLflow's JSON"),
-        ("Request failed for external function F: timed out", "did not answer in time"),
+        ("Request failed for external function F: timed out", "did not respond in time"),
     ],
 )
 def test_a_gateway_that_fails_is_one_finding(aws: BridgeConfig, said: str, sentence: str) -> None:

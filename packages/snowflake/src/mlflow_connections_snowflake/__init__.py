@@ -1,10 +1,10 @@
-"""MLflow from inside Snowflake, through external functions that one command sets up."""
+"""MLflow from inside Snowflake, by external access or by external functions."""
 
 from ._client import Client, Metric
 from ._config import BridgeConfig, load, read
-from ._errors import BridgeError, MlflowRefusedError
+from ._errors import BridgeError, MissingFunctionError, MlflowRefusedError
 from ._gateway import openapi
-from ._provision import Finding, apply, check
+from ._provision import Finding, Way, apply, check, clean, ways
 from ._session import open_session
 from ._sql import drops, script, statements
 from ._statement import Statement
@@ -15,10 +15,13 @@ __all__ = [
     "Client",
     "Finding",
     "Metric",
+    "MissingFunctionError",
     "MlflowRefusedError",
     "Statement",
+    "Way",
     "apply",
     "check",
+    "clean",
     "drops",
     "load",
     "open_session",
@@ -26,4 +29,5 @@ __all__ = [
     "read",
     "script",
     "statements",
+    "ways",
 ]

@@ -1,9 +1,10 @@
-"""The command `mlflow-snowflake`: sql, apply, drop, check, gateway."""
+"""The command `mlflow-snowflake`: sql, apply, check, clean, drop, gateway."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +12,7 @@ from mlflow_connections import ConnectionsError
 
 from ._config import BridgeConfig, load
 from ._gateway import azure_policy, openapi
-from ._provision import apply, check
+from ._provision import apply, check, clean, ways
 from ._session import open_session
 from ._sql import drops, script, statements
 from ._statement import ADMIN, OWNER, Statement
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0 where all went well, 1 where a check found something, 2 where it could not be done.
+        0 on success, 1 if a check found a fault, 2 if the command could not run.
     """
     given = _parser().parse_args(arguments)
     try:
@@ -42,33 +43,41 @@ def console() -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlflow-snowflake",
-        description="Sets up external functions in Snowflake that reach MLflow.",
+        description="Connects Snowflake to MLflow: writes, applies and checks the SQL.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    sql = _command(commands, "sql", _sql, "Write the SQL that sets the bridge up.")
+    sql = _command(commands, "sql", _sql, "Write the SQL that sets up the way to MLflow.")
     run = _command(commands, "apply", _apply, "Run that SQL.")
-    away = _command(commands, "drop", _drop, "Take the bridge away again.")
-    for command in (sql, run, away):
+    remove = _command(commands, "drop", _drop, "Drop what apply created.")
+    for command in (sql, run, remove):
         command.add_argument("--part", choices=_PARTS, help="only this part; by default both")
-    for command in (run, away):
+    for command in (run, remove):
         command.add_argument(
-            "--dry-run", action="store_true", help="write what would be run, and run nothing"
+            "--dry-run", action="store_true", help="write the statements, and run nothing"
         )
-    away.add_argument(
+    remove.add_argument(
         "--stages", action="store_true", help="the stages too; files on internal ones are lost"
     )
-    away.add_argument(
+    remove.add_argument(
         "--integrations",
         action="store_true",
-        help="the integrations too; what the cloud trusts is void then",
+        help="the integrations too; the cloud must then trust new ones",
     )
-    proof = _command(commands, "check", _check, "Check that the bridge stands and MLflow answers.")
-    for command in (run, away, proof):
+    proof = _command(commands, "check", _check, "Check the account, and call MLflow from it.")
+    sweep = _command(commands, "clean", _clean, "Remove files that transfers left on a stage.")
+    sweep.add_argument(
+        "--older-than",
+        type=float,
+        default=24.0,
+        metavar="HOURS",
+        help="only transfers that are older; by default %(default)g",
+    )
+    for command in (run, remove, proof, sweep):
         command.add_argument(
             "--connection",
             metavar="NAME",
-            help="a name in connections.toml; by default SNOWFLAKE_ACCOUNT and its like, "
+            help="a connection in connections.toml; by default SNOWFLAKE_ACCOUNT and its like, "
             "else the default connection",
         )
     gateway = _command(commands, "gateway", _gateway, "Write the definition of the gateway's API.")
@@ -76,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--backend", required=True, metavar="URL", help="the MLflow server, as the gateway sees it"
     )
     gateway.add_argument(
-        "--policy", action="store_true", help="the policy that Azure needs besides"
+        "--policy", action="store_true", help="the policy that Azure needs as well"
     )
     return parser
 
@@ -99,17 +108,17 @@ def _command(
     return command
 
 
-def _sql(setup: BridgeConfig, given: argparse.Namespace) -> int:
-    sys.stdout.write(script(_chosen(statements(setup), given.part)))
+def _sql(config: BridgeConfig, given: argparse.Namespace) -> int:
+    sys.stdout.write(script(_chosen(statements(config), given.part)))
     return 0
 
 
-def _apply(setup: BridgeConfig, given: argparse.Namespace) -> int:
-    return _run(_chosen(statements(setup), given.part), given)
+def _apply(config: BridgeConfig, given: argparse.Namespace) -> int:
+    return _run(_chosen(statements(config), given.part), given)
 
 
-def _drop(setup: BridgeConfig, given: argparse.Namespace) -> int:
-    dropped = drops(setup, with_stages=given.stages, with_integrations=given.integrations)
+def _drop(config: BridgeConfig, given: argparse.Namespace) -> int:
+    dropped = drops(config, with_stages=given.stages, with_integrations=given.integrations)
     return _run(_chosen(dropped, given.part), given)
 
 
@@ -132,21 +141,31 @@ def _run(written: list[Statement], given: argparse.Namespace) -> int:
     return 0
 
 
-def _check(setup: BridgeConfig, given: argparse.Namespace) -> int:
+def _check(config: BridgeConfig, given: argparse.Namespace) -> int:
     wrong = 0
     with open_session(given.connection) as session:
-        for finding in check(session, setup):
+        for finding in check(session, config):
             wrong += not finding.ok
             sys.stdout.write(f"{'ok    ' if finding.ok else 'WRONG '} {finding.what}\n")
             for line in finding.fix.splitlines():
                 sys.stdout.write(f"       {line}\n")
-    sys.stdout.write("All is well.\n" if not wrong else f"{wrong} to mend.\n")
+        sys.stdout.write("Ways to MLflow in this account:\n")
+        for way in ways(session, config):
+            sys.stdout.write(f"{'yes   ' if way.ready else 'no    '} {way.name}: {way.detail}\n")
+    sys.stdout.write("Nothing to fix.\n" if not wrong else f"{wrong} to fix.\n")
     return 1 if wrong else 0
 
 
-def _gateway(setup: BridgeConfig, given: argparse.Namespace) -> int:
+def _clean(config: BridgeConfig, given: argparse.Namespace) -> int:
+    with open_session(given.connection) as session:
+        count = clean(session, config, timedelta(hours=given.older_than))
+    sys.stderr.write(f"Removed the files of {count} transfers.\n")
+    return 0
+
+
+def _gateway(config: BridgeConfig, given: argparse.Namespace) -> int:
     if given.policy:
-        sys.stdout.write(azure_policy(setup, given.backend))
+        sys.stdout.write(azure_policy(config, given.backend))
     else:
-        sys.stdout.write(json.dumps(openapi(setup, given.backend), indent=2) + "\n")
+        sys.stdout.write(json.dumps(openapi(config, given.backend), indent=2) + "\n")
     return 0

@@ -1,55 +1,196 @@
-"""Calling one external function: values are bound, names are checked, the answer is parsed."""
+"""A typed client of MLflow's tracking over external functions.
+
+The five functions of the specification are enough for plain tracking. The others make it faster and
+safer: batches, tags, runs created once although Snowflake delivers a request twice. The client finds
+out what an account has by calling it, and remembers it in `FunctionSupport`.
+"""
 
 import json
+import logging
 import math
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ._errors import BridgeError, MlflowRefusedError, explain
+from ._errors import BridgeError, MissingFunctionError, MlflowRefusedError, explain, gateway_reply
 from ._functions import BY_KEY
 from ._names import Identifier
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Row, Session
 
+_logger = logging.getLogger(__name__)
 
 JsonObject = dict[str, Any]
+Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+
+REQUEST_TAG = "mlflow_connections.request"
+"""The tag that identifies a run when Snowflake delivers the request for it twice."""
+
+# https://mlflow.org/docs/latest/rest-api.html#log-batch
+_METRICS, _PARAMS, _TAGS, _ALL = 1000, 100, 100, 1000
+# A gateway's own reply has these keys alone; none of MLflow's replies does.
+_GATEWAY_KEYS = frozenset({"message", "Message", "statusCode", "status", "code"})
+
+
+class Metric(NamedTuple):
+    """One value of a metric.
+
+    Attributes:
+        key: The metric's name.
+        value: The value; NaN and infinities are allowed.
+        timestamp: Milliseconds since 1970.
+        step: The step.
+    """
+
+    key: str
+    value: float
+    timestamp: int
+    step: int = 0
+
+
+class Reply(JsonObject):
+    """MLflow's reply; a missing key is an error that quotes the reply.
+
+    Args:
+        content: The reply.
+        function: The function that gave it.
+    """
+
+    def __init__(self, content: Mapping[str, Any], function: str) -> None:
+        super().__init__(content)
+        self._function = function
+
+    def __missing__(self, key: str) -> Any:
+        """Raise the error for a reply that is not MLflow's.
+
+        Raises:
+            ConnectionsError: Always.
+        """
+        raise gateway_reply(self._function, dict(self))
+
+
+class FunctionSupport:
+    """The functions and signatures that an account turned out to lack.
+
+    Keep one for as long as the account's functions stay the same, so that each is tried only once.
+    """
+
+    def __init__(self) -> None:
+        self.missing: set[str] = set()
+        self.short: set[str] = set()
+        self.present: set[str] = set()
+        self._warned: set[str] = set()
+
+    def warn_once(self, about: str, message: str, *arguments: object) -> None:
+        """Log a warning the first time."""
+        if about not in self._warned:
+            self._warned.add(about)
+            _logger.warning(message, *arguments)
 
 
 class FunctionCaller:
-    """FunctionCaller external functions in a session, always with their longest signature.
+    """Calls external functions in a session.
 
     No value ever becomes part of a statement: all are bound, VARIANTs as JSON text. Under
     Snowpark's local testing, which knows no SQL, the same goes through `call_function`.
 
     Args:
         session: A Snowpark session.
-        functions: The name of each function by its key, as `BridgeConfig.functions` has it.
+        functions: The name of each function by its key, as in `BridgeConfig.functions`.
+        support: What is known of the account's functions.
     """
 
-    def __init__(self, session: "Session", functions: Mapping[str, Identifier]) -> None:
+    def __init__(
+        self, session: "Session", functions: Mapping[str, Identifier], support: FunctionSupport
+    ) -> None:
         self._session = session
         self._functions = functions
+        self.support = support
 
     def __call__(self, key: str, *values: object) -> JsonObject:
-        """Call a function once, and give MLflow's reply.
+        """Call a function once and return MLflow's reply.
+
+        The longest signature is called, so that every argument arrives. An account whose function
+        only has the required arguments gets those, and a warning names what is left out.
 
         Args:
-            key: Which function.
+            key: The function's key.
             values: Its arguments, in order; None for those that are left out.
 
         Raises:
-            ConnectionsError: It failed; what `explain` made of it.
+            MissingFunctionError: The account does not have the function.
+            ConnectionsError: The call failed; see `explain`.
         """
+        function = BY_KEY[key]
+        if key in self.support.missing:
+            raise self._missing(key)
+        if key not in self.support.short:
+            try:
+                reply = self._call(key, values, len(function.arguments))
+            except MissingFunctionError:
+                if key in self.support.present or len(function.signatures) == 1:
+                    self._note_missing(key)
+                    raise
+            else:
+                self.support.present.add(key)
+                return reply
+        try:
+            reply = self._call(key, values, function.required)
+        except MissingFunctionError:
+            self._note_missing(key)
+            raise
+        self.support.short.add(key)
+        self._warn_left_out(key, values)
+        return reply
+
+    def has(self, key: str) -> bool:
+        """Return whether a function has not turned out to be missing."""
+        return key not in self.support.missing
+
+    def name(self, key: str) -> Identifier:
+        """Return the name of a function."""
+        return self._functions[key]
+
+    def _missing(self, key: str) -> MissingFunctionError:
+        return MissingFunctionError(
+            f"{self._functions[key]} does not exist, or this role may not call it. Run "
+            "`mlflow-snowflake check`: it names what is missing and the statement that adds it."
+        )
+
+    def _note_missing(self, key: str) -> None:
+        # The required functions are asked for again: somebody may just have created them.
+        if not BY_KEY[key].specified:
+            self.support.missing.add(key)
+
+    def _warn_left_out(self, key: str, values: Sequence[object]) -> None:
+        function = BY_KEY[key]
+        given = zip(function.arguments, values, strict=False)
+        # Nobody misses a time that is about now, a step of 0, or the tag of this client.
+        left_out = [
+            argument
+            for (argument, _), value in list(given)[function.required :]
+            if value and argument not in {"timestamp_ms", "start_time_ms", "end_time_ms"}
+        ]
+        if left_out:
+            self.support.warn_once(
+                key,
+                "%s takes only %s, so %s cannot be passed on: `mlflow-snowflake apply` creates "
+                "the function with all arguments.",
+                self._functions[key],
+                ", ".join(name for name, _ in function.arguments[: function.required]),
+                " and ".join(left_out),
+            )
+
+    def _call(self, key: str, values: Sequence[object], count: int) -> JsonObject:
         from snowflake.snowpark.exceptions import SnowparkClientException
 
         name = self._functions[key]
-        kinds = [kind for _, kind in BY_KEY[key].arguments]
-        # A function has no keywords in SQL, so every argument is given, None for what is left out.
-        given = [*values, *[None] * (len(kinds) - len(values))]
+        kinds = [kind for _, kind in BY_KEY[key].arguments[:count]]
+        # SQL functions have no keyword arguments, so every argument is passed, None if left out.
+        given = [*values, *[None] * (count - len(values))][:count]
         bound = [
             json.dumps(value) if kind == "VARIANT" and value is not None else value
             for kind, value in zip(kinds, given, strict=True)
@@ -83,7 +224,7 @@ class FunctionCaller:
 
         types: dict[str, DataType] = {"NUMBER": LongType(), "FLOAT": DoubleType()}
         # Columns of a frame, each with a name of its own: of two equal literals, local testing
-        # hands over only one.
+        # passes only one on.
         names = [f"A{index}" for index in range(len(kinds))]
         fields = [
             StructField(column, types.get(kind, StringType()))
@@ -97,71 +238,38 @@ class FunctionCaller:
         return frame.select(call_function(name.sql, *columns)).collect()
 
 
-def _reply(rows: "list[Row]", name: Identifier) -> JsonObject:
-    value = rows[0][0] if rows else None
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = None
-    body = value.get("body") if isinstance(value, dict) else None
-    if not isinstance(body, dict):
-        raise BridgeError(
-            f"{name} gave no object under 'body': it is not the function that "
-            "`mlflow-snowflake apply` creates; apply again."
-        )
-    return body
-
-
-Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
-
-REQUEST_TAG = "mlflow_connections.request"
-"""The tag that makes a run recognisable when Snowflake delivers the request for it twice."""
-
-# https://mlflow.org/docs/latest/rest-api.html#log-batch
-_METRICS, _PARAMS, _TAGS, _ALL = 1000, 100, 100, 1000
-
-
-class Metric(NamedTuple):
-    """One value of a metric.
-
-    Attributes:
-        key: Its name.
-        value: Its value; NaN and infinities are allowed.
-        timestamp: Milliseconds since 1970.
-        step: The step it belongs to.
-    """
-
-    key: str
-    value: float
-    timestamp: int
-    step: int = 0
-
-
 class Client:
-    """Reaches MLflow through the external functions of a setup.
+    """Reaches MLflow through the external functions of a configuration.
 
-    Snowflake repeats a request that failed on its way, so everything may arrive twice. Each call
-    is written so that this changes nothing: times are set here, and a run carries its request's id.
+    Snowflake repeats a request that failed on its way, so every request may arrive twice. Each call
+    is written so that this changes nothing: times are set here, and a run carries the ID of its
+    request where the account has the function `run_search`.
 
     Args:
-        session: A Snowpark session, also one of Snowpark's local testing.
-        functions: The name of each function by its key, as `BridgeConfig.functions` has it.
+        session: A Snowpark session, or one of Snowpark's local testing.
+        functions: The name of each function by its key, as in `BridgeConfig.functions`.
+        support: What is known of the account's functions, if another client found it out.
     """
 
-    def __init__(self, session: "Session", functions: Mapping[str, Identifier]) -> None:
-        self._calls = FunctionCaller(session, functions)
+    def __init__(
+        self,
+        session: "Session",
+        functions: Mapping[str, Identifier],
+        support: FunctionSupport | None = None,
+    ) -> None:
+        self._calls = FunctionCaller(session, functions, support or FunctionSupport())
 
     def experiment(self, name: str) -> JsonObject | None:
-        """Give the active experiment of a name, None where there is none."""
+        """Fetch the active experiment of a name, or None if there is none."""
         found = self._calls("experiment_get_by_name", name).get("experiments", [])
         return found[0] if found else None
 
     def ensure_experiment(self, name: str) -> str:
-        """Give the id of the experiment of a name, which is created where there is none.
+        """Fetch the ID of the experiment of a name, creating it if there is none.
 
         Raises:
-            BridgeError: One of this name was deleted, and has to be restored first.
+            BridgeError: An experiment of this name was deleted, and must be restored first.
+            MissingFunctionError: The account cannot create experiments.
         """
         experiment = self.experiment(name)
         if experiment is None:
@@ -170,11 +278,11 @@ class Client:
             except MlflowRefusedError as error:
                 if error.code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                # Somebody was faster, or this is the second delivery of our own request.
+                # Another client was faster, or this is the second delivery of this request.
                 experiment = self.experiment(name)
         if experiment is None:
             raise BridgeError(
-                f"The experiment {name!r} was deleted: restore it in MLflow, or use another name."
+                f"The experiment {name!r} was deleted. Restore it in MLflow, or use another name."
             )
         return str(experiment["experiment_id"])
 
@@ -187,33 +295,45 @@ class Client:
         *,
         request_id: str | None = None,
     ) -> JsonObject:
-        """Create one run, also where Snowflake delivers the request twice.
+        """Create one run, even if Snowflake delivers the request twice.
+
+        That needs the function `run_search`; without it nothing is tagged or looked up.
 
         Args:
-            experiment_id: Where it belongs.
-            run_name: Its name; MLflow makes one up otherwise.
+            experiment_id: The experiment.
+            run_name: The run's name; MLflow makes one up otherwise.
             start_time: Milliseconds since 1970; now by default.
-            tags: Its tags.
-            request_id: What is the same when the caller itself tries again, a task after its
-                failure for one: then the run of the first try is given.
+            tags: The run's tags.
+            request_id: Stays the same if the caller itself tries again, for example a task after
+                its failure. The run of the first try is then returned.
         """
-        if request_id is not None and (run := self.run_of(experiment_id, request_id)):
-            return run
-        request_id = request_id or uuid.uuid4().hex
-        created = self._calls(
+        explicit, request_id = request_id is not None, request_id or uuid.uuid4().hex
+        tagged = dict(tags or {})
+        searches = True
+        if explicit or "run_search" not in self._calls.support.present:
+            try:
+                if run := self.run_of(experiment_id, request_id):
+                    return run
+            except MissingFunctionError:
+                searches = False
+        if searches:
+            tagged[REQUEST_TAG] = request_id
+        created: JsonObject = self._calls(
             "run_create",
             experiment_id,
             run_name,
             _now() if start_time is None else start_time,
-            {**(tags or {}), REQUEST_TAG: request_id},
+            tagged or None,
         )["run"]
+        if not searches or "run_create" in self._calls.support.short:
+            return created
         return self.run_of(experiment_id, request_id) or created
 
     def run_of(self, experiment_id: str, request_id: str) -> JsonObject | None:
-        """Give the run of a request, None where there is none.
+        """Fetch the run of a request, or None if there is none.
 
-        Others that a second delivery made are deleted. Which one stays is the same for everybody
-        who looks, also at the same moment.
+        Duplicates that a second delivery created are deleted. Every client that looks, even at the
+        same moment, keeps the same run.
         """
         runs = self._active_runs_of(experiment_id, request_id)
         refusals = [self._delete(double["info"]["run_id"]) for double in runs[1:]]
@@ -222,7 +342,7 @@ class Client:
         return runs[0] if runs else None
 
     def _delete(self, run_id: str) -> MlflowRefusedError | None:
-        """Delete a run, which another caller, or the first delivery of this request, may have done."""
+        """Delete a run, unless another client or the first delivery of this request already has."""
         try:
             self.call("runs/delete", {"run_id": run_id})
         except MlflowRefusedError as error:
@@ -230,15 +350,17 @@ class Client:
         return None
 
     def _active_runs_of(self, experiment_id: str, request_id: str) -> list[JsonObject]:
-        # The id is ours or the caller's; MLflow's filter has no escape for a quote.
+        # MLflow's filter has no escape for a quote.
         if "'" in request_id or "\\" in request_id:
-            raise BridgeError(f"The request id {request_id!r} may hold no quote and no backslash.")
+            raise BridgeError(
+                f"The request ID {request_id!r} must not contain a quote or a backslash."
+            )
         found = self.search_runs([experiment_id], f"tags.`{REQUEST_TAG}` = '{request_id}'")
         runs: list[JsonObject] = found.get("runs", [])
         return sorted(runs, key=lambda run: str(run["info"]["run_id"]))
 
     def update_run(self, run_id: str, status: Status, end_time: int | None = None) -> JsonObject:
-        """Set a run's status; a status that ends it sets its end too, by default to now."""
+        """Set a run's status. A status that ends the run also sets its end, by default to now."""
         if end_time is None and status in {"FINISHED", "FAILED", "KILLED"}:
             end_time = _now()
         return self._calls("run_update", run_id, status, end_time)
@@ -246,13 +368,27 @@ class Client:
     def log_metric(
         self, run_id: str, key: str, value: float, timestamp: int | None = None, step: int = 0
     ) -> None:
-        """Log one metric; for many, `log_batch` takes one statement in place of one for each."""
+        """Log one metric. For many, `log_batch` needs one statement instead of one for each."""
         timestamp = _now() if timestamp is None else timestamp
-        if math.isfinite(value):
-            self._calls("run_log_metric", run_id, key, float(value), timestamp, step)
-        else:
-            # JSON has no such number on any part of the way: it travels as text in a payload.
-            self.log_batch(run_id, metrics=[Metric(key, value, timestamp, step)])
+        if not math.isfinite(value) and self._calls.has("run_log_batch"):
+            # JSON has neither NaN nor infinities, so they travel as text in a payload.
+            try:
+                self.log_batch(run_id, metrics=[Metric(key, value, timestamp, step)])
+            except MissingFunctionError:
+                pass
+            else:
+                return
+        self._log_single(run_id, key, value, timestamp, step)
+
+    def _log_single(self, run_id: str, key: str, value: float, timestamp: int, step: int) -> None:
+        if math.isinf(value):
+            # A NaN arrives as NULL, which translators can read. Infinities arrive as nothing.
+            raise MissingFunctionError(
+                f"The metric {key!r} is {value}, which {self._calls.name('run_log_metric')} cannot "
+                f"pass on. It needs {self._calls.name('run_log_batch')}: run `mlflow-snowflake "
+                "apply`."
+            )
+        self._calls("run_log_metric", run_id, key, float(value), timestamp, step)
 
     def log_parameter(self, run_id: str, key: str, value: object) -> None:
         """Log one parameter, as text."""
@@ -269,10 +405,13 @@ class Client:
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, object] | None = None,
     ) -> int:
-        """Log any number of metrics, params and tags, in order, with as few statements as possible.
+        """Log any number of metrics, params and tags, in order, in as few statements as possible.
 
         Returns:
-            How many statements it took: one for each 1000 metrics or 100 params or tags.
+            The number of statements: one for each 1000 metrics or 100 params or tags.
+
+        Raises:
+            MissingFunctionError: The account does not have the function `run_log_batch`.
         """
         rest_metrics, rest_params, rest_tags = (
             iter(metrics),
@@ -299,7 +438,7 @@ class Client:
         order_by: Sequence[str] = (),
         page_token: str | None = None,
     ) -> JsonObject:
-        """Give a page of the active runs that match a filter: `runs`, and `next_page_token`."""
+        """Fetch a page of the active runs that match a filter: `runs`, and `next_page_token`."""
         return self._calls(
             "run_search",
             list(experiment_ids),
@@ -310,8 +449,109 @@ class Client:
         )
 
     def call(self, path: str, body: Mapping[str, Any]) -> JsonObject:
-        """POST to another path of MLflow's REST API, if the function's translator allows it."""
-        return self._calls("call", path, dict(body))
+        """POST to a path of MLflow's REST API.
+
+        The function `call` does it, if its translator allows the path. Without that function, the
+        function made for the path does it, as far as its arguments go.
+
+        Raises:
+            MissingFunctionError: The account has no function for this.
+        """
+        if self._calls.has("call"):
+            try:
+                return self._calls("call", path, dict(body))
+            except MissingFunctionError:
+                if self._calls.has("call"):
+                    raise
+        replacement = self._replacements().get(path)
+        if replacement is None:
+            raise MissingFunctionError(
+                f"MLflow's {path} needs the function {self._calls.name('call')}, which this "
+                "account does not have or this role may not call: run `mlflow-snowflake apply`."
+            )
+        return replacement(dict(body))
+
+    def _replacements(self) -> dict[str, Callable[[JsonObject], JsonObject]]:
+        return {
+            "runs/search": self._search,
+            "runs/update": self._update,
+            "runs/log-batch": self._batch,
+        }
+
+    def _search(self, body: JsonObject) -> JsonObject:
+        return self.search_runs(
+            body["experiment_ids"],
+            body.get("filter") or "",
+            body.get("max_results") or 100,
+            body.get("order_by") or (),
+            body.get("page_token"),
+        )
+
+    def _update(self, body: JsonObject) -> JsonObject:
+        if body.get("run_name"):
+            raise MissingFunctionError(
+                f"Changing a run's name needs the function {self._calls.name('call')}, which this "
+                "account does not have or this role may not call: run `mlflow-snowflake apply`."
+            )
+        return self.update_run(body["run_id"], body["status"], body.get("end_time"))
+
+    def _batch(self, body: JsonObject) -> JsonObject:
+        """Log a batch through `run_log_batch`, or value by value."""
+        run_id = body["run_id"]
+        if self._calls.has("run_log_batch"):
+            payload = {key: body.get(key, []) for key in ("metrics", "params", "tags")}
+            known = {"key", "value", "timestamp", "step"}
+            payload["metrics"] = [
+                {key: value for key, value in one.items() if key in known}
+                for one in payload["metrics"]
+            ]
+            try:
+                return self._calls("run_log_batch", run_id, payload)
+            except MissingFunctionError:
+                if self._calls.has("run_log_batch"):
+                    raise
+        for one in body.get("params", []):
+            self.log_parameter(run_id, one["key"], one["value"])
+        for one in body.get("tags", []):
+            self._tag(run_id, one["key"], one["value"])
+        for one in body.get("metrics", []):
+            self._log_single(
+                run_id,
+                one["key"],
+                float(one["value"]),
+                int(one.get("timestamp") or _now()),
+                int(one.get("step") or 0),
+            )
+        return Reply({}, "")
+
+    def _tag(self, run_id: str, key: str, value: str) -> None:
+        try:
+            self.set_tag(run_id, key, value)
+        except MissingFunctionError:
+            self._calls.support.warn_once(
+                "tags",
+                "Tags such as %r cannot be set without the function %s.",
+                key,
+                self._calls.name("run_set_tag"),
+            )
+
+
+def _reply(rows: "list[Row]", name: Identifier) -> JsonObject:
+    value = rows[0][0] if rows else None
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    body = value.get("body") if isinstance(value, dict) else None
+    if not isinstance(body, dict):
+        raise BridgeError(
+            f"{name} returned no object under 'body', so it is not the function that "
+            "`mlflow-snowflake apply` creates. Apply again."
+        )
+    if body and set(body) <= _GATEWAY_KEYS:
+        raise gateway_reply(str(name), body)
+    return Reply(body, str(name))
 
 
 def _now() -> int:
@@ -326,7 +566,7 @@ def _metric(metric: Metric) -> dict[str, object]:
     value = float(metric.value)
     return {
         "key": metric.key,
-        # Python writes NaN and infinities into JSON as words that JSON does not know.
+        # Python would write NaN and infinities as words that JSON does not have.
         "value": value if math.isfinite(value) else str(value),
         "timestamp": metric.timestamp,
         "step": metric.step,

@@ -1,7 +1,7 @@
-"""One sentence for each way in which a call through Snowflake fails.
+"""Turn Snowflake's errors into errors that name the fault, the place and the remedy.
 
-Snowflake wraps whatever went wrong into a SQL error. Its text is the only thing to go by: it holds
-the status and the body that the gateway sent, or the message of a translator.
+Snowflake wraps every failure of an external function into a SQL error, whose text is all there is to
+go by. It holds the status and the body that the gateway sent, or the message of a translator.
 """
 
 import json
@@ -11,10 +11,10 @@ from mlflow_connections import AccessError, ConnectionsError, UnreachableError
 
 
 class MlflowRefusedError(ConnectionsError):
-    """MLflow understood the request and said no.
+    """MLflow understood the request and refused it.
 
     Attributes:
-        code: MLflow's error code, `RESOURCE_DOES_NOT_EXIST` for one.
+        code: MLflow's error code, such as `RESOURCE_DOES_NOT_EXIST`.
         message: MLflow's own message.
     """
 
@@ -28,11 +28,20 @@ class BridgeError(ConnectionsError, RuntimeError):
     """The bridge in Snowflake is missing, incomplete, or was asked for something impossible."""
 
 
-# What Snowflake puts behind the message of a JavaScript error: where it was thrown.
+class MissingFunctionError(BridgeError):
+    """The account does not have an external function, or not with the given arguments."""
+
+
+# Snowflake appends to the message of a JavaScript error where it was thrown.
 _TRACE = re.compile(r" in [^\n]{1,300} at '[^\n]*' position \d+.*", re.DOTALL)
 _REFUSED_BY_TRANSLATOR = re.compile(r"MLflow bridge: (?P<sentence>[^\n]+)")
 _REFUSED_BY_MLFLOW = re.compile(r"MLflow refused: (?P<code>[A-Z_]+): (?P<message>.*)", re.DOTALL)
-_STATUS = re.compile(r"remote service error: (?P<status>\d{3})\b", re.IGNORECASE)
+# With "remote service" in front the backend responded, without it the gateway itself:
+# https://docs.snowflake.com/en/sql-reference/external-functions-troubleshooting
+_STATUS = re.compile(
+    r"(?:remote service error|external function\s[^\n]*?\.?\s*error):\s*(?P<status>[1-5]\d{2})\b(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
 _NOT_TRUSTED = re.compile(
     r"assuming AWS_ROLE|Failed to obtain an? \w+ token|is not authorized to perform", re.IGNORECASE
 )
@@ -45,62 +54,134 @@ _NOT_JSON = re.compile(r"pars\w+ JSON|not (?:a )?valid JSON|<!doctype html|<html
 _MISSING = re.compile(
     r"does not exist or not authorized|unknown (user-defined )?function", re.IGNORECASE
 )
-_CHECK = "Run `mlflow-snowflake check`: it names what is missing, and the statement that mends it."
+_OTHER_ARGUMENTS = re.compile(
+    r"invalid argument types for function|(?:too many|not enough) arguments for function",
+    re.IGNORECASE,
+)
+_NO_WAREHOUSE = re.compile(r"no active warehouse|active warehouse is required", re.IGNORECASE)
+_UNSUPPORTED = re.compile(r"unsupported statement type", re.IGNORECASE)
+_DENIED = re.compile(r"forbidden|unauthori[sz]ed|denied|authentication|api key", re.IGNORECASE)
+_LONGEST = 200
+_CHECK = "Run `mlflow-snowflake check`: it names what is missing and the statement that adds it."
 
 
-def explain(error: BaseException, function: str) -> ConnectionsError:
-    """Turn what Snowflake raised into the error that says what happened.
+def message_of(error: BaseException) -> str:
+    """Return the message of an error of Snowflake's clients, on one line."""
+    return " ".join(str(getattr(error, "message", None) or error).split())
+
+
+def is_unsupported_statement(error: BaseException) -> bool:
+    """Return whether Snowflake refused a kind of statement, as it does under owner's rights (090236)."""
+    return _UNSUPPORTED.search(message_of(error)) is not None
+
+
+def explain(error: BaseException, function: str, *, check: str = _CHECK) -> ConnectionsError:
+    """Return the error that explains a failed call.
 
     Args:
-        error: As Snowpark or the connector raised it.
-        function: The name of the function that was called.
+        error: The error of Snowpark or the connector.
+        function: The name of the external function.
+        check: The advice where something may be missing; empty inside `mlflow-snowflake check`.
     """
     text = _TRACE.sub("", str(getattr(error, "message", None) or error))
+    advice = f" {check}" if check else ""
     if refusal := _mlflow_refusal(text, function):
         return refusal
     if match := _REFUSED_BY_TRANSLATOR.search(text):
-        return BridgeError(f"{function}: {match['sentence'].strip()}")
+        return _by_translator(match["sentence"].strip(), function)
     if match := _STATUS.search(text):
-        return _by_status(int(match["status"]), function)
+        return _by_status(int(match["status"]), match["rest"], function)
+    return _by_text(text, function, advice)
+
+
+def _by_text(text: str, function: str, advice: str) -> ConnectionsError:
     if _NOT_TRUSTED.search(text):
         return AccessError(
-            f"{function}: the cloud does not know this API integration yet, or any more: "
-            "write what DESCRIBE INTEGRATION shows into the cloud's trust policy."
+            f"{function}: the cloud does not trust this API integration. Enter the identity that "
+            "DESCRIBE INTEGRATION shows into the cloud's trust policy."
+        )
+    if _NO_WAREHOUSE.search(text):
+        return BridgeError(
+            f"{function}: the session has no active warehouse. Set `warehouse` in the connection "
+            "(SNOWFLAKE_WAREHOUSE), or give the user a default warehouse."
         )
     if _MISSING.search(text):
-        return BridgeError(f"{function} is not there, or this role may not call it. {_CHECK}")
+        return MissingFunctionError(
+            f"{function} does not exist, or this role may not call it.{advice}"
+        )
+    if _OTHER_ARGUMENTS.search(text):
+        return MissingFunctionError(f"{function} does not take these arguments.{advice}")
     if _LATE.search(text):
-        return UnreachableError(f"{function}: the gateway did not answer in time. {_CHECK}")
+        return UnreachableError(f"{function}: the gateway did not respond in time.{advice}")
     if _NOT_JSON.search(text):
-        return _html(function)
+        return UnreachableError(
+            f"{function}: the gateway responded with a page instead of MLflow's JSON. It is down, "
+            "or its URL is not that of MLflow's API."
+        )
     if _TRANSPORT.search(text):
-        return UnreachableError(f"{function}: the gateway cannot be reached. {_CHECK}")
+        return UnreachableError(f"{function}: the gateway cannot be reached.{advice}")
     return BridgeError(f"{function} failed: {' '.join(text.split())}")
 
 
-def _by_status(status: int, function: str) -> ConnectionsError:
+def gateway_reply(function: str, body: object) -> ConnectionsError:
+    """Return the error for a reply that is not MLflow's, although its status was 200."""
+    message = body.get("message") or body.get("Message") if isinstance(body, dict) else None
+    said = f"{message}" if message else f"{json.dumps(body)}"[:_LONGEST]
+    text = f"{function}: the gateway responded 200 without MLflow's reply: {said}."
+    if message and _DENIED.search(str(message)):
+        return AccessError(f"{text} Check the gateway's policy, and its API key if it needs one.")
+    return BridgeError(f"{text} Check that the gateway passes requests on to MLflow.")
+
+
+def _by_translator(sentence: str, function: str) -> ConnectionsError:
+    if sentence.startswith("the gateway responded") and _DENIED.search(sentence):
+        return AccessError(f"{function}: {sentence}")
+    return BridgeError(f"{function}: {sentence}")
+
+
+def _by_status(status: int, rest: str, function: str) -> ConnectionsError:
+    said = _excerpt(rest)
+    shown = f"{status} ({said})" if said else str(status)
     if status in {401, 403}:
         return AccessError(
-            f"{function}: the gateway or MLflow answered {status}: it does not accept Snowflake's "
+            f"{function}: the gateway or MLflow responded {shown}: it does not accept Snowflake's "
             "role, or the MLflow credentials that the gateway adds."
         )
     if status == 404:
         return BridgeError(
-            f"{function}: the gateway answered 404: it does not know the path; import the "
+            f"{function}: the gateway responded {shown}: it does not know the path. Import the "
             "definition that `mlflow-snowflake gateway` writes."
         )
-    if status == 429 or status >= 500:
-        return UnreachableError(
-            f"{function}: the gateway, or MLflow behind it, is down: it answered {status}."
+    if status == 413:
+        return BridgeError(
+            f"{function}: the gateway responded {shown}: the request is too large for it. Raise "
+            "its limit to 1 MB, or log smaller values."
         )
-    return BridgeError(f"{function}: the gateway answered {status} without saying why.")
+    if status == 429:
+        return UnreachableError(
+            f"{function}: the gateway responded {shown}: too many requests, also after Snowflake's "
+            "retries. Raise the gateway's limit, or log fewer values singly."
+        )
+    if status >= 500:
+        return UnreachableError(
+            f"{function}: the gateway, or MLflow behind it, is down: it responded {shown}."
+        )
+    if said:
+        return BridgeError(f"{function}: the gateway responded {shown}.")
+    return BridgeError(f"{function}: the gateway responded {status} without a reason.")
 
 
-def _html(function: str) -> ConnectionsError:
-    return UnreachableError(
-        f"{function}: the gateway answered with a page instead of MLflow's JSON: it is down, or "
-        "its URL is not that of MLflow's API."
-    )
+def _excerpt(body: str) -> str:
+    """Return the first words of a response, without its markup and its quotes."""
+    text = body.strip().strip("'\" ")
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        text = re.sub(r"<(style|script|head)\b.*?</\1>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+        text = " ".join(re.sub(r"<[^>]*>", " ", text).split())
+    else:
+        text = str(parsed.get("message", "")) if isinstance(parsed, dict) else ""
+    return text.rstrip(".'\"")[:_LONGEST]
 
 
 def _mlflow_refusal(text: str, function: str) -> MlflowRefusedError | None:

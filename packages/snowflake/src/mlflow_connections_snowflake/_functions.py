@@ -1,4 +1,4 @@
-"""The catalogue: which external functions there are, with which arguments, and what they reach."""
+"""The catalogue of external functions: their arguments, endpoints and translators."""
 
 import json
 from functools import cache
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mlflow_connections import InvalidOptionError
 
 API_PATH = "/api/2.0/mlflow/"
-"""Where MLflow's REST API lies below the server's root; the only prefix that is allowed."""
+"""The path of MLflow's REST API; the only prefix that is allowed."""
 
 
 CALL_PATHS = (
@@ -32,7 +32,7 @@ CALL_PATHS = (
     "runs/set-tag",
     "runs/update",
 )
-"""What the generic call may reach. Only what can be undone: a deleted run can be restored."""
+"""The paths that the function `call` may reach. All can be undone: a deleted run can be restored."""
 
 
 class Function(NamedTuple):
@@ -40,12 +40,12 @@ class Function(NamedTuple):
 
     Attributes:
         key: Its key under `mlflow.functions`, and the name of its request translator's file.
-        endpoint: What it reaches below `API_PATH`; empty where the translator says so by row.
+        endpoint: Its path below `API_PATH`; empty if the translator chooses it for each row.
         arguments: All arguments and their SQL types, in order.
-        required: How many of them the shortest signature has.
+        required: How many of them the shorter signature has.
         rows: How many rows Snowflake may put into one request.
-        specified: Whether the specification demands it.
-        comment: One line for people.
+        specified: Whether the specification requires it.
+        comment: Its comment in Snowflake, one line.
     """
 
     key: str
@@ -58,12 +58,12 @@ class Function(NamedTuple):
 
     @property
     def default_name(self) -> str:
-        """The object's name where the configuration gives none."""
+        """The object's name if the configuration has none."""
         return f"MLFLOW_{self.key.upper()}"
 
     @property
     def signatures(self) -> tuple[tuple[tuple[str, str], ...], ...]:
-        """The argument lists to create: the required arguments alone, and all of them."""
+        """The argument lists to create: the required arguments, and all of them."""
         short = self.arguments[: self.required]
         return (short,) if short == self.arguments else (short, self.arguments)
 
@@ -157,20 +157,20 @@ FUNCTIONS: tuple[Function, ...] = (
         "Any other POST that its request translator allows.",
     ),
 )
-"""In the order in which they are created and listed."""
+"""All functions, in the order in which they are created and listed."""
 
 BY_KEY = {function.key: function for function in FUNCTIONS}
 
 
 RESPONSE = "response"
-"""The one translator that turns MLflow's reply into rows, for every function."""
+"""The translator that turns MLflow's reply into rows, shared by all functions."""
 
 
 @cache
 def source(key: str) -> str:
-    """Give the body of a translator's UDF.
+    """Read the body of a translator's UDF.
 
-    A UDF can import nothing, so the helpers stand before each request translator.
+    A UDF can import nothing, so each request translator includes the helpers.
 
     Args:
         key: A function's key, or `RESPONSE`.
@@ -185,6 +185,6 @@ def source(key: str) -> str:
         body = (folder / "_common.js").read_text(encoding="utf-8") + "\n" + own
         call = "request"
     if "$$" in body:
-        raise InvalidOptionError(f"The translator {key}.js holds $$, which ends it in SQL.")
-    # Snowflake stores an argument's name in upper case, and so the script sees it.
+        raise InvalidOptionError(f"The translator {key}.js contains $$, which ends it in SQL.")
+    # Snowflake stores an argument's name in upper case; the script sees that name.
     return f"{body}\nreturn {call}(EVENT);\n"

@@ -1,4 +1,4 @@
-"""Reading one section of a YAML file, with messages that name the place."""
+"""Read one section of a YAML file, with messages that name the place."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,10 @@ from mlflow_connections import InvalidOptionError, MissingOptionError
 
 
 class Section:
-    """A mapping at a place of a file.
+    """A mapping in a file.
 
     Args:
-        content: What stands there.
+        content: The mapping.
         path: Its dotted path in the file.
         where: The file.
     """
@@ -24,15 +24,15 @@ class Section:
         self.content: Mapping[str, object] = content
 
     def place(self, key: str) -> str:
-        """Give a key as messages name it."""
+        """Return a key as messages name it."""
         return f"{self.path}.{key} in {self.where}"
 
-    def invalid(self, key: str, what: str) -> InvalidOptionError:
-        """Make the error for a value that cannot work."""
-        return InvalidOptionError(f"{self.place(key)} {what}.")
+    def invalid(self, key: str, fault: str) -> InvalidOptionError:
+        """Return the error for a value that cannot work."""
+        return InvalidOptionError(f"{self.place(key)} {fault}.")
 
     def only(self, *known: str) -> None:
-        """Refuse keys that nobody reads: most often they are misspelt.
+        """Refuse unknown keys, which are misspelt most often.
 
         Raises:
             InvalidOptionError: There is one.
@@ -45,15 +45,15 @@ class Section:
                 hint = f" Did you mean '{close[0]}'?" if close else ""
                 raise InvalidOptionError(
                     f"{self.path} in {self.where} has the unknown key {key!r}.{hint} "
-                    f"Known are {', '.join(known)}."
+                    f"Known keys are {', '.join(known)}."
                 )
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Give a text; numbers and the like are refused, since YAML may have changed them.
+        """Return a text. Numbers and booleans are refused, since YAML may have changed them.
 
         Raises:
-            MissingOptionError: There is none, and no default.
-            InvalidOptionError: It is no text.
+            MissingOptionError: The key is missing and has no default.
+            InvalidOptionError: The value is not text.
         """
         value = self.content.get(key)
         if value is None:
@@ -65,6 +65,6 @@ class Section:
         return value
 
     def section(self, key: str) -> "Section":
-        """Give the mapping at a key; an empty one where there is none."""
+        """Return the mapping at a key, or an empty one if there is none."""
         content = self.content.get(key)
         return Section({} if content is None else content, f"{self.path}.{key}", self.where)

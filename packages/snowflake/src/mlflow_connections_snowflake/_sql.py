@@ -1,6 +1,6 @@
-"""All SQL of the bridge. It can be run again at any time.
+"""All SQL of the way to MLflow. It can be run again at any time.
 
-The forms of statements, each name in double quotes and each clause on a line of its own:
+The forms of statements, with every name quoted and every clause on its own line:
 
     USE ROLE r
     CREATE ROLE | DATABASE | SCHEMA | STAGE IF NOT EXISTS n
@@ -16,7 +16,18 @@ The forms of statements, each name in double quotes and each clause on a line of
         ON INTEGRATION n | DATABASE n | SCHEMA n | FUNCTION n(type, …) | STAGE n TO ROLE r
     DROP FUNCTION IF EXISTS n(type, …);  DROP STAGE | INTEGRATION IF EXISTS n
 
-Those of external access stand in `_external_access`.
+For external access, which the administrator sets up:
+
+    CREATE OR REPLACE NETWORK RULE n MODE = EGRESS TYPE = HOST_PORT VALUE_LIST = ('host:443')
+    CREATE SECRET IF NOT EXISTS n TYPE = GENERIC_STRING SECRET_STRING = ''
+    CREATE EXTERNAL ACCESS INTEGRATION IF NOT EXISTS n
+        ALLOWED_NETWORK_RULES = (n) ALLOWED_AUTHENTICATION_SECRETS = (n) ENABLED = TRUE
+    ALTER EXTERNAL ACCESS INTEGRATION n SET …
+    GRANT USAGE | READ ON INTEGRATION n | SECRET n TO ROLE r
+
+Integrations are never replaced: a new one has a new external ID, which breaks the trust that the
+cloud's administrator has set up. Functions are replaced, so that a new version takes effect. That
+drops their grants, and Snowflake has no future grants on external functions, so each is granted again.
 """
 
 from collections.abc import Iterator
@@ -40,86 +51,102 @@ from ._statement import (
 )
 
 
-def statements(setup: BridgeConfig) -> list[Statement]:
-    """Give every statement that sets the bridge up, in order.
+def statements(config: BridgeConfig) -> list[Statement]:
+    """Return every statement that sets up the way to MLflow, in order.
 
     Raises:
-        MissingOptionError: The setup lacks what only the generator needs.
+        MissingOptionError: The configuration lacks what the generator needs.
     """
-    if _is_external_access_alone(setup):
-        return [*external_access_alone(setup), *external_access_part(setup)]
-    return [*admin_part(setup), *external_access_part(setup), *owner_part(setup)]
+    if _is_external_access_alone(config):
+        return [*_external_access_alone(config), *_external_access_part(config)]
+    return [*_admin_part(config), *_external_access_part(config), *_owner_part(config)]
 
 
 def drops(
-    setup: BridgeConfig, *, with_stages: bool = False, with_integrations: bool = False
+    config: BridgeConfig, *, with_stages: bool = False, with_integrations: bool = False
 ) -> list[Statement]:
-    """Give the statements that take the bridge away again, in order.
+    """Return the statements that drop what `statements` creates, in order.
 
     Args:
-        setup: The setup.
-        with_stages: Also the stages; what lies on an internal one is then lost.
-        with_integrations: Also the integrations; what the cloud's administrator set up is then void.
+        config: The configuration.
+        with_stages: Also drop the stages; files on an internal one are lost.
+        with_integrations: Also drop the integrations; the cloud must then trust new ones.
 
     Raises:
-        MissingOptionError: The setup lacks what only the generator needs.
+        MissingOptionError: The configuration lacks what the generator needs.
     """
     dropped: list[Statement] = []
-    if not _is_external_access_alone(setup):
-        setup.require_gateway()
-        # A function before the translators that it names.
-        mine = [
-            *external_functions(setup),
-            *translators(setup),
-            *(stages(setup) if with_stages else ()),
+    if not _is_external_access_alone(config):
+        config.require_gateway()
+        # A function is dropped before the translators that it names.
+        owned = [
+            *_external_functions(config),
+            *_translators(config),
+            *(_stages(config) if with_stages else ()),
         ]
-        dropped = [use_role(OWNER, setup.roles.owner), *(drop(OWNER, thing) for thing in mine)]
+        dropped = [use_role(OWNER, config.roles.owner), *(drop(OWNER, one) for one in owned)]
     if with_integrations:
-        dropped.append(use_role(ADMIN, setup.roles.admin))
-        dropped += [drop(ADMIN, thing) for thing in _integrations(setup)]
+        dropped.append(use_role(ADMIN, config.roles.admin))
+        dropped += [drop(ADMIN, one) for one in _integrations(config)]
     return dropped
 
 
-def _is_external_access_alone(setup: BridgeConfig) -> bool:
-    return setup.gateway is None and setup.external_access is not None
-
-
-def _integrations(setup: BridgeConfig) -> list[SqlObject]:
-    found: list[SqlObject] = []
-    if not _is_external_access_alone(setup):
-        gateway, _, _ = setup.require_gateway()
-        found.append(api_integration(gateway))
-        if setup.storage:
-            found.append(storage_integration(setup.storage))
-    if setup.external_access:
-        # An integration before the rule and the secret that it names.
-        found += reversed(things(setup.external_access))
-    return found
-
-
 def script(written: list[Statement]) -> str:
-    """Give statements as a file for people to read and for Snowflake to run."""
+    """Return statements as a file for people to read and for Snowflake to run."""
     lines: list[str] = []
-    part = ""
+    run_as = ""
     for statement in written:
-        if statement.run_as != part:
-            part = statement.run_as
-            lines.append(f"-- The {part}'s part.\n")
-        # A name may hold a line break, which would end the comment.
+        if statement.run_as != run_as:
+            run_as = statement.run_as
+            lines.append(f"-- The {run_as}'s part.\n")
+        # A name may contain a line break, which would end the comment.
         purpose = " ".join(statement.purpose.split())
         lines.append(f"-- {purpose}\n{statement.sql};\n")
     return "\n".join(lines)
 
 
-def external_access_part(setup: "BridgeConfig") -> Iterator[Statement]:
-    """Give the statements, in order, for a session that is the administrator's already."""
-    access = setup.external_access
+def procedure_clauses(access: ExternalAccess) -> str:
+    """Return the clauses with which a procedure reaches MLflow itself."""
+    return (
+        f"EXTERNAL_ACCESS_INTEGRATIONS = ({access.integration.sql})\n"
+        f"  SECRETS = ('{DEFAULT_SECRET}' = {access.secret.sql})"
+    )
+
+
+def api_integration(gateway: Gateway) -> SqlObject:
+    """Return the API integration."""
+    return SqlObject("API INTEGRATION", gateway.integration)
+
+
+def _is_external_access_alone(config: BridgeConfig) -> bool:
+    return config.gateway is None and config.external_access is not None
+
+
+def _integrations(config: BridgeConfig) -> list[SqlObject]:
+    found: list[SqlObject] = []
+    if not _is_external_access_alone(config):
+        gateway, _, _ = config.require_gateway()
+        found.append(api_integration(gateway))
+        if config.storage:
+            found.append(_storage_object(config.storage))
+    if config.external_access:
+        # An integration is dropped before the rule and the secret that it names.
+        found += reversed(_external_access_objects(config.external_access))
+    return found
+
+
+# External access
+
+
+def _external_access_part(config: BridgeConfig) -> Iterator[Statement]:
+    """Yield the statements of external access for a session in the administrator's role."""
+    access = config.external_access
     if access is None:
         return
-    rule, secret, integration = things(access)
+    rule, secret, integration = _external_access_objects(access)
     yield Statement(
         ADMIN,
-        "what procedures may reach: MLflow, and nothing else",
+        "what procedures may reach: MLflow and nothing else",
         f"CREATE OR REPLACE {rule.kind} {rule.sql}\n"
         "  MODE = EGRESS\n"
         "  TYPE = HOST_PORT\n"
@@ -131,7 +158,7 @@ def external_access_part(setup: "BridgeConfig") -> Iterator[Statement]:
         secret,
         "TYPE = GENERIC_STRING",
         "SECRET_STRING = ''",
-        purpose="MLflow's token, empty: fill it in by ALTER SECRET … SET SECRET_STRING = '…'",
+        purpose="MLflow's token, still empty: set it by ALTER SECRET … SET SECRET_STRING = '…'",
     )
     allowed = (
         f"ALLOWED_NETWORK_RULES = ({rule.sql})",
@@ -141,35 +168,31 @@ def external_access_part(setup: "BridgeConfig") -> Iterator[Statement]:
     yield create(ADMIN, integration, *allowed, purpose="the way out for procedures that name it")
     yield alter(ADMIN, integration, *allowed)
     # A procedure's owner needs both to name them in EXTERNAL_ACCESS_INTEGRATIONS and SECRETS.
-    yield grant(ADMIN, "USAGE", integration, setup.roles.owner)
-    yield grant(ADMIN, "READ", secret, setup.roles.owner)
+    yield grant(ADMIN, "USAGE", integration, config.roles.owner)
+    yield grant(ADMIN, "READ", secret, config.roles.owner)
 
 
-def external_access_alone(setup: "BridgeConfig") -> Iterator[Statement]:
-    """Give what has to be there first, where no external functions are set up before.
-
-    Raises:
-        MissingOptionError: The setup does not say in which database and schema things lie.
-    """
-    if setup.database is None or setup.schema is None:
+def _external_access_alone(config: BridgeConfig) -> Iterator[Statement]:
+    """Yield the statements that must come first if there are no external functions."""
+    if config.database is None or config.schema is None:
         raise MissingOptionError(
-            f"{setup.where} lacks mlflow.database or mlflow.schema: without it no SQL can be "
-            "written."
+            f"{config.where} lacks mlflow.database or mlflow.schema, which the SQL needs. Add it "
+            "there."
         )
-    owner = setup.roles.owner
-    schema = SqlObject("SCHEMA", Identifier((setup.database, setup.schema)))
-    database = SqlObject("DATABASE", Identifier((setup.database,)))
-    yield use_role(ADMIN, setup.roles.admin)
+    owner = config.roles.owner
+    schema = SqlObject("SCHEMA", Identifier((config.database, config.schema)))
+    database = SqlObject("DATABASE", Identifier((config.database,)))
+    yield use_role(ADMIN, config.roles.admin)
     yield create(ADMIN, SqlObject("ROLE", owner))
-    yield grant_role(ADMIN, owner, setup.roles.admin)
+    yield grant_role(ADMIN, owner, config.roles.admin)
     yield create(ADMIN, database)
     yield create(ADMIN, schema)
     yield grant(ADMIN, "USAGE", database, owner)
     yield grant(ADMIN, "USAGE", schema, owner)
 
 
-def things(access: ExternalAccess) -> tuple[SqlObject, SqlObject, SqlObject]:
-    """Give the network rule, the secret and the integration."""
+def _external_access_objects(access: ExternalAccess) -> tuple[SqlObject, SqlObject, SqlObject]:
+    """Return the network rule, the secret and the integration."""
     return (
         SqlObject("NETWORK RULE", access.network_rule),
         SqlObject("SECRET", access.secret),
@@ -177,31 +200,25 @@ def things(access: ExternalAccess) -> tuple[SqlObject, SqlObject, SqlObject]:
     )
 
 
-def procedure_clauses(access: ExternalAccess) -> str:
-    """Give the clauses that a procedure needs to reach MLflow itself."""
-    return (
-        f"EXTERNAL_ACCESS_INTEGRATIONS = ({access.integration.sql})\n"
-        f"  SECRETS = ('{DEFAULT_SECRET}' = {access.secret.sql})"
-    )
+# The administrator's part: roles, integrations, database and schemas
 
 
-def admin_part(setup: BridgeConfig) -> Iterator[Statement]:
-    """Give the administrator's statements, in order."""
-    gateway, database, schema = setup.require_gateway()
-    owner, caller = setup.roles.owner, setup.roles.caller
-    yield use_role(ADMIN, setup.roles.admin)
+def _admin_part(config: BridgeConfig) -> Iterator[Statement]:
+    gateway, database, schema = config.require_gateway()
+    owner, caller = config.roles.owner, config.roles.caller
+    yield use_role(ADMIN, config.roles.admin)
     for role in (owner, caller):
         yield create(ADMIN, SqlObject("ROLE", role))
-    yield grant_role(ADMIN, owner, setup.roles.admin)
+    yield grant_role(ADMIN, owner, config.roles.admin)
     yield grant_role(ADMIN, caller, owner)
     yield from _api_integration(gateway)
     yield grant(ADMIN, "USAGE", api_integration(gateway), owner)
-    if setup.storage:
-        yield from _storage_integration(setup.storage)
-        yield grant(ADMIN, "USAGE", storage_integration(setup.storage), owner)
+    if config.storage:
+        yield from _storage_integration(config.storage)
+        yield grant(ADMIN, "USAGE", _storage_object(config.storage), owner)
     yield create(ADMIN, SqlObject("DATABASE", Identifier((database,))))
     yield create(ADMIN, SqlObject("SCHEMA", Identifier((database, schema))))
-    for place in _schemas(setup):
+    for place in _schemas(config):
         inside = SqlObject("SCHEMA", place)
         for role in (owner, caller):
             yield grant(ADMIN, "USAGE", SqlObject("DATABASE", Identifier(place.parts[:1])), role)
@@ -210,25 +227,18 @@ def admin_part(setup: BridgeConfig) -> Iterator[Statement]:
             yield grant(ADMIN, privilege, inside, owner)
 
 
-def api_integration(gateway: Gateway) -> SqlObject:
-    """Give the API integration as a thing."""
-    return SqlObject("API INTEGRATION", gateway.integration)
-
-
-def storage_integration(storage: Storage) -> SqlObject:
-    """Give the storage integration as a thing."""
+def _storage_object(storage: Storage) -> SqlObject:
     return SqlObject("STORAGE INTEGRATION", storage.integration)
 
 
-def _schemas(setup: BridgeConfig) -> list[Identifier]:
-    """Every schema that something lies in, the main one first."""
-    _, database, schema = setup.require_gateway()
-    names = [*setup.functions.values(), setup.stage]
-    if setup.storage:
-        names.append(setup.storage.internal_stage)
-    return list(
-        dict.fromkeys([Identifier((database, schema)), *(Identifier(n.parts[:-1]) for n in names)])
-    )
+def _schemas(config: BridgeConfig) -> list[Identifier]:
+    """Return every schema with an object of the bridge, the main one first."""
+    _, database, schema = config.require_gateway()
+    names = [*config.functions.values(), config.stage]
+    if config.storage:
+        names.append(config.storage.internal_stage)
+    schemas = (Identifier(n.parts[:-1]) for n in names)
+    return list(dict.fromkeys([Identifier((database, schema)), *schemas]))
 
 
 def _api_integration(gateway: Gateway) -> Iterator[Statement]:
@@ -240,18 +250,22 @@ def _api_integration(gateway: Gateway) -> Iterator[Statement]:
         ),
         "google": (f"GOOGLE_AUDIENCE = {literal(gateway.audience)}",),
     }[gateway.cloud]
+    variables = (gateway.api_key_from_env,) if gateway.api_key_from_env else ()
+    key = tuple(f"API_KEY = '${{{variable}}}'" for variable in variables)
     allowed = (f"API_ALLOWED_PREFIXES = {literals((gateway.prefix,))}", "ENABLED = TRUE")
     provider = f"API_PROVIDER = {PROVIDERS[gateway.provider]}"
-    thing = api_integration(gateway)
-    yield create(
+    target = api_integration(gateway)
+    created = create(
         ADMIN,
-        thing,
+        target,
         provider,
         *trust,
+        *key,
         *allowed,
         purpose="the way to the gateway; never replaced, since the cloud trusts this very one",
     )
-    yield alter(ADMIN, thing, *allowed)
+    yield created._replace(variables=variables)
+    yield alter(ADMIN, target, *key, *allowed)._replace(variables=variables)
 
 
 def _storage_integration(storage: Storage) -> Iterator[Statement]:
@@ -262,10 +276,10 @@ def _storage_integration(storage: Storage) -> Iterator[Statement]:
         "GCS": (),
     }[storage.provider]
     allowed = (f"STORAGE_ALLOWED_LOCATIONS = {literals((storage.location,))}",)
-    thing = storage_integration(storage)
+    target = _storage_object(storage)
     yield create(
         ADMIN,
-        thing,
+        target,
         "TYPE = EXTERNAL_STAGE",
         f"STORAGE_PROVIDER = {literal(storage.provider)}",
         *trust,
@@ -273,51 +287,52 @@ def _storage_integration(storage: Storage) -> Iterator[Statement]:
         *allowed,
         purpose="the way to MLflow's artifacts; never replaced, since the cloud trusts this one",
     )
-    yield alter(ADMIN, thing, *trust, "ENABLED = TRUE", *allowed)
+    yield alter(ADMIN, target, *trust, "ENABLED = TRUE", *allowed)
 
 
-def owner_part(setup: BridgeConfig) -> Iterator[Statement]:
-    """Give the owner's statements, in order: a translator before the functions that name it."""
-    yield use_role(OWNER, setup.roles.owner)
-    yield from _translator(setup, setup.response_translator, RESPONSE)
+# The owner's part: translators, external functions, stages, and their grants
+
+
+def _owner_part(config: BridgeConfig) -> Iterator[Statement]:
+    """Yield the owner's statements: each translator before the functions that name it."""
+    yield use_role(OWNER, config.roles.owner)
+    yield from _translator(config, config.response_translator, RESPONSE)
     for function in FUNCTIONS:
-        yield from _translator(setup, setup.request_translator(function.key), function.key)
+        yield from _translator(config, config.request_translator(function.key), function.key)
         for arguments in function.signatures:
-            yield from _external_function(setup, function, arguments)
-    yield from _stages(setup)
+            yield from _external_function(config, function, arguments)
+    yield from _stage_statements(config)
 
 
-def translators(setup: BridgeConfig) -> list[SqlObject]:
-    """Give all translators."""
-    names = [setup.request_translator(function.key) for function in FUNCTIONS]
-    return [_translator_thing(name) for name in (*names, setup.response_translator)]
+def _translators(config: BridgeConfig) -> list[SqlObject]:
+    names = [config.request_translator(function.key) for function in FUNCTIONS]
+    return [_translator_object(name) for name in (*names, config.response_translator)]
 
 
-def external_functions(setup: BridgeConfig) -> list[SqlObject]:
-    """Give all external functions, each signature for itself."""
+def _external_functions(config: BridgeConfig) -> list[SqlObject]:
+    """Return all external functions, one object for each signature."""
     return [
-        _function_thing(name, arguments)
-        for key, name in setup.functions.items()
+        _function_object(name, arguments)
+        for key, name in config.functions.items()
         for arguments in BY_KEY[key].signatures
     ]
 
 
-def stages(setup: BridgeConfig) -> list[SqlObject]:
-    """Give all stages."""
-    names = [setup.stage, *([setup.storage.internal_stage] if setup.storage else [])]
+def _stages(config: BridgeConfig) -> list[SqlObject]:
+    names = [config.stage, *([config.storage.internal_stage] if config.storage else [])]
     return [SqlObject("STAGE", name) for name in names]
 
 
-def _translator_thing(name: Identifier) -> SqlObject:
+def _translator_object(name: Identifier) -> SqlObject:
     return SqlObject("FUNCTION", name, ("OBJECT",))
 
 
-def _function_thing(name: Identifier, arguments: tuple[tuple[str, str], ...]) -> SqlObject:
+def _function_object(name: Identifier, arguments: tuple[tuple[str, str], ...]) -> SqlObject:
     return SqlObject("EXTERNAL FUNCTION", name, tuple(kind for _, kind in arguments))
 
 
-def _translator(setup: BridgeConfig, name: Identifier, key: str) -> Iterator[Statement]:
-    thing = _translator_thing(name)
+def _translator(config: BridgeConfig, name: Identifier, key: str) -> Iterator[Statement]:
+    target = _translator_object(name)
     yield Statement(
         OWNER,
         f"the translator {key}.js",
@@ -326,17 +341,17 @@ def _translator(setup: BridgeConfig, name: Identifier, key: str) -> Iterator[Sta
         "  LANGUAGE JAVASCRIPT\n"
         "  VOLATILE\n"
         f"  AS $$\n{source(key)}$$",
-        thing,
+        target,
     )
-    yield grant(OWNER, "USAGE", thing, setup.roles.caller)
+    yield grant(OWNER, "USAGE", target, config.roles.caller)
 
 
 def _external_function(
-    setup: BridgeConfig, function: Function, arguments: tuple[tuple[str, str], ...]
+    config: BridgeConfig, function: Function, arguments: tuple[tuple[str, str], ...]
 ) -> Iterator[Statement]:
-    gateway, _, _ = setup.require_gateway()
-    name = setup.functions[function.key]
-    thing = _function_thing(name, arguments)
+    gateway, _, _ = config.require_gateway()
+    name = config.functions[function.key]
+    target = _function_object(name, arguments)
     declared = ", ".join(f"{argument} {kind}" for argument, kind in arguments)
     yield Statement(
         OWNER,
@@ -347,30 +362,30 @@ def _external_function(
         f"  COMMENT = {literal(function.comment)}\n"
         f"  API_INTEGRATION = {gateway.integration.sql}\n"
         f"  MAX_BATCH_ROWS = {function.rows}\n"
-        # MLflow answers 400 to a gzip body, which is what AUTO sends.
+        # AUTO would compress on AWS, and MLflow responds 400 to a gzip body.
         "  COMPRESSION = NONE\n"
-        f"  REQUEST_TRANSLATOR = {setup.request_translator(function.key).sql}\n"
-        f"  RESPONSE_TRANSLATOR = {setup.response_translator.sql}\n"
+        f"  REQUEST_TRANSLATOR = {config.request_translator(function.key).sql}\n"
+        f"  RESPONSE_TRANSLATOR = {config.response_translator.sql}\n"
         f"  AS {literal(gateway.prefix + function.endpoint)}",
-        thing,
+        target,
     )
-    yield grant(OWNER, "USAGE", thing, setup.roles.caller)
+    yield grant(OWNER, "USAGE", target, config.roles.caller)
 
 
-def _stages(setup: BridgeConfig) -> Iterator[Statement]:
-    caller = setup.roles.caller
+def _stage_statements(config: BridgeConfig) -> Iterator[Statement]:
+    caller = config.roles.caller
     # Uploads go to an internal stage: a client's PUT to an external one is refused (091003).
-    *external, internal = stages(setup)
-    if setup.storage and external:
+    *external, internal = _stages(config)
+    if config.storage and external:
         yield create(
             OWNER,
             external[0],
-            f"URL = {literal(setup.storage.location)}",
-            f"STORAGE_INTEGRATION = {setup.storage.integration.sql}",
+            f"URL = {literal(config.storage.location)}",
+            f"STORAGE_INTEGRATION = {config.storage.integration.sql}",
             purpose="the stage on MLflow's artifact root",
         )
         yield grant(OWNER, "USAGE", external[0], caller)
-    yield create(OWNER, internal, purpose="the stage that takes uploads")
-    # Snowflake grants WRITE on a stage only to who has READ.
+    yield create(OWNER, internal, purpose="the stage that receives uploads")
+    # Snowflake grants WRITE on a stage only to roles with READ.
     yield grant(OWNER, "READ", internal, caller)
     yield grant(OWNER, "WRITE", internal, caller)

@@ -51,6 +51,7 @@ class Statement(NamedTuple):
         target: The object it creates, alters, drops or grants on; None if there is none.
         privilege: The privilege it grants; empty if it grants none.
         role: The role it grants to.
+        variables: Environment variables whose values replace `${NAME}` in the text when it runs.
     """
 
     run_as: str
@@ -59,6 +60,7 @@ class Statement(NamedTuple):
     target: SqlObject | None = None
     privilege: str = ""
     role: Identifier | None = None
+    variables: tuple[str, ...] = ()
 
     @property
     def verb(self) -> str:

@@ -14,8 +14,8 @@ from mlflow.protos import service_pb2
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 from mlflow.utils.proto_json_utils import parse_dict
 
-from mlflow_connections_snowflake._client import Client, JsonObject
-from mlflow_connections_snowflake._errors import MlflowRefusedError
+from mlflow_connections_snowflake._client import Client, FunctionSupport, JsonObject
+from mlflow_connections_snowflake._errors import MissingFunctionError, MlflowRefusedError
 from mlflow_connections_snowflake._session import exclusive_session
 
 from ._uri import Bridge, on_stage
@@ -36,6 +36,8 @@ class Rest:
 
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
+        self._support = FunctionSupport()
+        self._created: dict[str, JsonObject] = {}
         self._experiment_of: dict[str, str] = {}
         self._names: dict[str, str] = {}
 
@@ -43,7 +45,7 @@ class Rest:
     def client(self) -> Iterator[Client]:
         """Yield this package's typed client while holding the session."""
         with exclusive_session(self.bridge.connection) as session:
-            yield Client(session, self.bridge.functions)
+            yield Client(session, self.bridge.functions, self._support)
 
     def post(self, path: str, body: JsonObject) -> JsonObject:
         """POST to a path of MLflow's REST API.
@@ -80,6 +82,15 @@ class Rest:
             MlflowException: There is no such run.
         """
         run_id = checked_id(run_id, "run")
+        try:
+            return self._found_run(run_id)
+        except MissingFunctionError:
+            # Without a function that searches, the runs of this process are all that is known.
+            if run_id in self._created:
+                return self.run_of(self._created[run_id])
+            raise
+
+    def _found_run(self, run_id: str) -> Run:
         known = self._experiment_of.get(run_id)
         if known and (found := self._search_run(run_id, [known])):
             return found
@@ -98,6 +109,17 @@ class Rest:
         }
         runs = self.post("runs/search", body).get("runs", [])
         return self.run_of(runs[0]) if runs else None
+
+    def created_run(self, content: JsonObject) -> Run:
+        """Return the run in the reply to its creation, and remember it."""
+        self._created[content["info"]["run_id"]] = content
+        return self.run_of(content)
+
+    def note_status(self, run_id: str, status: str, end_time: int | None) -> None:
+        """Remember the new status of a run that this process created."""
+        if (run := self._created.get(run_id)) is not None:
+            ended = {"status": status, **({} if end_time is None else {"end_time": end_time})}
+            self._created[run_id] = {**run, "info": {**run["info"], **ended}}
 
     def run_of(self, content: JsonObject) -> Run:
         """Return the run in a reply, with its artifact URI moved to the stage."""
@@ -155,9 +177,12 @@ class Rest:
         # character, and other matches are dropped below.
         plain = not set(name) & set("'\"\\")
         wildcards = "".join("_" if c in "'\"\\" else c for c in name)
-        found = self.experiments(
-            "DELETED_ONLY", f"name = '{name}'" if plain else f"name LIKE '{wildcards}'"
-        )
+        try:
+            found = self.experiments(
+                "DELETED_ONLY", f"name = '{name}'" if plain else f"name LIKE '{wildcards}'"
+            )
+        except MissingFunctionError:
+            return None
         return next((experiment for experiment in found if experiment.name == name), None)
 
     def experiment_of(self, content: JsonObject) -> Experiment:

@@ -187,7 +187,7 @@ class SnowflakeTrackingStore(AbstractStore):
             content = client.create_run(
                 str(experiment_id), run_name, milliseconds(start_time), given, request_id=request
             )
-        run = self._rest.run_of(content)
+        run = self._rest.created_run(content)
         if request is None:
             self._history.begin(run.info.run_id)
         return run
@@ -218,6 +218,8 @@ class SnowflakeTrackingStore(AbstractStore):
             "run_name": run_name,
         }
         info = self._rest.run_info_of(self._rest.post("runs/update", body)["run_info"])
+        if status is not None:
+            self._rest.note_status(run_id, status, milliseconds(end_time))
         if status in _ENDED:
             self._history.end(run_id)
             self._params.pop(run_id, None)

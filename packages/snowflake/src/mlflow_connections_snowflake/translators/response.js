@@ -16,7 +16,7 @@ function replyOf(body) {
   } catch (notJson) {
     // A proxy's error page, say. Its first words are enough to know whose it is.
     const start = body.replace(/<[^>]*>/g, " ").replace(/\s+/g, " ").trim().slice(0, 200);
-    return refuse("the gateway answered with text instead of MLflow's JSON: " + start);
+    return refuse("the gateway responded with text instead of MLflow's JSON: " + start);
   }
 }
 
@@ -26,6 +26,12 @@ function response(event) {
   // A gateway may hand MLflow's refusal on with the status 200.
   if (typeof reply === "object" && reply !== null && reply.error_code) {
     refuse("MLflow refused: " + reply.error_code + ": " + (reply.message || "no message"));
+  }
+  // A gateway may refuse with the status 200, too: its own reply has none of MLflow's keys.
+  const own = ["message", "Message", "statusCode", "status", "code"];
+  if (typeof reply === "object" && reply !== null && (reply.message || reply.Message) &&
+      Object.keys(reply).every((key) => own.indexOf(key) !== -1)) {
+    refuse("the gateway responded instead of MLflow: " + (reply.message || reply.Message));
   }
   if (sent.name !== undefined) {
     const found = (reply.experiments || []).filter((experiment) => experiment.name === sent.name);
