@@ -268,7 +268,7 @@ def test_a_role_without_grants_is_told(bridge: Any) -> None:
     stranger = Session.builder.configs(bridge.stand_in.connection(role="STRANGER")).create()
     with (
         contextlib.closing(stranger),
-        pytest.raises(BridgeError, match="not there, or this role may not call it"),
+        pytest.raises(BridgeError, match="does not exist, or this role may not call it"),
     ):
         Client(stranger, bridge.setup.functions).experiment("x")
 

@@ -209,7 +209,7 @@ def test_a_gateway_that_is_down_loses_nothing(procedure: Any) -> None:
     mlflow.log_metric("m", 1, step=1)
     gateway.faults.inject(Fault(status=503, body="<html>"))
     try:
-        with pytest.raises(UnreachableError, match="down: it answered 503"):
+        with pytest.raises(UnreachableError, match="down: it responded 503"):
             store.flush()
         mlflow.log_metric("m", 2, step=2)
     finally:

@@ -81,6 +81,11 @@ _FAILED = "Request failed for external function MLFLOW_F with remote service err
             UnreachableError,
             "is down: it responded 503",
         ),
+        (
+            f"{_FAILED}429 '{{}}'; requests batch-id: 01:1; request batch size: 1 rows; request retries: 1",
+            UnreachableError,
+            "responded 429: too many requests",
+        ),
         (f"{_FAILED}400 ''", BridgeError, "responded 400 without a reason"),
         (
             f"{_FAILED}413 '<html><head><title>413</title></head>Request Entity Too Large</html>'",

@@ -42,6 +42,9 @@ _STATUS = re.compile(
     r"(?:remote service error|external function\s[^\n]*?\.?\s*error):\s*(?P<status>[1-5]\d{2})\b(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
+_BODY = re.compile(
+    r"\s*'(?P<body>.*?)'\s*(?:;\s*requests? batch.*|\.?\s*)\Z", re.DOTALL | re.IGNORECASE
+)
 _NOT_TRUSTED = re.compile(
     r"assuming AWS_ROLE|Failed to obtain an? \w+ token|is not authorized to perform", re.IGNORECASE
 )
@@ -173,14 +176,15 @@ def _by_status(status: int, rest: str, function: str) -> ConnectionsError:
 
 def _excerpt(body: str) -> str:
     """Return the first words of a response, without its markup and its quotes."""
-    text = body.strip().strip("'\" ")
+    quoted = _BODY.match(body)
+    text = (quoted["body"] if quoted else body).strip().strip("'\" ")
     try:
         parsed = json.loads(text)
     except ValueError:
         text = re.sub(r"<(style|script|head)\b.*?</\1>", " ", text, flags=re.DOTALL | re.IGNORECASE)
         text = " ".join(re.sub(r"<[^>]*>", " ", text).split())
     else:
-        text = str(parsed.get("message", "")) if isinstance(parsed, dict) else ""
+        text = str(parsed.get("message") or "") if isinstance(parsed, dict) else ""
     return text.rstrip(".'\"")[:_LONGEST]
 
 
