@@ -174,7 +174,7 @@ def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiv
 def ship_the_rest() -> None:
     """Deliver what is left, as the command does, for as long as it gets less."""
     left = 0
-    while waiting := sum(report.waiting.events for report in admin.reports()):
+    while waiting := sum(report.content.events for report in admin.reports()):
         assert waiting != left, f"{waiting} events still wait."
         left = waiting
         for report in admin.reports():

@@ -5,14 +5,14 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
 import pytest
 
-from mlflow_connections_outbox import Destination, Event, Outbox, Policy
+from mlflow_connections_outbox import Batch, Destination, Event, Outbox, Policy
 
 T = TypeVar("T")
 FAST = Policy(poll=0.01, linger=0.05, backoff=0.02, max_backoff=0.1, sync=0.0, exit_timeout=0.1)
@@ -66,7 +66,7 @@ class Fake:
         self.free = threading.Event()
         self.free.set()
 
-    def send(self, events: Sequence[Event]) -> None:
+    def send(self, events: Batch) -> None:
         """Take a batch, or do as told."""
         from mlflow_connections_outbox import Rejected
 

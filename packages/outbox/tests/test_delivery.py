@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_connections_outbox import Event, Policy, Rejected, Unauthorized, Unavailable
+from mlflow_connections_outbox import Batch, Event, Policy, Rejected, Unauthorized, Unavailable
 from mlflow_connections_outbox._delivery import Delivery
 from mlflow_connections_outbox._reader import Record
 from mlflow_connections_outbox._status import Status
@@ -22,21 +22,21 @@ class Source:
         self.records = [
             Record(0, n + 1, "list", Event("s", "k", n, {"n": n}, str(n))) for n in range(count)
         ]
-        self.refused: list[int] = []
+        self.rejected: list[int] = []
         self.aged = 0
 
     def collect(self, limit: int) -> list[Record]:
         """Give the first ones."""
         return self.records[:limit]
 
-    def acknowledge(self, records: Sequence[Record]) -> None:
+    def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
         """Insist on the order."""
         assert list(records) == self.records[: len(records)]
         del self.records[: len(records)]
 
-    def refuse(self, record: Record, reason: str) -> None:
+    def reject(self, record: Record, reason: str) -> None:
         """Note it."""
-        self.refused.append(record.event.at)
+        self.rejected.append(record.event.at)
 
     def expire(self, seconds: float) -> int:
         """Note that it was asked."""
@@ -56,7 +56,7 @@ class Sink:
         self.got: list[int] = []
         self.closed = False
 
-    def send(self, events: Sequence[Event]) -> None:
+    def send(self, events: Batch) -> None:
         """Take what the function lets through."""
         self.behave(events)
         self.got += [event.at for event in events]
@@ -85,9 +85,9 @@ def test_only_the_refused_events_are_set_aside(bad: set[int], tells: bool) -> No
     while delivery.step():
         pass
     assert sink.got == [n for n in range(20) if n not in bad]
-    assert source.refused == sorted(bad)
+    assert source.rejected == sorted(bad)
     assert not source.records
-    assert delivery.status.refused == len(bad)
+    assert delivery.status.rejected == len(bad)
 
 
 def test_a_fault_in_the_middle_of_a_refusal_loses_nothing() -> None:
@@ -109,7 +109,7 @@ def test_a_fault_in_the_middle_of_a_refusal_loses_nothing() -> None:
     while source.records:
         delivery.step()
     assert sink.got == [0, 1, 2, 3, 4, 5, 7]
-    assert source.refused == [6]
+    assert source.rejected == [6]
 
 
 def test_a_failure_keeps_the_batch_and_pauses() -> None:
@@ -152,7 +152,7 @@ def test_a_destination_may_ask_for_a_longer_pause() -> None:
     delivery = deliver(Source(1), Sink(behave))
     delivery.step()
     assert 119 < delivery.pause() <= 120
-    assert not delivery.step(hurry=True)
+    assert not delivery.step(flush=True)
     assert delivery.status.attempts == 1
 
 
@@ -230,7 +230,7 @@ def test_a_batch_waits_to_grow_but_not_for_long() -> None:
     )
     assert not delivery.step()
     assert delivery.has_work
-    assert delivery.step(hurry=True)
+    assert delivery.step(flush=True)
     source.records = [record._replace(stamp=now) for record in Source(8).records]
     assert delivery.step()
     source.records = [record._replace(stamp=now - 3601 * 10**9) for record in Source(1).records]

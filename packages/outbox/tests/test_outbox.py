@@ -167,7 +167,7 @@ def test_what_is_refused_is_kept_aside_and_told(
     kept = (outbox.folder / "dead_letters.jsonl").read_text()
     assert kept.count("\n") == 1
     assert '"reason": "nonsense"' in kept
-    until(lambda: not outbox.flush(0) and "refuses 1 event for good (nonsense)" in caplog.text)
+    until(lambda: not outbox.flush(0) and "rejects 1 event for good (nonsense)" in caplog.text)
 
 
 def test_a_flush_ends_in_time_and_is_not_repeated_in_vain(outbox: Outbox, fake: Any) -> None:
@@ -240,7 +240,7 @@ def test_old_events_are_given_up_loudly(
     until(
         lambda: (
             after.flush(0)
-            and "1 event was given up after more than 1 days without fake at http://fake"
+            and "1 event was set aside after more than 1 days without fake at http://fake"
             in caplog.text
         )
     )
@@ -393,7 +393,7 @@ def test_a_signal_handler_may_append(outbox: Outbox, fake: Any) -> None:
 def test_an_append_inside_an_append_harms_neither(outbox: Outbox, fake: Any) -> None:
     """A handler that runs between any two steps of an append, also one that fills the segment, loses nothing."""
     inner = iter(range(1000, 2000))
-    writer = outbox._writer
+    writer = outbox._process.writer
     measure = writer._measure
 
     def interrupted() -> int:

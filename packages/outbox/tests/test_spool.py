@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mlflow_connections_outbox import Event
-from mlflow_connections_outbox._format import Segment, boot_id
-from mlflow_connections_outbox._frames import encode, frame
+from mlflow_connections_outbox._disk import DISK, Disk, Machine
+from mlflow_connections_outbox._format import encode, frame
 from mlflow_connections_outbox._spool import Spool
+from mlflow_connections_outbox._writer import Segment
 
 
-class Machine(RuleBasedStateMachine):
+class AnySequence(RuleBasedStateMachine):
     """Three writers that die and come back, and a shipper that fails and is replaced.
 
     The destination must have each event whose append returned, once after its repetitions are
@@ -33,7 +34,6 @@ class Machine(RuleBasedStateMachine):
         self.writers: dict[int, Segment] = {}
         self.appended: list[int] = []
         self.arrived: dict[str, int] = {}
-        self.boot = boot_id()
         self.spool = Spool(self.folder)
         assert self.spool.try_lock()
 
@@ -52,7 +52,7 @@ class Machine(RuleBasedStateMachine):
     def append(self, who: int, long: bool) -> None:
         """A process appends."""
         if who not in self.writers:
-            self.writers[who] = Segment(self.folder, self.boot)
+            self.writers[who] = Segment(self.folder)
         number = len(self.appended)
         body = encode(Event("run", "k", 0, {"n": number, "pad": "x" * (70_000 if long else 0)}))
         self.writers[who].append(frame(time.monotonic_ns(), body))
@@ -108,23 +108,23 @@ class Machine(RuleBasedStateMachine):
         assert arrived == self.appended[: len(arrived)]
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestAnySequence = Machine.TestCase
+AnySequence.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnySequence = AnySequence.TestCase
 
 
 PING_PONG = """
 import os, sys, time
 from pathlib import Path
 from mlflow_connections_outbox import Event
-from mlflow_connections_outbox._frames import encode, frame
-from mlflow_connections_outbox._format import Segment, boot_id
+from mlflow_connections_outbox._format import encode, frame
+from mlflow_connections_outbox._writer import Segment
 
 # Eight writers, so that the shipper is reading some while the others go on.
 folder, count, writers = Path(sys.argv[1]), int(sys.argv[2]), 8
 pipes = [os.pipe() for _ in range(writers)]
 for me in range(writers):
     if os.fork() == 0:
-        segment = Segment(folder, boot_id())
+        segment = Segment(folder)
         while True:
             number = int.from_bytes(os.read(pipes[me][0], 4), "big")
             if number >= count:
@@ -157,10 +157,15 @@ def test_no_event_is_ahead_of_its_cause_while_processes_write(tmp_path: Path) ->
 
 def test_an_earlier_boot_comes_first(tmp_path: Path) -> None:
     """The clock of another boot says nothing: its events stand before those of this one."""
-    earlier = Segment(tmp_path, f"{1:036x}")
+
+    class Earlier(Disk):
+        def machine(self) -> Machine:
+            return Machine(DISK.machine().host, f"{1:036x}")
+
+    earlier = Segment(tmp_path, Earlier())
     earlier.append(frame(2**62, encode(Event("run", "k", 0, {"n": 0}))))
     earlier.close()
-    now = Segment(tmp_path, boot_id())
+    now = Segment(tmp_path)
     now.append(frame(5, encode(Event("run", "k", 0, {"n": 1}))))
     now.close()
     records = Spool(tmp_path).collect(10)
@@ -169,7 +174,7 @@ def test_an_earlier_boot_comes_first(tmp_path: Path) -> None:
 
 def test_what_is_stamped_after_the_look_waits_for_the_next(tmp_path: Path) -> None:
     """An event from behind the clock could stand before its cause, so it is not given yet."""
-    segment = Segment(tmp_path, boot_id())
+    segment = Segment(tmp_path)
     segment.append(frame(2**62, encode(Event("run", "k", 0, {}))))
     assert Spool(tmp_path).collect(10) == []
     segment.close()
@@ -194,7 +199,7 @@ def test_hundreds_of_small_segments_hold_no_files_open(
     request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, before))
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
     for number in range(600):
-        segment = Segment(tmp_path, boot_id())
+        segment = Segment(tmp_path)
         segment.append(frame(number + 1, encode(Event("run", "k", 0, {"n": number}))))
         segment.close()
     spool = Spool(tmp_path)
@@ -208,10 +213,10 @@ def test_hundreds_of_small_segments_hold_no_files_open(
 
 def test_giving_up_spares_what_comes_later(tmp_path: Path) -> None:
     """Dropping counts what waits, and a living process goes on in its segment."""
-    segment = Segment(tmp_path, boot_id())
+    segment = Segment(tmp_path)
     segment.append(frame(1, encode(Event("run", "k", 0, {"n": 0}))))
     spool = Spool(tmp_path)
-    assert spool.give_up_all() == 1
+    assert spool.drop_waiting() == 1
     segment.append(frame(2, encode(Event("run", "k", 0, {"n": 1}))))
     assert [record.event.data["n"] for record in spool.collect(10)] == [1]
     segment.close()

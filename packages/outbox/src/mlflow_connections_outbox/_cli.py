@@ -1,4 +1,4 @@
-"""The command `outbox`: show what waits for its destination, deliver it, or drop it."""
+"""The command `mlflow-connections outbox`: show what waits for its destination, deliver it, bring it back, drop it."""
 
 import argparse
 import json
@@ -7,41 +7,58 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from . import _status as states
 from . import admin
 
 _PROGRESS_EVERY = 0.2
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "mlflow-connections") -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "mlflow-connections outbox") -> int:
     """Run the command.
 
+    Args:
+        arguments: The words behind `outbox`; by default those of the command line.
+        program: The words before them, for the help.
+
     Returns:
-        0; or 1 if something could not be done or still waits.
+        0; or 1 if something could not be done, still waits, or was set aside.
     """
     parsed = _parser(program).parse_args(arguments)
     try:
         code: int = parsed.run(parsed)
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 1
     return code
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program, description=__doc__)
-    outbox = parser.add_subparsers(required=True, metavar="outbox").add_parser(
-        "outbox", help="the events on this machine that their destination does not have yet"
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Events on this machine that their destination does not have yet. Every command "
+        "exits with 1 while something waits or was set aside.",
     )
-    commands = outbox.add_subparsers(required=True, metavar="status | ship | drop")
+    commands = parser.add_subparsers(required=True, metavar="status | ship | retry | drop")
 
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--destination", metavar="NAME", help="only this one (default: all)")
     shared.add_argument("--output", choices=("text", "json"), default="text")
 
-    status = commands.add_parser("status", parents=[shared], help="show what waits, and why")
-    status.set_defaults(run=_status)
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[shared], help=text, description=text)
+        added.set_defaults(run=run)
+        return added
 
-    ship = commands.add_parser("ship", parents=[shared], help="deliver what waits, now")
+    status = command("status", _status, "Show what waits, what was set aside, and why.")
+    status.add_argument(
+        *("--watch", "-w"),
+        nargs="?",
+        type=float,
+        const=2.0,
+        metavar="SECONDS",
+        help="show it again and again (default: every 2), until nothing waits",
+    )
+    ship = command("ship", _ship, "Deliver what waits, now.")
     ship.add_argument(
         *("--timeout", "-t"),
         type=float,
@@ -49,68 +66,159 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long to try for each destination (default: 60)",
     )
-    ship.set_defaults(run=_ship)
-
-    drop = commands.add_parser("drop", parents=[shared], help="give up what waits")
-    drop.add_argument("--refused", action="store_true", help="only what was refused for good")
+    ship.add_argument(
+        "--other-machines",
+        action="store_true",
+        help="also what other machines left that do not write any more",
+    )
+    command(
+        "retry", _retry, "Bring back rejected events and those that were set aside for their age."
+    )
+    drop = command("drop", _drop, "Drop what waits and what was set aside.")
+    drop.add_argument("--rejected", action="store_true", help="only what was rejected for good")
     drop.add_argument("--yes", "-y", action="store_true", help="do not ask")
-    drop.set_defaults(run=_drop)
     return parser
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    reports = admin.reports(parsed.destination)
-    if parsed.output == "json":
-        _print_json([report.plain() for report in reports])
-        return 0
+    while True:
+        reports = admin.reports(parsed.destination)
+        if parsed.output == "json":
+            _print_json([report.plain() for report in reports])
+        else:
+            _print_reports(reports, clear=parsed.watch is not None and sys.stdout.isatty())
+        clean = all(report.is_clean for report in reports)
+        if parsed.watch is None or not any(report.content.events for report in reports):
+            return 0 if clean else 1
+        sys.stdout.flush()
+        try:
+            time.sleep(parsed.watch)
+        except KeyboardInterrupt:
+            return 0 if clean else 1
+
+
+def _print_reports(reports: Sequence[admin.Report], *, clear: bool) -> None:
+    if clear:
+        print("\x1b[2J\x1b[H", end="")
     for report in reports:
-        waiting = report.waiting
-        print(f"{report.destination.name} at {report.destination.url}")
-        since = "" if waiting.oldest is None else f", the oldest since {_when(waiting.oldest)}"
-        print(f"  waiting   {waiting.events:,} events, {waiting.bytes:,} bytes{since}")
-        print(f"  refused   {waiting.refused:,} events")
-        print(f"  writers   {waiting.writers}")
-        print(f"  shipper   {'at work' if report.shipping else 'none'}")
-        reason = f": {report.status.reason}" if report.status.reason else ""
-        print(f"  delivery  {report.status.state}{reason}")
-        print(f"  folder    {report.folder}")
+        if report.destination is None:
+            print(f"{report.folder}\n  problem   {report.problem}")
+        else:
+            _print_report(report, report.destination.url)
     if not reports:
         print("There is no outbox.")
-    return 0
+
+
+def _print_report(report: admin.Report, url: str) -> None:
+    content, counts, status = report.content, report.counts, report.status
+    since = "" if content.oldest is None else f", the oldest since {_when(content.oldest)}"
+    rows = [
+        ("waiting", f"{content.events:,} events, {content.bytes:,} bytes{since}"),
+        ("delivered", f"{counts.delivered:,} events"),
+        ("rejected", f"{content.rejected:,} events"),
+        ("set aside", f"{content.aside:,} events"),
+        ("damaged", f"{content.damaged:,} lines"),
+    ]
+    if content.other_machines:
+        rows.append(("elsewhere", f"{content.other_machines:,} of these events, by other machines"))
+    if content.not_taken:
+        rows.append(("not taken", f"{content.not_taken:,} events, for the outbox was full"))
+    if counts.dropped:
+        rows.append(("dropped", f"{counts.dropped:,} rejected events, for newer ones"))
+    said = f": {status.reason}" if status.reason else ""
+    if status.state == states.WAITING:
+        said = f" for a response since {_when(status.since)}"
+    rows += [
+        ("writers", f"{content.writers}"),
+        ("shipper", "at work" if report.shipping else "none"),
+        ("delivery", f"{status.state}{said}"),
+        ("folder", f"{report.folder}"),
+    ]
+    if report.problem:
+        rows.append(("problem", report.problem))
+    print(f"{report.name} at {url}")
+    for what, text in rows:
+        print(f"  {what:<9} {text}")
 
 
 def _ship(parsed: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
     for report in admin.reports(parsed.destination):
-        progress = _Progress(report.destination.name)
-        shipped = admin.ship(report.folder, parsed.timeout, progress)
-        progress.end()
-        results.append({"name": report.destination.name, **shipped._asdict()})
+        shipped, problem = _ship_one(report, parsed)
+        if shipped is None:
+            results.append({"name": report.name, "problem": problem})
+            print(f"{report.name}: {problem}", file=sys.stderr)
+            continue
+        results.append({"name": report.name, **shipped._asdict()})
         if parsed.output == "text":
+            aside = f", {shipped.aside:,} set aside" if shipped.aside else ""
             why = f" ({shipped.reason})" if shipped.reason else ""
             print(
-                f"{report.destination.name}: {shipped.delivered:,} delivered, "
-                f"{shipped.waiting:,} waiting, {shipped.refused:,} refused{why}"
+                f"{report.name}: {shipped.delivered:,} delivered, "
+                f"{shipped.waiting:,} waiting, {shipped.rejected:,} rejected{aside}{why}"
             )
     if parsed.output == "json":
         _print_json(results)
-    return 1 if any(result["waiting"] for result in results) else 0
+    return 1 if any(_is_unfinished(result) for result in results) else 0
+
+
+def _ship_one(report: admin.Report, parsed: argparse.Namespace) -> tuple[admin.Shipped | None, str]:
+    """Ship one outbox, and return what came of it, or why nothing could be done."""
+    if report.problem:
+        return None, report.problem
+    progress = _Progress(report.name)
+    try:
+        shipped = admin.ship(
+            *(report.folder, parsed.timeout, progress), adopt=parsed.other_machines
+        )
+    except (OSError, ValueError) as error:
+        return None, str(error)
+    finally:
+        progress.end()
+    return shipped, ""
+
+
+def _is_unfinished(result: dict[str, Any]) -> bool:
+    return "problem" in result or bool(result["waiting"] or result["rejected"] or result["aside"])
+
+
+def _retry(parsed: argparse.Namespace) -> int:
+    results: list[dict[str, Any]] = []
+    for report in _usable(parsed):
+        events = admin.retry(report.folder)
+        results.append({"name": report.name, "retried": events})
+        if parsed.output == "text":
+            print(
+                f"{report.name}: {events:,} wait again; `mlflow-connections outbox ship` sends them"
+            )
+    if parsed.output == "json":
+        _print_json(results)
+    return 1 if any(result["retried"] for result in results) else 0
 
 
 def _drop(parsed: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
-    for report in admin.reports(parsed.destination):
-        waiting = 0 if parsed.refused else report.waiting.events
-        name, events = report.destination.name, waiting + report.waiting.refused
-        if not parsed.yes and not _confirmed(f"Give up {events:,} events for {name}? [y/N] "):
+    for report in _usable(parsed):
+        content = report.content
+        more = 0 if parsed.rejected else content.events + content.aside
+        events = more + content.rejected
+        if not parsed.yes and not _confirmed(f"Drop {events:,} events for {report.name}? [y/N] "):
             return 1
-        dropped = admin.drop(report.folder, refused_only=parsed.refused)
-        results.append({"name": name, "dropped": dropped})
+        dropped = admin.drop(report.folder, rejected_only=parsed.rejected)
+        results.append({"name": report.name, "dropped": dropped})
         if parsed.output == "text":
-            print(f"{name}: {dropped:,} given up")
+            print(f"{report.name}: {dropped:,} dropped")
     if parsed.output == "json":
         _print_json(results)
     return 0
+
+
+def _usable(parsed: argparse.Namespace) -> list[admin.Report]:
+    reports = admin.reports(parsed.destination)
+    for report in reports:
+        if report.problem:
+            print(f"{report.name}: {report.problem}", file=sys.stderr)
+    return [report for report in reports if not report.problem]
 
 
 def _confirmed(question: str) -> bool:

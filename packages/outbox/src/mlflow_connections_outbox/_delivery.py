@@ -1,4 +1,4 @@
-"""Delivering events: in batches, again after a fault, and around those that are refused."""
+"""Delivering events: in batches, again after a fault, and around those that are rejected."""
 
 import os
 import random
@@ -7,42 +7,46 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from mlflow_connections.secrets import mask
+
 from . import _status
-from ._format import boot_id
+from ._disk import DISK
 from ._interface import Batch, Rejected, Sink, Unauthorized, Unavailable
 from ._policy import Policy
 from ._reader import Record
 from ._status import Status
 
-_MOST_THAT_IS_WAITED = 300.0
-_HURRY_PAUSE = 1.0
+_LONGEST_WAIT = 300.0
+_FLUSH_PAUSE = 1.0
+_SLOW = 1.0  # a failure after this many seconds may be the batch's size
+_STALLED = 2.0
 
 
 class Source(Protocol):
     """Where events come from: a spool, or the memory of a process without a disk."""
 
     def collect(self, limit: int) -> list[Record]:
-        """Give the next events in order; the same ones again until they are acknowledged."""
+        """Return the next events in order; the same ones again until they are acknowledged."""
 
-    def acknowledge(self, records: Sequence[Record]) -> None:
-        """Forget events that the destination has."""
+    def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
+        """Forget events that the destination has, or that were rejected."""
 
-    def refuse(self, record: Record, reason: str) -> None:
+    def reject(self, record: Record, reason: str) -> None:
         """Set an event aside that the destination will never take."""
 
     def expire(self, seconds: float) -> int:
-        """Forget events that are too old; tell how many."""
+        """Set events aside that are too old, and return how many."""
 
     def damaged(self) -> int:
-        """Count what could not be read."""
+        """Return how many lines could not be read."""
 
 
 class Delivery:
     """Takes events from a source to a sink, a batch at a time.
 
     Args:
-        source: Where they come from.
-        open_sink: Builds the sink; called anew after each failure, for credentials may have changed.
+        source: The events.
+        open_sink: Opens the sink; called anew after each failure, for credentials may have changed.
         policy: Batches, pauses and the age limit.
         report: Called with each change of the status.
 
@@ -50,6 +54,8 @@ class Delivery:
         status: How delivery goes.
         delivered: How many events were.
         has_work: Whether anything waited at the last look.
+        limit: How many events the next batch takes at most: fewer after failures, more after
+            successes.
     """
 
     def __init__(
@@ -62,38 +68,65 @@ class Delivery:
         self.status = Status(pid=os.getpid())
         self.delivered = 0
         self.has_work = True
+        self.limit = policy.batch
+        self._careful_from = policy.batch
         self._source = source
         self._open_sink = open_sink
         self._policy = policy
         self._report = report
         self._sink: Sink | None = None
-        self._retry_at = self._hurry_at = float("-inf")
+        self._done = 0
+        self._retry_at = self._flush_at = float("-inf")
+        self._sending_since: float | None = None
+        self._reported_stall = False
 
-    def step(self, hurry: bool = False) -> bool:
-        """Send a batch if one is due; tell whether one was delivered.
+    def step(self, flush: bool = False) -> bool:
+        """Send a batch if one is due, and return whether one was delivered.
 
         Args:
-            hurry: Do not wait for the batch to grow, nor for the end of a long pause.
+            flush: Do not wait for the batch to grow, nor for the end of a long pause.
         """
         now = time.monotonic()
-        if now < (self._hurry_at if hurry else self._retry_at):
+        if now < (self._flush_at if flush else self._retry_at):
             return False
-        records = self._source.collect(self._policy.batch)
+        records = self._source.collect(self.limit)
         self.has_work = bool(records)
-        if not records or not (hurry or self._is_due(records)):
+        if not records or not (flush or self._is_due(records)):
             return False
+        before = self._done
+        self._sending_since = now
         try:
             if self._sink is None:
                 self._sink = self._open_sink()
             self._deliver(self._sink, records)
         except Exception as error:  # noqa: BLE001 - a sink may raise anything; events must survive it
-            self._note_failure(error)
+            self._shrink(len(records), self._done - before, time.monotonic() - now)
+            self._note_failure(error, self._done > before)
             return False
+        finally:
+            self._sending_since = None
+        self._grow()
         self._note_success()
         return True
 
+    def report_stall(self) -> None:
+        """Report a send that takes long; called by another thread than `step`."""
+        since = self._sending_since
+        if since is None or self._reported_stall or time.monotonic() < since + _STALLED:
+            return
+        self._reported_stall = True
+        began = time.time() - (time.monotonic() - since)
+        self._report(
+            self.status._replace(
+                state=_status.WAITING,
+                since=began,
+                at=time.monotonic(),
+                boot=DISK.machine().boot,
+            )
+        )
+
     def pause(self) -> float:
-        """Give the seconds until the next attempt after a failure."""
+        """Return the seconds until the next attempt after a failure."""
         return self._retry_at - time.monotonic()
 
     def close(self) -> None:
@@ -107,7 +140,7 @@ class Delivery:
         age = time.monotonic_ns() - records[0].stamp
         # Stamps of an earlier boot may lie in the future of this one's clock.
         young = 0 <= age < self._policy.linger * 1e9
-        return len(records) >= self._policy.batch or not young
+        return len(records) >= self.limit or not young
 
     def _deliver(self, sink: Sink, records: Sequence[Record]) -> None:
         """Send records and acknowledge what the destination has, whatever happens to the rest."""
@@ -115,32 +148,49 @@ class Delivery:
 
         def accept(count: int) -> None:
             done = range(batch.accepted, count)
-            self._source.acknowledge(records[done.start : done.stop])
-            self.delivered += sum(position not in rejected for position in done)
+            bad = sum(position in rejected for position in done) if rejected else 0
+            self._acknowledge(records[done.start : done.stop], bad)
 
         def reject(position: int, reason: str) -> None:
             if position not in rejected:
-                self._reject(records[position], reason)
+                self._reject(records[position], mask(" ".join(reason.split())[:500]))
                 rejected.add(position)
 
         batch = Batch([record.event for record in records], accept, reject)
         try:
             sink.send(batch)
-        except Rejected as refusal:
+        except Rejected as rejection:
             rest = records[batch.accepted :]
-            bad = {position - batch.accepted for position in refusal.positions}
+            bad = {position - batch.accepted for position in rejection.positions}
+            known = {position - batch.accepted for position in rejected}
             if rest:
-                self._isolate_rejected(sink, rest, sorted(bad & set(range(len(rest)))), refusal)
+                self._isolate_rejected(
+                    sink, rest, sorted((bad | known) & set(range(len(rest)))), known, rejection
+                )
         else:
             batch.accept(len(records))
 
     def _isolate_rejected(
-        self, sink: Sink, records: Sequence[Record], bad: Sequence[int], refusal: Rejected
+        self,
+        sink: Sink,
+        records: Sequence[Record],
+        bad: Sequence[int],
+        known: set[int],
+        rejection: Rejected,
     ) -> None:
-        """Set aside what is rejected, and deliver the rest in order."""
+        """Set aside what is rejected, and deliver the rest in order.
+
+        Args:
+            sink: The sink.
+            records: The records of a batch that were not accepted.
+            bad: The positions of those that are at fault; empty if the sink does not know.
+            known: Those of them that are dead letters already.
+            rejection: What the sink raised.
+        """
         if len(records) == 1:
-            self._reject(records[0], _words(refusal))
-            self._source.acknowledge(records)
+            if not known:
+                self._reject(records[0], _words(rejection))
+            self._acknowledge(records, 1)
             return
         if not bad:
             half = len(records) // 2
@@ -151,28 +201,49 @@ class Delivery:
         for position in bad:
             if start < position:
                 self._deliver(sink, records[start:position])
-            self._reject(records[position], _words(refusal))
-            self._source.acknowledge(records[position : position + 1])
+            if position not in known:
+                self._reject(records[position], _words(rejection))
+            self._acknowledge(records[position : position + 1], 1)
             start = position + 1
         if start < len(records):
             self._deliver(sink, records[start:])
 
-    def _reject(self, record: Record, reason: str) -> None:
-        self._source.refuse(record, reason)
-        self._say(self.status._replace(refused=self.status.refused + 1, refusal=reason))
+    def _acknowledge(self, records: Sequence[Record], rejected: int) -> None:
+        self._source.acknowledge(records, rejected)
+        self._done += len(records)
+        self.delivered += len(records) - rejected
 
-    def _note_failure(self, error: Exception) -> None:
+    def _reject(self, record: Record, reason: str) -> None:
+        self._source.reject(record, reason)
+        self._say(self.status._replace(rejected=self.status.rejected + 1, rejection=reason))
+
+    def _shrink(self, sent: int, done: int, seconds: float) -> None:
+        """Send fewer events next time; at least what got through this time."""
+        self.limit = max(1, done, sent // 2)
+        if seconds >= _SLOW:
+            # The size may be the fault, so grow slowly from there: few attempts fail, and little
+            # is sent twice.
+            self._careful_from = self.limit
+
+    def _grow(self) -> None:
+        if self.limit < self._careful_from:
+            self.limit = min(self.limit * 2, self._careful_from)
+        elif self.limit < self._policy.batch:
+            self.limit = min(self._policy.batch, self.limit + max(1, self.limit // 8))
+            self._careful_from = max(self._careful_from, self.limit)
+
+    def _note_failure(self, error: Exception, progressed: bool) -> None:
         self.close()
-        attempts = self.status.attempts + 1
+        attempts = 1 if progressed else self.status.attempts + 1
         policy = self._policy
-        # Up to 2**10 only: the pause has reached its most long before, and powers grow without end.
+        # Up to 2**10 only: the pause has reached its longest before, and powers grow without end.
         pause = min(policy.max_backoff, policy.backoff * 2 ** min(attempts - 1, 10))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - so that many clients do not come as one
         asked = error.retry_after if isinstance(error, Unavailable) else None
-        asked = min(asked or 0.0, _MOST_THAT_IS_WAITED)
+        asked = min(asked or 0.0, _LONGEST_WAIT)
         now = time.monotonic()
         self._retry_at = now + max(pause, asked)
-        self._hurry_at = now + max(_HURRY_PAUSE, asked)
+        self._flush_at = now + max(min(_FLUSH_PAUSE, policy.max_backoff), asked)
         unauthorized = isinstance(error, Unauthorized)
         self._say(
             self.status._replace(
@@ -184,22 +255,21 @@ class Delivery:
         )
 
     def _note_success(self) -> None:
-        self._retry_at = self._hurry_at = float("-inf")
-        well = self.status._replace(
+        self._retry_at = self._flush_at = float("-inf")
+        ok = self.status._replace(
             state=_status.OK, reason="", attempts=0, damaged=self._source.damaged()
         )
-        if well != self.status or not self.status.at:
-            self._say(well)
+        if ok != self.status or not self.status.at or self._reported_stall:
+            self._say(ok)
 
     def _say(self, status: Status) -> None:
-        self.status = status._replace(at=time.monotonic(), boot=boot_id())
+        self._reported_stall = False
+        self.status = status._replace(at=time.monotonic(), boot=DISK.machine().boot)
         self._report(self.status)
 
 
 def _words(error: Exception) -> str:
-    """Give an error in words, on one line, without secrets."""
-    from mlflow_connections.secrets import mask
-
+    """Return the message of an error, on one line, without secrets."""
     words = " ".join(str(error).split())[:500]
     if isinstance(error, (Unavailable, Rejected)) and words:
         return mask(words)

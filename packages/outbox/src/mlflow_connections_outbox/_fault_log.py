@@ -1,4 +1,4 @@
-"""Telling the user of a fault: once, in one sentence, with the count of what waits."""
+"""Warnings: one sentence for each kind of fault, once, with the count of what waits."""
 
 import logging
 import time
@@ -8,13 +8,14 @@ from pathlib import Path
 from mlflow_connections.secrets import mask
 
 from . import _status
+from ._dead_letters import FILE as DEAD_LETTERS
 from ._interface import Destination
 from ._policy import Policy
 from ._status import Status
 
 logger = logging.getLogger("mlflow_connections_outbox")
 
-_TOLD_AGAIN_AFTER = 600.0
+_WARN_AGAIN_AFTER = 600.0
 
 
 class FaultLog:
@@ -22,36 +23,57 @@ class FaultLog:
 
     Args:
         destination: Whose outbox it is.
-        policy: The limits that are told.
+        policy: The limits that the warnings name.
     """
 
     def __init__(self, destination: Destination, policy: Policy) -> None:
         self._name = f"{destination.name} at {destination.url}"
         self._policy = policy
-        self._told: dict[str, float] = {}
+        self._warned: dict[str, float] = {}
         self._over: set[str] = set()
 
     def wrong_setting(self, sentence: str) -> None:
-        """A variable of the environment was not understood."""
+        """Warn of a variable of the environment that was not understood."""
         self._warn(sentence, lambda: sentence)
 
     def not_kept(self, what: str, error: Exception) -> None:
-        """An event could not be kept, or not be waited for."""
+        """Warn that an event could not be kept, or not be waited for."""
         words = mask(f"{type(error).__name__}: {error}")
         self._warn(what, lambda: f"{what} {self._name} failed ({words}); your own work goes on.")
 
     def no_disk(self, error: Exception) -> None:
-        """The spool cannot be written."""
+        """Warn that the spool cannot be written."""
+        words = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         self._warn(
             "disk",
             lambda: (
-                f"The outbox of {self._name} cannot be written ({error}): events are sent from "
-                "memory meanwhile, and those that wait there are lost should this process be killed."
+                f"The outbox of {self._name} cannot be written ({words}): events are sent from "
+                "memory meanwhile, and those that wait there are lost if this process is killed."
+            ),
+        )
+
+    def no_sync(self, error: OSError) -> None:
+        """Warn that the disk reported an error for an event that was written."""
+        self._warn(
+            "sync",
+            lambda: (
+                f"The disk could not force an event for {self._name} to stay ({error}): a power cut "
+                "may take it. Check the disk."
+            ),
+        )
+
+    def removed(self, folder: Path | None, events: int) -> None:
+        """Warn that the spool was removed under this process."""
+        self._warn(
+            "removed",
+            lambda: (
+                f"The outbox of {self._name} in {folder} was removed with up to "
+                f"{count(events)} of this process that were not delivered; it is created again."
             ),
         )
 
     def no_memory(self, waiting: int) -> None:
-        """Neither the disk nor memory takes more."""
+        """Warn that neither the disk nor memory takes more."""
         self._warn(
             "memory",
             lambda: (
@@ -61,7 +83,7 @@ class FaultLog:
         )
 
     def full(self, folder: Path | None, waiting: Callable[[], int]) -> None:
-        """The spool has reached its limit."""
+        """Warn that the spool has reached its limit."""
         self._warn(
             "full",
             lambda: (
@@ -72,42 +94,41 @@ class FaultLog:
         )
 
     def status(self, folder: Path, status: Status, waiting: Callable[[], int]) -> None:
-        """What the shipper reports."""
+        """Warn of what the shipper reports."""
         if status.state == _status.OK:
             self._end(_status.UNAVAILABLE)
             self._end(_status.UNAUTHORIZED)
-        else:
+        elif status.state != _status.WAITING:
             self._failing(folder, status, waiting)
-        if status.refused:
-            self.refused(status.refusal, status.refused, f"kept in {folder / 'dead_letters.jsonl'}")
+        if status.rejected:
+            self.rejected(status.rejection, status.rejected, f"kept in {folder / DEAD_LETTERS}")
         if status.expired:
             self._warn(
                 "age",
                 lambda: (
-                    f"{count(status.expired, ' was', ' were')} given up after more than "
-                    f"{self._policy.max_age / 86400:g} days without {self._name}."
+                    f"{count(status.expired, ' was', ' were')} set aside after more than "
+                    f"{self._policy.max_age / 86400:g} days without {self._name}; "
+                    "`mlflow-connections outbox retry` brings them back."
                 ),
             )
         if status.damaged:
             self._warn(
                 "damaged",
-                lambda: (
-                    f"{count(status.damaged)} in {folder} cannot be read, and thus not be sent."
-                ),
+                lambda: f"{count(status.damaged)} in {folder} cannot be read, and so not be sent.",
             )
 
-    def refused(self, reason: str, events: int, fate: str) -> None:
-        """The destination will never take some events."""
+    def rejected(self, reason: str, events: int, fate: str) -> None:
+        """Warn that the destination will never take some events."""
         self._warn(
-            "refused",
+            "rejected",
             lambda: (
-                f"{self._name} refuses {count(events)} for good ({reason}): {fate}, while the "
+                f"{self._name} rejects {count(events)} for good ({reason}): {fate}, while the "
                 "others go on."
             ),
         )
 
     def left(self, folder: Path | None, kept: int, lost: int) -> None:
-        """The process ends."""
+        """Warn of what the end of the process leaves."""
         if kept:
             self._warn(
                 "left",
@@ -141,19 +162,19 @@ class FaultLog:
         )
 
     def _warn(self, kind: str, sentence: Callable[[], str]) -> None:
-        told = self._told.get(kind)
+        warned = self._warned.get(kind)
         now = time.monotonic()
-        if told is None or (kind in self._over and now > told + _TOLD_AGAIN_AFTER):
-            self._told[kind] = now
+        if warned is None or (kind in self._over and now > warned + _WARN_AGAIN_AFTER):
+            self._warned[kind] = now
             self._over.discard(kind)
             logger.warning("%s", sentence())
 
     def _end(self, kind: str) -> None:
-        if kind in self._told and kind not in self._over:
+        if kind in self._warned and kind not in self._over:
             self._over.add(kind)
             logger.info("%s takes events again.", self._name)
 
 
 def count(events: int, one: str = "", many: str = "") -> str:
-    """Give a number of events in words, with what follows for one and for many."""
+    """Return a number of events in words, with what follows for one and for many."""
     return f"1 event{one}" if events == 1 else f"{events:,} events{many}"

@@ -1,12 +1,15 @@
-"""Where spools are: one private folder for each destination, below one for each user."""
+"""The folder of a destination: where it is, who owns it, and the small files in it."""
 
 import hashlib
 import json
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from ._disk import DISK, Disk
+from ._format import SegmentName, segment_name
 from ._interface import Destination, sink_of
 
 FOLDER = "MLFLOW_CONNECTIONS_OUTBOX_DIR"
@@ -14,13 +17,14 @@ FOLDER = "MLFLOW_CONNECTIONS_OUTBOX_DIR"
 
 DESTINATION = "destination.json"
 STATE = "state"
+ASIDE = "aside"
 
 
 def root() -> Path:
-    """Give the folder that holds this user's spools; it need not exist.
+    """Return the folder that holds this user's spools; it need not exist.
 
     Raises:
-        OSError: There is no home to put it in.
+        OSError: There is no home folder to put it in.
     """
     if given := os.environ.get(FOLDER):
         return Path(given).absolute()
@@ -41,33 +45,31 @@ def _state_folder() -> Path:
 
 
 def spool_of(destination: Destination) -> Path:
-    """Give the folder of one destination; the factory may move between versions, so it does not count."""
+    """Return the folder of a destination. Its sink does not count, for that may move between versions."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", destination.name).strip("-")[:32] or "destination"
     digest = hashlib.sha256(f"{destination.name}\0{destination.url}".encode()).hexdigest()
     return root() / f"{slug}-{digest[:12]}"
 
 
 def create(folder: Path, destination: Destination) -> None:
-    """Make the folder of a destination, for this user alone, and note what it is for.
+    """Create the folder of a destination, for this user alone, and note what it is for.
 
     Raises:
-        OSError: It cannot be written, or somebody else owns it.
+        OSError: It cannot be written, or another user owns it.
     """
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     refuse_foreign(folder)
     note = json.dumps(destination._asdict(), indent=1).encode()
     path = folder / DESTINATION
-    try:
+    with suppress(FileNotFoundError):
         if path.read_bytes() == note:
             return
-    except FileNotFoundError:
-        pass
     replace(path, note)
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that others could have written to: it names code that is going to be run.
+    """Refuse a folder that others could have written to: it names code that is going to run.
 
     Raises:
         PermissionError: Another user owns it, or may write to it.
@@ -89,12 +91,12 @@ def read_destination(folder: Path) -> Destination:
         ValueError: It is damaged.
     """
     refuse_foreign(folder)
-    noted = json.loads((folder / DESTINATION).read_bytes())
     try:
+        noted = json.loads((folder / DESTINATION).read_bytes())
         name, url = noted["name"], noted["url"]
         # Format 1 wrote the path of a function with another signature, in a private module.
         sink = noted["sink"] if "sink" in noted else sink_of(name) or noted["factory"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / DESTINATION} does not describe a destination.") from error
     return Destination(name, url, sink)
 
@@ -111,25 +113,56 @@ def state_of(folder: Path) -> Path:
 
 
 def spools() -> list[Path]:
-    """Give the folders of all destinations, sorted."""
+    """Read the folders of all destinations, sorted."""
     try:
         return sorted(path.parent for path in root().glob(f"*/{DESTINATION}"))
     except OSError:
         return []
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, and only its owner sees it.
+def segments(folder: Path, disk: Disk = DISK) -> list[tuple[SegmentName, Path]]:
+    """Read the segments in a folder, in the order in which they were begun.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    found = [parsed for name in disk.names(folder) if (parsed := segment_name(name))]
+    return [(name, folder / str(name)) for name in sorted(found)]
+
+
+def replace(path: Path, content: bytes, disk: Disk = DISK) -> None:
+    """Write a file so that a reader sees the old one or the new one. Only its owner can read it.
 
     Raises:
         OSError: It cannot be written.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    descriptor = disk.open(temporary, flags, 0o600)
     try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, for its mode
-            file.write(content)
-        temporary.replace(path)
+        try:
+            if disk.write(descriptor, content) != len(content):
+                raise OSError(f"{path} could be written in part only: the disk is full.")
+        finally:
+            disk.close(descriptor)
+        disk.rename(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            disk.unlink(temporary)
         raise
+
+
+def read(path: Path, disk: Disk = DISK) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    descriptor = disk.open(path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
+    try:
+        content = b""
+        while block := disk.pread(descriptor, 1 << 20, len(content)):
+            content += block
+        return content
+    finally:
+        disk.close(descriptor)

@@ -1,137 +1,230 @@
-"""The file that one process appends to: a header that the shipper writes into, then lines."""
+"""The bytes of a segment: a header, then one line for each event. Nothing in this module touches a file.
 
-import os
+The package's docstring describes both.
+"""
+
+import json
 import re
-import secrets
-import time
-from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path
-from typing import NamedTuple
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from ._locks import try_lock
+from ._interface import Event
 
-SUFFIX = ".seg"
+ACKED_AT = len(b"outbox/2 acked=")
+"""The byte of the header where the acknowledgement stands, in every format."""
 
-_PREFIX = b"outbox/1 acked="
+_WIDTH = 64  # of a host's name
 _HEADER = re.compile(
+    rb"outbox/2 acked=(?P<acked>\d{16}) created=(?P<created>\d{20}) boot=(?P<boot>[0-9a-f-]{36}) "
+    rb"host=(?P<host>[A-Za-z0-9._-]{0,64}) *pid=(?P<pid>\d{10})\n"
+)
+_HEADER_1 = re.compile(
     rb"outbox/1 acked=(?P<acked>\d{16}) born=(?P<created>\d{20}) boot=(?P<boot>[0-9a-f-]{36}) "
     rb"pid=(?P<pid>\d{10})\n"
 )
-HEADER_SIZE = len(_PREFIX) + 16 + len(" born= boot= pid=\n") + 20 + 36 + 10
+HEADER_SIZE = ACKED_AT + 16 + len(" created= boot= host= pid=\n") + 20 + 36 + _WIDTH + 10
+HEADER_SIZE_1 = ACKED_AT + 16 + len(" born= boot= pid=\n") + 20 + 36 + 10
+_NAME = re.compile(r"(?P<number>\d+)-(?P<token>[0-9a-f]+)(?:\.(?P<adopter>[0-9a-f]+))?\.seg")
 
 
 class Header(NamedTuple):
-    """What a segment says of itself.
+    """The header of a segment.
 
     Attributes:
-        acked: Up to which byte the destination has everything.
-        created: The monotonic clock, in nanoseconds, before its first event was stamped.
+        acked: The destination has everything before this byte.
+        created: The monotonic clock in nanoseconds, before the first event was stamped.
         boot: The boot of the machine that this clock belongs to; empty if the header is damaged.
+        host: The machine that wrote the segment; empty in format 1, or if the header is damaged.
         pid: The process that wrote it.
+        size: Where the first line begins.
     """
 
     acked: int
     created: int
     boot: str
+    host: str
     pid: int
+    size: int
 
 
-@lru_cache(maxsize=1)
-def boot_id() -> str:
-    """Name the current boot: the monotonic clocks of two boots cannot be compared."""
-    try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        text = ""
-    if len(text) == 36:
-        return text
-    # Other systems: the minute of the boot. Should the clock be set, one boot has two names, and
-    # its segments are then ordered by their numbers alone.
-    return f"{int((time.time() - time.monotonic()) // 60):036x}"
+class SegmentName(NamedTuple):
+    """The name of a segment.
 
-
-def read_header(descriptor: int) -> Header:
-    """Read the header; a damaged one (a power cut) reads as nothing delivered, by nobody."""
-    content = os.pread(descriptor, HEADER_SIZE, 0)
-    match = _HEADER.fullmatch(content)
-    if match is None:
-        return Header(HEADER_SIZE, 0, "", 0)
-    acked = int(match["acked"])
-    if acked > HEADER_SIZE and os.pread(descriptor, 1, acked - 1) != b"\n":
-        acked = HEADER_SIZE  # a power cut took what was delivered; it may come twice
-    return Header(acked, int(match["created"]), match["boot"].decode(), int(match["pid"]))
-
-
-def acknowledge(descriptor: int, end: int) -> None:
-    """Note that everything before a byte is delivered; in place, so that a full disk allows it."""
-    os.pwrite(descriptor, b"%016d" % end, len(_PREFIX))
-
-
-def numbered(folder: Path) -> list[tuple[int, str]]:
-    """Give the segments of a folder by number, that is in the order in which they were begun."""
-    found: list[tuple[int, str]] = []
-    for name in os.listdir(folder):  # noqa: PTH208 - names are all that is needed, and it is hot
-        number, _, rest = name.partition("-")
-        if rest.endswith(SUFFIX) and number.isdigit():
-            found.append((int(number), name))
-    return sorted(found)
-
-
-def lines_from(descriptor: int, position: int, chunk: int = 1 << 16) -> Iterator[tuple[int, bytes]]:
-    """Give each whole line from a byte on, with the byte where the next one begins."""
-    while block := os.pread(descriptor, chunk, position):
-        cut = block.rfind(b"\n") + 1
-        if not cut:
-            if len(block) < chunk:
-                return  # the last line is still being written, or is torn
-            chunk *= 2  # one event longer than a block
-            continue
-        for line in block[: cut - 1].split(b"\n"):
-            position += len(line) + 1
-            yield position, line
-
-
-class Segment:
-    """A segment while its owner writes it. The lock on it says that the owner lives.
-
-    Args:
-        folder: The spool.
-        boot: What `boot_id` gave.
-
-    Raises:
-        OSError: It cannot be created, locked or written.
+    Attributes:
+        number: Counts up in a spool.
+        token: A random part.
+        adopter: The machine that took the segment over from one that went silent; usually empty.
     """
 
-    def __init__(self, folder: Path, boot: str) -> None:
-        last = numbered(folder)[-1:]
-        number = last[0][0] + 1 if last else 1
-        self.path = folder / f"{number:08d}-{secrets.token_hex(8)}{SUFFIX}"
-        # Under another name until it is locked: a shipper must never take it for an orphan.
-        unfinished = self.path.with_suffix(".new")
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self.descriptor = os.open(unfinished, flags, 0o600)
-        try:
-            try_lock(self.descriptor)  # nobody else knows its name yet
-            self.append(
-                b"%b%016d born=%020d boot=%b pid=%010d\n"
-                % (_PREFIX, HEADER_SIZE, time.monotonic_ns(), boot.encode(), os.getpid())
+    number: int
+    token: str
+    adopter: str
+
+    def __str__(self) -> str:
+        adopter = f".{self.adopter}" if self.adopter else ""
+        return f"{self.number:08d}-{self.token}{adopter}.seg"
+
+    @property
+    def stem(self) -> str:
+        """Return the part that stays the same when another machine adopts the segment."""
+        return f"{self.number:08d}-{self.token}"
+
+
+def segment_name(name: str) -> SegmentName | None:
+    """Parse the name of a file, or return None if it is no segment's."""
+    match = _NAME.fullmatch(name)
+    return SegmentName(int(match[1]), match[2], match[3] or "") if match else None
+
+
+def header(acked: int, created: int, boot: str, host: str, pid: int) -> bytes:
+    """Return the bytes of a header."""
+    return b"outbox/2 acked=%016d created=%020d boot=%b host=%b pid=%010d\n" % (
+        *(acked, created, boot.encode(), host.encode()[:_WIDTH].ljust(_WIDTH)),
+        pid,
+    )
+
+
+def parse_header(content: bytes) -> Header:
+    """Parse the beginning of a segment.
+
+    A damaged header (a power cut) parses as nothing delivered, written by nobody.
+
+    Args:
+        content: Enough of the segment to hold a header and, should that be damaged, its first line.
+    """
+    for pattern, size in ((_HEADER, HEADER_SIZE), (_HEADER_1, HEADER_SIZE_1)):
+        if match := pattern.match(content):
+            fields = match.groupdict()
+            host = fields.get("host", b"").decode()
+            acked = max(int(fields["acked"]), size)
+            return Header(
+                *(acked, int(fields["created"]), fields["boot"].decode(), host),
+                *(int(fields["pid"]), size),
             )
-            unfinished.rename(self.path)
-        except BaseException:
-            os.close(self.descriptor)
-            unfinished.unlink(missing_ok=True)
-            raise
+    size = _first_line_of(content)
+    return Header(size, 0, "", "", 0, size)
 
-    def append(self, line: bytes) -> None:
-        """Write one line with one call of the operating system.
 
-        Raises:
-            OSError: The disk took nothing, or a part: then nothing may follow in this segment.
-        """
-        if os.write(self.descriptor, line) != len(line):
-            raise OSError(f"{self.path} could be written in part only: the disk is full.")
+def _first_line_of(content: bytes) -> int:
+    """Find where the lines behind a damaged header begin."""
+    sizes = (HEADER_SIZE, HEADER_SIZE_1)
+    for size in sizes:
+        if parse(content[size:].partition(b"\n")[0], "") is not None:
+            return size
+    for size in sizes:
+        if content[size - 1 : size] == b"\n":
+            return size
+    return HEADER_SIZE if len(content) <= HEADER_SIZE else 0
 
-    def close(self) -> None:
-        """Leave the segment to the shipper."""
-        os.close(self.descriptor)
+
+def lines_in(block: bytes, position: int) -> Iterator[tuple[int, int, bytes]]:
+    """Return each whole line of a block: the byte where it begins, the byte behind it, and the line.
+
+    Args:
+        block: Whole lines.
+        position: Where the block begins.
+    """
+    for line in block[:-1].split(b"\n"):
+        end = position + len(line) + 1
+        yield position, end, line
+        position = end
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON for a value that is none: a NumPy scalar's number, and anything else's text."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    item = getattr(value, "item", None)
+    if callable(item):
+        try:
+            plain = item()
+        except Exception:  # noqa: BLE001 - whatever it raises, its text is there
+            return str(value)
+        if isinstance(plain, (bool, int, float, str)):
+            return plain
+    return str(value)
+
+
+_READ = json.JSONDecoder().decode
+_FAST = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+
+
+def encode(event: Event) -> bytes:
+    """Return an event as JSON. NaN and the infinities are kept, as Python's own words for them.
+
+    Raises:
+        ValueError: It contains itself, or nothing can be made of it.
+    """
+    content = [event.stream, event.kind, event.at, event.data]
+    if event.id:  # an event that is sent once more keeps its ID
+        content.append(event.id)
+    try:
+        text = _FAST(content)
+    except TypeError:  # keys that are no text
+        text = _FAST(_with_text_keys(content))
+    return text.encode("ascii")
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_with_text_keys(item) for item in value]
+    return value
+
+
+def decode(body: bytes, identity: str) -> Event:
+    """Return the event that `encode` encoded.
+
+    Args:
+        body: JSON.
+        identity: The ID of the event, unless it brings one.
+
+    Raises:
+        ValueError: It is no event.
+        TypeError: The same.
+    """
+    stream, kind, at, data, *more = _READ(body.decode("ascii"))
+    return Event(stream, kind, at, data, more[0] if more else identity)
+
+
+def frame(stamp: int, body: bytes) -> bytes:
+    """Return the line of an encoded event.
+
+    Args:
+        stamp: Nanoseconds of the monotonic clock, which all processes of one boot share.
+        body: An encoded event.
+    """
+    content = b"%d %b" % (stamp, body)
+    return b"%08x %b\n" % (zlib.crc32(content), content)
+
+
+def is_whole(line: bytes) -> bool:
+    """Return whether the checksum of a line, without its newline, is right."""
+    try:
+        return int(line[:8], 16) == zlib.crc32(line[9:])
+    except ValueError:
+        return False
+
+
+def parse(line: bytes, identity: str) -> tuple[int, Event] | None:
+    """Parse a line.
+
+    Args:
+        line: The bytes before a newline.
+        identity: The ID of the event.
+
+    Returns:
+        The stamp and the event, or None for a damaged line.
+    """
+    content = line[9:]
+    try:
+        if int(line[:8], 16) != zlib.crc32(content):
+            return None
+        stamp, _, body = content.partition(b" ")
+        return int(stamp), decode(body, identity)
+    except (ValueError, TypeError):
+        return None

@@ -1,4 +1,4 @@
-"""Starting the shipper from the process that writes, and knowing whether it is there."""
+"""Starting the shipper from the process that writes, and knowing whether it runs."""
 
 import _thread
 import json
@@ -24,13 +24,15 @@ _CRASH_SECONDS = 5.0
 _OWN_TRY_EVERY = 30.0
 
 # The fork makes the shipper nobody's child: the user's own os.wait() never meets it, and it leaves
-# no zombie. It comes first, while this is a bare interpreter.
+# no zombie. It comes first, while this is a bare interpreter. The job says how long it is, since the
+# end of the pipe may be open in a process that was forked meanwhile.
 _START = """
 import os, sys
 if os.fork(): os._exit(0)
 import _thread
 import json
-job = json.load(sys.stdin.buffer)
+job = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
+job = json.loads(job)
 sys.path[:] = job["sys_path"]
 from importlib import import_module
 import_module(job["module"]).main(job)
@@ -38,13 +40,18 @@ import_module(job["module"]).main(job)
 
 
 class Launcher:
-    """Sees to it that a spool has a shipper: this process' own, or that of another one.
+    """Makes sure that a spool has a shipper: this process' own, or that of another one.
+
+    Everything that a fork could copy is opened while `guard` is held, and belongs to this object.
 
     Args:
         folder: The spool.
         destination: What it is for.
         policy: `shipper` decides between a process and a thread.
-        secrets: What the sink's factory gets besides the environment.
+        secrets: What the sink gets besides the environment.
+
+    Attributes:
+        guard: Held while descriptors are opened; a fork has to wait for it.
     """
 
     def __init__(
@@ -55,11 +62,13 @@ class Launcher:
         self._policy = policy
         self._secrets = dict(secrets)
         # Reentrant for the sake of signal handlers that append.
-        self._guard = threading.RLock()
+        self.guard = threading.RLock()
         self._in_thread = policy.shipper == "thread"
+        self._is_starting = False
         self._thread: threading.Thread | None = None
         self._spool: Spool | None = None
         self._pipe: int | None = None
+        self._job: int | None = None
         self._started_at = float("-inf")
         self._crashes = 0
         self._beside_others = False
@@ -73,13 +82,13 @@ class Launcher:
         """
         if unauthorized and time.monotonic() > self._started_at + _OWN_TRY_EVERY:
             self._beside_others = True
-        if not self._guard.acquire(blocking=False):
+        if not self.guard.acquire(blocking=False):
             return  # it is being started
         try:
-            if not self._is_needed():
+            if self._is_starting or not self._is_needed():
                 return
         finally:
-            self._guard.release()
+            self.guard.release()
         try:
             # Not threading.Thread, whose start waits until the thread runs.
             _thread.start_new_thread(self._ensure_quietly, ())
@@ -92,26 +101,35 @@ class Launcher:
         Raises:
             OSError: The spool cannot be read.
         """
-        with self._guard:
-            if not self._is_needed():
+        process: subprocess.Popen[bytes] | None = None
+        with self.guard:
+            if self._is_starting or not self._is_needed():
                 return
             if not self._in_thread:
                 try:
-                    self._start_process()
-                except (OSError, ValueError, subprocess.SubprocessError):
-                    self._in_thread = True  # a place where no process can be started
+                    process = self._start_process()
+                except Exception:  # noqa: BLE001 - a place where no process can be started
+                    self._in_thread = True
             if self._in_thread:
                 self._start_thread()
+            self._is_starting = process is not None
+        if process is not None:
+            try:
+                self._hand_over(process)
+            finally:
+                self._is_starting = False
 
     def close_inherited(self) -> None:
         """Close, in a forked child, what is the parent's; to close alone leaves its lock in force."""
-        if self._pipe is not None:
-            os.close(self._pipe)
+        for descriptor in (self._pipe, self._job):
+            if descriptor is not None:
+                with suppress(OSError):
+                    os.close(descriptor)
         if self._spool is not None:
-            self._spool.unlock()
+            self._spool.close_inherited()
 
     def _ensure_quietly(self) -> None:
-        with suppress(OSError):  # the next time, or a flush, may do better
+        with suppress(Exception):  # the next time, or a flush, may do better
             self.ensure()
 
     def _is_needed(self) -> bool:
@@ -140,37 +158,61 @@ class Launcher:
             self._crashes = 0
         return False
 
-    def _start_process(self) -> None:
-        job = {
-            "module": _shipper.__name__,
-            "sys_path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" too
-            "folder": str(self._folder),
-            "policy": self._policy,
-            "secrets": self._secrets,
-        }
+    def _start_process(self) -> "subprocess.Popen[bytes]":
+        """Start the process and keep this side of its pipes. No object of Python owns them."""
+        if not sys.executable:  # a program that embeds Python
+            raise FileNotFoundError("There is no Python to start.")
         self._started_at = time.monotonic()
         self._beside_others = False
-        process = subprocess.Popen(
-            [sys.executable, "-c", _START],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=os.path.abspath(os.sep),  # noqa: PTH100 - holds no folder of the user's
-            start_new_session=True,  # Ctrl-C and a closed terminal are not for it
-        )
-        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - pipes
-        # The shipper keeps its end for as long as it lives.
-        self._pipe = os.dup(process.stdout.fileno())
-        os.set_blocking(self._pipe, False)
-        process.stdout.close()
+        theirs_in, ours_in = os.pipe()
+        ours_out, theirs_out = os.pipe()
         try:
-            with process.stdin as pipe:
-                pipe.write(json.dumps(job).encode())
+            process = subprocess.Popen(
+                [sys.executable, "-c", _START],
+                stdin=theirs_in,
+                stdout=theirs_out,
+                stderr=subprocess.DEVNULL,
+                cwd=os.path.abspath(os.sep),  # noqa: PTH100 - holds no folder of the user's
+                start_new_session=True,  # Ctrl-C and a closed terminal are not for it
+            )
+        except BaseException:
+            os.close(ours_in)
+            os.close(ours_out)
+            raise
         finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        # The shipper keeps its end of the other pipe for as long as it lives.
+        os.set_blocking(ours_out, False)
+        self._job, self._pipe = ours_in, ours_out
+        return process
+
+    def _hand_over(self, process: "subprocess.Popen[bytes]") -> None:
+        """Tell the process its job, and wait for the end of the one that forked it."""
+        job = json.dumps(
+            {
+                "module": _shipper.__name__,
+                "sys_path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" too
+                "folder": str(self._folder),
+                "policy": self._policy,
+                "secrets": self._secrets,
+            }
+        ).encode()
+        message = memoryview(b"%d\n%b" % (len(job), job))
+        try:
+            while message and self._job is not None:
+                message = message[os.write(self._job, message) :]
+        except BrokenPipeError:
+            pass  # it crashed; `_is_running` will see
+        finally:
+            with self.guard:
+                if self._job is not None:
+                    os.close(self._job)
+                    self._job = None
             process.wait()
 
     def _start_thread(self) -> None:
-        self._spool = spool = Spool(self._folder)
+        self._spool = spool = Spool(self._folder, self._policy, guard=self.guard)
         delivery = Delivery(
             spool,
             lambda: open_sink(self._destination, self._secrets, state_of(self._folder)),
@@ -187,5 +229,5 @@ class Launcher:
 
 
 def _serve_quietly(spool: Spool, delivery: Delivery, policy: Policy) -> None:
-    with suppress(OSError):  # the folder was removed: nothing that a user's terminal has to show
+    with suppress(OSError):  # the folder was removed: a user's terminal has nothing to show for it
         serve(spool, delivery, policy)

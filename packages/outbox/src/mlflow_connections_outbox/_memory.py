@@ -1,4 +1,4 @@
-"""Where events wait when the disk takes none, and the thread that ships them from there."""
+"""Events that the disk does not take: they wait in memory, and a thread ships them from there."""
 
 import json
 import secrets
@@ -19,10 +19,10 @@ class Memory:
     """Events of this process that are in no file. They are lost with the process.
 
     Args:
-        open_sink: Builds a sink in this process.
+        open_sink: Opens a sink in this process.
         policy: How much may wait.
-        may_send: Tells whether all that went to the disk before is delivered, which comes first.
-        refused: Called with the words of a destination that refuses an event for good.
+        may_send: Returns whether all that went to the disk before is delivered, which comes first.
+        rejected: Called with the words of a destination that rejects an event for good.
     """
 
     def __init__(
@@ -30,23 +30,23 @@ class Memory:
         open_sink: Callable[[], Sink],
         policy: Policy,
         may_send: Callable[[], bool],
-        refused: Callable[[str], None],
+        rejected: Callable[[str], None],
     ) -> None:
         self._policy = policy
         self._may_send = may_send
-        self._refused = refused
+        self._rejected = rejected
         self._name = f"memory-{secrets.token_hex(8)}"
-        self._interface: deque[tuple[int, int, bytes]] = deque()
+        self._events: deque[tuple[int, int, bytes]] = deque()
         self._added = 0
         self._bytes = 0
-        self._hurry = False
+        self._flush = False
         # Reentrant for the sake of signal handlers that append.
-        self._guard = threading.RLock()
+        self.guard = threading.RLock()
         self._thread: threading.Thread | None = None
         self._delivery = Delivery(self, open_sink, policy, lambda _: None)
 
     def __len__(self) -> int:
-        return len(self._interface)
+        return len(self._events)
 
     @property
     def status(self) -> Status:
@@ -54,57 +54,57 @@ class Memory:
         return self._delivery.status
 
     def append(self, body: bytes) -> bool:
-        """Keep an encoded event; tell whether there was room. The caller holds a lock."""
+        """Keep an encoded event, and return whether there was room. The caller holds a lock."""
         if self._bytes + len(body) > self._policy.max_memory:
             return False
-        with self._guard:
+        with self.guard:
             self._added += 1
             self._bytes += len(body)
-            self._interface.append((time.monotonic_ns(), self._added, body))
+            self._events.append((time.monotonic_ns(), self._added, body))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._ship, name="outbox", daemon=True)
                 self._thread.start()
         return True
 
     def request_flush(self) -> None:
-        """Somebody waits."""
-        self._hurry = True
+        """Send without waiting for the batch to fill."""
+        self._flush = True
 
     def collect(self, limit: int) -> list[Record]:
-        """Give the next events, once nothing older waits on the disk."""
-        if not self._interface or not self._may_send():
+        """Return the next events, once nothing older waits on the disk."""
+        if not self._events or not self._may_send():
             return []
         records: list[Record] = []
-        for stamp, number, body in islice(self._interface, limit):
-            stream, kind, at, data = json.loads(body)
+        for stamp, number, body in islice(self._events, limit):
+            stream, kind, at, data, *_ = json.loads(body)
             event = Event(stream, kind, at, data, f"{self._name}:{number}")
             records.append(Record(stamp, number, self._name, event))
         return records
 
-    def acknowledge(self, records: Sequence[Record]) -> None:
+    def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:  # noqa: ARG002
         """Forget events that the destination has."""
         for _ in records:
-            self._bytes -= len(self._interface.popleft()[2])
+            self._bytes -= len(self._events.popleft()[2])
 
-    def refuse(self, record: Record, reason: str) -> None:  # noqa: ARG002 - there is no place for it
-        """Tell of an event that the destination will never take; there is no place to keep it."""
-        self._refused(reason)
+    def reject(self, record: Record, reason: str) -> None:  # noqa: ARG002 - there is no place for it
+        """Report an event that the destination will never take; there is no place to keep it."""
+        self._rejected(reason)
 
     def expire(self, seconds: float) -> int:  # noqa: ARG002
-        """Give up nothing: a process does not grow that old without its disk."""
+        """Set nothing aside: a process does not grow that old without its disk."""
         return 0
 
     def damaged(self) -> int:
-        """Memory is not damaged."""
+        """Return 0: memory is not damaged."""
         return 0
 
     def _ship(self) -> None:
         while True:
-            hurry, self._hurry = self._hurry, False
-            if self._delivery.step(hurry):
+            flush, self._flush = self._flush, False
+            if self._delivery.step(flush):
                 continue
-            with self._guard:
-                if not self._interface:
+            with self.guard:
+                if not self._events:
                     self._thread = None
                     self._delivery.close()
                     return

@@ -9,34 +9,93 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mlflow_connections.secrets import mask_uri
 
 from . import _status
 from ._fault_log import FaultLog
-from ._frames import encode
-from ._interface import Destination, Event, open_sink
+from ._format import encode
+from ._interface import Destination, Event, Sink, open_sink
 from ._launcher import Launcher
 from ._memory import Memory
 from ._policy import Policy
-from ._spool import request_flush
-from ._writer import SpoolFull, Writer, acknowledged
+from ._reader import acknowledged
+from ._spool import note_not_taken, request_flush
+from ._writer import SpoolFull, Writer
 
 _DISK_TRIED_EVERY = 1.0
-_LOOK_EVERY = 1_000_000_000  # nanoseconds
+_POLL_EVERY = 1_000_000_000  # nanoseconds
 _JUST_FAILED = 5.0
-_FLUSH_LOOKS_EVERY = 0.01
+_FLUSH_POLLS_EVERY = 0.01
+
+
+class _Process:
+    """Everything of an outbox that belongs to one process: descriptors, locks, threads and counts.
+
+    A fork holds its locks; the child closes what it inherited and begins with an object of its own.
+    """
+
+    def __init__(self, outbox: "Outbox") -> None:
+        # Reentrant: a signal handler may append while it interrupts an append.
+        self.lock = threading.RLock()
+        self.begun = time.monotonic()
+        self.writer = Writer(outbox.destination, outbox._policy)
+        self.launcher: Launcher | None = None
+        self.held: list[Any] = []
+        self.poll_at = 0
+        self.seen = 0
+        self.unauthorized = False
+        self.disk_tried_at = float("-inf")
+        self.not_taken = 0
+        self.not_taken_noted = 0
+        self.stalled_at: tuple[Path, int] | None = None
+        self.state: TemporaryDirectory[str] | None = None
+        self.memory = Memory(
+            lambda: self._open_sink(outbox),
+            outbox._policy,
+            lambda: not self.writer.mark(),
+            lambda reason: outbox._faults.rejected(reason, 1, "lost, for it was in no file"),
+        )
+
+    def hold(self) -> None:
+        """Wait until no thread of this process is opening a descriptor, and keep it so."""
+        self.lock.acquire()
+        launcher = [self.launcher.guard] if self.launcher is not None else []
+        for lock in (*launcher, self.memory.guard):
+            lock.acquire()
+        self.held = [self.memory.guard, *launcher, self.lock]
+
+    def release(self) -> None:
+        """Let threads go on."""
+        for lock in self.held:
+            lock.release()
+        self.held = []
+
+    def close_inherited(self) -> None:
+        """Close what a forked child inherited; its locks stay in force for the parent."""
+        self.writer.close()
+        if self.launcher is not None:
+            self.launcher.close_inherited()
+        if self.state is not None:
+            self.state._finalizer.detach()  # type: ignore[attr-defined] # the parent removes it
+
+    def _open_sink(self, outbox: "Outbox") -> Sink:
+        if self.state is None:
+            self.state = TemporaryDirectory(prefix="mlflow-connections-outbox-")
+        return open_sink(outbox.destination, outbox._secrets, Path(self.state.name))
 
 
 class Outbox:
-    """Keeps events on the disk until their destination has them. Safe for threads, fork and spawn.
+    """Keeps events on disk until their destination has them. Safe for threads, fork and spawn.
 
-    One per destination and process is meant. It lives until the process ends, or `close`.
+    Use one per destination and process: `shared_outbox` returns it. It lives until the process ends,
+    or `close`.
 
     Args:
         destination: Where the events go.
-        secrets: Environment variables that the sink's factory sees and the disk never does.
-        policy: Limits and timings; by default what the environment says.
+        secrets: Environment variables that the sink sees and the disk never does.
+        policy: Limits and timings; by default those that the environment sets.
 
     Raises:
         ValueError: The destination's URL has credentials in it, which would be on the disk.
@@ -62,52 +121,26 @@ class Outbox:
         self._faults = FaultLog(destination, policy)
         for sentence in wrong:
             self._faults.wrong_setting(sentence)
-        self._begin()
+        self._process = _Process(self)
         _living.add(self)
-
-    def _begin(self) -> None:
-        """Set up all that belongs to one process alone."""
-        # Reentrant: a signal handler may append while it interrupts an append.
-        self._lock = threading.RLock()
-        self._begun = time.monotonic()
-        self._writer = Writer(self.destination, self._policy)
-        self._launcher: Launcher | None = None
-        self._look_at = 0
-        self._seen = 0
-        self._unauthorized = False
-        self._disk_tried_at = float("-inf")
-        self._not_taken = 0
-        self._stalled_at: tuple[Path, int] | None = None
-        self._state: TemporaryDirectory[str] | None = None
-        self._memory = Memory(
-            lambda: open_sink(self.destination, self._secrets, self._temporary_state()),
-            self._policy,
-            lambda: not self._writer.mark(),
-            lambda reason: self._faults.refused(reason, 1, "lost, for it was in no file"),
-        )
-
-    def _temporary_state(self) -> Path:
-        """Create a folder for the sink of events that the disk of the spool does not take."""
-        if self._state is None:
-            self._state = TemporaryDirectory(prefix="mlflow-connections-outbox-")
-        return Path(self._state.name)
 
     @property
     def folder(self) -> Path | None:
-        """Where this process' events are, once there are any on the disk."""
-        return self._writer.folder
+        """The folder of this process' events, once there are any on the disk."""
+        return self._process.writer.folder
 
     def append(self, event: Event) -> None:
         """Keep an event: it is on the disk when this returns. Never raises, whatever is wrong."""
         try:
             body = encode(event)
-            with self._lock:
-                self._append(body)
+            process = self._process
+            with process.lock:
+                self._append(process, body)
         except Exception as error:  # noqa: BLE001 - user code must not fail for a second destination
             self._faults.not_kept(f"Keeping an event ({event.kind}) for", error)
 
     def flush(self, timeout: float) -> int:
-        """Wait until all that this process appended is delivered, but never long.
+        """Wait until everything that this process appended is delivered, but never long.
 
         Returns at once where waiting is known to be pointless: the destination just failed, or was
         waited for in vain before and has accepted nothing since. Never raises.
@@ -119,93 +152,122 @@ class Outbox:
             How many events of this process still wait.
         """
         try:
-            return self._flush(timeout)
+            return self._flush(self._process, timeout)
         except Exception as error:  # noqa: BLE001 - as in append
             self._faults.not_kept("Waiting for", error)
-            return len(self._memory)
+            return len(self._process.memory)
 
     def close(self, timeout: float = 0.0) -> int:
-        """Flush, and leave the rest to the shipper. What is appended later opens the outbox again.
+        """Flush, and leave the rest to the shipper. A later append opens the outbox again.
+
+        Args:
+            timeout: Seconds to wait at most.
 
         Returns:
             How many events of this process still wait.
         """
         left = self.flush(timeout)
-        with self._lock:
-            self._writer.close()
+        with self._process.lock:
+            self._process.writer.close()
         return left
 
-    def _append(self, body: bytes) -> None:
-        if self._memory or self._disk_tried_at > time.monotonic() - _DISK_TRIED_EVERY:
+    def _append(self, process: _Process, body: bytes) -> None:
+        if process.memory or process.disk_tried_at > time.monotonic() - _DISK_TRIED_EVERY:
             # Behind what is in memory already, so that order is kept.
-            self._append_to_memory(body)
+            self._append_to_memory(process, body)
             return
+        writer = process.writer
         try:
-            stamp = self._writer.append(body)
+            stamp = writer.append(body)
         except SpoolFull:
-            self._not_taken += 1
-            self._faults.full(self.folder, self._writer.waiting)
+            process.not_taken += 1
+            self._faults.full(writer.folder, writer.waiting)
+            self._poll(process)
             return
-        except (OSError, AttributeError) as error:  # the latter: an operating system without locks
-            self._disk_tried_at = time.monotonic()
-            self._append_to_memory(body)
+        except Exception as error:  # noqa: BLE001 - of ours too: the event must not be lost for it
+            process.disk_tried_at = time.monotonic()
+            self._append_to_memory(process, body)
             self._faults.no_disk(error)
             return
-        # Here, for a thread that does it would warn users of Python 3.12 who fork.
-        if stamp >= self._look_at:
-            self._look_at = stamp + _LOOK_EVERY
-            self._look()
+        if writer.sync_error is not None:
+            self._faults.no_sync(writer.sync_error)
+        if writer.removed:
+            self._faults.removed(writer.folder, writer.removed)
+            writer.removed = 0
+        # Poll inline: Python 3.12 warns when a process with threads forks.
+        if stamp >= process.poll_at:
+            process.poll_at = stamp + _POLL_EVERY
+            self._poll(process)
 
-    def _append_to_memory(self, body: bytes) -> None:
-        if not self._memory.append(body):
-            self._not_taken += 1
-            self._faults.no_memory(len(self._memory))
+    def _append_to_memory(self, process: _Process, body: bytes) -> None:
+        if not process.memory.append(body):
+            process.not_taken += 1
+            self._faults.no_memory(len(process.memory))
 
-    def _look(self) -> None:
-        """See to it that there is a shipper, and tell of what it reports."""
-        folder = self._writer.folder
+    def _poll(self, process: _Process) -> None:
+        """Make sure that there is a shipper, and warn of what it reports."""
+        writer = process.writer
+        folder = writer.folder
         if folder is None:
             return
-        if self._launcher is None:
-            self._launcher = Launcher(folder, self.destination, self._policy, self._secrets)
-        self._writer.look()
+        if process.launcher is None:
+            process.launcher = Launcher(folder, self.destination, self._policy, self._secrets)
         written = _status.written_at(folder)
-        if written != self._seen:
-            self._seen = written
+        if written != process.seen:
+            process.seen = written
             status = _status.read(folder)
-            self._unauthorized = status.state == _status.UNAUTHORIZED
-            if _status.is_since(
-                status, self._begun
-            ):  # not what the shipper of an earlier process said
-                self._faults.status(folder, status, self._writer.waiting)
-        self._launcher.ensure_soon(self._unauthorized)
+            process.unauthorized = status.state == _status.UNAUTHORIZED
+            # A status from before is of the shipper of an earlier process.
+            if _status.is_since(status, process.begun):
+                self._faults.status(folder, status, writer.waiting)
+        process.launcher.ensure_soon(process.unauthorized)
 
-    def _flush(self, timeout: float) -> int:
+    def _flush(self, process: _Process, timeout: float) -> int:
         called = time.monotonic()
-        mark = self._writer.mark()
-        if (folder := self._writer.folder) and mark:
+        writer, memory = process.writer, process.memory
+        with process.lock:
+            writer.look()
+        mark = writer.mark()
+        if (folder := writer.folder) and mark:
             with suppress(OSError):  # it then takes its usual time
                 request_flush(folder)
-        self._memory.request_flush()
-        while mark or self._memory:
+        memory.request_flush()
+        while mark or memory:
             mark = [(path, end) for path, end in mark if acknowledged(path) < end]
             position = (mark[0][0], acknowledged(mark[0][0])) if mark else None
-            if position is not None and position == self._stalled_at:
+            if position is not None and position == process.stalled_at:
                 break
             if time.monotonic() >= called + timeout:
-                self._stalled_at = position if timeout > 0 else self._stalled_at
+                process.stalled_at = position if timeout > 0 else process.stalled_at
                 break
-            status = _status.read(folder) if folder and mark else self._memory.status
-            if _status.is_failing(status, max(self._begun, called - _JUST_FAILED)):
+            status = _status.read(folder) if folder and mark else memory.status
+            if _status.is_failing(status, max(process.begun, called - _JUST_FAILED)):
                 break
-            self._look()
-            time.sleep(_FLUSH_LOOKS_EVERY)
-        self._look()
-        return self._writer.waiting() + len(self._memory)
+            self._poll(process)
+            time.sleep(_FLUSH_POLLS_EVERY)
+        self._poll(process)
+        self._note_not_taken(process)
+        return writer.waiting() + len(memory)
+
+    def _note_not_taken(self, process: _Process) -> None:
+        new = process.not_taken - process.not_taken_noted
+        if new and process.writer.folder is not None:
+            process.not_taken_noted += new
+            note_not_taken(process.writer.folder, new)
 
 
-_sharing = threading.Lock()
-_shared: dict[tuple[Destination, tuple[tuple[str, str], ...]], Outbox] = {}
+class _Shared:
+    """The outboxes of this process by destination and secrets."""
+
+    def __init__(self) -> None:
+        # Reentrant: a signal handler may fork.
+        self.lock = threading.RLock()
+        self.outboxes: dict[tuple[Destination, tuple[tuple[str, str], ...]], Outbox] = {}
+
+
+_shared = _Shared()
+_living: "weakref.WeakSet[Outbox]" = weakref.WeakSet()
+_held: list[_Process] = []
 
 
 def shared_outbox(destination: Destination, secrets: Mapping[str, str]) -> Outbox:
@@ -214,42 +276,59 @@ def shared_outbox(destination: Destination, secrets: Mapping[str, str]) -> Outbo
     The secrets are kept as they are now: variables may be restored when a connection ends, and
     events that it left are delivered later.
 
+    Args:
+        destination: Where the events go.
+        secrets: Environment variables that the sink sees and the disk never does.
+
     Raises:
         ValueError: The URL of the destination has credentials in it.
     """
     key = (destination, tuple(sorted(secrets.items())))
-    with _sharing:
-        if key not in _shared:
-            _shared[key] = Outbox(destination, secrets)
-        return _shared[key]
+    with _shared.lock:
+        if key not in _shared.outboxes:
+            _shared.outboxes[key] = Outbox(destination, secrets)
+        return _shared.outboxes[key]
 
 
-_living: "weakref.WeakSet[Outbox]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """Let a forked child begin anew; what is the parent's is closed, which leaves its locks in force."""
-    global _sharing  # noqa: PLW0603 - a lock cannot be renewed in place
-    # A thread that held the lock is not in the child, and would never release it.
-    _sharing = threading.Lock()
+def _before_fork() -> None:
+    """Wait until no thread is opening a descriptor: a child would keep it open, and its lock."""
+    _shared.lock.acquire()
     for outbox in list(_living):
-        outbox._writer.close()
-        if outbox._launcher is not None:
-            outbox._launcher.close_inherited()
-        outbox._begin()
+        outbox._process.hold()
+        _held.append(outbox._process)
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop().release()
+    _shared.lock.release()
+
+
+def _after_fork_in_child() -> None:
+    """Begin anew; what is the parent's is closed, which leaves its locks in force."""
+    _held.clear()
+    _shared.lock = threading.RLock()
+    for outbox in list(_living):
+        inherited, outbox._process = outbox._process, _Process(outbox)
+        inherited.close_inherited()
 
 
 def _at_exit() -> None:
     """Give delivery a moment: in a container the shipper ends with this process."""
     started = time.monotonic()
     for outbox in list(_living):
+        process = outbox._process
         until = started + outbox._policy.exit_timeout
         left = outbox.flush(max(0.0, until - time.monotonic()))
-        in_memory = len(outbox._memory)
-        lost = in_memory + outbox._not_taken
+        in_memory = len(process.memory)
+        lost = in_memory + process.not_taken
         outbox._faults.left(outbox.folder, left - in_memory, lost)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 atexit.register(_at_exit)

@@ -1,4 +1,4 @@
-"""The limits and timings of an outbox, and the few that a user may set."""
+"""The limits and timings of an outbox, and those that a user may set."""
 
 import math
 import os
@@ -9,38 +9,48 @@ MAX_BYTES = "MLFLOW_CONNECTIONS_OUTBOX_MAX_BYTES"
 MAX_AGE_DAYS = "MLFLOW_CONNECTIONS_OUTBOX_MAX_AGE_DAYS"
 SYNC_MS = "MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS"
 SHIPPER = "MLFLOW_CONNECTIONS_OUTBOX_SHIPPER"
+EXIT_TIMEOUT = "MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT"
+EVERY_EVENT = "event"
 
 
 class Policy(NamedTuple):
-    """When an outbox gives up, and how it goes about its work. Times are in seconds.
+    """The limits of an outbox and the pace of its work. Times are in seconds.
 
     Attributes:
-        max_bytes: What a spool may take on the disk. Beyond it new events are not taken; what was
-            taken is never given up for it, so that what arrives of a run has no hole in front.
-        max_age: How old events may grow before they are given up, once sending them has just
-            failed again.
-        sync: How often the shipper forces what was written to the disk: what a power cut may take.
-            0 leaves it to the operating system. A killed process loses nothing either way.
-        shipper: `process`, or `thread` where a process cannot be started.
-        max_memory: Bytes that may wait in memory while the disk takes nothing.
-        segment_bytes: Where a process goes on to its next file.
-        batch: How many events one send takes at most.
+        max_bytes: The bytes of waiting events in a spool. Beyond it new events are not taken;
+            events that were taken are never dropped for it, so that what arrives of a run has no
+            gap at its beginning.
+        max_age: The age of events at which they are set aside, once sending them has failed again.
+        sync: How often the shipper forces written events to the disk, which is what a power cut may
+            take. 0 leaves it to the operating system. A killed process loses nothing either way.
+        sync_events: Whether every `append` forces its event to the disk before it returns.
+        shipper: `process`, or `thread` where no process can be started.
+        max_memory: Bytes of events that may wait in memory while the disk takes none.
+        max_dead_letters: Bytes of rejected events that are kept. Beyond it the oldest are dropped.
+        max_aside: Bytes of events that may be set aside for their age. Beyond it they stay.
+        segment_bytes: The size at which a process goes on to its next segment.
+        batch: The number of events that one send takes at most.
         linger: How long a batch may wait to grow.
-        poll: How often the shipper looks whether somebody is in a hurry; for events it looks four
-            times in a `linger`, and not more often than this.
-        backoff: The first pause after a failure; it doubles with each further one.
+        poll: How often the shipper looks for a process that waits in `flush`; it looks for events
+            four times in a `linger`, and not more often than this.
+        backoff: The first pause after a failure. It doubles with each further failure.
         max_backoff: The longest pause, unless the destination asks for a longer one.
         patience: How long the shipper of a failing destination outlives the last writer.
-        idle: How long a shipper with nothing to do stays.
-        watchdog: When a send that does not return is given up, together with its process.
+        idle: How long a shipper without work stays.
+        watchdog: The time without progress after which a send is abandoned, with its process.
         exit_timeout: How long the end of a process waits for delivery.
+        silence: How long another machine's segment must not have been written before this one takes
+            it over, on file systems that hide the locks of other machines.
     """
 
     max_bytes: int = 1 << 30
     max_age: float = 30 * 86400.0
     sync: float = 0.2
+    sync_events: bool = False
     shipper: Literal["process", "thread"] = "process"
     max_memory: int = 64 << 20
+    max_dead_letters: int = 256 << 20
+    max_aside: int = 1 << 30
     segment_bytes: int = 4 << 20
     batch: int = 500
     linger: float = 0.5
@@ -51,12 +61,13 @@ class Policy(NamedTuple):
     idle: float = 30.0
     watchdog: float = 300.0
     exit_timeout: float = 5.0
+    silence: float = 86400.0
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> "tuple[Policy, list[str]]":
-        """Read what the environment sets; what cannot be read is named and left at its default.
+        """Read the settings in the environment. A value that is not understood keeps its default.
 
-        Nothing is raised, for user code must not fail because of a second destination.
+        Nothing is raised: user code must not fail because of a second destination.
 
         Returns:
             The policy, and a sentence for each variable that was not understood.
@@ -81,10 +92,13 @@ class Policy(NamedTuple):
             wrong.append(
                 f"{SHIPPER} must be 'process' or 'thread', not {shipper!r}; it is ignored."
             )
+        each = environ.get(SYNC_MS, "").strip().lower() == EVERY_EVENT
         policy = default._replace(
             max_bytes=int(number(MAX_BYTES, 1, default.max_bytes)),
             max_age=number(MAX_AGE_DAYS, 86400, default.max_age),
-            sync=number(SYNC_MS, 0.001, default.sync),
+            sync=default.sync if each else number(SYNC_MS, 0.001, default.sync),
+            sync_events=each,
             shipper="thread" if shipper == "thread" else "process",
+            exit_timeout=number(EXIT_TIMEOUT, 1, default.exit_timeout),
         )
         return policy, wrong

@@ -1,22 +1,31 @@
-"""One segment as the shipper reads it. No file stays open, for there may be thousands of them."""
+"""Reading: one segment, and many of them in one causal order. No file stays open, for there may be thousands."""
 
+import heapq
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from ._format import HEADER_SIZE, acknowledge, lines_from, read_header
-from ._frames import parse
+from ._disk import DISK, Disk
+from ._format import (
+    ACKED_AT,
+    Header,
+    SegmentName,
+    is_whole,
+    lines_in,
+    parse,
+    parse_header,
+    segment_name,
+)
 from ._interface import Event
-from ._locks import try_lock
 
-_BLOCK = 512
-"""How many events are decoded at once."""
+_CHUNK = 1 << 16
+_HEAD = 1 << 12  # enough for a header, and for the first line behind a damaged one
 
 
 class Record(NamedTuple):
-    """An event that waits, and where it stands.
+    """A waiting event and its position.
 
     Attributes:
         stamp: Orders it among the events of its boot.
@@ -31,52 +40,77 @@ class Record(NamedTuple):
     event: Event
 
 
+def read_header(descriptor: int, disk: Disk = DISK) -> Header:
+    """Read the header of an open segment."""
+    header = parse_header(disk.pread(descriptor, _HEAD, 0))
+    if header.acked > header.size and disk.pread(descriptor, 1, header.acked - 1) != b"\n":
+        # A power cut took what was delivered; it may come twice.
+        header = header._replace(acked=header.size)
+    return header
+
+
 class Reader:
     """Reads a segment from where delivery stopped, also while its owner goes on writing.
 
     Attributes:
         path: The segment.
         name: Its name.
-        header: What it said when it was opened.
-        damaged: How many lines had a wrong checksum and were passed over.
+        header: Its header when it was opened.
+        damaged: The number of lines with a wrong checksum, which were passed over.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk = DISK) -> None:
         self.path = path
         self.name = path.name
-        self._prefix = path.stem
         self.damaged = 0
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._disk = disk
+        name = segment_name(path.name) or SegmentName(0, path.stem, "")
+        self._stem = name.stem
+        descriptor = disk.open(path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
         try:
-            self.header = read_header(descriptor)
+            self.header = read_header(descriptor, disk)
         finally:
-            os.close(descriptor)
-        self._read_to = max(self.header.acked, HEADER_SIZE)
-        self._read_through = 0
+            disk.close(descriptor)
+        self._read_to = self.header.acked
+        self._read_through = -1
         self._stamp = 0
-        self._records: deque[Record] = deque()
+        self._decoded: deque[Record] = deque()
+        self._given = 0
 
-    def records(self) -> Iterator[Record]:
-        """Give what waits, in order, reading on as far as it is asked for."""
-        given = 0
-        while given < len(self._records) or self._read_on():
-            # By index: nothing is taken away before it was delivered.
-            yield self._records[given]
-            given += 1
+    def peek(self) -> Record | None:
+        """Return the next record, reading on if need be, or None if there is none now."""
+        if not self._decoded and not self._read_on():
+            return None
+        return self._decoded[0]
 
-    def acknowledge(self, end: int) -> None:
-        """Note that all before a byte is delivered.
+    def pop(self) -> Record:
+        """Return the record that `peek` returned, and go on behind it."""
+        self._given += 1
+        return self._decoded.popleft()
+
+    def acknowledge(self, end: int, count: int) -> bool:
+        """Note that everything before a byte is delivered, and remove the segment if it is done with.
+
+        Args:
+            end: The byte behind the last record.
+            count: The number of records, of those that `pop` returned.
+
+        Returns:
+            Whether the segment was removed.
 
         Raises:
-            OSError: It could not be written down; it counts in this process all the same.
+            OSError: It could not be noted.
         """
-        while self._records and self._records[0].end <= end:
-            self._records.popleft()
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        self._given -= count
+        if self._read_through >= 0 and self.remove_if_done():
+            return True
+        descriptor = self._disk.open(self.path, os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            acknowledge(descriptor, end)
+            # In place, so that a full disk allows it.
+            self._disk.pwrite(descriptor, b"%016d" % end, ACKED_AT)
         finally:
-            os.close(descriptor)
+            self._disk.close(descriptor)
+        return False
 
     def remove_if_done(self) -> bool:
         """Remove the segment if its owner is gone and everything in it is delivered.
@@ -84,56 +118,166 @@ class Reader:
         Returns:
             Whether it is gone.
         """
-        if self._records:
+        if self._given or self._decoded:
             return False
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = self._disk.open(self.path, os.O_RDWR | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             return True
         try:
-            # In this order: the owner may have written just before it ended.
-            if not try_lock(descriptor) or os.fstat(descriptor).st_size != self._read_through:
+            # Lock before measuring: the owner may have written just before it ended.
+            if not self._disk.lock(descriptor):
                 return False
-            self.path.unlink()
+            if self._disk.size(descriptor) != self._read_through:
+                return False
+            self._disk.unlink(self.path)
             return True
         finally:
-            os.close(descriptor)
+            self._disk.close(descriptor)
 
     def _read_on(self) -> bool:
-        """Decode the next events; tell whether there are any."""
-        before = len(self._records)
+        """Decode the next events, and return whether there are any."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._disk.open(self.path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            return False  # given up by a person
+            return False  # a person removed it
         try:
-            size = os.fstat(descriptor).st_size
-            for end, line in lines_from(descriptor, self._read_to):
-                parsed = parse(line, f"{self._prefix}:{self._read_to}")
-                self._read_to = end
-                if parsed is None:
-                    self.damaged += 1
-                    continue
-                # A signal handler that appends can overtake the append that it interrupts.
-                self._stamp = max(self._stamp, parsed[0])
-                self._records.append(Record(self._stamp, end, self.name, parsed[1]))
-                if len(self._records) - before >= _BLOCK:
-                    break
-            else:
-                self._read_through = size
+            while not self._decoded:
+                size = self._disk.size(descriptor)
+                block = self._whole_lines(descriptor)
+                if not block:
+                    self._read_through = size
+                    return False
+                for begin, end, line in lines_in(block, self._read_to):
+                    parsed = parse(line, f"{self._stem}:{begin}")
+                    if parsed is None:
+                        self.damaged += 1
+                        continue
+                    stamp, event = parsed
+                    # A signal handler that appends can overtake the append that it interrupts.
+                    self._stamp = stamp = max(self._stamp, stamp)
+                    self._decoded.append(Record(stamp, end, self.name, event))
+                self._read_to += len(block)
+                self._read_through = size if size == self._read_to else -1
         finally:
-            os.close(descriptor)
-        return len(self._records) > before
+            self._disk.close(descriptor)
+        return True
+
+    def _whole_lines(self, descriptor: int) -> bytes:
+        chunk = _CHUNK
+        while True:
+            block = self._disk.pread(descriptor, chunk, self._read_to)
+            cut = block.rfind(b"\n") + 1
+            if cut or len(block) < chunk:
+                return block[:cut]  # behind it a line is still being written, or is torn
+            chunk *= 4  # one event longer than a block
 
 
-def is_alive(path: Path) -> bool:
-    """Tell whether the owner of a segment still writes it.
+class Merge:
+    """Merges segments by stamp, opening each only where its first event can be next.
+
+    An event is stamped and written before its append returns. So whatever caused an event that is
+    stamped before `now` is on the disk by `now`, whichever process wrote it; an event with a later
+    stamp stays for the next merge.
+
+    Args:
+        readers: The segments, listed after `now` was read from the clock.
+        boot: The current boot. The events of another boot stand before or behind all of it, as the
+            numbers of their first segments say.
+        now: Nanoseconds of the monotonic clock.
+    """
+
+    def __init__(self, readers: Collection[Reader], boot: str, now: int) -> None:
+        self._boot = boot
+        self._now = now
+        ranks: dict[str, int] = {}
+        for reader in sorted(readers, key=lambda r: r.name):
+            ranks.setdefault(reader.header.boot, len(ranks))
+        self._upcoming = sorted(
+            ((ranks[r.header.boot], r.header.created, r.name, r) for r in readers), reverse=True
+        )
+        # The name decides between equal stamps, so that readers are never compared.
+        self._heap: list[tuple[int, int, str, Reader]] = []
+
+    def next(self) -> Record | None:
+        """Return the next record, or None if none is left that is stamped before `now`."""
+        heap, upcoming = self._heap, self._upcoming
+        while upcoming and (not heap or upcoming[-1][:2] <= heap[0][:2]):
+            rank, _, name, reader = upcoming.pop()
+            if (stamp := self._stamp_of(reader)) is not None:
+                heapq.heappush(heap, (rank, stamp, name, reader))
+        if not heap:
+            return None
+        rank, _, name, reader = heap[0]
+        record = reader.pop()
+        if (stamp := self._stamp_of(reader)) is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (rank, stamp, name, reader))
+        return record
+
+    def _stamp_of(self, reader: Reader) -> int | None:
+        record = reader.peek()
+        if record is None or (record.stamp >= self._now and reader.header.boot == self._boot):
+            return None
+        return record.stamp
+
+
+class Waiting(NamedTuple):
+    """The events that wait in a segment: how many, their bytes, and how many lines are damaged."""
+
+    events: int
+    bytes: int
+    damaged: int
+
+
+def waiting_in(path: Path, disk: Disk = DISK) -> Waiting:
+    """Count the events that wait in a segment without decoding them.
 
     Raises:
         OSError: The segment is gone.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = disk.open(path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
     try:
-        return not try_lock(descriptor)
+        position = read_header(descriptor, disk).acked
+        events = size = damaged = 0
+        rest = b""
+        while block := disk.pread(descriptor, 1 << 18, position):
+            position += len(block)
+            size += len(block)
+            *lines, rest = (rest + block).split(b"\n")
+            bad = sum(not is_whole(line) for line in lines)
+            events += len(lines) - bad
+            damaged += bad
+        return Waiting(events, size, damaged)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
+
+
+def acknowledged(path: Path, disk: Disk = DISK) -> int:
+    """Read up to which byte a segment is delivered; all of it if it is gone.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        descriptor = disk.open(path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return 1 << 62
+    try:
+        return read_header(descriptor, disk).acked
+    finally:
+        disk.close(descriptor)
+
+
+def is_alive(path: Path, disk: Disk = DISK) -> bool:
+    """Return whether the owner of a segment still writes it, as far as locks tell.
+
+    Raises:
+        OSError: The segment is gone.
+    """
+    descriptor = disk.open(path, os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        return not disk.lock(descriptor)
+    finally:
+        disk.close(descriptor)

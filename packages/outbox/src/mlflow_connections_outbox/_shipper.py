@@ -1,6 +1,6 @@
 """The shipper: one for each spool, in a process of its own, for as long as it is of use.
 
-This process is started by `_launch` and imports as little as it can.
+`_launcher` starts this process, which imports as little as it can.
 """
 
 import faulthandler
@@ -22,14 +22,15 @@ from ._spool import Spool
 
 ENDED_WELL = b"."
 _LOCK_TRIES = 20
+_HOUSEKEEPING = 0.5
 
 
 def main(job: Mapping[str, Any]) -> None:
-    """Ship a spool; its job comes through a pipe, for it holds secrets."""
+    """Ship a spool. The job comes through a pipe, for it holds secrets."""
     os.nice(10)  # training comes first
     folder, policy = Path(job["folder"]), Policy(*job["policy"])
     destination = read_destination(folder)
-    spool = Spool(folder)
+    spool = Spool(folder, policy)
     delivery = Delivery(
         spool,
         lambda: _Watched(open_sink(destination, job["secrets"], state_of(folder)), policy.watchdog),
@@ -41,7 +42,7 @@ def main(job: Mapping[str, Any]) -> None:
 
 
 class _Watched:
-    """A sink whose sends end: the process of one that hangs is given up, and replaced."""
+    """A sink whose sends end: the process of one that makes no progress is abandoned, and replaced."""
 
     def __init__(self, sink: Sink, seconds: float) -> None:
         self._sink = sink
@@ -49,11 +50,19 @@ class _Watched:
         self.close = sink.close
 
     def send(self, batch: Batch) -> None:
+        accept = batch.accept
+
+        def accept_and_wait_on(count: int) -> None:
+            accept(count)
+            faulthandler.dump_traceback_later(self._seconds, exit=True)
+
+        batch.accept = accept_and_wait_on  # type: ignore[method-assign]
         faulthandler.dump_traceback_later(self._seconds, exit=True)
         try:
             self._sink.send(batch)
         finally:
             faulthandler.cancel_dump_traceback_later()
+            batch.accept = accept  # type: ignore[method-assign]
 
 
 def serve(
@@ -64,9 +73,10 @@ def serve(
     Ends as well when another shipper holds the lock, or took it over with credentials that work.
     """
     ended = threading.Event()
-    if policy.sync:
-        # Beside delivery, which may hang for a while.
-        threading.Thread(target=_sync, args=(spool, policy.sync, ended), daemon=True).start()
+    keeper = threading.Thread(
+        target=_keep_house, args=(spool, delivery, policy, ended), daemon=True
+    )
+    keeper.start()
     try:
         if _lock(spool, policy):
             _Service(spool, delivery, policy, stop).run()
@@ -76,10 +86,14 @@ def serve(
         spool.unlock()
 
 
-def _sync(spool: Spool, every: float, ended: threading.Event) -> None:
+def _keep_house(spool: Spool, delivery: Delivery, policy: Policy, ended: threading.Event) -> None:
+    """Force events to the disk and report long sends, beside delivery, which may hang for a while."""
+    every = policy.sync or _HOUSEKEEPING
     while not ended.wait(every):
         with suppress(OSError):  # an append meets it too
-            spool.sync()
+            if policy.sync and not policy.sync_events:
+                spool.sync()
+        delivery.report_stall()
 
 
 class _Service:
@@ -90,27 +104,35 @@ class _Service:
         self._delivery = delivery
         self._policy = policy
         self._stop = stop
-        self._hurried = 0
+        self._flushed = 0.0
+        self._counted_at = 0.0
         self._useful_at = time.monotonic()
 
     def run(self) -> None:
         while not self._stop():
-            mark = self._spool.hurried()
-            if self._delivery.step(hurry=mark != self._hurried):
+            mark = self._spool.flush_requested()
+            if self._delivery.step(flush=mark != self._flushed):
                 self._useful_at = time.monotonic()
+                self._save_counts()
                 continue
-            self._hurried = mark
-            well = self._delivery.status.state == _status.OK
-            if not (self._goes_on_well() if well else self._goes_on_failing()):
+            self._flushed = mark
+            self._spool.save_counts()
+            failing = self._delivery.status.state != _status.OK
+            if not (self._goes_on_failing() if failing else self._goes_on_well()):
                 return
             self._pause()
 
+    def _save_counts(self) -> None:
+        if time.monotonic() > self._counted_at + 1.0:
+            self._counted_at = time.monotonic()
+            self._spool.save_counts()
+
     def _pause(self) -> None:
-        """Sleep until the next look, or until somebody is in a hurry, which costs less to see."""
+        """Sleep until the next look, or until a process waits in `flush`, which costs less to see."""
         until = time.monotonic() + self._policy.linger / 4
         while not self._stop():
             time.sleep(self._policy.poll)
-            if time.monotonic() >= until or self._spool.hurried() != self._hurried:
+            if time.monotonic() >= until or self._spool.flush_requested() != self._flushed:
                 return
 
     def _goes_on_well(self) -> bool:
@@ -120,7 +142,7 @@ class _Service:
         if is_used and time.monotonic() < self._useful_at + self._policy.idle:
             return True
         self._spool.unlock()
-        # Who wrote in this moment may have seen the lock, and relies on this shipper.
+        # Whoever wrote in this moment may have seen the lock, and relies on this shipper.
         anew = bool(self._spool.collect(1)) if is_used else self._spool.is_in_use()
         return anew and _lock(self._spool, self._policy)
 
@@ -131,9 +153,9 @@ class _Service:
             return False
         if self._delivery.status.state != _status.UNAUTHORIZED:
             return True
-        # Whoever has other credentials gets a turn.
+        # Another process may have other credentials.
         self._spool.unlock()
-        while self._delivery.pause() > 0 and self._spool.hurried() == self._hurried:
+        while self._delivery.pause() > 0 and self._spool.flush_requested() == self._flushed:
             if self._stop():
                 return False
             time.sleep(self._policy.poll)

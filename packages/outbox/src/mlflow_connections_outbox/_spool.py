@@ -1,23 +1,48 @@
-"""The events of all processes for one destination, as its shipper takes them out."""
+"""The spool as its shipper uses it: take events out, acknowledge them, set aside, count."""
 
 import json
 import os
-import time
+import zlib
+from collections import Counter, deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from ._files import refuse_foreign
-from ._format import HEADER_SIZE, acknowledge, boot_id, lines_from, numbered
-from ._locks import try_lock
-from ._measure import REFUSED, waiting_in
-from ._merge import merged
-from ._reader import Reader, Record, is_alive
+from . import _dead_letters
+from ._disk import DISK, Disk
+from ._files import ASIDE, read, refuse_foreign, replace, segments
+from ._format import ACKED_AT, Header, SegmentName, encode, frame
+from ._policy import Policy
+from ._reader import Merge, Reader, Record, is_alive, read_header, waiting_in
+from ._writer import Segment, check_locks, waiting_bytes
 
 LOCK = "lock"
-HURRY = "hurry"
+FLUSH = "flush"
+COUNTS = "counts.json"
+NOT_TAKEN = "not_taken"
 _STRAY_AGE = 3600.0
+
+
+class Counts(NamedTuple):
+    """The fate of the events that left a spool since it was created.
+
+    A shipper that is killed may lose the count of its last second; no event depends on it.
+
+    Attributes:
+        delivered: Events that the destination has.
+        rejected: Events that the destination rejected for good.
+        expired: Events that were set aside for their age.
+        damaged: Lines that could not be read.
+        dropped: Dead letters that had to make room for newer ones.
+    """
+
+    delivered: int = 0
+    rejected: int = 0
+    expired: int = 0
+    damaged: int = 0
+    dropped: int = 0
 
 
 class Spool:
@@ -25,189 +50,427 @@ class Spool:
 
     Args:
         folder: The folder of one destination.
+        policy: Limits of what is set aside, and when another machine is silent.
+        disk: The file system.
+        adopt: Whether to take over what other machines left at once.
+        guard: Held while the lock is taken, so that no fork copies a lock that nobody knows of.
+
+    Attributes:
+        foreign: The number of segments that belong to other machines, which may still write them.
 
     Raises:
         OSError: It cannot be read, or others could have written to it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        refuse_foreign(folder)
+    def __init__(
+        self,
+        folder: Path,
+        policy: Policy | None = None,
+        disk: Disk = DISK,
+        adopt: bool = False,
+        guard: AbstractContextManager[Any] = nullcontext(),  # noqa: B008 - it has no state
+    ) -> None:
+        if disk is DISK:
+            refuse_foreign(folder)
         self.folder = folder
+        self.foreign = 0
+        self._policy = policy or Policy()
+        self._disk = disk
+        self._adopt = adopt
+        self._guard = guard
+        self._machine = disk.machine()
+        self._trusts_locks = disk.sees_other_machines(folder)
         self._readers: dict[str, Reader] = {}
-        self._synced: dict[str, int] = {}
+        self._pending: deque[Record] = deque()
+        self._merge = Merge((), "", 0)
+        self._left_alone: dict[str, Header] = {}
+        self._synced: dict[Path, int] = {}
         self._lock: int | None = None
-        self._boot = boot_id()
+        self._counts = self._saved = Counts()
+
+    # ----- the lock
 
     def try_lock(self) -> bool:
-        """Become the one that takes events out, unless somebody else is."""
-        if self._lock is None:
-            descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if not try_lock(descriptor):
-                os.close(descriptor)
+        """Become the one that takes events out, unless another process is.
+
+        Raises:
+            OSError: Locks on this file system exclude nobody.
+        """
+        if self._lock is not None:
+            return True
+        with self._guard:
+            path = self.folder / LOCK
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            descriptor = self._disk.open(path, flags, 0o600)
+            try:
+                check_locks(path, descriptor, self._disk)
+            except BlockingIOError:
+                self._disk.close(descriptor)
                 return False
+            except BaseException:
+                self._disk.close(descriptor)
+                raise
             self._lock = descriptor
-            self._readers.clear()  # somebody else may have delivered since
-            self._remove_strays()
+        self._forget()  # another process may have delivered since
+        self._counts = self._saved = read_counts(self.folder, self._disk)
+        self._remove_strays()
         return True
 
     def unlock(self) -> None:
-        """Let somebody else take events out."""
+        """Let another process take events out."""
         if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            self.save_counts()
+            descriptor, self._lock = self._lock, None
+            self._disk.close(descriptor)
+
+    def close_inherited(self) -> None:
+        """Close the lock in a forked child; it stays in force for the parent."""
+        if self._lock is not None:
+            descriptor, self._lock = self._lock, None
+            self._disk.close(descriptor)
+
+    # ----- taking events out
 
     def collect(self, limit: int) -> list[Record]:
-        """Give the next events, in an order in which nothing stands before what caused it."""
-        now = time.monotonic_ns()
-        self._look()
-        return list(islice(merged(self._readers.values(), self._boot, now), limit))
+        """Read the next events, in an order in which no event stands before its cause.
 
-    def acknowledge(self, records: Sequence[Record]) -> None:
-        """Note that events are delivered. Should the disk refuse, they may come twice one day."""
-        for source, end in {record.source: record.end for record in records}.items():
+        The same ones come again until they are acknowledged.
+        """
+        pending = self._pending
+        if len(pending) < limit and not self._fill(limit):
+            # What is left in the last listing does not suffice: read the clock, then list anew.
+            now = self._disk.monotonic_ns()
+            self._list()
+            self._merge = Merge(self._readers.values(), self._machine.boot, now)
+            self._fill(limit)
+        return list(islice(pending, limit))
+
+    def _fill(self, limit: int) -> bool:
+        pending, following = self._pending, self._merge.next
+        while len(pending) < limit:
+            record = following()
+            if record is None:
+                return False
+            pending.append(record)
+        return True
+
+    def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
+        """Note that the first events that `collect` returned are delivered.
+
+        Should the disk refuse, they may come twice one day.
+
+        Args:
+            records: The events, those at the front.
+            rejected: How many of them are dead letters.
+        """
+        ends: dict[str, int] = {}
+        for record in records:
+            ends[record.source] = record.end
+            self._pending.popleft()
+        counts = Counter(record.source for record in records)
+        for source, end in ends.items():
             if reader := self._readers.get(source):
                 with suppress(OSError):
-                    reader.acknowledge(end)
-                    # At once: a backlog of many segments would be gone through again and again.
-                    if reader.remove_if_done():
-                        del self._readers[source]
+                    # Removed at once: a backlog of many segments would be gone through again and again.
+                    if reader.acknowledge(end, counts[source]):
+                        self._removed(source)
+        self._count(delivered=len(records) - rejected)
 
-    def refuse(self, record: Record, reason: str) -> None:
-        """Keep an event that the destination will never accept, for a person to look at.
+    def reject(self, record: Record, reason: str) -> None:
+        """Keep an event that the destination will never take, for a person to look at.
 
         Raises:
             OSError: It could not be kept, so it must not be acknowledged.
         """
-        line = json.dumps({**record.event._asdict(), "reason": reason}).encode() + b"\n"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        descriptor = os.open(self.folder / REFUSED, flags, 0o600)
-        try:
-            before = os.fstat(descriptor).st_size
-            if os.write(descriptor, line) != len(line):
-                os.ftruncate(descriptor, before)
-                raise OSError(f"{REFUSED} could be written in part only: the disk is full.")
-        finally:
-            os.close(descriptor)
+        limit = self._policy.max_dead_letters
+        dropped = _dead_letters.add(self.folder, record.event, reason, limit, self._disk)
+        self._count(rejected=1, dropped=dropped)
 
     def remove_delivered(self) -> bool:
-        """Remove what is done with; tell whether a segment is left."""
+        """Remove segments that are done with, and return whether one is left that is not another machine's."""
         for name, reader in list(self._readers.items()):
             if reader.remove_if_done():
-                del self._readers[name]
+                self._removed(name)
         return self.is_in_use()
 
     def is_in_use(self) -> bool:
-        """Tell whether there is a segment: there is one for as long as somebody writes, or it waits."""
-        return bool(numbered(self.folder))
+        """Return whether there is a segment: there is one while somebody writes, or something waits."""
+        return any(
+            path.name not in self._left_alone for _, path in segments(self.folder, self._disk)
+        )
 
     def has_writers(self) -> bool:
-        """Tell whether a process still writes."""
-        return any(self._is_alive(name) for _, name in reversed(numbered(self.folder)))
+        """Return whether a living process holds any segment."""
+        return any(self._is_alive(path) for _, path in reversed(segments(self.folder, self._disk)))
 
     def expire(self, seconds: float) -> int:
-        """Remove segments without a writer whose last event is older; tell how many events that lost."""
-        lost = 0
-        for _, name in numbered(self.folder):
-            path = self.folder / name
+        """Set segments aside that have no writer and whose last event is older.
+
+        Nothing is dropped: `retry` brings them back. Beyond the limit they stay.
+
+        Returns:
+            The number of events that were set aside.
+        """
+        total = 0
+        aside = self.folder / ASIDE
+        for _, path in segments(self.folder, self._disk):
             try:
-                old = time.time() - path.stat().st_mtime > seconds
-                if old and not self._is_alive(name):
-                    lost += waiting_in(path)[0]
-                    path.unlink()
-                    self._readers.pop(name, None)
+                status = self._disk.status(path)
+                if self._disk.time() - status.mtime <= seconds or path.name in self._left_alone:
+                    continue
+                if self._is_alive(path):
+                    continue
+                self._disk.make_folder(aside)
+                if waiting_bytes(aside, self._disk) + status.size > self._policy.max_aside:
+                    break
+                found = waiting_in(path, self._disk).events
+                self._disk.rename(path, aside / path.name)
             except FileNotFoundError:
                 continue
-        return lost
+            total += found
+        if total:
+            self._forget()  # what was read of them
+            self._count(expired=total)
+        return total
 
-    def give_up_all(self) -> int:
-        """Count everything as delivered, also what a living process wrote so far; tell how many."""
-        lost = 0
-        for _, name in numbered(self.folder):
-            path = self.folder / name
-            lost += waiting_in(path)[0]
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    def drop_waiting(self) -> int:
+        """Count everything as delivered, also what a living process wrote so far; return how many events that were."""
+        total = 0
+        for _, path in segments(self.folder, self._disk):
+            total += waiting_in(path, self._disk).events
+            descriptor = self._disk.open(path, os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
-                ends = [HEADER_SIZE, *(end for end, _ in lines_from(descriptor, HEADER_SIZE))]
-                acknowledge(descriptor, ends[-1])
+                size = self._disk.size(descriptor)
+                while size and self._disk.pread(descriptor, 1, size - 1) != b"\n":
+                    size -= 1  # a torn end
+                if size:
+                    self._disk.pwrite(descriptor, b"%016d" % size, ACKED_AT)
             finally:
-                os.close(descriptor)
-        self._readers.clear()
+                self._disk.close(descriptor)
+        self._forget()
         self.collect(1)
         self.remove_delivered()
-        return lost
+        return total
+
+    # ----- the disk
 
     def sync(self) -> None:
         """Force what was written since the last time to the disk, whoever wrote it."""
         before, self._synced = self._synced, {}
-        for _, name in numbered(self.folder):
+        for _, path in segments(self.folder, self._disk):
             with suppress(FileNotFoundError):
-                path = self.folder / name
-                self._synced[name] = size = path.stat().st_size
-                if size != before.get(name):
-                    _force_to_disk(path)
+                self._synced[path] = size = self._disk.status(path).size
+                if size != before.get(path):
+                    self._force_to_disk(path)
         if self._synced.keys() - before.keys():
-            _force_to_disk(self.folder)  # a new file's name is in its folder
+            self._disk.sync_folder(self.folder)  # a new file's name is in its folder
+
+    def _force_to_disk(self, path: Path) -> None:
+        descriptor = self._disk.open(path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
+        try:
+            self._disk.sync(descriptor)
+        finally:
+            self._disk.close(descriptor)
 
     def damaged(self) -> int:
-        """Count the lines of known segments whose checksum is wrong."""
-        return sum(reader.damaged for reader in self._readers.values())
+        """Return the number of lines with a wrong checksum, seen by this shipper or an earlier one."""
+        return self._counts.damaged + sum(reader.damaged for reader in self._readers.values())
 
-    def hurried(self) -> int:
-        """Give a number that changes whenever somebody begins to wait for delivery."""
+    def save_counts(self) -> None:
+        """Write the counts. What cannot be written is not worth an error."""
+        if self._counts != self._saved and self._lock is not None:
+            self._saved = self._counts
+            with suppress(OSError):
+                content = json.dumps(self._counts._asdict()).encode()
+                replace(self.folder / COUNTS, content, self._disk)
+
+    def flush_requested(self) -> float:
+        """Return a number that changes whenever a process begins to wait for delivery."""
         try:
-            return (self.folder / HURRY).stat().st_mtime_ns
+            return self._disk.status(self.folder / FLUSH).mtime
         except OSError:
             return 0
 
-    def _is_alive(self, name: str) -> bool:
+    # ----- inside
+
+    def _count(self, **more: int) -> None:
+        now = self._counts
+        self._counts = now._replace(**{key: getattr(now, key) + n for key, n in more.items()})
+
+    def _removed(self, name: str) -> None:
+        reader = self._readers.pop(name)
+        self._count(damaged=reader.damaged)
+
+    def _forget(self) -> None:
+        self._readers.clear()
+        self._pending.clear()
+        self._merge = Merge((), "", 0)
+
+    def _is_alive(self, path: Path) -> bool:
+        if path.name in self._left_alone:
+            return True
         try:
-            return is_alive(self.folder / name)
+            return is_alive(path, self._disk)
         except FileNotFoundError:
             return False
 
-    def _look(self) -> None:
-        names = {name for _, name in numbered(self.folder)}
-        for name in names - self._readers.keys():
+    def _list(self) -> None:
+        """Open new segments that may be touched, and forget those that are gone."""
+        names = set()
+        for name, path in segments(self.folder, self._disk):
+            if path.name in self._readers:
+                names.add(path.name)
+                continue
             with suppress(FileNotFoundError):
-                self._readers[name] = Reader(self.folder / name)
-        for name in self._readers.keys() - names:
-            del self._readers[name]
+                if ours := self._claim(name, path):
+                    names.add(ours.name)
+                    if ours.name not in self._readers:
+                        self._readers[ours.name] = Reader(ours, self._disk)
+        for gone in self._readers.keys() - names:
+            del self._readers[gone]
+        self.foreign = len(self._left_alone)
+
+    def _claim(self, name: SegmentName, path: Path) -> Path | None:
+        """Return the path of a segment that this machine may touch, or None if another may still write it.
+
+        A lock is believed only where it can be seen: between processes of one boot, and on file
+        systems that show all machines' locks. Elsewhere a segment belongs to the machine that its
+        header or its name says, until it was silent for long.
+        """
+        header = self._left_alone.get(path.name) or self._header(path)
+        ours = not name.adopter and header.host == self._machine.host
+        if (
+            self._trusts_locks
+            or (header.boot == self._machine.boot and not name.adopter)
+            or (ours or name.adopter == self._tag)
+        ):
+            return path
+        status = self._disk.status(path)
+        if not self._adopt and self._disk.time() - status.mtime < self._policy.silence:
+            self._left_alone[path.name] = header
+            return None
+        adopted = path.with_name(str(name._replace(adopter=self._tag)))
+        # Renaming is atomic everywhere: of two machines one succeeds.
+        self._disk.rename(path, adopted)
+        self._disk.touch(adopted)  # its silence begins anew
+        self._left_alone.pop(path.name, None)
+        return adopted
+
+    def _header(self, path: Path) -> Header:
+        descriptor = self._disk.open(path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
+        try:
+            return read_header(descriptor, self._disk)
+        finally:
+            self._disk.close(descriptor)
+
+    @property
+    def _tag(self) -> str:
+        return f"{zlib.crc32(self._machine.host.encode()):08x}"
 
     def _remove_strays(self) -> None:
-        """Remove what a process left that died while it made a segment or a note."""
-        for path in [*self.folder.glob("*.new"), *self.folder.glob("*.tmp")]:
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STRAY_AGE:
-                    path.unlink()
+        """Remove what a process left that died while it created a segment or a note."""
+        for name in self._disk.names(self.folder):
+            if name.endswith((".new", ".tmp")):
+                path = self.folder / name
+                with suppress(OSError):
+                    if self._disk.time() - self._disk.status(path).mtime > _STRAY_AGE:
+                        self._disk.unlink(path)
 
 
-def _force_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def read_counts(folder: Path, disk: Disk = DISK) -> Counts:
+    """Read the counts of a spool; zeros if there are none."""
     try:
-        # macOS has only the stronger one.
-        getattr(os, "fdatasync", os.fsync)(descriptor)
+        return Counts(**json.loads(read(folder / COUNTS, disk)))
+    except (OSError, ValueError, TypeError):
+        return Counts()
+
+
+def note_not_taken(folder: Path, events: int) -> None:
+    """Note that events were not taken because the spool was full. What cannot be noted is not worth an error."""
+    with suppress(OSError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        descriptor = os.open(folder / NOT_TAKEN, flags, 0o600)
+        try:
+            os.write(descriptor, b"%d\n" % events)
+        finally:
+            os.close(descriptor)
+
+
+def read_not_taken(folder: Path) -> int:
+    """Read how many events were not taken because the spool was full."""
+    try:
+        return sum(
+            int(line) for line in (folder / NOT_TAKEN).read_bytes().split() if line.isdigit()
+        )
+    except OSError:
+        return 0
+
+
+def retry(folder: Path, disk: Disk = DISK) -> int:
+    """Bring back what was set aside: old events under their place, dead letters as the newest.
+
+    Events keep their IDs. Whatever goes wrong in between, none is lost; some may come twice.
+
+    Returns:
+        The number of events that wait again.
+
+    Raises:
+        OSError: The disk does not take them.
+    """
+    total = 0
+    aside = folder / ASIDE
+    with suppress(FileNotFoundError):
+        for _, path in segments(aside, disk):
+            total += waiting_in(path, disk).events
+            disk.touch(path)  # or it would be set aside again at once
+            disk.rename(path, folder / path.name)
+    for name in _dead_letters.FILES:
+        path = folder / name
+        try:
+            letters, descriptor = _dead_letters.take(path, disk)
+        except FileNotFoundError:
+            continue
+        try:
+            if letters:
+                _write_again(folder, letters, disk)
+            disk.unlink(path)
+            total += len(letters)
+        finally:
+            disk.close(descriptor)
+    return total
+
+
+def _write_again(folder: Path, letters: Sequence[_dead_letters.DeadLetter], disk: Disk) -> None:
+    segment = Segment(folder, disk, durable=True)
+    try:
+        for letter in letters:
+            segment.append(frame(disk.monotonic_ns(), encode(letter.event)))
+        segment.sync()
+    except OSError:
+        # What is in it is among the dead letters still.
+        with suppress(OSError):
+            disk.unlink(segment.path)
+        raise
     finally:
-        os.close(descriptor)
+        segment.close()
 
 
 def is_locked(folder: Path) -> bool:
-    """Tell whether somebody takes events out."""
+    """Return whether a process takes events out."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        return not try_lock(descriptor)
+        return not DISK.lock(descriptor)
     finally:
         os.close(descriptor)
 
 
 def request_flush(folder: Path) -> None:
-    """Tell whoever takes events out that somebody waits.
+    """Ask whoever takes events out not to wait for the batch to fill.
 
     Raises:
-        OSError: It could not be told; delivery then takes its usual time.
+        OSError: It could not be asked; delivery then takes its usual time.
     """
-    path = folder / HURRY
-    path.touch(mode=0o600)
-    os.utime(path)
+    DISK.touch(folder / FLUSH)

@@ -1,53 +1,56 @@
-"""What a shipper last said of its destination, in a file, so that every process can tell of it."""
+"""The last report of a shipper on its destination, in a file, so that every process can show it."""
 
 import json
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ._disk import DISK
 from ._files import replace
-from ._format import boot_id
 
 FILE = "status.json"
-OK, UNAVAILABLE, UNAUTHORIZED = "ok", "unavailable", "unauthorized"
+OK, WAITING, UNAVAILABLE, UNAUTHORIZED = "ok", "waiting", "unavailable", "unauthorized"
+_FAILING = frozenset({UNAVAILABLE, UNAUTHORIZED})
 
 
 class Status(NamedTuple):
     """How delivery goes.
 
     Attributes:
-        state: `ok`, `unavailable` or `unauthorized`.
+        state: `ok`, `waiting` while a send takes long, `unavailable` or `unauthorized`.
         reason: The destination's words for the last two.
         attempts: How many attempts have failed since one succeeded.
-        refused: How many events this shipper saw refused for good.
-        refusal: The destination's words for the last of them.
-        expired: How many events this shipper gave up for their age.
-        damaged: How many lines it could not read.
-        at: When it said so, in seconds of the monotonic clock, which nobody sets.
+        rejected: How many events this shipper saw rejected for good.
+        rejection: The destination's words for the last of them.
+        expired: How many events this shipper set aside for their age.
+        damaged: How many lines could not be read.
+        at: When this was written, in seconds of the monotonic clock, which nobody sets.
         boot: The boot that this clock belongs to.
-        pid: The shipper's process.
+        pid: The process of the shipper.
+        since: When the send began that takes long, in seconds since the epoch; 0 if none does.
     """
 
     state: str = OK
     reason: str = ""
     attempts: int = 0
-    refused: int = 0
-    refusal: str = ""
+    rejected: int = 0
+    rejection: str = ""
     expired: int = 0
     damaged: int = 0
     at: float = 0.0
     boot: str = ""
     pid: int = 0
+    since: float = 0.0
 
 
 def write(folder: Path, status: Status) -> None:
-    """Leave a status for others. What cannot be written is not worth an error."""
+    """Write a status. What cannot be written is not worth an error."""
     with suppress(OSError):
         replace(folder / FILE, json.dumps(status._asdict()).encode())
 
 
 def read(folder: Path) -> Status:
-    """Give the last status, or a good one if there is none."""
+    """Read the last status, or return the default if none was written."""
     try:
         return Status(**json.loads((folder / FILE).read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -55,7 +58,7 @@ def read(folder: Path) -> Status:
 
 
 def written_at(folder: Path) -> int:
-    """Give a number that changes when the status does; 0 if there is none."""
+    """Return a number that changes when the status does; 0 if there is none."""
     try:
         return (folder / FILE).stat().st_mtime_ns
     except OSError:
@@ -63,10 +66,10 @@ def written_at(folder: Path) -> int:
 
 
 def is_since(status: Status, moment: float) -> bool:
-    """Tell whether a status is no older than a moment of this boot's monotonic clock."""
-    return status.boot == boot_id() and status.at >= moment
+    """Return whether a status is no older than a moment of this boot's monotonic clock."""
+    return status.boot == DISK.machine().boot and status.at >= moment
 
 
 def is_failing(status: Status, since: float) -> bool:
-    """Tell whether an attempt has failed since a moment, and none has worked after it."""
-    return status.state != OK and is_since(status, since)
+    """Return whether an attempt has failed since a moment, and none has worked after it."""
+    return status.state in _FAILING and is_since(status, since)

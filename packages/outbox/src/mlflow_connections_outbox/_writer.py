@@ -1,23 +1,112 @@
-"""The segments of this process: writing, going on to the next, and what of them waits."""
+"""Writing: the segments of this process, each with a lock that says that its owner lives."""
 
 import os
-import time
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from ._files import create, spool_of
-from ._format import Segment, boot_id, read_header
-from ._frames import frame
+from ._disk import DISK, Disk
+from ._files import create, segments, spool_of
+from ._format import HEADER_SIZE, SegmentName, frame, header
 from ._interface import Destination
-from ._measure import size_of, waiting_in
 from ._policy import Policy
+from ._reader import acknowledged, waiting_in
 
 _MEASURED_FOR = 1.0
 _STEP = 1 << 20
+_LOOK_EVERY = 1_000_000_000  # nanoseconds
 
 
 class SpoolFull(Exception):  # noqa: N818 - said of the spool
     """The spool has reached its limit and takes no event."""
+
+
+class Segment:
+    """A segment while its owner writes it.
+
+    Args:
+        folder: The spool.
+        disk: The file system.
+        durable: Whether the segment survives a power cut from now on.
+
+    Raises:
+        OSError: It cannot be created, locked or written.
+    """
+
+    def __init__(self, folder: Path, disk: Disk = DISK, durable: bool = False) -> None:
+        if not disk.is_supported():
+            raise OSError("This operating system has no file locks that suit an outbox.")
+        self._disk = disk
+        last = segments(folder, disk)[-1:]
+        number = last[0][0].number + 1 if last else 1
+        self.path = folder / str(SegmentName(number, secrets.token_hex(8), ""))
+        # Under another name until it is locked: a shipper must never take it for an orphan.
+        unfinished = self.path.with_suffix(".new")
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self.descriptor = disk.open(unfinished, flags, 0o600)
+        try:
+            check_locks(unfinished, self.descriptor, disk)
+            machine = disk.machine()
+            created = disk.monotonic_ns()
+            self.append(header(HEADER_SIZE, created, machine.boot, machine.host, os.getpid()))
+            if durable:
+                self.sync()
+            disk.rename(unfinished, self.path)
+            if durable:
+                disk.sync_folder(folder)
+        except BaseException:
+            self.close()
+            for path in (unfinished, self.path):
+                with suppress(OSError):
+                    disk.unlink(path)
+            raise
+
+    def append(self, line: bytes) -> None:
+        """Write one line with one call of the operating system.
+
+        Raises:
+            OSError: The disk took nothing, or a part: then nothing may follow in this segment.
+        """
+        if self._disk.write(self.descriptor, line) != len(line):
+            raise OSError(f"{self.path} could be written in part only: the disk is full.")
+
+    def is_removed(self) -> bool:
+        """Return whether somebody removed the segment, so that what was just written is nowhere."""
+        return not self._disk.is_linked(self.descriptor)
+
+    def sync(self) -> None:
+        """Force the segment to the disk.
+
+        Raises:
+            OSError: The disk reports an error.
+        """
+        self._disk.sync(self.descriptor)
+
+    def close(self) -> None:
+        """Leave the segment to the shipper."""
+        # Clear the attribute before closing: a child forked in between must not use a free number.
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            self._disk.close(descriptor)
+
+
+def check_locks(path: Path, descriptor: int, disk: Disk) -> None:
+    """Lock an open file, and make sure that locks on this file system exclude anybody.
+
+    Raises:
+        OSError: They do not, or another opening holds the lock.
+    """
+    if not disk.lock(descriptor):
+        raise BlockingIOError(f"Another process holds the lock on {path}.")
+    second = disk.open(path, os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        if disk.lock(second):
+            raise OSError(
+                f"Locks on the file system of {path.parent} exclude nobody, so an outbox on it "
+                "could lose events."
+            )
+    finally:
+        disk.close(second)
 
 
 class Writer:
@@ -25,20 +114,30 @@ class Writer:
 
     Args:
         destination: Decides on the folder.
-        policy: The limit of the spool, and the size of a segment.
+        policy: The limit of the spool, the size of a segment, and whether every event is forced to
+            the disk.
+        disk: The file system.
+
+    Attributes:
+        removed: The number of events in segments that somebody removed.
+        sync_error: The last error of the disk for an event that it was to keep for good.
     """
 
-    def __init__(self, destination: Destination, policy: Policy) -> None:
+    def __init__(self, destination: Destination, policy: Policy, disk: Disk = DISK) -> None:
         self._destination = destination
         self._policy = policy
-        self._boot = boot_id()
+        self._disk = disk
         self._folder: Path | None = None
         self._segment: Segment | None = None
         self._busy = False
         self._written = 0
         self._room = 0
         self._measured_at = float("-inf")
+        self._look_at = 0
         self._paths: list[Path] = []
+        self._events = 0
+        self.removed = 0
+        self.sync_error: OSError | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -64,96 +163,130 @@ class Writer:
             self._busy = False
 
     def _append(self, body: bytes) -> int:
-        segment = self._segment
-        if segment is None:
-            self._segment = segment = self._open()
-            self._written = 0
-        stamp = time.monotonic_ns()
-        line = frame(stamp, body)
-        if self._room < len(line) and self._measure() < len(line):
-            raise SpoolFull
-        try:
-            segment.append(line)
-        except OSError:
-            self.close()  # a torn line must be the last of its segment
-            raise
+        stamp = self._disk.monotonic_ns()
+        if stamp >= self._look_at:
+            self._look_at = stamp + _LOOK_EVERY
+            self.look()
+        while True:
+            segment = self._segment
+            if segment is None:
+                self._segment = segment = self._open()
+                self._written = self._events = 0
+                # The segment is stamped when it is created, and no event may be older.
+                stamp = self._disk.monotonic_ns()
+            line = frame(stamp, body)
+            if self._room < len(line) and self._measure() < len(line):
+                raise SpoolFull
+            try:
+                segment.append(line)
+                if not segment.is_removed():
+                    break
+            except OSError:
+                self.close()  # a torn line must be the last of its segment
+                raise
+            self._note_removed()
         self._room -= len(line)
         self._written += len(line)
+        self._events += 1
+        if self._policy.sync_events:
+            self._sync(segment)
         if self._written >= self._policy.segment_bytes:
             self.close()
         return stamp
+
+    def _sync(self, segment: Segment) -> None:
+        try:
+            segment.sync()
+        except OSError as error:
+            # The event is written, so sending it again from memory would double it.
+            self.sync_error = error
+            self.close()
 
     def _append_aside(self, body: bytes) -> int:
         """Write from a signal handler that interrupts an append: into a segment of its own."""
         segment = self._open()
         try:
-            stamp = time.monotonic_ns()
+            stamp = self._disk.monotonic_ns()
             segment.append(frame(stamp, body))
+            if self._policy.sync_events:
+                segment.sync()
         finally:
             segment.close()
         return stamp
 
     def look(self) -> None:
-        """Begin a new segment if somebody removed this one: no shipper does while it is written."""
-        if self._segment is not None and not self._segment.path.exists():
+        """Begin a new segment if somebody removed or adopted this one."""
+        segment = self._segment
+        if segment is not None and not self._disk.is_named(segment.descriptor, segment.path):
+            if segment.is_removed():
+                self._note_removed()
             self.close()
+
+    def _note_removed(self) -> None:
+        self.removed += self._events
+        self.close()
 
     def close(self) -> None:
         """Leave the segment to the shipper; a forked child leaves it to its parent."""
-        # In this order: a child that is forked in between must not close a number that is free.
         segment, self._segment = self._segment, None
         if segment is not None:
             segment.close()
 
     def mark(self) -> list[tuple[Path, int]]:
-        """Give what of this process is not delivered: its segments, and where each ends now."""
+        """Return the segments of this process that are not delivered, and where each ends now."""
         found: list[tuple[Path, int]] = []
         for path in list(self._paths):
-            try:
-                end = path.stat().st_size
-            except FileNotFoundError:
+            end = self._end_of(path)
+            if end is None:
                 with suppress(ValueError):  # another thread was first
                     self._paths.remove(path)
-                continue
-            if acknowledged(path) < end:
+            elif acknowledged(path, self._disk) < end:
                 found.append((path, end))
         return found
+
+    def _end_of(self, path: Path) -> int | None:
+        try:
+            return self._disk.status(path).size
+        except FileNotFoundError:
+            return None
 
     def waiting(self) -> int:
         """Count the events of this process that wait. It reads all of them, so not for each call."""
         total = 0
         for path, _ in self.mark():
             with suppress(FileNotFoundError):
-                total += waiting_in(path)[0]
+                total += waiting_in(path, self._disk).events
         return total
 
     def _open(self) -> Segment:
-        if self._folder is None or not self._folder.exists():
-            folder = spool_of(self._destination)
-            create(folder, self._destination)
-            self._folder = folder
-        segment = Segment(self._folder, self._boot)
+        folder = spool_of(self._destination)
+        create(folder, self._destination)
+        self._folder = folder
+        segment = Segment(folder, self._disk, durable=self._policy.sync_events)
         self._paths.append(segment.path)
         return segment
 
     def _measure(self) -> int:
-        """Look anew at what room the limit leaves; not each time, for it reads a folder."""
+        """Measure the room that the limit leaves; not for each event, for it reads a folder."""
         assert self._folder is not None  # noqa: S101 - there is a segment in it
-        now = time.monotonic()
+        now = self._disk.monotonic_ns() / 1e9
         if now > self._measured_at + _MEASURED_FOR or self._room > 0:
             self._measured_at = now
-            # Other processes write too, so only a part is taken before the next look.
-            self._room = min(self._policy.max_bytes - size_of(self._folder), _STEP)
+            # Other processes write too, so only a part is taken before the next measurement.
+            self._room = min(
+                self._policy.max_bytes - waiting_bytes(self._folder, self._disk), _STEP
+            )
         return self._room
 
 
-def acknowledged(path: Path) -> int:
-    """Give up to which byte a segment is delivered; all of it if it is gone."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 1 << 62
-    try:
-        return read_header(descriptor).acked
-    finally:
-        os.close(descriptor)
+def waiting_bytes(folder: Path, disk: Disk = DISK) -> int:
+    """Measure the segments of a spool, in bytes.
+
+    Raises:
+        OSError: The folder is gone.
+    """
+    total = 0
+    for _, path in segments(folder, disk):
+        with suppress(FileNotFoundError):
+            total += disk.status(path).size
+    return total

@@ -1,98 +1,227 @@
-"""What a person can do with the outboxes on this machine, whoever filled them."""
+"""The outboxes on this machine, whoever filled them: look, deliver, bring back, drop."""
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import _status
+from . import _dead_letters, _status
 from ._delivery import Delivery
-from ._files import read_destination, spools, state_of
+from ._disk import DISK
+from ._files import ASIDE, read_destination, segments, spools, state_of
 from ._interface import Destination, open_sink
-from ._measure import REFUSED, Waiting, measure
 from ._policy import Policy
-from ._spool import Spool, is_locked, request_flush
+from ._reader import is_alive, read_header, waiting_in
+from ._spool import (
+    NOT_TAKEN,
+    Counts,
+    Spool,
+    is_locked,
+    read_counts,
+    read_not_taken,
+    request_flush,
+    retry,
+)
 from ._status import Status
 
-_LOOK_EVERY = 0.1
+_POLL_EVERY = 0.1
+
+__all__ = ["Content", "Report", "Shipped", "drop", "reports", "retry", "ship"]
+
+
+class Content(NamedTuple):
+    """The events in a spool.
+
+    Attributes:
+        events: How many wait.
+        bytes: Their size.
+        writers: How many segments a living process still writes.
+        oldest: When the oldest segment that has events waiting was last written, in seconds since
+            the epoch; None if nothing waits.
+        rejected: How many the destination rejected for good, and are kept.
+        aside: How many were set aside for their age.
+        damaged: How many lines cannot be read.
+        other_machines: How many of those that wait belong to another machine.
+        not_taken: How many were not taken because the spool was full.
+    """
+
+    events: int = 0
+    bytes: int = 0
+    writers: int = 0
+    oldest: float | None = None
+    rejected: int = 0
+    aside: int = 0
+    damaged: int = 0
+    other_machines: int = 0
+    not_taken: int = 0
 
 
 class Report(NamedTuple):
     """One outbox.
 
     Attributes:
-        destination: Where its events go.
-        folder: Where they are.
-        waiting: What is in it.
-        status: What its shipper last said.
+        destination: Where its events go; None if `problem` says why that cannot be read.
+        folder: The spool.
+        content: The events in it.
+        counts: The fate of the events that left it.
+        status: The last report of its shipper.
         shipping: Whether a shipper is at work.
+        problem: Why the outbox cannot be used; empty if it can.
     """
 
-    destination: Destination
+    destination: Destination | None
     folder: Path
-    waiting: Waiting
-    status: Status
-    shipping: bool
+    content: Content = Content()
+    counts: Counts = Counts()
+    status: Status = Status()
+    shipping: bool = False
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the destination, or of the folder where that cannot be read."""
+        return self.destination.name if self.destination else self.folder.name
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing waits, nothing was set aside, and the outbox can be used."""
+        content = self.content
+        return not (content.events or content.rejected or content.aside or self.problem)
 
     def plain(self) -> dict[str, Any]:
-        """Give it as JSON."""
+        """Return it as JSON."""
         return {
-            "name": self.destination.name,
-            "url": self.destination.url,
+            "name": self.name,
+            "url": self.destination.url if self.destination else None,
             "folder": str(self.folder),
-            **self.waiting._asdict(),
+            **self.content._asdict(),
+            "delivered": self.counts.delivered,
+            "dropped": self.counts.dropped,
             "shipping": self.shipping,
             "state": self.status.state,
             "reason": self.status.reason,
+            "since": self.status.since or None,
+            "problem": self.problem,
         }
 
 
 class Shipped(NamedTuple):
-    """What came of shipping one outbox.
+    """The result of shipping one outbox.
 
     Attributes:
-        delivered: How many events this process delivered.
+        delivered: How many events were delivered meanwhile.
         waiting: How many still wait.
-        refused: How many the destination refused for good.
+        rejected: How many the destination rejected for good.
+        aside: How many were set aside for their age, now or before.
         reason: The destination's words if the last attempt failed.
     """
 
     delivered: int
     waiting: int
-    refused: int
+    rejected: int
+    aside: int
     reason: str
 
 
 def reports(name: str | None = None) -> list[Report]:
-    """Look at every outbox of this user, or at those of one destination's name.
+    """Read every outbox of this user, or those of one destination's name.
+
+    An outbox that cannot be used is reported with its problem, and does not hide the others.
+    """
+    found = [_report(folder) for folder in spools()]
+    return [report for report in found if name in {None, report.name}]
+
+
+def _report(folder: Path) -> Report:
+    try:
+        destination = read_destination(folder)
+    except (OSError, ValueError) as error:
+        return Report(None, folder, problem=str(error))
+    try:
+        return Report(
+            *(destination, folder, measure(folder), read_counts(folder)),
+            *(_shown(folder), is_locked(folder)),
+        )
+    except OSError as error:
+        return Report(destination, folder, problem=str(error))
+
+
+def _shown(folder: Path) -> Status:
+    """Read the status, without a send that ended with its process."""
+    status = _status.read(folder)
+    if status.state == _status.WAITING and not is_locked(folder):
+        return status._replace(state=_status.UNAVAILABLE, reason="no answer", since=0.0)
+    return status
+
+
+def measure(folder: Path) -> Content:
+    """Count the events in a spool, without its lock and without a change.
 
     Raises:
-        OSError: One of them cannot be read, or others could have written to it.
-        ValueError: One of them is damaged.
+        OSError: The folder is gone.
     """
-    found = [(folder, read_destination(folder)) for folder in spools()]
-    return [
-        Report(
-            destination,
-            folder,
-            measure(folder),
-            _status.read(folder),
-            is_locked(folder),
-        )
-        for folder, destination in found
-        if name in {None, destination.name}
-    ]
+    counts = read_counts(folder)
+    events = size = writers = others = 0
+    damaged = counts.damaged
+    oldest: float | None = None
+    trusts_locks = DISK.sees_other_machines(folder)
+    for _, path in segments(folder):
+        try:
+            found = waiting_in(path)
+            written = DISK.status(path).mtime
+            if not trusts_locks and _is_foreign(path):
+                others += found.events
+            else:
+                writers += is_alive(path)
+        except FileNotFoundError:
+            continue  # delivered meanwhile
+        events, size = events + found.events, size + found.bytes
+        damaged += found.damaged
+        if found.events:
+            oldest = written if oldest is None else min(oldest, written)
+    aside = 0
+    with suppress(FileNotFoundError):
+        aside = sum(waiting_in(path).events for _, path in segments(folder / ASIDE))
+    return Content(
+        *(events, size, writers, oldest, _dead_letters.count(folder), aside),
+        *(damaged, others, read_not_taken(folder)),
+    )
 
 
-def ship(folder: Path, timeout: float, progress: Callable[[int, int], None]) -> Shipped:
-    """Deliver what waits, from this process, or hurry the shipper that is at it.
+def _is_foreign(path: Path) -> bool:
+    descriptor = DISK.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        header, machine = read_header(descriptor), DISK.machine()
+    finally:
+        DISK.close(descriptor)
+    return header.boot != machine.boot and header.host != machine.host
+
+
+def ship(
+    folder: Path,
+    timeout: float,
+    progress: Callable[[int, int], None],
+    *,
+    adopt: bool = False,
+) -> Shipped:
+    """Deliver what waits, from this process, or ask the shipper that is at it not to wait.
+
+    Nothing is set aside for its age: whoever calls this wants it delivered.
 
     Args:
         folder: The outbox.
         timeout: Seconds to try at most.
         progress: Called with how many events were delivered and how many wait.
+        adopt: Whether to deliver as well what other machines left, which must not write any more.
+
+    Raises:
+        OSError: The outbox cannot be read.
+        ValueError: It is damaged.
     """
-    spool, policy = Spool(folder), Policy.read()[0]
+    policy = Policy.read()[0]._replace(max_age=float("inf"))
+    spool = Spool(folder, policy, adopt=adopt)
     destination = read_destination(folder)
     delivery = Delivery(
         spool,
@@ -101,7 +230,9 @@ def ship(folder: Path, timeout: float, progress: Callable[[int, int], None]) -> 
         lambda status: _status.write(folder, status),
     )
     deadline = time.monotonic() + timeout
-    total = measure(folder).events
+    before = measure(folder)
+    delivered = read_counts(folder).delivered
+    total = before.events
     try:
         while time.monotonic() < deadline:
             if not spool.try_lock():
@@ -110,38 +241,54 @@ def ship(folder: Path, timeout: float, progress: Callable[[int, int], None]) -> 
                 progress(max(0, total - waiting), waiting)
                 if not waiting:
                     break
-            elif delivery.step(hurry=True):
+            elif delivery.step(flush=True):
                 progress(delivery.delivered, max(0, total - delivery.delivered))
                 continue
             elif not delivery.has_work or delivery.status.state == _status.UNAUTHORIZED:
                 break
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_EVERY)
         if delivery.status.state == _status.OK and spool.try_lock():
             spool.remove_delivered()
     finally:
         delivery.close()
         spool.unlock()
-    status = delivery.status
-    return Shipped(delivery.delivered, measure(folder).events, status.refused, status.reason)
+    after = measure(folder)
+    return Shipped(
+        max(delivery.delivered, read_counts(folder).delivered - delivered),
+        after.events,
+        max(0, after.rejected - before.rejected),
+        after.aside,
+        delivery.status.reason,
+    )
 
 
-def drop(folder: Path, *, refused_only: bool) -> int:
-    """Give up what waits, and what was refused; tell how many events that were.
+def drop(folder: Path, *, rejected_only: bool = False) -> int:
+    """Drop what waits and what was set aside, and return how many events that were.
+
+    Args:
+        folder: The outbox.
+        rejected_only: Whether to drop the rejected events alone.
 
     Raises:
         BlockingIOError: A shipper is at work on it.
+        OSError: It cannot be written.
     """
-    refused = measure(folder).refused
-    waiting = 0
-    if not refused_only:
-        spool = Spool(folder)
+    content = measure(folder)
+    total = content.rejected
+    if not rejected_only:
+        spool = Spool(folder, adopt=True)
         try:
             if not spool.try_lock():
                 raise BlockingIOError(
                     f"A shipper is delivering from {folder}: end the processes that write to it first."
                 )
-            waiting = spool.give_up_all()
+            total += spool.drop_waiting() + content.aside
         finally:
             spool.unlock()
-    (folder / REFUSED).unlink(missing_ok=True)
-    return waiting + refused
+        with suppress(FileNotFoundError):
+            for _, path in segments(folder / ASIDE):
+                path.unlink(missing_ok=True)
+        (folder / NOT_TAKEN).unlink(missing_ok=True)
+    for name in _dead_letters.FILES:
+        (folder / name).unlink(missing_ok=True)
+    return total

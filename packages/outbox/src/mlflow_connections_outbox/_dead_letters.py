@@ -1,0 +1,122 @@
+"""Rejected events: kept outside the quota, with the destination's reason, until somebody decides."""
+
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ._disk import DISK, Disk
+from ._files import read
+from ._interface import Event
+
+FILE = "dead_letters.jsonl"
+OLDER = "dead_letters.1.jsonl"
+"""The previous file: when both are full, its events are dropped."""
+FILE_1 = "refused.jsonl"
+"""The name in format 1."""
+
+FILES = (FILE_1, OLDER, FILE)
+_LOCK_TRIES = 1000
+
+
+class DeadLetter(NamedTuple):
+    """A rejected event, and the destination's words."""
+
+    event: Event
+    reason: str
+
+
+def add(folder: Path, event: Event, reason: str, limit: int, disk: Disk = DISK) -> int:
+    """Write a dead letter. It is on the disk for good when this returns, also after a power cut.
+
+    Args:
+        folder: The spool.
+        event: The event.
+        reason: The destination's words.
+        limit: The bytes that dead letters may take.
+        disk: The file system.
+
+    Returns:
+        The number of older dead letters that were dropped to make room.
+
+    Raises:
+        OSError: It could not be written, so the event must not be acknowledged.
+    """
+    line = json.dumps({**event._asdict(), "reason": reason}).encode() + b"\n"
+    path = folder / FILE
+    descriptor = _open_locked(path, disk)
+    dropped = 0
+    try:
+        before = disk.size(descriptor)
+        if before + len(line) > limit / 2 and before:
+            with suppress(OSError):
+                dropped = _count(folder / OLDER, disk)
+            disk.rename(path, folder / OLDER)
+            full, descriptor = descriptor, _open_locked(path, disk)
+            disk.close(full)
+            before = disk.size(descriptor)
+        if disk.write(descriptor, line) != len(line):
+            disk.truncate(descriptor, before)
+            raise OSError(f"{path} could be written in part only: the disk is full.")
+        disk.sync(descriptor)
+        if not before:
+            disk.sync_folder(folder)
+    finally:
+        disk.close(descriptor)
+    return dropped
+
+
+def count(folder: Path, disk: Disk = DISK) -> int:
+    """Count the dead letters of a spool."""
+    total = 0
+    for name in FILES:
+        with suppress(OSError):
+            total += _count(folder / name, disk)
+    return total
+
+
+def take(path: Path, disk: Disk = DISK) -> tuple[list[DeadLetter], int]:
+    """Read the dead letters of one file, and lock it until the descriptor is closed.
+
+    Returns:
+        The dead letters, each event once, and the open descriptor.
+
+    Raises:
+        OSError: The file cannot be read, or is not there.
+        ValueError: It is damaged.
+    """
+    disk.status(path)  # raises if it is not there, which opening would create
+    descriptor = _open_locked(path, disk)
+    try:
+        found: dict[str, DeadLetter] = {}
+        for line in read(path, disk).splitlines():
+            try:
+                noted: dict[str, Any] = json.loads(line)
+                reason = noted.pop("reason")
+                event = Event(**noted)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue  # a crash tore it, so its event was not acknowledged either
+            # A crash between keeping and acknowledging keeps an event twice.
+            found[event.id] = DeadLetter(event, reason)
+    except BaseException:
+        disk.close(descriptor)
+        raise
+    return list(found.values()), descriptor
+
+
+def _count(path: Path, disk: Disk) -> int:
+    return read(path, disk).count(b"\n")
+
+
+def _open_locked(path: Path, disk: Disk) -> int:
+    """Open a file that others append to, rename or remove, and lock it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    for _ in range(_LOCK_TRIES):
+        descriptor = disk.open(path, flags, 0o600)
+        if disk.lock(descriptor) and disk.is_named(descriptor, path):
+            return descriptor
+        disk.close(descriptor)
+        time.sleep(0.005)
+    raise BlockingIOError(f"Another process keeps the lock on {path}.")
