@@ -46,7 +46,9 @@ def deliver(tracker: Databand) -> Deliver:
 
     def wait(seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
-        ours = [outbox for outbox in _shared.outboxes.values() if outbox.destination.url == tracker.url]
+        ours = [
+            outbox for outbox in _shared.outboxes.values() if outbox.destination.url == tracker.url
+        ]
         while left := sum(outbox.flush(5.0) for outbox in ours):
             assert time.monotonic() < deadline, f"{left} events still wait"
             time.sleep(0.1)
