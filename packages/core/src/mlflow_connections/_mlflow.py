@@ -1,0 +1,245 @@
+"""The private names of MLflow that core reads or sets; checked with MLflow 2.22, 3.5, 3.15 and 3.17.
+
+Nothing is imported: each function looks for the module in `sys.modules` and does nothing, or returns
+the state of a fresh MLflow, while MLflow is not imported.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+_TRACKING = "mlflow.tracking._tracking_service.utils"
+_REGISTRY = "mlflow.tracking._model_registry.utils"
+_FLUENT = "mlflow.tracking.fluent"
+_PROVIDER = "mlflow.tracing.provider"
+_WORKSPACE = "mlflow.utils.workspace_context"
+
+# Thread-local variables of MLflow that name a run or a model of the server in force.
+_THREAD_LOCALS = ("_last_active_run_id", "_last_logged_model_id", "_ACTIVE_MODEL_CONTEXT")
+
+# Functions with an `lru_cache` whose results hold a store, a client, a cookie or data of one server.
+_CACHED_FUNCTIONS = (
+    ("mlflow.tracking._tracking_service.registry", "TrackingStoreRegistry"),
+    ("mlflow.tracking._model_registry.registry", "ModelRegistryStoreRegistry"),
+    ("mlflow.tracking._workspace.registry", "WorkspaceStoreRegistry"),
+)
+_STORE_CACHES = ("_get_store_with_resolved_uri",)
+_CLIENT_CACHES = (
+    # The client of databricks-sdk, by host, token and profile: two OAuth clients share a key.
+    ("mlflow.utils.rest_utils", "get_workspace_client"),
+    # Sessions of requests, which keep cookies.
+    ("mlflow.utils.request_utils", "_cached_get_request_session"),
+    # Clients of boto3, whose credentials came from the environment.
+    ("mlflow.store.artifact.s3_artifact_repo", "_cached_get_s3_client"),
+    # MLflow 3.5: prompts by name and version, whichever the registry.
+    ("mlflow.tracking._model_registry.fluent", "_load_prompt_cached"),
+)
+# What MLflow calls the threads of its queues; a queue without a thread was never used.
+_LOGGING_THREADS = ("MLflowAsyncLogging", "MLflowBatchLogging")
+_TRACE_THREADS = ("MLflowTraceLogging", "MlflowTraceLogging", "MLflowSpanBatcher", "OtelBatchSpan")
+
+_UNSET: Any = object()
+
+
+class State(NamedTuple):
+    """MLflow's own variables that say where it logs; the defaults are those of a fresh MLflow.
+
+    Attributes:
+        tracking_uri: The tracking URI that code has set.
+        registry_uri: The registry URI that code has set.
+        experiment_id: The active experiment.
+        workspace: The active workspace of a server (MLflow 3.10).
+        trace_destination: The trace destination of the process.
+        local_trace_destination: The trace destination of this thread or task.
+        thread: The last run, the last logged model and the active model of this thread.
+        tracing_disabled: Whether `mlflow.tracing.disable()` is in force.
+    """
+
+    tracking_uri: Any = None
+    registry_uri: Any = None
+    experiment_id: Any = None
+    workspace: Any = None
+    trace_destination: Any = None
+    local_trace_destination: Any = None
+    thread: tuple[Any, ...] = (_UNSET,) * len(_THREAD_LOCALS)
+    tracing_disabled: bool = False
+
+
+FRESH = State()
+
+
+def tracking_uri() -> Any:
+    """Return the tracking URI that code has set in MLflow, or None."""
+    return _read(_TRACKING, "_tracking_uri")
+
+
+def registry_uri() -> Any:
+    """Return the registry URI that code has set in MLflow, or None."""
+    return _read(_REGISTRY, "_registry_uri")
+
+
+def experiment_id() -> Any:
+    """Return the ID of the experiment that code has made the active one, or None."""
+    return _read(_FLUENT, "_active_experiment_id")
+
+
+def set_tracking_uri(uri: str | None) -> None:
+    """Set the tracking URI in MLflow; its setter changes the environment variable as well."""
+    if module := sys.modules.get(_TRACKING):
+        module.set_tracking_uri(uri)
+
+
+def set_registry_uri(uri: str | None) -> None:
+    """Set the registry URI in MLflow; its setter may change the environment variable as well."""
+    if module := sys.modules.get(_REGISTRY):
+        module.set_registry_uri(uri)
+
+
+def read_state() -> State:
+    """Return MLflow's variables as they are now, in this thread and this task."""
+    fluent = sys.modules.get(_FLUENT)
+    everywhere, here = _trace_destinations()
+    return State(
+        tracking_uri(),
+        registry_uri(),
+        experiment_id(),
+        workspace.get() if (workspace := _read(_WORKSPACE, "_WORKSPACE")) is not None else None,
+        everywhere,
+        here,
+        tuple(_thread_value(getattr(fluent, name, None)) for name in _THREAD_LOCALS),
+        _is_tracing_disabled(),
+    )
+
+
+def write_state(state: State) -> None:
+    """Set MLflow's variables. The tracer is reset: it keeps the URI that it was made with."""
+    set_tracking_uri(state.tracking_uri)
+    set_registry_uri(state.registry_uri)
+    _reset_tracer(state)
+    fluent = sys.modules.get(_FLUENT)
+    if fluent is not None:
+        _write(_FLUENT, "_active_experiment_id", state.experiment_id)
+        for name, value in zip(_THREAD_LOCALS, state.thread, strict=True):
+            _set_thread_value(getattr(fluent, name, None), value)
+    if (workspace := _read(_WORKSPACE, "_WORKSPACE")) is not None:
+        workspace.set(state.workspace)
+
+
+def active_runs() -> list[Any]:
+    """Return the stack of active runs of this thread, itself and not a copy, the innermost last."""
+    stack = _read(_FLUENT, "_active_run_stack")
+    runs: list[Any] = [] if stack is None else stack.get()
+    return runs
+
+
+def threads_with_runs() -> dict[int, list[Any]]:
+    """Return the active runs of every thread that ever had one, by the thread's identifier."""
+    stack = _read(_FLUENT, "_active_run_stack")
+    found: dict[int, list[Any]] = {} if stack is None else stack.get_all_thread_values()
+    return {thread: runs for thread, runs in found.items() if runs}
+
+
+def end_run(status: str) -> None:
+    """End the innermost active run of this thread on its server."""
+    sys.modules[_FLUENT].end_run(status)
+
+
+def flush() -> None:
+    """Send what MLflow's queues hold, so that it goes where it was logged.
+
+    A queue that was never used is left alone: asking for it would build a store.
+    """
+    threading = sys.modules.get("threading")
+    fluent = sys.modules.get(_FLUENT)
+    if threading is None or fluent is None:
+        return
+    names = [thread.name for thread in threading.enumerate()]
+    if any(name.startswith(_LOGGING_THREADS) for name in names):
+        fluent.flush_async_logging()
+    if any(name.startswith(_TRACE_THREADS) for name in names):
+        fluent.flush_trace_async_logging()
+
+
+def forget_caches() -> None:
+    """Drop every store, client and session that MLflow keeps, and data it keeps by name alone."""
+    for function in _cached_functions():
+        clear = getattr(function, "cache_clear", None)
+        if clear is not None:
+            clear()
+    repositories = _read(_TRACKING, "_artifact_repos_cache")
+    if repositories is not None:
+        repositories.clear()
+    prompts = _read("mlflow.prompt.registry_utils", "PromptCache")
+    if prompts is not None:
+        prompts._reset_instance()
+
+
+def _cached_functions() -> Iterator[Any]:
+    for module, owner in _CACHED_FUNCTIONS:
+        for name in _STORE_CACHES:
+            yield getattr(_read(module, owner), name, None)
+    for module, name in _CLIENT_CACHES:
+        yield _read(module, name)
+
+
+def _read(module: str, name: str) -> Any:
+    """Return a variable of a module, or None if the module is not imported or lacks it."""
+    return getattr(sys.modules.get(module), name, None)
+
+
+def _write(module: str, name: str, value: Any) -> None:
+    setattr(sys.modules[module], name, value)
+
+
+def _thread_value(variable: Any) -> Any:
+    # Not by its `get`, which would make a default from the environment as it is now.
+    return getattr(getattr(variable, "thread_local", None), "value", _UNSET)
+
+
+def _set_thread_value(variable: Any, value: Any) -> None:
+    local = getattr(variable, "thread_local", None)
+    if local is None:
+        return
+    if value is not _UNSET:
+        local.value = value
+    elif hasattr(local, "value"):
+        del local.value
+
+
+def _trace_destinations() -> tuple[Any, Any]:
+    destination = _read(_PROVIDER, "_MLFLOW_TRACE_USER_DESTINATION")
+    local = getattr(destination, "_context_local_value", None)
+    if local is None:  # MLflow 2: the module's variable is the destination itself
+        return destination, None
+    return destination._global_value, local.get()
+
+
+def _is_tracing_disabled() -> bool:
+    provider = sys.modules.get(_PROVIDER)
+    if provider is None or not _is_tracer_made():
+        return False
+    return not provider.is_tracing_enabled()
+
+
+def _is_tracer_made() -> bool:
+    once = _read(_PROVIDER, "_MLFLOW_TRACER_PROVIDER_INITIALIZED")  # MLflow 2.22 to 3.5
+    if once is None:
+        once = getattr(_read(_PROVIDER, "provider"), "once", None)
+    return bool(getattr(once, "done", False) or getattr(once, "_done", False))
+
+
+def _reset_tracer(state: State) -> None:
+    provider = sys.modules.get(_PROVIDER)
+    if provider is None:
+        return
+    if _is_tracer_made():
+        # Also where the URI is equal: its identity may be another.
+        provider.reset()
+    if state.tracing_disabled:
+        provider.disable()
+    destination = _read(_PROVIDER, "_MLFLOW_TRACE_USER_DESTINATION")
+    if getattr(destination, "_context_local_value", None) is None:
+        _write(_PROVIDER, "_MLFLOW_TRACE_USER_DESTINATION", state.trace_destination)
+        return
+    destination.set(state.trace_destination)
+    destination.set(state.local_trace_destination, context_local=True)

@@ -1,0 +1,142 @@
+"""Read, set and restore where MLflow logs in this process. MLflow is never imported for it.
+
+MLflow keeps its URIs and its active experiment twice: in a module's variable, and in an environment
+variable for child processes. While MLflow is not imported, the environment variables are all there is.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from . import _mlflow
+
+__all__ = [
+    "CREDENTIAL_VARIABLES",
+    "REGISTRY_VARIABLE",
+    "SERVER_VARIABLES",
+    "TRACKING_VARIABLE",
+    "SavedState",
+    "active_run_id",
+    "export_environment",
+    "registry_uri",
+    "set_uris",
+    "tracking_uri",
+]
+
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+REGISTRY_VARIABLE = "MLFLOW_REGISTRY_URI"
+
+SERVER_VARIABLES = (
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_WORKSPACE",
+    "MLFLOW_TRACING_DESTINATION",
+    "MLFLOW_ACTIVE_MODEL_ID",
+    "_MLFLOW_ACTIVE_MODEL_ID",
+)
+"""Variables that name something on one server: an experiment, a run, a workspace or a model."""
+
+CREDENTIAL_VARIABLES = (
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_AWS_SIGV4",
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+)
+"""Variables from which MLflow takes an identity, and sends it to whichever server it asks."""
+
+_ALWAYS = (TRACKING_VARIABLE, REGISTRY_VARIABLE, *SERVER_VARIABLES, *CREDENTIAL_VARIABLES)
+
+
+def tracking_uri() -> str | None:
+    """Return the tracking URI that is set by code or environment, or None if it is left to MLflow."""
+    return _mlflow.tracking_uri() or os.environ.get(TRACKING_VARIABLE) or None
+
+
+def registry_uri() -> str | None:
+    """Return the registry URI that is set by code or environment, or None if it is left to MLflow."""
+    return _mlflow.registry_uri() or os.environ.get(REGISTRY_VARIABLE) or None
+
+
+def active_run_id() -> str | None:
+    """Return the ID of the innermost active run of this thread, or None if there is none."""
+    runs = _mlflow.active_runs()
+    return str(runs[-1].info.run_id) if runs else None
+
+
+def set_uris(tracking: str | None, registry: str | None) -> None:
+    """Set MLflow's URIs in this process and for its children; None leaves one as it is."""
+    if tracking is not None:
+        _mlflow.set_tracking_uri(tracking)
+        os.environ[TRACKING_VARIABLE] = tracking
+    if registry is not None:
+        _mlflow.set_registry_uri(registry)
+        os.environ[REGISTRY_VARIABLE] = registry
+
+
+def export_environment(environment: Mapping[str, str]) -> None:
+    """Set environment variables, and log a warning for each whose other value is replaced."""
+    for name, value in environment.items():
+        if os.environ.get(name, value) != value:
+            # Imported on use: it would be a fifth of what importing this package costs.
+            import logging
+
+            logging.getLogger(__name__).warning(
+                "The environment variable %s had another value, which the credentials of this "
+                "connection replace.",
+                name,
+            )
+        os.environ[name] = value
+
+
+class SavedState(NamedTuple):
+    """Where MLflow logs, and the environment of this process, at one moment.
+
+    Attributes:
+        mlflow: MLflow's own variables: its URIs, active experiment, workspace and model.
+        variables: The whole environment.
+    """
+
+    mlflow: _mlflow.State
+    variables: Mapping[str, str]
+
+    @classmethod
+    def take(cls) -> "SavedState":
+        """Save what is in force now."""
+        return cls(_mlflow.read_state(), dict(os.environ))
+
+    def restore(self, names: Iterable[str] = (), after: "SavedState | None" = None) -> None:
+        """Restore what MLflow remembers, its environment variables, and the named ones.
+
+        Args:
+            names: More environment variables to restore; those that were not set are unset.
+            after: What was changed since this state was taken is left alone: other code has set it.
+        """
+        now = SavedState.take()
+        wanted = self.mlflow
+        if after is not None:
+            kept = {
+                name: getattr(now.mlflow, name)
+                for name in wanted._fields
+                if getattr(now.mlflow, name) != getattr(after.mlflow, name)
+            }
+            wanted = wanted._replace(**kept)
+        _mlflow.write_state(wanted)
+        # Last: MLflow's own setters change the variables too, also those that are left alone.
+        for name in {*_ALWAYS, *names}:
+            changed = after is not None and now.variables.get(name) != after.variables.get(name)
+            set_variable(name, (now if changed else self).variables.get(name))
+
+    def __repr__(self) -> str:
+        """Hide everything: an environment is full of secrets."""
+        return f"SavedState({len(self.variables)} variables)"
+
+
+def set_variable(name: str, value: str | None) -> None:
+    """Set an environment variable; None unsets it."""
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
