@@ -8,7 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from mlflow_connections import InvalidOptionError, SavedState, set_uris, use
+from mlflow_connections import InvalidOptionError, use
+from mlflow_connections.mlflow_state import SavedState, set_uris
 
 Install = Callable[..., str]
 Mlflow = tuple["FakeMlflow", "FakeMlflow"]

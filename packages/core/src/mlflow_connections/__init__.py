@@ -1,7 +1,7 @@
 """A connection turns a keyword, credentials and options into an MLflow tracking URI that works.
 
 This package offers what users type. Authors of connections find the rest in the public modules:
-`discovery`, `options`, `secrets`, `reports` and `testing`.
+`discovery`, `mlflow_state`, `options`, `secrets`, `reports` and `testing`.
 """
 
 TYPE_CHECKING = (
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 # The module of each public name. A module is imported on the first access to one of its names, so
 # that a caller who needs the base class or one function does not pay for the rest.
 _MODULES = {
-    "_connection": ("Connection", "KedroMlflowConnection"),
+    "_connection": ("Binder", "Connection", "KedroMlflowConnection"),
     "_errors": (
         "AccessError",
         "AmbiguousConnectionError",
+        "BoundaryError",
         "ConnectionsError",
         "InvalidOptionError",
         "MissingDependencyError",
@@ -32,7 +33,7 @@ _MODULES = {
         "UnreachableError",
     ),
     "_resolve": ("Endpoint", "resolve"),
-    "_use": ("Applied", "SavedState", "export_environment", "set_uris", "use"),
+    "_use": ("Applied", "use"),
     "options": ("Option",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

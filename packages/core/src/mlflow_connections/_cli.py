@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._errors import ConnectionsError, InvalidOptionError
 from ._resolve import resolve
-from ._use import REGISTRY_VARIABLE, TRACKING_VARIABLE
+from ._use import environment_of_child
 from .discovery import find_connection, installed_connections
 from .options import declared_options
 from .reports import connection_rows, option_rows, probe, table
@@ -182,10 +182,7 @@ def _run(parsed: argparse.Namespace) -> int:
             f"There is no command to run; write: mlflow-connections run {parsed.keyword} -- COMMAND"
         )
     endpoint = resolve(parsed.keyword, options=_options(parsed), registry=parsed.registry)
-    environment = {**os.environ, **endpoint.environment, TRACKING_VARIABLE: endpoint.tracking_uri}
-    if endpoint.registry_uri is not None:
-        environment[REGISTRY_VARIABLE] = endpoint.registry_uri
-    return _become(parsed.arguments, environment)
+    return _become(parsed.arguments, environment_of_child(endpoint))
 
 
 def _become(command: Sequence[str], environment: dict[str, str]) -> int:

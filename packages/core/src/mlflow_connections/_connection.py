@@ -3,15 +3,34 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, Protocol, TypeVar, overload
 
 from ._errors import MissingOptionError
 from .options import Option, read_options, require
 
-__all__ = ["Connection", "KedroMlflowConnection"]
+__all__ = ["Binder", "Connection", "KedroMlflowConnection"]
 
 T = TypeVar("T")
 _ABSENT: Any = object()
+
+
+class Binder(Protocol):
+    """An identity that a boundary puts in force and takes out of force again.
+
+    For what a service's client remembers by itself, such as a credential object that it looks up by
+    URI, or a cache of clients by host: variables are exported and restored by the boundary, and
+    MLflow's own caches are dropped by it. Two binders that are equal are the same identity.
+    """
+
+    def bind(self) -> None:
+        """Put the identity in force.
+
+        Called when the boundary is entered, and again when a boundary inside it for another server
+        was left. MLflow may not be imported yet; importing it here costs the user a second.
+        """
+
+    def unbind(self) -> None:
+        """Take the identity out of force, and drop what clients remember of it."""
 
 
 class Connection(ABC):
@@ -46,6 +65,29 @@ class Connection(ABC):
     ) -> dict[str, str]:
         """Give the environment variables without which the URI does not work; by default none."""
         return {}
+
+    def binder(
+        self,
+        credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
+        options: Mapping[str, Any],  # noqa: ARG002
+    ) -> Binder | None:
+        """Return an identity to put in force that no variable can hold; by default none.
+
+        Called after `tracking_uri` and `environment`.
+        """
+        return None
+
+    def inner_uri(
+        self,
+        credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
+        options: Mapping[str, Any],  # noqa: ARG002
+    ) -> str | None:
+        """Return the tracking URI of the server behind, if this only stands in front of one.
+
+        The active run, the experiment and the credentials of that server then stay in force. By
+        default None: the connection leads to a server of its own. Empty text is MLflow's default.
+        """
+        return None
 
     def values(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """Read all declared options, converted to their types; None where there is no value.

@@ -6,6 +6,7 @@ A message says what was wrong, where it was read, and what to do. It never holds
 __all__ = [
     "AccessError",
     "AmbiguousConnectionError",
+    "BoundaryError",
     "ConnectionsError",
     "InvalidOptionError",
     "MissingDependencyError",
@@ -59,3 +60,7 @@ class UnreachableError(ConnectionsError, ConnectionError):
 
 class MissingDependencyError(ConnectionsError, ImportError):
     """Something that is asked for needs a distribution that is not installed."""
+
+
+class BoundaryError(ConnectionsError, RuntimeError):
+    """Another server cannot be used now: a run, a thread or a task still works with the first one."""

@@ -132,7 +132,7 @@ def active_runs() -> list[Any]:
     return runs
 
 
-def threads_with_runs() -> dict[int, list[Any]]:
+def runs_by_thread() -> dict[int, list[Any]]:
     """Return the active runs of every thread that ever had one, by the thread's identifier."""
     stack = _read(_FLUENT, "_active_run_stack")
     found: dict[int, list[Any]] = {} if stack is None else stack.get_all_thread_values()

@@ -30,7 +30,7 @@ from .options import (
 from .secrets import MASK, mask_uri
 
 if TYPE_CHECKING:
-    from ._connection import Connection
+    from ._connection import Binder, Connection
     from .named import NamedConnection
 
 __all__ = ["Endpoint", "resolve"]
@@ -49,11 +49,16 @@ class Endpoint(NamedTuple):
         registry_uri: For `mlflow.set_registry_uri`. None leaves it to MLflow, which derives it from
             the tracking URI: the same, or `databricks-uc` where that is `databricks`.
         environment: Variables without which the URIs do not work. Most are secrets.
+        binders: Identities to put in force with the endpoint, beside its variables. Never shown.
+        inner_uri: The tracking URI of the server behind, where the endpoint only stands in front of
+            one; empty for MLflow's default. None where the endpoint is a server of its own.
     """
 
     tracking_uri: str
     registry_uri: str | None = None
     environment: Mapping[str, str] = _NOTHING
+    binders: "tuple[Binder, ...]" = ()
+    inner_uri: str | None = None
 
     def __repr__(self) -> str:
         """Hide every secret."""
@@ -135,6 +140,8 @@ def resolve(
         if registry is None
         else _text(registry),
         MappingProxyType(environment),
+        _binders(connections, credentials, options),
+        None if tracker is None else _inner_uri(tracker, credentials, options),
     )
 
 
@@ -267,6 +274,21 @@ def _uri(
             f"{_name(connection)}.{method}() returned {kind}, not a URI; report it to its author."
         )
     return uri
+
+
+def _binders(
+    connections: list["Connection"], credentials: Mapping[str, Any], options: Mapping[str, Any]
+) -> "tuple[Binder, ...]":
+    calls = [getattr(connection, "binder", None) for connection in connections]
+    made = [call(credentials, options) for call in calls if call]
+    return tuple(binder for binder in made if binder is not None)
+
+
+def _inner_uri(
+    connection: "Connection", credentials: Mapping[str, Any], options: Mapping[str, Any]
+) -> str | None:
+    call = getattr(connection, "inner_uri", None)
+    return call(credentials, options) if call else None
 
 
 def _environment(

@@ -1,89 +1,159 @@
-"""Applying an endpoint to this process, and putting back exactly what was there.
+"""Apply an endpoint to this process as a boundary, and restore exactly what was in force before.
 
-MLflow keeps each URI twice: in a module variable and in an environment variable, for children. Its
-own context manager forgets a variable that was set before, so both are saved and restored here.
-MLflow is never imported for this: until somebody imports it, the variables say all.
+Everything that MLflow and the clients of a service remember about where and as whom is inside the
+boundary: both URIs, the active experiment, run, workspace and model, MLflow's caches of stores,
+clients and sessions, the exported environment, and what a connection binds. Blocks form a list in the
+order in which they were entered; the last one is in force. Leaving any other block takes it out of
+the list, and the block after it inherits the state to restore, so no URI outlives its block.
+
+All of this is process-wide in MLflow. A second thread or asyncio task that enters a block for another
+server while the first is in force would move the first one's runs, so it is refused.
 """
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from types import ModuleType, TracebackType
-from typing import Any, NamedTuple
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import _mlflow
+from ._errors import BoundaryError
 from ._resolve import Endpoint, resolve
+from .mlflow_state import (
+    ALWAYS_RESTORED,
+    CREDENTIAL_VARIABLES,
+    REGISTRY_VARIABLE,
+    SERVER_VARIABLES,
+    TRACKING_VARIABLE,
+    SavedState,
+    export_environment,
+    set_uris,
+    set_variable,
+    tracking_uri,
+)
+from .secrets import mask_uri
 
-__all__ = ["Applied", "SavedState", "export_environment", "set_uris", "use"]
+if TYPE_CHECKING:
+    from ._connection import Binder
 
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
-REGISTRY_VARIABLE = "MLFLOW_REGISTRY_URI"
-_TRACKING_MODULE = "mlflow.tracking._tracking_service.utils"
-_REGISTRY_MODULE = "mlflow.tracking._model_registry.utils"
+__all__ = ["Applied", "use"]
 
 
-class SavedState(NamedTuple):
-    """MLflow's URIs and the environment of this process at one moment, to put back later.
+class _Owner(NamedTuple):
+    """The thread and the asyncio task that entered a block."""
 
-    Attributes:
-        tracking: The tracking URI in MLflow's module, None when it is unset or not imported.
-        registry: The same of the registry.
-        variables: The whole environment.
-    """
-
-    tracking: Any
-    registry: Any
-    variables: Mapping[str, str]
+    thread: threading.Thread
+    task: Any
 
     @classmethod
-    def take(cls) -> "SavedState":
-        """Remember what is in force now."""
-        return cls(
-            _get(_TRACKING_MODULE, "_tracking_uri"),
-            _get(_REGISTRY_MODULE, "_registry_uri"),
-            dict(os.environ),
-        )
+    def current(cls) -> "_Owner":
+        """Return the running thread and task; the task is None outside of an event loop."""
+        asyncio = sys.modules.get("asyncio")
+        try:
+            task = asyncio.current_task() if asyncio else None
+        except RuntimeError:  # no event loop runs in this thread
+            task = None
+        return cls(threading.current_thread(), task)
 
-    def restore(self, names: Iterable[str], after: "SavedState | None" = None) -> None:
-        """Put back both URIs and the named variables, also to unset.
+    def may_run_beside(self, other: "_Owner") -> bool:
+        """Return whether this owner, which entered a block, may log while the other one runs."""
+        if self.thread is not other.thread:
+            return self.thread.is_alive()
+        # Code outside of any task waits until the event loop ends.
+        return self.task is not None and self.task is not other.task and not self.task.done()
 
-        Args:
-            names: The environment variables to put back, beside those of the two URIs.
-            after: Spare what has changed since this snapshot: somebody else has set it then.
-        """
-        now = SavedState.take()
-        if after is None or now.tracking == after.tracking:
-            _set_tracking(self.tracking)
-        if after is None or now.registry == after.registry:
-            _set_registry(self.registry)
-        # MLflow's own setters change the variables too, so those that are spared are set as well.
-        for name in {TRACKING_VARIABLE, REGISTRY_VARIABLE, *names}:
-            spared = after is not None and now.variables.get(name) != after.variables.get(name)
-            value = (now if spared else self).variables.get(name)
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-    def __repr__(self) -> str:
-        """Hide everything: an environment is full of secrets."""
-        return f"SavedState({len(self.variables)} variables)"
+    def __str__(self) -> str:
+        """Return words for messages."""
+        if self.task is not None:
+            return f"asyncio task '{self.task.get_name()}'"
+        return f"thread '{self.thread.name}'"
 
 
 class Applied:
-    """An endpoint in force. A context manager whose end, like `restore`, puts back what was there."""
+    """An endpoint in force, until `restore` or the end of its `with` block.
+
+    Args:
+        endpoint: The endpoint to put in force.
+
+    Raises:
+        BoundaryError: A run is active on another server, or another thread or task of this process
+            has put another server in force. Nothing was changed then.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._before = SavedState.take()
-        self._in_force = True
-        export_environment(endpoint.environment)
-        set_uris(endpoint.tracking_uri, endpoint.registry_uri)
+        self._owner = _Owner.current()
+        with _lock:
+            self._keeps_server = _is_in_force(endpoint)
+            if not self._keeps_server:
+                _refuse_active_runs(endpoint)
+                _refuse_other_owners(endpoint, self._owner)
+            self._runs = len(_mlflow.active_runs())
+            self._binders: Sequence[Binder] = endpoint.binders
+            self._before = SavedState.take()
+            self._names = {*endpoint.environment, *_exported()}
+            suspended = () if self._keeps_server else _binders_in_force()
+            try:
+                if not self._keeps_server:
+                    _leave_server(endpoint, suspended)
+                export_environment(endpoint.environment)
+                set_uris(endpoint.tracking_uri, endpoint.registry_uri)
+                for binder in self._binders:
+                    binder.bind()
+            except BaseException:
+                self._before.restore(self._names)
+                _mlflow.forget_caches()
+                _bind(suspended)
+                raise
+            _blocks.append(self)
 
     def restore(self) -> None:
-        """Put back both URIs and every variable, also to unset. A second call does nothing."""
-        if self._in_force:
-            self._in_force = False
-            self._before.restore(self.endpoint.environment)
+        """Put in force again what was in force before; a second call does nothing.
+
+        A run that was started inside and is still active in this thread is ended first, on its own
+        server. While a block that was entered later is in force, that one stays in force, and its
+        end restores what was in force before this one.
+        """
+        self._leave("FINISHED")
+
+    def _leave(self, status: str) -> None:
+        with _lock:
+            if self not in _blocks:
+                return
+            place = _blocks.index(self)
+            if place < len(_blocks) - 1:
+                _blocks.pop(place)
+                _blocks[place]._inherit(self)
+                return
+            try:
+                while len(_mlflow.active_runs()) > self._runs:
+                    _end_run(status)
+                if not self._keeps_server:
+                    _flush()
+            finally:
+                _blocks.pop()
+                _unbind(self._binders)
+                self._before.restore(self._names)
+                if not self._keeps_server:
+                    _mlflow.forget_caches()
+                    _bind(_binders_in_force())
+
+    def _inherit(self, left: "Applied") -> None:
+        """Take over what the block before this one, which is left now, would have restored."""
+        variables = dict(self._before.variables)
+        for name in {*left._names, *ALWAYS_RESTORED}:
+            variables.pop(name, None)
+            if name in left._before.variables:
+                variables[name] = left._before.variables[name]
+        self._before = SavedState(left._before.mlflow, variables)
+        self._names |= left._names
+        self._runs = min(self._runs, left._runs)
+        if self._keeps_server:
+            # The binders of the block that is left serve this one too.
+            self._binders = (*left._binders, *self._binders)
+            self._keeps_server = left._keeps_server
 
     def __enter__(self) -> Endpoint:
         return self.endpoint
@@ -94,14 +164,18 @@ class Applied:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.restore()
+        self._leave("FINISHED" if kind is None else "FAILED")
 
     def __repr__(self) -> str:
         return f"Applied({self.endpoint!r})"
 
 
+_lock = threading.RLock()
+_blocks: list[Applied] = []
+
+
 def use(
-    tracking: str,
+    tracking: str | os.PathLike[str],
     credentials: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     *,
@@ -109,60 +183,216 @@ def use(
 ) -> Applied:
     """Resolve, and let MLflow in this process (and its children) work with the result.
 
-    As a plain call it stays in force; in a `with` statement what was there before is put back at
-    the end. It is process-wide, as MLflow's tracking URI is: not for two threads at once.
+    A plain call stays in force. In a `with` statement, what was in force before is in force again
+    after it: the URIs, the active experiment, the exported variables, and MLflow's caches. Inside,
+    nothing of an enclosing block for another server is visible, and neither are variables of
+    `SERVER_VARIABLES` and `CREDENTIAL_VARIABLES` that belong to the server that was in force.
 
     Args:
         tracking: A keyword of an installed connection, or a URI or path.
-        credentials: Handed to the connection.
-        options: Handed to the connection.
+        credentials: Passed to the connection.
+        options: Passed to the connection.
         registry: A keyword, URI or path for the model registry. None leaves it as it is.
 
+    Returns:
+        The block; a context manager that returns the endpoint.
+
     Raises:
+        BoundaryError: A run is active on another server, or another thread or task of this process
+            has put another server in force. Nothing was changed then.
         ConnectionsError: One of the errors of `resolve`. Nothing was changed then.
     """
-    return Applied(resolve(tracking, credentials, options, registry=registry))
+    with _lock:
+        with _exports_withdrawn():
+            endpoint = resolve(os.fspath(tracking), credentials, options, registry=registry)
+        return Applied(endpoint)
 
 
-def set_uris(tracking: str | None, registry: str | None) -> None:
-    """Set MLflow's URIs in this process and for its children; None leaves one as it is."""
-    if tracking is not None:
-        _set_tracking(tracking)
-        os.environ[TRACKING_VARIABLE] = tracking
-    if registry is not None:
-        _set_registry(registry)
-        os.environ[REGISTRY_VARIABLE] = registry
+def environment_of_child(endpoint: Endpoint) -> dict[str, str]:
+    """Return the environment for a child process that works with an endpoint.
+
+    It is this process's environment without what belongs to another server, and with the endpoint's
+    variables and URIs.
+    """
+    with _lock:
+        environment = dict(os.environ)
+        if not _is_in_force(endpoint):
+            exported = _exported()
+            environment = {k: v for k, v in environment.items() if k not in exported}
+            environment |= {k: v for k, v in exported.items() if v is not None}
+            if _is_server_named():
+                for name in (*SERVER_VARIABLES, *CREDENTIAL_VARIABLES):
+                    environment.pop(name, None)
+    environment |= {**endpoint.environment, TRACKING_VARIABLE: endpoint.tracking_uri}
+    if endpoint.registry_uri is not None:
+        environment[REGISTRY_VARIABLE] = endpoint.registry_uri
+    return environment
 
 
-def export_environment(environment: Mapping[str, str]) -> None:
-    """Set environment variables, with a warning for each whose other value is replaced."""
-    for name, value in environment.items():
-        if os.environ.get(name, value) != value:
-            # Imported here: it would be a fifth of what importing this package costs.
-            import logging
+def _is_in_force(endpoint: Endpoint) -> bool:
+    """Return whether an endpoint has the server and the identity that are in force already."""
+    current = tracking_uri() or ""
+    if endpoint.inner_uri is not None:
+        return endpoint.inner_uri == current
+    return (
+        endpoint.tracking_uri.rstrip("/") == current.rstrip("/")
+        and all(os.environ.get(name, "") == value for name, value in endpoint.environment.items())
+        and (not endpoint.binders or list(endpoint.binders) == list(_binders_in_force()))
+    )
 
-            logging.getLogger(__name__).warning(
-                "The environment variable %s had another value, which the credentials of this "
-                "connection replace.",
-                name,
+
+def _is_server_named() -> bool:
+    """Return whether code or environment says which server is in force.
+
+    If neither does, variables such as MLFLOW_EXPERIMENT_NAME come from a shell that leaves the
+    server to the program, so they count for the first server that the program uses.
+    """
+    return tracking_uri() is not None or _mlflow.experiment_id() is not None
+
+
+def _leave_server(endpoint: Endpoint, binders: "Sequence[Binder]") -> None:
+    """Take out of force what belongs to the server in force, and set MLflow up for an endpoint."""
+    _flush()
+    _unbind(binders)
+    is_named = _is_server_named()
+    registry, registry_variable = _registry_outside()
+    for name, value in _exported().items():
+        set_variable(name, value)
+    if is_named:
+        for name in (*SERVER_VARIABLES, *CREDENTIAL_VARIABLES):
+            os.environ.pop(name, None)
+    _mlflow.write_state(
+        _mlflow.FRESH._replace(
+            tracking_uri=endpoint.tracking_uri,
+            registry_uri=endpoint.registry_uri or registry,
+            tracing_disabled=_mlflow.read_state().tracing_disabled,
+        )
+    )
+    set_variable(REGISTRY_VARIABLE, registry_variable)
+    _mlflow.forget_caches()
+
+
+def _registry_outside() -> tuple[str | None, str | None]:
+    """Return the registry URI, of code and of the environment, that no block has set."""
+    code, variable = _mlflow.registry_uri(), os.environ.get(REGISTRY_VARIABLE)
+    for block in reversed(_blocks):
+        if block.endpoint.registry_uri is not None and block.endpoint.registry_uri == (
+            code or variable
+        ):
+            code = block._before.mlflow.registry_uri
+            variable = block._before.variables.get(REGISTRY_VARIABLE)
+    return code, variable
+
+
+def _exported() -> dict[str, str | None]:
+    """Return the variables that blocks have exported, with their values from before any block."""
+    values: dict[str, str | None] = {}
+    for block in _blocks:
+        for name in block._names:
+            values.setdefault(name, block._before.variables.get(name))
+    return values
+
+
+@contextmanager
+def _exports_withdrawn() -> Iterator[None]:
+    """Hide what blocks have exported: a connection reads its variables from the environment."""
+    before = {name: os.environ.get(name) for name in _exported()}
+    for name, value in _exported().items():
+        set_variable(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            set_variable(name, value)
+
+
+def _binders_in_force() -> "Sequence[Binder]":
+    """Return the binders of the last block, and of those before it that have the same server."""
+    found: list[Binder] = []
+    for block in reversed(_blocks):
+        found[:0] = block._binders
+        if not block._keeps_server:
+            break
+    return found
+
+
+def _bind(binders: "Sequence[Binder]") -> None:
+    """Bind again what was bound before; an error is logged, since the rest must be restored."""
+    for binder in binders:
+        _quietly(binder.bind, "A connection could not put its identity in force again: %s")
+
+
+def _unbind(binders: "Sequence[Binder]") -> None:
+    for binder in reversed(binders):
+        _quietly(binder.unbind, "A connection could not take its identity out of force: %s")
+
+
+def _flush() -> None:
+    _quietly(_mlflow.flush, "MLflow could not send everything that it had queued: %s")
+
+
+def _refuse_active_runs(endpoint: Endpoint) -> None:
+    current, wanted = _shown(tracking_uri()), _shown(endpoint.tracking_uri)
+    if runs := _mlflow.active_runs():
+        raise BoundaryError(
+            f"The run {_id(runs[-1])} is active on {current}, and its values would go to {wanted}: "
+            "end the run before another server is used."
+        )
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, runs in _mlflow.runs_by_thread().items():
+        if ident in names:
+            raise BoundaryError(
+                f"The run {_id(runs[-1])} is active on {current} in the thread '{names[ident]}', and "
+                f"MLflow has one server per process: end the run before {wanted} is used."
             )
-        os.environ[name] = value
 
 
-def _get(module: str, name: str) -> Any:
-    return getattr(_imported(module), name, None)
+def _refuse_other_owners(endpoint: Endpoint, owner: _Owner) -> None:
+    for block in _blocks:
+        if block._owner.may_run_beside(owner):
+            raise BoundaryError(
+                f"The {block._owner} uses {_shown(block.endpoint.tracking_uri)}, and MLflow has one "
+                f"server per process: let it leave that server first, or use "
+                f"{_shown(endpoint.tracking_uri)} in a process of its own."
+            )
 
 
-def _imported(module: str) -> ModuleType | None:
-    return sys.modules.get(module)
+def _shown(uri: str | None) -> str:
+    return mask_uri(uri) if uri else "MLflow's default server"
 
 
-def _set_tracking(uri: str | None) -> None:
-    if utils := _imported(_TRACKING_MODULE):
-        # MLflow's setter also resets the tracer, which keeps the URI that it was made with.
-        utils.set_tracking_uri(uri)
+def _end_run(status: str) -> None:
+    runs = _mlflow.active_runs()
+    count = len(runs)
+    _warn("The run %s was still active when its server was left, so it was ended.", _id(runs[-1]))
+    _quietly(lambda: _mlflow.end_run(status), "MLflow could not end the run: %s")
+    # MLflow takes the run from its stack before it asks the server; be sure of the next step.
+    del runs[count - 1 :]
 
 
-def _set_registry(uri: str | None) -> None:
-    if utils := _imported(_REGISTRY_MODULE):
-        utils.set_registry_uri(uri)
+def _id(run: Any) -> str:
+    return str(run.info.run_id)
+
+
+def _quietly(call: Callable[[], object], message: str) -> None:
+    """Call a function, and log its error: leaving a server must restore the rest."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - clients raise whatever they like
+        _warn(message, error)
+
+
+def _warn(message: str, *arguments: object) -> None:
+    from .secrets import get_logger
+
+    get_logger(__name__).warning(message, *arguments)
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child: another thread of the parent may have held it."""
+    global _lock  # noqa: PLW0603 - one lock per process
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

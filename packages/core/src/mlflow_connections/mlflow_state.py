@@ -11,6 +11,7 @@ from typing import NamedTuple
 from . import _mlflow
 
 __all__ = [
+    "ALWAYS_RESTORED",
     "CREDENTIAL_VARIABLES",
     "REGISTRY_VARIABLE",
     "SERVER_VARIABLES",
@@ -47,7 +48,13 @@ CREDENTIAL_VARIABLES = (
 )
 """Variables from which MLflow takes an identity, and sends it to whichever server it asks."""
 
-_ALWAYS = (TRACKING_VARIABLE, REGISTRY_VARIABLE, *SERVER_VARIABLES, *CREDENTIAL_VARIABLES)
+ALWAYS_RESTORED = (
+    TRACKING_VARIABLE,
+    REGISTRY_VARIABLE,
+    *SERVER_VARIABLES,
+    *CREDENTIAL_VARIABLES,
+)
+"""The variables that `SavedState.restore` restores without being asked."""
 
 
 def tracking_uri() -> str | None:
@@ -125,7 +132,7 @@ class SavedState(NamedTuple):
             wanted = wanted._replace(**kept)
         _mlflow.write_state(wanted)
         # Last: MLflow's own setters change the variables too, also those that are left alone.
-        for name in {*_ALWAYS, *names}:
+        for name in {*ALWAYS_RESTORED, *names}:
             changed = after is not None and now.variables.get(name) != after.variables.get(name)
             set_variable(name, (now if changed else self).variables.get(name))
 

@@ -2,8 +2,12 @@
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-__all__ = ["MASK", "looks_secret", "mask", "mask_uri"]
+if TYPE_CHECKING:
+    import logging
+
+__all__ = ["MASK", "get_logger", "looks_secret", "mask", "mask_uri"]
 
 MASK = "***"
 """The text that replaces a secret."""
@@ -58,3 +62,10 @@ def mask_uri(uri: str) -> str:
 def _mask_pair(match: "re.Match[str]") -> str:
     name = match["name"].rpartition("%3F")[2].rpartition("%26")[2]
     return f"{match['name']}={MASK}" if looks_secret(name) else match[0]
+
+
+def get_logger(name: str) -> "logging.Logger":
+    """Return a logger."""
+    import logging
+
+    return logging.getLogger(name)

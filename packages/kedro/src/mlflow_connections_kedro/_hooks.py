@@ -71,7 +71,7 @@ class ConnectionHooks:
             self._leftovers.keep()
 
     def _apply(self, context: KedroContext) -> None:
-        from mlflow_connections import set_uris
+        from mlflow_connections.mlflow_state import set_uris
 
         from ._files import read_config
         from ._session import anchored

@@ -6,7 +6,7 @@ them. A second session, in a notebook or a test run, must not inherit them.
 
 from collections.abc import Iterable, Mapping
 
-from mlflow_connections import SavedState, export_environment
+from mlflow_connections.mlflow_state import SavedState, export_environment
 
 
 class Leftovers:

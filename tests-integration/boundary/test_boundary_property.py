@@ -1,0 +1,162 @@
+"""Blocks that are nested, interleaved and left in any order: each run is where its block says."""
+
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import mlflow
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from mlflow_connections import Applied, BoundaryError, use
+
+# A few examples by default: the sessions of the matrix set more.
+EXAMPLES = int(os.environ.get("MLFLOW_CONNECTIONS_EXAMPLES", "6"))
+NAMES = ("mine", "theirs", "third")
+
+
+class Force(NamedTuple):
+    """What is in force: a server, and the experiment that code has made active there."""
+
+    uri: str
+    experiment: str | None
+
+
+class Block(NamedTuple):
+    """A block that is entered, and what was in force and active before it."""
+
+    applied: Applied
+    before: Force
+    runs: int
+    keeps_server: bool
+
+
+class Blocks(RuleBasedStateMachine):
+    """A model of the boundary beside the real one."""
+
+    uris: ClassVar[tuple[str, ...]]
+    experiment_of: ClassVar[Callable[[str, str], str]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        mlflow.set_tracking_uri(self.uris[0])
+        mlflow.set_experiment(NAMES[0])
+        self.force = Force(self.uris[0], NAMES[0])
+        self.blocks: list[Block] = []
+        self.runs: list[str] = []
+
+    def teardown(self) -> None:
+        """Leave every block, the first one first."""
+        for block in self.blocks:
+            block.applied.restore()
+        while mlflow.active_run() is not None:
+            mlflow.end_run()
+
+    @rule(server=st.integers(0, 2))
+    def enter(self, server: int) -> None:
+        """Enter a block; while a run is active, only one for the same server."""
+        uri = self.uris[server]
+        keeps_server = uri == self.force.uri
+        if self.runs and not keeps_server:
+            with pytest.raises(BoundaryError, match=self.runs[-1]):
+                use(uri)
+            return
+        block = Block(use(uri), self.force, len(self.runs), keeps_server)
+        self.blocks.append(block)
+        self.force = Force(uri, self.force.experiment if keeps_server else None)
+
+    @precondition(lambda self: self.blocks)
+    @rule(place=st.integers(0, 5))
+    def leave(self, place: int) -> None:
+        """Leave any block: the last one restores, another hands its duty to the next."""
+        place %= len(self.blocks)
+        block = self.blocks.pop(place)
+        if place < len(self.blocks):
+            after = self.blocks[place]
+            self.blocks[place] = after._replace(
+                before=block.before,
+                runs=min(block.runs, after.runs),
+                keeps_server=block.keeps_server and after.keeps_server,
+            )
+        else:
+            self.force = block.before
+            for run in self.runs[block.runs :]:
+                assert mlflow.MlflowClient().get_run(run)
+            del self.runs[block.runs :]
+        block.applied.restore()
+
+    @rule(name=st.sampled_from(NAMES))
+    def set_experiment(self, name: str) -> None:
+        """Make an experiment the active one."""
+        mlflow.set_experiment(name)
+        self.force = self.force._replace(experiment=name)
+
+    @precondition(lambda self: not self.runs)
+    @rule()
+    def log(self) -> None:
+        """Log a run from beginning to end: it is where the block in force says."""
+        with mlflow.start_run() as run:
+            mlflow.log_param("uri", self.force.uri)
+        self.check(run.info.run_id)
+
+    @precondition(lambda self: not self.runs)
+    @rule()
+    def start(self) -> None:
+        """Start a run and leave it active."""
+        run = mlflow.start_run()
+        self.runs.append(run.info.run_id)
+        self.check(run.info.run_id)
+
+    @precondition(lambda self: self.runs)
+    @rule()
+    def end(self) -> None:
+        """End the active run."""
+        mlflow.log_param("uri", self.force.uri)
+        mlflow.end_run()
+        self.runs.pop()
+        for place, block in enumerate(self.blocks):
+            self.blocks[place] = block._replace(runs=min(block.runs, len(self.runs)))
+
+    @invariant()
+    def the_uri_is_the_one_in_force(self) -> None:
+        """MLflow and child processes see the same server, and no run of another one is active."""
+        assert mlflow.get_tracking_uri() == self.force.uri
+        assert mlflow.get_registry_uri() == self.force.uri
+        assert os.environ["MLFLOW_TRACKING_URI"] == self.force.uri
+        assert ("MLFLOW_EXPERIMENT_ID" in os.environ) is (self.force.experiment is not None)
+        active = mlflow.active_run()
+        assert (active.info.run_id if active else None) == (self.runs[-1] if self.runs else None)
+
+    def check(self, run_id: str) -> None:
+        """Ask each server for a run: the one in force has it, in its experiment; no other does."""
+        wanted = self.force.experiment or "Default"
+        assert type(self).experiment_of(self.force.uri, run_id) == wanted
+        for uri in set(self.uris) - {self.force.uri}:
+            with pytest.raises(mlflow.exceptions.MlflowException):
+                type(self).experiment_of(uri, run_id)
+
+
+def test_every_run_is_where_its_block_says(
+    servers: Any, experiment_of: Callable[[str, str], str]
+) -> None:
+    """Whatever the order of entering, leaving, choosing experiments and logging, nothing leaks."""
+    machine = type(
+        "Machine", (Blocks,), {"uris": tuple(servers), "experiment_of": staticmethod(experiment_of)}
+    )
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=15,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
