@@ -1,10 +1,12 @@
-"""Databricks workspaces, and what MLflow's client does in one."""
+"""Databricks workspaces, and plain servers to go back and forth between."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import mlflow
 import pytest
 
 from mlflow_connections_sandbox import MlflowServer
@@ -75,3 +77,32 @@ def profile(workspace: Databricks, monkeypatch: pytest.MonkeyPatch) -> Account:
 def name() -> str:
     """An experiment's name that no other test has."""
     return f"/Shared/{uuid4().hex}"
+
+
+class Servers(NamedTuple):
+    """The tracking URIs of three servers that share nothing."""
+
+    a: str
+    b: str
+    http: str
+
+
+@pytest.fixture(scope="session")
+def servers(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Servers:
+    """Three servers for the whole session. MLflow takes seconds to make a database, so one is copied."""
+    folder = tmp_path_factory.mktemp("boundary")
+    a, b = folder / "a.db", folder / "b.db"
+    mlflow.MlflowClient(f"sqlite:///{a}").search_experiments(max_results=1)
+    shutil.copyfile(a, b)
+    return Servers(f"sqlite:///{a}", f"sqlite:///{b}", mlflow_server.url)
+
+
+@pytest.fixture(scope="session")
+def experiment_of() -> Callable[[str, str], str]:
+    """Return the name of the experiment that a server has a run in, asked by a client of its own."""
+
+    def ask(uri: str, run_id: str) -> str:
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return str(client.get_experiment(client.get_run(run_id).info.experiment_id).name)
+
+    return ask

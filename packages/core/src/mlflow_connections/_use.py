@@ -104,7 +104,7 @@ class Applied:
                     binder.bind()
             except BaseException:
                 self._before.restore(self._names)
-                _mlflow.forget_caches()
+                _forget(endpoint)
                 _bind(suspended)
                 raise
             _blocks.append(self)
@@ -137,7 +137,7 @@ class Applied:
                 _unbind(self._binders)
                 self._before.restore(self._names)
                 if not self._keeps_server:
-                    _mlflow.forget_caches()
+                    _forget(self.endpoint)
                     _bind(_binders_in_force())
 
     def _inherit(self, left: "Applied") -> None:
@@ -269,7 +269,18 @@ def _leave_server(endpoint: Endpoint, binders: "Sequence[Binder]") -> None:
         )
     )
     set_variable(REGISTRY_VARIABLE, registry_variable)
-    _mlflow.forget_caches()
+    _forget(endpoint)
+
+
+def _forget(endpoint: Endpoint) -> None:
+    """Drop MLflow's caches between the server in force and an endpoint.
+
+    Stores are kept while no identity of ours is involved: MLflow keeps them by URI.
+    """
+    _mlflow.forget_clients()
+    endpoints = [endpoint, *(block.endpoint for block in _blocks)]
+    if any(each.environment or each.binders for each in endpoints):
+        _mlflow.forget_stores()
 
 
 def _registry_outside() -> tuple[str | None, str | None]:
