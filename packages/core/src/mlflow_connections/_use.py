@@ -33,9 +33,11 @@ from .mlflow_state import (
     set_variable,
     tracking_uri,
 )
-from .secrets import mask_uri
+from .secrets import get_logger, mask_uri
 
 if TYPE_CHECKING:
+    import logging
+
     from ._connection import Binder
 
 __all__ = ["Applied", "use"]
@@ -330,16 +332,19 @@ def _binders_in_force() -> "Sequence[Binder]":
 def _bind(binders: "Sequence[Binder]") -> None:
     """Bind again what was bound before; an error is logged, since the rest must be restored."""
     for binder in binders:
-        _quietly(binder.bind, "A connection could not put its identity in force again: %s")
+        if error := _error_of(binder.bind):
+            _logger().warning("A connection could not put its identity in force again: %s", error)
 
 
 def _unbind(binders: "Sequence[Binder]") -> None:
     for binder in reversed(binders):
-        _quietly(binder.unbind, "A connection could not take its identity out of force: %s")
+        if error := _error_of(binder.unbind):
+            _logger().warning("A connection could not take its identity out of force: %s", error)
 
 
 def _flush() -> None:
-    _quietly(_mlflow.flush, "MLflow could not send everything that it had queued: %s")
+    if error := _error_of(_mlflow.flush):
+        _logger().warning("MLflow could not send everything that it had queued: %s", error)
 
 
 def _refuse_active_runs(endpoint: Endpoint) -> None:
@@ -374,29 +379,32 @@ def _shown(uri: str | None) -> str:
 
 def _end_run(status: str) -> None:
     runs = _mlflow.active_runs()
-    count = len(runs)
-    _warn("The run %s was still active when its server was left, so it was ended.", _id(runs[-1]))
-    _quietly(lambda: _mlflow.end_run(status), "MLflow could not end the run: %s")
-    # MLflow takes the run from its stack before it asks the server; be sure of the next step.
-    del runs[count - 1 :]
+    depth = len(runs)
+    run_id = _id(runs[-1])
+    _logger().warning(
+        "The run %s was still active when its server was left, so it was ended.", run_id
+    )
+    if error := _error_of(lambda: _mlflow.end_run(status)):
+        _logger().warning("MLflow could not end the run %s: %s", run_id, error)
+    # MLflow takes the run off its stack before it asks the server; make sure of progress anyway.
+    del runs[depth - 1 :]
 
 
 def _id(run: Any) -> str:
     return str(run.info.run_id)
 
 
-def _quietly(call: Callable[[], object], message: str) -> None:
-    """Call a function, and log its error: leaving a server must restore the rest."""
+def _error_of(call: Callable[[], object]) -> Exception | None:
+    """Call a function and return the error that it raised, or None."""
     try:
         call()
     except Exception as error:  # noqa: BLE001 - clients raise whatever they like
-        _warn(message, error)
+        return error
+    return None
 
 
-def _warn(message: str, *arguments: object) -> None:
-    from .secrets import get_logger
-
-    get_logger(__name__).warning(message, *arguments)
+def _logger() -> "logging.Logger":
+    return get_logger(__name__)
 
 
 def _renew_lock() -> None:

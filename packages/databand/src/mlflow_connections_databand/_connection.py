@@ -1,6 +1,5 @@
 """The keyword `databand`: an MLflow store, and a copy of every run for Databand."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ from mlflow_connections import (
     Endpoint,
     InvalidOptionError,
     Option,
-    SavedState,
+    mlflow_state,
     resolve,
 )
 from mlflow_connections_events import activate, keeps_its_uri
@@ -69,6 +68,13 @@ class Databand(Connection):
             environment[VARIABLE] = str(databand._replace(inner=inner.tracking_uri))
         return environment
 
+    def inner_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
+        """Return the tracking URI in force, if what goes there is what Databand gets a copy of."""
+        _, inner = self._destination(credentials, options)
+        if inner.environment or inner.tracking_uri != (current_tracking_uri() or ""):
+            return None
+        return mlflow_state.tracking_uri() or ""
+
     def _destination(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> tuple[CompositeUri, Endpoint]:
@@ -88,8 +94,8 @@ def _store(duplicate_tracking_to: str | None) -> Endpoint:
 
 def current_tracking_uri() -> str | None:
     """Return the tracking URI in force, of a Databand URI its inner store, or None if none is set."""
-    uri: str | None = SavedState.take().tracking or os.environ.get("MLFLOW_TRACKING_URI")
-    return parse(uri).inner if uri and is_composite(uri) else uri or None
+    uri = mlflow_state.tracking_uri()
+    return parse(uri).inner if uri and is_composite(uri) else uri
 
 
 connection = Databand()

@@ -15,6 +15,7 @@ from mlflow_connections import (
     Endpoint,
     MissingDependencyError,
     MissingOptionError,
+    mlflow_state,
 )
 
 from ._connection import connection
@@ -71,10 +72,8 @@ def apply() -> Applied:
             "'databand_url' is neither in the section [core] of dbnd's configuration nor in the "
             "environment variable DBND__CORE__DATABAND_URL."
         )
-    options = {
-        "databand_url": url,
-        "duplicate_tracking_to": config.get(SECTION, "duplicate_tracking_to") or _current(),
-    }
+    store = config.get(SECTION, "duplicate_tracking_to") or _current()
+    options = {"databand_url": url, "duplicate_tracking_to": store}
     token = config.get("core", "databand_access_token")
     credentials = {"access_token": token} if token else {}
     login = {}
@@ -88,6 +87,7 @@ def apply() -> Applied:
             connection.tracking_uri(credentials, options),
             None,
             {**login, **connection.environment(credentials, options)},
+            inner_uri=(mlflow_state.tracking_uri() or "") if store == _current() else None,
         )
     )
 
