@@ -323,20 +323,21 @@ def test_a_secret_among_the_options_is_refused(key: str, install: Install) -> No
     [
         (
             {"region": "asia"},
-            "'region' in the connection options must be one of eu, us, not 'asia'",
+            "'region' in the connection options must be one of eu, us.",
         ),
-        ({"timeout": "soon"}, "'timeout' in the connection options must be a number, not 'soon'"),
-        ({"verify": "perhaps"}, "must be true or false, not 'perhaps'"),
+        ({"timeout": "soon"}, "'timeout' in the connection options must be a number."),
+        ({"verify": "perhaps"}, "must be true or false."),
         ({"workspace": ["a"]}, "must be text"),
         ({"workspace": ""}, "must be text"),
     ],
 )
 def test_a_wrong_value_is_named(options: dict[str, Any], said: str, install: Install) -> None:
-    """A value of the wrong type or outside the choices is shown with its place."""
+    """A wrong value is named with its place, and not repeated: it may be a secret."""
     install("declared", DECLARED)
     with pytest.raises(InvalidOptionError) as caught:
         resolve("declared", None, {**GOOD, **options})
     assert said in str(caught.value)
+    assert not [v for v in options.values() if v and str(v) in str(caught.value)]
 
 
 def test_a_wrong_secret_is_not_shown(install: Install) -> None:

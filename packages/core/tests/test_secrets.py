@@ -1,20 +1,35 @@
 """No secret ever shows."""
 
+import base64
+import html
 import io
+import json
 import logging
+import re
+import shlex
+import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_connections import Connection, ConnectionsError, Endpoint, Option
+from mlflow_connections import (
+    AccessError,
+    Connection,
+    ConnectionsError,
+    Endpoint,
+    InvalidOptionError,
+    Option,
+    resolve,
+    secrets,
+)
 from mlflow_connections import _resolve as resolving
 from mlflow_connections.options import SourceNames, read_options
-from mlflow_connections.secrets import looks_secret, mask, mask_uri
+from mlflow_connections.secrets import MASK, explain, looks_secret, mask, mask_uri, remember
 
 
 @pytest.mark.parametrize(
@@ -159,3 +174,255 @@ def test_a_reading_hides_its_secret(secret: str) -> None:
     assert reading.value == secret
     assert secret not in repr(reading)
     assert reading.shown == "***"
+
+
+@pytest.fixture(autouse=True)
+def nothing_known() -> Iterator[None]:
+    """No test knows the secrets of another one."""
+    secrets._known.clear()
+    secrets._variables.clear()
+    yield
+    secrets._known.clear()
+    secrets._variables.clear()
+
+
+HOSTILE = st.builds(
+    "{}zq9~{}{}".format,
+    st.sampled_from(["", " ", "\n"]),
+    st.text(
+        st.one_of(
+            st.characters(exclude_categories=["Cs"]), st.sampled_from(list("\\\"' \n\t%+/&=?#<>$`"))
+        ),
+        min_size=6,
+    ),
+    st.sampled_from(["", "\n", "\r\n", " ", "\\"]),
+)
+FORMS: dict[str, Callable[[str], str]] = {
+    "itself": str,
+    "stripped": str.strip,
+    "its repr": repr,
+    "ASCII": ascii,
+    "the repr of its bytes": lambda s: repr(s.encode()),
+    "the repr of a header": lambda s: repr(f"Bearer {s}".encode()),
+    "a repr inside a text with both quotes": lambda s: repr(f'it\'s "{s}"'),
+    "JSON": json.dumps,
+    "JSON with its letters": lambda s: json.dumps(s, ensure_ascii=False),
+    "a repr of its repr": lambda s: repr(repr(s)),
+    "JSON of its repr": lambda s: json.dumps(repr(s)),
+    "a shell's word": shlex.quote,
+    "HTML": html.escape,
+    "a URL's part": lambda s: quote(s, safe=""),
+    "a URL's path": quote,
+    "a form's field": quote_plus,
+    "quoted twice": lambda s: quote(quote(s, safe=""), safe=""),
+    "a URL in lower case": lambda s: re.sub("%..", lambda m: m[0].lower(), quote(s, safe="")),
+    "base64": lambda s: base64.b64encode(s.encode()).decode(),
+    "base64 for URLs": lambda s: base64.urlsafe_b64encode(s.encode()).decode(),
+    "basic access": lambda s: base64.b64encode(f"user:{s}".encode()).decode(),
+    "basic access of a token": lambda s: base64.b64encode(f"token:{s}!".encode()).decode(),
+    "white space joined": lambda s: " ".join(s.split()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(secret=HOSTILE)
+def test_a_known_secret_is_hidden_in_every_form(form: str, secret: str) -> None:
+    """Whatever its characters, and however a client, a shell or a serializer repeats it."""
+    shown = mask(f"before {FORMS[form](secret)} after", [secret])
+    assert shown.startswith("before")
+    assert shown.endswith("after")
+    assert "zq9" not in shown
+    for other in FORMS.values():
+        assert other(secret).strip() not in shown
+
+
+def test_a_short_secret_is_hidden_where_it_stands_alone() -> None:
+    """Two letters are part of many words, and hiding them there would show them."""
+    assert mask("an answer: an", ["an"]) == "*** answer: ***"
+
+
+def test_secrets_that_overlap_leave_no_rest() -> None:
+    """Where two secrets share characters, all of them are hidden."""
+    assert mask("abcdefgh", ["abcdef", "defgh"]) == "***"
+
+
+def test_a_line_of_a_private_key_is_hidden() -> None:
+    """A client may repeat one line of a secret that has many."""
+    key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF\n-----END KEY-----"
+    assert mask("bad line kqhkiG9w0BAQEF", [key]) == "bad line ***"
+
+
+@pytest.mark.parametrize(
+    ("variable", "is_hidden"),
+    [
+        ("VENDOR_TOKEN", True),
+        ("VENDOR_CLIENT_SECRET", True),
+        ("VENDOR_TOKEN_FILE", False),
+        ("PWD", False),
+        ("VENDOR_HOST", False),
+    ],
+)
+def test_a_variable_that_holds_a_secret_is_known(
+    variable: str, is_hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vendor's own variable is masked though nobody read it; a place or a host is not."""
+    monkeypatch.setenv(variable, "/some/value-here")
+    assert mask("it is /some/value-here") == (
+        "it is ***" if is_hidden else "it is /some/value-here"
+    )
+
+
+def test_a_declared_variable_is_known_later_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that the variable of a declared secret gets after it was read is masked."""
+    read_options((Option("entry", "It opens.", secret=True, env="TEST_ENTRY"),), {}, {})
+    monkeypatch.setenv("TEST_ENTRY", "sesame-later")
+    assert mask("said sesame-later") == "said ***"
+
+
+def test_every_secret_that_was_read_is_known() -> None:
+    """A value is known from its source: the credentials, the wrong place, and inside a wrong type."""
+    option = Option("token", "It opens.", secret=True)
+    read_options((option,), {"token": "in-the-credentials"}, {"token": "in-the-options"})
+    with pytest.raises(InvalidOptionError):
+        read_options((option,), {"token": {"value": ["nested-here"]}}, {})
+    shown = mask("in-the-credentials in-the-options nested-here")
+    assert shown == "*** *** ***"
+
+
+def test_the_oldest_secret_is_forgotten() -> None:
+    """A process that reads new tokens for years holds the latest ones."""
+    remember(*(f"token-{number:05}" for number in range(secrets._LIMIT + 1)))
+    assert mask("token-00000") == "token-00000"
+    assert mask("token-01000") == "***"
+
+
+def test_an_error_of_ours_is_masked_when_it_is_made_and_when_it_is_shown() -> None:
+    """Neither its repr nor its text holds a secret, even one that was read after it was made."""
+    remember("first-secret")
+    error = AccessError("refused first-secret and later-secret")
+    assert "first-secret" not in repr(error)
+    remember("later-secret")
+    assert str(error) == "refused *** and ***"
+
+
+def test_another_packages_exception_is_explained_in_one_masked_line() -> None:
+    """White space is joined after masking, so that a secret with a line break is found."""
+    remember("two\nlines-of-it")
+    assert explain(ValueError("bad\n  two\nlines-of-it  here")) == "bad *** here"
+    assert explain(ValueError()) == "ValueError"
+
+
+def test_a_document_is_masked_and_stays_a_document() -> None:
+    """Keys, texts and numbers that are secrets are hidden; the rest keeps its type."""
+    remember("12345678", "key-secret")
+    document = {"key-secret": [12345678, 7, True, None, 0.5], "text": ("a 12345678",)}
+    assert secrets.mask_document(document) == {
+        MASK: [MASK, 7, True, None, 0.5],
+        "text": [f"a {MASK}"],
+    }
+
+
+def test_a_record_of_our_loggers_is_masked(caplog: pytest.LogCaptureFixture) -> None:
+    """Message, arguments and traceback."""
+    remember("logged-secret")
+    logger = secrets.get_logger("mlflow_connections.test")
+    assert secrets.get_logger("mlflow_connections.test").filters == [secrets._mask_record]
+    try:
+        int("logged-secret")
+    except ValueError:
+        logger.exception("said %s", b"logged-secret")
+    assert "said b'***'" in caplog.text
+    assert "Traceback" in caplog.text
+    assert "logged-secret" not in caplog.text
+
+
+def test_what_a_command_line_prints_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    """Output of any package, in pieces too; only what is printed on purpose passes."""
+    remember("printed-secret")
+    with secrets.masked_output():
+        print("half: printed-", end="")
+        print("secret.")
+        print("rest: printed-secret", end="", file=sys.stderr)
+        print("shown on purpose: printed-secret", file=secrets.unmasked(sys.stdout))
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == ["half: ***.", "shown on purpose: printed-secret"]
+    assert shown.err == "rest: ***"
+
+
+def test_a_traceback_that_ends_a_command_line_is_masked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An exception that nobody foresaw shows where, and no secret."""
+    remember("raised-secret")
+
+    def fail() -> None:
+        raise RuntimeError("raised-secret")
+
+    with pytest.raises(SystemExit), secrets.masked_output():
+        fail()
+    shown = capsys.readouterr().err
+    assert "RuntimeError: ***" in shown
+    assert "raised-secret" not in shown
+
+
+TOKEN = Option("token", "It opens.", secret=True, env="TEST_TOKEN")
+
+
+@pytest.mark.parametrize("written", ["t0ken\n", " t0ken", "\tt0ken\r\n"])
+def test_white_space_around_a_secret_is_removed(
+    written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell or an editor has added it; the service would refuse the header."""
+    (reading,) = read_options((TOKEN,), {"token": written}, {})
+    assert reading.value == "t0ken"
+    monkeypatch.setenv("TEST_TOKEN", written)
+    (reading,) = read_options((TOKEN,), {}, {})
+    assert reading.value == "t0ken"
+
+
+@pytest.mark.parametrize("written", ["t0\nken", "t0\x00ken", "t0\x7fken"])
+def test_a_control_character_in_a_secret_is_refused(written: str) -> None:
+    """One sentence says so and does not show it; a key with lines is declared as such."""
+    with pytest.raises(InvalidOptionError, match="has a line break") as caught:
+        read_options((TOKEN,), {"token": written}, {})
+    assert "t0" not in str(caught.value)
+    lines = TOKEN._replace(multiline=True)
+    assert read_options((lines,), {"token": written}, {})[0].value == written
+
+
+def test_white_space_that_may_belong_to_a_secret_is_refused() -> None:
+    """A password may end with a space, and a file with a line break: the user must say which."""
+    password = Option("password", "It opens.", secret=True, strip=False)
+    with pytest.raises(InvalidOptionError, match="begins or ends with white space"):
+        read_options((password,), {"password": "pass \n"}, {})
+    assert read_options((password,), {"password": "pass word"}, {})[0].value == "pass word"
+
+
+def test_a_variable_of_white_space_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as absent, as an empty one does."""
+    monkeypatch.setenv("TEST_TOKEN", " \n")
+    (reading,) = read_options((TOKEN,), {}, {})
+    assert (reading.value, reading.source) == (None, None)
+
+
+def test_a_vendors_variable_reaches_the_vendor_without_white_space(
+    monkeypatch: pytest.MonkeyPatch, install: Callable[..., str]
+) -> None:
+    """A client that reads the variable itself would send the line break in a header."""
+    install(
+        "stripping",
+        """
+        from mlflow_connections import Connection, Option
+
+        class Stripping(Connection):
+            declared = (Option("token", "It opens.", secret=True, env="TEST_TOKEN"),)
+            def tracking_uri(self, credentials, options):
+                return "vendor://"
+
+        connection = Stripping()
+        """,
+    )
+    monkeypatch.setenv("TEST_TOKEN", "t0ken\n")
+    assert resolve("stripping").environment == {"TEST_TOKEN": "t0ken"}
+    monkeypatch.setenv("TEST_TOKEN", "t0ken")
+    assert resolve("stripping").environment == {}

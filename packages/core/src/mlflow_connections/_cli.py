@@ -13,6 +13,7 @@ from ._use import environment_of_child
 from .discovery import find_connection, installed_connections
 from .options import declared_options
 from .reports import connection_rows, option_rows, probe, table
+from .secrets import mask, masked_output
 
 if TYPE_CHECKING:
     from ._commands import Run
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _answer(words)
+        with masked_output():
+            code = _answer(words)
         sys.stdout.flush()  # a full disk or a closed pipe shows at the flush
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The rest of the buffer would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # `mlflow-connections list | head` is no fault
-            print(f"mlflow-connections: {error.strerror or error}", file=sys.stderr)
+            print(f"mlflow-connections: {mask(error.strerror or str(error))}", file=sys.stderr)
         return 1
     return code
 

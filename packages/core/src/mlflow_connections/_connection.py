@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, overload
 
 from ._errors import MissingOptionError
 from .options import Option, read_options, require
+from .secrets import looks_secret, remember
 
 __all__ = ["Binder", "Connection", "KedroMlflowConnection"]
 
@@ -118,6 +119,8 @@ class Connection(ABC):
         value = mapping.get(key)
         if value is None:
             value = os.environ.get(envkey)
+        if looks_secret(key) or looks_secret(envkey):
+            remember(value)
         if value is None and default is not _ABSENT:
             value = default
         if value is None:

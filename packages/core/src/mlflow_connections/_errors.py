@@ -1,6 +1,6 @@
 """Every error of the family: one base, each mixed with the builtin exception that fits.
 
-A message says what was wrong, where it was read, and what to do. It never holds a secret.
+A message names the fault, its place and the remedy. It never holds a secret.
 """
 
 __all__ = [
@@ -19,11 +19,23 @@ __all__ = [
 
 
 class ConnectionsError(Exception):
-    """The base of every error that an mlflow-connections package raises on purpose."""
+    """The base of every error that an mlflow-connections package raises on purpose.
+
+    Its message passes through `secrets.mask`, when it is made and once more when it is shown.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_masked(each) if isinstance(each, str) else each for each in args))
 
     def __str__(self) -> str:
-        """The message as it was written: a KeyError would show its repr, quotes and all."""
-        return str(self.args[0]) if self.args else ""
+        """Return the message itself: a KeyError would show its repr, quotes and all."""
+        return _masked(str(self.args[0])) if self.args else ""
+
+
+def _masked(text: str) -> str:
+    from .secrets import mask  # only an error pays for it
+
+    return mask(text)
 
 
 class UnknownConnectionError(ConnectionsError, LookupError):

@@ -27,7 +27,7 @@ from .options import (
     refuse_misplaced,
     require,
 )
-from .secrets import MASK, mask_uri
+from .secrets import MASK, looks_secret, mask_uri, remember
 
 if TYPE_CHECKING:
     from ._connection import Binder, Connection
@@ -128,10 +128,13 @@ def resolve(
     # By identity: an object that only looks like a connection need not be hashable.
     wanted = (tracker, None if registrar is tracker else registrar)
     connections = [connection for connection in wanted if connection is not None]
+    _remember_credentials(connections, credentials)
     _check(connections, credentials, options, source_names)
     environment = credential_variables(credentials, source_names.credentials)
     for connection in connections:
         environment |= _environment(connection, credentials, options)
+        environment = {**_stripped_variables(connection), **environment}
+    remember(*(value for name, value in environment.items() if looks_secret(name)))
     return Endpoint(
         _text(tracking) if tracker is None else _uri(tracker, "tracking_uri", credentials, options),
         _uri(registrar, "registry_uri", credentials, options)
@@ -245,6 +248,27 @@ def _refuse_for_a_uri(
             "is a URI or path, for which only variables such as MLFLOW_TRACKING_TOKEN are read: "
             "name a connection's keyword instead, or the variable."
         )
+
+
+def _remember_credentials(connections: list["Connection"], credentials: Mapping[str, Any]) -> None:
+    """Remember the credentials that may be secret; of one that declares nothing, all may be."""
+    declared = [declared_options(connection) for connection in connections]
+    if not connections or not all(declared):
+        remember(credentials)
+    remember(*(value for key, value in credentials.items() if looks_secret(str(key))))
+
+
+def _stripped_variables(connection: "Connection") -> dict[str, str]:
+    """Return the credentials in the environment that have white space around them, without it.
+
+    The service's client reads these variables itself, and would send a line break in a header.
+    """
+    found = {}
+    for option in declared_options(connection):
+        value = os.environ.get(option.env or "", "")
+        if option.in_credentials and option.env and option.strip and value.strip() != value:
+            found[option.env] = value.strip()
+    return found
 
 
 def _check(

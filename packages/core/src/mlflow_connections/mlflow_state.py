@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from . import _mlflow
+from .secrets import get_logger
 
 __all__ = [
     "ALWAYS_RESTORED",
@@ -86,11 +87,8 @@ def set_uris(tracking: str | None, registry: str | None) -> None:
 def export_environment(environment: Mapping[str, str]) -> None:
     """Set environment variables, and log a warning for each whose other value is replaced."""
     for name, value in environment.items():
-        if os.environ.get(name, value) != value:
-            # Imported on use: it would be a fifth of what importing this package costs.
-            import logging
-
-            logging.getLogger(__name__).warning(
+        if os.environ.get(name, value).strip() != value.strip():
+            get_logger(__name__).warning(
                 "The environment variable %s had another value, which the credentials of this "
                 "connection replace.",
                 name,

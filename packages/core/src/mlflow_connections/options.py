@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._errors import InvalidOptionError, MissingOptionError
-from .secrets import MASK, looks_secret, mask_uri
+from .secrets import MASK, looks_secret, mask, remember, remember_variable
 
 __all__ = [
     "DEFAULT_SOURCE_NAMES",
@@ -35,6 +35,9 @@ class Option(NamedTuple):
         choices: The values that are allowed; none means any.
         credential: Whether the key belongs into the credentials and not beside the options.
         secret: Whether the value must never be shown. A secret is always a credential.
+        strip: Whether white space around a credential is removed. False where a service may take it
+            for a part of the secret, as of a password: it is then refused.
+        multiline: Whether a credential may have line breaks, as a private key has.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Option(NamedTuple):
     choices: tuple[Any, ...] = ()
     credential: bool = False
     secret: bool = False
+    strip: bool = True
+    multiline: bool = False
 
     @property
     def in_credentials(self) -> bool:
@@ -71,7 +76,7 @@ class OptionValue(NamedTuple):
         """The value as people may see it."""
         if self.value is None:
             return ""
-        return MASK if self.option.secret else mask_uri(str(self.value))
+        return MASK if self.option.secret else mask(str(self.value))
 
     def __repr__(self) -> str:
         """Hide the value of a secret."""
@@ -127,8 +132,13 @@ def _read_one(
         else ("options", source_names.options)
     )
     value = (credentials if option.in_credentials else options).get(option.name)
-    if value is None and option.env and environ.get(option.env):
-        value, source, place = environ[option.env], "environment", f"variable {option.env}"
+    variable = environ.get(option.env, "") if option.env else ""
+    if option.secret:
+        remember(value, variable, options.get(option.name), option.default)
+        if option.env:
+            remember_variable(option.env)
+    if value is None and (variable.strip() if option.in_credentials else variable):
+        value, source, place = variable, "environment", f"variable {option.env}"
     if value is None:
         value = option.default
         return OptionValue(option, value, None if value is None else "default")
@@ -179,6 +189,7 @@ def refuse_misplaced(
         InvalidOptionError: The message names the key, never its value.
     """
     known = {option.name: option for option in declared}
+    remember(*(value for key, value in options.items() if looks_secret(str(key))))
     for key in options:
         option = known.get(key)
         if option.in_credentials if option else looks_secret(str(key)):
@@ -208,17 +219,38 @@ def _suggestion(name: str, names: Sequence[str]) -> str:
 
 
 def _convert(option: Option, value: Any, place: str) -> Any:
+    """Convert a value. No message repeats it: a secret may stand in the wrong place."""
+    if option.in_credentials and isinstance(value, str):
+        value = _strip(option, value, place)
     converted = _parse(option.type, value)
-    shown = "" if option.secret else f", not {mask_uri(repr(value))}"
     if converted is None:
         kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
         raise InvalidOptionError(
-            f"'{option.name}' in {place} must be {kinds.get(option.type, option.type.__name__)}{shown}."
+            f"'{option.name}' in {place} must be {kinds.get(option.type, option.type.__name__)}."
         )
     if option.choices and converted not in option.choices:
-        allowed = ", ".join(str(choice) for choice in option.choices)
-        raise InvalidOptionError(f"'{option.name}' in {place} must be one of {allowed}{shown}.")
+        allowed = [str(choice) for choice in option.choices]
+        raise InvalidOptionError(
+            f"'{option.name}' in {place} must be one of {', '.join(allowed)}"
+            f"{_suggestion(str(converted), allowed)}."
+        )
     return converted
+
+
+def _strip(option: Option, value: str, place: str) -> str:
+    """Return a credential without white space around it, which a shell or an editor has added."""
+    stripped = value.strip()
+    if stripped != value and not option.strip:
+        raise InvalidOptionError(
+            f"'{option.name}' in {place} begins or ends with white space, such as the line break that "
+            "an editor adds: remove it."
+        )
+    if not option.multiline and any(ord(each) < 32 or ord(each) == 127 for each in stripped):
+        raise InvalidOptionError(
+            f"'{option.name}' in {place} has a line break or another control character in it: copy it "
+            "again as one line."
+        )
+    return stripped
 
 
 def _parse(kind: type, value: Any) -> Any:

@@ -18,7 +18,7 @@ from ._resolve import Endpoint, resolve
 from ._use import Applied
 from .discovery import installed_connections, is_reserved
 from .options import declared_options, read_options
-from .secrets import mask, mask_uri
+from .secrets import explain, looks_secret, mask_uri, masker, remember
 
 __all__ = [
     "ProbeResult",
@@ -122,7 +122,7 @@ def probe(
     started = time.perf_counter()
     endpoint = resolve(tracking, credentials, options, registry=registry)
     resolved = time.perf_counter() - started
-    return probe_endpoint(endpoint, resolved, [*(credentials or {}).values()])
+    return probe_endpoint(endpoint, resolved)
 
 
 def probe_endpoint(
@@ -139,6 +139,8 @@ def probe_endpoint(
         MissingDependencyError: MLflow is not installed.
         UnreachableError: The server did not answer, or refused; the message says how.
     """
+    remember(*secrets)
+    remember(*(value for name, value in endpoint.environment.items() if looks_secret(name)))
     with Applied(endpoint), _patience():
         shown = mask_uri(endpoint.tracking_uri)
         client = _client_class()
@@ -148,10 +150,8 @@ def probe_endpoint(
         except ConnectionsError:
             raise
         except Exception as error:  # noqa: BLE001 - stores raise whatever their clients raise
-            said = mask(" ".join(str(error).split()), [*secrets, *endpoint.environment.values()])
-            # No chaining: the error's own text may hold what was masked in this one.
             raise UnreachableError(
-                f"{shown} did not answer as an MLflow server does: {said or type(error).__name__}"
+                f"{shown} did not answer as an MLflow server does: {explain(error)}"
             ) from None
         return ProbeResult(
             shown,
@@ -164,10 +164,10 @@ def probe_endpoint(
 def _client_class() -> Any:
     try:
         from mlflow import MlflowClient
-    except ImportError as error:
+    except ImportError:
         raise MissingDependencyError(
             "MLflow is not installed here, so no server can be asked: pip install mlflow-skinny."
-        ) from error
+        ) from None
     return MlflowClient
 
 
@@ -196,16 +196,18 @@ def table(
 
     if not rows:
         return ""
-    names = list(columns or (k for k in rows[0] if any(_text(r[k]) for r in rows)))
-    widths = [max(len(n), *(len(_text(r[n])) for r in rows)) for n in names]
+    hide = masker()  # before the text is wrapped: half a secret would not be found
+    cells = [{key: hide(_text(value)) for key, value in row.items()} for row in rows]
+    names = list(columns or (k for k in rows[0] if any(r[k] for r in cells)))
+    widths = [max(len(n), *(len(r[n]) for r in cells)) for n in names]
     room = (
         (width or shutil.get_terminal_size((120, 24)).columns) - sum(widths[:-1]) - 2 * len(names)
     )
     widths[-1] = min(widths[-1], max(room, 24))
     lines = [_line(names, widths), _line(["-" * w for w in widths], widths)]
-    for row in rows:
-        last = textwrap.wrap(_text(row[names[-1]]), widths[-1]) or [""]
-        lines.append(_line([*(_text(row[n]) for n in names[:-1]), last[0]], widths))
+    for row in cells:
+        last = textwrap.wrap(row[names[-1]], widths[-1]) or [""]
+        lines.append(_line([*(row[n] for n in names[:-1]), last[0]], widths))
         lines += [_line([""] * (len(names) - 1) + [more], widths) for more in last[1:]]
     return "\n".join(lines)
 

@@ -1,13 +1,36 @@
-"""What counts as a secret, and how it is kept out of everything that a person may see."""
+"""Secrets: which names hold one, which values are known, and the one function that hides them.
 
+Every message, table, log record and JSON document of the family passes through `mask`. It knows the
+value of each declared secret, wherever it was read (`remember`), and of each environment variable
+whose name says that it holds one. A value is found in the forms in which clients and shells repeat
+it: stripped, escaped, quoted, base64 and URL-encoded, and each of these escaped once more.
+"""
+
+import os
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["MASK", "get_logger", "looks_secret", "mask", "mask_uri"]
+__all__ = [
+    "MASK",
+    "explain",
+    "get_logger",
+    "looks_secret",
+    "mask",
+    "mask_document",
+    "mask_uri",
+    "masked_output",
+    "masker",
+    "remember",
+    "remember_variable",
+    "unmasked",
+]
 
 MASK = "***"
 """The text that replaces a secret."""
@@ -19,6 +42,12 @@ _SECRET_NAME = re.compile(
     r"credentials?|connection[_\-]?string|authorization)(?:$|[_\-.])",
     re.IGNORECASE,
 )
+# `PWD` is the working folder of a shell; names that end so hold the place of a secret, or its kind.
+_NO_SECRET_VARIABLE = re.compile(
+    r"^PWD$|_(?:FILE|PATH|DIR|NAME|ID|URL|URI|TYPE|KIND|PROVIDER|COMMAND|SECONDS|TTL|EXPIRY)$",
+    re.IGNORECASE,
+)
+_NO_SECRET_VALUES = frozenset({"true", "false", "none", "null", "default"})
 _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 # RFC 3986: the authority ends at the first "/", "?" or "#". A person may have written a password
@@ -34,26 +63,104 @@ _QUOTED_USERINFO = re.compile(
 _QUERY_VALUE = re.compile(r"(?P<name>[^?&#;=\s]+)=(?P<value>[^&#;\s]*)")
 
 
+# A shorter value is hidden only where no letter or digit is beside it: it is part of many words.
+_SHORT = 4
+# A part of a secret, such as a line of a key, is hidden on its own from this length on.
+_PART = 8
+# The values that are remembered; the oldest are forgotten, as tokens of a service that renews them.
+_LIMIT = 1000
+
+_known: dict[str, None] = {}
+_variables: set[str] = set()
+
+
 def looks_secret(name: str) -> bool:
-    """Tell whether a key of this name usually holds a secret (`token`, `clientSecret`, `DB_PWD`)."""
+    """Return whether a key of this name usually holds a secret (`token`, `clientSecret`, `DB_PWD`)."""
     return bool(_SECRET_NAME.search(_CAMEL_HUMP.sub("_", name)))
 
 
+def remember(*values: object) -> None:
+    """Remember values that must never be shown, also those inside a mapping or a list.
+
+    Values that are None, empty, true or false are no secrets.
+    """
+    for value in values:
+        if isinstance(value, Mapping):
+            remember(*value.values())
+        elif isinstance(value, list | tuple | set | frozenset):
+            remember(*value)
+        elif isinstance(value, bytes):
+            remember(value.decode("utf-8", "replace"))
+        elif value is not None and not isinstance(value, bool) and str(value).strip():
+            _known.pop(str(value), None)
+            _known[str(value)] = None
+    while len(_known) > _LIMIT:
+        _known.pop(next(iter(_known)), None)
+
+
+def remember_variable(name: str) -> None:
+    """Remember that an environment variable holds a secret, whatever its value is later."""
+    _variables.add(name)
+
+
 def mask(text: str, secrets: Iterable[object] = ()) -> str:
-    """Hide the given values wherever they stand in a text, and every URI's userinfo and secret query.
+    """Hide every known secret in a text, the given values, and the secrets of URIs.
 
     Args:
         text: Anything that is about to be shown.
-        secrets: Values that must not show. None and empty values hide nothing.
+        secrets: More values that must not show. None and empty values hide nothing.
     """
-    # The longest first, so that a secret that contains another one vanishes whole.
-    for secret in sorted({str(s) for s in secrets if s not in (None, "")}, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return mask_uri(text)
+    return masker(secrets)(text)
+
+
+def masker(secrets: Iterable[object] = ()) -> Callable[[str], str]:
+    """Return `mask` for many texts: what is known is looked up once.
+
+    Args:
+        secrets: More values that must not show.
+    """
+    values = {str(secret) for secret in secrets if secret not in (None, "")}
+    values |= {value for value in tuple(_known) if value} | _values_of_variables()
+    forms = _all_forms(values)
+
+    def hide(text: str) -> str:
+        return mask_uri(_replace(text, _spans(text, forms)))
+
+    return hide
+
+
+def mask_document(value: Any, hide: Callable[[str], str] | None = None) -> Any:
+    """Return a copy of a document of mappings, lists and plain values with every secret hidden."""
+    hide = hide or masker()
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, Mapping):
+        return {hide(str(key)): mask_document(each, hide) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask_document(each, hide) for each in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value if hide(str(value)) == str(value) else MASK
+    return value
+
+
+def explain(error: BaseException, secrets: Iterable[object] = ()) -> str:
+    """Return the message of another's exception as one masked line, or the exception's type.
+
+    Raise the error that holds it `from None`: a chained traceback would show the original.
+
+    Args:
+        error: An exception of a service's client.
+        secrets: More values that must not show.
+    """
+    # Masked before lines are joined: a secret may hold white space.
+    return " ".join(mask(str(error), secrets).split()) or type(error).__name__
 
 
 def mask_uri(uri: str) -> str:
-    """Hide the userinfo and the secret-looking query values of a URI, also of one quoted inside it."""
+    """Hide the userinfo and the secret-looking query values of a URI, also of one quoted inside it.
+
+    For texts that are not shown as they are, such as a part of a message; `mask` does this too.
+    """
     uri = _USERINFO.sub(f"{MASK}@", uri)
     uri = _QUOTED_USERINFO.sub(f"{MASK}@", uri)
     return _QUERY_VALUE.sub(_mask_pair, uri)
@@ -65,7 +172,217 @@ def _mask_pair(match: "re.Match[str]") -> str:
 
 
 def get_logger(name: str) -> "logging.Logger":
-    """Return a logger."""
+    """Return a logger whose records are masked: messages, arguments and tracebacks.
+
+    Args:
+        name: The name of a module of the family.
+    """
     import logging
 
-    return logging.getLogger(name)
+    logger = logging.getLogger(name)
+    if _mask_record not in logger.filters:
+        logger.addFilter(_mask_record)
+    return logger
+
+
+def _mask_record(record: "logging.LogRecord") -> bool:
+    hide = masker()
+    record.msg, record.args = hide(record.getMessage()), ()
+    if record.exc_info:
+        import logging
+
+        record.exc_text = hide(logging.Formatter().formatException(record.exc_info))
+        record.exc_info = None
+    return True
+
+
+@contextmanager
+def masked_output() -> Iterator[None]:
+    """Mask whatever this process prints, for a command line: also the warnings of other packages.
+
+    Lines are masked whole; a traceback of an exception that nobody catches is masked too.
+    """
+    before = sys.stdout, sys.stderr
+    masked = _MaskedStream(sys.stdout), _MaskedStream(sys.stderr)
+    sys.stdout, sys.stderr = masked
+    try:
+        yield
+    except OSError:  # a closed pipe, a full disk
+        raise
+    except Exception:  # noqa: BLE001 - the interpreter would print it unmasked
+        import traceback
+
+        sys.stderr.write(traceback.format_exc())
+        raise SystemExit(1) from None
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in reversed(masked):
+            stream.flush()
+
+
+def unmasked(stream: TextIO) -> TextIO:
+    """Return the stream behind a masked one, for the one command whose purpose is to print secrets."""
+    return stream.stream if isinstance(stream, _MaskedStream) else stream
+
+
+class _MaskedStream:
+    """A text stream that masks what is written, a line at a time."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._held = ""
+
+    def write(self, text: str) -> int:
+        self._held += text
+        lines, newline, rest = self._held.rpartition("\n")
+        if newline:
+            self._held = rest
+            self.stream.write(mask(lines + newline))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        held, self._held = self._held, ""
+        if held:
+            self.stream.write(mask(held))
+        self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _values_of_variables() -> set[str]:
+    """Return the values of the environment variables that hold secrets now."""
+    found = set()
+    for name, value in os.environ.items():
+        if name in _variables or (len(value) >= _SHORT and _names_secret(name)):
+            found.add(value)
+    return {value for value in found if value.strip() and value.lower() not in _NO_SECRET_VALUES}
+
+
+def _names_secret(variable: str) -> bool:
+    return looks_secret(variable) and not _NO_SECRET_VARIABLE.search(variable)
+
+
+def _all_forms(secrets: Iterable[str]) -> dict[str, int]:
+    """Return each form of each secret, with how many characters on its sides belong to it too."""
+    forms: dict[str, int] = {}
+    for secret in secrets:
+        for form, margin in _forms(secret):
+            if form.strip():
+                forms[form] = max(margin, forms.get(form, 0))
+    return forms
+
+
+@lru_cache(maxsize=_LIMIT)
+def _forms(secret: str) -> tuple[tuple[str, int], ...]:
+    """Return the forms in which clients, shells and serializers repeat a secret."""
+    return tuple(_make_forms(secret))
+
+
+def _make_forms(secret: str) -> Iterator[tuple[str, int]]:
+    lines = [line.strip() for line in secret.splitlines()]
+    plain = {secret, secret.strip(), " ".join(secret.split())}
+    plain |= {line for line in lines if len(line) >= _PART}
+    for text in plain:
+        once = {text} | _quoted(text) | _escaped(text)
+        yield from ((form, 0) for form in once)
+        yield from ((form, 0) for each in once for form in _escaped(each))
+        if len(text) >= _SHORT:
+            yield from ((form, _BASE64_MARGIN) for form in _base64(text))
+
+
+def _escaped(text: str) -> set[str]:
+    """Return what is between the quotes of reprs, of JSON, of HTML and of a shell's word."""
+    import json
+    from html import escape
+
+    data = text.encode("utf-8", "surrogatepass")
+    between = {
+        *(
+            repr(text)[1:-1],
+            ascii(text)[1:-1],
+            repr(data)[2:-1],
+            repr(text.encode("latin-1", "replace"))[2:-1],
+        ),
+        *(json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]),
+    }
+    # Which quotes a repr escapes depends on the rest of the text around.
+    between |= {re.sub(r"""\\(['"])""", r"\1", form) for form in between}
+    between |= {re.sub(r"(?<!\\)'", r"\\'", form) for form in between}
+    return {*between, escape(text), escape(text, quote=False), text.replace("'", "'\"'\"'")}
+
+
+def _quoted(text: str) -> set[str]:
+    """Return the URL-encoded forms: once, twice as in a URI inside a URI, in either case."""
+    from urllib.parse import quote, quote_plus
+
+    try:
+        once = {quote(text, safe=""), quote(text), quote_plus(text), quote_plus(text, safe="/")}
+    except UnicodeEncodeError:  # a lone surrogate, which no URL can hold
+        return set()
+    both = once | {quote(form, safe="") for form in once}
+    return both | {re.sub(r"%[0-9A-F]{2}", lambda hex_: hex_[0].lower(), form) for form in both}
+
+
+_BASE64_MARGIN = 3
+_BASE64_CHARACTERS = frozenset(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
+)
+
+
+def _base64(text: str) -> set[str]:
+    """Return what base64 makes of a text at any place: alone, or after `user:` as in basic access.
+
+    The characters at the ends depend on what is around; they are hidden as a margin.
+    """
+    from base64 import b64encode, urlsafe_b64encode
+
+    data = text.encode("utf-8", "surrogatepass")
+    forms = set()
+    for shift, cut in ((0, 0), (1, 2), (2, 3)):
+        whole = (shift + len(data)) * 8 // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            form = encode(b"\0" * shift + data)[cut:whole].decode("ascii")
+            if len(form) >= _SHORT:
+                forms.add(form)
+    return forms
+
+
+def _spans(text: str, forms: Mapping[str, int]) -> list[tuple[int, int]]:
+    """Return where any form is in a text, overlapping ones too, sorted."""
+    found = []
+    for form, margin in forms.items():
+        start = text.find(form)
+        while start >= 0:
+            end = start + len(form)
+            if len(form) >= _SHORT or not _is_within_a_word(text, start, end):
+                found.append(_with_margin(text, start, end, margin))
+            start = text.find(form, start + 1)
+    return sorted(found)
+
+
+def _is_within_a_word(text: str, start: int, end: int) -> bool:
+    return text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()
+
+
+def _with_margin(text: str, start: int, end: int, margin: int) -> tuple[int, int]:
+    for _ in range(margin):
+        if start > 0 and text[start - 1] in _BASE64_CHARACTERS:
+            start -= 1
+        if end < len(text) and text[end] in _BASE64_CHARACTERS:
+            end += 1
+    return start, end
+
+
+def _replace(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """Replace spans by the mask; spans that touch or overlap become one."""
+    shown, shown_to, hidden_to = [], 0, -1
+    for start, end in spans:
+        if start > hidden_to:
+            shown += [text[shown_to:start], MASK]
+        hidden_to = shown_to = max(hidden_to, end)
+    return "".join([*shown, text[shown_to:]]) if shown else text
