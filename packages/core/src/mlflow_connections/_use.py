@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _mlflow
 from ._errors import BoundaryError
-from ._resolve import Endpoint, resolve
+from ._resolve import DEFAULT, Endpoint, resolve
 from .mlflow_state import (
     ALWAYS_RESTORED,
     CREDENTIAL_VARIABLES,
@@ -177,11 +177,11 @@ _blocks: list[Applied] = []
 
 
 def use(
-    tracking: str | os.PathLike[str],
+    tracking: "str | os.PathLike[str]" = DEFAULT,
     credentials: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     *,
-    registry: str | None = None,
+    registry: "str | os.PathLike[str] | None" = None,
 ) -> Applied:
     """Resolve, and let MLflow in this process (and its children) work with the result.
 
@@ -191,7 +191,8 @@ def use(
     `SERVER_VARIABLES` and `CREDENTIAL_VARIABLES` that belong to the server that was in force.
 
     Args:
-        tracking: A keyword of an installed connection, or a URI or path.
+        tracking: The name of a connection in a connections file, a keyword of an installed
+            connection, or a URI or path. By default `MLFLOW_CONNECTIONS_DEFAULT`.
         credentials: Passed to the connection.
         options: Passed to the connection.
         registry: A keyword, URI or path for the model registry. None leaves it as it is.
@@ -206,7 +207,7 @@ def use(
     """
     with _lock:
         with _exports_withdrawn():
-            endpoint = resolve(os.fspath(tracking), credentials, options, registry=registry)
+            endpoint = resolve(tracking, credentials, options, registry=registry)
         return Applied(endpoint)
 
 
