@@ -150,7 +150,7 @@ def test_accepts(run: Run, sql: str) -> None:
         ("GRANT USAGE ON INTEGRATION missing TO ROLE PUBLIC", 2003, "MISSING"),
         ("DROP INTEGRATION missing", 2003, "MISSING"),
         ("DESCRIBE FUNCTION missing(OBJECT)", 2003, "MISSING"),
-        ("USE ROLE nobody", 2003, "NOBODY"),
+        ("USE ROLE nobody", 2043, "Object does not exist, or operation cannot be performed."),
         ("SELECT 'open", 1003, "token"),
     ],
 )
@@ -198,9 +198,9 @@ def test_external_access_is_refused_on_a_trial_account(stand_in: Snowflake, run:
     """A trial account refuses an external access integration with Snowflake's own number."""
     run("CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('h.example:443')")
     sql = "CREATE EXTERNAL ACCESS INTEGRATION e ALLOWED_NETWORK_RULES = (n) ENABLED = TRUE"
-    stand_in.account.checks.is_trial = True
+    stand_in.assumptions.trial = True
     with pytest.raises(ProgrammingError) as refused:
         run(sql)
     assert refused.value.errno == 509009
-    stand_in.account.checks.is_trial = False
+    stand_in.assumptions.trial = False
     run(sql)

@@ -114,6 +114,7 @@ def main(session):
     run("GRANT ROLE caller TO USER sandbox")
     run("GRANT USAGE ON DATABASE demo TO ROLE caller")
     run("GRANT USAGE ON SCHEMA demo.demo TO ROLE caller")
+    run("GRANT USAGE ON WAREHOUSE compute_wh TO ROLE caller")
     run("GRANT USAGE ON PROCEDURE owners() TO ROLE caller")
     run("GRANT USAGE ON PROCEDURE callers() TO ROLE caller")
     run("USE ROLE caller")

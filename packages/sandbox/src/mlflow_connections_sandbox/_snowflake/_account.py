@@ -16,13 +16,17 @@ from mlflow_connections_sandbox._snowflake.external._external_functions import (
     Remote,
 )
 from mlflow_connections_sandbox._snowflake.external._gateway import Gateway
-from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry, Key
 from mlflow_connections_sandbox._snowflake.objects._ddl import Checks, Objects
 from mlflow_connections_sandbox._snowflake.objects._privileges import Access, Grants
 from mlflow_connections_sandbox._snowflake.objects._show import Shows
 from mlflow_connections_sandbox._snowflake.objects._stages import Stages
 from mlflow_connections_sandbox._snowflake.procedures._procedures import Procedures
-from mlflow_connections_sandbox._snowflake.sql._file_commands import FileCommand, parse_file_command
+from mlflow_connections_sandbox._snowflake.sql._file_commands import (
+    FileCommand,
+    parse_file_command,
+    parse_stage,
+)
 from mlflow_connections_sandbox._snowflake.sql._parser import parse
 from mlflow_connections_sandbox._snowflake.sql._reader import Reader, quoted
 from mlflow_connections_sandbox._snowflake.sql._statements import (
@@ -40,8 +44,10 @@ from mlflow_connections_sandbox._snowflake.sql._statements import (
 )
 from mlflow_connections_sandbox._snowflake.tasks._task_graphs import TaskGraphs
 
+from ._assumptions import Assumptions
 from ._calls import Calls, Compiled
-from ._errors import compilation, does_not_exist
+from ._contexts import Contexts
+from ._errors import SqlError, compilation, no_such_object
 from ._results import Rows, status
 from ._session import SqlSession
 
@@ -80,6 +86,7 @@ class Account:
     """Executes statements.
 
     Attributes:
+        assumptions: What to assume where real accounts differ.
         catalog: What exists.
         access: Who may do what with it.
         clouds: What the clouds' administrators trust.
@@ -93,36 +100,52 @@ class Account:
     """
 
     def __init__(self, folder: Path, gateways: list[Gateway], clouds: Clouds) -> None:
+        self.assumptions = Assumptions()
         self.catalog = Catalog()
         self.access = Access(self.catalog)
         self.clouds = clouds
         self.stages = Stages(folder / "stages", self.catalog, self.access, clouds)
         self.external_functions = ExternalFunctions(Remote(gateways, clouds))
-        self.procedures = Procedures(self.catalog, self.stages)
+        self.procedures = Procedures(self.catalog, self.access, self.stages)
         self.calls = Calls(self.catalog, self.access, self.external_functions, self.procedures)
-        self.tasks = TaskGraphs(self.catalog, self.access, self.procedures.tickets)
+        self.checks = Checks(self.catalog, self.access, self.stages, self.assumptions)
+        self.tasks = TaskGraphs(
+            *(self.catalog, self.access, self.checks.tasks, self.procedures, self.assumptions)
+        )
         self.calls.history = self.tasks.history
-        self.checks = Checks(self.catalog, self.access, self.stages)
         self.objects = Objects(self.catalog, self.access, self.stages, self.checks)
+        self._contexts = Contexts(self.access, self.assumptions)
         self._shows = Shows(self.catalog, self.access)
         self._grants = Grants(self.catalog, self.access)
         self._begin()
 
     def execute(
-        self, sql: str, session: SqlSession, query: str, bound: str | None = None
+        self,
+        sql: str,
+        session: SqlSession,
+        query: str,
+        bound: str | None = None,
+        *,
+        is_file_operation: bool = False,
+        is_described: bool = False,
     ) -> Outcome:
-        """Execute a statement, or say what fakesnow has to execute.
+        """Execute a statement, or return what fakesnow has to execute.
 
         Args:
             sql: The statement.
-            session: Whose it is.
-            query: Its id.
+            session: The session that sent it.
+            query: Its ID.
             bound: The first bound value, which may stand for a stage.
+            is_file_operation: Whether it was sent for `session.file` or SnowflakeFile in a procedure.
+            is_described: Whether only the columns of the result are asked for.
 
         Raises:
             SqlError: It is refused.
         """
         reader = Reader(sql)
+        self._contexts.check(Reader(sql), session, is_file_operation=is_file_operation)
+        if not is_described:
+            self._contexts.check_warehouse(reader, session)
         if bound is not None and reader.has(frozenset(("IDENTIFIER",))):
             # fakesnow takes the quotes of a bound name for a part of it.
             sql = reader.inlined(Reader(bound).name())
@@ -130,21 +153,30 @@ class Account:
         if reader.accept("SELECT", "SYSTEM$CANCEL_ALL_QUERIES"):
             # Snowpark's last word; by then nothing of the session runs any more.
             return status("0 queries cancelled.")
+        if is_file_operation and reader.accept("READ_FILE"):
+            return Transfer(self.stages.read(parse_stage(bound or ""), session))
+        if reader.accept("ALTER", "SESSION"):
+            # Whatever a session may set changes nothing here.
+            return status("Statement executed successfully.")
         files = parse_file_command(Reader(sql), bound)
         if files is not None:
             return self._files(files, sql, session)
         if reader.accept("EXECUTE", "TASK"):
             return self._execute_task(reader, session)
-        if reader.accept("CALL", "SYSTEM$SET_RETURN_VALUE"):
-            return _set_return_value(reader, session, bound)
         if reader.word() == "CALL":
-            compiled_call = self.calls.compile_procedure(reader, session, query)
-            return Forwarded(compiled_call.sql, compiled_call)
+            return self._call(reader, session, query, bound)
         statement = parse(reader)
         if statement is not None:
             return self._run(statement, sql, session)
+        sql = reader.without_scoped()
         compiled = self.calls.compile(Reader(sql), session, query)
         return Forwarded(sql) if compiled is None else Forwarded(compiled.sql, compiled)
+
+    def _call(self, reader: Reader, session: SqlSession, query: str, bound: str | None) -> Outcome:
+        if reader.accept("CALL", "SYSTEM$SET_RETURN_VALUE"):
+            return _set_return_value(reader, session, bound)
+        compiled = self.calls.compile_procedure(reader, session, query)
+        return Forwarded(compiled.sql, compiled)
 
     def _execute_task(self, reader: Reader, session: SqlSession) -> Rows:
         name = reader.name()
@@ -236,26 +268,42 @@ class Account:
             if name[0] != "NONE":
                 raise compilation("The stand-in has no secondary roles.")
         elif kind == "ROLE":
-            if name[0] not in self.access.roles or not self.access.may_use_role(
-                session.user, name[0]
-            ):
-                raise does_not_exist("ROLE", name)
-            session.role = name[0]
+            self._use_role(name[0], session)
         elif kind == "WAREHOUSE":
-            self.access.require(session, "USAGE", ("WAREHOUSE", name, None))
+            self._require_usage(session, ("WAREHOUSE", name, None))
             session.warehouse = name[0]
         elif kind == "DATABASE":
-            self.access.require(session, "USAGE", ("DATABASE", name, None))
+            self._require_usage(session, ("DATABASE", name, None))
             public = (name[0], "PUBLIC")
             if self.catalog.find(("SCHEMA", public, None)) is not None:
                 return Forwarded(f"USE SCHEMA {quoted(public)}")
             return Forwarded(f"USE DATABASE {quoted(name)}")
         else:
             key = self.catalog.key(Target("SCHEMA", name), session)
-            self.access.enter(session, key)
-            self.access.require(session, "USAGE", key)
+            self._require_usage(session, key)
             return Forwarded(f"USE SCHEMA {quoted(key[1])}")
         return status("Statement executed successfully.")
+
+    def _use_role(self, role: str, session: SqlSession) -> None:
+        if session.is_restricted:
+            text = "Current session is restricted. USE ROLE not allowed."
+            raise SqlError(3107, "42501", f"SQL access control error:\n{text}")
+        if role not in self.access.roles:
+            raise no_such_object()
+        if not self.access.may_use_role(session.user, role):
+            raise SqlError(
+                3013,
+                "42501",
+                f"SQL access control error:\nRequested role '{role}' is not assigned to the executing "
+                "user. Specify another role to activate.",
+            )
+        session.role = role
+
+    def _require_usage(self, session: SqlSession, key: Key) -> None:
+        try:
+            self.access.require(session, "USAGE", key)
+        except SqlError:
+            raise no_such_object() from None
 
 
 def _set_return_value(reader: Reader, session: SqlSession, bound: str | None) -> Rows:

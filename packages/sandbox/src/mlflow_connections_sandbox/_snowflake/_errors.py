@@ -36,6 +36,19 @@ def does_not_exist(kind: str, name: Name | str) -> SqlError:
     return compilation(text, 2003, "02000")
 
 
+def no_such_object() -> SqlError:
+    """Return the refusal of USE: the object is missing or must not be used."""
+    text = "Object does not exist, or operation cannot be performed."
+    return compilation(text, 2043, "02000")
+
+
+def unknown_function(name: Name) -> SqlError:
+    """Return the refusal of a call: there is no such function, or the role may not use it."""
+    if len(name) == 1:
+        return compilation(f"Unknown function {name[0]}.", 2140, "42601")
+    return compilation(f"Unknown user-defined function {dotted(name)}.", 2141, "42601")
+
+
 def already_exists(kind: str, name: Name | str) -> SqlError:
     """The name is taken."""
     return compilation(f"Object '{dotted(name)}' already exists as {kind}.", 2002, "42710")

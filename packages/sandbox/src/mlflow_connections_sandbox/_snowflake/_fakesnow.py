@@ -68,6 +68,12 @@ class Fakesnow:
             )
             self._arities.add(arity)
 
+    def functions(self) -> set[str]:
+        """Return the names of all functions that DuckDB has, in upper case."""
+        cursor = self._module.shared_fs.duck_conn.cursor()
+        rows = cursor.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
+        return {str(name).upper() for (name,) in rows}
+
     async def post(self, scope: "Scope", body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Send a request on with another body, and give the status and body of the answer."""
         payload = json.dumps(body).encode()

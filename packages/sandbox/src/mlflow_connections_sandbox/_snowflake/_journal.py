@@ -9,7 +9,9 @@ from sqlglot.errors import SqlglotError
 
 from mlflow_connections_sandbox._kept import Kept
 
-_SECRET = frozenset(("SECRET_STRING", "API_KEY", "PASSWORD"))
+_SECRET = frozenset(
+    ("SECRET_STRING", "API_KEY", "PASSWORD", "OAUTH_REFRESH_TOKEN", "OAUTH_CLIENT_SECRET")
+)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from mlflow_connections_sandbox._snowflake.objects._catalog import Entry
 from mlflow_connections_sandbox._snowflake.sql._types import SEMI_STRUCTURED, SqlType
@@ -68,6 +70,16 @@ def _part(node: Any) -> str:
     if isinstance(node, exp.Column):
         return _part(node.this)
     return str(node).upper()
+
+
+def functions_of(sql: str) -> dict[str, Name]:
+    """Return the functions in a statement that sqlglot does not know: the name, and as written."""
+    try:
+        tree = sqlglot.parse_one(sql, read="snowflake")
+    except SqlglotError:
+        return {}
+    called = ((node, called_name(node)) for node in tree.find_all(exp.Anonymous))
+    return {node.name.upper(): name for node, name in called if name is not None}
 
 
 def whole_call(node: exp.Anonymous) -> exp.Expr:

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -18,12 +20,13 @@ from starlette.routing import Mount, Route
 from mlflow_connections_sandbox._snowflake.sql._reader import Reader
 
 from ._account import DATABASE, SCHEMA, Account, Forwarded, Transfer, new_query
-from ._errors import SqlError
+from ._errors import SqlError, compilation, unknown_function
 from ._fakesnow import Fakesnow, read_json
 from ._journal import Statements, masked
 from ._results import Rows, status
-from ._rewrite import PREFIX
+from ._rewrite import PREFIX, functions_of
 from ._session import SqlSession
+from ._users import Users
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -36,6 +39,10 @@ _PROMPT = 15.0
 _KEPT = 200
 """Results that can still be asked for by their query's id."""
 _IN_PROGRESS = "333334"
+FILE_OPERATION = "SANDBOX_FILE_OPERATION"
+"""The statement parameter by which a procedure's process marks what `session.file` sends."""
+_MISSING_FUNCTION = re.compile(r"Catalog Error: (?:Scalar |Table )?Function with name (\S+)")
+_MISSING_TABLE = re.compile(r"Catalog Error: (?:Table|View) with name (\S+)")
 
 
 class Server:
@@ -43,10 +50,10 @@ class Server:
 
     Attributes:
         statements: What arrived.
-        users: Users and their passwords.
+        users: Users and what they sign in with.
     """
 
-    def __init__(self, account: Account, statements: Statements, users: dict[str, str]) -> None:
+    def __init__(self, account: Account, statements: Statements, users: Users) -> None:
         self.statements = statements
         self.users = users
         self._account = account
@@ -76,22 +83,15 @@ class Server:
     async def _login(self, request: Request) -> Response:
         body = read_json(await request.body(), request.headers.get("content-encoding"))
         data = body["data"]
-        user = str(data.get("LOGIN_NAME", "")).upper()
-        password = data.get("PASSWORD", "")
-        expected = self.users.get(user)
-        ticket = self._account.procedures.tickets.get(str(password))
-        if ticket is not None and ticket.user == user:
+        ticket = self._account.procedures.tickets.get(str(data.get("PASSWORD", "")))
+        if ticket is not None and ticket.user == str(data.get("LOGIN_NAME", "")).upper():
             return await self._open(request, body, replace(ticket))
-        if expected is None or not secrets.compare_digest(expected, str(password)):
-            return _refused(390100, "08001", "Incorrect username or password was specified.")
+        try:
+            session = self._sign_in(data, request.query_params.get("roleName"))
+        except SqlError as error:
+            return JSONResponse(_failed(error, ""))
         query = request.query_params
-        role = query.get("roleName", "ACCOUNTADMIN").upper().strip('"')
-        if not self._account.access.may_use_role(user, role):
-            text = (
-                f"Role '{role}' specified in the connect string does not exist or not authorized."
-            )
-            return _refused(390189, "08001", text)
-        session = SqlSession("", user, role)
+        role = session.role
         place = self._place(
             _stored(query.get("databaseName", "")), _stored(query.get("schemaName", "")), session
         )
@@ -101,6 +101,18 @@ class Server:
             if self._account.access.holds(role, "USAGE", key):
                 session.warehouse = key[1][0]
         return await self._open(request, body, session, place)
+
+    def _sign_in(self, data: Mapping[str, Any], role: str | None) -> SqlSession:
+        token = self.users.sign_in(data)
+        wanted = token.role or "ACCOUNTADMIN" if role is None else _stored(role)
+        if not self._account.access.may_use_role(token.user, wanted) or (
+            token.role not in {None, wanted}
+        ):
+            text = (
+                f"Role '{wanted}' specified in the connect string does not exist or not authorized."
+            )
+            raise SqlError(390189, "08001", text)
+        return SqlSession("", token.user, wanted, is_restricted=token.role is not None)
 
     async def _open(
         self,
@@ -236,10 +248,14 @@ class Server:
         scanned = _scanned(sql)
         if scanned in self._finished:
             return self._finished[scanned]
-        if body.get("describeOnly") and _is_own(sql):
+        is_described = bool(body.get("describeOnly"))
+        if is_described and _is_own(sql):
             return _done(status(""), session, query)
         outcome = await run_in_threadpool(
-            self._account.execute, sql, session, query, _first_text(body)
+            self._account.execute,
+            *(sql, session, query, _first_text(body)),
+            is_file_operation=FILE_OPERATION in (body.get("parameters") or {}),
+            is_described=is_described,
         )
         if isinstance(outcome, Rows):
             return _done(outcome, session, query)
@@ -258,17 +274,35 @@ class Server:
         error = self._account.calls.finish(compiled) if compiled is not None else None
         if error is not None:
             raise error
-        if code != 200:
-            # The connector would send what it takes for a passing failure again and again.
-            raise SqlError(2, "0A000", f"fakesnow cannot do this: {answer.get('message')}")
-        if not answer["success"]:
-            return _like_snowflake(answer)
+        if code != 200 or not answer["success"]:
+            return self._like_snowflake(passed.sql, code, answer)
         if passed.then is not None:
             passed.then()
         data = answer["data"]
         if "finalDatabaseName" in data:
             session.database, session.schema = data["finalDatabaseName"], data["finalSchemaName"]
             data |= {"finalRoleName": session.role, "finalWarehouseName": session.warehouse}
+        return answer
+
+    def _like_snowflake(self, sql: str, code: int, answer: dict[str, Any]) -> dict[str, Any]:
+        """Replace the words of fakesnow and DuckDB by Snowflake's, where these are known."""
+        message = str(answer.get("message", ""))
+        unknown = _MISSING_FUNCTION.search(message)
+        called = functions_of(sql)
+        name = unknown[1].upper() if unknown else None
+        if name is None and code != 200:
+            name = next(iter(called.keys() - self._fakesnow.functions()), None)
+        if name is not None:
+            return _failed(unknown_function(called.get(name, (name,))), "")
+        missing = _MISSING_TABLE.search(message)
+        if missing:
+            text = f"Object '{missing[1].upper()}' does not exist or not authorized."
+            return _failed(compilation(text, 2003, "42S02"), "")
+        if code != 200:
+            # As a statement of fakesnow's server this would be sent again and again.
+            return _failed(
+                SqlError(2, "0A000", f"Unsupported feature of the stand-in: {message}"), ""
+            )
         return answer
 
     async def prepare(self) -> None:
@@ -311,16 +345,6 @@ def _failed(error: SqlError, query: str) -> dict[str, Any]:
 
 def _refused(number: int, state: str, text: str) -> Response:
     return JSONResponse(_failed(SqlError(number, state, text), ""))
-
-
-def _like_snowflake(answer: dict[str, Any]) -> dict[str, Any]:
-    """Say what Snowflake says where fakesnow tells of DuckDB's catalog."""
-    before, _, after = str(answer.get("message", "")).partition("Scalar Function with name ")
-    if before.endswith("Catalog Error: ") and after:
-        name = after.split(" ")[0].upper()
-        text = f"SQL compilation error:\nUnknown function {name}."
-        return _failed(SqlError(2140, "42601", text), "")
-    return answer
 
 
 def _is_own(sql: str) -> bool:

@@ -17,7 +17,10 @@ class SqlSession:
         role: The current role.
         database: The current database, if any.
         schema: The current schema, if any.
-        warehouse: The current warehouse, if any.
+        warehouse: The current warehouse, if any; it counts only while the role may use it.
+        rights: OWNER or CALLER inside a procedure, and OWNER in a Streamlit app; None for a client.
+        is_restricted: Whether it was opened by a token that is restricted to one role.
+        is_managed: Whether Snowflake brings the warehouse, as for a serverless task.
         task: The run of a task that this session is of, if it is one.
     """
 
@@ -27,6 +30,9 @@ class SqlSession:
     database: str | None = None
     schema: str | None = None
     warehouse: str | None = None
+    rights: str | None = None
+    is_restricted: bool = False
+    is_managed: bool = False
     task: TaskRun | None = None
 
     def in_schema(self, name: Name) -> Name:

@@ -18,11 +18,14 @@ from mlflow_connections_sandbox._stand_in import StandIn
 from mlflow_connections_sandbox._tables import Table
 
 from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Account, Forwarded, new_query
+from ._assumptions import Assumptions
+from ._contexts import OWNER
 from ._journal import Statements
 from ._local_testing import register_locally
 from ._server import Server
 from ._session import SqlSession
 from ._tables import calls, statements
+from ._users import Users
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
@@ -44,7 +47,8 @@ class Snowflake(StandIn):
         account: What exists in it, and who may do what with it.
         gateways: The gateways before MLflow, by provider: aws, azure and google.
         statements: Every statement that arrived.
-        password: The user's.
+        users: The users and what they sign in with.
+        password: The password of the user SANDBOX.
     """
 
     name: ClassVar[str] = "snowflake"
@@ -73,12 +77,18 @@ class Snowflake(StandIn):
         self.account.tasks.connect = self._ticket
         self.statements = Statements()
         self.password = secrets.token_urlsafe(12)
+        self.users = Users({USER: self.password})
         self._sql: Server | None = None
 
     @property
     def policy(self) -> CallBehavior:
         """How patient the stand-in is with a gateway, and what it does wrong on purpose."""
         return self.account.external_functions.remote.policy
+
+    @property
+    def assumptions(self) -> Assumptions:
+        """What to assume where real accounts differ, or where no source settles a rule."""
+        return self.account.assumptions
 
     @property
     def deliveries(self) -> list[Delivery]:
@@ -149,6 +159,39 @@ class Snowflake(StandIn):
         }
         return {name: value for name, value in parameters.items() if value is not None}
 
+    def token(self, role: str | None = None, kind: str = "PROGRAMMATIC_ACCESS_TOKEN") -> str:
+        """Create a token for the user SANDBOX.
+
+        Args:
+            role: The only role of the token's sessions, in which USE ROLE is refused.
+            kind: PROGRAMMATIC_ACCESS_TOKEN or OAUTH, as the connector's `authenticator` names it.
+
+        Returns:
+            The value of the connector's `token`; a programmatic access token is a password, too.
+        """
+        return self.users.add_token(kind, USER, role)
+
+    def trust_key(self, public_key: str) -> None:
+        """Register a public key of the user SANDBOX for key-pair authentication.
+
+        Args:
+            public_key: The key in PEM.
+        """
+        self.users.public_keys.setdefault(USER, []).append(public_key)
+
+    def streamlit_connection(self, role: str = "ACCOUNTADMIN") -> dict[str, Any]:
+        """Return what connects with the session of a Streamlit app on a warehouse.
+
+        Such an app runs as an owner's-rights procedure.
+
+        Args:
+            role: The role that owns the app.
+        """
+        ticket = secrets.token_urlsafe(16)
+        own = SqlSession("", USER, role, DATABASE, SCHEMA, WAREHOUSE, rights=OWNER)
+        self.account.procedures.tickets[ticket] = own
+        return self._ticket(ticket, own)
+
     def _ticket(self, ticket: str, session: SqlSession) -> dict[str, Any]:
         """Give what the session of a procedure or task connects with."""
         return self.connection(
@@ -186,7 +229,7 @@ class Snowflake(StandIn):
 
     def app(self) -> "ASGIApp":
         """Make the application that answers."""
-        self._sql = Server(self.account, self.statements, {USER: self.password})
+        self._sql = Server(self.account, self.statements, self.users)
         asyncio.run(self._sql.prepare())
         return self._sql.app
 

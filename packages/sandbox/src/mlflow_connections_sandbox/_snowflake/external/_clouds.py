@@ -215,7 +215,7 @@ def check_integration(kind: str, properties: Mapping[str, Any]) -> None:
 
 def add_identity(kind: str, properties: dict[str, Any]) -> None:
     """Add what makes a new integration somebody to its cloud."""
-    if kind == "EXTERNAL ACCESS INTEGRATION":
+    if kind not in {"API INTEGRATION", "STORAGE INTEGRATION"}:
         return
     prefix = "API" if kind == "API INTEGRATION" else "STORAGE"
     for name, value in new_identity(provider_of(properties)).items():

@@ -19,7 +19,7 @@ from mlflow_connections_sandbox._snowflake._errors import SqlError, dotted, exte
 from mlflow_connections_sandbox._snowflake.objects._catalog import Entry
 
 from ._clouds import Clouds, Refused, api_identity
-from ._gateway import Gateway
+from ._gateway import OWN_REFUSAL, Gateway
 from ._javascript import run_javascript
 
 
@@ -323,8 +323,10 @@ class Batch:
     def _failed(self, answer: requests.Response | requests.RequestException) -> SqlError:
         if isinstance(answer, requests.Response):
             what = f"{answer.status_code} '{answer.text[:_SNIPPET]}'"
+            if OWN_REFUSAL in answer.headers:
+                return self._bad(what)
         elif isinstance(answer, requests.Timeout):
-            what = "Timeout was reached"
+            return self._bad("Timeout was reached")
         else:
             what = "Could not connect to the remote service"
         return external_function(self._name, f" with remote service error: {what}; {self._trail()}")

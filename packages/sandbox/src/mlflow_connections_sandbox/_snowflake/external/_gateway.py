@@ -30,6 +30,15 @@ BASES: Mapping[str, str] = {
 """What external functions call each gateway. No such name is ever looked up: the stand-in of
 Snowflake sends what begins with one of these, and nothing else, to the gateway on loopback."""
 
+OWN_REFUSAL = "x-sandbox-gateway"
+"""The header of a refusal that is the gateway's own; it says why, for the reader of a journal."""
+_UNKNOWN_CALLERS: Mapping[str, tuple[int, Mapping[str, object]]] = {
+    "aws": (403, {"message": "The security token included in the request is invalid."}),
+    "azure": (401, {"statusCode": 401, "message": "Invalid JWT."}),
+    "google": (401, {"message": "Jwt verification fails", "code": 401}),
+}
+"""The answer of each cloud's gateway to a caller that it does not know."""
+
 # What a gateway keeps to itself: the caller's identity, and what belongs to one connection.
 _DROPPED = frozenset(
     (
@@ -53,6 +62,9 @@ class Gateway(StandIn):
         provider: aws, azure or google.
         base: The public URL that external functions name, without a slash at its end.
         credentials: Headers that MLflow wants, injected into each request.
+        remaps_authorization: Whether an injected `Authorization` reaches MLflow under another name
+            only, `x-amzn-Remapped-Authorization`, as Amazon documents for some integrations of
+            methods with AWS_IAM authorization.
         api_key: What a caller has to show besides its identity; None wants nothing.
         operations: The method and path, below the base, of what may be called; None allows every
             POST to MLflow's REST API.
@@ -65,6 +77,7 @@ class Gateway(StandIn):
         self.provider = provider
         self.base = BASES[provider]
         self.credentials: dict[str, str] = {}
+        self.remaps_authorization = False
         self.api_key: str | None = None
         self.operations: set[tuple[str, str]] | None = None
         self._clouds = clouds
@@ -113,15 +126,20 @@ class Gateway(StandIn):
             proof = request.headers.get("authorization", "")
             self._clouds.check(self.provider, proof, request.method, url, body)
         except Refused as error:
-            status = 403 if self.provider == "aws" else 401
-            return JSONResponse({"message": f"Unauthorized: {error}."}, status)
+            return self._own(*_UNKNOWN_CALLERS[self.provider], detail=str(error))
         if self.api_key is not None and request.headers.get("x-api-key") != self.api_key:
-            return JSONResponse({"message": "Forbidden"}, 403)
+            return self._own(403, {"message": "Forbidden"})
         if len(body) > MAX_REQUEST_BYTES:
-            return JSONResponse({"message": "Request Too Long"}, 413)
+            return self._own(413, {"message": "Request Too Long"})
         if not self._is_operation(request.method, path):
-            return JSONResponse({"message": "Missing Authentication Token"}, 403)
+            return self._own(403, {"message": "Missing Authentication Token"})
         return None
+
+    @staticmethod
+    def _own(status: int, content: Mapping[str, object], detail: str = "") -> Response:
+        """Return a refusal of the gateway itself, which Snowflake words unlike one of MLflow's."""
+        headers = {OWN_REFUSAL: detail or "refused"}
+        return JSONResponse(dict(content), status, headers)
 
     def _is_operation(self, method: str, path: str) -> bool:
         if method == "GET" and self.polls:
@@ -133,15 +151,19 @@ class Gateway(StandIn):
     def _forward(self, request: Request, body: bytes) -> Response:
         kept = {k: v for k, v in request.headers.items() if k not in _DROPPED}
         query = f"?{request.url.query}" if request.url.query else ""
-        answer = self.mlflow.call(
-            "POST", request.url.path + query, data=body, headers={**kept, **self.credentials}
-        )
+        headers = {**kept, **{self._injected(k): v for k, v in self.credentials.items()}}
+        answer = self.mlflow.call("POST", request.url.path + query, data=body, headers=headers)
         with answer:
             return Response(
                 answer.content,
                 answer.status_code,
                 media_type=answer.headers.get("content-type", "text/plain"),
             )
+
+    def _injected(self, header: str) -> str:
+        if self.remaps_authorization and header.lower() == "authorization":
+            return "x-amzn-Remapped-Authorization"
+        return header
 
     async def _later(self, request: Request, body: bytes) -> Response:
         """Take the work on with 202 and give the reply to the last of so many polls."""

@@ -1,8 +1,11 @@
 """Execute CREATE, ALTER and DROP, and check what the clauses of an object say."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mlflow_connections_sandbox._snowflake._assumptions import Assumptions
 from mlflow_connections_sandbox._snowflake._errors import (
     SqlError,
     compilation,
@@ -19,11 +22,12 @@ from mlflow_connections_sandbox._snowflake._session import SqlSession
 from mlflow_connections_sandbox._snowflake.external._clouds import add_identity, check_integration
 from mlflow_connections_sandbox._snowflake.external._external_functions import is_allowed
 from mlflow_connections_sandbox._snowflake.external._javascript import compile_javascript
-from mlflow_connections_sandbox._snowflake.procedures._procedures import check_packages
+from mlflow_connections_sandbox._snowflake.procedures._packages import check_packages, repository
+from mlflow_connections_sandbox._snowflake.procedures._workers import warm_up
 from mlflow_connections_sandbox._snowflake.sql._clauses import KINDS
 from mlflow_connections_sandbox._snowflake.sql._file_commands import parse_stage
 from mlflow_connections_sandbox._snowflake.sql._statements import Alter, Create, Drop, Target
-from mlflow_connections_sandbox._snowflake.tasks._tasks import alter_task, check_task
+from mlflow_connections_sandbox._snowflake.tasks._tasks import TaskRules
 
 from ._catalog import Catalog, Entry, Key
 from ._privileges import ACCOUNT_KEY, Access
@@ -34,21 +38,25 @@ if TYPE_CHECKING:
 
 
 _JAVASCRIPT_REFUSED = ("NUMBER",)
+_HOST = re.compile(r"[A-Za-z0-9.*-]+")
 _HEADER_REFUSED = frozenset('()<>@,;:\\"/[]?={}_ \t')
 
 
 class Checks:
-    """Looks at objects that are about to be made or changed.
+    """Checks objects that are about to be created or changed.
 
     Attributes:
-        is_trial: A trial account refuses external access integrations.
+        tasks: The rules for tasks.
     """
 
-    def __init__(self, catalog: Catalog, access: Access, stages: Stages) -> None:
+    def __init__(
+        self, catalog: Catalog, access: Access, stages: Stages, assumptions: Assumptions
+    ) -> None:
         self._catalog = catalog
         self._access = access
         self._stages = stages
-        self.is_trial = False
+        self._assumptions = assumptions
+        self.tasks = TaskRules(catalog, access)
 
     def check(self, entry: Entry, session: SqlSession) -> None:
         """Look at an object's clauses, and complete the names in them.
@@ -64,8 +72,8 @@ class Checks:
             "FUNCTION": self._check_function,
             "PROCEDURE": self._check_procedure,
             "STAGE": lambda e, s: self._stages.check(e.properties, s),
-            "TASK": lambda e, s: check_task(e, s, self._catalog, self._access),
-            "SECRET": _check_secret,
+            "TASK": self.tasks.check,
+            "SECRET": self._check_secret,
             "NETWORK RULE": _check_rule,
         }
         check = checks.get(entry.kind)
@@ -126,13 +134,24 @@ class Checks:
         properties = entry.properties
         if properties["LANGUAGE"] != "PYTHON":
             raise unsupported(f"CREATE PROCEDURE LANGUAGE {properties['LANGUAGE']}")
+        if not self._access.has_warehouse(session):
+            text = "An active warehouse is required for creating Python stored procedures."
+            raise compilation(text, 391531, "42601")
         if "AS" not in properties and "IMPORTS" not in properties:
             raise missing_options(["AS"])
         if not any(p.startswith("snowflake-snowpark-python") for p in properties["PACKAGES"]):
             raise invalid_value(
                 properties["PACKAGES"], "PACKAGES", "snowflake-snowpark-python is missing"
             )
-        check_packages(properties)
+        source = repository(
+            properties.get("ARTIFACT_REPOSITORY"),
+            properties["RUNTIME_VERSION"],
+            self._assumptions.default_repository,
+        )
+        self._access.require_repository(session.role, source)
+        properties["ARTIFACT_REPOSITORY"] = source
+        check_packages(properties["RUNTIME_VERSION"], properties["PACKAGES"], source)
+        warm_up()
         for reference in properties.get("IMPORTS", ()):
             self._stages.file(parse_stage(reference), session)
         granted: set[tuple[str, ...]] = set()
@@ -151,9 +170,22 @@ class Checks:
                 )
             properties["SECRETS"][variable] = key[1]
 
+    def _check_secret(self, entry: Entry, session: SqlSession) -> None:
+        _check_secret(entry)
+        name = entry.properties.get("API_AUTHENTICATION")
+        if name is not None:
+            key: Key = ("INTEGRATION", name, None)
+            if self._access.require(session, "USAGE", key).kind != "SECURITY INTEGRATION":
+                raise does_not_exist("INTEGRATION", name)
+
     def _check_external_access(self, entry: Entry, session: SqlSession) -> None:
-        if self.is_trial:
-            raise SqlError(509009, "0A000", "External access is not supported for trial accounts.")
+        if self._assumptions.trial:
+            raise SqlError(
+                509009,
+                "0A000",
+                "External access is not supported for trial accounts by default. Contact your "
+                "account representative for more information.",
+            )
         properties = entry.properties
         for clause, domain in (
             ("ALLOWED_NETWORK_RULES", "NETWORK RULE"),
@@ -180,9 +212,30 @@ def resolved(entry: Entry) -> dict[str, Any]:
     return found
 
 
-def _check_secret(entry: Entry, _: SqlSession) -> None:
-    if entry.properties["TYPE"] != "GENERIC_STRING":
-        raise unsupported(f"CREATE SECRET TYPE = {entry.properties['TYPE']}")
+_SECRETS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+    "GENERIC_STRING": (frozenset(("SECRET_STRING",)), frozenset()),
+    "PASSWORD": (frozenset(("USERNAME", "PASSWORD")), frozenset()),
+    "OAUTH2": (
+        frozenset(("API_AUTHENTICATION",)),
+        frozenset(("OAUTH_SCOPES", "OAUTH_REFRESH_TOKEN", "OAUTH_REFRESH_TOKEN_EXPIRY_TIME")),
+    ),
+}
+"""The clauses that each type of secret needs, and those that it may have besides."""
+
+
+def _check_secret(entry: Entry) -> None:
+    kind = entry.properties["TYPE"]
+    if kind not in _SECRETS:
+        raise unsupported(f"CREATE SECRET TYPE = {kind}")
+    needed, possible = _SECRETS[kind]
+    found = entry.properties.keys() - {"TYPE", "COMMENT"}
+    if needed - found:
+        raise missing_options(sorted(needed - found))
+    for name in sorted(found - needed - possible):
+        raise invalid_property(name, "SECRET")
+    for name in ("USERNAME", "PASSWORD"):
+        if ":" in entry.properties.get(name, ""):
+            raise invalid_value("******", name, "external access allows no colon in it")
 
 
 def _check_rule(entry: Entry, _: SqlSession) -> None:
@@ -191,8 +244,13 @@ def _check_rule(entry: Entry, _: SqlSession) -> None:
         raise unsupported(f"NETWORK RULE of {properties['TYPE']} and {properties['MODE']}")
     for value in properties["VALUE_LIST"]:
         host, _, port = value.partition(":")
-        if not host or "/" in value or (port and not port.isdecimal()):
+        if not _HOST.fullmatch(host) or (port and not (port.isdecimal() and 0 < int(port) < 65536)):
             raise invalid_value(value, "VALUE_LIST", "it is no host or host:port")
+        labels = host.split(".")
+        if host.count("*") > 1 or "*" in "".join(labels[-2:]):
+            raise invalid_value(
+                value, "VALUE_LIST", "one * is allowed, and not in the second-level domain"
+            )
 
 
 _SHOWN = {"STAGE": "Stage area"}
@@ -260,7 +318,7 @@ class Objects:
         else:
             self._access.own(session, entry.key)
         if entry.kind == "TASK":
-            alter_task(entry, statement, session, self._catalog, self._access)
+            self._checks.tasks.alter(entry, statement, session)
         if statement.action in {"SET", "UNSET"}:
             self._set(entry, statement, session)
         return status("Statement executed successfully.")
@@ -276,6 +334,8 @@ class Objects:
         if entry is None:
             return status(f"Drop statement executed successfully ({name} already dropped).")
         self._access.own(session, entry.key)
+        if entry.kind == "TASK":
+            self._checks.tasks.drop(entry)
         if entry.kind == "STAGE":
             self._stages.clear(entry)
         if entry.kind == "ROLE":

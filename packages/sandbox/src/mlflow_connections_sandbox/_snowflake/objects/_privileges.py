@@ -4,9 +4,10 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mlflow_connections_sandbox._snowflake._errors import does_not_exist, insufficient
+from mlflow_connections_sandbox._snowflake._errors import Name, does_not_exist, insufficient
 from mlflow_connections_sandbox._snowflake._results import Rows, status
 from mlflow_connections_sandbox._snowflake._session import SqlSession
+from mlflow_connections_sandbox._snowflake.procedures._packages import USER_ROLES
 from mlflow_connections_sandbox._snowflake.sql._clauses import PRIVILEGES
 from mlflow_connections_sandbox._snowflake.sql._statements import Grant, GrantRole
 
@@ -19,7 +20,9 @@ _BUILT_IN = {
     "SECURITYADMIN": ("USERADMIN",),
     "SYSADMIN": ("PUBLIC",),
     "USERADMIN": ("PUBLIC",),
-    "PUBLIC": (),
+    "PUBLIC": ("SNOWFLAKE.PYPI_REPOSITORY_USER", "SNOWFLAKE.ANACONDA_REPOSITORY_USER"),
+    "SNOWFLAKE.PYPI_REPOSITORY_USER": (),
+    "SNOWFLAKE.ANACONDA_REPOSITORY_USER": (),
 }
 _BUILT_IN_PRIVILEGES = {
     "ACCOUNTADMIN": PRIVILEGES["ACCOUNT"],
@@ -134,6 +137,29 @@ class Access:
         if entry.owner not in self.effective(session.role):
             raise insufficient(key[0], key[1])
         return entry
+
+    def has_warehouse(self, session: SqlSession) -> bool:
+        """Return whether the session has an active warehouse: it exists and the role may use it.
+
+        An owner's-rights procedure runs on its caller's warehouse, whatever its owner may use.
+        """
+        if session.is_managed:
+            return True
+        if session.warehouse is None:
+            return False
+        key: Key = ("WAREHOUSE", (session.warehouse,), None)
+        if session.rights == "OWNER":
+            return self._catalog.find(key) is not None
+        return self.holds(session.role, "USAGE", key)
+
+    def require_repository(self, role: str, repository: Name) -> None:
+        """Check that a role may use an artifact repository.
+
+        Raises:
+            SqlError: It holds neither the repository's database role nor inherits it.
+        """
+        if USER_ROLES[repository] not in self.effective(role):
+            raise insufficient("artifact repository", repository)
 
     def enter(self, session: SqlSession, key: Key) -> None:
         """Make sure that the session may use the database and schema around an object.

@@ -13,11 +13,14 @@ from mlflow_connections_sandbox._snowflake.sql._statements import Describe, Show
 from ._catalog import Catalog, Entry
 from ._privileges import ACCOUNT_KEY, Access
 
-_HIDDEN = frozenset(("API_KEY", "SECRET_STRING"))
+_HIDDEN = frozenset(
+    ("API_KEY", "SECRET_STRING", "PASSWORD", "OAUTH_REFRESH_TOKEN", "OAUTH_CLIENT_SECRET")
+)
 _CATEGORIES = {
     "API INTEGRATION": ("EXTERNAL_API", "API"),
     "STORAGE INTEGRATION": ("EXTERNAL_STAGE", "STORAGE"),
     "EXTERNAL ACCESS INTEGRATION": ("EXTERNAL_ACCESS", "EXTERNAL_ACCESS"),
+    "SECURITY INTEGRATION": ("API_AUTHENTICATION", "SECURITY"),
 }
 _CLOUDS = {"s3:": "AWS", "s3gov:": "AWS", "gcs:": "GCP", "azure:": "AZURE"}
 
@@ -142,7 +145,7 @@ class Shows:
     def _roles(self, statement: Show, session: SqlSession) -> Rows:
         rows: list[list[Any]] = []
         for role in sorted(self._access.roles):
-            if _is_like(role, statement.like):
+            if "." not in role and _is_like(role, statement.like):
                 entry = self._catalog.find(("ROLE", (role,), None))
                 rows.append(
                     [

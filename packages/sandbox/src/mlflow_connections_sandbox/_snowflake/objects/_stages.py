@@ -74,6 +74,14 @@ class Stages:
             raise compilation(f"Remote file '{ref.path}' was not found.", 91016, "22000")
         return path
 
+    def read(self, ref: StageRef, session: SqlSession) -> Mapping[str, Any]:
+        """Return where SnowflakeFile finds one file, on an internal or an external stage.
+
+        Raises:
+            SqlError: The stage or the file does not exist, or must not be read.
+        """
+        return {"path": str(self.file(ref, session))}
+
     def clear(self, entry: Entry) -> None:
         """Delete an internal stage's files: it was dropped or replaced."""
         if "URL" not in entry.properties:

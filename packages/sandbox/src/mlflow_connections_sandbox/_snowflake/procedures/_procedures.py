@@ -1,38 +1,29 @@
 """Python procedures: each call in a process of its own that reaches nothing but the account.
 
-The process sees the Python packages of this environment, whatever PACKAGES lists of them; what is
-listed has to be installed.
+The process sees all Python packages of this environment, whatever PACKAGES lists of them.
 """
 
 import json
 import os
-import re
 import secrets
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mlflow_connections_sandbox._snowflake._errors import SqlError, compilation, dotted
+from mlflow_connections_sandbox._snowflake._errors import SqlError
 from mlflow_connections_sandbox._snowflake._session import SqlSession
 from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
+from mlflow_connections_sandbox._snowflake.objects._privileges import Access
 from mlflow_connections_sandbox._snowflake.objects._stages import Stages
 from mlflow_connections_sandbox._snowflake.sql._file_commands import parse_stage
 
-_HERE = Path(__file__).parent
-_COPIED = {
-    "_guard.py": "sitecustomize.py",
-    "_secrets.py": "_snowflake.py",
-    "_main.py": "main.py",
-}
-_RUNTIMES = ("3.9", "3.10", "3.11", "3.12", "3.13")
+from ._workers import RunningProcess, copy_support, kept_environment, start
+
 _LINES = 40
-"""Of what the process printed, shown where it ended without an answer."""
+"""Lines of a process's output that an error shows if the process ended without an answer."""
 
 
 class Procedures:
@@ -40,28 +31,39 @@ class Procedures:
 
     Attributes:
         tickets: What a procedure's own session logs in with, and what that session is.
-        connect: Gives connection parameters for a ticket.
+        connect: Returns connection parameters for a ticket.
+        access_tokens: The OAuth access token that Snowflake would fetch, by the name of the secret.
+        running: The processes of running calls, by the session that each runs in.
     """
 
-    def __init__(self, catalog: Catalog, stages: Stages) -> None:
+    def __init__(self, catalog: Catalog, access: Access, stages: Stages) -> None:
         self._catalog = catalog
+        self._access = access
         self._stages = stages
         self.tickets: dict[str, SqlSession] = {}
         self.connect: Callable[[str, SqlSession], dict[str, Any]] | None = None
+        self.access_tokens: dict[str, str] = {}
+        self.running: dict[str, tuple[SqlSession, RunningProcess]] = {}
 
     def call(self, entry: Entry, arguments: Sequence[Any], session: SqlSession) -> Any:
-        """Call one and give what the handler returned.
+        """Call a procedure and return what its handler returned.
 
         Raises:
             SqlError: It failed; the message ends with the handler's traceback.
         """
         assert self.connect is not None  # noqa: S101 - set before anything runs
+        self._access.require_repository(session.role, entry.properties["ARTIFACT_REPOSITORY"])
         rights = entry.properties.get("EXECUTE", "OWNER")
-        role = entry.owner if rights == "OWNER" else session.role
-        database, schema = entry.name[:2]
-        if rights == "CALLER":
-            database, schema = session.database or database, session.schema or schema
-        own = replace(session, token="", role=role, database=database, schema=schema)
+        own = replace(session, token="", rights=rights)
+        if rights == "OWNER":
+            own.role = entry.owner
+            own.database, own.schema = entry.name[:2]
+        else:
+            own.database = session.database or entry.name[0]
+            own.schema = session.schema or entry.name[1]
+            if session.rights == "OWNER":
+                # Below an owner's-rights procedure a caller's-rights one may do no more.
+                own.rights = "OWNER"
         ticket = secrets.token_urlsafe(16)
         self.tickets[ticket] = own
         folder = Path(tempfile.mkdtemp(prefix="procedure-"))
@@ -70,6 +72,12 @@ class Procedures:
         finally:
             self.tickets.pop(ticket, None)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def cancel(self, task: object) -> None:
+        """End the processes of the calls that a task has made."""
+        for session, process in list(self.running.values()):
+            if session.task is task:
+                process.kill()
 
     def _run(
         self,
@@ -81,8 +89,7 @@ class Procedures:
     ) -> Any:
         imports = folder / "imports"
         imports.mkdir()
-        for source, name in _COPIED.items():
-            shutil.copyfile(_HERE / source, folder / name)
+        copy_support(folder)
         if "AS" in entry.properties:
             (folder / "_handler.py").write_text(entry.properties["AS"], encoding="utf-8")
         paths = [str(folder), *self._import(entry, session, imports), str(imports)]
@@ -91,26 +98,23 @@ class Procedures:
             "arguments": list(arguments),
             "connection": dict(connection),
             "paths": paths,
+            "imports": f"{imports}{os.sep}",
+            "environment": self._environment(entry, folder, connection),
             "answer": str(folder / "answer.json"),
+            "output": str(folder / "output.txt"),
         }
         (folder / "job.json").write_text(json.dumps(job))
-        done = subprocess.run(
-            [
-                *(sys.executable, "-X", f"snowflake_import_directory={imports}{os.sep}"),
-                *(str(folder / "main.py"), str(folder / "job.json")),
-            ],
-            cwd=folder,
-            env=self._environment(entry, folder, connection),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+        process = start(folder / "job.json")
+        self.running[str(folder)] = session, process
+        try:
+            code = process.code.result()
+        finally:
+            del self.running[str(folder)]
         try:
             answer = json.loads((folder / "answer.json").read_text())
         except FileNotFoundError:
-            printed = done.stdout.decode(errors="replace").splitlines()[-_LINES:]
-            answer = {"error": "\n".join([*printed, f"The process ended with {done.returncode}."])}
+            printed = (folder / "output.txt").read_text(errors="replace").splitlines()[-_LINES:]
+            answer = {"error": "\n".join([*printed, f"The process ended with {code}."])}
         if "error" in answer:
             raise SqlError(
                 100357,
@@ -121,7 +125,7 @@ class Procedures:
         return answer["value"]
 
     def _import(self, entry: Entry, session: SqlSession, folder: Path) -> list[str]:
-        """Copy what IMPORTS names, and give what of it goes on the module path."""
+        """Copy what IMPORTS names, and return what of it goes on the module path."""
         found = []
         # The owner reads the imports, as it did when it created the procedure.
         owner = replace(session, role=entry.owner, database=entry.name[0], schema=entry.name[1])
@@ -135,22 +139,9 @@ class Procedures:
     def _environment(
         self, entry: Entry, folder: Path, connection: Mapping[str, Any]
     ) -> dict[str, str]:
-        network = [f"{connection['host']}:{connection['port']}"]
-        hidden = {
-            variable: self._catalog.get(("SECRET", name, None)).properties["SECRET_STRING"]
-            for variable, name in entry.properties.get("SECRETS", {}).items()
-        }
-        for name in entry.properties.get("EXTERNAL_ACCESS_INTEGRATIONS", ()):
-            integration = self._catalog.get(("INTEGRATION", name, None))
-            if integration.properties["ENABLED"]:
-                for rule in integration.properties["ALLOWED_NETWORK_RULES"]:
-                    values = self._catalog.get(("NETWORK RULE", rule, None)).properties[
-                        "VALUE_LIST"
-                    ]
-                    network += [v if ":" in v else f"{v}:443" for v in values]
+        network = [f"{connection['host']}:{connection['port']}", *self._network(entry)]
         return {
-            # Of the environment nothing but what makes a process run at all.
-            **{k: os.environ[k] for k in ("PATH", "LANG", "SYSTEMROOT") if k in os.environ},
+            **kept_environment(),
             "HOME": str(folder),
             "TMPDIR": str(folder),
             "PYTHONPATH": str(folder),
@@ -158,27 +149,28 @@ class Procedures:
             "DO_NOT_TRACK": "1",
             "GIT_PYTHON_REFRESH": "quiet",
             "SANDBOX_NETWORK": ",".join(network),
-            "SANDBOX_SECRETS": json.dumps(hidden),
+            "SANDBOX_SECRETS": json.dumps(self._secrets(entry)),
         }
 
+    def _network(self, entry: Entry) -> list[str]:
+        """Return the hosts and ports that the procedure's external access integrations open."""
+        found = []
+        for name in entry.properties.get("EXTERNAL_ACCESS_INTEGRATIONS", ()):
+            integration = self._catalog.get(("INTEGRATION", name, None))
+            if integration.properties["ENABLED"]:
+                for rule in integration.properties["ALLOWED_NETWORK_RULES"]:
+                    values = self._catalog.get(("NETWORK RULE", rule, None)).properties
+                    found += [v if ":" in v else f"{v}:443" for v in values["VALUE_LIST"]]
+        return found
 
-def check_packages(properties: Mapping[str, Any]) -> None:
-    """Look at a procedure's runtime and packages.
-
-    Raises:
-        SqlError: There is no such runtime, or a package is not installed here.
-    """
-    if properties["RUNTIME_VERSION"] not in _RUNTIMES:
-        raise compilation(
-            f"Unsupported RUNTIME_VERSION '{properties['RUNTIME_VERSION']}' for PYTHON.", 391541
-        )
-    for requirement in properties["PACKAGES"]:
-        name = re.split(r"[=<>!~\[;\s]", requirement, maxsplit=1)[0]
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            raise compilation(
-                f"Cannot create a Python function with the specified packages: {requirement} is "
-                f"not available, since {dotted(name)} is not installed here.",
-                391546,
-            ) from None
+    def _secrets(self, entry: Entry) -> dict[str, dict[str, str]]:
+        """Return what the procedure may read of each secret, by the variable of its SECRETS clause."""
+        found = {}
+        for variable, name in entry.properties.get("SECRETS", {}).items():
+            properties = self._catalog.get(("SECRET", name, None)).properties
+            shown = {"TYPE", "SECRET_STRING", "USERNAME", "PASSWORD"}
+            found[variable] = {k: str(v) for k, v in properties.items() if k in shown}
+            if properties["TYPE"] == "OAUTH2":
+                # Snowflake fetches it from the token endpoint of the security integration.
+                found[variable]["ACCESS_TOKEN"] = self.access_tokens.get(name[-1], "")
+        return found

@@ -201,8 +201,10 @@ def parse_grant(reader: Reader) -> Grant | GrantRole:
         reader.expect("GRANT")
     if reader.word() == "ROLE":
         return _grant_role(reader, revoke)
-    if reader.word() in {"DATABASE", "APPLICATION"} and reader.word(1) == "ROLE":
-        raise unsupported(f"{reader.word()} ROLE")
+    if reader.accept("DATABASE", "ROLE"):
+        return _grant_database_role(reader, revoke)
+    if reader.word() == "APPLICATION" and reader.word(1) == "ROLE":
+        raise unsupported("APPLICATION ROLE")
     option = revoke and reader.accept("GRANT", "OPTION", "FOR")
     privileges = _privileges(reader)
     reader.expect("ON")
@@ -253,6 +255,16 @@ def _grant_role(reader: Reader, revoke: bool) -> GrantRole:
     grantee = reader.identifier()
     reader.end()
     return GrantRole(revoke, role, kind, grantee)
+
+
+def _grant_database_role(reader: Reader, revoke: bool) -> GrantRole:
+    """Parse a database role of the database SNOWFLAKE, the only one that has any."""
+    role = ".".join(reader.name())
+    reader.expect("FROM" if revoke else "TO")
+    reader.accept("ROLE")
+    grantee = reader.identifier()
+    reader.end()
+    return GrantRole(revoke, role, "ROLE", grantee)
 
 
 def _privileges(reader: Reader) -> tuple[str, ...]:

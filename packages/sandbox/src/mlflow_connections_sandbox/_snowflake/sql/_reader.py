@@ -1,5 +1,6 @@
 """Reads a statement token by token. sqlglot's tokenizer knows Snowflake's quoting, which no regex does."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlglot
@@ -187,6 +188,38 @@ class Reader:
     def has(self, words: frozenset[str]) -> bool:
         """Tell whether one of these words stands anywhere, outside quoted texts."""
         return any(t.token_type not in _TEXT and t.text.upper() in words for t in self._tokens)
+
+    def session_variable(self) -> str | None:
+        """Return the name of the first session variable, as in `$name`, or None if there is none."""
+        for sign, name in pairwise(self._tokens):
+            is_variable = sign.token_type is TokenType.PARAMETER and sign.text == "$"
+            if is_variable and not name.text.isdecimal():
+                return name.text
+        return None
+
+    def without_scoped(self) -> str:
+        """Return the statement without SCOPED, a word for temporary objects that fakesnow lacks."""
+        for token in self._tokens[:5]:
+            if token.token_type is TokenType.VAR and token.text.upper() == "SCOPED":
+                return f"{self.sql[: token.start]}{self.sql[token.end + 1 :]}"
+        return self.sql
+
+    def called(self) -> set[str]:
+        """Return what the statement reads from, in upper case: called functions, and FROM itself.
+
+        `FROM TABLE(function(…))` counts as the function alone.
+        """
+        words = [t.text.upper() for t in self._tokens if t.token_type not in _TEXT]
+        found = {word for word, after in pairwise(words) if after == "("}
+        if "FROM" in words:
+            after = words[words.index("FROM") + 1 :]
+            found.add("FROM" if after[:2] != ["TABLE", "("] else after[2] if after[2:] else "FROM")
+        return found - {"TABLE"}
+
+    def creates_table_as(self) -> bool:
+        """Return whether this is CREATE TABLE … AS SELECT, which computes."""
+        words = [t.text.upper() for t in self._tokens if t.token_type not in _TEXT][:8]
+        return "TABLE" in words and self.has(frozenset(("SELECT", "WITH")))
 
     def _peek(self, ahead: int = 0) -> Token | None:
         index = self._at + ahead

@@ -1,27 +1,33 @@
-"""Runs graphs of tasks: each task in a session of its own, as soon as those before it succeeded."""
+"""Run graphs of tasks: each task in a session of its own, as soon as its predecessors succeeded."""
 
 import secrets
 import threading
+import time
 import uuid
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from mlflow_connections_sandbox._snowflake._assumptions import Assumptions
 from mlflow_connections_sandbox._snowflake._errors import Name, compilation, dotted, insufficient
 from mlflow_connections_sandbox._snowflake._results import Rows, status
 from mlflow_connections_sandbox._snowflake._session import SqlSession
 from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
 from mlflow_connections_sandbox._snowflake.objects._privileges import ACCOUNT_KEY, Access
+from mlflow_connections_sandbox._snowflake.procedures._procedures import Procedures
 from mlflow_connections_sandbox._snowflake.sql._statements import Target
 
 from ._task_run import TaskRun
-from ._tasks import Shapes
+from ._tasks import GraphVersion, TaskRules, is_started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
 _AT_ONCE = 4
+_TIMEOUT_MS = 3_600_000
+"""USER_TASK_TIMEOUT_MS of a task that names none."""
+_MAX_FAILURES = 10
+"""SUSPEND_TASK_AFTER_NUM_FAILURES of a root that names none."""
 
 
 class TaskGraphs:
@@ -29,19 +35,27 @@ class TaskGraphs:
 
     Attributes:
         history: Every run of a task so far.
-        tickets: What a task's own session logs in with, and what that session is.
-        connect: Gives connection parameters for a ticket.
+        connect: Returns connection parameters for a ticket.
     """
 
-    def __init__(self, catalog: Catalog, access: Access, tickets: dict[str, SqlSession]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        access: Access,
+        rules: TaskRules,
+        procedures: Procedures,
+        assumptions: Assumptions,
+    ) -> None:
         self.history: list[TaskRun] = []
-        self.tickets = tickets
         self.connect: Callable[[str, SqlSession], dict[str, Any]] | None = None
         self._catalog = catalog
         self._access = access
+        self._rules = rules
+        self._procedures = procedures
+        self._assumptions = assumptions
         self._locks: dict[Name, threading.Lock] = {}
-        self._shapes = Shapes(catalog)
-        self._known: dict[str, dict[Name, object]] = {}
+        self._versions: dict[str, GraphVersion] = {}
+        self._failures: dict[Name, int] = {}
         self._threads: list[threading.Thread] = []
 
     def execute(self, name: Name, session: SqlSession, *, retry: bool = False) -> Rows:
@@ -49,7 +63,7 @@ class TaskGraphs:
 
         Args:
             name: The root task.
-            session: Who asks.
+            session: The session that asks.
             retry: Run what did not succeed in the last run again.
 
         Raises:
@@ -62,92 +76,124 @@ class TaskGraphs:
             raise insufficient("ACCOUNT", "SANDBOX")
         if root.properties.get("AFTER") or "FINALIZE" in root.properties:
             raise compilation(f"Task {dotted(root.name)} is no root task.", 91098)
-        group = self._failed_group(root) if retry else str(uuid.uuid4())
-        self._known[group] = self._shapes.of(root)
-        thread = threading.Thread(
-            target=self._run_graph, args=(root, group, session.user), daemon=True
-        )
+        version = self._rules.version(root)
+        self._check_managed(version)
+        group = self._failed_group(root, version) if retry else str(uuid.uuid4())
+        self._versions[group] = version
+        run = _GraphRun(version, version.tasks[root.name], group, session.user)
+        thread = threading.Thread(target=self._run_graph, args=(run,), daemon=True)
         self._threads.append(thread)
         thread.start()
         return status(f"Task {root.name[2]} is scheduled to run immediately.")
-
-    def _failed_group(self, root: Entry) -> str:
-        """Give the last run of a graph, which must have failed, while the graph stayed as it was."""
-        runs = [run for run in self.history if run.root == root.name]
-        group = runs[-1].group if runs else ""
-        last = [run for run in runs if (run.group, run.attempt) == (group, runs[-1].attempt)]
-        if not any(run.state == "FAILED" for run in last):
-            raise compilation("Cannot perform retry: no suitable run of graph found.", 91097)
-        if self._known[group] != self._shapes.of(root):
-            raise compilation(
-                "Cannot perform retry: the graph was modified since its last run.", 91096
-            )
-        return group
 
     def close(self) -> None:
         """Wait for what still runs."""
         for thread in self._threads:
             thread.join(timeout=60)
 
-    def _run_graph(self, root: Entry, group: str, user: str) -> None:
-        # A graph never overlaps with itself.
-        with self._locks.setdefault(root.name, threading.Lock()):
-            attempts = 1 + int(root.properties.get("TASK_AUTO_RETRY_ATTEMPTS", 0))
-            before = [r for r in self.history if r.group == group]
-            first = 1 + max((r.attempt for r in before), default=0)
-            for attempt in range(first, first + attempts):
-                succeeded = self._attempt(root, group, attempt, user)
-                # After every try: what a finalizer does must be right for that, too.
-                for finalizer in self._shapes.finalizer(root):
-                    succeeded &= self._finalize(finalizer, root, group, attempt, user)
-                if succeeded:
-                    return
+    def _check_managed(self, version: GraphVersion) -> None:
+        """Check that the owner of a task without a warehouse may run it on Snowflake's."""
+        for task in version.tasks.values():
+            if "WAREHOUSE" not in task.properties and not self._access.holds(
+                task.owner, "EXECUTE MANAGED TASK", ACCOUNT_KEY
+            ):
+                raise insufficient("ACCOUNT", "SANDBOX")
 
-    def _finalize(self, entry: Entry, root: Entry, group: str, attempt: int, user: str) -> bool:
-        run = TaskRun(
-            *(entry.name, root.name, group, attempt, entry.properties["AS"]),
-            root.properties.get("CONFIG"),
-            [],
-        )
+    def _failed_group(self, root: Entry, version: GraphVersion) -> str:
+        """Return the last run of a graph, which must have failed, while the graph stayed as it was."""
+        runs = [run for run in self.history if run.root == root.name]
+        group = runs[-1].group if runs else ""
+        last = [run for run in runs if (run.group, run.attempt) == (group, runs[-1].attempt)]
+        if not any(run.state == "FAILED" for run in last):
+            raise compilation("Cannot perform retry: no suitable run of graph found.", 91097)
+        if self._versions[group].content() != version.content():
+            raise compilation(
+                "Cannot perform retry: the graph was modified since its last run.", 91096
+            )
+        return group
+
+    def _run_graph(self, graph: "_GraphRun") -> None:
+        # A graph never overlaps with itself.
+        with self._locks.setdefault(graph.root.name, threading.Lock()):
+            graph.start()
+            attempts = 1 + int(graph.root.properties.get("TASK_AUTO_RETRY_ATTEMPTS", 0))
+            before = [r for r in self.history if r.group == graph.group]
+            first = 1 + max((r.attempt for r in before), default=0)
+            succeeded = False
+            for attempt in range(first, first + attempts):
+                succeeded = self._attempt(graph, attempt)
+                is_last = succeeded or attempt == first + attempts - 1
+                if is_last or self._assumptions.finalizer_after_each_attempt:
+                    succeeded &= self._finalize(graph, attempt)
+                if succeeded:
+                    break
+            self._count_failures(graph.root, succeeded=succeeded)
+
+    def _count_failures(self, root: Entry, *, succeeded: bool) -> None:
+        """Suspend a root that has failed too often in a row."""
+        count = 0 if succeeded else self._failures.get(root.name, 0) + 1
+        self._failures[root.name] = count
+        limit = int(root.properties.get("SUSPEND_TASK_AFTER_NUM_FAILURES", _MAX_FAILURES))
+        entry = self._catalog.find(root.key)
+        if limit and count >= limit and entry is not None:
+            entry.properties["STATE"] = "suspended"
+
+    def _finalize(self, graph: "_GraphRun", attempt: int) -> bool:
+        """Run the finalizer, and return whether it succeeded or there is none."""
+        if graph.version.finalizer is None:
+            return True
+        run = graph.task_run(graph.version.finalizer, attempt, [])
         self.history.append(run)
-        self._run_task(entry, run, user)
+        self._run_task(graph.version.finalizer, run, graph, is_limited=False)
         return run.state == "SUCCEEDED"
 
-    def _attempt(self, root: Entry, group: str, attempt: int, user: str) -> bool:
-        """Run what has not succeeded yet, and tell whether everything has now."""
-        runs = {r.name: r for r in self.history if r.group == group and r.state == "SUCCEEDED"}
-        waiting = [e for e in self._shapes.tasks(root) if e.name not in runs]
+    def _attempt(self, graph: "_GraphRun", attempt: int) -> bool:
+        """Run what has not succeeded yet, and return whether everything has now."""
+        version = graph.version
+        runs = {
+            r.name: r for r in self.history if r.group == graph.group and r.state == "SUCCEEDED"
+        }
+        waiting = [e for e in version.tasks.values() if e.name not in runs]
         running: dict[Future[None], TaskRun] = {}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             while waiting or running:
-                for entry in list(waiting):
-                    before = self._shapes.before(entry)
-                    if any(name not in runs for name in before):
-                        continue
+                due = [e for e in waiting if all(n in runs for n in version.before(e))]
+                for entry in due:
                     waiting.remove(entry)
-                    run = TaskRun(
-                        *(entry.name, root.name, group, attempt, entry.properties["AS"]),
-                        root.properties.get("CONFIG"),
-                        [runs[name] for name in before],
-                    )
-                    self.history.append(run)
-                    if any(p.state != "SUCCEEDED" for p in run.predecessors):
-                        run.state = "SKIPPED"
+                    run = graph.task_run(entry, attempt, [runs[n] for n in version.before(entry)])
+                    if self._is_skipped(entry, run, graph):
                         runs[entry.name] = run
                     else:
-                        running[pool.submit(self._run_task, entry, run, user)] = run
-                if not running:
-                    # What was skipped just now may let others be skipped.
-                    if not any(all(n in runs for n in self._shapes.before(e)) for e in waiting):
-                        break
-                    continue
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    finished = running.pop(future)
-                    runs[finished.name] = finished
+                        self.history.append(run)
+                        running[pool.submit(self._run_task, entry, run, graph)] = run
+                if running:
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        finished = running.pop(future)
+                        runs[finished.name] = finished
+                elif not due:
+                    break
         return all(r.state == "SUCCEEDED" for r in runs.values())
 
-    def _run_task(self, entry: Entry, run: TaskRun, user: str) -> None:
+    def _is_skipped(self, entry: Entry, run: TaskRun, graph: "_GraphRun") -> bool:
+        """Return whether a task does not run, and set the state that its successors see."""
+        if any(p.state != "SUCCEEDED" for p in run.predecessors):
+            run.state = "SKIPPED"
+        elif graph.remaining() <= 0:
+            run.state = "CANCELLED"
+        elif entry.name != graph.root.name and not is_started(entry):
+            # A suspended task counts as succeeded, and has no run.
+            run.state, run.is_suspended = "SUCCEEDED", True
+            return True
+        else:
+            return False
+        if entry.name == graph.root.name or is_started(entry):
+            self.history.append(run)
+        return True
+
+    def _run_task(
+        self, entry: Entry, run: TaskRun, graph: "_GraphRun", *, is_limited: bool = True
+    ) -> None:
         import snowflake.connector
 
         assert self.connect is not None  # noqa: S101 - set before anything runs
@@ -155,15 +201,20 @@ class TaskGraphs:
         warehouse = entry.properties.get("WAREHOUSE")
         own = SqlSession(
             token="",
-            user=user,
+            user=graph.user,
             role=entry.owner,
             database=entry.name[0],
             schema=entry.name[1],
             warehouse=warehouse and warehouse[0],
+            is_managed=warehouse is None,
             task=run,
         )
         ticket = secrets.token_urlsafe(16)
-        self.tickets[ticket] = own
+        self._procedures.tickets[ticket] = own
+        seconds = int(entry.properties.get("USER_TASK_TIMEOUT_MS", _TIMEOUT_MS)) / 1000
+        limit = min(seconds, graph.remaining()) if is_limited else seconds
+        timer = threading.Timer(limit, self._time_out, (run, limit))
+        timer.start()
         try:
             with (
                 snowflake.connector.connect(**self.connect(ticket, own)) as connection,
@@ -171,11 +222,52 @@ class TaskGraphs:
             ):
                 cursor.execute(run.sql)
                 run.query = cursor.sfqid
-            run.state = "SUCCEEDED"
+            run.state = "SUCCEEDED" if run.error is None else "FAILED"
         except snowflake.connector.errors.Error as error:
-            run.error = (error.errno or 0, str(error.raw_msg))
+            run.error = run.error or (error.errno or 0, str(error.raw_msg))
             run.query = error.sfqid
             run.state = "FAILED"
         finally:
-            self.tickets.pop(ticket, None)
+            timer.cancel()
+            self._procedures.tickets.pop(ticket, None)
             run.completed = datetime.now(timezone.utc)
+
+    def _time_out(self, run: TaskRun, seconds: float) -> None:
+        limit = f"statement or warehouse timeout of {seconds:g} second(s)"
+        run.error = 630, f"Statement reached its {limit} and was canceled."
+        self._procedures.cancel(run)
+
+
+class _GraphRun:
+    """One run of a graph with its retries.
+
+    Attributes:
+        version: The graph as it was when the run was asked for.
+        root: Its root.
+        group: The ID of the run, the same for its attempts.
+        user: The user who asked for it.
+    """
+
+    def __init__(self, version: GraphVersion, root: Entry, group: str, user: str) -> None:
+        self.version = version
+        self.root = root
+        self.group = group
+        self.user = user
+        self._deadline = 0.0
+
+    def start(self) -> None:
+        """Begin to count the time that the root's USER_TASK_TIMEOUT_MS allows the whole graph."""
+        limit = int(self.root.properties.get("USER_TASK_TIMEOUT_MS", _TIMEOUT_MS))
+        self._deadline = time.monotonic() + limit / 1000
+
+    def remaining(self) -> float:
+        """Return the seconds that are left for the graph."""
+        return self._deadline - time.monotonic()
+
+    def task_run(self, entry: Entry, attempt: int, predecessors: list[TaskRun]) -> TaskRun:
+        """Return a new run of one task."""
+        return TaskRun(
+            *(entry.name, self.root.name, self.group, attempt, entry.properties["AS"]),
+            self.root.properties.get("CONFIG"),
+            [p for p in predecessors if not p.is_suspended],
+        )

@@ -32,10 +32,11 @@ class TaskRun:
         sql: What it executes.
         config: The root's CONFIG.
         predecessors: What came before it.
-        state: SCHEDULED, EXECUTING, SUCCEEDED, FAILED or SKIPPED.
+        state: SCHEDULED, EXECUTING, SUCCEEDED, FAILED, SKIPPED or CANCELLED.
         query: The statement's id.
         error: Why it failed.
         value: What it set as its return value.
+        is_suspended: Whether it stands for a suspended task, which counts as succeeded.
     """
 
     name: Name
@@ -49,6 +50,7 @@ class TaskRun:
     query: str | None = None
     error: tuple[int, str] | None = None
     value: str | None = None
+    is_suspended: bool = False
     scheduled: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     started: datetime | None = None
     completed: datetime | None = None
@@ -91,7 +93,7 @@ class TaskRun:
         found = [
             run
             for run in self.predecessors
-            if name is None or name.upper() in {run.name[2].upper(), dotted(run.name).upper()}
+            if name is None or name in {run.name[2], dotted(run.name)}
         ]
         if len(found) != 1:
             raise SqlError(91100, "22000", f"This task has not one predecessor '{name or ''}'.")
