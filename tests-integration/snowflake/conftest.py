@@ -111,6 +111,8 @@ def bridged(server: MlflowServer, folder: Path, provider: str) -> Iterator[Bridg
     assert setup.storage is not None
     stand_in.trust(setup.storage.integration.object)
     session.use_role("ACCOUNTADMIN")
+    # A caller brings the warehouse; the generated SQL is about the bridge alone.
+    session.sql("GRANT USAGE ON WAREHOUSE COMPUTE_WH TO ROLE MLFLOW_CALLER").collect()
     yield Bridge(stand_in, config, setup, session, MlflowClient(server.url))
     session.close()
     stand_in.close()

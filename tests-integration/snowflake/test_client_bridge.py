@@ -265,6 +265,7 @@ def test_a_role_without_grants_is_told(bridge: Any) -> None:
     """A role that may not call the functions reads what to do."""
     bridge.session.sql("CREATE ROLE IF NOT EXISTS stranger").collect()
     bridge.session.sql("GRANT ROLE stranger TO ROLE accountadmin").collect()
+    bridge.session.sql("GRANT USAGE ON WAREHOUSE compute_wh TO ROLE stranger").collect()
     stranger = Session.builder.configs(bridge.stand_in.connection(role="STRANGER")).create()
     with (
         contextlib.closing(stranger),

@@ -12,13 +12,27 @@ from hypothesis import strategies as st
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
 from mlflow_connections_sandbox import Fault
-from mlflow_connections_sandbox._snowflake import Snowflake
+from mlflow_connections_sandbox._snowflake import BASES, Snowflake
 
 Run = Callable[..., list[tuple[Any, ...]]]
 Echo = Callable[..., str]
 
 PATIENT = 30.0
 """Seconds: the first request of a busy machine may take longer than this folder's usual patience."""
+
+
+_ROLE = "arn:aws:iam::123456789012:role/mlflow"
+_GUID = "01234567-89ab-cdef-0123-456789abcdef"
+INTEGRATIONS = {
+    provider: f"CREATE API INTEGRATION OTHER_API {clauses} API_ALLOWED_PREFIXES = ('{BASES[provider]}/')"
+    " ENABLED = TRUE"
+    for provider, clauses in {
+        "aws": f"API_PROVIDER = aws_api_gateway API_AWS_ROLE_ARN = '{_ROLE}'",
+        "azure": "API_PROVIDER = azure_api_management"
+        f" AZURE_TENANT_ID = '{_GUID}' AZURE_AD_APPLICATION_ID = '{_GUID}'",
+        "google": "API_PROVIDER = google_api_gateway GOOGLE_AUDIENCE = 'audience'",
+    }.items()
+}
 
 
 def test_a_call_goes_out_with_snowflakes_headers(
@@ -246,6 +260,48 @@ def test_wrong_rows_are_refused(
     bridge.policy.faults.append(fault)
     with pytest.raises(DatabaseError, match=words):
         run("SELECT echo('x')")
+
+
+@pytest.mark.parametrize(
+    ("provider", "url", "answer"),
+    [
+        ("aws", BASES["aws"], '403 \'{"message":"The security token included'),
+        ("azure", BASES["azure"], '401 \'{"statusCode":401,"message":"Invalid JWT."}\''),
+        ("google", BASES["google"], '401 \'{"message":"Jwt verification fails"'),
+    ],
+)
+def test_a_refusal_of_the_gateway_itself_has_its_own_form(
+    bridge: Snowflake, run: Run, echo: Echo, provider: str, url: str, answer: str
+) -> None:
+    """It says Error where a refusal of the service behind says remote service error."""
+    run(INTEGRATIONS[provider])
+    bridge.trust("OTHER_API")
+    sql = echo("a VARCHAR").replace("MLFLOW_API", "OTHER_API")
+    run(f"{sql.rpartition(' AS ')[0]} AS '{url}/api/echo'")
+    bridge.gateways[provider].expired = True
+    with pytest.raises(DatabaseError) as failed:
+        run("SELECT echo('x')")
+    assert f"Request failed for external function ECHO. Error: {answer}" in str(failed.value)
+    assert "remote service" not in str(failed.value)
+    bridge.gateways[provider].expired = False
+    bridge.gateways[provider].faults.inject(Fault(status=403, body="MLflow says no"))
+    with pytest.raises(DatabaseError, match="with remote service error: 403 'MLflow says no'"):
+        run("SELECT echo('x')")
+
+
+def test_amazon_may_remap_an_injected_authorization(
+    bridge: Snowflake, run: Run, echo: Echo, upstream: Any
+) -> None:
+    """A static Authorization reaches MLflow under another name only; other headers stay."""
+    run(echo("a VARCHAR"))
+    gateway = bridge.gateways["aws"]
+    gateway.credentials = {"Authorization": "Basic x", "x-mlflow-token": "y"}
+    gateway.remaps_authorization = True
+    run("SELECT echo('x')")
+    headers, _ = upstream.seen[0]
+    assert "authorization" not in headers
+    assert headers["x-amzn-remapped-authorization"] == "Basic x"
+    assert headers["x-mlflow-token"] == "y"
 
 
 def test_a_slow_service_is_polled(bridge: Snowflake, run: Run, echo: Echo) -> None:

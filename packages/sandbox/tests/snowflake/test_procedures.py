@@ -177,6 +177,200 @@ def test_runtimes_and_packages_are_checked(run: Run, clauses: str, words: str) -
         run(f"CREATE PROCEDURE p() RETURNS VARCHAR LANGUAGE PYTHON {clauses} HANDLER = 'm' AS 'x'")
 
 
+@pytest.mark.parametrize(
+    ("clauses", "errno", "text"),
+    [
+        ("RUNTIME_VERSION = '3.9' PACKAGES = ({0})", 391541, "RUNTIME_VERSION '3.9'"),
+        (
+            "RUNTIME_VERSION = '3.11' PACKAGES = ({0}, 'kedro') ARTIFACT_REPOSITORY = {anaconda}",
+            391521,
+            "Package 'kedro' is not supported.",
+        ),
+        (
+            "RUNTIME_VERSION = '3.11' PACKAGES = ({0}, 'mlflow==1.0') ARTIFACT_REPOSITORY = {pypi}",
+            100357,
+            "Packages not found: mlflow==1.0",
+        ),
+        (
+            "RUNTIME_VERSION = '3.11' PACKAGES = ({0}) ARTIFACT_REPOSITORY = my.own.repository",
+            2003,
+            "MY.OWN.REPOSITORY",
+        ),
+        ("RUNTIME_VERSION = '3.11' PACKAGES = ({0}, 'kedro')", None, ""),
+        ("RUNTIME_VERSION = '3.14' PACKAGES = ({0}, 'kedro')", None, ""),
+        (
+            "RUNTIME_VERSION = '3.11' PACKAGES = ({0}, 'pandas') ARTIFACT_REPOSITORY = {anaconda}",
+            None,
+            "",
+        ),
+    ],
+)
+def test_packages_come_from_a_repository(
+    run: Run, clauses: str, errno: int | None, text: str
+) -> None:
+    """Without a repository packages come from PyPI; what a repository does not have is refused."""
+    listed = clauses.format(
+        "'snowflake-snowpark-python'",
+        pypi="snowflake.snowpark.pypi_shared_repository",
+        anaconda="snowflake.snowpark.anaconda_shared_repository",
+    )
+    sql = f"CREATE PROCEDURE p() RETURNS VARCHAR LANGUAGE PYTHON {listed} HANDLER = 'm' AS 'x'"
+    if errno is None:
+        assert "successfully created" in run(sql)[0][0]
+        return
+    with pytest.raises(DatabaseError) as refused:
+        run(sql)
+    assert refused.value.errno == errno
+    assert text in str(refused.value)
+
+
+def test_an_older_account_takes_packages_from_anaconda(stand_in: Snowflake, run: Run) -> None:
+    """Where the account's default is Anaconda, a procedure that names no repository uses it."""
+    stand_in.assumptions.default_repository = "anaconda"
+    sql = procedure("p()", "").replace("-python')", "-python', 'kedro')")
+    with pytest.raises(ProgrammingError, match="Package 'kedro' is not supported"):
+        run(sql)
+    run(sql.replace("'3.11'", "'3.14'"))
+
+
+def test_repositories_can_be_taken_from_everybody(run: Run) -> None:
+    """Creating and calling needs the repository's database role, which PUBLIC has at first."""
+    body = "def main(session):\n    return 1"
+    run("CREATE ROLE poor")
+    run("GRANT ROLE poor TO USER sandbox")
+    for privilege in (
+        *("USAGE ON DATABASE demo", "USAGE ON WAREHOUSE compute_wh", "USAGE ON SCHEMA demo.demo"),
+        "CREATE PROCEDURE ON SCHEMA demo.demo",
+    ):
+        run(f"GRANT {privilege} TO ROLE poor")
+    run("USE ROLE poor")
+    run(procedure("p()", body))
+    assert run("CALL p()") == [("1",)]
+    run("USE ROLE ACCOUNTADMIN")
+    run("REVOKE DATABASE ROLE SNOWFLAKE.PYPI_REPOSITORY_USER FROM ROLE PUBLIC")
+    run("USE ROLE poor")
+    for sql in ("CALL p()", procedure("q()", body)):
+        with pytest.raises(DatabaseError, match="artifact repository"):
+            run(sql)
+    run("USE ROLE ACCOUNTADMIN")
+    run("GRANT DATABASE ROLE SNOWFLAKE.PYPI_REPOSITORY_USER TO ROLE poor")
+    run("USE ROLE poor")
+    assert run("CALL p()") == [("1",)]
+
+
+def test_secrets_have_types(stand_in: Snowflake, run: Run) -> None:
+    """Each type of secret is read by its own function, and by no other."""
+    body = """
+import _snowflake
+from snowflake.snowpark import secrets
+
+def main(session):
+    found = secrets.get_username_password("login")
+    got = [found.username, found.password, secrets.get_oauth_access_token("oauth")]
+    got += [secrets.get_secret_type(name) for name in ("login", "oauth", "text")]
+    for name in ("login", "none"):
+        try:
+            secrets.get_generic_secret_string(name)
+        except Exception as error:
+            got.append(str(error))
+    return got
+"""
+    run("CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('mlflow.example.com')")
+    run("CREATE SECRET text TYPE = GENERIC_STRING SECRET_STRING = 'hush'")
+    run("CREATE SECRET login TYPE = PASSWORD USERNAME = 'me' PASSWORD = 'hush'")
+    run(
+        "CREATE SECURITY INTEGRATION idp TYPE = API_AUTHENTICATION AUTH_TYPE = OAUTH2 ENABLED = TRUE"
+        " OAUTH_CLIENT_ID = 'id' OAUTH_CLIENT_SECRET = 'hush' OAUTH_GRANT = 'CLIENT_CREDENTIALS'"
+        " OAUTH_TOKEN_ENDPOINT = 'https://idp.example.com/token'"
+    )
+    run("CREATE SECRET oauth TYPE = OAUTH2 API_AUTHENTICATION = idp OAUTH_SCOPES = ('mlflow')")
+    stand_in.account.procedures.access_tokens["OAUTH"] = "fetched"
+    run(
+        "CREATE EXTERNAL ACCESS INTEGRATION e ALLOWED_NETWORK_RULES = (n)"
+        " ALLOWED_AUTHENTICATION_SECRETS = (text, login, oauth) ENABLED = TRUE"
+    )
+    clauses = "EXTERNAL_ACCESS_INTEGRATIONS = (e) SECRETS = ('login' = login, 'oauth' = oauth, 'text' = text)"
+    run(procedure("p()", body, clauses=clauses))
+    got = json.loads(run("CALL p()")[0][0])
+    assert got[:6] == ["me", "hush", "fetched", "PASSWORD", "OAUTH2", "GENERIC_STRING"]
+    assert "is of type PASSWORD" in got[6]
+    assert "not found" in got[7]
+    assert "hush" not in str(stand_in.statements.matching("SECRET"))
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("CREATE SECRET s TYPE = PASSWORD USERNAME = 'a:b' PASSWORD = 'x'", "colon"),
+        ("CREATE SECRET s TYPE = PASSWORD USERNAME = 'a' PASSWORD = 'x:y'", "colon"),
+        ("CREATE SECRET s TYPE = PASSWORD USERNAME = 'a'", "PASSWORD"),
+        ("CREATE SECRET s TYPE = GENERIC_STRING USERNAME = 'a'", "SECRET_STRING"),
+        ("CREATE SECRET s TYPE = OAUTH2 API_AUTHENTICATION = nothing", "NOTHING"),
+        (
+            "CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('*.com')",
+            "second-level",
+        ),
+        (
+            "CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('*.a.*.example.com')",
+            "one \\* is allowed",
+        ),
+        (
+            "CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('a_b.example.com')",
+            "no host",
+        ),
+        (
+            "CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('example.com:70000')",
+            "no host",
+        ),
+    ],
+)
+def test_what_external_access_does_not_take(run: Run, sql: str, words: str) -> None:
+    """Colons in passwords and wildcards in the wrong place are refused when they are created."""
+    with pytest.raises(ProgrammingError, match=words):
+        run(sql)
+
+
+def test_network_rules_match_names_and_wildcards(run: Run) -> None:
+    """A name opens its own addresses at its own port; a wildcard stands for one label."""
+    body = """
+import socket
+
+def main(session):
+    outcomes = []
+    for host, port in PLACES:
+        try:
+            socket.getaddrinfo(host, port)
+            outcomes.append("resolved")
+        except OSError as error:
+            outcomes.append("refused" if "no network access" in str(error) else "unknown")
+    try:
+        socket.create_connection(("localhost", 1), 2)
+    except OSError as error:
+        outcomes.append("refused" if "no network access" in str(error) else "reached")
+    try:
+        socket.create_connection(("127.0.0.1", 2), 2)
+    except OSError as error:
+        outcomes.append("refused" if "no network access" in str(error) else "reached")
+    return outcomes
+"""
+    run(
+        "CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS"
+        " VALUE_LIST = ('localhost:1', '*.x.b.invalid', 'a-*.b.invalid')"
+    )
+    run("CREATE EXTERNAL ACCESS INTEGRATION e ALLOWED_NETWORK_RULES = (n) ENABLED = TRUE")
+    places = [
+        ("localhost", 1),
+        ("a-1.b.invalid", 443),
+        ("a-1.c.b.invalid", 443),
+        ("b.invalid", 443),
+    ]
+    body = body.replace("PLACES", repr(places))
+    run(procedure("p()", body, clauses="EXTERNAL_ACCESS_INTEGRATIONS = (e)"))
+    assert json.loads(run("CALL p()")[0][0]) == [
+        *("resolved", "unknown", "refused", "refused", "reached", "refused")
+    ]
+
+
 def _finished(run: Run, tasks: int) -> list[tuple[Any, ...]]:
     """Wait until so many task runs have ended, and give name, state, value and try of each."""
     deadline = time.monotonic() + 120

@@ -65,6 +65,7 @@ class Gateway(StandIn):
         remaps_authorization: Whether an injected `Authorization` reaches MLflow under another name
             only, `x-amzn-Remapped-Authorization`, as Amazon documents for some integrations of
             methods with AWS_IAM authorization.
+        expired: Whether the gateway knows its callers no more, as after a change of its policy.
         api_key: What a caller has to show besides its identity; None wants nothing.
         operations: The method and path, below the base, of what may be called; None allows every
             POST to MLflow's REST API.
@@ -78,6 +79,7 @@ class Gateway(StandIn):
         self.base = BASES[provider]
         self.credentials: dict[str, str] = {}
         self.remaps_authorization = False
+        self.expired = False
         self.api_key: str | None = None
         self.operations: set[tuple[str, str]] | None = None
         self._clouds = clouds
@@ -122,6 +124,8 @@ class Gateway(StandIn):
         path = request.url.path
         query = f"?{request.url.query}" if request.url.query else ""
         url = f"{self.base}{path}{query}"
+        if self.expired:
+            return self._own(*_UNKNOWN_CALLERS[self.provider], detail="expired")
         try:
             proof = request.headers.get("authorization", "")
             self._clouds.check(self.provider, proof, request.method, url, body)
