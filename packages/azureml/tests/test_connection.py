@@ -1,14 +1,19 @@
 """What the connection does before it asks Azure anything."""
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 import mlflow_connections
 from mlflow_connections import InvalidOptionError, MissingOptionError
 from mlflow_connections_azureml import AzureMLConnection, connection
+from mlflow_connections_azureml._mlflow import session_of
+from mlflow_connections_azureml._options import OPTIONS, cloud_of, default_cloud, workspace_file
 
 WORKSPACE = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
 PRINCIPAL = {"tenant_id": "t", "client_id": "c", "client_secret": "a-secret"}
@@ -20,9 +25,11 @@ VARIABLES = {
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the developer's own accounts."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the developer's own accounts, and any config.json."""
     import os
+
+    monkeypatch.chdir(tmp_path)
 
     for name in [n for n in os.environ if n.startswith(("AZURE", "MLFLOW_"))]:
         monkeypatch.delenv(name)
@@ -112,13 +119,17 @@ def test_half_a_service_principal_is_refused(missing: str) -> None:
 
 
 def test_nothing_secret_is_exported_by_default() -> None:
-    """The environment gets the cloud's name and a mark for workers; no identity unless asked."""
+    """The cloud's name and two marks that mean nothing elsewhere; no identity unless asked."""
     environment = connection.environment(PRINCIPAL, WORKSPACE)
 
+    session = environment.pop("MLFLOW_CONNECTIONS_AZUREML_SESSION")
     assert environment == {
         "AZUREML_CURRENT_CLOUD": "AzureCloud",
         "MLFLOW_CONNECTIONS_AZUREML": "headless",
     }
+    assert re.fullmatch("[0-9a-f]{16}", session)
+    again = connection.environment(PRINCIPAL, WORKSPACE)
+    assert again["MLFLOW_CONNECTIONS_AZUREML_SESSION"] == session
 
 
 @pytest.mark.parametrize(
@@ -160,7 +171,7 @@ def test_registry_is_the_workspace_too() -> None:
             self, credentials: Mapping[str, object], options: Mapping[str, object]
         ) -> str:
             asked.append("once")
-            self._last = self.values(credentials, options), "azureml://host/w"
+            self._last = session_of(self.values(credentials, options)), "azureml://host/w"
             return "azureml://host/w"
 
     counting = Counting()
@@ -170,3 +181,128 @@ def test_registry_is_the_workspace_too() -> None:
     assert asked == ["once"]
     counting.registry_uri({}, {**WORKSPACE, "workspace_name": "another"})
     assert asked == ["once", "once"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ".azureml/config.json",
+        ".azureml/project.json",
+        "aml_config/config.json",
+        "config.json",
+        "../config.json",
+    ],
+)
+def test_config_json_names_the_workspace(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the workspace is found as `Workspace.from_config` finds it, and fills in all."""
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    file = project / place
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(WORKSPACE))
+
+    values = connection.values({}, {})
+
+    assert {name: values[name] for name in WORKSPACE} == WORKSPACE
+    declared = {option.name: option for option in connection.declared}
+    assert str(file.resolve()) in declared["workspace_name"].help
+
+
+def test_old_config_json_has_a_scope(tmp_path: Path) -> None:
+    """The older form, one resource id, names the workspace too."""
+    scope = (
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"Id": "1", "Scope": scope}))
+
+    values = connection.values({}, {})
+
+    assert {name: values[name] for name in WORKSPACE} == WORKSPACE
+
+
+@pytest.mark.parametrize(
+    "text", ["", "not JSON", "[]", "{}", '{"subscription_id": 1}', '{"Scope": "/a/b"}', "{\xff"]
+)
+def test_foreign_config_json_is_passed_over(text: str, tmp_path: Path) -> None:
+    """A config.json of another program is not an error, and a file above it is still found."""
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+
+    assert workspace_file() is None
+    with pytest.raises(MissingOptionError, match="'workspace_name'"):
+        mlflow_connections.resolve("azureml")
+
+
+def test_option_overrides_config_json(tmp_path: Path) -> None:
+    """An option replaces one of the file's three names."""
+    (tmp_path / "config.json").write_text(json.dumps(WORKSPACE))
+
+    values = connection.values({}, {"workspace_name": "another"})
+
+    assert [values[name] for name in WORKSPACE] == ["s", "g", "another"]
+
+
+def test_config_json_is_not_mixed_with_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one of the three variables set, the file is not read: two halves make no workspace."""
+    (tmp_path / "config.json").write_text(json.dumps(WORKSPACE))
+    monkeypatch.setenv("AZUREML_WORKSPACE_NAME", "of the environment")
+
+    with pytest.raises(MissingOptionError, match="'subscription_id'"):
+        mlflow_connections.resolve("azureml")
+
+
+@pytest.mark.parametrize(
+    ("authority", "cloud"),
+    [
+        ("https://login.microsoftonline.us/", "AzureUSGovernment"),
+        ("login.chinacloudapi.cn", "AzureChinaCloud"),
+        ("https://LOGIN.microsoftonline.com", "AzureCloud"),
+        ("https://login.of.my.own.example", "AzureCloud"),
+    ],
+)
+def test_authority_host_names_the_cloud(
+    authority: str, cloud: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word about the cloud, AZURE_AUTHORITY_HOST decides it, as for azure-identity."""
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)
+
+    assert connection.values({}, WORKSPACE)["cloud"] == cloud
+    assert connection.environment({}, WORKSPACE)["AZUREML_CURRENT_CLOUD"] == cloud
+
+
+def test_authority_host_of_its_own_is_signed_in_to() -> None:
+    """A sign-in host that belongs to no known cloud is used with the named cloud's ARM."""
+    cloud = cloud_of("AzureCloud", {"AZURE_AUTHORITY_HOST": "https://login.my.own.example/"})
+
+    assert (cloud.login, cloud.arm) == ("login.my.own.example", "management.azure.com")
+
+
+def test_named_cloud_beats_the_authority_host() -> None:
+    """A cloud of the options keeps its own sign-in host."""
+    environ = {"AZURE_AUTHORITY_HOST": "https://login.microsoftonline.us/"}
+
+    assert cloud_of("AzureChinaCloud", environ).login == "login.chinacloudapi.cn"
+
+
+@pytest.mark.parametrize("text", ["http://login.microsoftonline.com", "https://", "https://u:p@h"])
+def test_authority_host_that_is_none_is_refused(text: str) -> None:
+    """A sign-in host without TLS, without a name or with a password is an error, unseen."""
+    with pytest.raises(InvalidOptionError, match="AZURE_AUTHORITY_HOST") as caught:
+        default_cloud({"AZURE_AUTHORITY_HOST": text})
+
+    assert "u:p" not in str(caught.value)
+
+
+def test_white_space_around_a_value_is_stripped() -> None:
+    """A secret from a file that ends in a newline is the secret without it."""
+    values = connection.values(
+        {**PRINCIPAL, "client_secret": "a-secret\n"}, {**WORKSPACE, "workspace_name": " w "}
+    )
+
+    assert values["client_secret"] == "a-secret"
+    assert values["workspace_name"] == "w"
+    assert len(values) == len(OPTIONS)

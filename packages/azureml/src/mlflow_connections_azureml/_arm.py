@@ -9,19 +9,24 @@ from urllib3 import Retry
 
 from mlflow_connections import ConnectionsError, UnreachableError
 
-from ._binding import bind
 from ._credential import credential_for
 from ._deadline import Deadline
-from ._evidence import answer_of
-from ._failures import Asked, explain, explain_answer, private_link
+from ._errors import Asked, error_response, explain, explain_response, private_link
+from ._mlflow import bind
 from ._options import Workspace
 
 API_VERSION = "2024-04-01"
 """Of the resource type Microsoft.MachineLearningServices/workspaces; it has mlFlowTrackingUri."""
 
 
-def tracking_uri(values: dict[str, Any], deadline: Deadline) -> str:
-    """Ask ARM for the workspace's tracking URI, and bind the credential for it."""
+def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> str:
+    """Fetch the workspace's tracking URI from ARM, and bind the credential to it.
+
+    Args:
+        values: The connection's values.
+        session: The name of this sign-in, under which the credential is bound.
+        deadline: The time limit.
+    """
     workspace = Workspace.of(values)
     credential = credential_for(values)
     cloud = credential.cloud
@@ -33,13 +38,13 @@ def tracking_uri(values: dict[str, Any], deadline: Deadline) -> str:
     properties = _properties(_get(path, token, deadline, asked), asked)
     uri = _with_mlflow_2(properties.get("mlFlowTrackingUri"), workspace)
     if properties.get("publicNetworkAccess") == "Disabled":
-        _knock(token, deadline, asked._replace(host=urlsplit(uri).netloc))
-    bind(uri, workspace, credential)
+        _check_reachable(token, deadline, asked._replace(host=urlsplit(uri).netloc))
+    bind(uri, workspace, credential, session)
     return uri
 
 
 def _get(path: str, token: str, deadline: Deadline, asked: Asked) -> requests.Response:
-    # ARM throttles, and its gateways fail now and then; both say so before anything was done.
+    # ARM throttles, and its gateways fail now and then. Both say so before they do anything.
     retry = Retry(2, backoff_factor=0.5, status_forcelist=(429, 502, 503), raise_on_status=False)
     with requests.Session() as session:
         session.mount("https://", HTTPAdapter(max_retries=retry))
@@ -47,40 +52,40 @@ def _get(path: str, token: str, deadline: Deadline, asked: Asked) -> requests.Re
             return session.get(
                 f"https://{asked.host}{path}",
                 headers={"Authorization": f"Bearer {token}"},
-                # The deadline itself comes first, and says who was asked.
+                # The deadline comes first: its message names the service.
                 timeout=deadline.left + 1,
             )
         except requests.RequestException as error:
-            raise explain(error, asked) from error
+            raise explain(error, asked) from None
 
 
 def _properties(response: requests.Response, asked: Asked) -> dict[str, Any]:
     if response.status_code != 200:
-        raise explain_answer(answer_of(response), asked)
+        raise explain_response(error_response(response), asked)
     try:
         properties = response.json()["properties"]
     except (ValueError, KeyError, TypeError):
         properties = None
     if not isinstance(properties, dict):
         raise UnreachableError(
-            f"What answered for {asked.host} is not Azure Resource Manager. Check HTTPS_PROXY, and "
-            "whether a proxy or a login page answers in its place."
+            f"The response of {asked.host} does not come from Azure Resource Manager. Check "
+            "HTTPS_PROXY, and whether a proxy or a login page answers in its place."
         )
     return properties
 
 
 def _with_mlflow_2(uri: object, workspace: Workspace) -> str:
-    """Take the address that MLflow 2 and 3 talk to, as azureml-mlflow does: ARM says v1.0."""
+    """Return the address for MLflow 2 and 3, as azureml-mlflow derives it: ARM says v1.0."""
     if not isinstance(uri, str) or not uri.startswith("azureml://"):
         raise ConnectionsError(
             f"Azure Resource Manager names no tracking URI for the workspace '{workspace.name}'. "
-            "Check that it is a workspace that has MLflow, or use `sdk: v1`."
+            "Check that the workspace has MLflow, or use `sdk: v1`."
         )
     return uri.replace("/mlflow/v1.0", "/mlflow/v2.0")
 
 
-def _knock(token: str, deadline: Deadline, asked: Asked) -> None:
-    """Ask the host of a workspace without public access whether it would answer this machine."""
+def _check_reachable(token: str, deadline: Deadline, asked: Asked) -> None:
+    """Check that the host of a workspace without public access answers this machine."""
     deadline.waiting_for = f"{asked.host}, the host of a workspace with a private link,"
     if _get("/discovery", token, deadline, asked).status_code == 403:
         raise private_link(asked.workspace)

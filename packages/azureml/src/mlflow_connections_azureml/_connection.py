@@ -1,43 +1,67 @@
-"""The keyword `azureml`. Cheap to import: Azure's packages are imported when they are used."""
+"""The connection behind the keyword `azureml`.
 
-import os
+Cheap to import: Azure's packages are imported when they are used.
+"""
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlflow_connections import (
-    Connection,
-    InvalidOptionError,
-    MissingDependencyError,
-    MissingOptionError,
-    Option,
-)
+from mlflow_connections import Connection, MissingDependencyError, Option
 
-from ._clouds import CLOUD_VARIABLE
-from ._job import job_uri, warn_of_another_workspace
-from ._options import OPTIONS, SECONDS, SECONDS_INTERACTIVE, Workspace
+from ._credential import refuse_half_a_service_principal
+from ._deadline import Deadline
+from ._mlflow import (
+    HEADLESS,
+    HEADLESS_VARIABLE,
+    SESSION_VARIABLE,
+    job_uri,
+    session_of,
+    warn_of_another_workspace,
+)
+from ._options import CLOUD_VARIABLE, OPTIONS, Workspace, options_here, seconds_for
 
 
 class AzureMLConnection(Connection):
-    """Gives the tracking URI of a workspace, with the credential for it bound in this process.
+    """The tracking URI of a workspace, with a credential bound to it in this process.
 
     The credential is the first that applies: the service principal of the credentials; the
-    user-assigned managed identity of the options; else what azure-identity finds in the
-    environment, a workload identity, a managed identity, or the login of the Azure CLI or another
-    developer tool. A person is asked to sign in only where `interactive` is true.
+    user-assigned managed identity of the options; then the credential that azure-identity finds:
+    the environment's, a workload identity, a managed identity, or the login of the Azure CLI or
+    another developer tool. A person is asked to sign in only if `interactive` is true.
     """
 
     def __init__(self) -> None:
-        self._last: tuple[dict[str, Any], str] | None = None
+        self._last: tuple[str, str] | None = None
 
     @property
-    def declared(self) -> Sequence[Option]:  # type: ignore[override]  # depends on where it runs
-        """The options; inside an AzureML job none is required, since the job brings a URI."""
+    def declared(self) -> Sequence[Option]:  # type: ignore[override]  # depends on the process
+        """The options, with the defaults that this process has for them.
+
+        A config.json fills in the workspace. In an AzureML job none is required: the job brings a
+        URI.
+        """
         if job_uri() is None:
-            return OPTIONS
+            return options_here()
         return tuple(option._replace(required=False) for option in OPTIONS)
 
+    def values(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """Read all declared options, without white space around a text.
+
+        No id, name or secret of Azure has any, and a secret read from a file often ends in a
+        newline.
+
+        Raises:
+            MissingOptionError: Required ones are missing; the message names all of them.
+            InvalidOptionError: A value has the wrong type or is none of the choices.
+        """
+        values = super().values(credentials, options)
+        return {
+            name: (value.strip() or None) if isinstance(value, str) else value
+            for name, value in values.items()
+        }
+
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Ask Azure for the workspace's tracking URI, and bind the credential for it.
+        """Fetch the workspace's tracking URI from Azure, and bind the credential to it.
 
         Raises:
             MissingOptionError: A part of the workspace's name or of the service principal is
@@ -51,39 +75,36 @@ class AzureMLConnection(Connection):
         if uri := job_uri():
             warn_of_another_workspace(uri, _configured(values))
             return uri
-        _refuse_half_a_service_principal(values)
-        uri = _resolve(values)
-        self._last = values, uri
+        refuse_half_a_service_principal(values)
+        session = session_of(values)
+        uri = _fetch_uri(values, session)
+        self._last = session, uri
         return uri
 
     def registry_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Give the workspace's URI again: its registry answers there too."""
-        # Asked for right after the tracking URI; the same question need not go to Azure twice.
-        if self._last is not None and self._last[0] == self.values(credentials, options):
+        """Return the workspace's URI: its registry answers there too."""
+        # Core asks for it right after the tracking URI; the same question is not sent twice.
+        values = self.values(credentials, options)
+        if self._last is not None and self._last[0] == session_of(values):
             return self._last[1]
         return self.tracking_uri(credentials, options)
 
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Give the cloud's name, and the identity too where `share_with_workers` is true."""
+        """Return the cloud's name and the session's; with `share_with_workers` the identity too."""
         if job_uri():
             return {}
-        from ._worker import MARK, MARK_VALUE
-
         values = self.values(credentials, options)
-        # azureml-mlflow would ask ARM for a list of clouds, and take the first.
-        environment = {CLOUD_VARIABLE: values["cloud"]}
+        environment = {CLOUD_VARIABLE: values["cloud"], SESSION_VARIABLE: session_of(values)}
         if not values["interactive"]:
-            environment[MARK] = MARK_VALUE
+            environment[HEADLESS_VARIABLE] = HEADLESS
         if values["share_with_workers"]:
             environment |= _shared(values)
         return environment
 
 
-def _resolve(values: dict[str, Any]) -> str:
-    from ._deadline import Deadline
-
+def _fetch_uri(values: dict[str, Any], session: str) -> str:
     try:
         if values["sdk"] == "arm":
             from ._arm import tracking_uri
@@ -94,13 +115,8 @@ def _resolve(values: dict[str, Any]) -> str:
             f"`sdk: {values['sdk']}` needs a package that cannot be imported: {error}. "
             "Run: pip install --upgrade mlflow-connections-azureml."
         ) from error
-    seconds = values["timeout"]
-    if seconds is None:
-        seconds = SECONDS_INTERACTIVE if values["interactive"] else SECONDS
-    if seconds <= 0:
-        raise InvalidOptionError(f"'timeout' must be more than 0 seconds, not {seconds:g}.")
-    deadline = Deadline(seconds)
-    return deadline.run(lambda: tracking_uri(values, deadline))
+    deadline = Deadline(seconds_for(values))
+    return deadline.run(lambda: tracking_uri(values, session, deadline))
 
 
 def _configured(values: dict[str, Any]) -> Workspace | None:
@@ -108,24 +124,8 @@ def _configured(values: dict[str, Any]) -> Workspace | None:
     return workspace if all(workspace) else None
 
 
-def _refuse_half_a_service_principal(values: dict[str, Any]) -> None:
-    if values["client_secret"] is not None:
-        missing = [name for name in ("tenant_id", "client_id") if values[name] is None]
-    elif values["client_id"] is not None and not os.environ.get("AZURE_FEDERATED_TOKEN_FILE"):
-        missing = ["client_secret"]
-    else:
-        return
-    if missing:
-        raise MissingOptionError(
-            f"The service principal lacks {' and '.join(map(repr, missing))}: it needs tenant_id, "
-            "client_id and client_secret in the credentials, or in the variables "
-            "AZUREML_SERVICE_PRINCIPAL_TENANT_ID, AZUREML_SERVICE_PRINCIPAL_ID and "
-            "AZUREML_SERVICE_PRINCIPAL_PASSWORD."
-        )
-
-
 def _shared(values: dict[str, Any]) -> dict[str, str]:
-    """Give what azure-identity reads in a process that knows nothing else."""
+    """Return the variables that azure-identity reads in a process that knows nothing else."""
     if values["client_secret"] is not None:
         names = {
             "AZURE_TENANT_ID": "tenant_id",

@@ -1,4 +1,4 @@
-"""One limit of time over calls that have none of their own, or many."""
+"""One time limit over calls that have none of their own, or one for each request."""
 
 import threading
 import time
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """Counts down from its making.
+    """A time limit that begins when it is created.
 
     Attributes:
-        seconds: How long everything together may take.
-        waiting_for: Who is being asked now, as the message of a timeout names it.
+        seconds: The limit.
+        waiting_for: The service that is asked now, as the message of a timeout names it.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -25,17 +25,17 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds that are left; at least a moment, since no client takes 0."""
+        """The seconds that are left, at least 0.1: no client takes a timeout of 0."""
         return max(self._end - time.monotonic(), 0.1)
 
     def run(self, call: Callable[[], T]) -> T:
-        """Give what the call gives, or raise what it raises.
+        """Return the result of a call, or raise its exception.
 
-        A call that is not done in time is left behind in its thread, which does not keep the
-        process alive: azureml-core cannot be interrupted, and retries for minutes.
+        A call that is too slow is left behind in its thread, which does not keep the process
+        alive: azureml-core cannot be interrupted, and retries for minutes.
 
         Raises:
-            UnreachableError: It is not done in time.
+            UnreachableError: The call did not end in time.
         """
         results: list[T] = []
         errors: list[BaseException] = []
@@ -43,7 +43,7 @@ class Deadline:
         def collect() -> None:
             try:
                 results.append(call())
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 errors.append(error)
 
         thread = threading.Thread(target=collect, name="azureml connection", daemon=True)

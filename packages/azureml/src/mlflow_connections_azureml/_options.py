@@ -1,13 +1,165 @@
-"""What the connection can be told."""
+"""The options of the connection, and the clouds and workspaces that they name."""
 
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-from mlflow_connections import Option
-
-from ._clouds import CLOUD_VARIABLE, CLOUDS
+from mlflow_connections import InvalidOptionError, Option
 
 SECONDS = 60.0
 SECONDS_INTERACTIVE = 300.0
+
+CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
+"""Read by azureml-core and azureml-mlflow. Without it azureml-mlflow asks ARM for a list of clouds."""
+
+AUTHORITY_VARIABLE = "AZURE_AUTHORITY_HOST"
+"""Read by azure-identity: the host of Microsoft Entra ID."""
+
+
+class Cloud(NamedTuple):
+    """The hosts of one Azure cloud.
+
+    Attributes:
+        name: The cloud's name in azureml and in the Azure CLI.
+        login: The host of Microsoft Entra ID.
+        arm: The host of Azure Resource Manager.
+    """
+
+    name: str
+    login: str
+    arm: str
+
+    @property
+    def scope(self) -> str:
+        """The scope of the one token that both ARM and the workspace accept."""
+        return f"https://{self.arm}/.default"
+
+
+# https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure
+# https://learn.microsoft.com/azure/china/resources-developer-guide
+CLOUDS = {
+    cloud.name: cloud
+    for cloud in (
+        Cloud("AzureCloud", "login.microsoftonline.com", "management.azure.com"),
+        Cloud("AzureUSGovernment", "login.microsoftonline.us", "management.usgovcloudapi.net"),
+        Cloud("AzureChinaCloud", "login.chinacloudapi.cn", "management.chinacloudapi.cn"),
+    )
+}
+
+
+def default_cloud(environ: Mapping[str, str]) -> str:
+    """Return the name of the cloud that AZURE_AUTHORITY_HOST belongs to, else `AzureCloud`."""
+    host = _authority(environ)
+    return next((name for name, cloud in CLOUDS.items() if cloud.login == host), "AzureCloud")
+
+
+def cloud_of(name: str, environ: Mapping[str, str]) -> Cloud:
+    """Return a cloud by its name, with the sign-in host of AZURE_AUTHORITY_HOST.
+
+    A variable that names the sign-in host of another known cloud is ignored: the option is the
+    more deliberate choice, and no cloud accepts the tokens of another.
+
+    Raises:
+        InvalidOptionError: AZURE_AUTHORITY_HOST is not an https address.
+    """
+    cloud = CLOUDS[name]
+    host = _authority(environ)
+    if not host or any(host == known.login for known in CLOUDS.values()):
+        return cloud
+    return cloud._replace(login=host)
+
+
+def _authority(environ: Mapping[str, str]) -> str:
+    """Return the host that AZURE_AUTHORITY_HOST names; the empty string if it is not set."""
+    text = environ.get(AUTHORITY_VARIABLE, "").strip()
+    if not text:
+        return ""
+    parts = urlsplit(text if "://" in text else f"https://{text}")
+    if parts.scheme != "https" or not parts.netloc or "@" in parts.netloc:
+        raise InvalidOptionError(
+            f"The variable {AUTHORITY_VARIABLE} is not an https address. Set it to a host such as "
+            "https://login.microsoftonline.com, or unset it."
+        )
+    return parts.netloc.lower()
+
+
+class Workspace(NamedTuple):
+    """A workspace, by the three names that Azure needs to find it."""
+
+    subscription_id: str
+    resource_group: str
+    name: str
+
+    @property
+    def resource_id(self) -> str:
+        """The path of the workspace below Azure Resource Manager, and within its tracking URI."""
+        return (
+            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
+            f"/providers/Microsoft.MachineLearningServices/workspaces/{self.name}"
+        )
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Workspace":
+        """Return the workspace that the connection's values name."""
+        return cls(values["subscription_id"], values["resource_group"], values["workspace_name"])
+
+
+class WorkspaceFile(NamedTuple):
+    """A config.json that names a workspace, as `Workspace.write_config` or the studio writes it."""
+
+    path: Path
+    workspace: Workspace
+
+
+# The folders and names of `Workspace.from_config` in azureml-core 1.61, in its order.
+_FOLDERS = (".azureml", "aml_config", "")
+_NAMES = ("config.json", "project.json")
+
+
+def workspace_file(folder: Path | None = None) -> WorkspaceFile | None:
+    """Read the file that `Workspace.from_config` finds from a folder upwards, or return None.
+
+    A config.json that names no workspace belongs to another program and is passed over.
+
+    Args:
+        folder: Where to begin; None stands for the working directory.
+    """
+    start = Path.cwd() if folder is None else folder
+    for inner in _FOLDERS:
+        for name in _NAMES:
+            for parent in (start, *start.parents):
+                path = parent / inner / name
+                if path.is_file() and (workspace := _read_workspace(path)) is not None:
+                    return WorkspaceFile(path, workspace)
+    return None
+
+
+def _read_workspace(path: Path) -> Workspace | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    if isinstance(scope := content.get("Scope"), str):
+        # /subscriptions/S/resourceGroups/G/providers/Microsoft.MachineLearningServices/workspaces/W
+        pieces = scope.split("/")
+        found = [pieces[2], pieces[4], pieces[8]] if len(pieces) > 8 else []
+    else:
+        found = [content.get(key) for key in _WORKSPACE_KEYS]
+    names = [name.strip() for name in found if isinstance(name, str) and name.strip()]
+    return Workspace(*names) if len(names) == len(_WORKSPACE_KEYS) else None
+
+
+_WORKSPACE_KEYS = ("subscription_id", "resource_group", "workspace_name")
+_WORKSPACE_VARIABLES = (
+    "AZUREML_SUBSCRIPTION_ID",
+    "AZUREML_RESOURCE_GROUP",
+    "AZUREML_WORKSPACE_NAME",
+)
 
 OPTIONS = (
     Option(
@@ -37,14 +189,15 @@ OPTIONS = (
     ),
     Option(
         "cloud",
-        "The Azure cloud of the workspace.",
+        "The Azure cloud of the workspace; by default the one that AZURE_AUTHORITY_HOST signs in "
+        "to, or AzureCloud.",
         env=CLOUD_VARIABLE,
         default="AzureCloud",
         choices=tuple(CLOUDS),
     ),
     Option(
         "managed_identity_client_id",
-        "The client id of a user-assigned managed identity; nothing else is tried then.",
+        "The client id of a user-assigned managed identity. No other credential is tried then.",
     ),
     Option(
         "interactive",
@@ -54,18 +207,18 @@ OPTIONS = (
     ),
     Option(
         "timeout",
-        f"Seconds for all that Azure is asked ({SECONDS:.0f}, or {SECONDS_INTERACTIVE:.0f} where "
-        "`interactive` is true).",
+        f"Seconds for all requests to Azure together ({SECONDS:.0f}, or {SECONDS_INTERACTIVE:.0f} "
+        "if `interactive` is true).",
         type=float,
     ),
     Option(
         "share_with_workers",
-        "Whether the service principal, its secret too, or the managed identity's client id is put "
-        "into the environment as AZURE_*, for processes that are started later.",
+        "Whether to put the service principal with its secret, or the client id of the managed "
+        "identity, into the environment as AZURE_*, for processes that start later.",
         type=bool,
         default=False,
     ),
-    # The variables are those that azureml-core itself reads.
+    # azureml-core itself reads these variables.
     Option(
         "tenant_id",
         "The tenant of the service principal; without one, the tenant to sign in to.",
@@ -87,22 +240,42 @@ OPTIONS = (
 )
 
 
-class Workspace(NamedTuple):
-    """A workspace, as Azure names it."""
+def options_here(environ: Mapping[str, str] | None = None) -> tuple[Option, ...]:
+    """Return the options with the defaults of this process: its cloud and its config.json.
 
-    subscription_id: str
-    resource_group: str
-    name: str
+    config.json is not mixed with the variables: if one of the three is set, the file is not read.
+    """
+    environ = os.environ if environ is None else environ
+    defaults: dict[str, Any] = {"cloud": default_cloud(environ)}
+    notes: dict[str, str] = {}
+    in_variables = any(environ.get(variable) for variable in _WORKSPACE_VARIABLES)
+    if not in_variables and (found := workspace_file()) is not None:
+        defaults |= dict(zip(_WORKSPACE_KEYS, found.workspace, strict=True))
+        notes = dict.fromkeys(_WORKSPACE_KEYS, f" Read from {found.path}.")
+    return tuple(_with_defaults(defaults, notes))
 
-    @property
-    def resource_id(self) -> str:
-        """The path of the workspace below Azure Resource Manager, and within its tracking URI."""
-        return (
-            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
-            f"/providers/Microsoft.MachineLearningServices/workspaces/{self.name}"
-        )
 
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> "Workspace":
-        """Take it from the connection's values."""
-        return cls(values["subscription_id"], values["resource_group"], values["workspace_name"])
+def _with_defaults(defaults: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[Option]:
+    for option in OPTIONS:
+        if option.name in defaults:
+            yield option._replace(
+                default=defaults[option.name],
+                required=False,
+                help=option.help + notes.get(option.name, ""),
+            )
+        else:
+            yield option
+
+
+def seconds_for(values: Mapping[str, Any]) -> float:
+    """Return the time that Azure may take, in seconds.
+
+    Raises:
+        InvalidOptionError: `timeout` is 0 or less.
+    """
+    seconds: float | None = values["timeout"]
+    if seconds is None:
+        return SECONDS_INTERACTIVE if values["interactive"] else SECONDS
+    if seconds <= 0:
+        raise InvalidOptionError(f"'timeout' must be more than 0 seconds, not {seconds:g}.")
+    return seconds

@@ -1,23 +1,30 @@
-"""`sdk: v1`: azureml-core's Workspace gives the URI, as the specification says."""
+"""`sdk: v1`: azureml-core's Workspace returns the URI, as the specification says."""
 
 import logging
 from typing import Any
 
-# azureml-core imports it to give the URI. Here the time that this takes counts for no timeout.
+# azureml-core imports it for the URI. At the top of this module the import counts for no timeout.
 import mlflow as _mlflow  # noqa: F401
 from azureml.core import Workspace as SdkWorkspace
 from azureml.core.authentication import ArmTokenAuthentication
 
 from ._credential import Credential, credential_for
 from ._deadline import Deadline
-from ._failures import Asked, explain
+from ._errors import Asked, explain
+from ._mlflow import bind
 from ._options import Workspace
 
 logger = logging.getLogger(__package__)
 
 
-def tracking_uri(values: dict[str, Any], deadline: Deadline) -> str:
-    """Open the workspace with azureml-core, which also binds the credential for its URI."""
+def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> str:
+    """Open the workspace with azureml-core, and bind the credential to its URI.
+
+    Args:
+        values: The connection's values.
+        session: The name of this sign-in, under which the credential is bound.
+        deadline: The time limit.
+    """
     workspace = Workspace.of(values)
     credential = credential_for(values)
     cloud = credential.cloud
@@ -29,27 +36,29 @@ def tracking_uri(values: dict[str, Any], deadline: Deadline) -> str:
             workspace.subscription_id,
             workspace.resource_group,
             workspace.name,
-            auth=_Authentication(credential, values["cloud"]),
-            _cloud=values["cloud"],
+            auth=_Authentication(credential),
+            _cloud=cloud.name,
         )
         deadline.waiting_for = f"The discovery service of the workspace '{workspace.name}'"
         uri: str = opened.get_mlflow_tracking_uri()
     except Exception as error:
-        logger.debug("azureml-core could not give the tracking URI.", exc_info=True)
+        logger.debug("azureml-core returned no tracking URI.", exc_info=True)
         # Not chained: its messages list the tenant's subscriptions.
         raise explain(error, Asked(cloud.arm, workspace, credential.identity)) from None
+    # azureml-core has bound its own authentication, which a later endpoint would replace.
+    bind(uri, workspace, credential, session)
     return uri
 
 
 class _Authentication(ArmTokenAuthentication):  # type: ignore[misc]  # the package has no types
-    """The credential as azureml-core wants it.
+    """The credential in the form that azureml-core wants.
 
     Its own classes may ask a person to sign in, want azure-cli in the same environment, or do not
-    know workload identities. azure-identity caches the token that is asked for again and again.
+    know workload identities.
     """
 
-    def __init__(self, credential: Credential, cloud: str) -> None:
-        super().__init__(None, cloud=cloud)
+    def __init__(self, credential: Credential) -> None:
+        super().__init__(None, cloud=credential.cloud.name)
         self._credential = credential
 
     def _get_arm_token(self) -> str:

@@ -1,0 +1,260 @@
+"""Binding: the credential that azureml-mlflow uses for a tracking URI, in each kind of process.
+
+azureml-mlflow keeps one credential for each URI and process. Without one it tries a browser, then a
+device code, and waits for a person. So this module puts a credential of its own there:
+
+- In the process that resolved, it is the credential of the endpoint in force. Two endpoints of one
+  workspace have one URI, so the endpoint exports the name of its sign-in session, which is no
+  secret, and the bound credential reads it. Leaving a block of `use` restores the variable, and
+  with it the identity.
+- In a process that inherits the URI, a spawned worker or `mlflow-connections run azureml`, it is a
+  credential that signs in without a person. MLflow imports this module in every process, as a
+  provider of run tags that has none: there is no other way in before the first store.
+- In an AzureML job it is the job's own token, which azureml-mlflow reads by itself.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import sys
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlflow_connections import AccessError, MissingDependencyError
+
+from ._credential import Credential, credential_for
+from ._options import CLOUD_VARIABLE, CLOUDS, OPTIONS, Workspace, default_cloud
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken
+
+logger = logging.getLogger(__package__)
+
+HEADLESS_VARIABLE = "MLFLOW_CONNECTIONS_AZUREML"
+"""Set by the connection for the processes that inherit its URI; no secret."""
+HEADLESS = "headless"
+
+SESSION_VARIABLE = "MLFLOW_CONNECTIONS_AZUREML_SESSION"
+"""The sign-in session of the endpoint in force. It means nothing in another process."""
+
+RUN_ID_VARIABLE = "AZUREML_RUN_ID"
+"""Set in every job, see RunEnvVars in azureml-mlflow's azureml/mlflow/_common/constants.py."""
+
+# By these variables azure-identity chooses an identity; PATH and HOME choose the Azure CLI's.
+_IDENTITY_PREFIXES = ("AZURE_", "IDENTITY_", "MSI_")
+_IDENTITY_VARIABLES = ("PATH", "HOME", "USERPROFILE")
+
+_RESOURCE_ID = re.compile(
+    r"/subscriptions/([^/]+)/resourceGroups/([^/]+)"
+    r"/providers/Microsoft\.MachineLearningServices/workspaces/([^/?]+)"
+)
+
+_salt = secrets.token_bytes(16)
+
+
+def session_of(values: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> str:
+    """Return the name of a sign-in session: equal for equal values in an equal environment.
+
+    It is a keyed hash whose key never leaves the process, so it reveals nothing.
+    """
+    environ = os.environ if environ is None else environ
+    around = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(_IDENTITY_PREFIXES) or name in _IDENTITY_VARIABLES
+    }
+    key = repr((sorted(values.items()), sorted(around.items())))
+    return hmac.new(_salt, key.encode(errors="replace"), hashlib.sha256).hexdigest()[:16]
+
+
+class TokenSource(Protocol):
+    """Anything that azure-core takes for a credential."""
+
+    def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
+        """Return a token."""
+
+
+class BoundCredential:
+    """All credentials that were bound to one tracking URI: that of the session in force answers."""
+
+    def __init__(self) -> None:
+        self._by_session: dict[str, TokenSource] = {}
+        self._newest: TokenSource | None = None
+
+    def add(self, session: str, credential: TokenSource) -> None:
+        """Add a credential, or replace that of the same session."""
+        self._by_session[session] = self._newest = credential
+
+    def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
+        """Return a token of the session in force; outside of any, of the newest one."""
+        session = os.environ.get(SESSION_VARIABLE, "")
+        credential = self._by_session.get(session, self._newest)
+        assert credential is not None  # noqa: S101 - `bind` adds one before it hands this out
+        return credential.get_token(*scopes, **options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "BoundCredential":
+        # azureml-core copies its authentication objects.
+        return self
+
+
+_lock = threading.Lock()
+_bound: dict[str, BoundCredential] = {}
+_pending: dict[str, Workspace] = {}
+
+
+def bind(uri: str, workspace: Workspace, credential: TokenSource, session: str = "") -> None:
+    """Let azureml-mlflow use a credential for a URI, now or once MLflow is imported.
+
+    azureml-mlflow costs a second and 25 MB, and MLflow imports it anyway.
+
+    Args:
+        uri: The tracking URI; its query does not matter.
+        workspace: The workspace of the URI.
+        credential: Fetches the tokens.
+        session: The name of the sign-in; empty where the process has only one.
+    """
+    with _lock:
+        _bound.setdefault(_key(uri), BoundCredential()).add(session, credential)
+        _pending[uri] = workspace
+    if "mlflow" in sys.modules:
+        bind_pending()
+
+
+def bind_pending() -> None:
+    """Bind the credentials of the URIs that were resolved before MLflow was imported.
+
+    Raises:
+        MissingDependencyError: azureml-mlflow cannot be imported.
+    """
+    while True:
+        with _lock:
+            if not _pending:
+                return
+            uri, workspace = _pending.popitem()
+            credential = _bound[_key(uri)]
+        _add_service_context(uri, workspace, credential)
+
+
+def is_bound(uri: str) -> bool:
+    """Return whether azureml-mlflow has a credential for a URI in this process."""
+    from azureml.mlflow._internal.service_context_loader import _AzureMLServiceContextLoader
+
+    return bool(_AzureMLServiceContextLoader.has_service_context(uri))
+
+
+def _key(uri: str) -> str:
+    return uri.partition("?")[0]  # as azureml-mlflow does
+
+
+def _add_service_context(uri: str, workspace: Workspace, credential: BoundCredential) -> None:
+    """Do the work of azureml.mlflow.get_mlflow_tracking_uri_v2, without its import of MLflow."""
+    from urllib.parse import urlsplit
+
+    try:
+        from azureml.mlflow._internal.service_context_loader import _AzureMLServiceContextLoader
+        from azureml.mlflow._internal.utils import convertToServiceContext
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"azureml-mlflow cannot be imported: {error}. Run: pip install azureml-mlflow."
+        ) from error
+
+    context = convertToServiceContext(
+        subscription_id=workspace.subscription_id,
+        workspace_name=workspace.name,
+        resource_group=workspace.resource_group,
+        auth=credential,
+        host_url=f"https://{urlsplit(uri).netloc}",
+    )
+    _AzureMLServiceContextLoader.add_service_context(uri, context)
+
+
+class CredentialBinder:
+    """A run-context provider of MLflow without tags. MLflow creates it when it is imported."""
+
+    def __init__(self) -> None:
+        bind_pending()
+        bind_inherited(os.environ)
+
+    def in_context(self) -> bool:
+        """Return False: this provider adds nothing to a run."""
+        return False
+
+    def tags(self) -> dict[str, str]:
+        """Return no tags."""
+        return {}
+
+
+def bind_inherited(environ: Mapping[str, str]) -> None:
+    """Bind a credential that needs no person to the URIs that a parent process left behind."""
+    if environ.get(HEADLESS_VARIABLE) != HEADLESS or job_uri(environ) is not None:
+        return
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        uri = environ.get(variable, "")
+        if not uri.startswith("azureml://") or (found := _RESOURCE_ID.search(uri)) is None:
+            continue
+        if not is_bound(uri):
+            bind(uri, Workspace(*found.groups()), InheritedCredential(environ))
+
+
+class InheritedCredential:
+    """The credential of a process that inherits the tracking URI.
+
+    It reads the variables that the connection reads: AZUREML_SERVICE_PRINCIPAL_* first, then
+    whatever azure-identity finds. It is created on first use, since nothing may disturb an
+    `import mlflow`.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._created: Credential | None = None
+        self._lock = threading.Lock()
+
+    def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
+        """Return a token.
+
+        Raises:
+            AccessError: There is no credential in this process.
+        """
+        with self._lock:
+            if self._created is None:
+                self._created = credential_for(inherited_values(self._environ))
+        try:
+            return self._created.get_token(*scopes, **options)
+        except AccessError as error:
+            # Not chained: a traceback of azure-identity's says no more.
+            raise AccessError(
+                f"{error} This process inherited the tracking URI but no credential: set "
+                "AZUREML_SERVICE_PRINCIPAL_TENANT_ID, _ID and _PASSWORD, or "
+                "`share_with_workers: true` in the connection options."
+            ) from None
+
+
+def inherited_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the connection's values of a process that has nothing but its environment."""
+    read = {option.name: option.env and environ.get(option.env, "").strip() for option in OPTIONS}
+    values: dict[str, Any] = {name: value or None for name, value in read.items()}
+    cloud = environ.get(CLOUD_VARIABLE, "")
+    values["cloud"] = cloud if cloud in CLOUDS else default_cloud(environ)
+    return values
+
+
+def job_uri(environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the tracking URI of the AzureML job around this process, or None outside of a job."""
+    environ = os.environ if environ is None else environ
+    uri = environ.get("MLFLOW_TRACKING_URI", "")
+    return uri if uri.startswith("azureml://") and environ.get(RUN_ID_VARIABLE) else None
+
+
+def warn_of_another_workspace(uri: str, configured: Workspace | None) -> None:
+    """Warn if the job belongs to another workspace than the configured one."""
+    if configured is None or configured.resource_id.lower() in uri.lower():
+        return
+    logger.warning(
+        "This AzureML job keeps its own tracking URI, which does not belong to the workspace '%s' "
+        "of the connection's options.",
+        configured.name,
+    )

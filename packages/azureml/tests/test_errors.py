@@ -1,0 +1,163 @@
+"""The sentence for each failure at Azure."""
+
+import pytest
+import requests
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import CredentialUnavailableError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_connections import AccessError, ConnectionsError, InvalidOptionError, UnreachableError
+from mlflow_connections_azureml._errors import (
+    Asked,
+    ErrorResponse,
+    SignIn,
+    error_response,
+    explain,
+    explain_response,
+    explain_sign_in_error,
+)
+from mlflow_connections_azureml._options import CLOUDS, Workspace
+
+CLOUD = CLOUDS["AzureCloud"]
+WHO = "the service principal 'c'"
+SIGN_IN = SignIn(WHO, CLOUD)
+ASKED = Asked(CLOUD.arm, Workspace("s-id", "a-group", "a-workspace"), WHO)
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "says"),
+    [
+        (ErrorResponse(401, "InvalidAuthenticationTokenTenant"), AccessError, "tenant_id"),
+        (ErrorResponse(403, "AuthorizationFailed", CLOUD.arm), AccessError, "role"),
+        (ErrorResponse(403, "x", "westeurope.api.azureml.ms"), AccessError, "private link"),
+        (ErrorResponse(404, "SubscriptionNotFound"), AccessError, "'s-id'"),
+        (ErrorResponse(404, "ResourceGroupNotFound"), InvalidOptionError, "'a-group'"),
+        (ErrorResponse(404, "ResourceNotFound"), InvalidOptionError, "'a-workspace'"),
+        (ErrorResponse(429, "TooManyRequests"), UnreachableError, "throttles"),
+        (ErrorResponse(500, "no code"), UnreachableError, "500"),
+        (ErrorResponse(409, "Conflict"), ConnectionsError, "Conflict"),
+    ],
+)
+def test_error_responses(response: ErrorResponse, kind: type[ConnectionsError], says: str) -> None:
+    """Each response becomes the error that fits, with a sentence that names the remedy."""
+    error = explain_response(response, ASKED)
+
+    assert type(error) is kind
+    assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    "code", ["AADSTS700082", "AADSTS700084", "AADSTS70043", "AADSTS50173", "AADSTS50132"]
+)
+def test_ended_login_names_the_command_that_renews_it(code: str) -> None:
+    """A login that has ended is renewed by `az login` for the tenant and scope that are needed."""
+    sign_in = SignIn("the Azure login of this machine", CLOUD, "my-tenant")
+
+    error = explain_sign_in_error(ClientAuthenticationError(f"{code}: The token expired"), sign_in)
+
+    assert isinstance(error, AccessError)
+    assert code in str(error)
+    assert "`az login --tenant my-tenant --scope https://management.azure.com/.default`" in str(
+        error
+    )
+
+
+@pytest.mark.parametrize("code", ["AADSTS50076", "AADSTS50078", "AADSTS50079", "AADSTS50158"])
+def test_second_factor_names_the_command_that_asks_for_it(code: str) -> None:
+    """A sign-in without the second factor says so, and names the command."""
+    error = explain_sign_in_error(ClientAuthenticationError(f"{code}: you must use MFA"), SIGN_IN)
+
+    assert "multi-factor authentication" in str(error)
+    assert "`az login --scope https://management.azure.com/.default`" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "kind", "says"),
+    [
+        ("Azure CLI not found on path", AccessError, "the Azure CLI is not on the PATH"),
+        ("Please run 'az login' to set up an account", AccessError, "nobody is signed in"),
+        ("Failed to invoke the Azure CLI", UnreachableError, "did not answer within 10 s"),
+        (
+            "HTTPSConnectionPool(host='login.microsoftonline.com', port=443): Max retries",
+            UnreachableError,
+            "login.microsoftonline.com cannot be reached",
+        ),
+        ("Something else", AccessError, "no credential that azure-identity tried"),
+    ],
+)
+def test_state_of_the_azure_cli(attempt: str, kind: type[ConnectionsError], says: str) -> None:
+    """Missing, signed out, slow and without a network are told apart."""
+    tried = f"DefaultAzureCredential failed.\n\tAzureCliCredential: {attempt}"
+
+    error = explain_sign_in_error(ClientAuthenticationError(tried), SIGN_IN)
+
+    assert type(error) is kind
+    assert says in str(error)
+
+
+def test_unknown_error_of_entra_keeps_its_number() -> None:
+    """A refusal without a sentence of its own can be looked up."""
+    error = explain_sign_in_error(ClientAuthenticationError("AADSTS99999: dump"), SIGN_IN)
+
+    assert isinstance(error, AccessError)
+    assert "AADSTS99999" in str(error)
+
+
+def test_unavailable_credential() -> None:
+    """An identity that the machine does not have is named."""
+    error = explain_sign_in_error(CredentialUnavailableError("no endpoint"), SIGN_IN)
+
+    assert str(error) == f"This machine has no token for {WHO}."
+
+
+def test_network_error_within_another_one() -> None:
+    """The network is to blame, however often a client has wrapped its error."""
+    request = requests.Request("GET", "https://management.azure.com/x").prepare()
+    wrapped = ValueError("workspace")
+    wrapped.__cause__ = requests.ConnectionError("refused", request=request)
+
+    error = explain(wrapped, ASKED)
+
+    assert isinstance(error, UnreachableError)
+    assert str(error).startswith("management.azure.com cannot be reached")
+
+
+def test_own_error_is_kept() -> None:
+    """An error of ours is not explained again."""
+    own, wrapped = AccessError("as it was"), RuntimeError()
+    wrapped.__cause__ = own
+
+    assert explain(wrapped, ASKED) is own
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"error": {"code": "ResourceNotFound", "message": "x"}}', "ResourceNotFound"),
+        (b'{"error": {"code": "Bearer abc.def"}}', "no code"),
+        (b'{"error": "text"}', "no code"),
+        (b"[]", "no code"),
+        (b"<html>", "no code"),
+    ],
+)
+def test_code_of_a_response(body: bytes, code: str) -> None:
+    """Azure's code is read if it is one, whatever a gateway sends instead."""
+    response = requests.Response()
+    response.status_code, response._content = 404, body
+    response.request = requests.Request("GET", "https://management.azure.com/x").prepare()
+
+    assert error_response(response) == ErrorResponse(404, code, "management.azure.com")
+
+
+@given(st.text(max_size=200))
+def test_text_of_a_service_is_never_repeated(text: str) -> None:
+    """Whatever a client's error says, its text is not in the message: it may be a secret."""
+    marked = f"{text} Payroll-Subscription"
+
+    for error in (
+        explain_sign_in_error(ClientAuthenticationError(marked), SIGN_IN),
+        explain(RuntimeError(marked), ASKED),
+    ):
+        assert "Payroll-Subscription" not in str(error)
+        assert "\n" not in str(error)
