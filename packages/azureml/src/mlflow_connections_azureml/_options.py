@@ -144,6 +144,7 @@ def _read_workspace(path: Path) -> Workspace | None:
         return None
     if not isinstance(content, dict):
         return None
+    found: list[Any]
     if isinstance(scope := content.get("Scope"), str):
         # /subscriptions/S/resourceGroups/G/providers/Microsoft.MachineLearningServices/workspaces/W
         pieces = scope.split("/")
