@@ -1,24 +1,78 @@
-"""Who and what there is in this Azure: one tenant, one workspace, and what they hold."""
+"""The people, programs and resources of this Azure: one tenant, and one workspace in one cloud."""
 
 import secrets
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ._clouds import CLOUDS, Cloud
+
+class Cloud(NamedTuple):
+    """The hosts of one cloud.
+
+    Attributes:
+        login: The host of Microsoft Entra ID.
+        arm: The host of Azure Resource Manager.
+        classic: ARM's resource for older clients.
+        ml: The domain of AzureML's hosts.
+        ml_portal: The resource of AzureML's own tokens.
+        storage: The suffix of its storage accounts.
+    """
+
+    login: str
+    arm: str
+    classic: str
+    ml: str
+    ml_portal: str
+    storage: str
+
+    @property
+    def arm_audiences(self) -> tuple[str, ...]:
+        """The audiences of a token that ARM accepts."""
+        return f"https://{self.arm}", f"https://{self.classic}"
+
+
+CLOUDS = {
+    "AzureCloud": Cloud(
+        login="login.microsoftonline.com",
+        arm="management.azure.com",
+        classic="management.core.windows.net",
+        ml="azureml.ms",
+        ml_portal="https://ml.azure.com",
+        storage="core.windows.net",
+    ),
+    "AzureUSGovernment": Cloud(
+        login="login.microsoftonline.us",
+        arm="management.usgovcloudapi.net",
+        classic="management.core.usgovcloudapi.net",
+        ml="ml.azure.us",
+        ml_portal="https://ml.azure.us",
+        storage="core.usgovcloudapi.net",
+    ),
+    "AzureChinaCloud": Cloud(
+        login="login.chinacloudapi.cn",
+        arm="management.chinacloudapi.cn",
+        classic="management.core.chinacloudapi.cn",
+        ml="ml.azure.cn",
+        ml_portal="https://ml.azure.cn",
+        storage="core.chinacloudapi.cn",
+    ),
+}
 
 
 @dataclass
 class Account:
-    """The state of the stand-in. A test changes it to change what clients meet.
+    """The state of the stand-in. A test changes it to change the responses.
 
     Attributes:
-        cloud_name: The cloud that the workspace lives in; the others know nothing of it.
+        cloud_name: The cloud of the workspace; the others know nothing of it.
         tenant_id: The only tenant.
         client_id: The application of the service principal.
         client_secret: Its only secret.
-        federated_token: What a workload identity of that application proves itself with.
+        other_client_id: A second application, with a role on the same workspace.
+        other_client_secret: The secret of that one.
+        federated_token: The proof of a workload identity of that application.
         managed_identity_client_id: The user-assigned managed identity; there is a system-assigned
             one as well.
-        identity_header: What the managed identity's endpoint wants in X-IDENTITY-HEADER.
+        identity_header: The X-IDENTITY-HEADER that the managed identity's endpoint wants.
         subscription_id: The subscription of the workspace.
         resource_group: Its resource group.
         workspace_name: Its name.
@@ -30,13 +84,15 @@ class Account:
         is_private: Whether the workspace has a private link and refuses the public network.
         is_inside: Whether the clients are in the workspace's own network.
         has_logged_models: Whether it has MLflow 3's logged models, which Azure lacked in 2026.
-        person_signs_in: Whether a person types the device codes that are given out.
+        person_signs_in: Whether a person types the device codes in.
     """
 
     cloud_name: str = "AzureCloud"
     tenant_id: str = "11111111-1111-4111-8111-111111111111"
     client_id: str = "22222222-2222-4222-8222-222222222222"
     client_secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    other_client_id: str = "88888888-8888-4888-8888-888888888888"
+    other_client_secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     federated_token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     managed_identity_client_id: str = "33333333-3333-4333-8333-333333333333"
     identity_header: str = field(default_factory=lambda: secrets.token_urlsafe(24))
@@ -55,7 +111,7 @@ class Account:
 
     @property
     def cloud(self) -> Cloud:
-        """Where its cloud answers."""
+        """Its cloud."""
         return CLOUDS[self.cloud_name]
 
     @property

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from ._clouds import CLOUDS
+from ._account import CLOUDS
 from ._errors import AzureError, need_api_version
 
 if TYPE_CHECKING:
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from ._account import Account
-    from ._tokens import Tokens
+    from ._entra import Tokens
 
 OTHER_SUBSCRIPTION = "Payroll of the neighbouring department"
-"""Another subscription of the tenant, which no message of a client should ever repeat."""
+"""Another subscription of the tenant. No message of a client may repeat its name."""
 
 
 class Arm:
@@ -28,7 +28,7 @@ class Arm:
         self._tokens = tokens
 
     def routes(self) -> "list[BaseRoute]":
-        """What ARM's host answers."""
+        """Return the routes of ARM's host."""
         workspace = (
             "/subscriptions/{subscription}/resourceGroups/{group}"
             "/providers/Microsoft.MachineLearningServices/workspaces/{name}"

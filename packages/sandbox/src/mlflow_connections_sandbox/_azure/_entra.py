@@ -1,6 +1,7 @@
-"""Microsoft Entra ID: the endpoints that give tokens.
+"""Microsoft Entra ID: its directory, its endpoints, and the tokens that it issues.
 
-Protocol: https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow and
+The numbers of its refusals are those of
+https://learn.microsoft.com/entra/identity-platform/reference-error-codes. Protocol: https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow and
 v2-oauth2-device-code.
 """
 
@@ -9,13 +10,13 @@ import hmac
 import json
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
+import jwt
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from ._directory import DEFAULT_SCOPE, Directory, Refusal, resource_of
 from ._errors import AzureError
 
 if TYPE_CHECKING:
@@ -24,10 +25,168 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from ._account import Account
-    from ._tokens import Tokens
 
+DEFAULT_SCOPE = "/.default"
+_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_HOUR = 3600
 _DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 _PERSON = "66666666-6666-4666-8666-666666666666"
+
+
+class Tokens:
+    """Signs tokens with a key of its own, so that no others are accepted."""
+
+    def __init__(self, account: "Account") -> None:
+        self._account = account
+        self._key = secrets.token_bytes(32)
+
+    def issue(self, audience: str, subject: str, *, seconds: int = _HOUR) -> str:
+        """Return a new access token.
+
+        Args:
+            audience: The resource that accepts it.
+            subject: The client id, or the name of a person.
+            seconds: How long it is valid; negative for one that has expired.
+        """
+        now = int(time.time())
+        claims = {
+            "aud": audience,
+            "iss": self._issuer,
+            "iat": now - _HOUR,
+            "nbf": now - _HOUR,
+            "exp": now + seconds,
+            "tid": self._account.tenant_id,
+            "appid": subject,
+            "oid": subject,
+            "sub": subject,
+            "preferred_username": subject,
+        }
+        return jwt.encode(claims, self._key, algorithm="HS256")
+
+    def check(self, request: "Request", audiences: tuple[str, ...]) -> None:
+        """Check that a request carries a valid token for one of the audiences.
+
+        Raises:
+            AzureError: 401, with ARM's own code.
+        """
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind != "Bearer" or not token:
+            raise AzureError(401, "AuthenticationFailed", "The 'Authorization' header is missing.")
+        accepted = [form for a in audiences for form in (a, f"{a}/")]
+        try:
+            jwt.decode(
+                token, self._key, algorithms=["HS256"], audience=accepted, issuer=self._issuer
+            )
+        except jwt.ExpiredSignatureError:
+            raise AzureError(401, "ExpiredAuthenticationToken", "It has expired.") from None
+        except jwt.InvalidAudienceError:
+            raise AzureError(
+                401, "InvalidAuthenticationTokenAudience", "Unsupported audience."
+            ) from None
+        except jwt.InvalidIssuerError:
+            raise AzureError(
+                401, "InvalidAuthenticationTokenTenant", "The token is of the wrong issuer."
+            ) from None
+        except jwt.InvalidTokenError:
+            raise AzureError(401, "InvalidAuthenticationToken", "It is invalid.") from None
+
+    @property
+    def _issuer(self) -> str:
+        return f"https://{self._account.cloud.login}/{self._account.tenant_id}/"
+
+
+class Refusal(NamedTuple):
+    """A response of Entra ID without a token."""
+
+    status: int
+    error: str
+    number: int
+    text: str
+
+    def response(self) -> "Response":
+        """Return it in the form of OAuth 2.0 (RFC 6749, 5.2)."""
+        return JSONResponse(
+            {
+                "error": self.error,
+                "error_description": f"AADSTS{self.number}: {self.text}",
+                "error_codes": [self.number],
+            },
+            self.status,
+        )
+
+
+class Directory:
+    """The directory of the tenant. Each check returns a refusal, or None if there is none."""
+
+    def __init__(self, account: "Account") -> None:
+        self._account = account
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """The resources that tokens are issued for."""
+        cloud = self._account.cloud
+        return *cloud.arm_audiences, cloud.ml_portal
+
+    @property
+    def _secrets(self) -> dict[str, str]:
+        account = self._account
+        return {
+            account.client_id: account.client_secret,
+            account.other_client_id: account.other_client_secret,
+        }
+
+    def refuse_tenant(self, request: "Request") -> Refusal | None:
+        """Refuse a tenant that this cloud does not have."""
+        tenant = request.path_params["tenant"]
+        # Each cloud has tenants of its own. People sign in by way of "organizations".
+        is_this_cloud = request.url.hostname == self._account.cloud.login
+        if is_this_cloud and tenant in {self._account.tenant_id, "organizations"}:
+            return None
+        return Refusal(
+            400, "invalid_tenant", 90002, f"Tenant '{tenant}' not found. Check the tenant id."
+        )
+
+    def refuse_application(self, form: dict[str, str]) -> Refusal | None:
+        """Refuse an application that is unknown, or whose proof is wrong."""
+        account = self._account
+        client = form.get("client_id", "")
+        if client not in self._secrets:
+            return Refusal(
+                400,
+                "unauthorized_client",
+                700016,
+                f"Application with identifier '{client}' was not found in the directory.",
+            )
+        if form.get("client_assertion_type") == _ASSERTION and client == account.client_id:
+            proof, expected = form.get("client_assertion"), account.federated_token
+            number, text = 700213, "No matching federated identity record found."
+        else:
+            proof, expected = form.get("client_secret"), self._secrets[client]
+            number, text = 7000215, "Invalid client secret provided."
+        if not hmac.compare_digest(proof or "", expected):
+            return Refusal(401, "invalid_client", number, text)
+        return None
+
+    def refuse_scopes(self, scopes: list[str]) -> Refusal | None:
+        """Refuse anything but one whole scope of a known resource."""
+        if len(scopes) != 1 or not scopes[0].endswith(DEFAULT_SCOPE):
+            return Refusal(
+                400, "invalid_scope", 1002012, "Scopes must have the suffix /.default, and be one."
+            )
+        resource = resource_of(scopes[0])
+        if resource not in self.resources:
+            return Refusal(
+                400,
+                "invalid_resource",
+                500011,
+                f"The resource principal named {resource} was not found in the tenant.",
+            )
+        return None
+
+
+def resource_of(scope: str) -> str:
+    """Return the resource of a whole scope."""
+    return scope.removesuffix(DEFAULT_SCOPE).rstrip("/")
 
 
 class Entra:
@@ -40,7 +199,7 @@ class Entra:
         self._scopes_of_device_codes: dict[str, list[str]] = {}
 
     def routes(self) -> "list[BaseRoute]":
-        """What the login host answers."""
+        """Return the routes of the sign-in host."""
         return [
             Route("/common/discovery/instance", self._instance),
             Route("/{tenant}/v2.0/.well-known/openid-configuration", self._configuration),
@@ -140,7 +299,7 @@ class Entra:
         refusal = self._directory.refuse_application(form) or self._directory.refuse_scopes(scopes)
         if refusal is not None:
             return refusal.response()
-        token = self._tokens.issue(resource_of(scopes[0]), self._account.client_id)
+        token = self._tokens.issue(resource_of(scopes[0]), form["client_id"])
         return JSONResponse({"token_type": "Bearer", "expires_in": 3599, "access_token": token})
 
     def _for_person(self, form: dict[str, str]) -> "Response":

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class AzureError(Exception):
-    """An answer that is an error."""
+    """Ends a request with an error response."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"{status} {code}: {message}")
@@ -20,7 +20,7 @@ class AzureError(Exception):
 
 
 def answer_error(request: "Request", error: Exception) -> "Response":  # noqa: ARG001 - a handler
-    """Answer with {"error": {"code": …, "message": …}}, as Azure's REST guidelines have it."""
+    """Return {"error": {"code": …, "message": …}}, as Azure's REST guidelines say."""
     if not isinstance(error, AzureError):
         raise error
     return JSONResponse(
@@ -31,7 +31,7 @@ def answer_error(request: "Request", error: Exception) -> "Response":  # noqa: A
 
 
 def need_api_version(request: "Request", *known: str) -> None:
-    """Refuse a request whose api-version is not one of those that are spoken here."""
+    """Refuse a request without an api-version of the supported ones."""
     version = request.query_params.get("api-version")
     if version is None:
         raise AzureError(

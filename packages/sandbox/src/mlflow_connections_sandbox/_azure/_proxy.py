@@ -1,7 +1,7 @@
-"""The way in: an HTTP proxy that takes CONNECT, ends TLS itself, and lets nothing leave the machine.
+"""An HTTP proxy that accepts CONNECT, terminates TLS, and lets nothing leave the machine.
 
-Azure's clients talk to https://management.azure.com and the like, whatever one tells them. What
-they do heed is HTTPS_PROXY and REQUESTS_CA_BUNDLE.
+Azure's clients talk to https://management.azure.com and other fixed hosts, but they do read
+HTTPS_PROXY and REQUESTS_CA_BUNDLE.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ import trustme
 
 
 class Proxy:
-    """Passes what clients send to known hosts on, in plain HTTP, to one port of this machine.
+    """Forwards requests for known hosts, in plain HTTP, to one port of this machine.
 
     Attributes:
         url: For HTTPS_PROXY, once started.
-        refused: Hosts that cannot be reached: the proxy says so.
-        silent: Hosts that never answer: the connection hangs.
+        refused: Hosts that the proxy says it cannot reach.
+        silent: Hosts that never answer, so that the connection hangs.
     """
 
     def __init__(self, hosts: tuple[str, ...], target_port: int, folder: Path) -> None:
-        """Prepare.
+        """Prepare a proxy.
 
         Args:
-            hosts: Whom it answers for; a leading `*.` stands for one label.
-            target_port: Where the plain requests go.
-            folder: Gets the certificate of the authority that signed the hosts' one.
+            hosts: The hosts it answers for; a leading `*.` stands for one label.
+            target_port: The port that gets the plain requests.
+            folder: The folder for the certificate of the authority that signed the hosts' one.
         """
         self.url = ""
         self.refused: set[str] = set()
@@ -50,7 +50,7 @@ class Proxy:
         return self._folder / "ca.pem"
 
     def start(self) -> None:
-        """Listen, in a thread of this process."""
+        """Listen in a thread of this process."""
         self._authority.cert_pem.write_to_path(self.bundle)
         listening = threading.Event()
         self._thread = threading.Thread(
@@ -60,7 +60,7 @@ class Proxy:
         listening.wait()
 
     def close(self) -> None:
-        """Stop, with every connection."""
+        """Stop, and close every connection."""
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(timeout=10)
@@ -71,10 +71,10 @@ class Proxy:
         self._stop = asyncio.Event()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._authority.issue_cert(*self._hosts).configure_cert(context)
-        # Two servers, since a stream of Python 3.10 cannot turn to TLS midway.
+        # Two servers, since a stream of Python 3.10 cannot upgrade to TLS.
         ending_tls = await asyncio.start_server(self._end_tls, "127.0.0.1", 0, ssl=context)
         self._tls_port: int = ending_tls.sockets[0].getsockname()[1]
-        # The same port after a restart: the clients' environment stays.
+        # The same port after a restart, so that the clients' environment stays valid.
         proxy = await asyncio.start_server(self._connect, "127.0.0.1", self._port)
         self._port = proxy.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
@@ -124,17 +124,17 @@ class Proxy:
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
     """Join a connection to a port of this machine until either end closes."""
-    there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
-    ways = [
-        asyncio.create_task(_copy(reader, there_writer)),
-        asyncio.create_task(_copy(there_reader, writer)),
+    target_reader, target_writer = await asyncio.open_connection("127.0.0.1", port)
+    directions = [
+        asyncio.create_task(_copy(reader, target_writer)),
+        asyncio.create_task(_copy(target_reader, writer)),
     ]
     try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for way in ways:
-            way.cancel()
-        there_writer.close()
+        for direction in directions:
+            direction.cancel()
+        target_writer.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

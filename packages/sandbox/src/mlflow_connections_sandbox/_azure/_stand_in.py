@@ -1,6 +1,8 @@
-"""The stand-in itself: hosts and the applications behind them."""
+"""The stand-in itself: its hosts, the applications behind them, and the machines that reach it."""
 
 import os
+import shlex
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,15 +12,12 @@ from starlette.routing import Host, Route
 
 from mlflow_connections_sandbox._stand_in import StandIn
 
-from ._account import Account
+from ._account import CLOUDS, Account
 from ._arm import Arm
-from ._artifacts import Artifacts
-from ._blobs import Blobs
-from ._clouds import CLOUDS
-from ._entra import Entra
+from ._entra import Entra, Tokens
 from ._errors import AzureError, answer_error
 from ._proxy import Proxy
-from ._tokens import Tokens
+from ._storage import Artifacts, Blobs
 from ._workspace import RUN_AUDIENCE, Workspace
 
 if TYPE_CHECKING:
@@ -26,13 +25,32 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
+SIGNED_OUT = "ERROR: Please run 'az login' to setup account."
+EXPIRED_LOGIN = (
+    "ERROR: AADSTS700082: The refresh token has expired due to inactivity. The token was issued on "
+    "2026-08-01T08:00:00.0000000Z and was inactive for 90.00:00:00.\nInteractive authentication is "
+    "needed. Please run:\naz login"
+)
+SECOND_FACTOR = (
+    "ERROR: AADSTS50076: Due to a configuration change made by your administrator, or because you "
+    "moved to a new location, you must use multi-factor authentication to access "
+    "'797f4846-ba00-4fd7-ba43-dac1f8f63013'.\nInteractive authentication is needed. Please run:\n"
+    "az login"
+)
+NO_NETWORK = (
+    "ERROR: HTTPSConnectionPool(host='login.microsoftonline.com', port=443): Max retries exceeded "
+    "with url: /organizations/v2.0/.well-known/openid-configuration (Caused by NewConnectionError)"
+)
+
+
 class Azure(StandIn):
     """Entra ID, ARM, one AzureML workspace and its storage, for all of Azure's own clients.
 
     Attributes:
-        account: Who and what there is; to be changed by tests.
-        tokens: Makes tokens, for a test that needs one without signing in.
-        proxy: The way in; it can make a host unreachable.
+        account: The state of the account, which tests may change.
+        tokens: Issues tokens, for a test that needs one without a sign-in.
+        proxy: The proxy that clients use; it can make a host unreachable.
+        cli: The Azure CLI of a machine on which a person signed in.
     """
 
     name = "azureml"
@@ -44,9 +62,10 @@ class Azure(StandIn):
         self.account = Account()
         self.tokens = Tokens(self.account)
         self.proxy = Proxy(_hosts(), self.port, folder)
+        self.cli = AzureCli(folder / "bin")
 
     def app(self) -> "ASGIApp":
-        """Make the application: one for each kind of host."""
+        """Return the application, which has one for each kind of host."""
         entra = Entra(self.account, self.tokens)
         arm = Arm(self.account, self.tokens)
         workspace = Workspace(self.account, self.tokens, self.mlflow)
@@ -58,9 +77,9 @@ class Azure(StandIn):
         services = [*workspace.routes(), *artifacts.routes()]
         data_plane = Starlette(routes=services, exception_handlers=handlers)
         storage = Starlette(routes=blobs.routes(), exception_handlers=handlers)
-        # Plain, without the proxy: the endpoint of a managed identity is on the machine.
+        # Without the proxy: the endpoint of a managed identity is on the machine itself.
         routes: list[BaseRoute] = [Route("/msi/token", entra.managed_identity)]
-        # Every cloud answers, but all except the account's own know nothing.
+        # Every cloud answers, but only the account's own knows anything.
         for cloud in CLOUDS.values():
             routes += [
                 Host(cloud.login, login),
@@ -82,9 +101,10 @@ class Azure(StandIn):
         super().close()
 
     def environment(self) -> Mapping[str, str]:
-        """Give the variables for a client with a service principal, and a home of its own.
+        """Return the variables for a client with a service principal, and a home of its own.
 
-        azureml-core keeps what discovery said below the home folder, and finds it on its import.
+        azureml-core caches the discovery's response in the home folder, which it looks up when it
+        is imported.
         """
         home = self.folder / "home"
         home.mkdir(parents=True, exist_ok=True)
@@ -103,7 +123,7 @@ class Azure(StandIn):
         }
 
     def network(self) -> Mapping[str, str]:
-        """Give the variables that lead a client here, and nobody who could sign in."""
+        """Return the variables that lead a client here, without an identity."""
         return {
             # curl and Python prefer the lower case, should the machine have it set.
             **dict.fromkeys(("HTTPS_PROXY", "https_proxy"), self.proxy.url),
@@ -112,14 +132,14 @@ class Azure(StandIn):
         }
 
     def managed_identity(self) -> Mapping[str, str]:
-        """Give the variables of a machine with managed identities, as App Service sets them."""
+        """Return the variables of a machine with managed identities, as App Service sets them."""
         return {
             "IDENTITY_ENDPOINT": f"{self.url}/msi/token",
             "IDENTITY_HEADER": self.account.identity_header,
         }
 
     def workload_identity(self) -> Mapping[str, str]:
-        """Give the variables of a pod with a workload identity, as its webhook sets them."""
+        """Return the variables of a pod with a workload identity, as its webhook sets them."""
         file = self.folder / "federated-token"
         file.touch(mode=0o600)
         file.write_text(self.account.federated_token)
@@ -131,17 +151,13 @@ class Azure(StandIn):
         }
 
     def azure_cli(self) -> Mapping[str, str]:
-        """Give the variables of a machine where `az login` was done: a PATH with an `az` on it."""
-        folder = self.folder / "bin"
-        folder.mkdir(parents=True, exist_ok=True)
-        az = folder / "az"
-        token = self.tokens.issue(f"https://{self.account.cloud.arm}", "a person")
-        az.write_text(_AZ.format(token=token, resource=f"https://{self.account.cloud.arm}"))
-        az.chmod(0o700)
-        return {"PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+        """Return the variables of a machine where a person ran `az login`."""
+        audience = f"https://{self.account.cloud.arm}"
+        self.cli.sign_in(self.tokens.issue(audience, "a person"), audience, self.account.tenant_id)
+        return {"PATH": f"{self.cli.folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
     def job(self, run_id: str, experiment_id: str) -> Mapping[str, str]:
-        """Give the variables that AzureML sets inside a job, its tracking URI and token with them."""
+        """Return the variables that AzureML sets in a job, with its tracking URI and token."""
         account = self.account
         return {
             "AZUREML_RUN_ID": run_id,
@@ -155,12 +171,102 @@ class Azure(StandIn):
         }
 
 
+class AzureCli:
+    """An `az` for the PATH of a client: a command that returns a person's token, and counts.
+
+    Attributes:
+        folder: The folder of the command.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def sign_in(self, token: str, resource: str, tenant: str, *, seconds: int = 3600) -> None:
+        """Install the command, with the state that `az login` leaves behind.
+
+        Args:
+            token: The token that it returns.
+            resource: The only resource that the token is for.
+            tenant: The only tenant that the person belongs to.
+            seconds: For how long the token is said to be valid.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        az = self.folder / "az"
+        az.write_text(
+            _AZ.format(
+                calls=shlex.quote(str(self._calls)),
+                failure=shlex.quote(str(self._failure)),
+                delay=shlex.quote(str(self._delay)),
+                token=token,
+                resource=resource,
+                tenant=tenant,
+                expires_on=int(time.time()) + seconds,
+            )
+        )
+        az.chmod(0o700)
+        self.recover()
+
+    def fail(self, message: str = SIGNED_OUT) -> None:
+        """End each call from now on with an error message of the real command."""
+        self._failure.write_text(message)
+
+    def delay(self, seconds: float) -> None:
+        """Let each call take that long from now on."""
+        self._delay.write_text(str(seconds))
+
+    def recover(self) -> None:
+        """Take `fail` and `delay` back, and forget the calls."""
+        for file in (self._failure, self._delay, self._calls):
+            file.unlink(missing_ok=True)
+
+    @property
+    def calls(self) -> list[str]:
+        """The arguments of each call, oldest first."""
+        return self._calls.read_text().splitlines() if self._calls.exists() else []
+
+    @property
+    def _calls(self) -> Path:
+        return self.folder / "calls"
+
+    @property
+    def _failure(self) -> Path:
+        return self.folder / "failure"
+
+    @property
+    def _delay(self) -> Path:
+        return self.folder / "delay"
+
+
+# The messages are those of azure-cli 2.
 _AZ = """#!/bin/sh
-case "$*" in
-  *"account get-access-token"*"{resource}"*)
-    echo '{{"accessToken": "{token}", "expires_on": 4102444800, "tokenType": "Bearer"}}' ;;
-  *) echo "az: '$*' is not understood here" >&2; exit 2 ;;
-esac
+echo "$*" >> {calls}
+[ ! -f {delay} ] || sleep "$(cat {delay})"
+if [ -f {failure} ]; then cat {failure} >&2; exit 1; fi
+if [ "$1 $2" != "account get-access-token" ]; then
+  echo "ERROR: '$1' is misspelled or not recognized by the system." >&2; exit 2
+fi
+shift 2
+resource= tenant={tenant}
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --output) [ "$2" = json ] || exit 2 ;;
+    --resource) resource=$2 ;;
+    --tenant) tenant=$2 ;;
+    *) echo "ERROR: unrecognized arguments: $*" >&2; exit 2 ;;
+  esac
+  shift 2
+done
+if [ "$tenant" != "{tenant}" ]; then
+  echo "ERROR: AADSTS90002: Tenant '$tenant' not found. Check to make sure you have the correct" \
+    "tenant ID and are signing into the correct cloud." >&2
+  exit 1
+fi
+if [ "$resource" != "{resource}" ]; then
+  echo "ERROR: AADSTS500011: The resource principal named $resource was not found in the tenant" \
+    "named Sandbox." >&2
+  exit 1
+fi
+echo '{{"accessToken": "{token}", "expires_on": {expires_on}, "tokenType": "Bearer"}}'
 """
 
 

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
     from ._account import Account
-    from ._tokens import Tokens
+    from ._entra import Tokens
 
 RUN_AUDIENCE = "azureml-run"
-"""What the token inside a job is good for: its workspace, and nothing else."""
+"""The audience of the token in a job: its workspace accepts it, and nothing else."""
 
 WORKSPACE_PATH = (
     "/subscriptions/{subscription}/resourceGroups/{group}"
     "/providers/Microsoft.MachineLearningServices/workspaces/{name}"
 )
 
-# Where the real server keeps artifacts, and where AzureML says they are.
-_RUN_HERE = re.compile(r"mlflow-artifacts:/(\w+)/([0-9a-f]{32})/artifacts")
-_MODEL_HERE = re.compile(r"mlflow-artifacts:/(\w+)/models/(m-[0-9a-f]{32})/artifacts")
-_RUN_THERE = re.compile(r"azureml://[^\"]*?/experiments/(\w+)/runs/([0-9a-f]{32})/artifacts")
-_MODEL_THERE = re.compile(r"azureml://artifacts/LoggedModel/(\w+)\.(m-[0-9a-f]{32})/artifacts")
+# The artifact locations of the real server, and those that AzureML names.
+_SERVER_RUN = re.compile(r"mlflow-artifacts:/(\w+)/([0-9a-f]{32})/artifacts")
+_SERVER_MODEL = re.compile(r"mlflow-artifacts:/(\w+)/models/(m-[0-9a-f]{32})/artifacts")
+_AZURE_RUN = re.compile(r"azureml://[^\"]*?/experiments/(\w+)/runs/([0-9a-f]{32})/artifacts")
+_AZURE_MODEL = re.compile(r"azureml://artifacts/LoggedModel/(\w+)\.(m-[0-9a-f]{32})/artifacts")
 
 
 class Workspace:
@@ -41,7 +41,7 @@ class Workspace:
         self._mlflow = mlflow
 
     def routes(self) -> "list[BaseRoute]":
-        """What the workspace's host answers, beside its artifacts."""
+        """Return the routes of the workspace's host, without those for artifacts."""
         api = f"/mlflow/v2.0{WORKSPACE_PATH}/api/2.0/mlflow/{{rest:path}}"
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
         return [
@@ -50,7 +50,7 @@ class Workspace:
         ]
 
     def authorize(self, request: "Request") -> None:
-        """Let a request pass that may use this workspace.
+        """Check that a request may use this workspace.
 
         Raises:
             AzureError: 401, 403 or 404.
@@ -70,7 +70,7 @@ class Workspace:
             raise AzureError(404, "WorkspaceNotFound", "Workspace not found.")
 
     def refuse_public_network(self) -> None:
-        """Refuse everybody from outside where the workspace is private."""
+        """Refuse the public network if the workspace is private."""
         if self._account.is_private and not self._account.is_inside:
             raise AzureError(403, "Forbidden", "Public network access is disabled.")
 
@@ -97,21 +97,21 @@ class Workspace:
         answer = self._mlflow.call(
             request.method,
             f"/api/2.0/mlflow/{rest}" + (f"?{query}" if query else ""),
-            data=_to_here(from_thread.run(request.body).decode()).encode() or None,
+            data=_to_server(from_thread.run(request.body).decode()).encode() or None,
             headers={"Content-Type": "application/json"},
         )
         return Response(
-            self._to_there(answer.text), answer.status_code, media_type="application/json"
+            self._to_azure(answer.text), answer.status_code, media_type="application/json"
         )
 
-    def _to_there(self, text: str) -> str:
-        """Put AzureML's addresses in the place of the real server's."""
+    def _to_azure(self, text: str) -> str:
+        """Replace the real server's artifact locations by AzureML's."""
         account = self._account
-        here = f"azureml://{account.workspace_host}/mlflow/v2.0{account.scope}"
-        text = _RUN_HERE.sub(rf"{here}/experiments/\1/runs/\2/artifacts", text)
-        return _MODEL_HERE.sub(r"azureml://artifacts/LoggedModel/\1.\2/artifacts", text)
+        base = f"azureml://{account.workspace_host}/mlflow/v2.0{account.scope}"
+        text = _SERVER_RUN.sub(rf"{base}/experiments/\1/runs/\2/artifacts", text)
+        return _SERVER_MODEL.sub(r"azureml://artifacts/LoggedModel/\1.\2/artifacts", text)
 
 
-def _to_here(text: str) -> str:
-    text = _RUN_THERE.sub(r"mlflow-artifacts:/\1/\2/artifacts", text)
-    return _MODEL_THERE.sub(r"mlflow-artifacts:/\1/models/\2/artifacts", text)
+def _to_server(text: str) -> str:
+    text = _AZURE_RUN.sub(r"mlflow-artifacts:/\1/\2/artifacts", text)
+    return _AZURE_MODEL.sub(r"mlflow-artifacts:/\1/models/\2/artifacts", text)

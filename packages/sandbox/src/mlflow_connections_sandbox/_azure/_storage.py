@@ -1,6 +1,7 @@
-"""The storage account of a workspace: blobs, each behind a shared access signature.
+"""Artifacts: the workspace's services that locate them, and the storage account that holds them.
 
-What is written lands in the real MLflow server's artifact store. Protocol:
+A client asks the workspace for an address, and then talks to the storage account, where each blob is
+behind a shared access signature. The bytes are in the real MLflow server's artifact store. Protocol:
 https://learn.microsoft.com/rest/api/storageservices/put-blob, put-block-list and get-blob.
 """
 
@@ -9,13 +10,14 @@ import hmac
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlencode
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ._errors import AzureError
+from ._workspace import WORKSPACE_PATH
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
     from ._account import Account
+    from ._workspace import Workspace
 
 STORE = "/api/2.0/mlflow-artifacts/artifacts"
 RUN_ORIGIN = "ExperimentRun"
@@ -44,11 +47,11 @@ class Blobs:
         self._blocks: dict[str, dict[str, bytes]] = {}
 
     def routes(self) -> "list[BaseRoute]":
-        """What the storage account's host answers."""
+        """Return the routes of the storage account's host."""
         return [Route("/{container}/{blob:path}", self._blob, methods=["GET", "PUT"])]
 
     def signed(self, blob: str, rights: str) -> str:
-        """Give an address that lets its holder do something with one blob, for an hour.
+        """Return an address that grants rights on one blob for an hour.
 
         Args:
             blob: Its name.
@@ -135,7 +138,7 @@ class Blobs:
 
 
 def store_path(origin: str, container: str, path: str) -> str:
-    """Give the place in the real server's artifact store, where MLflow itself would look."""
+    """Return the path in the real server's artifact store, where MLflow itself would look."""
     first, _, second = container.partition(".")
     place = {
         RUN_ORIGIN: f"{first}/{second}/artifacts",
@@ -152,3 +155,93 @@ def _blob_headers(body: bytes) -> dict[str, str]:
         "x-ms-blob-type": "BlockBlob",
         "x-ms-request-server-encrypted": "true",
     }
+
+
+class Artifacts:
+    """The artifact services of a workspace."""
+
+    def __init__(self, workspace: "Workspace", blobs: "Blobs", mlflow: "MlflowBackend") -> None:
+        self._workspace = workspace
+        self._blobs = blobs
+        self._mlflow = mlflow
+
+    def routes(self) -> "list[BaseRoute]":
+        """Return the routes of the workspace's host for artifacts."""
+        found: list[BaseRoute] = []
+        for base in (
+            f"/history/v1.0{WORKSPACE_PATH}/experiments/{{experiment}}/runs/{{run}}/artifacts",
+            f"/artifact/v2.0{WORKSPACE_PATH}/artifacts/{{origin}}/{{container}}",
+        ):
+            found += [
+                Route(f"{base}/batch/metadata", self._create, methods=["POST"]),
+                Route(f"{base}/contentinfo", self._content_information),
+                Route(base, self._list),
+            ]
+        return found
+
+    async def _create(self, request: "Request") -> "Response":
+        self._workspace.authorize(request)
+        origin, container = _place(request)
+        paths = [each["path"] for each in (await request.json())["paths"]]
+        return JSONResponse(
+            {
+                "artifacts": {p: self._artifact(origin, container, p) for p in paths},
+                "artifactContentInformation": {
+                    p: self._content(origin, container, p, "rcw") for p in paths
+                },
+                "errors": {},
+            }
+        )
+
+    def _content_information(self, request: "Request") -> "Response":
+        self._workspace.authorize(request)
+        origin, container = _place(request)
+        path = request.query_params.get("path", "")
+        if path not in self._files(store_path(origin, container, "")):
+            raise AzureError(404, "UserError", f"Artifact '{path}' does not exist.")
+        return JSONResponse(self._content(origin, container, path, "r"))
+
+    def _list(self, request: "Request") -> "Response":
+        self._workspace.authorize(request)
+        origin, container = _place(request)
+        files = self._files(store_path(origin, container, ""))
+        return JSONResponse({"value": [self._artifact(origin, container, p) for p in files]})
+
+    def _artifact(self, origin: str, container: str, path: str) -> dict[str, Any]:
+        return {
+            "artifactId": f"{origin}/{container}/{path}",
+            "origin": origin,
+            "container": container,
+            "path": path,
+        }
+
+    def _content(self, origin: str, container: str, path: str, rights: str) -> dict[str, Any]:
+        blob = f"{origin}/{container}/{path}"
+        return {
+            "contentUri": self._blobs.signed(blob, rights),
+            "origin": origin,
+            "container": container,
+            "path": path,
+        }
+
+    def _files(self, folder: str) -> list[str]:
+        """Fetch the paths of all files below a folder of the real server's artifact store."""
+        answer = self._mlflow.call("GET", STORE, params={"path": folder})
+        # A store that keeps files has no folder before the first file.
+        listed = answer.json().get("files", []) if answer.ok else []
+        found = []
+        for each in listed:
+            if each["is_dir"]:
+                below = self._files(f"{folder}/{each['path']}")
+                found += [f"{each['path']}/{path}" for path in below]
+            else:
+                found.append(each["path"])
+        return found
+
+
+def _place(request: "Request") -> tuple[str, str]:
+    """Return an artifact's origin and container, as AzureML names them."""
+    asked = request.path_params
+    if "run" in asked:
+        return RUN_ORIGIN, f"{asked['experiment']}.{asked['run']}"
+    return asked["origin"], asked["container"]
