@@ -1,9 +1,11 @@
 """The process behind `Client`: it resolves what each line of its input asks for."""
 
+import io
 import json
 import os
 import sys
 import time
+from contextlib import redirect_stderr
 from typing import Any
 
 
@@ -21,10 +23,13 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     Path("~/.azureml/.discovery").expanduser().unlink(missing_ok=True)
     started = time.monotonic()
     found: dict[str, Any]
+    # A process whose logging nobody configured prints warnings to stderr.
+    logged = io.StringIO()
     try:
-        endpoint = mlflow_connections.resolve(
-            "azureml", question["credentials"], question["options"]
-        )
+        with redirect_stderr(logged):
+            endpoint = mlflow_connections.resolve(
+                "azureml", question["credentials"], question["options"]
+            )
         found = {"uri": endpoint.tracking_uri, "environment": dict(endpoint.environment)}
     except Exception as error:  # noqa: BLE001 - what a test asks for
         chained = [str(e) for e in (error.__cause__, error.__context__) if e is not None]
@@ -37,6 +42,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     heavy = ("azure.identity", "azureml.core", "azureml.mlflow", "mlflow")
     return {
         **found,
+        "logged": logged.getvalue(),
         "seconds": time.monotonic() - started,
         "imported": [name for name in heavy if name in sys.modules],
     }

@@ -95,6 +95,7 @@ def _as_new(stand_in: Azure) -> Iterator[Azure]:
     stand_in.faults.clear()
     stand_in.proxy.refused.clear()
     stand_in.proxy.silent.clear()
+    stand_in.cli.recover()
     stand_in.journal.clear()
     for name, value in vars(Account()).items():
         if isinstance(value, bool) or name == "cloud_name":

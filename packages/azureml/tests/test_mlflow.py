@@ -15,13 +15,15 @@ from mlflow_connections import AccessError, MissingOptionError
 from mlflow_connections_azureml._mlflow import (
     HEADLESS,
     HEADLESS_VARIABLE,
-    SESSION_VARIABLE,
-    BoundCredential,
+    Binding,
     CredentialBinder,
+    bind,
     bind_inherited,
+    binding_of,
     inherited_values,
     session_of,
 )
+from mlflow_connections_azureml._options import Workspace
 
 
 @pytest.fixture
@@ -147,17 +149,86 @@ class Fixed:
         return self.token
 
 
-@given(st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=12))
-def test_session_in_force_decides_who_signs_in(entered: list[str]) -> None:
-    """However sessions of one workspace follow each other, each gets tokens of its own identity."""
-    bound = BoundCredential()
-    for session in ("a", "b", "c"):
-        bound.add(session, Fixed(session))
-    with pytest.MonkeyPatch.context() as patch:
-        for session in entered:
-            patch.setenv(SESSION_VARIABLE, session)
-            # Outside of any session the newest credential answers.
-            assert bound.get_token("scope").token == (session or "c")
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=8))
+def test_binding_in_force_decides_who_signs_in(entered: list[str]) -> None:
+    """However bindings of one workspace are nested, each block signs in as its own identity."""
+    uri, workspace = f"azureml://host/{uuid4()}?", Workspace("s", "g", "w")
+    for session in set(entered):
+        bind(uri, workspace, Fixed(session), session)
+    before: list[Binding] = []
+    for session in entered:
+        for outer in before:
+            outer.unbind()
+        binding = binding_of(session)
+        assert binding is not None
+        before.append(binding)
+        binding.bind()
+        assert token_of(uri) == session
+    while before:
+        before.pop().unbind()
+        for outer in before[-1:]:
+            outer.bind()
+            assert token_of(uri) == entered[len(before) - 1]
+    assert not _AzureMLServiceContextLoader.has_service_context(uri)
+
+
+def token_of(uri: str) -> str:
+    """Fetch a token as azureml-mlflow does, and return it."""
+    import mlflow  # noqa: F401 - bindings wait for it
+
+    context = _AzureMLServiceContextLoader.get_service_context(uri)
+    return str(context.auth.get_token("scope/.default").token)
+
+
+def test_newest_credential_answers_outside_of_a_block() -> None:
+    """Code that sets a resolved URI by itself signs in as the identity that was resolved last."""
+    uri, workspace = f"azureml://host/{uuid4()}?", Workspace("s", "g", "w")
+    bind(uri, workspace, Fixed("a"), "a")
+    bind(uri, workspace, Fixed("b"), "b")
+
+    assert token_of(uri) == "b"
+
+
+def test_credential_outside_of_a_block_survives_it() -> None:
+    """Code that resolved by itself keeps its sign-in after a block of the same identity."""
+    uri, workspace = f"azureml://host/{uuid4()}?", Workspace("s", "g", "w")
+    bind(uri, workspace, Fixed("by hand"), "a")
+    bind(uri, workspace, Fixed("in a block"), "a")
+    binding = binding_of("a")
+    assert binding is not None
+
+    binding.bind()
+    binding.unbind()
+
+    assert token_of(uri) == "in a block"
+
+
+def test_client_that_outlives_its_block_is_refused() -> None:
+    """A store that is kept after its block has no identity, rather than another one's."""
+    uri, workspace = f"azureml://host/{uuid4()}?", Workspace("s", "g", "w")
+    bind(uri, workspace, Fixed("a"), "a")
+    import mlflow  # noqa: F401 - bindings wait for it
+
+    context = _AzureMLServiceContextLoader.get_service_context(uri)
+    binding = binding_of("a")
+    assert binding is not None
+    binding.bind()
+    binding.unbind()
+
+    with pytest.raises(AccessError, match="was left"):
+        context.auth.get_token("scope/.default")
+
+
+def test_binding_is_equal_by_sign_in_and_uri() -> None:
+    """The same sign-in for the same URI is the same identity, whatever its credential object."""
+    workspace = Workspace("s", "g", "w")
+    one = Binding("azureml://host/w?", workspace, Fixed("1"), "a")
+
+    assert one == Binding("azureml://host/w", workspace, Fixed("2"), "a")
+    assert hash(one) == hash(Binding("azureml://host/w", workspace, Fixed("2"), "a"))
+    assert one != Binding("azureml://host/w", workspace, Fixed("1"), "b")
+    assert one != Binding("azureml://host/v", workspace, Fixed("1"), "a")
+    assert one != "a"
 
 
 def test_session_is_named_by_values_and_environment() -> None:

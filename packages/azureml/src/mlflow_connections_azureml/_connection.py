@@ -13,7 +13,8 @@ from ._deadline import Deadline
 from ._mlflow import (
     HEADLESS,
     HEADLESS_VARIABLE,
-    SESSION_VARIABLE,
+    Binding,
+    binding_of,
     job_uri,
     session_of,
     warn_of_another_workspace,
@@ -92,16 +93,23 @@ class AzureMLConnection(Connection):
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Return the cloud's name and the session's; with `share_with_workers` the identity too."""
+        """Return the cloud's name, and with `share_with_workers` the identity."""
         if job_uri():
             return {}
         values = self.values(credentials, options)
-        environment = {CLOUD_VARIABLE: values["cloud"], SESSION_VARIABLE: session_of(values)}
+        # Without it azureml-mlflow asks ARM for a list of clouds, and takes the first.
+        environment = {CLOUD_VARIABLE: values["cloud"]}
         if not values["interactive"]:
             environment[HEADLESS_VARIABLE] = HEADLESS
         if values["share_with_workers"]:
             environment |= _shared(values)
         return environment
+
+    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Binding | None:
+        """Return the credential of the workspace, for a block to put in force; None in a job."""
+        if job_uri():
+            return None
+        return binding_of(session_of(self.values(credentials, options)))
 
 
 def _fetch_uri(values: dict[str, Any], session: str) -> str:

@@ -4,9 +4,8 @@ azureml-mlflow keeps one credential for each URI and process. Without one it tri
 device code, and waits for a person. So this module puts a credential of its own there:
 
 - In the process that resolved, it is the credential of the endpoint in force. Two endpoints of one
-  workspace have one URI, so the endpoint exports the name of its sign-in session, which is no
-  secret, and the bound credential reads it. Leaving a block of `use` restores the variable, and
-  with it the identity.
+  workspace have one URI, so each has a `Binding`, which a block of `use` puts in force and takes
+  out of force again. Outside of any block the credential that was resolved last answers.
 - In a process that inherits the URI, a spawned worker or `mlflow-connections run azureml`, it is a
   credential that signs in without a person. MLflow imports this module in every process, as a
   provider of run tags that has none: there is no other way in before the first store.
@@ -21,6 +20,7 @@ import re
 import secrets
 import sys
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,9 +37,6 @@ logger = logging.getLogger(__package__)
 HEADLESS_VARIABLE = "MLFLOW_CONNECTIONS_AZUREML"
 """Set by the connection for the processes that inherit its URI; no secret."""
 HEADLESS = "headless"
-
-SESSION_VARIABLE = "MLFLOW_CONNECTIONS_AZUREML_SESSION"
-"""The sign-in session of the endpoint in force. It means nothing in another process."""
 
 RUN_ID_VARIABLE = "AZUREML_RUN_ID"
 """Set in every job, see RunEnvVars in azureml-mlflow's azureml/mlflow/_common/constants.py."""
@@ -79,21 +76,49 @@ class TokenSource(Protocol):
 
 
 class BoundCredential:
-    """All credentials that were bound to one tracking URI: that of the session in force answers."""
+    """All credentials that were bound to one tracking URI. The one in force answers."""
 
     def __init__(self) -> None:
-        self._by_session: dict[str, TokenSource] = {}
-        self._newest: TokenSource | None = None
+        self._credentials: dict[str, TokenSource] = {}
+        self._in_force = ""
+        self._offers: Counter[str] = Counter()
 
     def add(self, session: str, credential: TokenSource) -> None:
-        """Add a credential, or replace that of the same session."""
-        self._by_session[session] = self._newest = credential
+        """Add a credential as the newest one, or replace that of the same session."""
+        self._credentials.pop(session, None)
+        self._credentials[session] = credential
+
+    def offer(self, session: str, count: int) -> None:
+        """Count how often a credential was resolved and not put in force by a block."""
+        self._offers[session] += count
+
+    def remove(self, session: str) -> bool:
+        """Remove a session's credential unless code uses it outside of blocks too.
+
+        Returns:
+            Whether any credential is left.
+        """
+        if self._offers[session] <= 0:
+            self._credentials.pop(session, None)
+        return bool(self._credentials)
+
+    def put_in_force(self, session: str) -> None:
+        """Let the credential of a session answer; the empty string stands for the newest one."""
+        self._in_force = session
 
     def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
-        """Return a token of the session in force; outside of any, of the newest one."""
-        session = os.environ.get(SESSION_VARIABLE, "")
-        credential = self._by_session.get(session, self._newest)
-        assert credential is not None  # noqa: S101 - `bind` adds one before it hands this out
+        """Return a token of the credential in force.
+
+        Raises:
+            AccessError: All endpoints of this URI were left.
+        """
+        newest = next(reversed(self._credentials.values()), None)
+        credential = self._credentials.get(self._in_force, newest)
+        if credential is None:
+            raise AccessError(
+                "The connection to this AzureML workspace was left, and its sign-in with it. Resolve "
+                "`azureml` again."
+            )
         return credential.get_token(*scopes, **options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BoundCredential":
@@ -101,25 +126,104 @@ class BoundCredential:
         return self
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _bound: dict[str, BoundCredential] = {}
 _pending: dict[str, Workspace] = {}
+_newest: dict[str, "Binding"] = {}
+
+
+class Binding:
+    """A credential for one tracking URI, which a block of `use` binds and unbinds.
+
+    Two bindings are equal if they are the same sign-in for the same URI.
+    """
+
+    def __init__(
+        self, uri: str, workspace: Workspace, credential: TokenSource, session: str
+    ) -> None:
+        self._uri = uri
+        self._workspace = workspace
+        self._credential = credential
+        self._session = session
+        self._is_offered = False
+
+    def bind(self) -> None:
+        """Put the credential in force for its URI, now or once MLflow is imported.
+
+        azureml-mlflow costs a second and 25 MB, and MLflow imports it anyway.
+
+        Raises:
+            MissingDependencyError: azureml-mlflow cannot be imported.
+        """
+        with _lock:
+            bound = self._add()
+            if self._is_offered:
+                # The block that resolved it takes it over.
+                self._is_offered = False
+                bound.offer(self._session, -1)
+            bound.put_in_force(self._session)
+        _bind_if_imported()
+
+    def unbind(self) -> None:
+        """Take the credential out of force; azureml-mlflow forgets a URI that has none left."""
+        with _lock:
+            bound = _bound.get(_key(self._uri))
+            if bound is None:
+                return
+            bound.put_in_force("")
+            if not bound.remove(self._session):
+                del _bound[_key(self._uri)]
+                _pending.pop(self._uri, None)
+                _remove_service_context(self._uri)
+
+    def offer(self) -> None:
+        """Bind the credential as the newest of its URI, for code that sets the URI by itself."""
+        with _lock:
+            self._add().offer(self._session, 1)
+            self._is_offered = True
+        _bind_if_imported()
+
+    def _add(self) -> BoundCredential:
+        bound = _bound.setdefault(_key(self._uri), BoundCredential())
+        bound.add(self._session, self._credential)
+        _pending[self._uri] = self._workspace
+        return bound
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Binding):
+            return NotImplemented
+        return (_key(self._uri), self._session) == (_key(other._uri), other._session)
+
+    def __hash__(self) -> int:
+        return hash((_key(self._uri), self._session))
+
+    def __repr__(self) -> str:
+        return f"Binding({self._workspace.name})"
 
 
 def bind(uri: str, workspace: Workspace, credential: TokenSource, session: str = "") -> None:
     """Let azureml-mlflow use a credential for a URI, now or once MLflow is imported.
 
-    azureml-mlflow costs a second and 25 MB, and MLflow imports it anyway.
-
     Args:
         uri: The tracking URI; its query does not matter.
         workspace: The workspace of the URI.
         credential: Fetches the tokens.
-        session: The name of the sign-in; empty where the process has only one.
+        session: The name of the sign-in; empty in a process that inherits its URI.
+
+    Raises:
+        MissingDependencyError: azureml-mlflow cannot be imported.
     """
-    with _lock:
-        _bound.setdefault(_key(uri), BoundCredential()).add(session, credential)
-        _pending[uri] = workspace
+    binding = Binding(uri, workspace, credential, session)
+    _newest[session] = binding
+    binding.offer()
+
+
+def binding_of(session: str) -> Binding | None:
+    """Return the newest binding of a sign-in, or None if it resolved nothing."""
+    return _newest.get(session)
+
+
+def _bind_if_imported() -> None:
     if "mlflow" in sys.modules:
         bind_pending()
 
@@ -170,6 +274,13 @@ def _add_service_context(uri: str, workspace: Workspace, credential: BoundCreden
         host_url=f"https://{urlsplit(uri).netloc}",
     )
     _AzureMLServiceContextLoader.add_service_context(uri, context)
+
+
+def _remove_service_context(uri: str) -> None:
+    loader = sys.modules.get("azureml.mlflow._internal.service_context_loader")
+    if loader is not None:
+        contexts = loader._AzureMLServiceContextLoader._tracking_uri_to_service_context
+        contexts.pop(_key(uri), None)
 
 
 class CredentialBinder:
