@@ -1,9 +1,13 @@
-"""What `databricks` makes of options, credentials and the environment."""
+"""The URI and variables that follow from options, credentials and the environment."""
 
 import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from databricks.sdk.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,10 +16,13 @@ from mlflow_connections import (
     Endpoint,
     InvalidOptionError,
     MissingOptionError,
+    UnreachableError,
     resolve,
     use,
 )
 from mlflow_connections_databricks import DatabricksConnection, connection
+from mlflow_connections_databricks._account import AUTH_TYPE, PROFILE
+from mlflow_connections_databricks._account import HOST as HOST_VARIABLE
 
 HOST = "https://dbc.example"
 TOKEN = "dapi0123456789"
@@ -25,8 +32,18 @@ SECRET = "dose9876543210"
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the developer's own Databricks out of the environment."""
-    for name in [n for n in os.environ if n.startswith(("DATABRICKS_", "MLFLOW_"))]:
+    foreign = ("ARM_", "DATABRICKS_", "GOOGLE_", "MLFLOW_")
+    for name in [n for n in os.environ if n.startswith(foreign)]:
         monkeypatch.delenv(name)
+
+
+AUTHENTICATING = sorted(
+    name
+    for attribute in Config.attributes()
+    if attribute.env and attribute.auth
+    for name in (attribute.env, *getattr(attribute, "env_aliases", ()))
+)
+"""Every variable by which databricks-sdk chooses a method, in its own words."""
 
 
 def told(credentials: dict[str, Any] | None = None, **options: Any) -> Endpoint:
@@ -263,3 +280,246 @@ def test_no_secret_ever_shows(
         shown = f"{error} {error!r} {error.__cause__!r} {error.__context__!r}"
     assert TOKEN not in shown
     assert SECRET not in shown
+
+
+@pytest.mark.parametrize("name", AUTHENTICATING)
+def test_no_method_left_in_the_environment_beats_a_profile(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever variable databricks-sdk signs in by is emptied, ARM_* and Google's included."""
+    monkeypatch.setenv(name, "left")
+
+    assert told(profile="prod").environment == {name: "", PROFILE: "prod"}
+
+
+@pytest.mark.parametrize("name", ["ACCOUNT_ID", "AUTH_TYPE", "HOST"])
+def test_no_place_left_in_the_environment_beats_a_profile(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host, an account or a method's name of the environment is emptied as well."""
+    monkeypatch.setenv(f"DATABRICKS_{name}", "left")
+
+    assert told(profile="prod").environment[f"DATABRICKS_{name}"] == ""
+
+
+@pytest.mark.parametrize("name", ["CONFIG_FILE", "CLUSTER_ID", "WAREHOUSE_ID", "DEBUG_HEADERS"])
+def test_harmless_variables_stay(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that holds the profile, and variables for other tools, are left alone."""
+    monkeypatch.setenv(f"DATABRICKS_{name}", "1")
+
+    assert told(profile="prod").environment == {PROFILE: "prod"}
+
+
+def test_databricks_sdk_accepts_what_is_exported_for_a_profile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With every method left in the environment, databricks-sdk signs in by the profile's token."""
+    file = tmp_path / "cfg"
+    file.write_text(f"[prod]\nhost = http://127.0.0.1:9\ntoken = {TOKEN}\n")
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(file))
+    for name in AUTHENTICATING:
+        monkeypatch.setenv(name, "1")
+    with use("databricks", {}, {"profile": "prod"}):
+        config = Config(profile="prod", retry_timeout_seconds=1, http_timeout_seconds=1)
+
+    assert config.auth_type == "pat"
+    assert config.authenticate() == {"Authorization": f"Bearer {TOKEN}"}
+
+
+def test_place_of_another_host_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account id and discovery URL of another host in the environment do not come along."""
+    monkeypatch.setenv(HOST_VARIABLE, "https://left.example")
+    monkeypatch.setenv("DATABRICKS_ACCOUNT_ID", "left")
+
+    assert told({"token": TOKEN}, host=HOST).environment == {
+        HOST_VARIABLE: HOST,
+        "DATABRICKS_TOKEN": TOKEN,
+        AUTH_TYPE: "pat",
+        "DATABRICKS_ACCOUNT_ID": "",
+    }
+
+
+def test_place_of_the_same_host_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account id beside no host, or beside the same one, belongs to the connection."""
+    monkeypatch.setenv("DATABRICKS_ACCOUNT_ID", "mine")
+    assert "DATABRICKS_ACCOUNT_ID" not in told({"token": TOKEN}, host=HOST).environment
+    monkeypatch.setenv(HOST_VARIABLE, f"{HOST}/")
+    assert "DATABRICKS_ACCOUNT_ID" not in told({"token": TOKEN}, host=HOST).environment
+
+
+def test_auth_type_of_the_options_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method by its name needs no credential of ours, and wins over one left in a variable."""
+    monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
+    expected = {HOST_VARIABLE: HOST, AUTH_TYPE: "azure-cli"}
+    assert told(host=HOST, auth_type="azure-cli").environment == expected
+
+
+def test_auth_type_of_the_environment_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DATABRICKS_AUTH_TYPE decides over a token that is left beside it."""
+    monkeypatch.setenv(AUTH_TYPE, "file-oidc")
+    monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
+    assert told(host=HOST).environment == {HOST_VARIABLE: HOST}
+
+
+def test_auth_type_with_a_client_id_is_oidc() -> None:
+    """The OIDC methods want the client's id, and no secret."""
+    assert told({"client_id": "id"}, host=HOST, auth_type="github-oidc").environment == {
+        HOST_VARIABLE: HOST,
+        "DATABRICKS_CLIENT_ID": "id",
+        AUTH_TYPE: "github-oidc",
+    }
+
+
+def test_auth_type_of_a_variable_with_a_client_id_is_oidc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with the method in its variable, as on a build server."""
+    monkeypatch.setenv(AUTH_TYPE, "github-oidc")
+    assert told({"client_id": "id"}, host=HOST).environment[AUTH_TYPE] == "github-oidc"
+
+
+def test_auth_type_beside_a_profile_is_exported() -> None:
+    """A profile may hold credentials of two methods; the option says which."""
+    environment = told(profile="prod", auth_type="databricks-cli").environment
+    assert environment == {PROFILE: "prod", AUTH_TYPE: "databricks-cli"}
+
+
+@pytest.mark.parametrize(("auth_type", "missing"), [("pat", "token"), ("oauth-m2m", "client_id")])
+def test_auth_type_names_what_it_needs(auth_type: str, missing: str) -> None:
+    """A method by its name without its credentials is an error that names them."""
+    with pytest.raises(MissingOptionError, match=f"'{missing}'"):
+        told(host=HOST, auth_type=auth_type)
+
+
+@pytest.mark.parametrize(
+    ("auth_type", "credentials"),
+    [
+        ("azure-cli", {"token": TOKEN}),
+        ("pat", {"client_id": "id", "client_secret": SECRET}),
+        ("github-oidc", {"client_id": "id", "client_secret": SECRET}),
+        ("oauth-m2m", {"token": TOKEN}),
+    ],
+)
+def test_auth_type_that_does_not_use_a_credential_is_refused(
+    auth_type: str, credentials: dict[str, str]
+) -> None:
+    """A method beside credentials of another one is an error that names both and shows neither."""
+    with pytest.raises(InvalidOptionError, match="'auth_type'") as caught:
+        told(credentials, host=HOST, auth_type=auth_type)
+    assert TOKEN not in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ARM_CLIENT_ID": "c", "ARM_TENANT_ID": "t", "ARM_CLIENT_SECRET": SECRET},
+        {"ARM_USE_MSI": "true"},
+        {"GOOGLE_CREDENTIALS": "{}"},
+    ],
+)
+def test_unified_authentication_needs_a_host_alone(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host with ARM_* or Google's variables is enough: databricks-sdk signs in by them."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert told(host=HOST).environment == {HOST_VARIABLE: HOST}
+
+
+def test_two_unified_methods_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two families of variables are an error that names them, before databricks-sdk refuses them."""
+    monkeypatch.setenv("ARM_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("GOOGLE_CREDENTIALS", SECRET)
+    with pytest.raises(InvalidOptionError, match="'auth_type'") as caught:
+        told(host=HOST)
+    assert "ARM_CLIENT_SECRET" in str(caught.value)
+    assert "GOOGLE_CREDENTIALS" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("white", ["\n", " ", "\r\n", "\t"])
+def test_white_space_around_a_value_is_stripped(
+    white: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token from a file that ends in a newline is the token, from the files or a variable."""
+    assert told({"token": f"{TOKEN}{white}"}, host=f"{white}{HOST}").environment == {
+        HOST_VARIABLE: HOST,
+        "DATABRICKS_TOKEN": TOKEN,
+        AUTH_TYPE: "pat",
+    }
+    monkeypatch.setenv("DATABRICKS_TOKEN", f"{white}{TOKEN}{white}")
+    assert told(host=HOST).environment["DATABRICKS_TOKEN"] == TOKEN
+    # With nothing given too, though otherwise nothing is exported then.
+    assert told().environment == {"DATABRICKS_TOKEN": TOKEN}
+
+
+@pytest.mark.parametrize("token", ["dapi 123", "dapi\n123", "dapi\x00123", "dapié", "dapi\t1"])
+def test_credential_that_no_header_carries_is_refused_unseen(token: str) -> None:
+    """White space inside a token is one sentence, where requests would print the token."""
+    with pytest.raises(InvalidOptionError, match="'token' in the credentials") as caught:
+        told({"token": token}, host=HOST)
+    assert "dapi" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_identity_tells_accounts_of_one_host_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two OAuth clients of one host differ, and so does one account when its environment changes."""
+    first, second = ({"client_id": name, "client_secret": SECRET} for name in ("a", "b"))
+    assert told(first, host=HOST).binders == told(first, host=HOST).binders
+    assert told(first, host=HOST).binders != told(second, host=HOST).binders
+    before = told().binders
+    monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
+    assert told().binders != before
+    assert SECRET not in repr(told(first, host=HOST).binders)
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """An address that refuses connections: its port is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_host_that_refuses_connections_is_reported_at_once(refusing: str) -> None:
+    """One sentence, where databricks-sdk would retry for a quarter of an hour."""
+    (identity,) = told({"token": TOKEN}, host=refusing).binders
+    with pytest.raises(UnreachableError, match="there is no connection to it") as caught:
+        identity.check(30)  # type: ignore[attr-defined]  # a binder may have it
+    assert refusing in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_host_that_never_answers_is_reported_in_time(silent: str) -> None:
+    """The limit is kept, and named."""
+    (identity,) = told({"token": TOKEN}, host=silent).binders
+    with pytest.raises(UnreachableError, match=r"did not answer within 0\.2 s"):
+        identity.check(0.2)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["prod", "DEFAULT"])
+def test_host_of_a_profile_is_checked(
+    name: str, refusing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host of a profile, or of the default one with nothing given, is read from its file."""
+    file = tmp_path / "cfg"
+    file.write_text(f"[{name}]\nhost = {refusing}\ntoken = {TOKEN}%\n")
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(file))
+    endpoint = told(profile="prod") if name == "prod" else told()
+    (identity,) = endpoint.binders
+    with pytest.raises(UnreachableError, match=refusing):
+        identity.check(30)  # type: ignore[attr-defined]
+
+
+def test_nothing_to_check_without_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no address is known, MLflow itself says so later."""
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "absent"))
+    (identity,) = told().binders
+    assert identity.check(1) is None  # type: ignore[attr-defined,func-returns-value]

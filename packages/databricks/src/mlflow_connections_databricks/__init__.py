@@ -1,8 +1,8 @@
-"""The MLflow connection `databricks`."""
+"""The MLflow connection `databricks`: a profile, or a workspace with one method to sign in."""
 
 from ._connection import DatabricksConnection
 
-__all__ = ["DatabricksConnection", "connection"]
-
 connection = DatabricksConnection()
-"""What the entry point names."""
+"""The instance that is registered under the keyword `databricks`."""
+
+__all__ = ["DatabricksConnection", "connection"]

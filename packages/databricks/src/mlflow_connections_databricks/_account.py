@@ -1,82 +1,236 @@
-"""Which account of Databricks is meant, and whether all that it needs is there."""
+"""An account of Databricks: a profile, or a workspace with one method to sign in.
 
+databricks-sdk decides who signs in, from its own configuration attributes: each has a variable, and
+most belong to one method. It is asked for the list, since another list would soon be incomplete.
+"""
+
+import configparser
+import hashlib
+import hmac
 import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections import (
+    InvalidOptionError,
+    MissingDependencyError,
+    MissingOptionError,
+    UnreachableError,
+)
 from mlflow_connections.options import OptionValue
 from mlflow_connections.secrets import mask_uri
 
-# A colon makes it a secret scope for MLflow, a slash or a question mark ends it, an at sign is the
-# mark of a profile inside an artifact's URI.
-_PROFILE = re.compile(r"[\w.+-]+")
+HOST = "DATABRICKS_HOST"
+PROFILE = "DATABRICKS_CONFIG_PROFILE"
+AUTH_TYPE = "DATABRICKS_AUTH_TYPE"
+
+# A colon makes it a secret scope for MLflow, a slash or a question mark ends it, and an at sign
+# marks a profile inside an artifact's URI.
+_PROFILE_NAME = re.compile(r"[\w.+-]+")
 
 _TOKEN = ("token",)
 _CLIENT = ("client_id", "client_secret")
-# The names that databricks-sdk has for the two methods.
+# databricks-sdk's names for the two methods.
 _AUTH_TYPES = {_TOKEN: "pat", _CLIENT: "oauth-m2m"}
+
+# databricks-sdk's variables begin so; without another one set, its import of 1.5 s is spared.
+_PREFIXES = ("DATABRICKS_", "ARM_", "GOOGLE_")
+
+# Attributes of databricks-sdk that choose neither a workspace nor an identity.
+_HARMLESS = (
+    "config_file",
+    "databricks_cli_path",
+    "cluster_id",
+    "warehouse_id",
+    "serverless_compute_id",
+    "rate_limit",
+)
+_HARMLESS_PREFIXES = ("debug_", "disable_")
+
+
+class SdkVariable(NamedTuple):
+    """A variable that databricks-sdk reads, set in the environment.
+
+    Attributes:
+        name: The variable.
+        method: The method that it belongs to, such as `azure`; empty for the place to go to.
+    """
+
+    name: str
+    method: str
+
+
+def sdk_variables(environ: Mapping[str, str]) -> list[SdkVariable]:
+    """Return the variables in the environment by which databricks-sdk chooses a place or a method.
+
+    Raises:
+        MissingDependencyError: databricks-sdk cannot be imported.
+    """
+    if not any(name.startswith(_PREFIXES) and value for name, value in environ.items()):
+        return []
+    try:
+        from databricks.sdk.config import Config
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"databricks-sdk cannot be imported: {error}. Run: pip install databricks-sdk."
+        ) from error
+    found = []
+    for attribute in Config.attributes():
+        name = str(attribute.name)
+        if name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES) or not attribute.env:
+            continue
+        variables = (attribute.env, *(getattr(attribute, "env_aliases", None) or ()))
+        found += [SdkVariable(v, attribute.auth or "") for v in variables if environ.get(v)]
+    return found
 
 
 class Account(NamedTuple):
-    """What MLflow needs to be told; with neither part it finds the account by itself.
+    """The variables that MLflow needs. Without any it finds the account by itself.
 
     Attributes:
         profile: A profile of ~/.databrickscfg.
-        variables: What to export. Most of it is secret.
+        variables: The variables to export; most are secret. An empty one counts as absent.
     """
 
     profile: str | None = None
     variables: Mapping[str, str] = {}
 
     @classmethod
-    def of_profile(cls, profile: str) -> "Account":
-        """Make the account of a profile.
+    def of_profile(cls, profile: str, auth_type: str | None) -> "Account":
+        """Return the account of a profile.
 
-        Its name is exported too: MLflow 3 makes the client that carries a run's artifacts without
-        the profile of the tracking URI (DatabricksSdkArtifactRepository of MLflow 3.17).
+        Its name is exported too: MLflow 3 creates the client that transfers a run's artifacts
+        without the profile of the tracking URI (DatabricksSdkArtifactRepository of MLflow 3.17).
+        Every variable that databricks-sdk would read before the profile is emptied.
 
         Raises:
             InvalidOptionError: The name would make another URI.
         """
         check_profile(profile)
-        return cls(profile, {"DATABRICKS_CONFIG_PROFILE": profile})
+        variables = {v.name: "" for v in sdk_variables(os.environ) if v.name != PROFILE}
+        variables[PROFILE] = profile
+        if auth_type is not None:
+            variables[AUTH_TYPE] = auth_type
+        return cls(profile, variables)
 
     @classmethod
-    def of(cls, readings: Mapping[str, OptionValue], given: Iterable[str]) -> "Account":
-        """Make the account of a workspace, when at least one of its values is given.
+    def of_workspace(cls, values: Mapping[str, OptionValue], given: Iterable[str]) -> "Account":
+        """Return the account of a workspace, of which at least one value is given.
 
         Args:
-            readings: Every declared option by its name.
+            values: Every declared option by its name.
             given: The names that the user gave in the options or credentials.
 
         Raises:
-            InvalidOptionError: The environment has two methods and nothing says which.
+            InvalidOptionError: Nothing says which of several methods to use.
             MissingOptionError: Values are missing; the message names all of them.
         """
-        method = _method(readings, set(given))
-        names = ("host", *method)
-        missing = [_missing(readings[name]) for name in names if readings[name].value is None]
-        if not method and not os.environ.get("DATABRICKS_AUTH_TYPE"):
+        given = set(given)
+        method = _method(values, given)
+        names = ["host", *method.needs]
+        missing = [_missing(values[name]) for name in names if values[name].value is None]
+        if not method.is_known:
             missing.append(
                 "'token', or 'client_id' and 'client_secret', are neither in the credentials nor "
                 "in their environment variables DATABRICKS_TOKEN, DATABRICKS_CLIENT_ID and "
                 "DATABRICKS_CLIENT_SECRET (for another method of databricks-sdk, such as "
-                "azure-cli, set DATABRICKS_AUTH_TYPE)"
+                "azure-cli, name it in 'auth_type' or DATABRICKS_AUTH_TYPE)"
             )
         if missing:
             raise MissingOptionError("; ".join(missing) + ".")
-        variables = {str(readings[name].option.env): str(readings[name].value) for name in names}
-        if method:
-            # databricks-sdk refuses two methods, and the other one may be left in the environment.
-            variables["DATABRICKS_AUTH_TYPE"] = _AUTH_TYPES[method]
+        names += [n for n in _CLIENT if n in given and n not in names]
+        variables = _emptied(str(values["host"].value), values["host"].source)
+        variables |= {str(values[n].option.env): str(values[n].value) for n in names}
+        if method.exported is not None:
+            variables[AUTH_TYPE] = method.exported
         return cls(variables=variables)
 
     def __repr__(self) -> str:
         """Hide every value."""
         return f"Account(profile={self.profile!r}, variables={sorted(self.variables)})"
+
+
+class Method(NamedTuple):
+    """A way to sign in.
+
+    Attributes:
+        needs: The declared options that it cannot do without.
+        exported: The auth_type to export; None leaves it to databricks-sdk and its variables.
+        is_known: Whether anything says how to sign in.
+    """
+
+    needs: tuple[str, ...] = ()
+    exported: str | None = None
+    is_known: bool = True
+
+
+def _method(values: Mapping[str, OptionValue], given: set[str]) -> Method:
+    """Return the method: a given value comes before one that was left in the environment."""
+    auth_type = values["auth_type"].value
+    needs = {name: method for method, name in _AUTH_TYPES.items()}
+    if "auth_type" in given:
+        _refuse_another_method(auth_type, given)
+        return Method(needs.get(auth_type, ()), auth_type)
+    if "token" in given:
+        return Method(_TOKEN, _AUTH_TYPES[_TOKEN])
+    if "client_secret" in given or ("client_id" in given and auth_type in (None, "pat")):
+        return Method(_CLIENT, _AUTH_TYPES[_CLIENT])
+    if auth_type is not None:
+        # The user's variable; with OIDC a client_id may be given beside it.
+        return Method(needs.get(auth_type, ()), auth_type if "client_id" in given else None)
+    # A host alone, and the rest in the environment, as on a build server.
+    found = [m for m in (_TOKEN, _CLIENT) if any(values[name].value is not None for name in m)]
+    if len(found) > 1:
+        raise InvalidOptionError(
+            "The environment has both DATABRICKS_TOKEN and DATABRICKS_CLIENT_ID or "
+            "DATABRICKS_CLIENT_SECRET, and Databricks accepts one method: unset one of them, or "
+            "name the method in 'auth_type'."
+        )
+    if found:
+        return Method(found[0], _AUTH_TYPES[found[0]])
+    return _unified_method()
+
+
+def _unified_method() -> Method:
+    """Return the method that databricks-sdk finds in its other variables, such as ARM_*."""
+    variables: dict[str, list[str]] = {}
+    for variable in sdk_variables(os.environ):
+        if variable.method:
+            variables.setdefault(variable.method, []).append(variable.name)
+    if len(variables) > 1:
+        raise InvalidOptionError(
+            "The environment has variables of several methods, and Databricks accepts one: "
+            f"{'; '.join(', '.join(names) for names in variables.values())}. Name the method in "
+            "'auth_type', such as azure-client-secret."
+        )
+    return Method(is_known=bool(variables))
+
+
+def _refuse_another_method(auth_type: str, given: set[str]) -> None:
+    used = {"pat": {"token"}, "oauth-m2m": set(_CLIENT)}.get(auth_type, {"client_id"})
+    if unused := sorted(given & {"token", *_CLIENT} - used):
+        raise InvalidOptionError(
+            f"'auth_type' is given together with {', '.join(map(repr, unused))}, which that method "
+            "does not use: keep either."
+        )
+
+
+def _emptied(host: str, source: str | None) -> dict[str, str]:
+    """Return variables, emptied, that would lead to another workspace than the host.
+
+    An account or workspace id belongs to the host of the same environment. It is left alone unless
+    that environment names another host or a profile.
+    """
+    left = os.environ.get(HOST, "").strip().rstrip("/")
+    names_another_host = source != "environment" and bool(left) and left != host.rstrip("/")
+    if not names_another_host and not os.environ.get(PROFILE):
+        return {}
+    places = {v.name for v in sdk_variables(os.environ) if not v.method}
+    return dict.fromkeys(sorted(places - {HOST, AUTH_TYPE}), "")
 
 
 def check_profile(profile: str) -> None:
@@ -85,15 +239,36 @@ def check_profile(profile: str) -> None:
     Raises:
         InvalidOptionError: It has a character other than letters, digits and `_ . + -`.
     """
-    if not _PROFILE.fullmatch(profile):
+    if not _PROFILE_NAME.fullmatch(profile):
         raise InvalidOptionError(
             f"'profile' is {mask_uri(profile)!r}, which cannot stand in databricks://<profile>: "
             "rename the profile in ~/.databrickscfg to letters, digits and _ . + - only."
         )
 
 
+def check_credential(value: OptionValue) -> None:
+    """Refuse a token, id or secret that no HTTP header can carry, without showing it.
+
+    requests would refuse it too, and print it.
+
+    Raises:
+        InvalidOptionError: It has white space inside, or characters other than ASCII.
+    """
+    text = str(value.value)
+    if not text.isascii() or not text.isprintable() or " " in text:
+        place = (
+            f"the variable {value.option.env}"
+            if value.source == "environment"
+            else "the credentials"
+        )
+        raise InvalidOptionError(
+            f"'{value.option.name}' in {place} has white space or a character in it that no "
+            "credential of Databricks has: copy it again."
+        )
+
+
 def check_host(host: str, is_variable: bool) -> str:
-    """Give the address without what follows it, which browsers show and nobody needs.
+    """Return the address without the path and query that browsers show.
 
     Without a scheme databricks-sdk would try https and could hang for minutes.
 
@@ -134,22 +309,116 @@ def _parts(host: str) -> SplitResult | None:
     return parts if usable else None
 
 
-def _method(readings: Mapping[str, OptionValue], given: set[str]) -> tuple[str, ...]:
-    """Tell the names of the method's values: what the user gave comes before what was left around."""
-    for method in (_TOKEN, _CLIENT):
-        if given & set(method):
-            return method
-    # An address alone, and the rest in the environment: as on a build server.
-    found = [m for m in (_TOKEN, _CLIENT) if any(readings[name].value is not None for name in m)]
-    if len(found) > 1 and not os.environ.get("DATABRICKS_AUTH_TYPE"):
-        raise InvalidOptionError(
-            "The environment has both DATABRICKS_TOKEN and DATABRICKS_CLIENT_ID or "
-            "DATABRICKS_CLIENT_SECRET, and Databricks accepts one method: unset one of them."
-        )
-    return found[0] if len(found) == 1 else ()
-
-
-def _missing(reading: OptionValue) -> str:
-    option = reading.option
+def _missing(value: OptionValue) -> str:
+    option = value.option
     place = "the credentials" if option.in_credentials else "the connection options"
     return f"'{option.name}' is neither in {place} nor in the environment variable {option.env}"
+
+
+_salt = secrets.token_bytes(16)
+
+
+class Identity:
+    """The account in force: a boundary compares identities, and `check` asks whether one answers.
+
+    MLflow keeps a client of databricks-sdk by host, token and profile, which are equal for two
+    OAuth clients of one host. A boundary drops it wherever identities differ.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self._host = account.variables.get(HOST) or ("" if account.profile else _host_left())
+        self._profile = account.profile or os.environ.get(PROFILE, "")
+        around = {n: v for n, v in os.environ.items() if n.startswith(_PREFIXES)}
+        key = repr((account.profile, sorted(account.variables.items()), sorted(around.items())))
+        # Keyed, so that it reveals nothing about a secret.
+        self._key = hmac.new(_salt, key.encode(errors="replace"), hashlib.sha256).hexdigest()
+
+    def bind(self) -> None:
+        """Do nothing: the variables hold the identity."""
+
+    def unbind(self) -> None:
+        """Do nothing: the boundary drops MLflow's clients."""
+
+    def check(self, seconds: float) -> None:
+        """Check that the workspace answers at all, without signing in.
+
+        databricks-sdk retries a refused connection for minutes, several times over.
+
+        Args:
+            seconds: The time to wait for it.
+
+        Raises:
+            UnreachableError: There is no connection to it, or it does not answer in time.
+        """
+        host = self._host or _host_of_profile(self._profile)
+        if not host:
+            return
+        import requests
+
+        try:
+            # The first request of databricks-sdk; any response will do.
+            requests.get(
+                f"{host.rstrip('/')}/.well-known/databricks-config",
+                timeout=seconds,
+                allow_redirects=False,
+                auth=lambda request: request,  # nothing from ~/.netrc
+            ).close()
+        except requests.exceptions.SSLError:
+            reason = "its certificate is not trusted. Check REQUESTS_CA_BUNDLE"
+        except requests.exceptions.ProxyError:
+            reason = "the proxy gives no connection to it. Check HTTPS_PROXY and NO_PROXY"
+        except requests.Timeout:
+            reason = f"it did not answer within {seconds:g} s. Check the network and the firewall"
+        except requests.RequestException:
+            reason = "there is no connection to it. Check the network, HTTPS_PROXY and the firewall"
+        else:
+            return
+        # Not chained: the error of requests is a paragraph.
+        raise UnreachableError(
+            f"The Databricks workspace {mask_uri(host)} cannot be reached: {reason}, and the "
+            "address of the workspace."
+        ) from None
+
+    def __eq__(self, other: object) -> bool:
+        return self._key == other._key if isinstance(other, Identity) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        """Hide everything."""
+        return "Identity()"
+
+
+def _host_left() -> str:
+    host = os.environ.get(HOST, "").strip()
+    return host if not host or "://" in host else f"https://{host}"
+
+
+def _host_of_profile(profile: str) -> str:
+    """Read the host of a profile, as databricks-sdk does; empty if there is none."""
+    file = Path(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg").expanduser()
+    sections = configparser.ConfigParser(interpolation=None)
+    try:
+        sections.read(file)
+    except (OSError, ValueError, configparser.Error):
+        return ""
+    for name in filter(None, (profile, *_default_profiles(sections))):
+        if name == sections.default_section or sections.has_section(name):
+            host = sections.get(name, "host", fallback="").strip()
+            return host if not host or "://" in host else f"https://{host}"
+    return ""
+
+
+def _default_profiles(sections: configparser.ConfigParser) -> Iterator[str]:
+    yield sections.get("__settings__", "default_profile", fallback="")
+    yield sections.default_section
+
+
+def stripped(value: OptionValue) -> OptionValue:
+    """Return a value without white space around it, which no value of Databricks has."""
+    text: Any = value.value
+    if not isinstance(text, str):
+        return value
+    text = text.strip() or None
+    return value._replace(value=text, source=value.source if text else None)

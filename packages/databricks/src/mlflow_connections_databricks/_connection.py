@@ -1,40 +1,31 @@
-"""The connection: what it can be told, and the URI and variables that come of it."""
+"""The connection: its options, and the URI and variables that follow from them."""
 
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from mlflow_connections import Connection, InvalidOptionError, Option
-from mlflow_connections.options import read_options
+from mlflow_connections.options import OptionValue, read_options
 
-from ._account import Account, check_host
-
-AUTH_TYPE = "DATABRICKS_AUTH_TYPE"
-
-# With `databricks://<profile>` databricks-sdk takes whatever of these is set, and only the rest from
-# the profile (Config._known_file_config_loader of databricks-sdk 0.156): the run would go elsewhere.
-_BEFORE_A_PROFILE = (
-    "DATABRICKS_HOST",
-    "DATABRICKS_TOKEN",
-    "DATABRICKS_CLIENT_ID",
-    "DATABRICKS_CLIENT_SECRET",
-    "DATABRICKS_USERNAME",
-    "DATABRICKS_PASSWORD",
-    AUTH_TYPE,
-)
-_BEFORE_A_HOST = ("DATABRICKS_CONFIG_PROFILE",)
+from ._account import AUTH_TYPE, Account, Identity, check_credential, check_host, stripped
 
 
 class DatabricksConnection(Connection):
-    """`databricks`, a profile, or a workspace with a token or an OAuth client.
+    """`databricks`, a profile, or a workspace with a token, an OAuth client or another method.
 
-    With nothing given it is MLflow's own word: MLflow then reads its variables and profiles itself,
-    and nothing is exported. As a registry the keyword is the workspace's legacy registry.
+    With nothing given it is MLflow's own word: MLflow reads its variables and profiles itself, and
+    nothing is exported. As a registry the keyword is the workspace's legacy registry.
     """
 
     declared = (
         Option("profile", "The profile of ~/.databrickscfg to connect with."),
         Option("host", "The workspace's address with its scheme, https://…", env="DATABRICKS_HOST"),
+        Option(
+            "auth_type",
+            "The method of databricks-sdk to sign in by, such as azure-cli, github-oidc or "
+            "databricks-cli; by default it follows from the credentials.",
+            env=AUTH_TYPE,
+        ),
         Option("token", "A personal access token.", env="DATABRICKS_TOKEN", secret=True),
         Option(
             "client_id",
@@ -51,11 +42,11 @@ class DatabricksConnection(Connection):
     )
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Give `databricks`, or `databricks://<profile>`.
+        """Return `databricks`, or `databricks://<profile>`.
 
         Raises:
-            InvalidOptionError: What is given contradicts itself, or a value cannot work.
-            MissingOptionError: Something is given, but not all that it needs.
+            InvalidOptionError: Options contradict each other, or a value cannot work.
+            MissingOptionError: Some values are given, and not all that they need.
         """
         account = self._account(credentials, options)
         return "databricks" if account.profile is None else f"databricks://{account.profile}"
@@ -63,7 +54,7 @@ class DatabricksConnection(Connection):
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Give the account's variables, and empty what is set now and would lead elsewhere.
+        """Return the account's variables, and those emptied that would lead elsewhere.
 
         An empty variable counts as absent for MLflow and databricks-sdk.
 
@@ -71,12 +62,11 @@ class DatabricksConnection(Connection):
             InvalidOptionError: As for `tracking_uri`.
             MissingOptionError: As for `tracking_uri`.
         """
-        account = self._account(credentials, options)
-        if account == Account():
-            return {}
-        leading_elsewhere = _BEFORE_A_HOST if account.profile is None else _BEFORE_A_PROFILE
-        emptied = {name: "" for name in leading_elsewhere if os.environ.get(name)}
-        return {**emptied, **account.variables}
+        return dict(self._account(credentials, options).variables)
+
+    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Identity:
+        """Return the identity of the account, by which a boundary tells accounts apart."""
+        return Identity(self._account(credentials, options))
 
     def _account(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Account:
         given = {
@@ -85,19 +75,41 @@ class DatabricksConnection(Connection):
             if (credentials if option.in_credentials else options).get(option.name) is not None
         }
         if not given:
-            return Account()
+            return Account(variables=self._trimmed())
         _refuse_contradictions(given)
-        readings = {r.option.name: r for r in read_options(self.declared, credentials, options)}
+        read = read_options(self.declared, credentials, options)
         if "profile" in given:
-            return Account.of_profile(readings["profile"].value)
-        host = readings["host"]
+            values = {each.option.name: each for each in read}
+            auth_type = values["auth_type"].value if "auth_type" in given else None
+            return Account.of_profile(str(values["profile"].value), auth_type)
+        values = {each.option.name: stripped(each) for each in read}
+        _check_credentials(values, given)
+        host = values["host"]
         if host.value is not None:
             host = host._replace(value=check_host(host.value, host.source == "environment"))
-        return Account.of({**readings, "host": host}, given)
+        return Account.of_workspace({**values, "host": host}, given)
+
+    def _trimmed(self) -> dict[str, str]:
+        """Return the variables that have white space around them, without it.
+
+        A token from a file often ends in a newline, which no header can carry; requests would
+        print it.
+        """
+        variables = [option.env for option in self.declared if option.env]
+        values = {name: os.environ.get(name, "") for name in variables}
+        return {name: v.strip() for name, v in values.items() if v != v.strip()}
+
+
+def _check_credentials(values: Mapping[str, OptionValue], given: set[str]) -> None:
+    for name in ("token", "client_id", "client_secret"):
+        # A leftover in the environment is refused only if nothing is given in its place.
+        others_given = given & {"token", "client_id", "client_secret"}
+        if values[name].value is not None and (name in given or not others_given):
+            check_credential(values[name])
 
 
 def _refuse_contradictions(given: set[str]) -> None:
-    others = sorted(given - {"profile"})
+    others = sorted(given - {"profile", "auth_type"})
     if "profile" in given and others:
         raise InvalidOptionError(
             f"'profile' is given together with {', '.join(map(repr, others))}: a profile holds the "
