@@ -134,7 +134,7 @@ CASES = [
     Case(
         "something else answers for ARM",
         "UnreachableError",
-        ("not Azure Resource Manager", "login page"),
+        ("does not come from Azure Resource Manager", "login page"),
         inject(path="/workspaces/", status=200, body="<html>", content_type="text/html"),
         sdks=("arm",),
     ),

@@ -176,15 +176,6 @@ def test_the_registry_is_left_alone(name: str, token: Any, tmp_path: Path) -> No
     assert mlflow.MlflowClient().get_registered_model("here").name == "here"
 
 
-def test_unity_catalog_is_said_to_be_absent(token: Any) -> None:
-    """MLflow 3's default registry here is Unity Catalog, which this workspace says it has not."""
-    with (
-        use("databricks", token.credentials, token.options, registry="databricks-uc"),
-        pytest.raises(mlflow.exceptions.MlflowException, match="METASTORE_DOES_NOT_EXIST"),
-    ):
-        mlflow.MlflowClient().get_registered_model("main.default.model")
-
-
 def test_the_legacy_registry_works_when_asked_for(name: str, token: Any) -> None:
     """With the keyword as registry a model is registered, read back and loaded by its version."""
     registered = name.rpartition("/")[2]
@@ -195,3 +186,14 @@ def test_the_legacy_registry_works_when_asked_for(name: str, token: Any) -> None
         version = mlflow.MlflowClient().get_model_version(registered, "1")
         assert version.run_id == run.info.run_id
         assert predict(f"models:/{registered}/1") == pytest.approx(6)
+
+
+def test_the_legacy_registry_takes_no_name_of_unity_catalog(token: Any) -> None:
+    """A name in three levels is refused by the workspace's own registry, with the way out."""
+    with (
+        use("databricks", token.credentials, token.options, registry="databricks"),
+        pytest.raises(
+            mlflow.exceptions.MlflowException, match=r"set_registry_uri\('databricks-uc'\)"
+        ),
+    ):
+        mlflow.MlflowClient().create_registered_model("main.default.model")

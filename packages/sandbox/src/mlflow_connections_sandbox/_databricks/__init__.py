@@ -1,4 +1,4 @@
-"""The stand-in of a Databricks workspace: accounts, tracking, the legacy registry and DBFS."""
+"""The stand-in of a Databricks workspace: accounts, tracking, both registries and DBFS."""
 
 from ._workspace import Databricks
 

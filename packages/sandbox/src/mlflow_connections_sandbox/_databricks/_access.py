@@ -1,4 +1,4 @@
-"""Who may come in: a personal token, or tokens that an OAuth client was given."""
+"""Access: a personal token, and tokens of OAuth clients."""
 
 import base64
 import binascii
@@ -20,26 +20,32 @@ class Access:
         token: The personal access token.
         client_id: The OAuth client's id.
         client_secret: Its secret.
-        token_seconds: How long an OAuth token lives, an hour as on Databricks.
+        other_client_id: The id of a second OAuth client.
+        other_client_secret: Its secret.
+        used_by: The account of each request that was let in, oldest first: a client's id, or `token`.
+        token_seconds: How long an OAuth token is valid, an hour as on Databricks.
     """
 
     def __init__(self) -> None:
         self.token = f"dapi{secrets.token_hex(16)}"
         self.client_id = secrets.token_hex(16)
         self.client_secret = f"dose{secrets.token_hex(16)}"
+        self.other_client_id = secrets.token_hex(16)
+        self.other_client_secret = f"dose{secrets.token_hex(16)}"
         self.token_seconds = 3600
-        self._deadlines: dict[str, float] = {}
+        self.used_by: list[str] = []
+        self._deadlines: dict[str, tuple[str, float]] = {}
         self._revoked = False
         self._lock = threading.Lock()
 
     def revoke(self) -> None:
-        """Let the personal token and every OAuth token expire now."""
+        """Let the personal token and every OAuth token expire."""
         with self._lock:
             self._revoked = True
             self._deadlines.clear()
 
     def check(self, request: Request) -> None:
-        """Refuse a request without a valid token.
+        """Check that a request has a valid token.
 
         Raises:
             ApiError: 401 without any, 403 with one that is wrong or expired.
@@ -49,27 +55,36 @@ class Access:
             raise ApiError(
                 401, 401, "Credential was not sent or was of an unsupported type for this API."
             )
-        if not self._is_valid(token):
+        account = self._account_of(token)
+        if account is None:
             raise ApiError(403, 403, "Invalid access token.")
+        with self._lock:
+            self.used_by.append(account)
 
-    def _is_valid(self, token: str) -> bool:
+    def _account_of(self, token: str) -> str | None:
         with self._lock:
             if secrets.compare_digest(token.encode(), self.token.encode()):
-                return not self._revoked
-            return self._deadlines.get(token, 0.0) > time.monotonic()
+                return None if self._revoked else "token"
+            client, deadline = self._deadlines.get(token, ("", 0.0))
+            return client if deadline > time.monotonic() else None
 
-    async def give_token(self, request: Request) -> JSONResponse:
-        """Answer RFC 6749, 4.4: client credentials become a token."""
+    async def issue_token(self, request: Request) -> JSONResponse:
+        """Answer RFC 6749, 4.4: issue a token for client credentials."""
         form = dict(parse_qsl((await request.body()).decode(errors="replace")))
         if form.get("grant_type") != "client_credentials":
             return _refused(400, "unsupported_grant_type", "Only client_credentials is supported")
         if form.get("scope", "").split() != ["all-apis"]:
             return _refused(400, "invalid_scope", "The scope must be all-apis")
-        if _basic(request) != (self.client_id, self.client_secret):
+        clients = {
+            (self.client_id, self.client_secret),
+            (self.other_client_id, self.other_client_secret),
+        }
+        client = _basic(request)
+        if client is None or client not in clients:
             return _refused(401, "invalid_client", "Client authentication failed")
         token = f"eyJ{secrets.token_urlsafe(48)}"
         with self._lock:
-            self._deadlines[token] = time.monotonic() + self.token_seconds
+            self._deadlines[token] = client[0], time.monotonic() + self.token_seconds
         return JSONResponse(
             {
                 "access_token": token,

@@ -1,4 +1,4 @@
-"""DBFS proper, for an experiment whose artifacts were put at a location of the user's own."""
+"""DBFS, for experiments whose artifact location the user chose."""
 
 import posixpath
 import shutil
@@ -15,7 +15,7 @@ _MANAGED = "/databricks/mlflow-"
 
 
 class Dbfs:
-    """Files in a folder of this machine, over the calls that MLflow's client makes.
+    """Files in a folder of this machine, behind the calls that MLflow's client makes.
 
     Attributes:
         root: That folder.

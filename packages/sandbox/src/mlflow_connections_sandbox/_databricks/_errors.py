@@ -1,15 +1,15 @@
-"""Errors in the shape that Databricks' REST API gives them."""
+"""Errors in the form of Databricks' REST API."""
 
 from starlette.responses import JSONResponse
 
 
 class ApiError(Exception):
-    """Ends a request with an error answer.
+    """Ends a request with an error response.
 
     Attributes:
         status: The HTTP status.
         code: A name such as `RESOURCE_DOES_NOT_EXIST`; for refused access the status as a number.
-        message: What a person reads.
+        message: The text for people.
     """
 
     def __init__(self, status: int, code: str | int, message: str) -> None:
@@ -19,7 +19,7 @@ class ApiError(Exception):
         self.message = message
 
     def answer(self) -> JSONResponse:
-        """Make the answer. The header is part of the shape: see databricks/databricks-sdk-go#873."""
+        """Return the response. The header is part of the form: see databricks/databricks-sdk-go#873."""
         return JSONResponse(
             {"error_code": self.code, "message": self.message},
             self.status,
@@ -28,15 +28,15 @@ class ApiError(Exception):
 
 
 def endpoint_not_found(method: str, path: str) -> ApiError:
-    """An API that the workspace does not have."""
+    """Return the error for an API that the workspace does not have."""
     return ApiError(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
 
 
 def invalid(message: str) -> ApiError:
-    """A value that cannot be."""
+    """Return the error for an invalid value."""
     return ApiError(400, "INVALID_PARAMETER_VALUE", message)
 
 
 def missing(message: str) -> ApiError:
-    """A thing that does not exist."""
+    """Return the error for something that does not exist."""
     return ApiError(404, "RESOURCE_DOES_NOT_EXIST", message)

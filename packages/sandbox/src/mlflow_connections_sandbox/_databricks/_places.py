@@ -1,9 +1,9 @@
-"""Where artifacts are: as Databricks words it for clients, and as the MLflow server stores them.
+"""Artifact locations: in Databricks' words for clients, and in those of the MLflow server.
 
-A client is told `dbfs:/databricks/mlflow-tracking/<experiment>/<run>/artifacts`, the server behind
-knows `mlflow-artifacts:/<experiment>/<run>/artifacts`; so MLflow's own pages show the files too.
-Logged models are in `logged_models` there and in `models` here; traces stand beside the runs there
-and are in `traces` here.
+A client reads `dbfs:/databricks/mlflow-tracking/<experiment>/<run>/artifacts`, and the server stores
+`mlflow-artifacts:/<experiment>/<run>/artifacts`, so MLflow's own pages show the files too. Logged
+models are in `logged_models` on Databricks and in `models` on the server; traces are beside the runs
+on Databricks and in `traces` on the server.
 """
 
 import re
@@ -13,9 +13,9 @@ from urllib.parse import unquote
 from ._errors import invalid, missing
 
 _STORED = "mlflow-artifacts:/"
-_TOLD = "dbfs:/databricks/mlflow-tracking/"
+_PUBLIC = "dbfs:/databricks/mlflow-tracking/"
 
-# The keys whose values are locations. The text of a user's own parameter is never touched.
+# The keys of locations. The text of a user's own parameter never changes.
 _LOCATIONS = frozenset({"artifact_location", "artifact_uri", "root_uri", "source"})
 _LOCATION_TAG = "mlflow.artifactLocation"
 
@@ -25,40 +25,40 @@ _FILES_API = re.compile(
 )
 
 
-def tell(location: str) -> str:
-    """Word a stored location as Databricks would; any other passes."""
+def to_public(location: str) -> str:
+    """Return the public form of a stored location; any other is returned unchanged."""
     if not location.startswith(_STORED):
         return location
     path = re.sub(r"^(\d+)/models/", r"\1/logged_models/", location[len(_STORED) :])
-    return _TOLD + re.sub(r"^(\d+)/traces/tr-", r"\1/tr-", path)
+    return _PUBLIC + re.sub(r"^(\d+)/traces/tr-", r"\1/tr-", path)
 
 
-def store(location: str) -> str:
-    """The way back of `tell`, also with a profile in it (`dbfs://profile@databricks/databricks/…`)."""
+def to_stored(location: str) -> str:
+    """Return the stored form, also of `dbfs://profile@databricks/databricks/…`."""
     location = re.sub(r"^dbfs://[^/]+@databricks/", "dbfs:/", location)
-    if not location.startswith(_TOLD):
+    if not location.startswith(_PUBLIC):
         return location
-    path = re.sub(r"^(\d+)/logged_models/", r"\1/models/", location[len(_TOLD) :])
+    path = re.sub(r"^(\d+)/logged_models/", r"\1/models/", location[len(_PUBLIC) :])
     return _STORED + re.sub(r"^(\d+)/tr-", r"\1/traces/tr-", path)
 
 
 def path_of(location: str) -> str:
-    """Give the path of a location below the server's artifacts.
+    """Return the path of a location below the server's artifacts.
 
     Raises:
         ApiError: The location is elsewhere.
     """
-    stored = store(location)
+    stored = to_stored(location)
     if not stored.startswith(_STORED):
         raise invalid(f"{location} is not managed by this workspace")
     return stored[len(_STORED) :]
 
 
 def path_of_file(path: str) -> str:
-    """Give the path below the server's artifacts for one of the Files API.
+    """Return the path below the server's artifacts of a path in the Files API.
 
     Raises:
-        ApiError: It is no artifact's.
+        ApiError: It belongs to no artifact.
     """
     match = _FILES_API.fullmatch(unquote(path))
     if match is None or ".." in path.split("/"):
@@ -67,16 +67,16 @@ def path_of_file(path: str) -> str:
     return f"{match['experiment']}/{models}{match['id']}{match['rest'] or ''}"
 
 
-def told(value: Any) -> Any:
-    """Word every location in an answer as Databricks would."""
+def with_public_locations(value: Any) -> Any:
+    """Return a response with every location in its public form."""
     if isinstance(value, list):
-        return [told(each) for each in value]
+        return [with_public_locations(each) for each in value]
     if not isinstance(value, dict):
         return value
     named = value.get("key") == _LOCATION_TAG
     return {
-        key: tell(each)
+        key: to_public(each)
         if isinstance(each, str) and (key in _LOCATIONS or key == _LOCATION_TAG or named)
-        else told(each)
+        else with_public_locations(each)
         for key, each in value.items()
     }

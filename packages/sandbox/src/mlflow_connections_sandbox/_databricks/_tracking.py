@@ -1,6 +1,7 @@
-"""MLflow's REST API as a Databricks workspace offers it: forwarded, with the workspace's own rules."""
+"""MLflow's REST API of a Databricks workspace: forwarded, with the workspace's own rules."""
 
 import json
+import re
 from typing import Any
 
 import requests
@@ -11,12 +12,13 @@ from starlette.responses import JSONResponse, Response
 from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
 from ._errors import ApiError, endpoint_not_found, invalid, missing
-from ._places import store, told
+from ._places import to_stored, with_public_locations
 
 USER = "sandbox@example.com"
-"""Who every token of the workspace belongs to."""
+"""The user of every token of the workspace."""
 
 _DEFAULT_EXPERIMENT = "0"
+_NOT_IN_NAMES = re.compile(r"[/.:]")
 
 
 class Tracking:
@@ -34,12 +36,6 @@ class Tracking:
         """Answer any call below `/api/<version>/mlflow/`."""
         path = request.url.path
         body = _body(request)
-        if "/mlflow/unity-catalog/" in path:
-            raise ApiError(
-                404,
-                "METASTORE_DOES_NOT_EXIST",
-                "No metastore assigned for the current workspace.",
-            )
         self._check(path, {**request.query_params, **(body if isinstance(body, dict) else {})})
         answer = self.call(
             request.method, path + (f"?{request.url.query}" if request.url.query else ""), body
@@ -47,16 +43,16 @@ class Tracking:
         return _answer(request, answer)
 
     def call(self, method: str, path: str, body: Any = None) -> requests.Response:
-        """Ask the MLflow server."""
+        """Send a request to the MLflow server."""
         if isinstance(body, dict) and isinstance(body.get("source"), str):
-            body = {**body, "source": store(body["source"])}
+            body = {**body, "source": to_stored(body["source"])}
         return self._mlflow.call(method, path, json=body)
 
     def get(self, path: str, **query: str) -> Any:
-        """Ask the MLflow server for something; its refusals pass.
+        """Fetch something from the MLflow server.
 
         Raises:
-            ApiError: It refused.
+            ApiError: The server refused, in its own words.
         """
         answer = self._mlflow.call("GET", path, params=query)
         got = answer.json()
@@ -78,6 +74,9 @@ class Tracking:
         call = path.partition("/mlflow/")[2]
         if call in {"experiments/create", "experiments/update"}:
             self._check_name(values.get("new_name" if call.endswith("update") else "name"))
+        if call.startswith(("registered-models/", "model-versions/")):
+            _check_model_name(values.get("name"))
+            _check_model_name(values.get("new_name"))
         if call == "experiments/get-by-name":
             _check_absolute(values.get("experiment_name"))
         if str(values.get("experiment_id", "")) == _DEFAULT_EXPERIMENT or (
@@ -87,7 +86,7 @@ class Tracking:
 
     def _check_name(self, name: Any) -> None:
         if name is None:
-            return  # the server's own refusal says it best
+            return  # the server's own error is the clearer one
         _check_absolute(name)
         folder = name.rpartition("/")[0] or "/"
         if folder not in self._folders:
@@ -103,19 +102,54 @@ def _check_absolute(name: Any) -> None:
         )
 
 
+def _check_model_name(name: Any) -> None:
+    if isinstance(name, str) and (not name or _NOT_IN_NAMES.search(name)):
+        # The wording is Databricks': see databricks/mlops-stacks#131.
+        raise invalid(
+            f"Invalid name '{name}'. A workspace registered model name must be a non-empty UTF-8 "
+            "string and cannot contain forward slashes(/), periods(.), or colons(:). If trying to "
+            "access models in the Unity Catalog, make sure to install version 2.4.1 or above of "
+            "the MLflow Python client, then configure the MLflow client to access models in Unity "
+            "Catalog via mlflow.set_registry_uri('databricks-uc') before accessing models."
+        )
+
+
 def _answer(request: Request, answer: requests.Response) -> Response:
     try:
         content = answer.json()
     except ValueError:
         if answer.status_code in {404, 405}:
-            # What an MLflow server of this version does not know, the workspace does not know.
+            # The workspace has no API that this version of the MLflow server lacks.
             raise endpoint_not_found(request.method, request.url.path) from None
         return Response(answer.content, answer.status_code, media_type="text/plain")
     if isinstance(content, dict) and isinstance(content.get("experiments"), list):
         content["experiments"] = [
             e for e in content["experiments"] if e.get("experiment_id") != _DEFAULT_EXPERIMENT
         ]
-    return JSONResponse(told(content), answer.status_code)
+    for kind in ("registered_models", "model_versions"):
+        if isinstance(content, dict) and isinstance(content.get(kind), list):
+            # Those of Unity Catalog, which are stored beside the workspace's own.
+            content[kind] = [each for each in content[kind] if "." not in each.get("name", "")]
+    return JSONResponse(with_public_locations(content), answer.status_code)
+
+
+def values_of(request: Request) -> dict[str, Any]:
+    """Return the parameters of a call, from its query (where a key may repeat) or its JSON body.
+
+    Raises:
+        ApiError: The body is not a JSON object.
+    """
+    if request.method == "GET":
+        return {
+            key: found if len(found := request.query_params.getlist(key)) > 1 else found[0]
+            for key in request.query_params
+        }
+    values = _body(request)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ApiError(400, "MALFORMED_REQUEST", "Invalid JSON given in the body.")
+    return values
 
 
 def _body(request: Request) -> Any:

@@ -1,4 +1,4 @@
-"""The workspace as a whole: which path is answered by what."""
+"""The workspace as a whole: its routes."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,11 +12,11 @@ from starlette.routing import Route
 from mlflow_connections_sandbox._stand_in import StandIn
 
 from ._access import Access
-from ._artifacts import Artifacts
+from ._artifacts import Artifacts, Registry
 from ._dbfs import Dbfs
 from ._errors import ApiError, endpoint_not_found
-from ._registry import Registry
 from ._tracking import USER, Tracking
+from ._unity_catalog import UnityCatalog
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -29,10 +29,11 @@ Endpoint = Callable[[Request], Response]
 
 
 class Databricks(StandIn):
-    """What the unmodified MLflow client with databricks-sdk talks to.
+    """A workspace for the unmodified MLflow client with databricks-sdk.
 
     Attributes:
-        access: Its tokens and its OAuth client.
+        access: Its tokens and its OAuth clients.
+        unity_catalog: Its Unity Catalog, with the catalog `main`.
     """
 
     name = "databricks"
@@ -42,25 +43,26 @@ class Databricks(StandIn):
         super().__init__(mlflow_url, folder)
         self.access = Access()
         self._tracking = Tracking(self.mlflow)
-        self._artifacts = Artifacts(self.url, self.mlflow, self._tracking)
+        self.unity_catalog = UnityCatalog(self.mlflow)
+        self._artifacts = Artifacts(self.url, self.mlflow, self._tracking, self.unity_catalog)
 
     def environment(self) -> Mapping[str, str]:
-        """Give the workspace's address and its personal token."""
+        """Return the workspace's address and its personal token."""
         return {"DATABRICKS_HOST": self.url, "DATABRICKS_TOKEN": self.access.token}
 
     def app(self) -> "ASGIApp":
-        """Make the application."""
+        """Return the application."""
         return Starlette(
             routes=[*self._open_routes(), *self._token_routes()],
             exception_handlers={ApiError: _answer_error},
         )
 
     def _open_routes(self) -> list[Route]:
-        """What needs no token: how to get one, pages for people, URLs that are signed themselves."""
+        """Return the routes without a token: to get one, pages for people, and signed URLs."""
         return [
             Route("/.well-known/databricks-config", self._configuration),
             Route("/oidc/.well-known/oauth-authorization-server", self._openid),
-            Route("/oidc/v1/token", self.access.give_token, methods=["POST"]),
+            Route("/oidc/v1/token", self.access.issue_token, methods=["POST"]),
             Route("/ml/{path:path}", self._page),
             Route(
                 "/storage/{expires:int}/{signature}/{path:path}",
@@ -82,6 +84,9 @@ class Databricks(StandIn):
             ("/dbfs/{path:path}", dbfs.file),
             (f"{api}/fs/files/{{path:path}}", artifacts.file),
             (f"{api}/fs/directories/{{path:path}}", artifacts.folder),
+            (f"{api}/fs/create-upload-url", artifacts.url),
+            (f"{api}/fs/create-download-url", artifacts.url),
+            (f"{api}/mlflow/unity-catalog/{{call:path}}", self.unity_catalog.answer),
             (f"{api}/mlflow/model-versions/list-artifacts", registry.list_artifacts),
             (f"{api}/mlflow/model-versions/get-signed-download-uri", registry.signed_download),
         ]
@@ -103,7 +108,9 @@ class Databricks(StandIn):
     def _guarded(self, endpoint: Endpoint) -> Endpoint:
         def guarded(request: Request) -> Response:
             self.access.check(request)
-            return endpoint(request)
+            response = endpoint(request)
+            response.headers["X-Databricks-Org-Id"] = _WORKSPACE_ID
+            return response
 
         return guarded
 
@@ -111,7 +118,7 @@ class Databricks(StandIn):
         return self._artifacts.signed(request)
 
     def _page(self, request: Request) -> Response:
-        """Lead on to MLflow's own pages: the client prints such a link at the end of each run."""
+        """Redirect to MLflow's own pages: the client prints such a link at the end of each run."""
         return RedirectResponse(f"{self.mlflow.url}/#/{request.path_params['path']}")
 
     def _configuration(self, request: Request) -> Response:  # noqa: ARG002 - nothing in it matters
@@ -144,7 +151,7 @@ def _answer_error(request: Request, error: Exception) -> Response:  # noqa: ARG0
 
 def _me(request: Request) -> Response:  # noqa: ARG001
     body = {"userName": USER, "active": True, "id": "1"}
-    return JSONResponse(body, headers={"X-Databricks-Org-Id": _WORKSPACE_ID})
+    return JSONResponse(body)
 
 
 def _nothing_here(request: Request) -> Response:
