@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections.secrets import get_logger
 
 from ._errors import SignIn, explain_sign_in_error
 from ._options import Cloud, cloud_of, seconds_for
@@ -18,7 +19,7 @@ from ._options import Cloud, cloud_of, seconds_for
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
 
-logger = logging.getLogger(__package__)
+logger = get_logger(__name__)
 
 # azure-identity's default of ten retries takes minutes where a host refuses the connection.
 _HTTP = {"retry_total": 3, "connection_timeout": 10}

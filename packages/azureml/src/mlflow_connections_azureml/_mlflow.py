@@ -14,7 +14,6 @@ device code, and waits for a person. So this module puts a credential of its own
 
 import hashlib
 import hmac
-import logging
 import os
 import re
 import secrets
@@ -25,6 +24,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlflow_connections import AccessError, MissingDependencyError
+from mlflow_connections.secrets import get_logger
 
 from ._credential import Credential, credential_for
 from ._options import CLOUD_VARIABLE, CLOUDS, OPTIONS, Workspace, default_cloud
@@ -32,7 +32,7 @@ from ._options import CLOUD_VARIABLE, CLOUDS, OPTIONS, Workspace, default_cloud
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
 
-logger = logging.getLogger(__package__)
+logger = get_logger(__name__)
 
 HEADLESS_VARIABLE = "MLFLOW_CONNECTIONS_AZUREML"
 """Set by the connection for the processes that inherit its URI; no secret."""

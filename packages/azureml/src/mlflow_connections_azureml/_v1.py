@@ -1,6 +1,5 @@
 """`sdk: v1`: azureml-core's Workspace returns the URI, as the specification says."""
 
-import logging
 from typing import Any
 
 # azureml-core imports it for the URI. At the top of this module the import counts for no timeout.
@@ -8,13 +7,15 @@ import mlflow as _mlflow  # noqa: F401
 from azureml.core import Workspace as SdkWorkspace
 from azureml.core.authentication import ArmTokenAuthentication
 
+from mlflow_connections.secrets import get_logger
+
 from ._credential import Credential, credential_for
 from ._deadline import Deadline
 from ._errors import Asked, explain
 from ._mlflow import bind
 from ._options import Workspace
 
-logger = logging.getLogger(__package__)
+logger = get_logger(__name__)
 
 
 def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> str:
