@@ -8,7 +8,6 @@ class Assumptions:
     """What to assume where accounts differ.
 
     Attributes:
-        enforce_owners_rights: Whether owner's-rights procedures are refused what Snowflake refuses.
         copy_files_in_owners_rights: Whether an owner's-rights procedure may run COPY FILES. The
             documented list of its statements leaves COPY FILES out, and no refusal was published;
             run tests both ways.
@@ -19,7 +18,6 @@ class Assumptions:
             graph, or once after the last one. The documentation allows both readings.
     """
 
-    enforce_owners_rights: bool = False
     copy_files_in_owners_rights: bool = True
     default_repository: str = "pypi"
     trial: bool = False

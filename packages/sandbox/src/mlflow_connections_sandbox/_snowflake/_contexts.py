@@ -79,11 +79,7 @@ class Contexts:
         word = reader.word()
         if session.rights is not None and word in {"PUT", "GET"} and not is_file_operation:
             raise unsupported_type(_TYPES[word])
-        if (
-            session.rights == OWNER
-            and not is_file_operation
-            and self._assumptions.enforce_owners_rights
-        ):
+        if session.rights == OWNER and not is_file_operation:
             self._check_owners(reader, session)
 
     def check_warehouse(self, reader: Reader, session: SqlSession) -> None:
