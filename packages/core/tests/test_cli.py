@@ -72,8 +72,8 @@ def test_list_shows_who_brings_which_keyword(shell: Shell) -> None:
     """A table for people, JSON for machines."""
     shown = shell("list")
     assert shown.returncode == 0
-    assert re.search(r"^declared +declared-plugin +1\.2 ", shown.stdout, re.MULTILINE)
-    rows = json.loads(shell("list", "--output", "json").stdout)
+    assert re.search(r"^declared +declared-plugin +1\.2$", shown.stdout, re.MULTILINE)
+    rows = json.loads(shell("list", "--output", "json").stdout)["keywords"]
     assert {"keyword": "declared", "distribution": "declared-plugin"}.items() <= next(
         r for r in rows if r["keyword"] == "declared"
     ).items()
@@ -334,6 +334,62 @@ def test_check_needs_mlflow_and_says_so(shell: Shell, tmp_path: Path) -> None:
     assert "pip install mlflow-skinny" in shown.stderr
 
 
+WAITING = """
+import os, threading, time
+class MlflowClient:
+    def __init__(self, uri): self.uri = uri
+    def search_experiments(self, max_results):
+        print("asked", flush=True)
+        threading.Thread(target=time.sleep, args=(60,)).start()  # as a client's pool would wait
+        time.sleep(60)
+"""
+
+
+def test_check_says_what_it_waited_for(shell: Shell, tmp_path: Path) -> None:
+    """After its timeout it ends, whatever the client does, and names the server."""
+    (tmp_path / "mlflow.py").write_text(WAITING)
+    shown = shell("check", "http://h", "--timeout", "0.5")
+    assert shown.returncode == 1
+    assert shown.stderr == (
+        "mlflow-connections: Gave up after 0.5 s, waiting for the answer of http://h. "
+        "A longer timeout (--timeout) waits on.\n"
+    )
+
+
+def test_check_says_when_resolving_was_slow(shell: Shell, tmp_path: Path) -> None:
+    """The time covers resolving too, which may ask a service."""
+    module = tmp_path / "declared_module.py"
+    module.write_text(
+        module.read_text().replace("return f", "import time; time.sleep(60); return f")
+    )
+    shown = shell("check", "declared", "--option", "workspace=w", "--timeout", "0.5")
+    assert shown.returncode == 1
+    assert "waiting for the service of 'declared' while resolving it" in shown.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])
+def test_check_takes_a_time_that_is_one(seconds: str, shell: Shell) -> None:
+    """A timeout is a number of seconds above zero."""
+    assert shell("check", "http://h", "--timeout", seconds).returncode == 2
+
+
+def test_ctrl_c_ends_quietly(shell: Shell, tmp_path: Path) -> None:
+    """Ctrl-C while a server is asked gives 130 and no traceback."""
+    (tmp_path / "mlflow.py").write_text(WAITING)
+    running = subprocess.Popen(
+        [*shell.command, "check", "http://h"],
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout
+    assert running.stdout.readline() == "asked\n"
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate()
+    assert (running.returncode, told) == (130, "")
+
+
 def test_check_asks_the_server_and_masks_what_it_says(shell: Shell, tmp_path: Path) -> None:
     """A server's refusal is one sentence without secrets; an answer says how long it took."""
     (tmp_path / "mlflow.py").write_text(
@@ -364,7 +420,7 @@ def test_check_asks_the_server_and_masks_what_it_says(shell: Shell, tmp_path: Pa
     assert 0 <= answered["answer_seconds"] < time.monotonic()
 
 
-def test_a_table_wraps_its_last_column() -> None:
+def test_a_table_wraps_its_text() -> None:
     """A long text stays within the terminal, in lines of its own."""
     rows = [{"option": "a", "empty": "", "help": "word " * 20}]
     lines = table(rows, width=50).splitlines()
@@ -372,6 +428,20 @@ def test_a_table_wraps_its_last_column() -> None:
     assert max(map(len, lines)) <= 50
     assert len(lines) > 3
     assert table([]) == ""
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_a_table_fits_any_terminal(width: int) -> None:
+    """No line is wider than the terminal, and no word is broken: people copy names and values."""
+    rows = [
+        {"option": f"option_{n}", "value": "v" * n, "variable": f"VARIABLE_{n}" * 2, "help": "so it is " * n}
+        for n in range(1, 9)
+    ]  # fmt: skip
+    shown = table(rows, width=width)
+    assert max(map(len, shown.splitlines())) <= width
+    words = set(shown.split())
+    for row in rows:
+        assert {row["option"], row["value"], row["variable"]} <= words
 
 
 def test_rows_of_options_need_no_plugin_to_be_installed() -> None:

@@ -8,18 +8,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._errors import ConnectionsError, InvalidOptionError
-from ._resolve import resolve
+from ._resolve import DEFAULT, Endpoint, resolve
 from ._use import environment_of_child
-from .discovery import find_connection, installed_connections
-from .options import declared_options
-from .reports import connection_rows, option_rows, probe, table
-from .secrets import mask, masked_output
+from .mlflow_state import REGISTRY_VARIABLE, TRACKING_VARIABLE
+from .options import SourceNames
+from .reports import connection_rows, describe, named_rows, probe, table
+from .secrets import MASK, mask, masked_output, unmasked
 
 if TYPE_CHECKING:
     from ._commands import Run
 
-OWN_COMMANDS = ("list", "show", "check", "run")
+OWN_COMMANDS = ("list", "show", "check", "run", "env", "init", "schema")
 """Commands that no other distribution can add."""
+
+CHECK_SECONDS = 30.0
+
+# Columns of `show`; the JSON has more.
+_SHOWN = ("option", "value", "from", "variable", "help")
+
+SOURCE_NAMES = SourceNames(remedy="a command line shows it to others")
+"""The wording of messages: credentials come from variables, never from flags."""
 
 # The exit codes of a shell.
 NOT_EXECUTABLE = 126
@@ -40,14 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _answer(words)
         sys.stdout.flush()  # a full disk or a closed pipe shows at the flush
     except KeyboardInterrupt:
-        return INTERRUPTED
+        code = INTERRUPTED
     except OSError as error:
         # The rest of the buffer would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # `mlflow-connections list | head` is no fault
             print(f"mlflow-connections: {mask(error.strerror or str(error))}", file=sys.stderr)
-        return 1
+        code = 1
+    _leave_threads_behind(code)
     return code
+
+
+def _leave_threads_behind(code: int) -> None:
+    """End at once if a client still waits for its service: it could keep the interpreter alive."""
+    from ._deadline import left_a_thread
+
+    if left_a_thread():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _answer(words: list[str]) -> int:
@@ -120,14 +139,28 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         added.set_defaults(command=run)
         return added
 
-    listing = command("list", _list, "List the keywords that are installed, and who brings them.")
-    showing = command("show", _show, "Show a connection's options and where each value comes from.")
-    checking = command("check", _check, "Resolve a connection and ask its server.")
+    listing = command("list", _list, "List the installed keywords and the named connections.")
+    showing = command("show", _show, "Show a connection's options and the source of each value.")
+    checking = command("check", _check, "Resolve a connection and call its server.")
     running = command("run", _run, "Run a command with the resolved environment.")
+    exporting = command("env", _env, "Print the resolved environment, secrets included.")
+    starting = command(
+        "init", _init, "Write the first connection of a file by answering questions."
+    )
+    command("schema", _schema, "Print the JSON schema of a connections file, for editors.")
     for added in (listing, showing, checking):
-        added.add_argument("--output", choices=("table", "json"), default="table")
-    for added in (showing, checking, running):
-        added.add_argument("keyword", metavar="KEYWORD" if added is showing else "KEYWORD_OR_URI")
+        added.add_argument(
+            "--output", choices=("table", "json"), default="table", help="for people or programs"
+        )
+    for added in (showing, checking, running, exporting):
+        added.add_argument(
+            "connection",
+            metavar="CONNECTION",
+            nargs="?",
+            default=DEFAULT,
+            help="a name of a connections file, a keyword, or a URI; by default the value of "
+            f"{DEFAULT}",
+        )
         added.add_argument(
             "--option",
             action="append",
@@ -135,56 +168,95 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
             metavar="NAME=VALUE",
             help="an option; secrets are read from their environment variables only",
         )
-    for added in (checking, running):
-        added.add_argument("--registry", metavar="KEYWORD_OR_URI", help="also for the registry")
-    running.usage = f"{running.prog} [options] KEYWORD_OR_URI -- COMMAND [ARGUMENT ...]"
+    for added in (checking, running, exporting):
+        added.add_argument(
+            "--registry", metavar="KEYWORD_OR_URI", help="the model registry, if it is another one"
+        )
+    checking.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=CHECK_SECONDS,
+        metavar="SECONDS",
+        help=f"how long to wait for all answers together; {CHECK_SECONDS:g} by default",
+    )
+    running.usage = f"{running.prog} [options] [CONNECTION] -- COMMAND [ARGUMENT ...]"
+    exporting.add_argument(
+        "--format",
+        choices=("sh", "dotenv", "json", "github"),
+        default="sh",
+        help="for eval, a .env file, a program, or $GITHUB_ENV",
+    )
+    starting.add_argument(
+        "--user", action="store_true", help="write the user's file instead of the project's"
+    )
     return parser
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
 def _list(parsed: argparse.Namespace) -> int:
-    rows = connection_rows()
+    keywords, names = connection_rows(), named_rows()
     if parsed.output == "json":
-        print(json.dumps(rows, indent=2))
-    elif rows:
-        print(table(rows))
+        print(json.dumps({"keywords": keywords, "connections": names}, indent=2))
+        return 0
+    if keywords:
+        print(table(keywords, ("keyword", "distribution", "version", "note")))
     else:
         print("No connection is installed. Try: pip install mlflow-connections-databricks")
+    if names:
+        print(f"\n{table(names)}")
     return 0
 
 
 def _show(parsed: argparse.Namespace) -> int:
-    connection = find_connection(parsed.keyword)
-    owner = next(f for f in installed_connections() if f.keyword == parsed.keyword)
-    rows = option_rows(connection, options=_options(parsed))
+    shown = describe(parsed.connection, _options(parsed), SOURCE_NAMES)
     if parsed.output == "json":
-        print(
-            json.dumps({**owner._asdict(), "entry_point": owner.target, "options": rows}, indent=2)
-        )
+        print(json.dumps(shown, indent=2))
         return 0
-    print(f"{owner.keyword}: {owner.target}, from {owner.distribution} {owner.version}")
-    if declared_options(connection):
-        print(table(rows))
-    else:
-        print("It declares no options; what its author documents can be given.")
+    print(shown["title"])
+    if shown["options"]:
+        print(table(shown["options"], _SHOWN))
+    elif shown["keyword"]:
+        print("It declares no options: it takes those that its author documents.")
     return 0
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    answer = probe(parsed.keyword, options=_options(parsed), registry=parsed.registry)
+    result = probe(
+        parsed.connection,
+        options=_options(parsed),
+        registry=parsed.registry,
+        source_names=SOURCE_NAMES,
+        timeout=parsed.timeout,
+    )
     if parsed.output == "json":
-        print(json.dumps({"ok": True, **answer._asdict()}))
+        print(json.dumps({"ok": True, **result._asdict()}))
     else:
-        print(answer.sentence)
+        print(result.sentence)
     return 0
 
 
 def _run(parsed: argparse.Namespace) -> int:
     if not parsed.arguments:
+        name = "" if parsed.connection == DEFAULT else f"{parsed.connection} "
         raise InvalidOptionError(
-            f"There is no command to run; write: mlflow-connections run {parsed.keyword} -- COMMAND"
+            f"There is no command to run; write: mlflow-connections run {name}-- COMMAND"
         )
-    endpoint = resolve(parsed.keyword, options=_options(parsed), registry=parsed.registry)
-    return _become(parsed.arguments, environment_of_child(endpoint))
+    return _become(parsed.arguments, environment_of_child(_endpoint(parsed)))
+
+
+def _endpoint(parsed: argparse.Namespace) -> Endpoint:
+    return resolve(
+        parsed.connection,
+        options=_options(parsed),
+        registry=parsed.registry,
+        source_names=SOURCE_NAMES,
+    )
 
 
 def _become(command: Sequence[str], environment: dict[str, str]) -> int:
@@ -199,6 +271,67 @@ def _become(command: Sequence[str], environment: dict[str, str]) -> int:
     except OSError as error:
         print(f"mlflow-connections: {command[0]}: {error.strerror}", file=sys.stderr)
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+
+
+def _env(parsed: argparse.Namespace) -> int:
+    from ._export_formats import export_text, github_masks
+
+    endpoint = _endpoint(parsed)
+    variables: dict[str, str | None] = {
+        TRACKING_VARIABLE: endpoint.tracking_uri,
+        REGISTRY_VARIABLE: endpoint.registry_uri,
+        **endpoint.environment,
+    }
+    # What belongs to another server, such as its experiment, is not inherited either.
+    variables |= dict.fromkeys(os.environ.keys() - environment_of_child(endpoint).keys())
+    if endpoint.registry_uri is None and REGISTRY_VARIABLE not in os.environ:
+        del variables[REGISTRY_VARIABLE]
+    if sys.stdout.isatty():
+        hidden = {name: value and MASK for name, value in variables.items()}
+        print(export_text(hidden, "sh"), end="")
+        name = "" if parsed.connection == DEFAULT else f" {parsed.connection}"
+        print(
+            "mlflow-connections: values are hidden on a terminal; use "
+            f'eval "$(mlflow-connections env{name})", or redirect the output.',
+            file=sys.stderr,
+        )
+        return 0
+    text = export_text(variables, parsed.format)
+    if parsed.format == "github" and os.environ.get("GITHUB_ACTIONS") == "true":
+        # The runner reads commands from standard error too, and hides the values in the log.
+        values = [value for value in variables.values() if value]
+        print(github_masks(values), end="", file=unmasked(sys.stderr))
+    unmasked(sys.stdout).write(text)
+    return 0
+
+
+def _init(parsed: argparse.Namespace) -> int:
+    from ._init import write_first
+
+    def ask(question: str) -> str:
+        print(question, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise InvalidOptionError("The answers ended before the last question.")
+        return line
+
+    name, path = write_first(ask, for_user=parsed.user)
+    print(f"Wrote {path}. Try: mlflow-connections check {name}")
+    return 0
+
+
+def _schema(_parsed: argparse.Namespace) -> int:
+    from ._schema import file_schema
+
+    schema, left_out = file_schema()
+    print(json.dumps(schema, indent=2))
+    for keyword in left_out:
+        print(
+            f"mlflow-connections: '{keyword}' cannot be loaded and is left out: run "
+            f"mlflow-connections show {keyword}.",
+            file=sys.stderr,
+        )
+    return 0
 
 
 def _options(parsed: argparse.Namespace) -> dict[str, str]:

@@ -108,8 +108,8 @@ def resolve(
     credentials, options = credentials or _NOTHING, options or _NOTHING
     named = named_connection(tracking)
     if named is not None:
-        source_names = _names_with(named, source_names, given=bool(credentials or options))
-        _refuse_written_secrets(named)
+        source_names = names_with(named, source_names, given=bool(credentials or options))
+        refuse_written_secrets(named)
         credentials = {**named.read_credentials(), **credentials}
         options = {**named.read_options(), **options}
         tracking, registry = named.tracking, named.registry if registry is None else registry
@@ -124,7 +124,7 @@ def resolve(
             else _connection(registry, uses_options and tracker is None)
         )
     if tracker is None and registrar is None:
-        _refuse_for_a_uri(_text(tracking), credentials, options, source_names)
+        refuse_for_a_uri(_text(tracking), credentials, options, source_names)
     # By identity: an object that only looks like a connection need not be hashable.
     wanted = (tracker, None if registrar is tracker else registrar)
     connections = [connection for connection in wanted if connection is not None]
@@ -178,7 +178,8 @@ def named_connection(value: Any) -> "NamedConnection | None":
     return named
 
 
-def _names_with(named: "NamedConnection", given_names: SourceNames, *, given: bool) -> SourceNames:
+def names_with(named: "NamedConnection", given_names: SourceNames, *, given: bool) -> SourceNames:
+    """Return the wording of messages for a named connection, beside which more may be given."""
     names = named.source_names
     if not given:
         return names
@@ -188,8 +189,12 @@ def _names_with(named: "NamedConnection", given_names: SourceNames, *, given: bo
     )
 
 
-def _refuse_written_secrets(named: "NamedConnection") -> None:
-    """Refuse a secret that stands in the file, also where only its declaration says it is one."""
+def refuse_written_secrets(named: "NamedConnection") -> None:
+    """Refuse a secret that is written into a file, including one that only its declaration reveals.
+
+    Raises:
+        InvalidOptionError: The message names the key, never its value.
+    """
     if not names_connection(named.tracking):
         return
     from .named import SecretSource, written_out
@@ -214,11 +219,16 @@ def _connection(value: Any, uses_options: bool) -> "Connection | None":
         )
     # With credentials or options MLflow's own word is not enough: MLflow would not read them.
     if names_connection(value) or (uses_options and value in MLFLOW_WORDS):
-        return _find(value)
+        return find_or_suggest(value)
     return None
 
 
-def _find(keyword: str) -> "Connection":
+def find_or_suggest(keyword: str) -> "Connection":
+    """Import the connection of a keyword; the error for an unknown one lists the names of the files.
+
+    Raises:
+        ConnectionsError: One of the errors of `find_connection`.
+    """
     try:
         return find_connection(keyword)
     except UnknownConnectionError as error:
@@ -232,9 +242,14 @@ def _find(keyword: str) -> "Connection":
         ) from None
 
 
-def _refuse_for_a_uri(
+def refuse_for_a_uri(
     uri: str, credentials: Mapping[str, Any], options: Mapping[str, Any], source_names: SourceNames
 ) -> None:
+    """Refuse options beside a URI or path, and credentials that MLflow would not read.
+
+    Raises:
+        InvalidOptionError: The message names the keys, never their values.
+    """
     if options:
         raise InvalidOptionError(
             f"{source_names.options} has {', '.join(map(repr, options))}, but "

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ._errors import InvalidOptionError, MissingDependencyError, MissingOptionError
 from ._secret_sources import SecretSource, parse_source
 from .options import SourceNames
-from .secrets import looks_secret, mask_uri
+from .secrets import looks_secret, mask_uri, remember
 
 __all__ = [
     "DEFAULT_VARIABLE",
@@ -99,7 +99,9 @@ class NamedConnection(NamedTuple):
         Raises:
             ConnectionsError: A variable is not set, a file is not there, a command failed.
         """
-        return self._read(self.credentials)
+        read = self._read(self.credentials)
+        remember(*(read[key] for key, each in self.credentials.items() if each != read[key]))
+        return read
 
     def _read(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ __all__ = [
     "Option",
     "OptionValue",
     "SourceNames",
+    "convert",
     "declared_options",
     "read_options",
     "refuse_misplaced",
@@ -142,7 +143,7 @@ def _read_one(
     if value is None:
         value = option.default
         return OptionValue(option, value, None if value is None else "default")
-    return OptionValue(option, _convert(option, value, place), source)
+    return OptionValue(option, convert(option, value, place), source)
 
 
 def declared_options(connection: object) -> tuple[Option, ...]:
@@ -218,8 +219,20 @@ def _suggestion(name: str, names: Sequence[str]) -> str:
     return f", did you mean '{close[0]}'?" if close else ""
 
 
-def _convert(option: Option, value: Any, place: str) -> Any:
-    """Convert a value. No message repeats it: a secret may stand in the wrong place."""
+def convert(option: Option, value: Any, place: str) -> Any:
+    """Return a value as the type that an option declares, a credential without white space around it.
+
+    No message repeats the value: a secret may stand in the wrong place.
+
+    Args:
+        option: The declared option.
+        value: What was given for it, not None.
+        place: Where it was given, for the message.
+
+    Raises:
+        InvalidOptionError: The value has the wrong type, is none of the choices, or has white space
+            that its service may take for a part of it.
+    """
     if option.in_credentials and isinstance(value, str):
         value = _strip(option, value, place)
     converted = _parse(option.type, value)

@@ -1,7 +1,7 @@
-"""What a command line shows of connections: rows to render, and the question whether a server answers.
+"""Reports on connections for command lines: rows to render, and the answer of a server.
 
-Shared by `mlflow-connections`, `kedro mlflow-connections` and whoever brings a command of its own.
-Rows are plain dictionaries of text, true, false, numbers and None; secrets are masked in them.
+Shared by `mlflow-connections`, `kedro mlflow-connections` and the commands of other distributions.
+Rows are plain dictionaries of text, booleans, numbers and None, in which secrets are masked.
 """
 
 import os
@@ -10,20 +10,49 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._connection import Connection
-from ._errors import ConnectionsError, MissingDependencyError, UnreachableError
-from ._resolve import Endpoint, resolve
+from ._deadline import Deadline
+from ._errors import ConnectionsError, InvalidOptionError, MissingDependencyError, UnreachableError
+from ._resolve import (
+    DEFAULT,
+    Endpoint,
+    find_or_suggest,
+    named_connection,
+    names_with,
+    refuse_for_a_uri,
+    refuse_written_secrets,
+    resolve,
+)
 from ._use import Applied
-from .discovery import installed_connections, is_reserved
-from .options import declared_options, read_options
-from .secrets import explain, looks_secret, mask_uri, masker, remember
+from .discovery import (
+    MLFLOW_WORDS,
+    installed_connections,
+    is_keyword,
+    is_reserved,
+    names_connection,
+)
+from .options import (
+    DEFAULT_SOURCE_NAMES,
+    SourceNames,
+    declared_options,
+    read_options,
+    refuse_misplaced,
+)
+from .secrets import MASK, explain, looks_secret, mask_uri, masker, remember
+
+if TYPE_CHECKING:
+    from .named import NamedConnection
 
 __all__ = [
     "ProbeResult",
     "Row",
     "connection_rows",
+    "describe",
+    "named_rows",
     "option_rows",
     "probe",
     "probe_endpoint",
@@ -33,12 +62,20 @@ __all__ = [
 Row = dict[str, Any]
 """One line of a table: text, booleans, numbers and None by column."""
 
-# One try and a short wait, where the user has set nothing: MLflow's own defaults retry for minutes.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+# One retry and a short wait, where the user has set nothing: the defaults of MLflow and of the clients
+# below it retry for minutes, and a refusal says more than a deadline.
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "20",
+}
+
+_GAP = "  "
+_NARROW = 20  # characters; values are not made narrower
 
 
 def connection_rows() -> list[Row]:
-    """Give a row per registered keyword; nothing is imported for it."""
+    """Read a row per registered keyword; nothing is imported for it."""
     found = installed_connections()
     owners = Counter(f.keyword for f in found if not is_reserved(f))
     return [
@@ -61,8 +98,9 @@ def option_rows(
     connection: Connection,
     credentials: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    source_names: SourceNames = DEFAULT_SOURCE_NAMES,
 ) -> list[Row]:
-    """Give a row per declared option: its value, and where that comes from now.
+    """Read a row per declared option: its value now, and the source of that.
 
     Raises:
         InvalidOptionError: A value has the wrong type or is none of the choices.
@@ -77,18 +115,132 @@ def option_rows(
             "required": reading.option.required,
             "help": reading.option.help,
         }
-        for reading in read_options(declared_options(connection), credentials or {}, options or {})
+        for reading in read_options(
+            declared_options(connection),
+            credentials or {},
+            options or {},
+            source_names=source_names,
+        )
     ]
 
 
+def named_rows() -> list[Row]:
+    """Read a row per named connection of the connections files; no secret is read for it.
+
+    Raises:
+        InvalidOptionError: A file cannot be used.
+    """
+    from .named import named_connections
+
+    keywords = {f.keyword for f in installed_connections()} | MLFLOW_WORDS
+    return [
+        {
+            "name": named.name,
+            "connection": mask_uri(named.tracking),
+            "file": named.file,
+            "note": "also a keyword: rename it" if named.name in keywords else "",
+        }
+        for named in named_connections()
+    ]
+
+
+def describe(
+    tracking: str = DEFAULT,
+    options: Mapping[str, Any] | None = None,
+    source_names: SourceNames = DEFAULT_SOURCE_NAMES,
+) -> Row:
+    """Return what is known of a keyword or a named connection before it is resolved.
+
+    Variables and files are read, and no command is run and no keyring is asked.
+
+    Returns:
+        `title`, a line for people; `keyword`, `target`, `distribution` and `version` of the
+        connection, None for a URI; `name` and `place` of a named connection, else None; `options`,
+        the rows of `option_rows`.
+
+    Raises:
+        ConnectionsError: What `resolve` raises, apart from missing options.
+    """
+    from .named import SecretSource, default_connection
+
+    tracking = default_connection() if tracking == DEFAULT else tracking
+    options = options or {}
+    named = named_connection(tracking)
+    keyword = named.tracking if named else tracking
+    title = f"{named.name}: {named.place}\n" if named else ""
+    found: Row = {
+        "name": named.name if named else None,
+        "place": named.place if named else None,
+        **dict.fromkeys(("keyword", "target", "distribution", "version")),
+    }
+    if named:
+        refuse_written_secrets(named)
+        source_names = names_with(named, source_names, given=bool(options))
+    if not is_keyword(keyword) or (named and not names_connection(keyword)):
+        if named is None:
+            raise InvalidOptionError(
+                f"{mask_uri(tracking)!r} is a URI or path, which has no options to show."
+            )
+        refuse_for_a_uri(keyword, named.credentials, {**named.options, **options}, source_names)
+        rows = [_named_row(key, value, named) for key, value in named.credentials.items()]
+        return {"title": f"{title}{mask_uri(keyword)}", **found, "options": rows}
+    connection = find_or_suggest(keyword)
+    owner = next(f for f in installed_connections() if f.keyword == keyword and not is_reserved(f))
+    title += f"{owner.keyword}: {owner.target}, from {owner.distribution} {owner.version}"
+    found |= {
+        name: getattr(owner, name) for name in ("keyword", "target", "distribution", "version")
+    }
+    credentials: Mapping[str, Any] = named.credentials if named else {}
+    written: Mapping[str, Any] = named.options if named else {}
+    refuse_misplaced(
+        declared_options(connection), credentials, {**written, **options}, source_names
+    )
+    rows = option_rows(
+        connection, _plain(credentials), {**_plain(written), **options}, source_names
+    )
+    if named:
+        known = {**named.options, **named.credentials}
+        for row in rows:
+            if row["option"] in known and row["option"] not in options:
+                value = known[row["option"]]
+                said = _named_row(row["option"], value, named)
+                row["from"] = said["from"]
+                if isinstance(value, SecretSource):
+                    row["value"] = said["value"]
+    return {"title": title, **found, "options": rows}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are written in a file, without those that have a source."""
+    from .named import SecretSource
+
+    return {k: v for k, v in values.items() if not isinstance(v, SecretSource)}
+
+
+def _named_row(key: str, value: Any, named: "NamedConnection") -> Row:
+    """Return the value that a file has for a key, as people may see it, and its source."""
+    from .named import SecretSource
+
+    if not isinstance(value, SecretSource):
+        return {"option": key, "value": mask_uri(str(value)), "from": Path(named.file).name}
+    if value.has_effects:
+        return {"option": key, "value": MASK, "from": value.shown}
+    try:
+        value.read(key, named.file)
+    except ConnectionsError:
+        return {"option": key, "value": "", "from": f"{value.shown}: missing"}
+    return {"option": key, "value": MASK, "from": value.shown}
+
+
 class ProbeResult(NamedTuple):
-    """A server that answered.
+    """The answer of a server.
 
     Attributes:
-        tracking_uri: Where, with secrets masked.
-        registry_uri: Where the registry is asked for, masked; None where it is left to MLflow.
-        resolve_seconds: From the keyword to the URI.
-        answer_seconds: From the question to the server's answer, MLflow's import not counted.
+        tracking_uri: The URI that was called, with secrets masked.
+        registry_uri: The registry's URI, masked; None where it is left to MLflow.
+        resolve_seconds: The time from the keyword to the URI.
+        answer_seconds: The time of one request. It is measured at a second request: during the
+            first one MLflow imports half of itself and its client signs in.
     """
 
     tracking_uri: str
@@ -106,47 +258,78 @@ class ProbeResult(NamedTuple):
 
 
 def probe(
-    tracking: str,
+    tracking: str = DEFAULT,
     credentials: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     *,
     registry: str | None = None,
+    source_names: SourceNames = DEFAULT_SOURCE_NAMES,
+    timeout: float | None = None,
 ) -> ProbeResult:
-    """Resolve, and ask the server for one experiment. What was set before is put back.
+    """Resolve a connection and request one experiment. MLflow's state is restored afterwards.
+
+    Args:
+        tracking: As for `resolve`.
+        credentials: As for `resolve`.
+        options: As for `resolve`.
+        registry: As for `resolve`.
+        source_names: As for `resolve`.
+        timeout: How many seconds resolving and all requests may take together; None waits for as
+            long as the clients do.
 
     Raises:
         ConnectionsError: What `resolve` raises.
         MissingDependencyError: MLflow is not installed.
-        UnreachableError: The server did not answer, or refused; the message says how.
+        UnreachableError: The server refused or did not answer in time; the message says how, or
+            what was waited for.
     """
+    deadline = Deadline(timeout)
     started = time.perf_counter()
-    endpoint = resolve(tracking, credentials, options, registry=registry)
+    shown = DEFAULT if tracking == DEFAULT else mask_uri(str(tracking))
+    endpoint = deadline.call(
+        f"the service of '{shown}' while resolving it",
+        lambda: resolve(
+            tracking, credentials, options, registry=registry, source_names=source_names
+        ),
+    )
     resolved = time.perf_counter() - started
-    return probe_endpoint(endpoint, resolved)
+    return probe_endpoint(endpoint, resolved, deadline=deadline)
 
 
 def probe_endpoint(
-    endpoint: Endpoint, resolve_seconds: float, secrets: Sequence[Any] = ()
+    endpoint: Endpoint,
+    resolve_seconds: float,
+    secrets: Sequence[Any] = (),
+    deadline: Deadline | None = None,
 ) -> ProbeResult:
-    """Ask the server of an endpoint for one experiment. What was set before is put back.
+    """Request one experiment from the server of an endpoint. MLflow's state is restored afterwards.
 
     Args:
-        endpoint: Where to ask.
-        resolve_seconds: How long it took to find out.
+        endpoint: The endpoint.
+        resolve_seconds: How long it took to resolve it.
         secrets: Values that the message of an error must not show.
+        deadline: For the requests; by default they take as long as the clients wait.
 
     Raises:
         MissingDependencyError: MLflow is not installed.
-        UnreachableError: The server did not answer, or refused; the message says how.
+        UnreachableError: The server refused or did not answer in time; the message says how.
     """
+    deadline = deadline or Deadline(None)
     remember(*secrets)
     remember(*(value for name, value in endpoint.environment.items() if looks_secret(name)))
     with Applied(endpoint), _patience():
         shown = mask_uri(endpoint.tracking_uri)
-        client = _client_class()
-        asked = time.perf_counter()
+        client_class = _client_class()
+
+        def request() -> float:
+            client = client_class(endpoint.tracking_uri)
+            client.search_experiments(max_results=1)
+            begun = time.perf_counter()
+            client.search_experiments(max_results=1)
+            return time.perf_counter() - begun
+
         try:
-            client(endpoint.tracking_uri).search_experiments(max_results=1)
+            seconds = deadline.call(f"the answer of {shown}", request)
         except ConnectionsError:
             raise
         except Exception as error:  # noqa: BLE001 - stores raise whatever their clients raise
@@ -157,7 +340,7 @@ def probe_endpoint(
             shown,
             None if endpoint.registry_uri is None else mask_uri(endpoint.registry_uri),
             resolve_seconds,
-            time.perf_counter() - asked,
+            seconds,
         )
 
 
@@ -185,11 +368,13 @@ def _patience() -> Iterator[None]:
 def table(
     rows: Sequence[Row], columns: Iterable[str] | None = None, width: int | None = None
 ) -> str:
-    """Lay rows out as a table for people, its last column wrapped to the terminal.
+    """Lay rows out as a table for people, its cells wrapped so that it fits the terminal.
+
+    Where columns would become too narrow to read, each row is a paragraph instead.
 
     Args:
         rows: All with the same keys.
-        columns: Which keys, in order; by default those with any value in them.
+        columns: Which keys, in order, by default all. One without a value in any row is left out.
         width: In characters; by default the terminal's.
     """
     import textwrap
@@ -197,23 +382,48 @@ def table(
     if not rows:
         return ""
     hide = masker()  # before the text is wrapped: half a secret would not be found
-    cells = [{key: hide(_text(value)) for key, value in row.items()} for row in rows]
-    names = list(columns or (k for k in rows[0] if any(r[k] for r in cells)))
-    widths = [max(len(n), *(len(r[n]) for r in cells)) for n in names]
-    room = (
-        (width or shutil.get_terminal_size((120, 24)).columns) - sum(widths[:-1]) - 2 * len(names)
-    )
-    widths[-1] = min(widths[-1], max(room, 24))
-    lines = [_line(names, widths), _line(["-" * w for w in widths], widths)]
-    for row in cells:
-        last = textwrap.wrap(row[names[-1]], widths[-1]) or [""]
-        lines.append(_line([*(row[n] for n in names[:-1]), last[0]], widths))
-        lines += [_line([""] * (len(names) - 1) + [more], widths) for more in last[1:]]
+    names = [k for k in columns or rows[0] if any(_text(row.get(k)) for row in rows)]
+    cells = [[hide(_text(row.get(name))) for name in names] for row in rows]
+    columns_of = list(zip(names, *cells, strict=True))
+    widths = [max(map(len, column)) for column in columns_of]
+    room = (width or shutil.get_terminal_size((120, 24)).columns) - len(_GAP) * (len(names) - 1)
+    # No word is broken: people copy names and variables.
+    least = [max(map(_longest_word, column)) for column in columns_of]
+    if sum(least) > room:
+        return _paragraphs(cells, names, room)
+    while sum(widths) > room:
+        widest = max(range(len(names)), key=lambda at: (widths[at] - least[at], widths[at]))
+        widths[widest] -= 1
+    lines = []
+    for row in (names, ["-" * w for w in widths], *cells):
+        wrapped = [
+            textwrap.wrap(cell, w, break_on_hyphens=False) or [""]
+            for cell, w in zip(row, widths, strict=True)
+        ]
+        lines += [_line(parts, widths) for parts in zip_longest(*wrapped, fillvalue="")]
     return "\n".join(lines)
 
 
+def _paragraphs(cells: Sequence[Sequence[str]], names: Sequence[str], room: int) -> str:
+    """Lay each row out as lines of a name and a value."""
+    import textwrap
+
+    indent = max(map(len, names)) + len(_GAP)
+    lines: list[str] = []
+    for row in cells:
+        for name, cell in zip(names, row, strict=True):
+            words = textwrap.wrap(cell, max(room - indent, _NARROW), break_long_words=False)
+            lines += [f"{name if not at else '':<{indent}}{w}" for at, w in enumerate(words)]
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()), default=0)
+
+
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(f"{c:<{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
+    return _GAP.join(f"{c:<{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,76 @@
+"""Wait for calls that may block for minutes, and stop waiting after some seconds."""
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ._errors import UnreachableError
+
+T = TypeVar("T")
+
+# A wait on Windows cannot be interrupted by Ctrl-C, so it is cut into slices, in seconds.
+_SLICE = 0.5
+
+
+class Deadline:
+    """The seconds that several calls may take together.
+
+    A call runs in a thread, since nothing can interrupt a client that retries: after the deadline
+    its thread is left behind, as it is after Ctrl-C.
+
+    Attributes:
+        seconds: The time for all calls; None waits for ever, and calls in this thread.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def call(self, waiting_for: str, function: Callable[[], T]) -> T:
+        """Return what a function returns, or raise what it raises.
+
+        Args:
+            waiting_for: Said in the error, as in `the answer of https://server`.
+            function: What to call.
+
+        Raises:
+            UnreachableError: The deadline has passed.
+        """
+        if self._end is None:
+            return function()
+        box: list[Any] = []
+        done = threading.Event()
+        context = contextvars.copy_context()
+
+        def work() -> None:
+            try:
+                box.append((True, context.run(function)))
+            except BaseException as error:  # noqa: BLE001 - it is raised again by the caller
+                box.append((False, error))
+            done.set()
+
+        threading.Thread(target=work, name="mlflow-connections-check", daemon=True).start()
+        _Abandoned.threads += 1
+        while not done.wait(min(_SLICE, max(self._end - time.monotonic(), 0))):
+            if time.monotonic() >= self._end:
+                raise UnreachableError(
+                    f"Gave up after {self.seconds:g} s, waiting for {waiting_for}. "
+                    "A longer timeout (--timeout) waits on."
+                )
+        _Abandoned.threads -= 1
+        ((succeeded, result),) = box
+        if succeeded:
+            value: T = result
+            return value
+        raise result
+
+
+class _Abandoned:
+    threads = 0
+
+
+def left_a_thread() -> bool:
+    """Return whether a thread still waits, so that the end of this process could hang."""
+    return _Abandoned.threads > 0
