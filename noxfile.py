@@ -63,6 +63,7 @@ GROUPS = {
     # The Databricks stand-in is one of the primaries that keep their own URI.
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
     "outbox": Group("outbox", ("core", "outbox", "sandbox")),
+    "events": Group("events", ("core", "events", "sandbox")),
     # Alone, for its plugin takes any tracking URI for an ARN.
     "sagemaker": Group("sagemaker", ("core", "databand", "sandbox"), ("sagemaker-mlflow>=0.5",)),
     "snowflake": Group(
@@ -82,7 +83,7 @@ GROUPS = {
     ),
 }
 # Groups with tests that are marked so.
-SLOW = ["outbox", "snowflake", "examples"]
+SLOW = ["outbox", "events", "snowflake", "examples"]
 PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
 WORKFLOWS = ("check-jsonschema>=0.33", "zizmor>=1.10")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
@@ -327,7 +328,7 @@ def matrix_python(session: nox.Session, package: str) -> None:
 MLFLOW_PAIRS = [
     *(
         nox.param(group, mlflow, id=f"{group}-{mlflow}")
-        for group in ("databricks", "kedro", "databand", "snowflake")
+        for group in ("databricks", "kedro", "databand", "events", "snowflake")
         for mlflow in ("2.22", "3.5", "newest")
     ),
     *(nox.param("azureml", mlflow, id=f"azureml-{mlflow}") for mlflow in ("2.22", "3.15")),

@@ -115,3 +115,18 @@ def default_tracking_uri() -> str:
 def write_futures(operations: Any) -> list["Future[Any]"]:
     """Return the futures behind what an asynchronous call of a store has returned."""
     return list(getattr(operations, "_operation_futures", None) or ())
+
+
+def accepted_arguments(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that a function of this version of MLflow accepts."""
+    known = inspect.signature(function).parameters
+    return {name: value for name, value in arguments.items() if name in known}
+
+
+def artifact_repository(uri: str, tracking_uri: str) -> Any:
+    """Build the artifact repository of a URI; in MLflow 2.22 proxied ones use the process' tracking URI."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    arguments = {"tracking_uri": tracking_uri}
+    build = get_artifact_repository
+    return build(uri, **accepted_arguments(build, arguments))

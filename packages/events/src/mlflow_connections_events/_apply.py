@@ -1,0 +1,570 @@
+"""Applying events to the stores of an MLflow server. Each function may run twice with one result."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlflow_connections_outbox import Event, Rejected
+
+from ._mlflow import accepted_arguments, artifact_repository
+from .ids import IdMap
+
+SOURCE_TAG = "mlflow_connections.source_id"
+"""The tag of runs, logged models and versions that holds the ID in the events they were made from."""
+
+_MAX_METRICS = 1_000
+_MAX_PARAMS = 100
+_MAX_TAGS = 100
+_CREATED_BEFORE = "RESOURCE_ALREADY_EXISTS"
+_GONE = "RESOURCE_DOES_NOT_EXIST"
+
+
+class Files(Protocol):
+    """Provides the content of artifacts that events name."""
+
+    def fetch(self, event: Event, folder: Path) -> Iterable[tuple[str, Path]]:
+        """Return the files of an `artifacts_uploaded` event.
+
+        Args:
+            event: The event.
+            folder: An empty folder for downloads, removed afterwards.
+
+        Returns:
+            For each file its path below the root of its owner, and the local file.
+        """
+
+
+class Applier:
+    """Applies events to one server.
+
+    Args:
+        tracking: The server's tracking store.
+        registry: Returns the server's model registry store.
+        client: An `MlflowClient` of the server, for artifacts.
+        ids: The map of IDs.
+        files: Provides artifacts; without it none are copied.
+        own_ids: Whether the IDs of runs that are not provisional (`server_id`) are the destination's own,
+            as for a write-behind store. Otherwise every run is created anew.
+    """
+
+    def __init__(
+        self,
+        tracking: Any,
+        registry: Callable[[], Any],
+        client: Any,
+        ids: IdMap,
+        files: Files | None = None,
+        *,
+        own_ids: bool = False,
+    ) -> None:
+        self._tracking = tracking
+        self._registry = registry
+        self._client = client
+        self._ids = ids
+        self._files = files
+        self._own_ids = own_ids
+        self._experiments: dict[str, str] = {}
+
+    def apply(self, event: Event) -> None:
+        """Apply one event.
+
+        Raises:
+            Rejected: The event can never be applied.
+            Exception: Whatever MLflow raises.
+        """
+        apply = _APPLY.get(event.kind)
+        if apply is None:
+            raise Rejected(
+                f"An event cannot be replayed: the kind '{event.kind}' is not known to this version. "
+                "Upgrade mlflow-connections-events, then retry.",
+                [0],
+            )
+        try:
+            apply(self, event)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Rejected(
+                f"An event '{event.kind}' cannot be replayed: {type(error).__name__}: {error}.", [0]
+            ) from error
+
+    def log(self, events: Sequence[Event]) -> None:
+        """Apply `logged` events of one run, in as few requests as MLflow allows."""
+        run_id = self._run(events[0])
+        metrics = [row for event in events for row in event.data.get("metrics", ())]
+        # As pairs: a param with two values must reach the server, which refuses the second.
+        params = {pair: None for e in events for pair in e.data.get("params", {}).items()}
+        tags = {k: v for e in events for k, v in e.data.get("tags", {}).items()}
+        self._log(run_id, metrics, list(params), tags)
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Sequence[Any],
+        params: Sequence[tuple[str, str]],
+        tags: Mapping[str, str],
+    ) -> None:
+        from mlflow.entities import Param
+
+        parts = [
+            list(_chunks([self._metric(row) for row in metrics], _MAX_METRICS)),
+            list(_chunks([Param(k, v) for k, v in params], _MAX_PARAMS)),
+            list(_chunks(self._tags(tags), _MAX_TAGS)),
+        ]
+        for number in range(max(map(len, parts))):
+            part = [each[number] if number < len(each) else [] for each in parts]
+            # MLflow takes at most 1,000 items in all.
+            if sum(map(len, part)) > _MAX_METRICS:
+                self._log_batch(run_id, part[0], [], [])
+                part[0] = []
+            self._log_batch(run_id, *part)
+
+    def _log_batch(self, run_id: str, metrics: list[Any], params: Any, tags: Any) -> None:
+        try:
+            self._tracking.log_batch(run_id, metrics, params, tags)
+        except Exception as error:
+            odd = [metric for metric in metrics if not math.isfinite(metric.value)]
+            if not odd or not _is_duplicate(error):
+                raise
+            # MLflow skips metrics that it has already, except NaN and the infinities.
+            rest = [metric for metric in metrics if math.isfinite(metric.value)]
+            self._tracking.log_batch(run_id, rest, params, tags)
+            for metric in odd:
+                _unless_duplicate(lambda: self._tracking.log_batch(run_id, [metric], [], []))  # noqa: B023
+
+    def _metric(self, row: Sequence[Any]) -> Any:
+        from mlflow.entities import Metric
+
+        key, value, timestamp, step, *rest = row
+        more = dict(rest[0]) if rest else {}
+        if "model_id" in more:
+            more["model_id"] = self._ids.get(more["model_id"]) or more["model_id"]
+        return Metric(key, value, timestamp, step, **accepted_arguments(Metric, more))
+
+    def _tags(self, tags: Mapping[str, str]) -> list[Any]:
+        from mlflow.entities import RunTag
+
+        return [RunTag(k, self._ids.replaced(v)) for k, v in tags.items()]
+
+    # ----- experiments and runs
+
+    def _experiment(self, source: str, name: str | None) -> str:
+        if self._own_ids and not name:
+            return source
+        if found := self._experiments.get(source):
+            return found
+        found = self._find_or_create_experiment(name or f"experiment {source}", None, [])
+        self._experiments[source] = found
+        return found
+
+    def _find_or_create_experiment(self, name: str, location: str | None, tags: list[Any]) -> str:
+        experiment = self._tracking.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                return str(self._tracking.create_experiment(name, location, tags))
+            except Exception as error:
+                # Another process was faster, or the response to an earlier attempt was lost.
+                experiment = self._tracking.get_experiment_by_name(name)
+                if error_code(error) != _CREATED_BEFORE or experiment is None:
+                    raise
+        if experiment.lifecycle_stage != "active":
+            raise Rejected(
+                f"The experiment {name!r} is deleted at the destination: restore it, then retry.",
+                [0],
+            )
+        return str(experiment.experiment_id)
+
+    def _experiment_created(self, event: Event) -> None:
+        from mlflow.entities import ExperimentTag
+
+        tags = [ExperimentTag(k, v) for k, v in event.data["tags"].items()]
+        # The location belongs to the source's storage, which the destination may not reach.
+        location = event.data["artifact_location"] if self._own_ids else None
+        created = self._find_or_create_experiment(event.data["name"], location, tags)
+        self._experiments[event.stream] = created
+        self._ids.put(f"experiment {event.stream}", created)
+
+    def _experiment_tagged(self, event: Event) -> None:
+        from mlflow.entities import ExperimentTag
+
+        target = self._ids.get(f"experiment {event.stream}") or self._experiments.get(event.stream)
+        if target is None:
+            if not self._own_ids:
+                raise Rejected(f"The experiment {event.stream} was not announced.", [0])
+            target = event.stream
+        tag = ExperimentTag(event.data["key"], event.data["value"])
+        self._tracking.set_experiment_tag(target, tag)
+
+    def _run_started(self, event: Event) -> None:
+        data = event.data
+        if self._ids.get(event.stream) or (self._own_ids and data.get("server_id")):
+            return
+        experiment = self._experiment(data["experiment_id"], data.get("experiment_name"))
+        run = self._find_run(event.stream, experiment) or self._create_run(event, experiment)
+        self._know(event.stream, run.info.run_id, data.get("artifact_uri"), run.info.artifact_uri)
+        self._log(run.info.run_id, [], list(data.get("params", {}).items()), {})
+
+    def _create_run(self, event: Event, experiment: str) -> Any:
+        data = event.data
+        tags = {**data["tags"], SOURCE_TAG: event.stream}
+        user, start = data["user"] or "", data["start_time"] or event.at
+        return self._tracking.create_run(
+            experiment, user, start, self._tags(tags), data["run_name"] or ""
+        )
+
+    def _find_run(self, source: str, experiment: str) -> Any:
+        from mlflow.entities import ViewType
+
+        found = self._tracking.search_runs(
+            [experiment], f"tags.`{SOURCE_TAG}` = '{source}'", ViewType.ALL, max_results=1
+        )
+        return found[0] if found else None
+
+    def _know(
+        self, source: str, target: str, source_uri: str | None, target_uri: str | None
+    ) -> None:
+        # The ID last: whoever finds it may rely on the rest.
+        if source_uri and target_uri:
+            self._ids.put(source_uri.rstrip("/"), target_uri.rstrip("/"))
+        self._ids.put(source, target)
+
+    def _run(self, event: Event) -> str:
+        """Return the destination's ID of the run that an event belongs to."""
+        return self._run_id(event.stream, event.data.get("run", {}))
+
+    def _run_id(self, source: str, context: Mapping[str, Any]) -> str:
+        if known := self._ids.get(source):
+            return known
+        if self._own_ids:
+            return source
+        # The announcement was delivered by a process whose state is not this one's.
+        if experiment_id := context.get("experiment_id"):
+            experiment = self._experiment(experiment_id, context.get("experiment_name"))
+            if (run := self._find_run(source, experiment)) is not None:
+                self._know(source, run.info.run_id, None, None)
+                return str(run.info.run_id)
+        raise Rejected(f"The run {source} was not announced to the destination.", [0])
+
+    def _run_updated(self, event: Event) -> None:
+        from mlflow.entities import RunStatus
+
+        data, run_id = event.data, self._run(event)
+        status = RunStatus.from_string(data["status"]) if "status" in data else None
+        self._tracking.update_run_info(run_id, status, data.get("end_time"), data.get("run_name"))
+
+    def _stage_changed(self, event: Event) -> None:
+        run_id = self._run(event)
+        if event.data["stage"] == "deleted":
+            self._tracking.delete_run(run_id)
+        else:
+            self._tracking.restore_run(run_id)
+
+    def _logged(self, event: Event) -> None:
+        self.log([event])
+
+    def _tag_deleted(self, event: Event) -> None:
+        run_id = self._run(event)
+        _unless_gone(lambda: self._tracking.delete_tag(run_id, event.data["key"]))
+
+    def _inputs_logged(self, event: Event) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        run_id = self._run(event)
+        fields = ("name", "digest", "source_type", "source", "schema", "profile")
+        arguments: dict[str, Any] = {
+            "datasets": [
+                DatasetInput(
+                    Dataset(**{name: each[name] for name in fields}),
+                    [InputTag(k, v) for k, v in each["tags"].items()],
+                )
+                for each in event.data.get("datasets", ())
+            ]
+        }
+        if models := event.data.get("models"):
+            from mlflow.entities import LoggedModelInput
+
+            arguments["models"] = [LoggedModelInput(self._model(each)) for each in models]
+        self._tracking.log_inputs(run_id, **arguments)
+
+    def _outputs_logged(self, event: Event) -> None:
+        from mlflow.entities import LoggedModelOutput
+
+        run_id = self._run(event)
+        outputs = [LoggedModelOutput(self._model(m), step) for m, step in event.data["models"]]
+        _unless_duplicate(lambda: self._tracking.log_outputs(run_id, outputs))
+
+    # ----- models
+
+    def _model(self, source: str) -> str:
+        if known := self._ids.get(source):
+            return known
+        if self._own_ids:
+            return source
+        raise Rejected(f"The logged model {source} was not announced to the destination.", [0])
+
+    def _model_logged(self, event: Event) -> None:
+        from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModelTag
+
+        data, known = event.data, self._ids.get(event.data["model_id"])
+        tags = [LoggedModelTag(k, self._ids.replaced(v)) for k, v in data["tags"].items()]
+        if known is None and not (self._own_ids and data.get("server_id")):
+            context = data.get("run", {})
+            run_id = self._run_id(data["source_run"], context) if data["source_run"] else None
+            experiment = self._model_experiment(data, run_id)
+            model = self._find_model(data["model_id"], experiment)
+            if model is None:
+                model = self._tracking.create_logged_model(
+                    experiment_id=experiment,
+                    name=data["name"],
+                    source_run_id=run_id,
+                    tags=[*tags, LoggedModelTag(SOURCE_TAG, data["model_id"])],
+                    params=[LoggedModelParameter(k, v) for k, v in data["params"].items()],
+                    model_type=data["model_type"],
+                )
+            known = model.model_id
+            self._know(
+                data["model_id"], known, data.get("artifact_location"), model.artifact_location
+            )
+        elif tags:
+            self._tracking.set_logged_model_tags(known, tags)
+        if data["status"] in {"READY", "FAILED"}:
+            self._tracking.finalize_logged_model(known, LoggedModelStatus(data["status"]))
+
+    def _model_experiment(self, data: Mapping[str, Any], run_id: str | None) -> str:
+        if run_id is not None:
+            return str(self._tracking.get_run(run_id).info.experiment_id)
+        source = data["experiment_id"]
+        known = self._ids.get(f"experiment {source}") or self._experiments.get(source)
+        return known or self._experiment(source, data.get("experiment_name"))
+
+    def _find_model(self, source: str, experiment: str) -> Any:
+        found = self._tracking.search_logged_models(
+            [experiment], f"tags.`{SOURCE_TAG}` = '{source}'", max_results=1
+        )
+        return found[0] if found else None
+
+    def _model_params_logged(self, event: Event) -> None:
+        from mlflow.entities import LoggedModelParameter
+
+        params = [LoggedModelParameter(k, v) for k, v in event.data["params"].items()]
+        model_id = self._model(event.data["model_id"])
+        self._tracking.log_logged_model_params(model_id, params)
+
+    def _model_tagged(self, event: Event) -> None:
+        from mlflow.entities import LoggedModelTag
+
+        tags = [LoggedModelTag(k, self._ids.replaced(v)) for k, v in event.data["tags"].items()]
+        self._tracking.set_logged_model_tags(self._model(event.data["model_id"]), tags)
+
+    def _model_tag_deleted(self, event: Event) -> None:
+        model_id = self._model(event.data["model_id"])
+        _unless_gone(lambda: self._tracking.delete_logged_model_tag(model_id, event.data["key"]))
+
+    def _model_deleted(self, event: Event) -> None:
+        model_id = self._model(event.data["model_id"])
+        _unless_gone(lambda: self._tracking.delete_logged_model(model_id))
+
+    def _model_recorded(self, event: Event) -> None:
+        import json
+
+        from mlflow.models import Model
+
+        content = json.loads(self._ids.replaced(json.dumps(event.data["mlmodel"])))
+        self._tracking.record_logged_model(self._run(event), Model.from_dict(content))
+
+    # ----- artifacts
+
+    def _artifacts_uploaded(self, event: Event) -> None:
+        if self._files is None:
+            return
+        model = event.data.get("model")
+        target = self._run(event) if model is None else self._model(model)
+        with tempfile.TemporaryDirectory() as temporary:
+            for path, file in self._files.fetch(event, Path(temporary)):
+                local = self._rewritten(file, Path(temporary)) if file.name == "MLmodel" else file
+                folder = path.rpartition("/")[0]
+                if model is None:
+                    self._client.log_artifact(target, str(local), folder or None)
+                else:
+                    self._log_model_file(target, local, folder)
+
+    def _log_model_file(self, model_id: str, file: Path, folder: str) -> None:
+        location = self._tracking.get_logged_model(model_id).artifact_location
+        repository = artifact_repository(location, self._client.tracking_uri)
+        repository.log_artifact(str(file), folder or None)
+
+    def _rewritten(self, file: Path, temporary: Path) -> Path:
+        """Return a copy of an MLmodel file that names the destination's IDs and places."""
+        folder = temporary / "rewritten"
+        folder.mkdir(exist_ok=True)
+        copy = folder / file.name
+        copy.write_text(
+            self._ids.replaced(file.read_text(encoding="utf-8")), encoding="utf-8", newline=""
+        )
+        return copy
+
+    # ----- the model registry
+
+    def _registered_model_created(self, event: Event) -> None:
+        from mlflow.entities.model_registry import RegisteredModelTag
+
+        tags = [RegisteredModelTag(k, v) for k, v in event.data["tags"].items()]
+        try:
+            self._registry().create_registered_model(event.stream, tags, event.data["description"])
+        except Exception as error:
+            if error_code(error) != _CREATED_BEFORE:
+                raise
+
+    def _registered_model_updated(self, event: Event) -> None:
+        if new_name := event.data.get("new_name"):
+            self._registry().rename_registered_model(event.stream, new_name)
+        else:
+            self._registry().update_registered_model(event.stream, event.data["description"])
+
+    def _registered_model_tagged(self, event: Event) -> None:
+        from mlflow.entities.model_registry import RegisteredModelTag
+
+        tag = RegisteredModelTag(event.data["key"], event.data["value"])
+        self._registry().set_registered_model_tag(event.stream, tag)
+
+    def _registered_model_tag_deleted(self, event: Event) -> None:
+        key = event.data["key"]
+        _unless_gone(lambda: self._registry().delete_registered_model_tag(event.stream, key))
+
+    def _registered_model_deleted(self, event: Event) -> None:
+        _unless_gone(lambda: self._registry().delete_registered_model(event.stream))
+
+    def _version(self, event: Event) -> str:
+        source = f"{event.stream}/{event.data['version']}"
+        if known := self._ids.get(source):
+            return known
+        if self._own_ids:
+            return str(event.data["version"])
+        raise Rejected(f"The model version {source} was not announced to the destination.", [0])
+
+    def _version_created(self, event: Event) -> None:
+        from mlflow.entities.model_registry import ModelVersionTag
+
+        data, registry = event.data, self._registry()
+        source = f"{event.stream}/{data['version']}"
+        if self._ids.get(source):
+            return
+        version = self._find_version(event.stream, source)
+        if version is None:
+            tags = {**data["tags"], SOURCE_TAG: source}
+            more = {"model_id": self._model(data["model_id"])} if data.get("model_id") else {}
+            run = data.get("source_run")
+            create = registry.create_model_version
+            version = create(
+                name=event.stream,
+                source=self._place(data["source"]),
+                run_id=self._run_id(run, data.get("run", {})) if run else None,
+                tags=[ModelVersionTag(k, self._ids.replaced(v)) for k, v in tags.items()],
+                run_link=data.get("run_link"),
+                description=data.get("description"),
+                **accepted_arguments(create, more),
+            )
+        self._ids.put(source, str(version.version))
+
+    def _find_version(self, name: str, source: str) -> Any:
+        token = None
+        while True:
+            found = self._registry().search_model_versions(
+                f"name = '{name}'", max_results=1_000, page_token=token
+            )
+            for version in found:
+                if version.tags.get(SOURCE_TAG) == source:
+                    return version
+            if not (token := found.token):
+                return None
+
+    def _place(self, source: str) -> str:
+        """Return the destination's URI for a URI of the source's artifacts."""
+        for root, target in self._ids.pairs().items():
+            if "/" in root and (source == root or source.startswith(f"{root}/")):
+                return target + source[len(root) :]
+        return self._ids.replaced(source)
+
+    def _version_updated(self, event: Event) -> None:
+        version = self._version(event)
+        self._registry().update_model_version(event.stream, version, event.data["description"])
+
+    def _version_tagged(self, event: Event) -> None:
+        from mlflow.entities.model_registry import ModelVersionTag
+
+        tag = ModelVersionTag(event.data["key"], self._ids.replaced(event.data["value"]))
+        self._registry().set_model_version_tag(event.stream, self._version(event), tag)
+
+    def _version_tag_deleted(self, event: Event) -> None:
+        version, key = self._version(event), event.data["key"]
+        _unless_gone(lambda: self._registry().delete_model_version_tag(event.stream, version, key))
+
+    def _version_deleted(self, event: Event) -> None:
+        version = self._version(event)
+        _unless_gone(lambda: self._registry().delete_model_version(event.stream, version))
+
+    def _stage_transitioned(self, event: Event) -> None:
+        data, version = event.data, self._version(event)
+        self._registry().transition_model_version_stage(
+            event.stream, version, data["stage"], data["archive_existing"]
+        )
+
+    def _alias_set(self, event: Event) -> None:
+        version = self._version(event)
+        self._registry().set_registered_model_alias(event.stream, event.data["alias"], version)
+
+    def _alias_deleted(self, event: Event) -> None:
+        alias = event.data["alias"]
+        _unless_gone(lambda: self._registry().delete_registered_model_alias(event.stream, alias))
+
+
+def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _unless_gone(delete: Callable[[], object]) -> None:
+    """Delete something; that it is gone already is success."""
+    try:
+        delete()
+    except Exception as error:
+        if error_code(error) != _GONE and "No tag with name" not in str(error):
+            raise
+
+
+def _unless_duplicate(write: Callable[[], object]) -> None:
+    """Write something; that it is there already is success."""
+    try:
+        write()
+    except Exception as error:
+        if not _is_duplicate(error):
+            raise
+
+
+def _is_duplicate(error: Exception) -> bool:
+    """Return whether a database refused a row that it has: SQLite, PostgreSQL, MySQL or SQL Server."""
+    words = ("UNIQUE constraint", "unique constraint", "Duplicate entry", "duplicate key")
+    return any(word in str(error) for word in words)
+
+
+def error_code(error: BaseException) -> str:
+    """Return the error code of an MLflow exception, or an empty text."""
+    return str(getattr(error, "error_code", ""))
+
+
+_APPLY: Mapping[str, Callable[[Applier, Event], None]] = {
+    name.removeprefix("_"): function
+    for name, function in vars(Applier).items()
+    if name
+    in {
+        *("_experiment_created", "_experiment_tagged"),
+        *("_run_started", "_run_updated", "_stage_changed", "_logged", "_tag_deleted"),
+        *("_inputs_logged", "_outputs_logged", "_artifacts_uploaded"),
+        *("_model_recorded", "_model_logged", "_model_params_logged", "_model_tagged"),
+        *("_model_tag_deleted", "_model_deleted"),
+        *("_registered_model_created", "_registered_model_updated", "_registered_model_tagged"),
+        *("_registered_model_tag_deleted", "_registered_model_deleted"),
+        *("_version_created", "_version_updated", "_version_tagged", "_version_tag_deleted"),
+        *("_version_deleted", "_stage_transitioned", "_alias_set", "_alias_deleted"),
+    }
+}

@@ -1,0 +1,90 @@
+"""The map from the IDs in events to the IDs on the destination, kept in a file.
+
+A sink that replays events appends to it; a write-behind store reads it, perhaps in other processes, to
+resolve provisional IDs. It needs no MLflow.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["IdMap"]
+
+FILE = "ids.jsonl"
+
+
+class IdMap:
+    """IDs of runs, logged models, experiments and traces, numbers of versions, and roots of artifacts.
+
+    IDs of different kinds do not collide: a version is known as `<registered model>/<number>`. Each line
+    of the file is one pair. A torn last line, left by a killed process, is ignored. Safe for threads; one
+    process writes, any number may read.
+
+    Args:
+        folder: The state folder of the sink.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._ids: dict[str, str] = {}
+        self._read = 0
+        self._lock = threading.Lock()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the pairs that another process has added."""
+        with self._lock:
+            try:
+                with self._path.open("rb") as file:
+                    file.seek(self._read)
+                    content = file.read()
+            except FileNotFoundError:
+                return
+            whole = content[: content.rfind(b"\n") + 1]
+            self._read += len(whole)
+            for line in whole.splitlines():
+                try:
+                    source, target = json.loads(line)
+                except ValueError:
+                    # The rest of a line that a killed process left unfinished.
+                    continue
+                self._ids[source] = target
+
+    def get(self, source: str) -> str | None:
+        """Return the destination's ID, or None if it is not known."""
+        return self._ids.get(source)
+
+    def put(self, source: str, target: str) -> None:
+        """Remember a pair. It survives the end of this process and a power cut.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        line = json.dumps([source, target]).encode()
+        with self._lock:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                # A leading newline ends the line that a killed process may have left unfinished.
+                file.write(b"\n" + line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            self._ids[source] = target
+
+    def replaced(self, text: str) -> str:
+        """Return a text in which every source ID is replaced by the destination's ID.
+
+        Only IDs of 32 characters and more are replaced, because shorter texts may mean something else.
+        """
+        for source, target in self.pairs().items():
+            if len(source) >= _LONG and source in text:
+                text = text.replace(source, target)
+        return text
+
+    def pairs(self) -> Mapping[str, str]:
+        """Return all pairs."""
+        return dict(self._ids)
+
+
+_LONG = 32

@@ -1,0 +1,269 @@
+"""Replay: a sink that applies events to another MLflow server, over MLflow's store interface.
+
+An outbox names it as `mlflow_connections_events.replay:open_replay`, with the server's tracking URI as the
+destination's URL. A product with needs of its own writes its `open_sink` around `ReplaySink`:
+
+* a copy for a second server passes `files`, which reads artifacts from the source;
+* a write-behind store passes `own_ids=True`, and `files` that reads the copies in its state folder. Runs
+  whose announcement has `server_id` true exist on the server already; the others are created, and the
+  store resolves their provisional IDs with an `IdMap` of the same folder.
+
+**Idempotency.** An event may come twice. What events create carries the source's ID in the tag
+`mlflow_connections.source_id`, and the destination is searched for the tag before anything is created,
+so a lost response or a lost state folder doubles nothing. Metrics, params, tags, states and files may be
+written twice with one result. Two processes that create the same run in the same moment are not kept apart.
+
+**Requests.** `logged` events of one run are joined up to the limits of MLflow, whatever lies between
+them in other streams. All other events are applied one by one, in order.
+
+MLflow is imported when the sink is opened, not when this module is imported.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlflow_connections.secrets import mask, mask_uri
+from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
+
+from .composite import is_composite
+from .ids import IdMap
+
+if TYPE_CHECKING:
+    from ._apply import Applier, Files
+
+__all__ = ["REQUEST_SECONDS", "ReplaySink", "open_replay"]
+
+REQUEST_SECONDS = 30
+"""How long one request may take, in a process that delivers and does nothing else."""
+STRIKES = 8
+"""An event that fails so often, while the server answers other requests, is rejected."""
+
+_STRIKES = "strikes.json"
+_UNAUTHORIZED = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"})
+_UNAVAILABLE = frozenset(
+    {
+        *("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"),
+        *("DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "ENDPOINT_NOT_FOUND"),
+    }
+)
+_INTERNAL = frozenset({"INTERNAL_ERROR", ""})
+
+
+def open_replay(destination: Destination, environ: Mapping[str, str], state: Path) -> "ReplaySink":
+    """Open the sink of an MLflow server.
+
+    Args:
+        destination: Its URL is the server's tracking URI.
+        environ: Holds the server's credentials, under MLflow's own names.
+        state: The folder for the map of IDs.
+    """
+    return ReplaySink(destination.url, environ, state)
+
+
+class ReplaySink:
+    """Applies batches of events to an MLflow server.
+
+    Args:
+        tracking_uri: The server.
+        environ: The environment with the server's credentials.
+        state: The folder for the map of IDs.
+        files: Provides the content of artifacts; without it none are copied.
+        own_ids: Whether the IDs of events are the server's own unless they are provisional.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        environ: Mapping[str, str],
+        state: Path,
+        *,
+        files: "Files | None" = None,
+        own_ids: bool = False,
+    ) -> None:
+        _prepare(tracking_uri, environ)
+        self.ids = IdMap(state)
+        self._uri = tracking_uri
+        self._strikes = _Strikes(state / _STRIKES)
+        self._applier = self._open(files, own_ids)
+
+    def _open(self, files: "Files | None", own_ids: bool) -> "Applier":
+        import functools
+
+        from mlflow import MlflowClient
+
+        from ._apply import Applier
+        from ._mlflow import build_store, registry_uri_for
+
+        uri = self._uri
+        self._tracking = build_store("tracking", uri, store_uri=uri, artifact_uri=None)
+        registry_uri = registry_uri_for(uri)
+
+        @functools.cache
+        def registry() -> Any:
+            return build_store(
+                "model_registry", registry_uri, store_uri=registry_uri, tracking_uri=uri
+            )
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
+        return Applier(self._tracking, registry, client, self.ids, files, own_ids=own_ids)
+
+    def send(self, batch: Batch) -> None:
+        """Apply a batch in order, and accept what each request completes.
+
+        Raises:
+            Unavailable: The server does not respond, is busy, or something else responds in its place.
+            Unauthorized: The server does not accept the credentials.
+        """
+        steps = _steps(batch)
+        while steps:
+            self._apply(batch, steps[0])
+            del steps[0]
+            batch.accept(min((s.positions[0] for s in steps), default=len(batch)))
+
+    def close(self) -> None:
+        """Do nothing: MLflow keeps the connections."""
+
+    def _apply(self, batch: Batch, step: "_Step") -> None:
+        try:
+            if step.is_log:
+                self._applier.log([batch[position] for position in step.positions])
+            else:
+                self._applier.apply(batch[step.positions[0]])
+        except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
+            self._handle(batch, step, error)
+
+    def _handle(self, batch: Batch, step: "_Step", error: Exception) -> None:
+        judged = judge(error, self._uri)
+        event = batch[step.positions[0]]
+        if isinstance(judged, Rejected) or (
+            _may_be_the_events(error) and self._strikes.count(event.id) >= STRIKES
+        ):
+            if len(step.positions) > 1:
+                # Each alone, to find the faulty ones; what was written before is written again.
+                for position in step.positions:
+                    self._apply(batch, _Step([position], step.is_log))
+                return
+            batch.reject(step.positions[0], str(judged))
+            return
+        if _may_be_the_events(error) and self._answers():
+            self._strikes.add(event.id)
+        raise judged from error
+
+    def _answers(self) -> bool:
+        """Return whether the server answers a request that changes nothing."""
+        try:
+            self._tracking.search_experiments(max_results=1)
+        except Exception:  # noqa: BLE001 - whatever it is, the server does not answer
+            return False
+        return True
+
+
+class _Step(NamedTuple):
+    """Events that one call of the applier takes, by their positions in the batch.
+
+    `logged` events of one run share a step; every other event has its own.
+    """
+
+    positions: list[int]
+    is_log: bool
+
+
+def _steps(batch: Sequence[Event]) -> list[_Step]:
+    """Plan a batch: `logged` events join the last step of their run, as long as that is one of these."""
+    steps: list[_Step] = []
+    joinable: dict[str, _Step] = {}
+    for position, event in enumerate(batch):
+        is_log = event.kind == "logged"
+        if is_log and (step := joinable.get(event.stream)):
+            step.positions.append(position)
+            continue
+        step = _Step([position], is_log)
+        steps.append(step)
+        if is_log:
+            joinable[event.stream] = step
+        else:
+            joinable.pop(event.stream, None)
+    return steps
+
+
+def judge(error: Exception, uri: str) -> Exception:
+    """Return an exception of the outbox for what MLflow raised.
+
+    MLflow reports an unknown host, a timeout, a cut connection, a redirect and an HTML page alike as
+    INTERNAL_ERROR, so an event is only rejected if the server names a fault of the request.
+    """
+    if isinstance(error, Rejected | Unavailable):
+        return error
+    code = str(getattr(error, "error_code", ""))
+    status = _status(error)
+    place = f"The MLflow server at {mask_uri(uri)}"
+    said = mask(" ".join(str(error).split())[:300], _secrets())
+    if code in _UNAUTHORIZED or status in {401, 403, 407}:
+        return Unauthorized(f"{place} does not accept the credentials: {said}")
+    if code in _UNAVAILABLE or code in _INTERNAL or status >= 500 or status == 429:
+        return Unavailable(f"{place} does not take events now: {said}")
+    return Rejected(f"{place} refused an event: {said}", [0])
+
+
+def _status(error: Exception) -> int:
+    """Return the HTTP status of an error, or 0; artifact repositories raise those of requests."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", 0)
+    return status if isinstance(status, int) else 0
+
+
+def _may_be_the_events(error: Exception) -> bool:
+    return str(getattr(error, "error_code", "")) in _INTERNAL and not isinstance(
+        error, Rejected | Unavailable
+    )
+
+
+def _secrets() -> list[str]:
+    names = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "DATABRICKS_TOKEN")
+    return [value for name in names if (value := os.environ.get(name))]
+
+
+class _Strikes:
+    """How often an event failed while the server answered; kept in a file, as sinks are short-lived."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._counts: dict[str, int] = {}
+        with suppress(OSError, ValueError):
+            self._counts = dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def count(self, event: str) -> int:
+        """Return the strikes of an event."""
+        return self._counts.get(event, 0)
+
+    def add(self, event: str) -> None:
+        """Count a strike, and forget the events before it."""
+        self._counts = {event: self.count(event) + 1}
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(json.dumps(self._counts), encoding="utf-8")
+
+
+def _prepare(uri: str, environ: Mapping[str, str]) -> None:
+    """Set up MLflow's environment, in a process that has not imported MLflow and so only delivers.
+
+    In any other process the environment is the user's: MLflow's settings stay, and the credentials are
+    those of the process.
+    """
+    if "mlflow" in sys.modules:
+        return
+    os.environ.update(environ)
+    # A store that is wrapped here would record what is replayed, and so on without end.
+    for name in [name for name, value in os.environ.items() if is_composite(value)]:
+        del os.environ[name]
+    # A database's `create_model_version` resolves `models:/` by the tracking URI of the process.
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    # The outbox repeats, and knows what may be repeated; MLflow's own retries could create a run twice.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
+    os.environ.pop("MLFLOW_RUN_ID", None)

@@ -1,0 +1,73 @@
+"""Replay without a server: how a batch is planned, and what MLflow's errors mean."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos import databricks_pb2 as codes
+
+from mlflow_connections_events._apply import _APPLY
+from mlflow_connections_events.replay import _steps, judge, open_replay
+from mlflow_connections_events.vocabulary import KINDS
+from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
+
+NOT_REPLAYED = {"trace_logged", "trace_tagged", "trace_tag_deleted", "assessment_logged"}
+
+
+def test_logged_events_of_a_run_share_a_request() -> None:
+    """Events of other runs do not part them, other events of the same run do."""
+    kinds = [
+        ("a", "logged"),
+        ("b", "logged"),
+        ("a", "logged"),
+        ("a", "tag_deleted"),
+        ("a", "logged"),
+        ("b", "logged"),
+    ]
+    steps = _steps([Event(stream, kind, 1, {}) for stream, kind in kinds])
+    assert [step.positions for step in steps] == [[0, 2], [1, 5], [3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (codes.INTERNAL_ERROR, Unavailable),
+        (codes.TEMPORARILY_UNAVAILABLE, Unavailable),
+        (codes.REQUEST_LIMIT_EXCEEDED, Unavailable),
+        (codes.ENDPOINT_NOT_FOUND, Unavailable),
+        (codes.UNAUTHENTICATED, Unauthorized),
+        (codes.PERMISSION_DENIED, Unauthorized),
+        (codes.INVALID_PARAMETER_VALUE, Rejected),
+        (codes.RESOURCE_DOES_NOT_EXIST, Rejected),
+        (codes.BAD_REQUEST, Rejected),
+    ],
+)
+def test_an_error_of_mlflow_means_what_its_code_says(code: Any, expected: type) -> None:
+    """Only a fault that the server names rejects an event."""
+    judged = judge(MlflowException("why", error_code=code), "http://me:hidden@m")
+    assert type(judged) is expected
+    assert "why" in str(judged)
+    assert "hidden" not in str(judged)
+
+
+def test_a_broken_connection_is_unavailable() -> None:
+    """Whatever is not MLflow's own error says nothing about the event."""
+    assert type(judge(ConnectionError("cut"), "http://m")) is Unavailable
+    error = RestException({"error_code": "CUSTOM", "message": "no"})
+    assert isinstance(judge(error, "http://m"), Unavailable | Rejected)
+
+
+def test_every_kind_is_replayed_or_named_here() -> None:
+    """A kind that is added to the vocabulary is noticed."""
+    assert set(_APPLY) == KINDS - NOT_REPLAYED
+
+
+def test_an_unknown_kind_is_rejected(tmp_path: Path) -> None:
+    """A newer version wrote it: it is kept, not counted as delivered."""
+    reasons: list[str] = []
+    sink = open_replay(Destination("copy", "http://127.0.0.1:9", ""), {}, tmp_path)
+    batch = Batch([Event("a", "hologram", 1, {})], on_reject=lambda _, why: reasons.append(why))
+    sink.send(batch)
+    (reason,) = reasons
+    assert "the kind 'hologram' is not known" in reason

@@ -1,0 +1,213 @@
+"""Replay: the events of a training lead to the same runs on another server, each once."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_connections_events._files import SourceFiles
+from mlflow_connections_events.replay import ReplaySink
+from mlflow_connections_outbox import Batch, Event, Unavailable
+from mlflow_connections_sandbox import MlflowServer
+
+# Of several MLflows none knows all the attributes of another.
+mlflow: Any = import_module("mlflow")
+
+Described = Callable[[str, Mapping[str, str]], dict[str, Any]]
+
+
+def train(name: str, folder: Path) -> None:
+    """Log as widely as MLflow allows."""
+    mlflow.set_experiment(name)
+    with mlflow.start_run(run_name="parent", description="A run.") as run:
+        mlflow.log_params({"alpha": 0.5, "long": "x" * 5_500})
+        mlflow.log_metrics({"nan": math.nan, "big": 10**16}, step=7)
+        for step in range(20):
+            mlflow.log_metric("loss", 1 / (step + 1), step=step)
+        mlflow.set_tags({"a": "1", "b": "2"})
+        mlflow.delete_tag("b")
+        mlflow.log_text("hello", "notes/hello.txt")
+        (folder / "data" / "deep").mkdir(parents=True, exist_ok=True)
+        (folder / "data" / "one.bin").write_bytes(b"\x00\xff")
+        (folder / "data" / "deep" / "two.txt").write_text("two")
+        mlflow.log_artifacts(str(folder / "data"), "folder")
+        frame = pd.DataFrame({"x": [1.0, 2.0], "y": ["a", "b"]})
+        mlflow.log_input(mlflow.data.from_pandas(frame, name="frame"), context="training")
+        with mlflow.start_run(run_name="child", nested=True):
+            mlflow.log_metric("loss", 1.0)
+        mlflow.set_tag("id", run.info.run_id)
+    with pytest.raises(ZeroDivisionError), mlflow.start_run(run_name="fails"):
+        _ = 1 / 0
+    client = MlflowClient()
+    deleted = client.create_run(run.info.experiment_id, run_name="deleted")
+    client.delete_run(deleted.info.run_id)
+    client.update_run(run.info.run_id, name="renamed")
+
+
+def replay(events: Sequence[Event], target: str, state: Path, source: str) -> ReplaySink:
+    """Deliver events in batches, and fail the test if one is rejected."""
+    sink = ReplaySink(target, {}, state, files=SourceFiles(source))
+    for start in range(0, len(events), 500):
+        rejected: list[str] = []
+        batch = Batch(events[start : start + 500], on_reject=lambda _, why: rejected.append(why))  # noqa: B023
+        sink.send(batch)
+        assert rejected == []
+        assert batch.accepted == len(batch)
+    return sink
+
+
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.slow), "server"])
+def test_a_training_arrives_whole_and_once(
+    kind: str, recorded: Any, describe: Described, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    """Runs, histories, params, tags, inputs, states and files are equal, also after a second replay."""
+    train(f"wine {tmp_path.name}", tmp_path)
+    source = f"sqlite:///{tmp_path / 'source.db'}"
+    target = mlflow_server.url if kind == "server" else f"sqlite:///{tmp_path / 'target.db'}"
+    sink = replay(recorded.events, target, tmp_path / "state", source)
+    # A second machine has a copy of the spool, and no state.
+    replay(recorded.events, target, tmp_path / "other", source)
+    ids = {target_id: source_id for source_id, target_id in sink.ids.pairs().items()}
+    expected = describe(source, {})
+    arrived = {
+        run: found
+        for run, found in describe(target, ids).items()
+        if found["experiment"] == f"wine {tmp_path.name}"
+    }
+    assert arrived == expected
+    assert len(arrived) == 4
+
+
+class Flaky:
+    """A store whose every third response is lost, after the work is done."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            self._calls += 1
+            if self._calls % 3 == 0:
+                raise ConnectionError("The response was lost.")
+            return result
+
+        return call
+
+
+@pytest.mark.slow
+def test_lost_responses_double_nothing(recorded: Any, describe: Described, tmp_path: Path) -> None:
+    """A server that works and whose responses are lost has every run once, and nothing is rejected."""
+    train("wine", tmp_path)
+    source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))
+    events, state = recorded.events, tmp_path / "state"
+    attempts = 0
+    sink = ReplaySink(target, {}, state, files=SourceFiles(source))
+    flaky = Flaky(sink._tracking)
+    while events:
+        sink = ReplaySink(target, {}, state, files=SourceFiles(source))
+        sink._applier._tracking = flaky
+        rejected: list[str] = []
+        batch = Batch(events, on_reject=lambda _, why: rejected.append(why))  # noqa: B023
+        try:
+            sink.send(batch)
+        except Unavailable:
+            attempts += 1
+        assert rejected == []
+        events = events[batch.accepted :]
+    assert attempts > 5
+    ids = {target_id: source_id for source_id, target_id in sink.ids.pairs().items()}
+    assert describe(target, ids) == describe(source, {})
+
+
+def test_an_event_that_the_server_refuses_is_rejected_alone(recorded: Any, tmp_path: Path) -> None:
+    """A param that changed elsewhere is set aside; its neighbours in the same request arrive."""
+    mlflow.set_experiment("wine")
+    with mlflow.start_run() as run:
+        for step in range(3):
+            mlflow.log_metric("loss", 1.0, step=step)
+    target = f"sqlite:///{tmp_path / 'target.db'}"
+    wrong = Event(run.info.run_id, "logged", 1, {"params": {"p": "2"}}, "wrong")
+    right = wrong._replace(data={"params": {"p": "1"}}, id="right")
+    events = [*recorded.events[:-1], right, wrong, recorded.events[-1]]
+    rejected: list[int] = []
+    batch = Batch(events, on_reject=lambda position, _: rejected.append(position))
+    sink = ReplaySink(target, {}, tmp_path / "state")
+    sink.send(batch)
+    assert rejected == [len(events) - 2]
+    assert batch.accepted == len(events)
+    found = MlflowClient(target).get_run(sink.ids.get(run.info.run_id) or "")
+    assert found.data.params == {"p": "1"}
+    assert found.info.status == "FINISHED"
+
+
+def test_a_server_that_is_down_keeps_everything(tmp_path: Path) -> None:
+    """A dead address is unavailable, and no event is accepted."""
+    event = Event(
+        "7", "experiment_created", 1, {"name": "n", "artifact_location": None, "tags": {}}
+    )
+    batch = Batch([event])
+    with pytest.raises(Unavailable, match="does not take events now"):
+        ReplaySink("http://127.0.0.1:9", {}, tmp_path).send(batch)
+    assert batch.accepted == 0
+
+
+@pytest.mark.slow
+def test_logged_models_load_and_registered_versions_point_at_them(
+    recorded: Any, tmp_path: Path
+) -> None:
+    """A model of MLflow 3 arrives with its files under IDs of the destination, and loads."""
+    if mlflow.__version__.startswith("2."):
+        pytest.skip("logged models came with MLflow 3; the fluent test covers MLflow 2's")
+
+    class Doubling(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # of no known type
+        def predict(
+            self, context: Any, model_input: list[float], params: Any = None
+        ) -> list[float]:
+            return [2 * x for x in model_input]
+
+    mlflow.set_experiment("models")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 0.5)
+        info = mlflow.pyfunc.log_model(name="model", python_model=Doubling(), pip_requirements=[])
+    source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))
+    version = Event(
+        "wine",
+        "version_created",
+        1,
+        {
+            "version": "7",
+            "source": f"models:/{info.model_id}",
+            "source_run": run.info.run_id,
+            "model_id": info.model_id,
+            "tags": {"checked": "yes"},
+            "description": "The seventh.",
+        },
+        "v",
+    )
+    created = Event("wine", "registered_model_created", 1, {"tags": {}, "description": None}, "c")
+    alias = Event("wine", "alias_set", 1, {"alias": "champion", "version": "7"}, "a")
+    mlflow.set_tracking_uri(target)
+    mlflow.set_registry_uri(target)
+    sink = replay([*recorded.events, created, version, alias], target, tmp_path / "state", source)
+    replay([*recorded.events, created, version, alias], target, tmp_path / "other", source)
+    model_id = sink.ids.get(info.model_id) or ""
+    assert model_id not in {"", info.model_id}
+    assert mlflow.pyfunc.load_model(f"models:/{model_id}").predict([1.0, 2.0]) == [2.0, 4.0]
+    client = MlflowClient(target)
+    loaded = mlflow.pyfunc.load_model("models:/wine@champion")
+    assert loaded.predict([3.0]) == [6.0]
+    (found,) = client.search_model_versions("name = 'wine'")
+    assert found.run_id == sink.ids.get(run.info.run_id)
+    assert found.tags["checked"] == "yes"
+    (metric,) = client.get_metric_history(str(found.run_id), "loss")
+    assert metric.value == 0.5
+    assert client.get_logged_model(model_id).source_run_id == found.run_id
