@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,41 @@ class Declared(Connection):
 """
 
 
+class Worker:
+    """A process that has imported Kedro and MLflow, and runs commands in copies of itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self._outputs = [folder / "stdout", folder / "stderr"]
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("worker.py"))],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, folder: Path, environ: dict[str, str], arguments: Sequence[str]
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command as `python` with these arguments would."""
+        assert self._process.stdin
+        assert self._process.stdout
+        stdout, stderr = map(str, self._outputs)
+        job = {"folder": str(folder), "environ": environ, "arguments": arguments}
+        self._process.stdin.write(json.dumps({**job, "stdout": stdout, "stderr": stderr}) + "\n")
+        self._process.stdin.flush()
+        code = json.loads(self._process.stdout.readline())
+        texts = [path.read_text() for path in self._outputs]
+        return subprocess.CompletedProcess(list(arguments), code, *texts)
+
+    def close(self) -> None:
+        """End the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream
+            stream.close()
+        self._process.wait()
+
+
 class Project:
     """A Kedro project in a folder of its own.
 
@@ -101,8 +137,9 @@ class Project:
         environ: What its commands find in the environment.
     """
 
-    def __init__(self, folder: Path, template: Path, site: Path) -> None:
+    def __init__(self, folder: Path, template: Path, site: Path, worker: "Worker") -> None:
         self.folder = folder
+        self.worker = worker
         self.template = template
         self.record = folder / "record.jsonl"
         self.environ = {**os.environ, "RECORD": str(self.record), "PYTHONPATH": str(site)}
@@ -146,25 +183,39 @@ class Project:
         """Write conf/base/credentials.yml."""
         self.write("conf/base/credentials.yml", json.dumps(entries))
 
-    def python(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-        """Run this Python in the project."""
+    def python(
+        self, *arguments: str, new: bool = False, **environ: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run Python in the project.
+
+        Args:
+            arguments: Of the `python` command.
+            new: Start an interpreter of its own, instead of a copy of the worker, which has imported
+                Kedro and MLflow already.
+            environ: More environment variables.
+        """
+        environment = {**self.environ, **environ}
+        if not new:
+            return self.worker.run(self.folder, environment, arguments)
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
-            env={**self.environ, **environ},
+            env=environment,
             capture_output=True,
             text=True,
             timeout=900,
             check=False,
         )
 
-    def kedro(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    def kedro(
+        self, *arguments: str, new: bool = False, **environ: str
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a `kedro` command."""
-        return self.python("-m", "kedro", *arguments, **environ)
+        return self.python("-m", "kedro", *arguments, new=new, **environ)
 
-    def run(self, *arguments: str, **environ: str) -> list[dict[str, Any]]:
-        """Run the pipeline; gives what each node saw."""
-        done = self.kedro("run", *arguments, **environ)
+    def run(self, *arguments: str, new: bool = False, **environ: str) -> list[dict[str, Any]]:
+        """Run the pipeline, and return what each node saw."""
+        done = self.kedro("run", *arguments, new=new, **environ)
         assert done.returncode == 0, done.stdout + done.stderr
         return self.seen()
 
@@ -265,7 +316,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
+@pytest.fixture(scope="session")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One worker for the whole session."""
+    worker = Worker(tmp_path_factory.mktemp("worker"))
+    yield worker
+    worker.close()
+
+
 @pytest.fixture
-def project(tmp_path: Path, template: Path, site: Path) -> Project:
+def project(tmp_path: Path, template: Path, site: Path, worker: Worker) -> Project:
     """A new Kedro project."""
-    return Project(tmp_path / "shop", template, site)
+    return Project(tmp_path / "shop", template, site, worker)

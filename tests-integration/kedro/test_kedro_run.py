@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_plugin_of_the_specification(project: "Project") -> None:
     """A plugin written from the specification alone works in a real Kedro project."""
     project.server(tracking_uri="my_connection")
-    first, _ = project.run(MLFLOW_ALLOW_FILE_STORE="true")
+    first, _ = project.run(new=True, MLFLOW_ALLOW_FILE_STORE="true")
     folder = project.folder / "my_tracking_uri"
     assert first["tracking"] == folder.as_uri()
     assert [path.read_text().split()[1] for path in folder.glob("*/*/metrics/answer")] == ["1.0"]
@@ -212,7 +212,7 @@ def test_nothing_of_mlflow_is_imported_before_it_is_needed(
             return number
         """,
     )
-    assert project.run() == [{"mlflow": with_kedro_mlflow, "uri": project.database}] * 2
+    assert project.run(new=True) == [{"mlflow": with_kedro_mlflow, "uri": project.database}] * 2
 
 
 def test_projects_commands_do_not_need_a_server(project: "Project") -> None:

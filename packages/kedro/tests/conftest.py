@@ -90,9 +90,11 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """A project with an empty configuration."""
-    return Project(tmp_path / "shop")
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project with an empty configuration, whose last session is left at the end."""
+    project = Project(tmp_path / "shop")
+    yield project
+    project.hooks.leave()
 
 
 @pytest.fixture(autouse=True)

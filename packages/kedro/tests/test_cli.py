@@ -64,7 +64,7 @@ def test_outside_of_a_project(command: str) -> None:
     """What needs a project says so, in one line, with exit code 1."""
     done = call(None, command)
     assert done.exit_code == 1
-    assert done.output.startswith("Error: This is no folder of a Kedro project")
+    assert done.output.startswith("Error: This is not the folder of a Kedro project")
 
 
 def test_check_of_nothing(project: "Project") -> None:
@@ -158,7 +158,8 @@ def test_schema_offers_the_keywords(schema: Draft7Validator) -> None:
     """Editors can offer the keywords that are installed, and say what an option is."""
     made: Any = schema.schema
     server = made["properties"]["server"]
-    assert server["properties"]["tracking_uri"]["anyOf"][0]["enum"] == ["declared", "empty", "lake"]
+    offered = server["properties"]["tracking_uri"]["anyOf"][0]["enum"]
+    assert {"declared", "empty", "lake", "databricks"} <= set(offered)
     assert "Read from DECLARED_WORKSPACE" in json.dumps(server)
 
 

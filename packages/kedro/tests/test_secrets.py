@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlflow_connections import ConnectionsError
-from mlflow_connections_kedro._files import ConfigFiles
-from mlflow_connections_kedro._leftovers import Leftovers
+from mlflow_connections_kedro._config import ConfigFiles
 from mlflow_connections_kedro._server import read_server
-from mlflow_connections_kedro._session import connect
+from mlflow_connections_kedro._session import SessionBoundary, resolve_server
 
 SECRET = "s3cr3t-" + "0815"
 _keys = st.sampled_from(
@@ -69,19 +68,19 @@ def test_no_secret_is_shown(
 ) -> None:
     """Whatever is written into mlflow.yml and credentials.yml, secrets are in no text of ours."""
     caplog.clear()
-    leftovers = Leftovers()
-    leftovers.begin()
+    boundary = SessionBoundary()
     loader: dict[str, Any] = {"mlflow": {"server": server}, "credentials": {"dev": entry}}
     files = ConfigFiles(loader, Path())
     with caplog.at_level(logging.DEBUG):
         try:
             read = read_server(loader["mlflow"], files, {}, strict=strict)
-            connect(read, loader, files, leftovers, export_plain=strict)
-            shown = repr(leftovers)
+            resolved = resolve_server(read, loader, files, Path("/shop"), export_plain=strict)
+            boundary.enter(resolved.endpoint)
+            shown = repr(resolved) + repr(boundary.__dict__)
         except ConnectionsError as error:
             shown = "".join(traceback.format_exception(error)) + repr(error)
         finally:
-            leftovers.undo()
+            boundary.leave()
     # A wrong value of an option that its author declared as no secret may be shown.
     if "'region' in" not in shown:
         assert SECRET not in shown

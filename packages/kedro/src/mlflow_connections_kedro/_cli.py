@@ -1,6 +1,6 @@
-"""The commands `kedro mlflow-connections list|show|check|schema`.
+"""The commands `kedro mlflow-connections init|list|show|check|schema`.
 
-Kedro imports this module to build its list of commands, so only click stands at its top.
+Kedro imports this module to build its list of commands, so its top imports click only.
 """
 
 import functools
@@ -11,22 +11,39 @@ import click
 
 F = TypeVar("F", bound=Callable[..., None])
 
-_ENV = click.option(
-    "--env", "-e", metavar="ENV", help="The project's environment, as in kedro run."
-)
+
+def _split_params(context: click.Context, parameter: Any, value: Any) -> Any:
+    from kedro.framework.cli.utils import _split_params as split
+
+    return split(context, parameter, value)
+
+
+def _settings_options(function: F) -> F:
+    """Add the options with which `kedro run` chooses its settings."""
+    env = click.option(
+        "--env", "-e", metavar="ENV", help="The project's environment, as in kedro run."
+    )
+    params = click.option(
+        "--params",
+        default="",
+        callback=_split_params,
+        metavar="NAME=VALUE,...",
+        help="Runtime parameters, as in kedro run, for ${runtime_params:...} in mlflow.yml.",
+    )
+    return env(params(function))
 
 
 @click.group(name="mlflow-connections")
 def commands() -> None:
-    """The family's group, as Kedro merges it with its own commands."""
+    """The group that Kedro merges with its own commands."""
 
 
 @commands.group(name="mlflow-connections")
 def connections() -> None:
-    """Where MLflow tracks, according to mlflow.yml."""
+    """Connections to MLflow, as mlflow.yml configures them."""
 
 
-def _clear_errors(function: F) -> F:
+def _one_line_errors(function: F) -> F:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         from mlflow_connections import ConnectionsError
@@ -34,26 +51,55 @@ def _clear_errors(function: F) -> F:
         try:
             function(*args, **kwargs)
         except ConnectionsError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(" ".join(str(error).split())) from error
 
     return wrapped  # type: ignore[return-value]  # functools.wraps keeps the signature
 
 
-def _project(metadata: Any, env: str | None) -> Any:
-    from ._project import open_project
-
-    if metadata is None:
+def _metadata(context: click.Context) -> Any:
+    if context.obj is None:
         raise click.ClickException(
-            "This is no folder of a Kedro project (no pyproject.toml with [tool.kedro] was found): "
-            "change into one."
+            "This is not the folder of a Kedro project (it has no pyproject.toml with "
+            "[tool.kedro]): change into one."
         )
-    return open_project(metadata, env)
+    return context.obj
+
+
+@connections.command()
+@click.option("--connection", "keyword", metavar="KEYWORD", help="Skip the question for it.")
+@click.option(
+    "--option",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the connection; skips its question. Secrets are never asked for.",
+)
+@click.option(
+    "--env", "-e", metavar="ENV", help="Write into this environment; by default the base one."
+)
+@click.option("--force", is_flag=True, help="Replace the server section of an existing mlflow.yml.")
+@click.option("--no-input", is_flag=True, help="Ask nothing: take --option and defaults.")
+@click.pass_context
+@_one_line_errors
+def init(
+    context: click.Context,
+    keyword: str | None,
+    given: tuple[str, ...],
+    env: str | None,
+    *,
+    force: bool,
+    no_input: bool,
+) -> None:
+    """Write mlflow.yml and a template of credentials.yml for a connection, then check it."""
+    from ._init import init_project
+
+    init_project(_metadata(context), keyword, given, env, force=force, ask=not no_input)
 
 
 @connections.command(name="list")
-@_clear_errors
+@_one_line_errors
 def list_command() -> None:
-    """List the keywords that are installed, and who brings them."""
+    """List the installed keywords and the packages that register them."""
     from mlflow_connections.reports import connection_rows, table
 
     rows = connection_rows()
@@ -65,26 +111,26 @@ def list_command() -> None:
 
 
 @connections.command()
-@_ENV
-@click.pass_obj
-@_clear_errors
-def show(metadata: Any, env: str | None) -> None:
-    """Show the settings, and where each value of a connection comes from now; secrets are masked."""
-    from ._show import lines
+@_settings_options
+@click.pass_context
+@_one_line_errors
+def show(context: click.Context, env: str | None, params: dict[str, Any]) -> None:
+    """Show the settings and the source of each value; secrets are masked."""
+    from ._report import lines, read_project
 
-    for line in lines(_project(metadata, env)):
+    for line in lines(read_project(_metadata(context), env, params)):
         click.echo(line)
 
 
 @connections.command()
-@_ENV
-@click.pass_obj
-@_clear_errors
-def check(metadata: Any, env: str | None) -> None:
-    """Resolve the project's settings and ask the server. No run and no experiment is made."""
-    from ._show import answer
+@_settings_options
+@click.pass_context
+@_one_line_errors
+def check(context: click.Context, env: str | None, params: dict[str, Any]) -> None:
+    """Resolve the settings and ask the server. Creates no run and no experiment."""
+    from ._report import answer, read_project
 
-    click.echo(answer(_project(metadata, env)))
+    click.echo(answer(read_project(_metadata(context), env, params)))
 
 
 @connections.command()
@@ -92,11 +138,11 @@ def check(metadata: Any, env: str | None) -> None:
     "--output",
     "-o",
     type=click.Path(dir_okay=False, writable=True),
-    help="The file to write; by default it is printed.",
+    help="The file to write; by default the schema is printed.",
 )
-@_clear_errors
+@_one_line_errors
 def schema(output: str | None) -> None:
-    """Print the JSON schema of mlflow.yml, made from what is installed, for editors."""
+    """Print the JSON schema of mlflow.yml for editors, with the options of what is installed."""
     import json
     from pathlib import Path
 

@@ -1,151 +1,377 @@
-"""The hook: what Kedro calls as a session's context is made.
+"""The plugin object that Kedro registers in every session.
 
-One plugin object implements the same specification three times: first of all, in the order of
-plugins, and last of all. Kedro loads this module in every session, so nothing is imported at its
-top but what Kedro has imported already.
+Kedro imports this module in every session, so its top imports nothing that Kedro has not imported.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from kedro.framework.context import KedroContext
 
-    from ._leftovers import Leftovers
-    from ._session import Connected
+    from ._config import ConfigFiles
+    from ._mlflow import RunNames
+    from ._runs import PipelineRuns
+    from ._session import Resolved, SessionBoundary
 
 logger = logging.getLogger(__name__)
+_thread = threading.local()  # `session_id`: of the node that runs in this thread
 
 
 class ConnectionHooks:
-    """Lets a session track where `server` in mlflow.yml says, with kedro-mlflow or without."""
+    """Lets sessions track where `server` in mlflow.yml says, with kedro-mlflow or without it.
+
+    One object serves all sessions of a process, as its entry point names an object.
+    """
 
     def __init__(self) -> None:
-        self._leftovers: Leftovers | None = None
-        self._applied = False
-        self._resolved = False
+        self._boundary: SessionBoundary | None = None
+        self._session: SessionConnection | None = None
+        self._pipelines: dict[str, PipelineRuns] = {}
+        self._orchestrated: set[str] = set()
 
-    @hook_impl(specname="after_context_created", tryfirst=True)
-    def prepare(self, context: KedroContext) -> None:
-        """Let kedro-mlflow, where it is at work, read plain URIs."""
-        from kedro.config import AbstractConfigLoader
-
+    @hook_impl(specname="after_context_created", wrapper=True)
+    def connect(self, context: KedroContext) -> Generator[None, Any, Any]:
+        """Prepare kedro-mlflow's view first of all; resolve what changed last of all."""
         from mlflow_connections.specified_path import install
 
-        install()
-        self._applied = self._resolved = False
-        loader = context.config_loader
-        if _kedro_mlflow_works(context) and isinstance(loader, AbstractConfigLoader):
-            from . import _view
-            from ._files import know_mlflow_yml
+        from ._session import SessionBoundary
 
-            know_mlflow_yml(loader)
-            _view.install(loader, lambda original: self._view(context, original))
+        install()
+        self._end_interrupted()
+        if self._boundary is None:
+            self._boundary = SessionBoundary()
+        self._session = SessionConnection(context, self._boundary, self._orchestrated)
+        self._session.prepare()
+        result = yield
+        self._session.settle()
+        return result
 
     @hook_impl(specname="after_context_created")
-    def apply(self, context: KedroContext) -> None:
-        """Set MLflow's URIs, where kedro-mlflow does not."""
+    def apply(self) -> None:
+        """Set MLflow's URIs early, so that the project's own hooks find them."""
         from mlflow_connections import ConnectionsError
 
-        if _kedro_mlflow_works(context):
+        if self._session is not None and self._session.kedro_mlflow is None:
+            try:
+                self._session.apply()
+            except ConnectionsError as error:
+                # A hook that is called later may bring the credentials that are missing.
+                logger.debug("Not resolved yet: %s", error)
+
+    @hook_impl(specname="before_pipeline_run", tryfirst=True)
+    def begin_pipeline(self, run_params: dict[str, Any]) -> None:
+        """Resolve again if credentials changed; from here on, new runs are the pipeline's."""
+        from ._runs import PipelineRuns, prepare_folder
+
+        if self._session is not None:
+            self._session.refresh()
+        session_id = _session_id(run_params)
+        prepare_folder()
+        self._pipelines[session_id] = PipelineRuns(session_id, frozenset(self._orchestrated))
+
+    @hook_impl(specname="before_pipeline_run", trylast=True)
+    def refresh(self) -> None:
+        """Resolve again if a hook of the project's changed the credentials just now."""
+        if self._session is not None:
+            self._session.refresh()
+
+    @hook_impl
+    def before_node_run(self, run_id: str) -> None:
+        """Remember in this thread which session its node belongs to."""
+        _thread.session_id = run_id
+
+    @hook_impl
+    def after_node_run(self) -> None:
+        """Note the runs that the node has started."""
+        self._note()
+
+    @hook_impl
+    def on_node_error(self) -> None:
+        """Note the runs that the node has started."""
+        self._note()
+
+    @hook_impl
+    def after_dataset_saved(self) -> None:
+        """Note the runs that a generator node or a dataset has started."""
+        self._note()
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """End the runs that the pipeline caused."""
+        self._end_pipeline(_session_id(run_params), "FINISHED")
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self, run_params: dict[str, Any]) -> None:
+        """End the runs that the pipeline caused, as failed ones."""
+        self._end_pipeline(_session_id(run_params), "FAILED")
+
+    def leave(self) -> None:
+        """Restore what was in force before the last session of this process."""
+        if self._boundary is not None:
+            self._boundary.leave()
+
+    def _note(self) -> None:
+        session_id = getattr(_thread, "session_id", None)
+        pipeline = self._pipelines.get(session_id) if session_id else None
+        if pipeline is not None and pipeline.is_here:
+            pipeline.note()
+        elif session_id:
+            from ._runs import leave_note
+
+            leave_note(session_id)
+
+    def _end_pipeline(self, session_id: str, status: str) -> None:
+        pipeline = self._pipelines.pop(session_id, None)
+        if pipeline is not None and pipeline.is_here:
+            theirs = getattr(self._session and self._session.kedro_mlflow, "run_id", None)
+            pipeline.end(status, frozenset({theirs} if theirs else ()))
+
+    def _end_interrupted(self) -> None:
+        """End the runs of pipelines that Ctrl-C has ended: Kedro calls no hook for that."""
+        for session_id, pipeline in list(self._pipelines.items()):
+            if pipeline.is_here and pipeline.is_interrupted:
+                self._end_pipeline(session_id, "KILLED")
+
+
+class SessionConnection:
+    """The connection of one session to its server.
+
+    Args:
+        context: Kedro's context of the session.
+        boundary: What the last session changed in this process.
+        orchestrated: The IDs of runs that were found active and are not a session's; added to here.
+    """
+
+    def __init__(
+        self, context: KedroContext, boundary: SessionBoundary, orchestrated: set[str]
+    ) -> None:
+        from . import _kedro_mlflow
+
+        self.kedro_mlflow = _kedro_mlflow.hook(context)
+        self._context = context
+        self._boundary = boundary
+        self._orchestrated = orchestrated
+        self._replaced: Any = None
+        self._applied = False
+        self._uses_run = False
+
+    def prepare(self) -> None:
+        """Let kedro-mlflow, if it is registered, read plain URIs."""
+        from kedro.config import AbstractConfigLoader
+
+        loader = self._context.config_loader
+        if self.kedro_mlflow is not None and isinstance(loader, AbstractConfigLoader):
+            from . import _kedro_mlflow
+            from ._config import add_mlflow_pattern
+
+            add_mlflow_pattern(loader)
+            _kedro_mlflow.install(loader, self._view)
+
+    def apply(self) -> None:
+        """Set MLflow's URIs, which is this package's task without kedro-mlflow."""
+        from ._config import ConfigFiles, read_config
+
+        loader = self._context.config_loader
+        files = ConfigFiles(loader, self._context.project_path)
+        self._connect(read_config(loader, "mlflow", files) or {})
+
+    def settle(self) -> None:
+        """Resolve if it did not work before, or if a hook has replaced credentials meanwhile."""
+        if self.kedro_mlflow is None and not self._applied:
+            self.apply()
+        else:
+            self.refresh()
+        self._remember()
+
+    def refresh(self) -> None:
+        """Resolve again if what hooks have put into the config loader is no longer the same."""
+        if not self._applied or self._uses_run or self._replaced == self._read_replaced():
             return
-        try:
-            self._apply(context)
-        except ConnectionsError as error:
-            # A hook of the user's that is called later may bring the credentials that are missing.
-            logger.debug("Not resolved yet: %s", error)
+        if self.kedro_mlflow is None:
+            self.apply()
+            return
+        from mlflow_connections.mlflow_state import active_run_id
 
-    @hook_impl(specname="after_context_created", trylast=True)
-    def settle(self, context: KedroContext) -> None:
-        """Try what did not work before, and remember what is in force."""
-        if not _kedro_mlflow_works(context) and not self._applied:
-            self._apply(context)
-        if self._leftovers is not None and self._resolved:
-            self._leftovers.keep()
+        from . import _kedro_mlflow
 
-    def _apply(self, context: KedroContext) -> None:
-        from mlflow_connections.mlflow_state import set_uris
+        loader = self._context.config_loader
+        _kedro_mlflow.forget(loader)
+        if active_run_id() is None:
+            # kedro-mlflow keeps the URI and a client of its own: let it begin anew.
+            self.kedro_mlflow.after_context_created(context=self._context)
+        else:
+            _ = loader["mlflow"]
+        self._remember()
 
-        from ._files import read_config
-        from ._session import anchored
-
-        config = read_config(context.config_loader, "mlflow")
-        connected = self._connect(context, config or {}, standalone=True)
-        if connected is not None:
-            project = context.project_path
-            set_uris(anchored(connected.tracking, project), anchored(connected.registry, project))
-        self._applied = True
-
-    def _view(self, context: KedroContext, original: Callable[[], Any]) -> dict[str, Any]:
+    def _view(self, original: Callable[[], Any]) -> dict[str, Any]:
         from kedro.config import MissingConfigException
 
-        from ._view import plain
+        from ._kedro_mlflow import plain
 
         missing = None
         try:
             config = original()
         except MissingConfigException as error:
             config, missing = {}, error
-        read = plain(config, self._connect(context, config, standalone=False))
-        if missing is not None and not read:
+        resolved = self._connect(config)
+        view = plain(config, resolved, self._fetch_resumed_names(config, resolved))
+        if missing is not None and not view:
             raise missing
-        return read
+        return view
 
-    def _connect(
-        self, context: KedroContext, config: dict[str, Any], *, standalone: bool
-    ) -> Connected | None:
-        """Resolve a session's settings; None while a run is active, whose server is used."""
-        from ._files import ConfigFiles
-        from ._leftovers import Leftovers
+    def _fetch_resumed_names(
+        self, config: dict[str, Any], resolved: Resolved | None
+    ) -> RunNames | None:
+        """Fetch the names of the run that MLFLOW_RUN_ID names; None if there is none."""
+        from mlflow_connections.mlflow_state import active_run_id, tracking_uri
+
+        from ._mlflow import fetch_run_names
+        from ._session import set_meanwhile
+
+        run = os.environ.get("MLFLOW_RUN_ID")
+        uri = resolved.endpoint.tracking_uri if resolved else tracking_uri()
+        if not run or not uri or active_run_id():
+            return None
+        # kedro-mlflow exports the credentials of a plain URI only later.
+        with set_meanwhile(self._entry(config) if resolved else {}):
+            return fetch_run_names(run, uri)
+
+    def _connect(self, config: dict[str, Any]) -> Resolved | None:
+        """Resolve the settings and put their server in force.
+
+        Returns:
+            The settings, or None if a run is active or resumed whose server is used instead.
+        """
+        from mlflow_connections.mlflow_state import active_run_id
+
+        from ._config import ConfigFiles
+        from ._session import resumed_run
+
+        files = ConfigFiles(self._context.config_loader, self._context.project_path)
+        self._replaced = self._read_replaced()
+        active, server_of_run = active_run_id(), self._boundary.server
+        if active and (server_of_run is None or active in self._orchestrated):
+            self._orchestrated.add(active)
+            self._boundary.withdraw_credentials()
+            self._use_run(active, "is active", config, files)
+            return None
+        with self._boundary.withdrawn():
+            resumed = resumed_run(os.environ)
+            resolved = None if resumed else self._resolve(config, files)
+        if resolved is None:
+            self._boundary.leave()
+            self._use_run(str(resumed), "is named by MLFLOW_RUN_ID", config, files)
+            return None
+        if active and not self._boundary.holds(resolved.endpoint):
+            self._end_left_over(active, server_of_run, resolved)
+        if self.kedro_mlflow is None or resolved.server.connections:
+            self._boundary.enter(resolved.endpoint)
+        else:
+            self._boundary.watch()
+        self._applied, self._uses_run = True, False
+        return resolved
+
+    def _resolve(self, config: dict[str, Any], files: ConfigFiles) -> Resolved:
         from ._server import read_server
-        from ._session import active_run, connect, orchestrated_run
+        from ._session import resolve_server
 
-        if run := active_run():
-            logger.info("The MLflow run %s is active: mlflow.yml's server is not resolved.", run)
-            return None
-        self._leftovers = self._leftovers or Leftovers()
-        self._leftovers.begin()
-        if run := orchestrated_run(os.environ):
-            logger.info("MLFLOW_RUN_ID is %s: mlflow.yml's server is not resolved.", run)
-            return None
-        loader = context.config_loader
-        files = ConfigFiles(loader, context.project_path)
+        alone = self.kedro_mlflow is None
+        server = read_server(config, files, os.environ, strict=alone)
+        loader, project = self._context.config_loader, self._context.project_path
+        return resolve_server(server, loader, files, project, export_plain=alone)
+
+    def _use_run(self, run: str, state: str, config: dict[str, Any], files: ConfigFiles) -> None:
+        """Use the run of an orchestrator where it is, and warn if mlflow.yml names another server."""
+        from mlflow_connections import ConnectionsError
+        from mlflow_connections.mlflow_state import tracking_uri
+
+        from ._server import read_server
+        from ._session import anchored, may_be, shown
+
+        self._applied = self._uses_run = True
+        current = tracking_uri() or ""
         try:
-            server = read_server(config, files, os.environ, strict=standalone)
-            connected = connect(server, loader, files, self._leftovers, export_plain=standalone)
-        except BaseException:
-            self._leftovers.undo()
-            raise
-        # kedro-mlflow is about to export the whole entry of a plain URI, for this session.
-        theirs = not standalone and not server.connections
-        self._leftovers.keep(_names(loader, server.credentials) if theirs else ())
-        self._resolved = True
-        return connected
+            value = read_server(config, files, {}, strict=False).tracking
+        except ConnectionsError as error:
+            logger.warning("The MLflow run %s %s and is used, but: %s", run, state, error)
+            return
+        if value is None:
+            return
+        wanted = anchored(value.text, self._context.project_path) or ""
+        if value.is_connection:
+            same, wanted = may_be(value, current), f"the connection '{value.text}'"
+        else:
+            same, wanted = wanted.rstrip("/") == current.rstrip("/"), shown(wanted)
+        message = "The MLflow run %s %s on %s, which is used instead of %s (%s)."
+        arguments = (run, state, shown(current), wanted, value.place)
+        if same:
+            logger.info(message, *arguments)
+        else:
+            logger.warning(message, *arguments)
+
+    def _end_left_over(self, run: str, uri: str | None, resolved: Resolved) -> None:
+        """End the runs that an earlier session left active on another server."""
+        from ._mlflow import active_runs, end_active_runs
+        from ._session import shown
+
+        tracking = resolved.server.tracking
+        logger.warning(
+            "The MLflow run %s was still active on %s, where an earlier session of this process "
+            "tracked. It was ended, since this session tracks to %s (%s).",
+            run,
+            shown(uri),
+            shown(resolved.endpoint.tracking_uri),
+            tracking.place if tracking else "no tracking URI is set",
+        )
+        try:
+            end_active_runs(active_runs(), "FINISHED")
+        except Exception as error:  # noqa: BLE001 - the session must not go to the wrong server
+            logger.warning("MLflow could not end the run %s: %s", run, type(error).__name__)
+
+    def _read_replaced(self) -> Any:
+        """Return a copy of the credentials and of mlflow.yml that hooks have set in the config loader."""
+        data = getattr(self._context.config_loader, "data", {})
+        found = {key: data[key] for key in ("credentials", "mlflow") if key in data}
+        try:
+            return deepcopy(found)
+        except Exception:  # noqa: BLE001 - values of any class; compared by identity then
+            return found
+
+    def _remember(self) -> None:
+        if self._applied and not self._uses_run:
+            self._boundary.remember(self._exported() if self.kedro_mlflow is not None else ())
+
+    def _exported(self) -> Iterable[str]:
+        """Return the names of the variables that kedro-mlflow has exported for a plain URI."""
+        from kedro.config import MissingConfigException
+
+        try:
+            return self._entry(self._context.config_loader["mlflow"])
+        except MissingConfigException:
+            return ()
+
+    def _entry(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return the entry of the credentials, which kedro-mlflow exports whole for a plain URI."""
+        name = (config.get("server") or {}).get("credentials")
+        if name is None:
+            return {}
+        entry = self._context.config_loader["credentials"].get(name)
+        return {str(k): str(v) for k, v in entry.items()} if isinstance(entry, dict) else {}
 
 
-def _kedro_mlflow_works(context: KedroContext) -> bool:
-    """Tell whether kedro-mlflow's hook, or a project's subclass of it, is registered."""
-    return any(
-        cls.__name__ == "MlflowHook" and cls.__module__.startswith("kedro_mlflow.")
-        for plugin in context._hook_manager.get_plugins()
-        for cls in type(plugin).__mro__
-    )
-
-
-def _names(loader: Any, name: str | None) -> list[str]:
-    from ._files import read_config
-
-    if name is None:
-        return []
-    entry = (read_config(loader, "credentials") or {}).get(name)
-    return [str(key) for key in entry] if isinstance(entry, dict) else []
+def _session_id(run_params: dict[str, Any]) -> str:
+    # Kedro 1.0 calls it `session_id`; since 1.1 it is `run_id`.
+    return str(run_params.get("run_id") or run_params.get("session_id"))
 
 
 hooks = ConnectionHooks()

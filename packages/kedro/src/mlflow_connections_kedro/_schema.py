@@ -1,34 +1,37 @@
-"""A JSON schema of mlflow.yml, made from the declared options of what is installed.
+"""The JSON schema of mlflow.yml, made from the declared options of the installed connections.
 
 Draft 7, which editors' YAML services know best. They read the file before Kedro resolves it, so any
-value may also be an interpolation, `${...}`.
+value may also be an interpolation, `${...}`. `errorMessage` is an extension of those services: without
+it they report the keyword of JSON Schema that failed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow_connections import Connection, ConnectionsError, Option
-from mlflow_connections.discovery import find_connection, installed_connections
+from mlflow_connections.discovery import MLFLOW_WORDS, find_connection, installed_connections
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 Schema = dict[str, Any]
 
 _URI_KEYS = ("tracking_uri", "registry_uri", "mlflow_tracking_uri", "mlflow_registry_uri")
+_MERGE_KEY = "<<"
 _INTERPOLATION: Schema = {"type": "string", "pattern": r"\$\{"}
-_TYPES: dict[type, Schema] = {
-    # YAML reads an unquoted id of digits as a number, which is then taken as text.
-    str: {"type": ["string", "number"]},
-    bool: {"type": "boolean"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
+_BARE_WORD: Schema = {"type": "string", "pattern": r"^[A-Za-z_][\w.-]*$"}
+_TYPES: dict[type, tuple[Schema, str]] = {
+    # YAML reads an unquoted ID of digits as a number, which is then taken as text.
+    str: ({"type": ["string", "number"]}, "text"),
+    bool: ({"type": "boolean"}, "true or false"),
+    int: ({"type": "integer"}, "a whole number"),
+    float: ({"type": "number"}, "a number"),
 }
 
 
 def mlflow_yml() -> tuple[Schema, list[str]]:
-    """Make the schema.
+    """Create the schema from what is installed.
 
     Returns:
-        The schema, and a sentence for each connection that could not be loaded and is left out.
+        The schema, and a sentence for each connection that cannot be loaded and is left out.
     """
     keywords = sorted({found.keyword for found in installed_connections()})
     connections, left_out = {}, []
@@ -43,27 +46,26 @@ def mlflow_yml() -> tuple[Schema, list[str]]:
         "properties": {
             "tracking_uri": _uri("Where runs are tracked", keywords),
             "registry_uri": _uri("Where models are registered", keywords),
-            "mlflow_tracking_uri": _uri("kedro-mlflow's name of tracking_uri", keywords),
-            "mlflow_registry_uri": _uri("kedro-mlflow's name of registry_uri", keywords),
+            "mlflow_tracking_uri": _folder_or_uri("kedro-mlflow's name of tracking_uri", keywords),
+            "mlflow_registry_uri": _folder_or_uri("kedro-mlflow's name of registry_uri", keywords),
             "credentials": {
                 "description": "The name of an entry of credentials.yml.",
                 "type": ["string", "null"],
             },
             "connection": {
-                "description": "The options of the connection; secrets belong to credentials.yml.",
+                "description": "The options of the connection; secrets belong in credentials.yml.",
                 "type": ["object", "null"],
             },
             "request_header_provider": {
-                "description": "kedro-mlflow's.",
+                "description": "Read by kedro-mlflow only.",
                 "type": ["object", "null"],
             },
+            _MERGE_KEY: {},
         },
         "allOf": [
-            *_rules_of_options(connections),
-            {
-                "if": _only_plain(keywords),
-                "then": {"properties": {"connection": {"maxProperties": 0}}},
-            },
+            *(_one_spelling(key) for key in ("tracking_uri", "registry_uri")),
+            *_option_rules(connections),
+            _no_options_without_connection(keywords),
         ],
     }
     schema = {
@@ -76,55 +78,118 @@ def mlflow_yml() -> tuple[Schema, list[str]]:
 
 
 def _uri(what: str, keywords: Sequence[str]) -> Schema:
+    words = sorted({*keywords, *MLFLOW_WORDS})
+    have = ", ".join(keywords) or "none"
+    return {
+        "description": f"{what}: the keyword of a connection, or any URI or path for MLflow.",
+        "anyOf": [
+            {"enum": words},
+            {"type": "string", "minLength": 1, "not": _BARE_WORD},
+            {"type": "null"},
+        ],
+        "errorMessage": f"A single word must be the keyword of an installed connection ({have}); "
+        "write a folder as ./name.",
+    }
+
+
+def _folder_or_uri(what: str, keywords: Sequence[str]) -> Schema:
     return {
         "description": f"{what}: the keyword of a connection, or any URI or path for MLflow.",
         "anyOf": [{"enum": list(keywords)}, {"type": "string", "minLength": 1}, {"type": "null"}],
     }
 
 
-def _rules_of_options(connections: dict[str, Connection]) -> list[Schema]:
+def _one_spelling(key: str) -> Schema:
+    """Refuse both spellings of a key; that two texts are equal is beyond a schema."""
+    other = f"mlflow_{key}"
+    given = {"properties": {each: {"type": "string"} for each in (key, other)}}
+    return {
+        "if": {"required": [key, other], **given},
+        "then": {
+            "properties": {other: _never(f"{key} and {other} mean the same: keep {key} only.")}
+        },
+    }
+
+
+def _never(message: str) -> Schema:
+    """Return a schema that nothing matches, with the message that an editor shows."""
+    return {"not": {}, "errorMessage": message}
+
+
+def _option_rules(connections: Mapping[str, Connection]) -> list[Schema]:
     rules: list[Schema] = []
     declaring = {k: tuple(getattr(c, "declared", None) or ()) for k, c in connections.items()}
     for keyword, declared in declaring.items():
         if not declared:
             continue
         options = [option for option in declared if not option.in_credentials]
+        secrets = [option for option in declared if option.in_credentials]
         connection: Schema = {"properties": {o.name: _option(o) for o in options}}
         rules.append({"if": _named([keyword]), "then": {"properties": {"connection": connection}}})
-        required = [o.name for o in options if o.required and not o.env and o.default is None]
-        if required:
-            needed = {"type": "object", "required": required}
-            then = {"required": ["connection"], "properties": {"connection": needed}}
-            rules.append({"if": _named([keyword]), "then": then})
+        rules += _required(keyword, options)
         # A second connection beside it may take other options.
         others = [other for other in connections if other != keyword]
+        names = ", ".join(o.name for o in options) or "none"
+        allowed: Schema = {
+            "properties": {
+                **{option.name: {} for option in options},
+                **{
+                    option.name: _never(f"'{option.name}' belongs in credentials.yml.")
+                    for option in secrets
+                },
+                _MERGE_KEY: {},
+            },
+            "additionalProperties": _never(f"Not an option of {keyword}; it takes {names}."),
+        }
         rules.append(
             {
                 "if": {"allOf": [_named([keyword]), {"not": _named(others)}]},
-                "then": {
-                    "properties": {
-                        "connection": {"propertyNames": {"enum": [o.name for o in options]}}
-                    }
-                },
+                "then": {"properties": {"connection": allowed}},
             }
         )
     return rules
 
 
+def _required(keyword: str, options: Sequence[Option]) -> list[Schema]:
+    names = [o.name for o in options if o.required and not o.env and o.default is None]
+    if not names:
+        return []
+    message = f"{keyword} needs {', '.join(names)} under connection."
+    # What a merge key brings is not known here.
+    needed = {
+        "type": "object",
+        "anyOf": [{"required": names}, {"required": [_MERGE_KEY]}],
+        "errorMessage": message,
+    }
+    then = {
+        "anyOf": [
+            {"required": ["connection"], "properties": {"connection": needed}},
+            {"required": [_MERGE_KEY]},
+        ],
+        "errorMessage": message,
+    }
+    return [{"if": _named([keyword]), "then": then}]
+
+
 def _option(option: Option) -> Schema:
-    typed = dict(_TYPES.get(option.type, {}))
+    typed, kind = _TYPES.get(option.type, ({}, ""))
     if option.choices:
-        typed = {"enum": list(option.choices)}
+        typed, kind = (
+            {"enum": list(option.choices)},
+            f"one of {', '.join(map(str, option.choices))}",
+        )
     variable = f" Read from {option.env} when it is absent." if option.env else ""
     schema: Schema = {
         "description": option.help + variable,
         "anyOf": [typed, _INTERPOLATION, {"type": "null"}],
     }
+    if kind:
+        schema["errorMessage"] = f"'{option.name}' must be {kind}."
     return schema | ({} if option.default is None else {"default": option.default})
 
 
 def _named(keywords: Sequence[str]) -> Schema:
-    """Match where any URI is one of these keywords."""
+    """Match a section in which any URI is one of these keywords."""
     return {
         "anyOf": [
             {"required": [key], "properties": {key: {"enum": list(keywords)}}} for key in _URI_KEYS
@@ -134,16 +199,21 @@ def _named(keywords: Sequence[str]) -> Schema:
     }
 
 
-def _only_plain(keywords: Sequence[str]) -> Schema:
-    """Match where a URI is said, and none can be a keyword, also not after interpolation."""
+def _no_options_without_connection(keywords: Sequence[str]) -> Schema:
+    """Refuse options where a URI is given and none can be a keyword, not even after interpolation."""
     plain = {
         "anyOf": [
             {"type": "null"},
             {"type": "string", "not": {"anyOf": [{"enum": list(keywords)}, _INTERPOLATION]}},
         ]
     }
-    said = [
+    given = [
         {"required": [key], "properties": {key: {"type": "string"}}}
         for key in ("tracking_uri", "mlflow_tracking_uri")
     ]
-    return {"allOf": [{"properties": dict.fromkeys(_URI_KEYS, plain)}, {"anyOf": said}]}
+    message = "Options need a connection: write its keyword under tracking_uri, or remove them."
+    empty = {"anyOf": [{"type": "null"}, {"enum": [{}]}], "errorMessage": message}
+    return {
+        "if": {"allOf": [{"properties": dict.fromkeys(_URI_KEYS, plain)}, {"anyOf": given}]},
+        "then": {"properties": {"connection": empty}},
+    }

@@ -1,4 +1,4 @@
-"""What `server` in mlflow.yml says, in either spelling, and what the environment says instead."""
+"""The settings under `server` in mlflow.yml, in either spelling, with environment variables as defaults."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from mlflow_connections.discovery import (
 )
 from mlflow_connections.secrets import mask_uri
 
-from ._files import ConfigFiles
+from ._config import ConfigFiles
 
 KEYS = (
     "tracking_uri",
@@ -22,16 +22,16 @@ KEYS = (
     "mlflow_registry_uri",
     "request_header_provider",
 )
-"""Every key of `server`: the specification's, and those that kedro-mlflow has beside them."""
+"""Every key of `server`: first the specification's, then those that only kedro-mlflow has."""
 
 
 class Value(NamedTuple):
-    """A URI, path or keyword as somebody wrote it.
+    """A URI, path or keyword as the user wrote it.
 
     Attributes:
-        text: What is written.
+        text: The text.
         key: The key of `server`, or the environment variable.
-        place: How a message calls where it is written.
+        place: How messages name the place it was read from.
     """
 
     text: str
@@ -40,16 +40,16 @@ class Value(NamedTuple):
 
     @property
     def from_environment(self) -> bool:
-        """Whether it is the value of an environment variable."""
+        """Whether it was read from an environment variable."""
         return self.key.isupper()
 
     @property
     def is_connection(self) -> bool:
         """Whether it names a connection.
 
-        In kedro-mlflow's own keys and in the variables any word has always been a folder. There only
-        the keyword of an installed connection is none, or one of this family's, which is met with
-        what to install.
+        In kedro-mlflow's own keys and in environment variables, a bare word has always been a folder.
+        There, only the keyword of an installed connection or of one of this family counts; the error
+        for the latter says which package to install.
         """
         if not names_connection(self.text):
             return False
@@ -64,10 +64,10 @@ class Server(NamedTuple):
     """The settings of a session.
 
     Attributes:
-        tracking: For the tracking URI; None where nobody has said any.
+        tracking: For the tracking URI, or None if neither mlflow.yml nor the environment has one.
         registry: For the registry URI; None leaves it to MLflow.
-        credentials: The entry of credentials.yml that is named.
-        options: What stands under `connection`.
+        credentials: The name of an entry of credentials.yml.
+        options: The mapping under `connection`.
     """
 
     tracking: Value | None
@@ -84,17 +84,20 @@ class Server(NamedTuple):
 def read_server(
     config: Mapping[str, Any], files: ConfigFiles, environ: Mapping[str, str], *, strict: bool
 ) -> Server:
-    """Read the settings, and refuse what cannot be meant.
+    """Return the settings, validated.
 
     Args:
-        config: What mlflow.yml holds, all environments merged.
+        config: The content of mlflow.yml, all environments merged.
         files: To name the file in messages.
         environ: The environment variables.
-        strict: Whether an unknown key is refused; kedro-mlflow does so itself, by its own list.
+        strict: Whether every unknown key is refused. Beside kedro-mlflow, which refuses keys by a
+            list of its own version, only a misspelling of a known key is.
 
     Raises:
-        InvalidOptionError: A value has the wrong type, or two disagree; the message names the file.
+        InvalidOptionError: A value has the wrong type, two disagree, or a key is unknown; the
+            message names the file.
     """
+    _refuse_misspelled_section(config, files)
     server = config.get("server")
     server = {} if server is None else server
     if not isinstance(server, Mapping):
@@ -102,8 +105,7 @@ def read_server(
             f"'server' in {files.name('mlflow', 'server')} must be a mapping of keys to values, "
             f"not {_kind(server)}."
         )
-    if strict:
-        _refuse_unknown(server, files)
+    _refuse_unknown(server, files, strict=strict)
     tracking = _value("tracking_uri", "MLFLOW_TRACKING_URI", server, files, environ)
     registry = _value("registry_uri", "MLFLOW_REGISTRY_URI", server, files, environ)
     options = server.get("connection")
@@ -157,15 +159,28 @@ def _credentials(server: Mapping[str, Any], files: ConfigFiles) -> str | None:
     )
 
 
-def _refuse_unknown(server: Mapping[str, Any], files: ConfigFiles) -> None:
+def _refuse_misspelled_section(config: Mapping[str, Any], files: ConfigFiles) -> None:
+    if "server" in config:
+        return
+    from difflib import get_close_matches  # a file without the section is rare
+
+    for key in get_close_matches("server", list(map(str, config)), n=1, cutoff=0.8):
+        raise InvalidOptionError(
+            f"'{key}' in {files.name('mlflow', key)} is not read; did you mean 'server'?"
+        )
+
+
+def _refuse_unknown(server: Mapping[str, Any], files: ConfigFiles, *, strict: bool) -> None:
     for key in server:
         if key not in KEYS:
             from difflib import get_close_matches  # only an error pays for it
 
-            close = get_close_matches(str(key), KEYS[:4], n=1)
-            cure = f"did you mean '{close[0]}'?" if close else f"it takes {', '.join(KEYS[:4])}."
+            close = get_close_matches(str(key), KEYS, n=1, cutoff=0.6 if strict else 0.8)
+            if not close and not strict:
+                continue
+            fix = f"did you mean '{close[0]}'?" if close else f"it takes {', '.join(KEYS[:4])}."
             raise InvalidOptionError(
-                f"'server.{key}' in {files.name('mlflow', 'server', str(key))} is not read; {cure}"
+                f"'server.{key}' in {files.name('mlflow', 'server', str(key))} is not read; {fix}"
             )
 
 

@@ -1,14 +1,20 @@
-"""A session's settings resolved: from mlflow.yml, credentials and environment to an endpoint."""
+"""From the settings of a session to the server that MLflow uses in this process.
 
-import logging
-import sys
-from collections.abc import Mapping
+MLflow's URIs and exported credentials belong to the process, and they outlive a session on purpose:
+nodes in child processes read them, and so do the cells of a notebook. The next session takes them
+back, except what user code has changed since.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from mlflow_connections import (
     AmbiguousConnectionError,
+    Applied,
     ConnectionsError,
     Endpoint,
     PluginLoadError,
@@ -17,16 +23,25 @@ from mlflow_connections import (
     resolve,
 )
 from mlflow_connections.discovery import names_connection
+from mlflow_connections.mlflow_state import (
+    REGISTRY_VARIABLE,
+    TRACKING_VARIABLE,
+    SavedState,
+    export_environment,
+    registry_uri,
+    set_uris,
+    set_variable,
+    tracking_uri,
+)
 from mlflow_connections.options import SourceNames
+from mlflow_connections.secrets import get_logger, mask_uri
 
-from ._credentials import is_variable, place, read_entry, variables
-from ._files import ConfigFiles
-from ._leftovers import Leftovers
+from ._config import ConfigFiles, entry_name, entry_variables, is_variable, read_entry
 from ._server import Server, Value
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
-_SAYS_NO_PLACE = (
+_NAMES_NO_PLACE = (
     UnknownConnectionError,
     AmbiguousConnectionError,
     PluginLoadError,
@@ -36,81 +51,97 @@ _SAYS_NO_PLACE = (
 _NO_PATHS = frozenset({"databricks", "databricks-uc", "uc"})
 
 
-class Connected(NamedTuple):
-    """Where a session tracks.
+class Resolved(NamedTuple):
+    """The settings of a session, resolved.
 
     Attributes:
-        tracking: The tracking URI, None where nobody has said any.
-        registry: The registry URI, None where it is left to MLflow.
+        tracking: The tracking URI, or None if neither mlflow.yml nor the environment has one.
+        registry: The registry URI, or None if it is left to MLflow.
         server: The settings that they come from.
+        endpoint: The URIs with the environment and the identities that they need.
     """
 
     tracking: str | None
     registry: str | None
     server: Server
+    endpoint: Endpoint
+
+    def __repr__(self) -> str:
+        """Hide secrets in URIs and in the environment."""
+        return f"Resolved({self.endpoint!r})"
 
 
-def active_run() -> str | None:
-    """Give the id of the run that is active in this thread, without importing MLflow for it."""
-    fluent = sys.modules.get("mlflow.tracking.fluent")
-    ask = getattr(fluent, "active_run", None)
-    run = ask() if ask else None
-    return None if run is None else str(run.info.run_id)
+def resumed_run(environ: Mapping[str, str]) -> str | None:
+    """Return the ID of the run that an orchestrator started for this process, or None.
 
-
-def orchestrated_run(environ: Mapping[str, str]) -> str | None:
-    """Give the id of the run that an orchestrator has started for this process.
-
-    `mlflow run` and AzureML jobs set `MLFLOW_RUN_ID` with the URI where that run is. MLflow's next
-    `start_run` resumes it, so it must be looked for there.
+    `mlflow run` and AzureML jobs set MLFLOW_RUN_ID together with the URI of that run's server. The
+    next `mlflow.start_run` resumes the run, so it has to look on that server.
     """
-    run, uri = environ.get("MLFLOW_RUN_ID"), environ.get("MLFLOW_TRACKING_URI")
+    run, uri = environ.get("MLFLOW_RUN_ID"), environ.get(TRACKING_VARIABLE)
     return run if run and uri and not names_connection(uri) else None
 
 
-def connect(
-    server: Server, loader: Any, files: ConfigFiles, leftovers: Leftovers, *, export_plain: bool
-) -> Connected:
-    """Resolve the settings and export what their URIs need. The URIs themselves are not set.
+def resolve_server(
+    server: Server, loader: Any, files: ConfigFiles, project: Path, *, export_plain: bool
+) -> Resolved:
+    """Resolve the settings of a session. Nothing is changed in this process.
 
     Args:
         server: The settings.
         loader: Kedro's config loader, for the credentials.
         files: To name files in messages.
-        leftovers: Exports, and remembers what.
-        export_plain: Whether credentials are exported for a plain URI too; kedro-mlflow does that
-            itself.
+        project: The project's folder, to which relative paths belong.
+        export_plain: Whether credentials beside a plain URI are exported; kedro-mlflow does so itself.
 
     Raises:
-        ConnectionsError: The message names the file and the cure.
+        ConnectionsError: The message names the file and the fix.
     """
     tracking, registry = _text(server.tracking), _text(server.registry)
     uses = bool(server.connections)
-    if not uses and not export_plain:
-        return Connected(tracking, registry, server)
-    entry = read_entry(server.credentials, loader, files)
-    where = place(server.credentials, files) if uses or entry else ""
-    # Before resolving: a connection may read its values from these very variables.
-    leftovers.export(variables(entry, where))
-    if uses:
-        endpoint = _resolve(server, entry, where, files)
-        leftovers.export(endpoint.environment)
-        if server.tracking in server.connections:
-            tracking = endpoint.tracking_uri
-        if server.registry in server.connections:
-            registry = endpoint.registry_uri
-    elif unread := [str(key) for key in entry if not is_variable(key)]:
-        logger.warning(
-            "No connection is named, so of %s only environment variables are exported; not read: %s.",
-            where,
-            ", ".join(unread),
-        )
-    return Connected(tracking, registry, server)
+    variables: Mapping[str, str] = {}
+    endpoint = Endpoint("")
+    if uses or export_plain:
+        entry = read_entry(server.credentials, loader, files)
+        where = entry_name(server.credentials, files) if uses or entry else ""
+        variables = entry_variables(entry, where)
+        if uses:
+            # A connection may read its values from these variables.
+            with set_meanwhile(variables):
+                endpoint = _resolve(server, entry, where, files)
+            if server.tracking in server.connections:
+                tracking = endpoint.tracking_uri
+            if server.registry in server.connections:
+                registry = endpoint.registry_uri
+        elif unread := [str(key) for key in entry if not is_variable(key)]:
+            logger.warning(
+                "No connection is named, so of %s only environment variables are exported; not "
+                "read: %s.",
+                where,
+                ", ".join(unread),
+            )
+    endpoint = endpoint._replace(
+        tracking_uri=anchored(tracking, project) or "",
+        registry_uri=anchored(registry, project),
+        environment={**variables, **endpoint.environment},
+    )
+    return Resolved(tracking, registry, server, endpoint)
+
+
+@contextmanager
+def set_meanwhile(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the length of a block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            set_variable(name, value)
 
 
 def _resolve(server: Server, entry: Mapping[str, Any], where: str, files: ConfigFiles) -> Endpoint:
     options = files.name("mlflow", "server", "connection")
-    places = SourceNames(
+    names = SourceNames(
         options=f"server.connection in {options}",
         credentials=where,
         remedy="move it into an entry of credentials.yml and name that entry under server.credentials",
@@ -118,14 +149,14 @@ def _resolve(server: Server, entry: Mapping[str, Any], where: str, files: Config
     first, *_ = server.connections
     registry = server.registry.text if server.registry in server.connections else None
     try:
-        return resolve(first.text, entry, server.options, registry=registry, source_names=places)
-    except _SAYS_NO_PLACE as error:
-        said = " and ".join(value.place for value in server.connections)
-        raise _placed(error, said) from error.__cause__
+        return resolve(first.text, entry, server.options, registry=registry, source_names=names)
+    except _NAMES_NO_PLACE as error:
+        places = " and ".join(value.place for value in server.connections)
+        raise _placed(error, places) from error.__cause__
 
 
-def _placed(error: ConnectionsError, said: str) -> ConnectionsError:
-    return type(error)(f"{said}: {error}")
+def _placed(error: ConnectionsError, places: str) -> ConnectionsError:
+    return type(error)(f"{places}: {error}")
 
 
 def _text(value: Value | None) -> str | None:
@@ -133,9 +164,10 @@ def _text(value: Value | None) -> str | None:
 
 
 def anchored(uri: str | None, project: Path) -> str | None:
-    """Make a relative path one of the project, as kedro-mlflow does; URIs stay as they are.
+    """Return a relative path as the URI of a path in the project; URIs are returned unchanged.
 
-    So does `sqlite:///relative.db`, which is a URI: SQLite takes it relative to the working folder.
+    kedro-mlflow has the same rule. `sqlite:///relative.db` is a URI: SQLite takes it relative to the
+    working directory.
     """
     if uri is None or uri in _NO_PATHS:
         return uri
@@ -143,3 +175,142 @@ def anchored(uri: str | None, project: Path) -> str | None:
     if path.is_absolute():
         return path.as_uri()
     return uri if urlsplit(uri).scheme else (project / uri).as_uri()
+
+
+class SessionBoundary:
+    """What the last session of this process changed, so that the next one starts clean."""
+
+    def __init__(self) -> None:
+        self._applied: Applied | None = None
+        self._endpoint: Endpoint | None = None
+        self._before: SavedState | None = None
+        self._after: SavedState | None = None
+        self._names: set[str] = set()
+
+    @property
+    def server(self) -> str | None:
+        """The tracking URI that the last session put in force, or None if it is no longer in force."""
+        if self._before is None or self._after is None:
+            return None
+        set_by_session = self._after.variables.get(TRACKING_VARIABLE)
+        if set_by_session is None or set_by_session != tracking_uri():
+            return None
+        return set_by_session
+
+    @contextmanager
+    def withdrawn(self) -> Iterator[None]:
+        """Hide what the last session exported, while the settings of the next one are read."""
+        if self._before is None or self._after is None:
+            yield
+            return
+        now = dict(os.environ)
+        names = {TRACKING_VARIABLE, REGISTRY_VARIABLE, *self._names}
+        hidden = [n for n in names if now.get(n) == self._after.variables.get(n)]
+        for name in hidden:
+            set_variable(name, self._before.variables.get(name))
+        try:
+            yield
+        finally:
+            for name in hidden:
+                set_variable(name, now.get(name))
+
+    def holds(self, endpoint: Endpoint) -> bool:
+        """Return whether the last session put the same server in force, and it still is."""
+        held = self._endpoint
+        return (
+            held is not None
+            and self.server == (held.tracking_uri or None)
+            and (held.tracking_uri, held.registry_uri)
+            == (endpoint.tracking_uri, endpoint.registry_uri)
+        )
+
+    def enter(self, endpoint: Endpoint) -> None:
+        """Put a server in force, in place of the last session's.
+
+        Raises:
+            BoundaryError: A run is active on another server, or another thread of this process has
+                put another server in force.
+        """
+        if self.holds(endpoint):
+            self._renew(endpoint)
+            return
+        self.leave()
+        self._before = SavedState.take()
+        self._names = set(endpoint.environment)
+        if endpoint.tracking_uri:
+            if names_connection(os.environ.get(TRACKING_VARIABLE) or ""):
+                # The keyword that was resolved: not another server's URI.
+                del os.environ[TRACKING_VARIABLE]
+            self._applied = Applied(endpoint)
+        else:
+            export_environment(endpoint.environment)
+            set_uris(None, endpoint.registry_uri)
+        self._endpoint = endpoint
+        self.remember()
+
+    def _renew(self, endpoint: Endpoint) -> None:
+        """Replace credentials of the server that stays in force, with the runs that are active on it."""
+        held = self._endpoint
+        if held is not None and list(held.binders) != list(endpoint.binders):
+            for binder in reversed(held.binders):
+                binder.unbind()
+            for binder in endpoint.binders:
+                binder.bind()
+        for name in self._names - endpoint.environment.keys():
+            if self._before is not None:
+                set_variable(name, self._before.variables.get(name))
+        os.environ.update(endpoint.environment)
+        self._names |= set(endpoint.environment)
+        self._endpoint = endpoint
+        self.remember()
+
+    def withdraw_credentials(self) -> None:
+        """Restore the variables that the last session exported, and leave URIs and runs alone."""
+        if self._before is not None and self._after is not None:
+            for name in self._names:
+                if os.environ.get(name) == self._after.variables.get(name):
+                    set_variable(name, self._before.variables.get(name))
+
+    def watch(self) -> None:
+        """Watch what kedro-mlflow is about to change, in place of the last session's server."""
+        self.leave()
+        self._before = SavedState.take()
+
+    def remember(self, names: Iterable[str] = ()) -> None:
+        """Remember what is in force now as the session's, with variables that other code exported."""
+        if self._before is not None:
+            self._names.update(names)
+            self._after = SavedState.take()
+
+    def leave(self) -> None:
+        """Restore what was in force before the last session, except what user code changed since."""
+        before, after, now = self._before, self._after, SavedState.take()
+        uris = tracking_uri(), registry_uri()
+        if self._applied is not None:
+            self._applied.restore()
+        if before is not None and after is not None:
+            changed = {
+                name: now.variables.get(name)
+                for name in {TRACKING_VARIABLE, REGISTRY_VARIABLE, *self._names}
+                if now.variables.get(name) != after.variables.get(name)
+            }
+            before.restore(self._names, after if self._applied is None else None)
+            if self._applied is not None:
+                set_uris(
+                    uris[0] if TRACKING_VARIABLE in changed else None,
+                    uris[1] if REGISTRY_VARIABLE in changed else None,
+                )
+                for name, value in changed.items():
+                    set_variable(name, value)
+        self._applied = self._endpoint = self._before = self._after = None
+        self._names = set()
+
+
+def shown(uri: str | None) -> str:
+    """Return a URI for messages, with secrets masked."""
+    return mask_uri(uri) if uri else "MLflow's default"
+
+
+def may_be(value: Value, uri: str) -> bool:
+    """Return whether a URI looks like one that a connection makes: its scheme has the keyword's name."""
+    return uri == value.text or urlsplit(uri).scheme.partition("+")[0] == value.text
