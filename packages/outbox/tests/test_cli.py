@@ -1,6 +1,7 @@
 """The command `outbox`."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,157 @@ def test_a_foreign_spool_is_a_clear_error(left: Path, capsys: pytest.CaptureFixt
     left.chmod(0o777)
     assert main(["status"]) == 1
     assert "must belong to you" in capsys.readouterr().out
+
+
+@pytest.fixture
+def rejected(left: Path, fake: Any, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The same spool after shipping: nine events were delivered, one is a dead letter."""
+    fake.error = None
+    fake.bad = {"bad"}
+    assert main(["ship"]) == 1
+    capsys.readouterr()
+    return left
+
+
+def test_rejected_events_can_be_sent_again(
+    rejected: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the destination was repaired `retry` brings a dead letter back, under the ID it had."""
+    first = {event.id for event in fake.got}
+    fake.bad = set()
+    assert main(["retry"]) == 1
+    assert capsys.readouterr().out.startswith("fake: 1 wait again;")
+    assert main(["ship"]) == 0
+    assert capsys.readouterr().out == "fake: 1 delivered, 0 waiting, 0 rejected\n"
+    assert fake.got[-1].data["n"] == 4
+    assert fake.got[-1].id not in first
+    assert main(["retry"]) == 0
+    assert main(["status"]) == 0
+    assert "delivered 10 events" in capsys.readouterr().out
+
+
+def test_a_forgotten_token_deletes_no_old_events(
+    left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shipping events of long ago with credentials that are not accepted keeps them, and fails."""
+    import os
+
+    from mlflow_connections_outbox import Unauthorized
+
+    for segment in left.glob("*.seg"):
+        os.utime(segment, (1, 1))
+    fake.error = Unauthorized("401")
+    assert main(["ship", "--timeout", "2"]) == 1
+    assert capsys.readouterr().out == "fake: 0 delivered, 10 waiting, 0 rejected (401)\n"
+    fake.error = None
+    assert main(["ship"]) == 0
+    assert len(fake.got) == 10
+
+
+def test_a_foreign_folder_does_not_hide_the_others(
+    left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A spool that others may write to is named with its problem; the rest is shown and shipped."""
+    foreign = left.parent / "foreign"
+    foreign.mkdir()
+    (foreign / "destination.json").write_text("{}")
+    foreign.chmod(0o777)
+    damaged = left.parent / "damaged"
+    damaged.mkdir(mode=0o700)
+    (damaged / "destination.json").write_text("{}")
+    assert main(["status"]) == 1
+    shown = capsys.readouterr().out
+    assert "must belong to you" in shown
+    assert "does not describe a destination" in shown
+    assert "waiting   10 events" in shown
+    fake.error = None
+    assert main(["ship"]) == 1
+    told = capsys.readouterr()
+    assert told.out == "fake: 10 delivered, 0 waiting, 0 rejected\n"
+    assert "must belong to you" in told.err
+
+
+def test_damaged_lines_are_counted(
+    left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the disk spoiled is told before and after the rest is delivered."""
+    segment = next(left.glob("*.seg"))
+    content = segment.read_bytes()
+    place = content.index(b'"n":7')
+    segment.write_bytes(content[:place] + b'"n":8' + content[place + 5 :])
+    assert main(["status"]) == 1
+    assert "damaged   1 lines" in capsys.readouterr().out
+    fake.error = None
+    main(["ship"])
+    assert main(["status", "--output", "json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert (shown["damaged"], shown["delivered"], shown["events"]) == (1, 9, 0)
+
+
+def test_events_that_were_not_taken_are_counted(
+    fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full outbox loses new events, and the command says how many."""
+    fake.error = Unavailable("down")
+    outbox = Outbox(FAKE, policy=DOWN._replace(max_bytes=2_000))
+    for number in range(100):
+        outbox.append(Event("run", "metrics", 0, {"n": number}))
+    left = outbox.close(0.1)
+    assert 5 < left < 100
+    main(["status", "--output", "json"])
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert (shown["events"], shown["not_taken"]) == (left, 100 - left)
+
+
+def test_status_watches_until_nothing_waits(
+    left: Path, fake: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--watch` shows the outboxes again and again, and ends when everything is delivered."""
+
+    class Clock:
+        strftime, localtime, monotonic = time.strftime, time.localtime, time.monotonic
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            assert seconds == 0.5
+            fake.error = None
+            assert main(["ship"]) == 0
+
+    monkeypatch.setattr("mlflow_connections_outbox._cli.time", Clock)
+    assert main(["status", "--watch", "0.5"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("waiting   10 events") < shown.index("waiting   0 events")
+
+
+def test_a_send_that_hangs_is_shown(
+    fake: Any, capsys: pytest.CaptureFixture[str], until: Any
+) -> None:
+    """While the destination does not answer the status says since when it is waited for."""
+    fake.free.clear()
+    outbox = Outbox(FAKE, policy=DOWN._replace(linger=0.0))
+    outbox.append(Event("run", "metrics", 0, {"n": 1}))
+
+    def shown() -> str:
+        main(["status"])
+        return capsys.readouterr().out
+
+    until(lambda: "delivery  waiting for a response since 20" in shown())
+    fake.free.set()
+    assert outbox.close(20) == 0
+    assert "delivery  ok" in shown()
+
+
+def test_the_command_is_a_part_of_mlflow_connections(left: Path) -> None:
+    """`mlflow-connections outbox` is this command, with its exit codes."""
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "mlflow_connections", "outbox", "status", "--output", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (shown,) = json.loads(done.stdout)
+    assert shown["events"] == 10

@@ -237,3 +237,159 @@ def test_a_batch_waits_to_grow_but_not_for_long() -> None:
     assert delivery.step()
     source.records = [record._replace(stamp=now + 10**15) for record in Source(1).records]
     assert delivery.step()
+
+
+class Prefix:
+    """A sink that takes some events of each batch, one request each, and then fails."""
+
+    def __init__(self, takes: int) -> None:
+        self.takes = takes
+        self.requests: list[int] = []
+
+    def send(self, batch: Batch) -> None:
+        """Take some."""
+        for count, event in enumerate(batch):
+            if count == self.takes:
+                raise Unavailable("out of time")
+            self.requests.append(event.at)
+            batch.accept(count + 1)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+QUICK = POLICY._replace(backoff=0.0, max_backoff=0.0, batch=500)
+
+
+def test_what_a_sink_accepted_is_never_sent_again() -> None:
+    """A sink that gets through 30 of 500 events before its time is up repeats none of them."""
+    source, sink = Source(500), Prefix(30)
+    delivery = Delivery(source, lambda: sink, QUICK, lambda _: None)
+    steps = 0
+    while source.records:
+        delivery.step()
+        steps += 1
+    assert sink.requests == list(range(500))
+    assert steps < 100
+    assert delivery.delivered == 500
+
+
+@pytest.mark.parametrize("most", [1, 7, 60, 250])
+def test_a_sink_that_takes_all_or_nothing_gets_batches_it_can_take(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches shrink until one gets through and grow again, so that little is sent twice."""
+    clock = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    sent = 0
+
+    def behave(events: Sequence[Event]) -> None:
+        nonlocal sent, clock
+        sent += len(events)
+        clock += 2.0
+        if len(events) > most:
+            raise Unavailable("out of time")
+
+    source, sink = Source(3000), Sink(behave)
+    delivery = Delivery(source, lambda: sink, QUICK, lambda _: None)
+    while source.records:
+        delivery.step(flush=True)
+        clock += 10.0
+    assert sink.got == list(range(3000))
+    assert sent < 3 * 3000
+
+
+def test_batches_are_full_again_soon_after_an_outage() -> None:
+    """A destination that was down for a while gets full batches after a few small ones."""
+    down = True
+    sizes: list[int] = []
+
+    def behave(events: Sequence[Event]) -> None:
+        if down:
+            raise Unavailable("down")
+        sizes.append(len(events))
+
+    source, sink = Source(5000), Sink(behave)
+    delivery = Delivery(source, lambda: sink, QUICK, lambda _: None)
+    for _ in range(20):
+        delivery.step()
+    assert delivery.limit == 1
+    down = False
+    while source.records:
+        delivery.step()
+    assert sizes[:9] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert sizes[9] == 500
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_after_a_rejection_only_what_was_not_accepted_is_sent_again(tells: bool) -> None:
+    """A sink that posts event by event, and is stopped by a bad one, posts none of the others twice."""
+    posted: list[int] = []
+
+    class Posting(Prefix):
+        def send(self, batch: Batch) -> None:
+            for position, event in enumerate(batch):
+                if event.at % 50 == 49:
+                    raise Rejected("nonsense", [position] if tells else ())
+                posted.append(event.at)
+                batch.accept(position + 1)
+
+    source = Source(199)
+    delivery = Delivery(source, lambda: Posting(0), QUICK, lambda _: None)
+    while source.records:
+        delivery.step()
+    assert posted == [n for n in range(199) if n % 50 != 49]
+    assert source.rejected == [49, 99, 149]
+
+
+def test_a_sink_may_reject_single_events_and_go_on() -> None:
+    """`batch.reject` sets events aside in the middle of a send, which then accepts the rest."""
+
+    class Choosy(Prefix):
+        def send(self, batch: Batch) -> None:
+            for position, event in enumerate(batch):
+                if event.at in {2, 5}:
+                    batch.reject(position, "token=hunter2 is nonsense")
+
+    source, said = Source(8), list[Status]()
+    delivery = Delivery(source, lambda: Choosy(0), QUICK, said.append)
+    assert delivery.step()
+    assert (source.records, source.rejected, delivery.delivered) == ([], [2, 5], 6)
+    assert "hunter2" not in said[0].rejection
+
+
+def test_a_send_that_takes_long_is_reported_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a destination does not answer, the status does not say that all is well."""
+    said: list[Status] = []
+    clock = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+
+    def behave(events: Sequence[Event]) -> None:
+        nonlocal clock
+        delivery.report_stall()
+        assert said == []
+        clock += 5.0
+        delivery.report_stall()
+        delivery.report_stall()
+        assert [status.state for status in said] == ["waiting"]
+
+    delivery = deliver(Source(1), Sink(behave), said)
+    assert delivery.step()
+    assert [status.state for status in said] == ["waiting", "ok"]
+    assert 4 < time.time() - said[0].since < 6
+
+
+def test_a_batch_counts_what_it_accepts() -> None:
+    """Accepting less than before changes nothing; more than there is, and rejecting what is gone, is an error."""
+    accepted: list[int] = []
+    batch = Batch([Event("s", "k", n, {}) for n in range(3)], accepted.append)
+    batch.accept(2)
+    batch.accept(1)
+    assert (accepted, batch.accepted, len(batch), batch[1].at) == ([2], 2, 3, 1)
+    with pytest.raises(ValueError, match="cannot accept 4"):
+        batch.accept(4)
+    with pytest.raises(ValueError, match="cannot be rejected"):
+        batch.reject(1, "late")
+    with pytest.raises(Rejected) as rejection:  # nobody keeps dead letters here
+        batch.reject(2, "no")
+    assert rejection.value.positions == {2}

@@ -19,6 +19,7 @@ from mlflow_connections_outbox import (
     Unauthorized,
     Unavailable,
 )
+from mlflow_connections_outbox.admin import retry
 
 FAKE = Destination("fake", "http://fake", "a_fake_sink:make")
 
@@ -220,10 +221,10 @@ def test_the_limit_takes_no_new_events_and_keeps_the_old(
     made.close()
 
 
-def test_old_events_are_given_up_loudly(
+def test_old_events_are_set_aside_loudly(
     fake: Any, home: Path, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """Events beyond the age limit go when sending them fails again, and the count is told."""
+    """Events beyond the age limit are set aside when sending them fails again, told, and brought back."""
     fake.error = Unavailable("down")
     slow = Policy(
         shipper="thread", poll=0.01, backoff=0.02, max_backoff=0.05, patience=0.1, max_age=1e12
@@ -247,6 +248,10 @@ def test_old_events_are_given_up_loudly(
     fake.error = None
     until(lambda: fake.got)
     assert numbers(fake.got) == [2]
+    assert [path.name for path in (segment.parent / "aside").iterdir()] == [segment.name]
+    assert retry(segment.parent) == 1
+    until(lambda: after.flush(1) == 0 and len(fake.got) == 2)
+    assert numbers(fake.got) == [2, 1]
     after.close()
 
 
@@ -470,3 +475,94 @@ def test_a_clock_that_is_set_changes_nothing(
     fake.error = None
     until(lambda: outbox.flush(1) == 0)
     assert numbers(fake.got) == [0, 1, 2]
+
+
+def test_a_defect_of_ours_loses_no_event(
+    outbox: Outbox, fake: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever an append raises, its event goes on in memory, and the error is named as what it is."""
+
+    def broken(body: bytes) -> int:
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(outbox._process.writer, "append", broken)
+    outbox.append(event(1))
+    assert outbox.flush(20) == 0
+    assert numbers(fake.got) == [1]
+    assert "cannot be written (AttributeError: a bug)" in caplog.text
+
+
+def test_a_folder_that_is_removed_takes_no_later_event(
+    outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """Only events from before the removal go with it, not those of the next second, and the user is told."""
+    import shutil
+
+    fake.error = Unavailable("down")
+    for number in range(100):
+        outbox.append(event(number))
+    assert outbox.folder is not None
+    shutil.rmtree(outbox.folder)
+    for number in range(100, 300):
+        outbox.append(event(number))
+    assert "was removed with up to 100 events of this process" in caplog.text
+    fake.error = None
+    until(lambda: outbox.flush(1) == 0)
+    assert set(range(100, 300)) <= set(numbers(fake.got))
+
+
+def test_every_event_can_be_forced_to_the_disk(
+    fake: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS=event` each append syncs before it returns."""
+    from mlflow_connections_outbox._disk import DISK, Disk
+
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS", "event")
+    synced: list[int] = []
+    real = DISK.sync
+
+    def sync(self: Disk, descriptor: int) -> None:
+        synced.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(Disk, "sync", sync)
+    fake.free.clear()
+    made = Outbox(FAKE)
+    made._policy = made._policy._replace(shipper="thread")
+    before = 0
+    for number in range(5):
+        made.append(event(number))
+        assert len(synced) > before
+        before = len(synced)
+    fake.free.set()
+    assert made.flush(20) == 0
+    made.close()
+
+
+def test_a_disk_error_on_sync_is_told_and_the_event_kept_once(
+    fake: Any, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event that is written but could not be forced to the disk arrives once, with one warning."""
+    from mlflow_connections_outbox._writer import Segment
+
+    def fail(self: Segment) -> None:
+        raise OSError(5, "Input/output error")
+
+    made = Outbox(FAKE, policy=Policy(shipper="thread", sync_events=True, poll=0.01, linger=0.01))
+    made.append(event(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "sync", fail)
+        made.append(event(2))
+    assert made.flush(20) == 0
+    made.close()
+    assert numbers(fake.got) == [1, 2]
+    assert "could not force an event for fake at http://fake to stay" in caplog.text
+
+
+def test_two_callers_share_an_outbox_only_with_the_same_secrets(home: Path) -> None:
+    """One outbox per destination and secrets of a process."""
+    from mlflow_connections_outbox import shared_outbox
+
+    one = shared_outbox(FAKE, {"TOKEN": "a"})
+    assert shared_outbox(FAKE, {"TOKEN": "a"}) is one
+    assert shared_outbox(FAKE, {"TOKEN": "b"}) is not one

@@ -37,6 +37,17 @@ def test_variables_are_read_in_their_units() -> None:
     assert policy.shipper == "thread"
 
 
+def test_the_sync_policy_and_the_wait_at_the_end_can_be_set() -> None:
+    """`event` forces every event to the disk, and the end of a process waits for as long as asked."""
+    policy, wrong = Policy.read(
+        {
+            "MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS": "event",
+            "MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": "600",
+        }
+    )
+    assert (wrong, policy.sync_events, policy.exit_timeout) == ([], True, 600.0)
+
+
 @pytest.mark.parametrize("text", ["x", "-1", "nan", "inf"])
 def test_what_is_not_understood_is_named_and_ignored(text: str) -> None:
     """A typing error in a variable never fails user code, and is told."""

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlflow_connections_outbox import Event
-from mlflow_connections_outbox._format import ACKED_AT, HEADER_SIZE, encode, frame, lines_in
+from mlflow_connections_outbox._format import (
+    ACKED_AT,
+    HEADER_SIZE,
+    acked_field,
+    encode,
+    frame,
+    lines_in,
+)
 from mlflow_connections_outbox._reader import Reader, Record, is_alive, waiting_in
 from mlflow_connections_outbox._writer import Segment
 
@@ -94,7 +101,7 @@ def test_an_acknowledgement_beyond_the_data_is_not_believed(tmp_path: Path) -> N
     records = read(reader)
     with path.open("r+b") as file:
         file.seek(ACKED_AT)
-        file.write(b"%016d" % records[3].end)
+        file.write(acked_field(records[3].end))
     os.truncate(path, records[1].end)
     assert numbers(path) == [0, 1]
 

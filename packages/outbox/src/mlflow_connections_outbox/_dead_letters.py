@@ -57,12 +57,13 @@ def add(folder: Path, event: Event, reason: str, limit: int, disk: Disk = DISK) 
             full, descriptor = descriptor, _open_locked(path, disk)
             disk.close(full)
             before = disk.size(descriptor)
+        if before and disk.pread(descriptor, 1, before - 1) != b"\n":
+            line = b"\n" + line  # a crash tore the one before
         if disk.write(descriptor, line) != len(line):
             disk.truncate(descriptor, before)
             raise OSError(f"{path} could be written in part only: the disk is full.")
         disk.sync(descriptor)
-        if not before:
-            disk.sync_folder(folder)
+        disk.sync_folder(folder)
     finally:
         disk.close(descriptor)
     return dropped
@@ -107,7 +108,8 @@ def take(path: Path, disk: Disk = DISK) -> tuple[list[DeadLetter], int]:
 
 
 def _count(path: Path, disk: Disk) -> int:
-    return read(path, disk).count(b"\n")
+    # A crash may have torn a line; the next one then begins behind it.
+    return sum(line.endswith(b"}") for line in read(path, disk).splitlines())
 
 
 def _open_locked(path: Path, disk: Disk) -> int:

@@ -20,6 +20,7 @@ _LONGEST_WAIT = 300.0
 _FLUSH_PAUSE = 1.0
 _SLOW = 1.0  # a failure after this many seconds may be the batch's size
 _STALLED = 2.0
+_MOST_UNTIL_GROWTH = 64
 
 
 class Source(Protocol):
@@ -70,6 +71,8 @@ class Delivery:
         self.has_work = True
         self.limit = policy.batch
         self._careful_from = policy.batch
+        self._until_growth = 1
+        self._successes = 0
         self._source = source
         self._open_sink = open_sink
         self._policy = policy
@@ -221,16 +224,23 @@ class Delivery:
         """Send fewer events next time; at least what got through this time."""
         self.limit = max(1, done, sent // 2)
         if seconds >= _SLOW:
-            # The size may be the fault, so grow slowly from there: few attempts fail, and little
-            # is sent twice.
+            # The size may be the fault, so grow slowly from there, and more slowly each time it
+            # fails again: few attempts fail, and little is sent twice.
             self._careful_from = self.limit
+            self._until_growth = min(2 * self._until_growth, _MOST_UNTIL_GROWTH)
+            self._successes = 0
 
     def _grow(self) -> None:
         if self.limit < self._careful_from:
             self.limit = min(self.limit * 2, self._careful_from)
-        elif self.limit < self._policy.batch:
+            return
+        self._successes += 1
+        if self.limit < self._policy.batch and self._successes >= self._until_growth:
             self.limit = min(self._policy.batch, self.limit + max(1, self.limit // 8))
             self._careful_from = max(self._careful_from, self.limit)
+            self._successes = 0
+        if self.limit == self._policy.batch:
+            self._until_growth = 1
 
     def _note_failure(self, error: Exception, progressed: bool) -> None:
         self.close()

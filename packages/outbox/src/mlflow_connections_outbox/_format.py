@@ -16,7 +16,7 @@ ACKED_AT = len(b"outbox/2 acked=")
 
 _WIDTH = 64  # of a host's name
 _HEADER = re.compile(
-    rb"outbox/2 acked=(?P<acked>\d{16}) created=(?P<created>\d{20}) boot=(?P<boot>[0-9a-f-]{36}) "
+    rb"outbox/2 acked=(?P<acked>\d{11})\.(?P<check>[0-9a-f]{4}) created=(?P<created>\d{20}) boot=(?P<boot>[0-9a-f-]{36}) "
     rb"host=(?P<host>[A-Za-z0-9._-]{0,64}) *pid=(?P<pid>\d{10})\n"
 )
 _HEADER_1 = re.compile(
@@ -38,6 +38,7 @@ class Header(NamedTuple):
         host: The machine that wrote the segment; empty in format 1, or if the header is damaged.
         pid: The process that wrote it.
         size: Where the first line begins.
+        version: Of the format.
     """
 
     acked: int
@@ -46,6 +47,7 @@ class Header(NamedTuple):
     host: str
     pid: int
     size: int
+    version: int
 
 
 class SegmentName(NamedTuple):
@@ -79,10 +81,21 @@ def segment_name(name: str) -> SegmentName | None:
 
 def header(acked: int, created: int, boot: str, host: str, pid: int) -> bytes:
     """Return the bytes of a header."""
-    return b"outbox/2 acked=%016d created=%020d boot=%b host=%b pid=%010d\n" % (
-        *(acked, created, boot.encode(), host.encode()[:_WIDTH].ljust(_WIDTH)),
+    return b"outbox/2 acked=%b created=%020d boot=%b host=%b pid=%010d\n" % (
+        *(acked_field(acked), created, boot.encode(), host.encode()[:_WIDTH].ljust(_WIDTH)),
         pid,
     )
+
+
+def acked_field(acked: int, version: int = 2) -> bytes:
+    """Return the field of a header that is written in place, at `ACKED_AT`.
+
+    A checksum tells when a power cut mixed two values of it.
+    """
+    if version == 1:
+        return b"%016d" % acked
+    digits = b"%011d" % acked
+    return b"%b.%04x" % (digits, zlib.crc32(digits) & 0xFFFF)
 
 
 def parse_header(content: bytes) -> Header:
@@ -93,17 +106,17 @@ def parse_header(content: bytes) -> Header:
     Args:
         content: Enough of the segment to hold a header and, should that be damaged, its first line.
     """
-    for pattern, size in ((_HEADER, HEADER_SIZE), (_HEADER_1, HEADER_SIZE_1)):
+    for version, pattern, size in ((2, _HEADER, HEADER_SIZE), (1, _HEADER_1, HEADER_SIZE_1)):
         if match := pattern.match(content):
             fields = match.groupdict()
-            host = fields.get("host", b"").decode()
             acked = max(int(fields["acked"]), size)
-            return Header(
-                *(acked, int(fields["created"]), fields["boot"].decode(), host),
-                *(int(fields["pid"]), size),
-            )
+            if version == 2 and acked_field(int(fields["acked"])) != content[ACKED_AT:][:16]:
+                acked = size
+            boot, host = fields["boot"].decode(), fields.get("host", b"").decode()
+            created, pid = int(fields["created"]), int(fields["pid"])
+            return Header(acked, created, boot, host, pid, size, version)
     size = _first_line_of(content)
-    return Header(size, 0, "", "", 0, size)
+    return Header(size, 0, "", "", 0, size, 2)
 
 
 def _first_line_of(content: bytes) -> int:

@@ -12,6 +12,7 @@ from ._format import (
     ACKED_AT,
     Header,
     SegmentName,
+    acked_field,
     is_whole,
     lines_in,
     parse,
@@ -107,7 +108,7 @@ class Reader:
         descriptor = self._disk.open(self.path, os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             # In place, so that a full disk allows it.
-            self._disk.pwrite(descriptor, b"%016d" % end, ACKED_AT)
+            self._disk.pwrite(descriptor, acked_field(end, self.header.version), ACKED_AT)
         finally:
             self._disk.close(descriptor)
         return False

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from . import _dead_letters
 from ._disk import DISK, Disk
 from ._files import ASIDE, read, refuse_foreign, replace, segments
-from ._format import ACKED_AT, Header, SegmentName, encode, frame
+from ._format import ACKED_AT, Header, SegmentName, acked_field, encode, frame
 from ._policy import Policy
 from ._reader import Merge, Reader, Record, is_alive, read_header, waiting_in
 from ._writer import Segment, check_locks, waiting_bytes
@@ -224,11 +224,15 @@ class Spool:
                 if waiting_bytes(aside, self._disk) + status.size > self._policy.max_aside:
                     break
                 found = waiting_in(path, self._disk).events
+                self._force_to_disk(path)  # `sync` looks at what waits alone
                 self._disk.rename(path, aside / path.name)
-            except FileNotFoundError:
-                continue
+            except OSError:
+                continue  # gone meanwhile, or it stays
             total += found
         if total:
+            with suppress(OSError):
+                for changed in (aside, self.folder):
+                    self._disk.sync_folder(changed)
             self._forget()  # what was read of them
             self._count(expired=total)
         return total
@@ -244,7 +248,8 @@ class Spool:
                 while size and self._disk.pread(descriptor, 1, size - 1) != b"\n":
                     size -= 1  # a torn end
                 if size:
-                    self._disk.pwrite(descriptor, b"%016d" % size, ACKED_AT)
+                    version = read_header(descriptor, self._disk).version
+                    self._disk.pwrite(descriptor, acked_field(size, version), ACKED_AT)
             finally:
                 self._disk.close(descriptor)
         self._forget()
