@@ -178,23 +178,30 @@ def task_history(node: exp.Expr, rows: Sequence[Sequence[str | None]]) -> exp.Ex
     wanted = _task_name(called)
     kept = [row for row in rows if wanted is None or row[1] == wanted]
     # One row more, of no task, gives an empty history its columns.
-    selects = [_history_row(row) for row in (*kept, [None] * len(HISTORY_COLUMNS))]
-    union: exp.Expr = selects[0]
-    for one in selects[1:]:
-        union = exp.union(union, one, distinct=False)
-    filtered = exp.select("*").from_(exp.Subquery(this=union)).where("NAME IS NOT NULL")
+    tuples = [_history_row(row) for row in (*kept, [None] * len(HISTORY_COLUMNS))]
+    names = [exp.to_identifier(f"C{i}") for i in range(len(HISTORY_COLUMNS))]
+    values = exp.Values(
+        expressions=tuples, alias=exp.TableAlias(this=exp.to_identifier("V"), columns=names)
+    )
+    columns = [
+        exp.alias_(exp.cast(exp.column(f"C{i}"), _kind(name), dialect="snowflake"), name)
+        for i, name in enumerate(HISTORY_COLUMNS)
+    ]
+    filtered = exp.select(*columns).from_(values).where("C1 IS NOT NULL")
     alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier("TASK_HISTORY"))
     return exp.Subquery(this=filtered, alias=alias.copy())
 
 
-def _history_row(row: Sequence[str | None]) -> exp.Select:
-    kinds = {"ERROR_CODE": "NUMBER", "ATTEMPT_NUMBER": "NUMBER"}
-    columns = []
-    for name, value in zip(HISTORY_COLUMNS, row, strict=True):
-        kind = "TIMESTAMP_NTZ" if name.endswith("_TIME") else kinds.get(name, "VARCHAR")
-        text = exp.Null() if value is None else exp.Literal.string(value)
-        columns.append(exp.alias_(exp.cast(text, kind, dialect="snowflake"), name))
-    return exp.select(*columns)
+def _history_row(row: Sequence[str | None]) -> exp.Tuple:
+    values = [exp.Null() if value is None else exp.Literal.string(value) for value in row]
+    return exp.Tuple(expressions=values)
+
+
+def _kind(column: str) -> str:
+    """Return the type of a column of TASK_HISTORY."""
+    if column.endswith("_TIME"):
+        return "TIMESTAMP_NTZ"
+    return "NUMBER" if column in {"ERROR_CODE", "ATTEMPT_NUMBER"} else "VARCHAR"
 
 
 def _task_name(called: exp.Anonymous) -> str | None:

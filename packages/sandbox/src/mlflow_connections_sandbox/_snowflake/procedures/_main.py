@@ -23,9 +23,10 @@ from typing import IO, Any
 _COMMON = (
     *("numpy", "pandas", "pyarrow", "pydantic", "google.protobuf", "requests", "yaml", "jinja2"),
     *("sqlparse", "opentelemetry.sdk.trace", "fastapi", "flask", "dynaconf", "aiohttp"),
-    *("azure.storage.blob", "cryptography.hazmat.primitives.serialization", "ruamel.yaml"),
+    *("azure.storage.blob", "cryptography.hazmat.primitives.serialization", "ruamel.yaml", "rich"),
+    *("scipy.stats", "sklearn.linear_model", "joblib", "cachetools", "msrest", "databricks.sdk"),
 )
-"""What MLflow and Kedro import of other projects. They themselves are imported anew for each call:
+"""What MLflow, Kedro and their users' code import of other projects. MLflow and Kedro themselves are imported anew for each call:
 MLflow looks for plugins when it is imported, and finds those in the IMPORTS of the procedure."""
 
 
@@ -51,9 +52,6 @@ def serve() -> Path | None:
         In the forked process, the file of its job; None in the template itself, when it ends.
     """
     _be_inside_snowflake()
-    for name in _COMMON:
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -66,9 +64,13 @@ def _serve(read: int, write: int) -> Path | None:
 
     running: dict[int, str] = {}
     pending = b""
-    print("ready", flush=True)
+    to_import = list(_COMMON)
     while True:
-        ready, _, _ = select.select([0, read], [], [])
+        # A job does not wait for all imports: they are done one by one while nothing is asked.
+        ready, _, _ = select.select([0, read], [], [], 0 if to_import else None)
+        if not ready:
+            with contextlib.suppress(Exception):
+                importlib.import_module(to_import.pop(0))
         if read in ready:
             os.read(read, 4096)
             for pid in list(running):
