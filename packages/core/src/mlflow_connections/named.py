@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -195,10 +196,12 @@ def _project_file() -> Iterator[tuple[str, Content, str]]:
     except FileNotFoundError:  # the working directory was removed
         return
     home = os.path.expanduser("~")
-    while folder == start or not (folder == home or _anyone_can_write(folder)):
+    while True:
+        looked = _look(folder)
+        if folder != start and (folder == home or looked.is_open_to_all):
+            return
         found = []
-        for name, prefix in ((PROJECT_FILE, ""), ("pyproject.toml", "tool.mlflow-connections.")):
-            path = os.path.join(folder, name)
+        for path, prefix in looked.files:
             if (status := _status(path)) and (content := _content(path, status)) is not None:
                 found.append((path, content, prefix))
         if len(found) > 1:
@@ -208,17 +211,51 @@ def _project_file() -> Iterator[tuple[str, Content, str]]:
             )
         yield from found
         parent = os.path.dirname(folder)
-        if found or folder in {parent, home} or os.path.exists(os.path.join(folder, ".git")):
+        if found or folder in {parent, home} or looked.is_repository:
             return
         folder = parent
 
 
-def _anyone_can_write(folder: str) -> bool:
-    """Return whether another user could have put a file there, as into /tmp."""
+class _Folder(NamedTuple):
+    """The state of a folder that could be a project's.
+
+    Attributes:
+        changed: When an entry was last added or removed, in nanoseconds.
+        files: The paths of the files that may hold connections, each with the prefix of its tables.
+        is_repository: Whether it is the root of a Git repository.
+        is_open_to_all: Whether another user could have put a file there, as into /tmp.
+    """
+
+    changed: int
+    files: tuple[tuple[str, str], ...]
+    is_repository: bool
+    is_open_to_all: bool
+
+
+_folders: dict[str, _Folder] = {}
+_SETTLED = 2_000_000_000  # nanoseconds, far above the resolution of a file system's clock
+
+
+def _look(folder: str) -> _Folder:
+    """Look for the files in a folder, again only after an entry was added or removed."""
     try:
-        return os.name == "posix" and bool(os.stat(folder).st_mode & stat.S_IWOTH)
+        status = os.stat(folder)
     except OSError:
-        return True
+        return _Folder(0, (), False, True)
+    known = _folders.get(folder)
+    if known is not None and known.changed == status.st_mtime_ns:
+        return known
+    candidates = ((PROJECT_FILE, ""), ("pyproject.toml", "tool.mlflow-connections."))
+    paths = [(os.path.join(folder, name), prefix) for name, prefix in candidates]
+    looked = _Folder(
+        status.st_mtime_ns,
+        tuple((path, prefix) for path, prefix in paths if os.path.exists(path)),
+        os.path.exists(os.path.join(folder, ".git")),
+        os.name == "posix" and bool(status.st_mode & stat.S_IWOTH),
+    )
+    if time.time_ns() - looked.changed > _SETTLED:  # else a later change could have the same time
+        _folders[folder] = looked
+    return looked
 
 
 def _status(path: str) -> os.stat_result | None:

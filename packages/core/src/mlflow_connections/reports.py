@@ -67,7 +67,7 @@ Row = dict[str, Any]
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "20",
+    "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "5",
 }
 
 _GAP = "  "
@@ -329,7 +329,7 @@ def probe_endpoint(
             return time.perf_counter() - begun
 
         try:
-            seconds = deadline.call(f"the answer of {shown}", request)
+            seconds = deadline.call(f"the answer of {shown}{_host_behind(endpoint)}", request)
         except ConnectionsError:
             raise
         except Exception as error:  # noqa: BLE001 - stores raise whatever their clients raise
@@ -342,6 +342,15 @@ def probe_endpoint(
             resolve_seconds,
             seconds,
         )
+
+
+def _host_behind(endpoint: Endpoint) -> str:
+    """Return the host of a URI that names none, such as `databricks`, from its variables."""
+    if "://" in endpoint.tracking_uri:
+        return ""
+    variables = {**os.environ, **endpoint.environment}
+    name = f"{endpoint.tracking_uri.upper()}_HOST"
+    return f" ({name}={mask_uri(variables[name])})" if variables.get(name) else ""
 
 
 def _client_class() -> Any:
