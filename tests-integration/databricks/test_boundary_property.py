@@ -80,6 +80,7 @@ class Blocks(RuleBasedStateMachine):
         """Leave any block: the last one restores, another hands its duty to the next."""
         place %= len(self.blocks)
         block = self.blocks.pop(place)
+        client, ended = mlflow.MlflowClient(self.force.uri), []
         if place < len(self.blocks):
             after = self.blocks[place]
             self.blocks[place] = after._replace(
@@ -89,10 +90,10 @@ class Blocks(RuleBasedStateMachine):
             )
         else:
             self.force = block.before
-            for run in self.runs[block.runs :]:
-                assert mlflow.MlflowClient().get_run(run)
+            ended = self.runs[block.runs :]
             del self.runs[block.runs :]
         block.applied.restore()
+        assert [client.get_run(run).info.status for run in ended] == ["FINISHED"] * len(ended)
 
     @rule(name=st.sampled_from(NAMES))
     def set_experiment(self, name: str) -> None:
