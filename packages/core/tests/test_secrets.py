@@ -312,6 +312,27 @@ def test_another_packages_exception_is_explained_in_one_masked_line() -> None:
     assert explain(ValueError()) == "ValueError"
 
 
+def test_a_chained_traceback_says_no_more() -> None:
+    """An error of ours shows where another package raised, and not with which secret."""
+    remember("chained-secret")
+
+    def fail() -> None:
+        int("chained-secret")
+
+    def explain_failure() -> None:
+        try:
+            fail()
+        except ValueError as error:
+            raise AccessError(f"refused: {explain(error)}") from secrets.masked(error)
+
+    with pytest.raises(AccessError) as caught:
+        explain_failure()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "in fail" in shown
+    assert "builtins.ValueError: invalid literal for int() with base 10: '***'" in shown
+    assert "'chained-secret'" not in shown
+
+
 def test_a_document_is_masked_and_stays_a_document() -> None:
     """Keys, texts and numbers that are secrets are hidden; the rest keeps its type."""
     remember("12345678", "key-secret")

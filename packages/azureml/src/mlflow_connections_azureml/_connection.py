@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow_connections import Connection, MissingDependencyError, Option
+from mlflow_connections.secrets import masked
 
 from ._credential import refuse_half_a_service_principal
 from ._deadline import Deadline
@@ -122,7 +123,7 @@ def _fetch_uri(values: dict[str, Any], session: str) -> str:
         raise MissingDependencyError(
             f"`sdk: {values['sdk']}` needs a package that cannot be imported: {error}. "
             "Run: pip install --upgrade mlflow-connections-azureml."
-        ) from error
+        ) from masked(error)
     deadline = Deadline(seconds_for(values))
     return deadline.run(lambda: tracking_uri(values, session, deadline))
 

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlflow_connections import AccessError, MissingDependencyError
-from mlflow_connections.secrets import get_logger
+from mlflow_connections.secrets import get_logger, masked
 
 from ._credential import Credential, credential_for
 from ._options import CLOUD_VARIABLE, CLOUDS, OPTIONS, Workspace, default_cloud
@@ -264,7 +264,7 @@ def _add_service_context(uri: str, workspace: Workspace, credential: BoundCreden
     except ImportError as error:
         raise MissingDependencyError(
             f"azureml-mlflow cannot be imported: {error}. Run: pip install azureml-mlflow."
-        ) from error
+        ) from masked(error)
 
     context = convertToServiceContext(
         subscription_id=workspace.subscription_id,

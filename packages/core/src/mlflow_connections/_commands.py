@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
 from ._errors import AmbiguousConnectionError, PluginLoadError, PluginTypeError
+from .secrets import masked
 
 COMMAND_GROUP = "mlflow_connections.commands"
 
@@ -54,12 +55,12 @@ def load_command(name: str) -> Run | None:
     (owner,) = owners
     try:
         run = owner.entry_point.load()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again
         raise PluginLoadError(
             f"Failed to load the command '{name}' ({owner.entry_point.value}, from "
             f"{owner.distribution}): {type(error).__name__}: {error}. "
             f"Reinstall or uninstall {owner.distribution}."
-        ) from error
+        ) from masked(error)
     if not callable(run):
         raise PluginTypeError(
             f"The command '{name}' from {owner.distribution} is a {type(run).__name__}, not a "

@@ -14,6 +14,7 @@ from ._errors import (
     PluginTypeError,
     UnknownConnectionError,
 )
+from .secrets import masked
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -202,11 +203,11 @@ def _load(found: InstalledConnection) -> "Connection":
             loaded = _instantiate(loaded, origin)
     except PluginTypeError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again
         raise PluginLoadError(
             f"Failed to load KedroMlflowConnection plugin {origin}: "
             f"{type(error).__name__}: {error}. Reinstall or uninstall {found.distribution}."
-        ) from error
+        ) from masked(error)
     # Duck typing on purpose: the base class differs with kedro-mlflow installed or not.
     if not callable(getattr(loaded, "tracking_uri", None)):
         raise PluginTypeError(

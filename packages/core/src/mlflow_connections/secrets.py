@@ -25,6 +25,7 @@ __all__ = [
     "mask",
     "mask_document",
     "mask_uri",
+    "masked",
     "masked_output",
     "masker",
     "remember",
@@ -146,7 +147,7 @@ def mask_document(value: Any, hide: Callable[[str], str] | None = None) -> Any:
 def explain(error: BaseException, secrets: Iterable[object] = ()) -> str:
     """Return the message of another's exception as one masked line, or the exception's type.
 
-    Raise the error that holds it `from None`: a chained traceback would show the original.
+    Raise the error that holds it from `masked(error)`: a chained traceback would show the original.
 
     Args:
         error: An exception of a service's client.
@@ -154,6 +155,22 @@ def explain(error: BaseException, secrets: Iterable[object] = ()) -> str:
     """
     # Masked before lines are joined: a secret may hold white space.
     return " ".join(mask(str(error), secrets).split()) or type(error).__name__
+
+
+class MaskedCause(Exception):  # noqa: N818 - a stand-in for the cause of an error
+    """Another package's exception in a chained traceback, with a masked message."""
+
+
+def masked(error: BaseException) -> MaskedCause:
+    """Return what to raise an error of ours from: the traceback of the original, its message masked.
+
+    Args:
+        error: An exception of a service's client.
+    """
+    kind = type(error)
+    cause = MaskedCause(f"{kind.__module__}.{kind.__qualname__}: {mask(str(error))}")
+    cause.__suppress_context__ = True
+    return cause.with_traceback(error.__traceback__)
 
 
 def mask_uri(uri: str) -> str:

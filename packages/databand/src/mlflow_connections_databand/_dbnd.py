@@ -17,6 +17,7 @@ from mlflow_connections import (
     MissingOptionError,
     mlflow_state,
 )
+from mlflow_connections.secrets import masked
 
 from ._connection import connection
 from ._uri import PASSWORD_VARIABLE, USER_VARIABLE, is_composite, parse
@@ -115,5 +116,5 @@ def configuration() -> Any:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"{error.name} is not installed; run: pip install 'mlflow-connections-databand[dbnd]'."
-        ) from error
+        ) from masked(error)
     return import_module("dbnd").config

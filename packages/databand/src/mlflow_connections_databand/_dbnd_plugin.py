@@ -1,15 +1,15 @@
 """The plugin that `dbnd run` loads. Nothing else imports this module."""
 
-import logging
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from mlflow_connections import Applied, ConnectionsError
+from mlflow_connections.secrets import get_logger
 
 from ._dbnd import SECTION, apply, configuration
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Contexts nest, and dbnd leaves them in order. A context that copies nothing is listed too.
 _entered: list[tuple[Any, Applied | None]] = []

@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from mlflow_connections.secrets import mask, mask_uri
+from mlflow_connections.secrets import mask, mask_uri, masked
 from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
 
 from ._mapping import PROTOCOL, TrackerCall, calls, merged, request_id
@@ -244,7 +244,7 @@ class DatabandClient:
         except requests.RequestException as error:
             raise Unavailable(
                 f"Databand at {self._shown} does not answer: {type(error).__name__}."
-            ) from error
+            ) from masked(error)
 
     def _check(self, response: requests.Response, path: str) -> None:
         status = response.status_code

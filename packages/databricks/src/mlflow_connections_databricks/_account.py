@@ -22,7 +22,7 @@ from mlflow_connections import (
     UnreachableError,
 )
 from mlflow_connections.options import OptionValue
-from mlflow_connections.secrets import mask_uri
+from mlflow_connections.secrets import mask_uri, masked
 
 HOST = "DATABRICKS_HOST"
 PROFILE = "DATABRICKS_CONFIG_PROFILE"
@@ -77,7 +77,7 @@ def sdk_variables(environ: Mapping[str, str]) -> list[SdkVariable]:
     except ImportError as error:
         raise MissingDependencyError(
             f"databricks-sdk cannot be imported: {error}. Run: pip install databricks-sdk."
-        ) from error
+        ) from masked(error)
     found = []
     for attribute in Config.attributes():
         name = str(attribute.name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from mlflow_connections.secrets import masked
 from mlflow_connections_outbox import Event, Rejected
 
 from ._mlflow import accepted_arguments, artifact_repository
@@ -86,7 +87,7 @@ class Applier:
         except (KeyError, TypeError, ValueError) as error:
             raise Rejected(
                 f"An event '{event.kind}' cannot be replayed: {type(error).__name__}: {error}.", [0]
-            ) from error
+            ) from masked(error)
 
     def log(self, events: Sequence[Event]) -> None:
         """Apply `logged` events of one run, in as few requests as MLflow allows."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mlflow_connections.secrets import masked
 from mlflow_connections_outbox import Event, Rejected
 
 from ._mlflow import artifact_repository
@@ -41,7 +42,7 @@ class SourceFiles:
                     raise Rejected(
                         f"The artifact {path} of {event.stream} no longer exists at the source.",
                         [0],
-                    ) from error
+                    ) from masked(error)
                 raise
 
 

@@ -1,10 +1,9 @@
 """The stores behind a composite URI: MLflow's own, of which a product wraps some."""
 
 import functools
-import logging
 from typing import Any
 
-from mlflow_connections.secrets import mask_uri
+from mlflow_connections.secrets import get_logger, mask_uri
 
 from ._mlflow import (
     build_store,
@@ -14,7 +13,7 @@ from ._mlflow import (
 )
 from .composite import TRACKING_URI_AT_IMPORT, inner_of, is_composite, parse
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def _always() -> bool:

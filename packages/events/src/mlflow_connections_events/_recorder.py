@@ -1,6 +1,5 @@
 """The recorder: each call that a store has accepted becomes events, and its caller never notices."""
 
-import logging
 import os
 import threading
 import time
@@ -9,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
+from mlflow_connections.secrets import get_logger
 from mlflow_connections_outbox import Event
 
 from . import _entities as entities
@@ -18,7 +18,7 @@ from ._mlflow import write_futures
 from ._proxy import Arguments, OnSuccess, call_then
 from .vocabulary import KINDS, RunContext
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FLUSH_SECONDS = 1.0
 """How long the end of a run waits, at most, for its events to be delivered."""

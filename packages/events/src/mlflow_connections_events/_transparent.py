@@ -8,15 +8,16 @@ MLflow imports this module while it is imported itself: neither MLflow nor anyth
 """
 
 import functools
-import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mlflow_connections.secrets import get_logger
+
 from ._mlflow import builders, forget_cached_stores
 from .composite import Composite, is_composite, parse
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PREFIX = "MLFLOW_CONNECTIONS_"
 """A variable of this prefix that holds a composite URI wraps that URI's inner store wherever it is used."""

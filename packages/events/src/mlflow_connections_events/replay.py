@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_connections.secrets import mask, mask_uri
+from mlflow_connections.secrets import mask, mask_uri, masked
 from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
 
 from .composite import is_composite
@@ -152,7 +152,7 @@ class ReplaySink:
             return
         if _may_be_the_events(error) and self._answers():
             self._strikes.add(event.id)
-        raise judged from error
+        raise judged from masked(error)
 
     def _answers(self) -> bool:
         """Return whether the server answers a request that changes nothing."""

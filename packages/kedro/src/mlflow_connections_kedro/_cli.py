@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from mlflow_connections.secrets import masked
+
 F = TypeVar("F", bound=Callable[..., None])
 
 
@@ -51,7 +53,7 @@ def _one_line_errors(function: F) -> F:
         try:
             function(*args, **kwargs)
         except ConnectionsError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(" ".join(str(error).split())) from masked(error)
 
     return wrapped  # type: ignore[return-value]  # functools.wraps keeps the signature
 

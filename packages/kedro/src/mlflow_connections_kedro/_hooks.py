@@ -5,13 +5,14 @@ Kedro imports this module in every session, so its top imports nothing that Kedr
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
+
+from mlflow_connections.secrets import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ._runs import PipelineRuns
     from ._session import Resolved, SessionBoundary
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 _thread = threading.local()  # `session_id`: of the node that runs in this thread
 
 

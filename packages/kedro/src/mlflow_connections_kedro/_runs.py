@@ -8,7 +8,6 @@ an orchestrator names in MLFLOW_RUN_ID, are not the pipeline's.
 """
 
 import atexit
-import logging
 import os
 import shutil
 import sys
@@ -16,9 +15,11 @@ import tempfile
 import threading
 from pathlib import Path
 
+from mlflow_connections.secrets import get_logger
+
 from ._mlflow import active_runs, end_active_runs, end_run
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FOLDER_VARIABLE = "MLFLOW_CONNECTIONS_KEDRO_RUNS"
 """Names the folder in which child processes note their runs: `<folder>/<session ID>/<run ID>`."""

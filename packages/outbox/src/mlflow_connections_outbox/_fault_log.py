@@ -1,11 +1,10 @@
 """Warnings: one sentence for each kind of fault, once, with the count of what waits."""
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlflow_connections.secrets import mask
+from mlflow_connections.secrets import get_logger, mask
 
 from . import _status
 from ._dead_letters import FILE as DEAD_LETTERS
@@ -13,7 +12,7 @@ from ._interface import Destination
 from ._policy import Policy
 from ._status import Status
 
-logger = logging.getLogger("mlflow_connections_outbox")
+logger = get_logger("mlflow_connections_outbox")
 
 _WARN_AGAIN_AFTER = 600.0
 

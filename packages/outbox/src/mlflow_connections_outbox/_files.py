@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from mlflow_connections.secrets import masked
+
 from ._disk import DISK, Disk
 from ._format import SegmentName, segment_name
 from ._interface import Destination, sink_of
@@ -41,7 +43,7 @@ def _state_folder() -> Path:
         given = os.environ.get("XDG_STATE_HOME", "")
         return Path(given) if given.startswith("/") else Path.home() / ".local" / "state"
     except RuntimeError as error:
-        raise FileNotFoundError(f"There is no home folder; set {FOLDER}.") from error
+        raise FileNotFoundError(f"There is no home folder; set {FOLDER}.") from masked(error)
 
 
 def spool_of(destination: Destination) -> Path:
@@ -97,7 +99,9 @@ def read_destination(folder: Path) -> Destination:
         # Format 1 wrote the path of a function with another signature, in a private module.
         sink = noted["sink"] if "sink" in noted else sink_of(name) or noted["factory"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / DESTINATION} does not describe a destination.") from error
+        raise ValueError(f"{folder / DESTINATION} does not describe a destination.") from masked(
+            error
+        )
     return Destination(name, url, sink)
 
 

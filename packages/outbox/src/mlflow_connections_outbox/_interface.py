@@ -7,6 +7,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, overload
 
+from mlflow_connections.secrets import masked
+
 SINKS = "mlflow_connections.outbox_sinks"
 """The entry-point group that names the sink of destinations which a spool of format 1 describes."""
 
@@ -193,7 +195,7 @@ def open_sink(destination: Destination, secrets: Mapping[str, str], state: Path)
     try:
         opens = cast("OpenSink", getattr(import_module(module), function))
     except AttributeError as error:
-        raise ImportError(f"The sink {destination.sink} does not exist.") from error
+        raise ImportError(f"The sink {destination.sink} does not exist.") from masked(error)
     return opens(destination, {**os.environ, **secrets}, state)
 
 

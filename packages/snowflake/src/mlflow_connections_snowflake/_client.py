@@ -6,13 +6,14 @@ out what an account has by calling it, and remembers it in `FunctionSupport`.
 """
 
 import json
-import logging
 import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from mlflow_connections.secrets import get_logger, masked
 
 from ._errors import BridgeError, MissingFunctionError, MlflowRefusedError, explain, gateway_reply
 from ._functions import BY_KEY
@@ -21,7 +22,7 @@ from ._names import Identifier
 if TYPE_CHECKING:
     from snowflake.snowpark import Row, Session
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 JsonObject = dict[str, Any]
 Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
@@ -198,7 +199,7 @@ class FunctionCaller:
         try:
             rows = self._collect(name, kinds, bound)
         except SnowparkClientException as error:
-            raise explain(error, str(name)) from error
+            raise explain(error, str(name)) from masked(error)
         return _reply(rows, name)
 
     def _collect(self, name: Identifier, kinds: list[str], bound: list[object]) -> "list[Row]":

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections.secrets import masked
 
 from ._functions import API_PATH, BY_KEY, FUNCTIONS
 from ._names import Identifier, name, stage
@@ -229,9 +230,9 @@ def load(path: Path) -> BridgeConfig:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise MissingOptionError(f"{path} cannot be read: {error.strerror}.") from error
+        raise MissingOptionError(f"{path} cannot be read: {error.strerror}.") from masked(error)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidOptionError(f"{path} is not YAML: {error}") from error
+        raise InvalidOptionError(f"{path} is not YAML: {error}") from masked(error)
     return read(content, str(path))
 
 

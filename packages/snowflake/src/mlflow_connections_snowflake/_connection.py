@@ -14,6 +14,7 @@ from mlflow_connections import (
     MissingOptionError,
     Option,
 )
+from mlflow_connections.secrets import masked
 
 from ._config import DEFAULT_SECRET, load
 from ._names import Identifier, name, stage
@@ -178,11 +179,11 @@ def mlflow_credentials(secret: str, token: str | None) -> dict[str, str]:
 
     try:
         kind = str(secrets.get_secret_type(secret)).upper()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again
         raise AccessError(
             f"This procedure has no secret {secret!r}: add SECRETS = ('{secret}' = <the secret>) "
             "and the EXTERNAL_ACCESS_INTEGRATIONS clause to it, or set the option 'secret'."
-        ) from error
+        ) from masked(error)
     if kind == "GENERIC_STRING":
         return {"MLFLOW_TRACKING_TOKEN": secrets.get_generic_secret_string(secret)}
     if kind == "PASSWORD":

@@ -21,6 +21,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_connections import AccessError, MissingOptionError
+from mlflow_connections.secrets import masked
 
 from ._config import TRANSFERS, BridgeConfig
 from ._errors import BridgeError, explain, message_of
@@ -107,7 +108,7 @@ def apply(
                 f"Statement {number} of {len(written)} ({first_line} …), run as "
                 f"{statement.run_as}, failed: {message_of(error).rstrip('.')}. "
                 f"Earlier statements took effect. {again}"
-            ) from error
+            ) from masked(error)
 
 
 def _filled(statement: Statement) -> str:

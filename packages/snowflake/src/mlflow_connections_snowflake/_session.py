@@ -23,7 +23,7 @@ from mlflow_connections import (
     MissingOptionError,
     UnreachableError,
 )
-from mlflow_connections.secrets import mask
+from mlflow_connections.secrets import mask, masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +88,7 @@ def open_session(
             f"No session with Snowflake: {said.rstrip('.')}. Connection parameters are read from "
             "--connection and connections.toml, or from SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER, "
             "SNOWFLAKE_PRIVATE_KEY_FILE, SNOWFLAKE_TOKEN and so on."
-        ) from error
+        ) from masked(error)
     return session
 
 
@@ -123,7 +123,7 @@ def _named(connection: str | None) -> dict[str, Any]:
     except Error as error:
         raise InvalidOptionError(
             f"Snowflake's configuration cannot be read: {error.msg}. Fix connections.toml."
-        ) from error
+        ) from masked(error)
     before = f"SNOWFLAKE_CONNECTIONS_{connection.upper()}_"
     overrides = {
         name.removeprefix(before).lower(): value
@@ -256,7 +256,7 @@ def _active() -> "Session | None":
             raise AccessError(
                 "More than one Snowpark session is active. Close all but one, or name a "
                 "connection with the option 'connection'."
-            ) from error
+            ) from masked(error)
         return None
     return None if any(session is own for own in _opened.values()) else session
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mlflow_connections.secrets import masked
 from mlflow_connections_events.vocabulary import KINDS
 from mlflow_connections_outbox import Event, Rejected
 
@@ -53,7 +54,7 @@ def _parts(event: Event, position: int) -> list[Part]:
         raise Rejected(
             f"An event '{event.kind}' cannot be mapped: {type(error).__name__}: {error}.",
             [position],
-        ) from error
+        ) from masked(error)
 
 
 def _nothing(_: Event) -> Iterator[Part]:

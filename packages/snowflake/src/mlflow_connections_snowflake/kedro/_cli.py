@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mlflow_connections.secrets import masked
+
 if TYPE_CHECKING:
     from ._plan import Plan
     from ._watch import Progress, TaskHistory, TaskRun
@@ -39,7 +41,7 @@ def _common(function: F) -> F:
         try:
             function(*args, **kwargs)
         except ConnectionsError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(str(error)) from masked(error)
 
     for option in (
         click.option("--pipeline", "-p", default="__default__", metavar="NAME", help="Which one."),

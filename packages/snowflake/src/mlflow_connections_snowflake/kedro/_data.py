@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset, DatasetError, MemoryDataset
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections.secrets import masked
 
 from ._task_names import identifier_part
 
@@ -105,11 +106,11 @@ class StagePickle(AbstractDataset[Any, Any]):
 
         try:
             written = cloudpickle.dumps(data)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again
             raise DatasetError(
                 f"{self._name!r} cannot go to the next node as a pickle, since it cannot be made "
                 f"one ({error}): give it a place in the catalog."
-            ) from error
+            ) from masked(error)
         self._session.file.put_stream(
             io.BytesIO(written), self._place, auto_compress=False, overwrite=True
         )

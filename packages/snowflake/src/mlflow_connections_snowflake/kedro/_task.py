@@ -2,11 +2,11 @@
 
 import io
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mlflow_connections.secrets import get_logger
 from mlflow_connections_snowflake import store
 from mlflow_connections_snowflake._client import Client
 from mlflow_connections_snowflake._errors import BridgeError
@@ -86,7 +86,7 @@ class TaskContext:
         return str(self.session.sql(f"SELECT {function}").collect()[0][0] or "")
 
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 
 def start_mlflow_run(task: TaskContext) -> str:

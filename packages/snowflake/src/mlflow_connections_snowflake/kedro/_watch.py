@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlflow_connections.secrets import masked
 from mlflow_connections_snowflake._errors import BridgeError
 from mlflow_connections_snowflake._names import Identifier, literal, literals
 
@@ -123,7 +124,7 @@ def ask(session: "Session", sql: str) -> "list[Row]":
         raise BridgeError(
             f"Snowflake does not tell of the pipeline's tasks: {said.rstrip('.')}. Mend what it "
             "names, most often the connection, the schema or the role; what runs goes on."
-        ) from error
+        ) from masked(error)
 
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 5.0

@@ -6,7 +6,6 @@ COPY FILES moves them. An owner's-rights procedure may not REMOVE files: what pa
 stays until `mlflow-snowflake clean` removes it.
 """
 
-import logging
 import re
 import shutil
 import uuid
@@ -24,6 +23,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.utils.async_logging.run_operations import RunOperations
 
 from mlflow_connections import ConnectionsError
+from mlflow_connections.secrets import get_logger, masked
 from mlflow_connections_snowflake._config import TRANSFERS
 from mlflow_connections_snowflake._errors import BridgeError, is_unsupported_statement, message_of
 from mlflow_connections_snowflake._names import Identifier
@@ -35,7 +35,7 @@ from ._uri import Bridge
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 # PUT reads these in a local path as wildcards.
 _WILD = re.compile(r"[*?\[\]]")
@@ -202,7 +202,7 @@ class Stage:
             )
             raise BridgeError(
                 f"Could not {action} the stage {self._bridge.stage}: {said}. {fix}"
-            ) from error
+            ) from masked(error)
 
 
 class StageArtifactRepository(ArtifactRepository):

@@ -3,7 +3,6 @@
 Names that MLflow 2 lacks are imported inside the methods, which only MLflow 3 calls.
 """
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
@@ -11,6 +10,7 @@ from mlflow.protos import service_pb2
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.entities.paged_list import PagedList
 
+from mlflow_connections.secrets import get_logger
 from mlflow_connections_snowflake._client import JsonObject
 
 from ._rest import PAGE, Rest, checked_id, entity, pairs
@@ -20,7 +20,7 @@ from ._uri import on_stage
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 _VERSIONS_TAG = "mlflow.modelVersions"
 

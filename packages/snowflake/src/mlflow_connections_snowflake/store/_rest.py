@@ -14,6 +14,7 @@ from mlflow.protos import service_pb2
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 from mlflow.utils.proto_json_utils import parse_dict
 
+from mlflow_connections.secrets import masked
 from mlflow_connections_snowflake._client import Client, FunctionSupport, JsonObject
 from mlflow_connections_snowflake._errors import MissingFunctionError, MlflowRefusedError
 from mlflow_connections_snowflake._session import exclusive_session
@@ -207,9 +208,9 @@ def mlflow_errors() -> Iterator[None]:
     try:
         yield
     except RefusedItemsError as error:
-        raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
+        raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from masked(error)
     except MlflowRefusedError as error:
-        raise as_mlflow_error(error) from error
+        raise as_mlflow_error(error) from masked(error)
 
 
 def entity(kind: Any, message: Any, content: JsonObject) -> Any:

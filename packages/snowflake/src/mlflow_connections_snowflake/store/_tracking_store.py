@@ -2,7 +2,6 @@
 
 import atexit
 import json
-import logging
 import math
 import uuid
 import weakref
@@ -35,6 +34,7 @@ from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils.async_logging.run_operations import RunOperations
 from mlflow.utils.proto_json_utils import message_to_json
 
+from mlflow_connections.secrets import get_logger, masked
 from mlflow_connections_snowflake._client import REQUEST_TAG, JsonObject
 
 from . import _mlflow
@@ -44,7 +44,7 @@ from ._unsupported import mark_unsupported
 from ._uri import SCHEME, Bridge
 from ._write_buffer import Item, RefusedItemsError, WriteBuffer
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 HISTORY_LIMIT = 100_000
 """Metric values remembered over all runs, about 24 MB with MLflow 3.17."""
@@ -227,7 +227,7 @@ class SnowflakeTrackingStore(AbstractStore):
             # The user must see the error that ended the run, not this one.
             _logger.error("%s", refused)
         elif refused:
-            raise MlflowException(str(refused), INVALID_PARAMETER_VALUE) from refused
+            raise MlflowException(str(refused), INVALID_PARAMETER_VALUE) from masked(refused)
         return info
 
     def delete_run(self, run_id: str) -> None:

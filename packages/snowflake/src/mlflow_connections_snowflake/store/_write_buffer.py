@@ -1,13 +1,13 @@
 """What waits to be sent, and how it is cut into requests. Nothing here knows MLflow or Snowflake."""
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mlflow_connections.secrets import get_logger
 from mlflow_connections_snowflake._client import JsonObject
 from mlflow_connections_snowflake._errors import MlflowRefusedError
 
@@ -109,7 +109,7 @@ def body_of(run_id: str, batch: list[Entry]) -> dict[str, Any]:
     return body
 
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 
 _SEARCH_STATEMENTS = 64
 """How many statements may be spent to find which items of a refused batch are to blame."""
