@@ -1,6 +1,8 @@
 """Who comes in, who does not, and what an unmodified client is told then."""
 
+import json
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import requests
 
 from mlflow_connections import use
+from mlflow_connections._cli import main
 from mlflow_connections_sandbox import Fault
 from mlflow_connections_sandbox._databricks import Databricks
 
@@ -219,3 +222,60 @@ def test_dbfs_never_leaves_its_folder(workspace: Databricks, tmp_path: Path) -> 
     status = "/api/2.0/dbfs/get-status?path="
     assert ask(workspace, f"{status}/../../secret", token).status_code == 404
     assert ask(workspace, f"{status}/databricks/mlflow-tracking/1", token).status_code == 403
+
+
+@pytest.fixture
+def check(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `mlflow-connections check databricks`; return its exit code, output and errors."""
+
+    def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        code = main(["check", "databricks", *arguments])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_check_of_a_host_that_refuses_connections_answers_at_once(check: Any) -> None:
+    """One sentence in seconds, where databricks-sdk alone retries for a quarter of an hour."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        host = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        code, out, errors = check("--option", f"host={host}", DATABRICKS_TOKEN="dapi-of-the-test")
+    assert (code, out) == (1, "")
+    assert errors.count("\n") == 1, errors
+    assert f"The Databricks workspace {host} cannot be reached" in errors
+    assert "dapi-of-the-test" not in errors
+
+
+@pytest.mark.parametrize("white", ["\n", " \t", "\r\n"])
+def test_check_with_a_token_that_ends_in_white_space_works(
+    white: str, check: Any, workspace: Databricks
+) -> None:
+    """A token from a file is the token, whether the host is an option or a variable."""
+    token = workspace.access.token
+    code, out, errors = check(
+        "--option", f"host={workspace.url}", DATABRICKS_TOKEN=f"{token}{white}"
+    )
+    assert code == 0, errors
+    assert token not in out + errors
+    code, out, errors = check(DATABRICKS_HOST=workspace.url)
+    assert code == 0, errors
+    assert token not in out + errors
+
+
+def test_check_with_a_token_that_no_header_carries_shows_nothing(
+    check: Any, workspace: Databricks
+) -> None:
+    """White space inside a token is one sentence, and neither the token nor its repr is printed."""
+    code, out, errors = check(
+        *("--option", f"host={workspace.url}", "--output", "json"),
+        DATABRICKS_TOKEN="dapi-s3cr3t\nrest",
+    )
+    assert code == 1
+    assert "s3cr3t" not in out + errors
+    assert json.loads(out)["error"] == "InvalidOptionError"

@@ -21,6 +21,10 @@ class Binder(Protocol):
     For what a service's client remembers by itself, such as a credential object that it looks up by
     URI, or a cache of clients by host: variables are exported and restored by the boundary, and
     MLflow's own caches are dropped by it. Two binders that are equal are the same identity.
+
+    A binder may also have a method `check(seconds: float) -> None`. `mlflow-connections check` calls
+    it before MLflow is asked, so that it raises an `UnreachableError` at once where the service's own
+    client would retry for minutes.
     """
 
     def bind(self) -> None:

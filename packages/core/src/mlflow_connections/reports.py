@@ -296,6 +296,10 @@ def probe(
     return probe_endpoint(endpoint, resolved, deadline=deadline)
 
 
+_CHECK_SECONDS = 10.0
+"""The time for `Binder.check`, in seconds."""
+
+
 def probe_endpoint(
     endpoint: Endpoint,
     resolve_seconds: float,
@@ -322,6 +326,10 @@ def probe_endpoint(
         client_class = _client_class()
 
         def request() -> float:
+            for binder in endpoint.binders:
+                check = getattr(binder, "check", None)
+                if check is not None:
+                    check(_CHECK_SECONDS)
             client = client_class(endpoint.tracking_uri)
             client.search_experiments(max_results=1)
             begun = time.perf_counter()
