@@ -96,6 +96,7 @@ def _as_new(stand_in: Azure) -> Iterator[Azure]:
     stand_in.proxy.refused.clear()
     stand_in.proxy.silent.clear()
     stand_in.cli.recover()
+    stand_in.tokens.used_by.clear()
     stand_in.journal.clear()
     for name, value in vars(Account()).items():
         if isinstance(value, bool) or name == "cloud_name":
@@ -165,5 +166,36 @@ def run_script(workspace: Azure, tmp_path: Path) -> Scripts:
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+TRAIN = """
+import mlflow
+
+mlflow.set_experiment("a child")
+with mlflow.start_run() as run:
+    mlflow.log_metric("rmse", 0.5)
+print("rmse", mlflow.MlflowClient().get_run(run.info.run_id).data.metrics["rmse"])
+"""
+
+
+@pytest.fixture
+def run_command(workspace: Azure, tmp_path: Path) -> Scripts:
+    """Runs `mlflow-connections` as a client, in a folder that has a train.py."""
+
+    def run(*command: str, signed_in: bool = True, **environment: str) -> Any:
+        (tmp_path / "train.py").write_text(TRAIN)
+        base = client_environment(workspace, tmp_path, signed_in=signed_in)
+        base["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{base['PATH']}"
+        return subprocess.run(
+            ["mlflow-connections", *command],
+            env={**base, **environment},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     return run

@@ -34,9 +34,14 @@ _PERSON = "66666666-6666-4666-8666-666666666666"
 
 
 class Tokens:
-    """Signs tokens with a key of its own, so that no others are accepted."""
+    """Signs tokens with a key of its own, so that no others are accepted.
+
+    Attributes:
+        used_by: The subject of each token that was accepted, oldest first.
+    """
 
     def __init__(self, account: "Account") -> None:
+        self.used_by: list[str] = []
         self._account = account
         self._key = secrets.token_bytes(32)
 
@@ -74,7 +79,7 @@ class Tokens:
             raise AzureError(401, "AuthenticationFailed", "The 'Authorization' header is missing.")
         accepted = [form for a in audiences for form in (a, f"{a}/")]
         try:
-            jwt.decode(
+            claims = jwt.decode(
                 token, self._key, algorithms=["HS256"], audience=accepted, issuer=self._issuer
             )
         except jwt.ExpiredSignatureError:
@@ -89,6 +94,7 @@ class Tokens:
             ) from None
         except jwt.InvalidTokenError:
             raise AzureError(401, "InvalidAuthenticationToken", "It is invalid.") from None
+        self.used_by.append(claims["sub"])
 
     @property
     def _issuer(self) -> str:
