@@ -199,3 +199,27 @@ def run_command(workspace: Azure, tmp_path: Path) -> Scripts:
         )
 
     return run
+
+
+@pytest.fixture
+def run_in_shell(tmp_path: Path) -> Scripts:
+    """Runs lines in a shell with nothing set but the PATH, in a folder that has a train.py."""
+
+    def run(*lines: str) -> Any:
+        (tmp_path / "train.py").write_text(TRAIN)
+        scripts = Path(sys.executable).parent
+        return subprocess.run(
+            ["sh", "-c", "\n".join(lines)],
+            env={
+                "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "DO_NOT_TRACK": "1",
+            },
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlflow_connections_sandbox._azure import Azure
+from mlflow_connections_sandbox._page._view import pasted
 
 
 def principal(azure: Azure, *, other: bool = False) -> dict[str, str]:
@@ -42,12 +43,15 @@ def test_blocks_of_one_workspace_work_each_as_their_own(
     assert by_turns == [first, second, first, second]
 
 
-def test_child_signs_in_with_the_documented_variables(
-    workspace: Azure, run_command: Callable[..., Any]
+def test_lines_of_the_sandboxs_page_work_as_printed(
+    workspace: Azure, run_in_shell: Callable[..., Any]
 ) -> None:
-    """`mlflow-connections run azureml -- python train.py`, as the sandbox's page prints it, works."""
-    done = run_command("run", "azureml", "--", "python", "train.py")
+    """The exports of the page and its command, pasted into a shell, log to the workspace."""
+    lines = pasted(workspace)
 
+    done = run_in_shell(lines["In a shell"], lines["Then run a script"])
+
+    assert lines["Then run a script"] == "mlflow-connections run azureml -- python train.py"
     assert done.returncode == 0, done.stderr
     assert "rmse 0.5" in done.stdout
     assert set(workspace.tokens.used_by) == {workspace.account.client_id}

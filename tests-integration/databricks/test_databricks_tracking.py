@@ -1,5 +1,8 @@
 """MLflow's unmodified client with databricks-sdk, through the connection, in a workspace."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from sklearn.linear_model import LinearRegression
 from mlflow_connections import use
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databricks import Databricks
+from mlflow_connections_sandbox._page._view import pasted
 
 # A name that must be quoted with care. The server of MLflow 3.5 itself answers 500 to one that is
 # not ASCII: its WSGI bridge cannot write such a header.
@@ -197,3 +201,29 @@ def test_the_legacy_registry_takes_no_name_of_unity_catalog(token: Any) -> None:
         ),
     ):
         mlflow.MlflowClient().create_registered_model("main.default.model")
+
+
+def test_lines_of_the_sandboxs_page_work_as_printed(
+    name: str, workspace: Databricks, tmp_path: Path
+) -> None:
+    """The exports of the page and its command, pasted into a shell, log to the workspace."""
+    lines = pasted(workspace)
+    (tmp_path / "train.py").write_text(
+        f"import mlflow\nmlflow.set_experiment({name!r})\nmlflow.log_metric('rmse', 0.5)\n"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f"{lines['In a shell']}\n{lines['Then run a script']}"],
+        env={
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "1",
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert lines["Then run a script"] == "mlflow-connections run databricks -- python train.py"
+    assert done.returncode == 0, done.stderr
+    assert {r.status for r in workspace.journal.requests("/runs/log-metric")} == {200}
