@@ -1,7 +1,7 @@
-"""What an append costs, whatever its destination does, and whether a thread or a process ships better.
+"""What an append costs, whatever its destination does; what draining a backlog costs; and memory.
 
-Each figure comes from a process of its own, and the destination is another process; the scenarios
-take turns and the medians of their rounds are compared.
+Every figure comes from a process of its own, and the destination is another process. Scenarios take turns,
+and the medians of their rounds are compared.
 """
 
 import json
@@ -13,39 +13,46 @@ import tempfile
 import time
 from pathlib import Path
 
-from _ratio import Row, table
+from _ratio import Row, median, table
 
-ROUNDS = 7
-EVENTS = 5_000
+ROUNDS = 5
+EVENTS = 10_000
+BACKLOG = 100_000
 
 SINK = """
-import gzip, json, urllib.request
+import http.client, json, urllib.parse
 from mlflow_connections_outbox import Unavailable
 
 class HttpSink:
     def __init__(self, destination, environ, state):
-        self.url = destination.url
+        self.url = urllib.parse.urlsplit(destination.url)
+        self.connection = http.client.HTTPConnection(self.url.netloc, timeout=10)
 
-    def send(self, events):
-        body = gzip.compress(json.dumps([e._asdict() for e in events]).encode(), 6)
+    def send(self, batch):
+        body = json.dumps([event._asdict() for event in batch]).encode()
         try:
-            with urllib.request.urlopen(self.url, data=body, timeout=10) as answer:
-                answer.read()
+            self.connection.request("POST", self.url.path, body)
+            answer = self.connection.getresponse()
+            answer.read()
         except OSError as error:
             raise Unavailable(str(error)) from None
+        if answer.status != 200:
+            raise Unavailable(str(answer.status))
 
     def close(self):
-        pass
+        self.connection.close()
 """
 
 SERVER = """
 import http.server, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/hang":
             time.sleep(30)
         self.send_response(500 if self.path == "/500" else 200)
+        self.send_header("Content-Length", "0")
         self.end_headers()
     def log_message(self, *args):
         pass
@@ -55,72 +62,196 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 """
 
-TRAINER = """
-import json, logging, sys, time
+# One event is what the recorder makes of `mlflow.log_metric`.
+EVENT = """
+RUN = "0123456789abcdef0123456789abcdef"
+def data(n):
+    return {"run": RUN, "metrics": [["loss", n * 0.1, 1_700_000_000_000 + n, n]]}
+"""
+
+WAYS = {
+    "write": """
+import os, json
+descriptor = os.open(folder + "/bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+line = json.dumps([RUN, "logged", 1, data(1)]).encode() + b"\\n"
+def append(n):
+    os.write(descriptor, line)
+""",
+    "normal": """
+import json, sqlite3
+base = sqlite3.connect(folder + "/normal.db", isolation_level=None)
+base.execute("pragma journal_mode=wal"); base.execute("pragma synchronous=normal")
+base.execute("create table events (body text)")
+def append(n):
+    base.execute("insert into events values (?)", (json.dumps([RUN, "logged", 1, data(n)]),))
+""",
+    "full": """
+import json, sqlite3
+base = sqlite3.connect(folder + "/full.db", isolation_level=None)
+base.execute("pragma journal_mode=wal"); base.execute("pragma synchronous=full")
+base.execute("create table events (body text)")
+def append(n):
+    base.execute("insert into events values (?)", (json.dumps([RUN, "logged", 1, data(n)]),))
+""",
+    "outbox": """
+import logging
 from mlflow_connections_outbox import Destination, Event, Outbox, Policy
-url, shipper, sync, events = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
 logging.disable(logging.CRITICAL)
-
-def work():
-    # A step of something that trains: about a tenth of a millisecond of Python.
-    total = 0
-    for n in range(1500):
-        total += n * n
-    return total
-
 outbox = Outbox(
     Destination("bench", url, "a_bench_sink:HttpSink"), {},
-    Policy(shipper=shipper, sync=sync, exit_timeout=0.0),
-) if shipper != "none" else None
-
-run = "0123456789abcdef0123456789abcdef"
+    Policy(shipper=option if option == "thread" else "process", sync_events=option == "event", exit_timeout=0.0),
+)
 def append(n):
-    outbox.append(Event(run, "metrics", 1_700_000_000_000 + n, {"key": "loss", "value": n * 0.1, "step": n}))
+    outbox.append(Event(RUN, "logged", 1_700_000_000_000 + n, data(n)))
+""",
+}
 
+WRITER = """
+import json, resource, sys, time
+way, url, option, events, folder = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+{event}
+{way}
 clock = time.perf_counter_ns
 begun = clock()
-if outbox:
-    append(0)
+append(0)
 first = clock() - begun
 time.sleep(0.7)  # the shipper starts
-times, begun = [], clock()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+times = []
 for n in range(events):
-    work()
-    before = clock()
-    if outbox:
-        append(n)
-    times.append(clock() - before)
-seconds = (clock() - begun) / 1e9
+    begun = clock()
+    append(n)
+    times.append(clock() - begun)
 times.sort()
-left = outbox.flush(0.0) if outbox else 0
-print(json.dumps({
+print(json.dumps({{
     "first": first / 1e3, "p50": times[len(times) // 2] / 1e3, "p99": times[len(times) * 99 // 100] / 1e3,
-    "p99.9": times[len(times) * 999 // 1000] / 1e3, "max": times[-1] / 1e3,
-    "step": seconds / events * 1e6, "left": left,
-}))
+    "p99.9": times[len(times) * 999 // 1000] / 1e3,
+    "memory": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+}}))
+"""
+
+FILL = """
+import sys, time
+from pathlib import Path
+from mlflow_connections_outbox import Destination, Event
+from mlflow_connections_outbox._files import create, spool_of
+from mlflow_connections_outbox._format import encode, frame
+from mlflow_connections_outbox._writer import Segment
+{event}
+url, segments, events = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+destination = Destination("bench", url, "a_bench_sink:HttpSink")
+folder = spool_of(destination)
+create(folder, destination)
+for _ in range(segments):
+    segment = Segment(folder)
+    for n in range(events // segments):
+        body = encode(Event(RUN, "logged", 1_700_000_000_000 + n, data(n)))
+        segment.append(frame(time.monotonic_ns(), body))
+    segment.close()
+print(folder)
+"""
+
+DRAIN = """
+import resource, sys, time
+from mlflow_connections_outbox import _cli
+begun = time.perf_counter()
+assert _cli.main(["ship"]) == 0
+print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+PLAIN = """
+import http.client, json, sys, time
+from pathlib import Path
+url, folder = sys.argv[1:]
+host, _, path = url.removeprefix("http://").partition("/")
+begun = time.perf_counter()
+connection = http.client.HTTPConnection(host)
+batch = []
+def post():
+    connection.request("POST", "/" + path, json.dumps(batch).encode())
+    connection.getresponse().read()
+    batch.clear()
+for segment in sorted(Path(folder).glob("*.seg")):
+    with segment.open("rb") as file:
+        next(file)
+        for line in file:
+            stream, kind, at, data = json.loads(line.split(b" ", 2)[2])
+            batch.append({"stream": stream, "kind": kind, "at": at, "data": data, "id": ""})
+            if len(batch) == 500:
+                post()
+if batch:
+    post()
+print(time.perf_counter() - begun)
 """
 
 
-def measure(folder: Path, url: str, shipper: str, sync: float) -> dict[str, float]:
-    """Run a trainer; give its figures, in microseconds."""
+def run(folder: Path, state: str, script: str, *arguments: str) -> list[str]:
+    """Run a script, and return the words of its last line."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env={**os.environ, "PYTHONPATH": str(folder), "MLFLOW_CONNECTIONS_OUTBOX_DIR": state},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()[-1].split()
+
+
+def write(
+    folder: Path, way: str, url: str, option: str = "", events: int = EVENTS
+) -> dict[str, float]:
+    """Run a writer; return its figures, in microseconds and megabytes."""
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as state:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(folder),
-            "MLFLOW_CONNECTIONS_OUTBOX_DIR": state,
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", TRAINER, url, shipper, str(sync), str(EVENTS)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-        figures: dict[str, float] = json.loads(done.stdout)
+        script = WRITER.format(event=EVENT, way=WAYS[way])
+        words = run(folder, state, script, way, url, option or "none", str(events), state)
+        figures: dict[str, float] = json.loads(" ".join(words))
         # What is left is not worth waiting for, and its shipper must not disturb the next round.
         for segment in Path(state).rglob("*.seg"):
             segment.unlink(missing_ok=True)
         time.sleep(0.3)
         return figures
+
+
+def write_at_once(folder: Path, url: str, processes: int = 8) -> dict[str, float]:
+    """Run many writers of one spool at once; return the median of their figures."""
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as state:
+        script = WRITER.format(event=EVENT, way=WAYS["outbox"])
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(folder),
+            "MLFLOW_CONNECTIONS_OUTBOX_DIR": state,
+        }
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, "outbox", url, "none", str(EVENTS // 4), state],
+                env=environment,
+                stdout=subprocess.PIPE,
+            )
+            for _ in range(processes)
+        ]
+        found = [json.loads(writer.communicate()[0]) for writer in writers]
+        for segment in Path(state).rglob("*.seg"):
+            segment.unlink(missing_ok=True)
+        return {key: statistics.median(each[key] for each in found) for key in found[0]}
+
+
+def drain(folder: Path, url: str, segments: int) -> tuple[list[float], list[float], float]:
+    """Ship backlogs and read them in a plain loop, in turns.
+
+    Returns:
+        The seconds of both, and the megabytes of the shipping process.
+    """
+    megabytes: list[float] = []
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as state:
+            fill = FILL.format(event=EVENT)
+            (spool,) = run(folder, state, fill, url, str(segments), str(BACKLOG))
+            times[0].append(float(run(folder, state, PLAIN, url, spool)[0]))
+            seconds, memory = run(folder, state, DRAIN)
+            times[1].append(float(seconds))
+            megabytes.append(float(memory))
+    return *times, statistics.median(megabytes)
 
 
 def main() -> None:
@@ -132,91 +263,69 @@ def main() -> None:
         try:
             assert server.stdout is not None
             base = f"http://127.0.0.1:{int(server.stdout.readline())}"
-            urls = {
-                "down": "http://127.0.0.1:9/",
-                "answering 500": f"{base}/500",
-                "hanging": f"{base}/hang",
-                "healthy": f"{base}/ok",
-            }
-            print(table(rows(folder, urls)))
+            print(table([*append_rows(folder, base), *drain_rows(folder, base)]))
         finally:
             server.kill()
             server.wait()
 
 
-def rows(folder: Path, urls: dict[str, str]) -> list[Row]:
-    """Run all scenarios in turns, and lay their medians side by side."""
+def append_rows(folder: Path, base: str) -> list[Row]:
+    """Run all ways to write in turns, and lay their medians side by side."""
+    absent = "http://127.0.0.1:9/"
     scenarios = {
-        "none": ("http://none/", "none", 0.0),
-        "no sync": (urls["healthy"], "process", 0.0),
-        **{
-            f"{what}, {how}": (url, how, 0.2)
-            for what, url in urls.items()
-            for how in ("process", "thread")
-        },
+        "write": lambda: write(folder, "write", ""),
+        "SQLite, NORMAL": lambda: write(folder, "normal", "", events=2000),
+        "SQLite, FULL": lambda: write(folder, "full", "", events=300),
+        "absent": lambda: write(folder, "outbox", absent),
+        "hanging": lambda: write(folder, "outbox", f"{base}/hang"),
+        "answering 500": lambda: write(folder, "outbox", f"{base}/500"),
+        "healthy": lambda: write(folder, "outbox", f"{base}/ok"),
+        "healthy, thread": lambda: write(folder, "outbox", f"{base}/ok", "thread"),
+        "8 processes": lambda: write_at_once(folder, f"{base}/ok"),
+        "every event synced": lambda: write(folder, "outbox", absent, "event", events=300),
     }
-    found: dict[str, list[dict[str, float]]] = {scenario: [] for scenario in scenarios}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in scenarios}
     for _ in range(ROUNDS):
-        for scenario, (url, shipper, sync) in scenarios.items():
-            found[scenario].append(measure(folder, url, shipper, sync))
+        for name, scenario in scenarios.items():
+            found[name].append(scenario())
 
-    def median(scenario: str, figure: str) -> float:
-        return statistics.median(each[figure] for each in found[scenario])
+    def of(name: str, figure: str) -> float:
+        return statistics.median(each[figure] for each in found[name])
 
-    result = []
-    for what in urls:
-        ours = f"{what}, process"
-        p50, p99 = median(ours, "p50"), median(ours, "p99")
-        result += [
-            Row(
-                f"append p50, {what}: thread | process",
-                median(f"{what}, thread", "p50"),
-                p50,
-                "µs",
-                "p50 < 20 µs",
-                p50 < 20,
-            ),
-            Row(
-                f"append p99, {what}: thread | process",
-                median(f"{what}, thread", "p99"),
-                p99,
-                "µs",
-                "p99 < 1 ms",
-                p99 < 1000,
-            ),
-            Row(
-                f"append p99.9, {what}: thread | process",
-                median(f"{what}, thread", "p99.9"),
-                median(ours, "p99.9"),
-                "µs",
-            ),
-        ]
-    for how in ("thread", "process"):
-        result.append(
-            Row(
-                f"a step of 0.1 ms: without | healthy, {how}",
-                median("none", "step"),
-                median(f"healthy, {how}", "step"),
-                "µs",
+    rows = []
+    for name in ("absent", "hanging", "answering 500", "healthy", "healthy, thread", "8 processes"):
+        for figure in ("p50", "p99"):
+            plain, ours = of("write", figure), of(name, figure)
+            aim, met = ("≤ 2", ours <= 2 * plain) if name == "absent" else ("", None)
+            rows.append(
+                Row(f"append {figure}, {name}: os.write | ours", plain, ours, "µs", aim, met)
             )
-        )
-    first = median("healthy, process", "first")
-    result += [
-        Row(
-            "append p99: no sync | every 200 ms",
-            median("no sync", "p99"),
-            median("healthy, process", "p99"),
-            "µs",
-        ),
-        Row(
-            "append p99.9: no sync | every 200 ms",
-            median("no sync", "p99.9"),
-            median("healthy, process", "p99.9"),
-            "µs",
-        ),
-        Row("first append, process", None, first, "µs"),
+    for base_name, ours_name in (
+        ("SQLite, NORMAL", "absent"),
+        ("SQLite, FULL", "every event synced"),
+    ):
+        for figure in ("p50", "p99"):
+            row = f"append {figure}: {base_name} | {ours_name}"
+            rows.append(Row(row, of(base_name, figure), of(ours_name, figure), "µs"))
+    rows += [
+        Row("first append", None, of("absent", "first"), "µs"),
+        Row("memory that 10,000 appends add to a writer", None, of("absent", "memory"), "MB"),
     ]
-    return result
+    return rows
+
+
+def drain_rows(folder: Path, base: str) -> list[Row]:
+    """Compare draining with a plain loop."""
+    rows = []
+    for segments in (25, 1500):
+        plain, ours, megabytes = drain(folder, f"{base}/ok", segments)
+        what = f"drain {BACKLOG:,} events in {segments:,} segments"
+        met = median(ours) <= median(plain)
+        rows += [
+            Row(f"{what}: plain loop | ship", median(plain), median(ours), "s", "≤ 1", met),
+            Row(f"memory of the shipping process, {segments:,} segments", None, megabytes, "MB"),
+        ]
+    return rows
 
 
 if __name__ == "__main__":

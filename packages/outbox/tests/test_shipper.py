@@ -286,3 +286,103 @@ def test_the_shipper_imports_little() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert not {"mlflow", "requests", "http", "asyncio"} & set(json.loads(done.stdout))
+
+
+def test_without_a_python_to_start_a_thread_ships(
+    arrivals: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that embeds Python has no `sys.executable`, and delivers all the same."""
+    monkeypatch.setattr(sys, "executable", None)
+    outbox = Outbox(arrivals.destination, policy=FAST)
+    outbox.append(event(1))
+    assert outbox.flush(20) == 0
+    assert arrivals.wait(1)[0]["pid"] == os.getpid()
+    outbox.close()
+
+
+FORKS = """
+import os, sys, time
+from mlflow_connections_outbox import Destination, Event, Outbox, Policy
+POLICY = Policy(poll=0.01, linger=0.02, exit_timeout=0.0, idle=1.0, patience=0.3)
+folder, moments = sys.argv[1], [float(word) for word in sys.argv[2:]]
+reading, writing = os.pipe()
+outboxes, workers = [], []
+for number, moment in enumerate(moments):
+    url = f"file://{folder}/got-{number}.jsonl"
+    outbox = Outbox(Destination("file", url, "a_file_sink:make"), policy=POLICY)
+    outbox.append(Event("run", "metrics", 0, {"n": 0}))
+    begun = time.perf_counter()
+    while time.perf_counter() < begun + moment:
+        pass
+    worker = os.fork()
+    if worker == 0:
+        os.close(writing)
+        os.read(reading, 1)  # lives for as long as its parent
+        os._exit(0)
+    workers.append(worker)
+    outbox.append(Event("run", "metrics", 1, {"n": 1}))
+    outboxes.append(outbox)
+left = [outbox.flush(30) for outbox in outboxes]
+os.close(writing)
+for worker in workers:
+    assert os.waitpid(worker, 0)[1] == 0
+print(left)
+"""
+
+
+def fork_while_starting(arrivals: Any, moments: list[float]) -> None:
+    """Fork workers that live on, each at another moment after the first event of an outbox."""
+    words = [str(arrivals.folder), *map(str, moments)]
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, *words],
+        env={**os.environ, "PYTHONPATH": str(arrivals.folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{[0] * len(moments)}\n"
+    for number in range(len(moments)):
+        lines = (arrivals.folder / f"got-{number}.jsonl").read_text().splitlines()
+        assert [json.loads(line)["data"]["n"] for line in lines] == [0, 1]
+
+
+def test_workers_that_are_forked_while_the_shipper_starts_hold_nothing_up(arrivals: Any) -> None:
+    """A DataLoader's persistent workers, forked after the first event, do not keep others from arriving."""
+    fork_while_starting(arrivals, [0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03])
+
+
+@pytest.mark.slow
+def test_workers_may_be_forked_at_every_moment_of_a_start(arrivals: Any) -> None:
+    """The same at a hundred moments of the first fiftieth of a second, and later ones."""
+    fork_while_starting(arrivals, [n * 0.0002 for n in range(100)])
+    fork_while_starting(arrivals, [0.02 + n * 0.002 for n in range(20)])
+
+
+def test_a_fork_waits_until_no_thread_opens_a_descriptor(arrivals: Any) -> None:
+    """A child never has a copy of a lock or pipe that its outbox does not know of."""
+    import threading
+
+    outbox = Outbox(arrivals.destination, policy=FAST)
+    outbox.append(event(1))
+    assert outbox.flush(20) == 0
+    launcher = outbox._process.launcher
+    assert launcher is not None
+    forked: list[int] = []
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        forked.append(child)
+
+    with launcher.guard:
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join(0.3)
+        assert forked == []
+    thread.join()
+    assert os.waitpid(forked[0], 0)[1] == 0
+    outbox.append(event(2))
+    assert outbox.flush(20) == 0
+    outbox.close()

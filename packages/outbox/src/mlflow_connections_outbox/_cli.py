@@ -142,6 +142,9 @@ def _print_report(report: admin.Report, url: str) -> None:
 
 
 def _ship(parsed: argparse.Namespace) -> int:
+    from ._shipper import collect_garbage_less_often
+
+    collect_garbage_less_often()
     results: list[dict[str, Any]] = []
     for report in admin.reports(parsed.destination):
         shipped, problem = _ship_one(report, parsed)

@@ -46,7 +46,7 @@ class _Process:
         self.poll_at = 0
         self.seen = 0
         self.unauthorized = False
-        self.disk_tried_at = float("-inf")
+        self.disk_tried_at: float | None = None
         self.not_taken = 0
         self.not_taken_noted = 0
         self.stalled_at: tuple[Path, int] | None = None
@@ -172,7 +172,10 @@ class Outbox:
         return left
 
     def _append(self, process: _Process, body: bytes) -> None:
-        if process.memory or process.disk_tried_at > time.monotonic() - _DISK_TRIED_EVERY:
+        if process.memory or (
+            process.disk_tried_at is not None
+            and process.disk_tried_at > time.monotonic() - _DISK_TRIED_EVERY
+        ):
             # Behind what is in memory already, so that order is kept.
             self._append_to_memory(process, body)
             return

@@ -13,15 +13,17 @@ from ._format import (
     Header,
     SegmentName,
     acked_field,
+    event_of,
     is_whole,
-    lines_in,
-    parse,
+    parse_all,
     parse_header,
+    parse_one,
     segment_name,
 )
 from ._interface import Event
 
 _CHUNK = 1 << 16
+_FOREVER = 1 << 63
 _HEAD = 1 << 12  # enough for a header, and for the first line behind a damaged one
 
 
@@ -84,10 +86,21 @@ class Reader:
             return None
         return self._decoded[0]
 
-    def pop(self) -> Record:
-        """Return the record that `peek` returned, and go on behind it."""
-        self._given += 1
-        return self._decoded.popleft()
+    def take(self, until: int, limit: int, into: deque[Record]) -> None:
+        """Move records to a queue, at least the one that `peek` returned.
+
+        Args:
+            until: The stamp before which the others must be.
+            limit: How many to move at most.
+            into: The queue.
+        """
+        decoded = self._decoded
+        before = len(into)
+        into.append(decoded.popleft())
+        most = before + limit
+        while decoded and decoded[0].stamp < until and len(into) < most:
+            into.append(decoded.popleft())
+        self._given += len(into) - before
 
     def acknowledge(self, end: int, count: int) -> bool:
         """Note that everything before a byte is delivered, and remove the segment if it is done with.
@@ -149,20 +162,32 @@ class Reader:
                 if not block:
                     self._read_through = size
                     return False
-                for begin, end, line in lines_in(block, self._read_to):
-                    parsed = parse(line, f"{self._stem}:{begin}")
-                    if parsed is None:
-                        self.damaged += 1
-                        continue
-                    stamp, event = parsed
-                    # A signal handler that appends can overtake the append that it interrupts.
-                    self._stamp = stamp = max(self._stamp, stamp)
-                    self._decoded.append(Record(stamp, end, self.name, event))
+                self._decode(block)
                 self._read_to += len(block)
                 self._read_through = size if size == self._read_to else -1
         finally:
             self._disk.close(descriptor)
         return True
+
+    def _decode(self, block: bytes) -> None:
+        lines = block[:-1].split(b"\n")
+        try:
+            parsed = parse_all(lines)
+        except (ValueError, UnicodeDecodeError):
+            parsed = [parse_one(line) for line in lines]
+        end, last, name, stem = self._read_to, self._stamp, self.name, self._stem
+        append = self._decoded.append
+        for line, found in zip(lines, parsed, strict=True):
+            begin = end
+            end += len(line) + 1
+            event = found and event_of(found[1], stem, begin)
+            if found is None or event is None:
+                self.damaged += 1
+                continue
+            # A signal handler that appends can overtake the append that it interrupts.
+            last = max(last, found[0])
+            append(Record(last, end, name, event))
+        self._stamp = last
 
     def _whole_lines(self, descriptor: int) -> bytes:
         chunk = _CHUNK
@@ -200,22 +225,32 @@ class Merge:
         # The name decides between equal stamps, so that readers are never compared.
         self._heap: list[tuple[int, int, str, Reader]] = []
 
-    def next(self) -> Record | None:
-        """Return the next record, or None if none is left that is stamped before `now`."""
+    def fill(self, records: deque[Record], limit: int) -> bool:
+        """Add the next records to a queue until it has some.
+
+        Returns:
+            Whether it has; if not, no other is left that is stamped before `now`.
+        """
         heap, upcoming = self._heap, self._upcoming
-        while upcoming and (not heap or upcoming[-1][:2] <= heap[0][:2]):
-            rank, _, name, reader = upcoming.pop()
-            if (stamp := self._stamp_of(reader)) is not None:
-                heapq.heappush(heap, (rank, stamp, name, reader))
-        if not heap:
-            return None
-        rank, _, name, reader = heap[0]
-        record = reader.pop()
-        if (stamp := self._stamp_of(reader)) is None:
-            heapq.heappop(heap)
-        else:
-            heapq.heapreplace(heap, (rank, stamp, name, reader))
-        return record
+        while len(records) < limit:
+            while upcoming and (not heap or upcoming[-1][:2] <= heap[0][:2]):
+                rank, _, name, reader = upcoming.pop()
+                if (stamp := self._stamp_of(reader)) is not None:
+                    heapq.heappush(heap, (rank, stamp, name, reader))
+            if not heap:
+                return False
+            rank, _, name, reader = heap[0]
+            # Up to where another segment could be next, records need no comparison.
+            rivals = [each[:2] for each in (*heap[1:3], *upcoming[-1:])]
+            until = min((stamp for other, stamp in rivals if other == rank), default=_FOREVER)
+            if reader.header.boot == self._boot:
+                until = min(until, self._now)
+            reader.take(until, limit - len(records), records)
+            if (stamp := self._stamp_of(reader)) is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (rank, stamp, name, reader))
+        return True
 
     def _stamp_of(self, reader: Reader) -> int | None:
         record = reader.peek()

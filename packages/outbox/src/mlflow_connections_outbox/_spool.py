@@ -137,22 +137,13 @@ class Spool:
         The same ones come again until they are acknowledged.
         """
         pending = self._pending
-        if len(pending) < limit and not self._fill(limit):
+        if not self._merge.fill(pending, limit):
             # What is left in the last listing does not suffice: read the clock, then list anew.
             now = self._disk.monotonic_ns()
             self._list()
             self._merge = Merge(self._readers.values(), self._machine.boot, now)
-            self._fill(limit)
+            self._merge.fill(pending, limit)
         return list(islice(pending, limit))
-
-    def _fill(self, limit: int) -> bool:
-        pending, following = self._pending, self._merge.next
-        while len(pending) < limit:
-            record = following()
-            if record is None:
-                return False
-            pending.append(record)
-        return True
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
         """Note that the first events that `collect` returned are delivered.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ._disk import DISK, Disk
 from ._files import create, segments, spool_of
-from ._format import HEADER_SIZE, SegmentName, frame, header
+from ._format import HEADER_SIZE, SegmentName, frame, header, segment_name
 from ._interface import Destination
 from ._policy import Policy
 from ._reader import acknowledged, waiting_in
@@ -15,6 +15,8 @@ from ._reader import acknowledged, waiting_in
 _MEASURED_FOR = 1.0
 _STEP = 1 << 20
 _LOOK_EVERY = 1_000_000_000  # nanoseconds
+_CHECK_EVERY = 1_000_000
+_RECENT = 10_000_000
 
 
 class SpoolFull(Exception):  # noqa: N818 - said of the spool
@@ -37,8 +39,8 @@ class Segment:
         if not disk.is_supported():
             raise OSError("This operating system has no file locks that suit an outbox.")
         self._disk = disk
-        last = segments(folder, disk)[-1:]
-        number = last[0][0].number + 1 if last else 1
+        names = filter(None, map(segment_name, disk.names(folder)))
+        number = max((name.number for name in names), default=0) + 1
         self.path = folder / str(SegmentName(number, secrets.token_hex(8), ""))
         # Under another name until it is locked: a shipper must never take it for an orphan.
         unfinished = self.path.with_suffix(".new")
@@ -136,6 +138,11 @@ class Writer:
         self._look_at = 0
         self._paths: list[Path] = []
         self._events = 0
+        self._check_at = 0
+        # Events since the last look whether the segment is still there: a look each costs a call.
+        self._unchecked: list[bytes] = []
+        self._segment_bytes = policy.segment_bytes
+        self._sync_events = policy.sync_events
         self.removed = 0
         self.sync_error: OSError | None = None
 
@@ -167,32 +174,56 @@ class Writer:
         if stamp >= self._look_at:
             self._look_at = stamp + _LOOK_EVERY
             self.look()
-        while True:
-            segment = self._segment
-            if segment is None:
-                self._segment = segment = self._open()
-                self._written = self._events = 0
-                # The segment is stamped when it is created, and no event may be older.
-                stamp = self._disk.monotonic_ns()
-            line = frame(stamp, body)
-            if self._room < len(line) and self._measure() < len(line):
-                raise SpoolFull
-            try:
-                segment.append(line)
-                if not segment.is_removed():
-                    break
-            except OSError:
-                self.close()  # a torn line must be the last of its segment
-                raise
-            self._note_removed()
+        segment = self._write(body, stamp)
+        is_full = self._written >= self._segment_bytes
+        if stamp < self._check_at and not is_full and not self._sync_events:
+            self._unchecked.append(body)
+            return stamp
+        if segment.is_removed():
+            segment = self._write_again(body)
+        self._unchecked.clear()
+        self._check_at = stamp + _CHECK_EVERY
+        if self._sync_events:
+            self._sync(segment)
+        if is_full:
+            self.close()
+        return stamp
+
+    def _write(self, body: bytes, stamp: int) -> Segment:
+        segment = self._segment
+        if segment is None:
+            self._segment = segment = self._open()
+            self._written = self._events = 0
+            # The segment is stamped when it is created, and no event may be older.
+            stamp = self._disk.monotonic_ns()
+        line = frame(stamp, body)
+        if self._room < len(line) and self._measure() < len(line):
+            raise SpoolFull
+        try:
+            segment.append(line)
+        except OSError:
+            self.close()  # a torn line must be the last of its segment
+            raise
         self._room -= len(line)
         self._written += len(line)
         self._events += 1
-        if self._policy.sync_events:
-            self._sync(segment)
-        if self._written >= self._policy.segment_bytes:
+        return segment
+
+    def _write_again(self, body: bytes) -> Segment:
+        """Write an event again whose segment was removed, and those of the last milliseconds before it.
+
+        Events of earlier times were on the disk, and somebody removed them.
+        """
+        is_recent = self._disk.monotonic_ns() < self._check_at + _RECENT
+        bodies = [*self._unchecked, body] if is_recent else [body]
+        while True:
+            self.removed += max(0, self._events - len(bodies))
             self.close()
-        return stamp
+            for each in bodies[:-1]:
+                self._write(each, self._disk.monotonic_ns())
+            segment = self._write(body, self._disk.monotonic_ns())
+            if not segment.is_removed():
+                return segment
 
     def _sync(self, segment: Segment) -> None:
         try:
@@ -217,14 +248,17 @@ class Writer:
     def look(self) -> None:
         """Begin a new segment if somebody removed or adopted this one."""
         segment = self._segment
-        if segment is not None and not self._disk.is_named(segment.descriptor, segment.path):
-            if segment.is_removed():
-                self._note_removed()
+        if segment is None or self._disk.is_named(segment.descriptor, segment.path):
+            return
+        if not segment.is_removed():
+            self.close()  # adopted: what is in it is read there
+            return
+        if self._unchecked and self._disk.monotonic_ns() < self._check_at + _RECENT:
+            self._write_again(self._unchecked.pop())
+        else:
+            self.removed += self._events
             self.close()
-
-    def _note_removed(self) -> None:
-        self.removed += self._events
-        self.close()
+        self._unchecked.clear()
 
     def close(self) -> None:
         """Leave the segment to the shipper; a forked child leaves it to its parent."""
