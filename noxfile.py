@@ -58,6 +58,7 @@ GROUPS = {
     "kedro-mlflow": Group(
         "kedro", KEDRO, ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets"), workers=2
     ),
+    "http": Group("http", ("core", "http", "sandbox")),
     # Kedro for its ParallelRunner, whose spawned workers must sign in too; Databand for copies.
     "azureml": Group("azureml", ("core", "azureml", "databand", "sandbox[azureml]"), ("kedro>=1",)),
     # The Databricks stand-in is one of the primaries that keep their own URI.

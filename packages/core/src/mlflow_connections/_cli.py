@@ -247,7 +247,18 @@ def _run(parsed: argparse.Namespace) -> int:
         raise InvalidOptionError(
             f"There is no command to run; write: mlflow-connections run {name}-- COMMAND"
         )
-    return _become(parsed.arguments, environment_of_child(_endpoint(parsed)))
+    endpoint = _endpoint(parsed)
+    environment = environment_of_child(endpoint)
+    authenticator = endpoint.authenticator
+    if authenticator is not None:
+        environment |= authenticator.variables()
+        if authenticator.needs_parent():
+            from ._stay import stay
+
+            for name in authenticator.secret_variables:
+                environment.pop(name, None)
+            return stay(parsed.arguments, environment)
+    return _become(parsed.arguments, environment)
 
 
 def _endpoint(parsed: argparse.Namespace) -> Endpoint:
@@ -269,8 +280,13 @@ def _become(command: Sequence[str], environment: dict[str, str]) -> int:
 
         return subprocess.run(command, env=environment, check=False).returncode
     except OSError as error:
-        print(f"mlflow-connections: {command[0]}: {error.strerror}", file=sys.stderr)
-        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        return not_started(command[0], error)
+
+
+def not_started(program: str, error: OSError) -> int:
+    """Print why a command did not start, and return a shell's exit code for it."""
+    print(f"mlflow-connections: {program}: {error.strerror}", file=sys.stderr)
+    return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
 
 
 def _env(parsed: argparse.Namespace) -> int:
@@ -282,6 +298,14 @@ def _env(parsed: argparse.Namespace) -> int:
         REGISTRY_VARIABLE: endpoint.registry_uri,
         **endpoint.environment,
     }
+    authenticator = endpoint.authenticator
+    if authenticator is not None:
+        if authenticator.needs_parent():
+            raise InvalidOptionError(
+                "The tokens of this connection come from a process that has to stay, which `env` is not: use "
+                f"mlflow-connections run {parsed.connection} -- COMMAND, or set `share_with_workers: true`."
+            )
+        variables |= authenticator.variables()
     # What belongs to another server, such as its experiment, is not inherited either.
     variables |= dict.fromkeys(os.environ.keys() - environment_of_child(endpoint).keys())
     if endpoint.registry_uri is None and REGISTRY_VARIABLE not in os.environ:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ._environment import check_environment, credential_variables, is_credential_variable
 from ._errors import (
@@ -31,6 +31,7 @@ from .secrets import MASK, looks_secret, mask_uri, remember
 
 if TYPE_CHECKING:
     from ._connection import Binder, Connection
+    from .authentication import Authenticator
     from .named import NamedConnection
 
 __all__ = ["Endpoint", "resolve"]
@@ -59,6 +60,12 @@ class Endpoint(NamedTuple):
     environment: Mapping[str, str] = _NOTHING
     binders: "tuple[Binder, ...]" = ()
     inner_uri: str | None = None
+
+    @property
+    def authenticator(self) -> "Authenticator | None":
+        """The binder that authenticates requests to the server, or None if there is none."""
+        found = [each for each in self.binders if hasattr(each, "authenticate")]
+        return cast("Authenticator", found[0]) if found else None
 
     def __repr__(self) -> str:
         """Hide every secret."""

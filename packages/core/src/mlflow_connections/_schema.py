@@ -17,6 +17,8 @@ _TYPES: dict[type, Schema] = {
     bool: {"type": "boolean"},
     int: {"type": "integer"},
     float: {"type": "number"},
+    list: {"type": "array"},
+    dict: {"type": "object"},
 }
 
 

@@ -32,7 +32,8 @@ class Option(NamedTuple):
         env: The environment variable that is read when the key is absent.
         default: The value when neither is given.
         required: Whether the connection cannot work without it.
-        type: `str`, `bool`, `int` or `float`. Text from the environment is converted.
+        type: `str`, `bool`, `int`, `float`, `list` or `dict`. Text from the environment is converted;
+            lists and dicts are JSON there.
         choices: The values that are allowed; none means any.
         credential: Whether the key belongs into the credentials and not beside the options.
         secret: Whether the value must never be shown. A secret is always a credential.
@@ -190,7 +191,10 @@ def refuse_misplaced(
         InvalidOptionError: The message names the key, never its value.
     """
     known = {option.name: option for option in declared}
-    remember(*(value for key, value in options.items() if looks_secret(str(key))))
+    # What is declared as no secret is none, whatever its name, such as `token_file`.
+    plain = [option.name for option in declared if not option.in_credentials]
+    suspects = (key for key in options if key not in plain and looks_secret(str(key)))
+    remember(*(options[key] for key in suspects))
     for key in options:
         option = known.get(key)
         if option.in_credentials if option else looks_secret(str(key)):
@@ -200,7 +204,6 @@ def refuse_misplaced(
                 f"{variable}."
             )
         if declared and option is None:
-            plain = [o.name for o in declared if not o.in_credentials]
             raise InvalidOptionError(
                 f"'{key}' in {source_names.options} is no option of this connection"
                 f"{_suggestion(str(key), plain)}; "
@@ -237,7 +240,14 @@ def convert(option: Option, value: Any, place: str) -> Any:
         value = _strip(option, value, place)
     converted = _parse(option.type, value)
     if converted is None:
-        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+        kinds = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            str: "text",
+            list: "a list",
+            dict: "a mapping",
+        }
         raise InvalidOptionError(
             f"'{option.name}' in {place} must be {kinds.get(option.type, option.type.__name__)}."
         )
@@ -273,6 +283,8 @@ def _parse(kind: type, value: Any) -> Any:
             word = value.strip().lower()
             return True if word in _TRUE else False if word in _FALSE else None
         return value if isinstance(value, bool) else None
+    if kind in (list, dict):
+        return _parse_json(kind, value) if isinstance(value, str) else _of_kind(kind, value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     if kind is str:
@@ -282,3 +294,22 @@ def _parse(kind: type, value: Any) -> Any:
         return kind(value)
     except (ValueError, OverflowError):
         return None
+
+
+def _parse_json(kind: type, text: str) -> Any:
+    """Read a list or a mapping from JSON, as a variable or a flag holds it."""
+    import json
+
+    try:
+        return _of_kind(kind, json.loads(text))
+    except ValueError:
+        return None
+
+
+def _of_kind(kind: type, value: Any) -> Any:
+    """Return a plain list or dict for any sequence or mapping (YAML loaders have their own), else None."""
+    if kind is dict:
+        return dict(value) if isinstance(value, Mapping) else None
+    return (
+        list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else None
+    )

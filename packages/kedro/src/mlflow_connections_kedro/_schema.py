@@ -24,6 +24,8 @@ _TYPES: dict[type, tuple[Schema, str]] = {
     bool: ({"type": "boolean"}, "true or false"),
     int: ({"type": "integer"}, "a whole number"),
     float: ({"type": "number"}, "a number"),
+    list: ({"type": "array"}, "a list"),
+    dict: ({"type": "object"}, "a mapping"),
 }
 
 

@@ -18,6 +18,7 @@ STAND_INS: Mapping[str, str] = {
     "azureml": "._azure:Azure",
     "databand": "._databand:Databand",
     "databricks": "._databricks:Databricks",
+    "http": "._http:ProtectedMlflow",
     "snowflake": "._snowflake:Snowflake",
 }
 """Every stand-in: its name, and the module and class behind it, imported when it is wanted."""

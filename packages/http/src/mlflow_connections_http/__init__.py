@@ -1,0 +1,16 @@
+"""The connection `http`: an MLflow server behind tokens that expire, secret headers or client certificates.
+
+- `_connection`: the options, and the endpoint that comes of them.
+- `_sources`: where headers come from, such as a token endpoint, a file or a command.
+- `_renewal`: one fetch for all threads, renewed before a token expires.
+- `_authenticator`: headers on each request, a second try after 401, login pages refused.
+- `_certificates`: client certificates in the form that MLflow reads.
+"""
+
+from ._authenticator import HttpAuthenticator, open_authenticator
+from ._connection import HttpConnection
+
+__all__ = ["HttpAuthenticator", "HttpConnection", "connection", "open_authenticator"]
+
+connection = HttpConnection()
+"""The instance that is registered under the keyword `http`."""

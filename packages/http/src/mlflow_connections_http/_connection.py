@@ -1,0 +1,314 @@
+"""The connection: its options, and the URI, variables and authenticator that come of them."""
+
+import base64
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mlflow_connections import Connection, InvalidOptionError, MissingOptionError, Option
+from mlflow_connections.authentication import Authenticator, origin_of
+
+from ._authenticator import HttpAuthenticator
+from ._certificates import certificate_file
+from ._sources import (
+    ClientCredentials,
+    Fixed,
+    GoogleIdentity,
+    Source,
+    TokenCommand,
+    TokenFile,
+    TokenHeader,
+    WithFixed,
+)
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_SOURCES: Final = ("client_id", "token_file", "token_command", "google_audience", "username")
+_OF_CLIENT = (
+    *("issuer", "token_url", "scope", "audience", "resource", "client_assertion_file"),
+    "client_secret",
+)
+# MLflow's own variables that would win over the authenticator, or send a secret to every server.
+_EMPTIED = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+_SIGV4 = "MLFLOW_TRACKING_AWS_SIGV4"
+
+
+class HttpConnection(Connection):
+    """An MLflow server at a URL, with one source of tokens, secret headers or a client certificate."""
+
+    declared = (
+        Option(
+            "url",
+            "The server's address, https://…",
+            env="MLFLOW_CONNECTIONS_HTTP_URL",
+            required=True,
+        ),
+        Option(
+            "issuer",
+            "The OpenID or OAuth issuer whose metadata names the token endpoint.",
+            env="MLFLOW_CONNECTIONS_HTTP_ISSUER",
+        ),
+        Option(
+            "token_url",
+            "The token endpoint itself, in place of `issuer`.",
+            env="MLFLOW_CONNECTIONS_HTTP_TOKEN_URL",
+        ),
+        Option(
+            "client_id",
+            "The client that tokens are issued to.",
+            env="MLFLOW_CONNECTIONS_HTTP_CLIENT_ID",
+        ),
+        Option(
+            "client_secret",
+            "The secret of that client.",
+            env="MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET",
+            secret=True,
+        ),
+        Option(
+            "client_assertion_file",
+            "A file with a JWT that proves the client in place of a secret (workload identity).",
+        ),
+        Option(
+            "client_auth",
+            "How id and secret are sent to the issuer.",
+            default="basic",
+            choices=("basic", "post"),
+        ),
+        Option(
+            "scope",
+            "The scope to ask for; several are separated by spaces.",
+            env="MLFLOW_CONNECTIONS_HTTP_SCOPE",
+        ),
+        Option("audience", "The audience to ask for.", env="MLFLOW_CONNECTIONS_HTTP_AUDIENCE"),
+        Option("resource", "The resource to ask for (RFC 8707)."),
+        Option(
+            "token_file",
+            "A file with a token, read again when it changes.",
+            env="MLFLOW_CONNECTIONS_HTTP_TOKEN_FILE",
+        ),
+        Option(
+            "token_command", "A list: a program that prints a token, with its arguments.", type=list
+        ),
+        Option(
+            "token_timeout",
+            "Seconds after which `token_command` is stopped.",
+            type=float,
+            default=30.0,
+        ),
+        Option(
+            "google_audience", "The audience of Google identity tokens, such as IAP's client id."
+        ),
+        Option("username", "A user name.", credential=True),
+        Option("password", "The password of that user.", secret=True),
+        Option(
+            "headers",
+            "Secret headers to send with each request: names and values.",
+            type=dict,
+            secret=True,
+        ),
+        Option("header", "The header that carries the token.", default="Authorization"),
+        Option("client_certificate", "A PEM file with a client certificate, and its key or not."),
+        Option("client_key", "A PEM file with the key of that certificate."),
+        Option("client_key_password", "Decrypts that key.", secret=True),
+        Option("ca_file", "A PEM file with the certificates to trust server and issuer by."),
+        Option(
+            "allow_http",
+            "Send credentials without TLS to a host other than this one.",
+            type=bool,
+            default=False,
+        ),
+        Option(
+            "share_with_workers",
+            "Put the secret into the environment of child processes, for those that outlive this one.",
+            type=bool,
+            default=False,
+        ),
+    )
+
+    def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Return the server's URL.
+
+        Raises:
+            MissingOptionError: A source of tokens lacks something.
+            InvalidOptionError: Options contradict each other, or the URL is none or not safe.
+        """
+        values = self.values(credentials, options)
+        _check(values)
+        return str(values["url"]).rstrip("/")
+
+    def environment(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Return the variables for certificates, and empty those of MLflow's that would win or leak.
+
+        Raises:
+            InvalidOptionError: As for `tracking_uri`, or a certificate cannot be read.
+        """
+        values = self.values(credentials, options)
+        _check(values)
+        environment = {name: "" for name in _EMPTIED if os.environ.get(name)}
+        if os.environ.get(_SIGV4):
+            environment[_SIGV4] = "false"
+        if values["ca_file"]:
+            environment["MLFLOW_TRACKING_SERVER_CERT_PATH"] = values["ca_file"]
+            if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS"):
+                environment["MLFLOW_TRACKING_INSECURE_TLS"] = "false"
+        if values["client_certificate"]:
+            environment["MLFLOW_TRACKING_CLIENT_CERT_PATH"] = certificate_file(
+                *(
+                    values[name]
+                    for name in ("client_certificate", "client_key", "client_key_password")
+                )
+            )
+        return environment
+
+    def binder(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Authenticator | None:
+        """Return what authenticates the requests to the server.
+
+        Raises:
+            MissingOptionError: As for `tracking_uri`.
+            InvalidOptionError: As for `tracking_uri`.
+        """
+        values = self.values(credentials, options)
+        _check(values)
+        return HttpAuthenticator(
+            origin_of(values["url"]),
+            _source(values),
+            share=values["share_with_workers"],
+            joined=_is_joined(values),
+        )
+
+    def values(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """Read all options. A source of tokens that is given beats one that only a variable names."""
+        values = super().values(credentials, options)
+        given = {
+            name for name in _SOURCES if (credentials if name == "username" else options).get(name)
+        }
+        for name in _SOURCES:
+            if given and name not in given:
+                values[name] = None
+        if values["client_id"] is None and given:
+            explicit = {*credentials, *options}
+            values |= dict.fromkeys([name for name in _OF_CLIENT if name not in explicit])
+        return values
+
+
+def _is_joined(values: Mapping[str, Any]) -> bool:
+    """Return whether certificate and key are joined in a file that ends with this process."""
+    path = values["client_certificate"]
+    names = ("client_certificate", "client_key", "client_key_password")
+    return path is not None and certificate_file(*(values[name] for name in names)) != path
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for name in ("url", "issuer", "token_url"):
+        if values[name]:
+            _check_url(values, name)
+    _check_source(values)
+    if values["client_key"] and not values["client_certificate"]:
+        raise MissingOptionError(
+            "'client_key' is given without 'client_certificate': add the certificate's file."
+        )
+    for name, value in (values["headers"] or {}).items():
+        if not (isinstance(name, str) and isinstance(value, str) and _is_header(name, value)):
+            raise InvalidOptionError(
+                f"'headers' in the credentials: {name!r} is no header, or its value has a line break "
+                "or characters outside ASCII."
+            )
+
+
+def _check_source(values: Mapping[str, Any]) -> None:
+    chosen = [name for name in _SOURCES if values[name] is not None]
+    if len(chosen) > 1:
+        named = " and ".join(f"'{name}'" for name in chosen)
+        raise InvalidOptionError(
+            f"{named} are given together: a request carries one token, so keep one of them."
+        )
+    stray = [name for name in _OF_CLIENT if values[name] is not None]
+    if stray and "client_id" not in chosen:
+        raise MissingOptionError(
+            f"'{stray[0]}' is given without 'client_id': add the client it belongs to."
+        )
+    if "client_id" in chosen:
+        _check_client(values)
+    if (values["username"] is None) != (values["password"] is None):
+        raise MissingOptionError(
+            "'username' and 'password' belong together in the credentials: give both."
+        )
+    command = values["token_command"]
+    if command is not None and not (command and all(isinstance(each, str) for each in command)):
+        raise InvalidOptionError(
+            "'token_command' must be a list of texts: a program and its arguments."
+        )
+
+
+def _is_header(name: str, value: str) -> bool:
+    return (
+        bool(name)
+        and (name + value).isascii()
+        and name.replace("-", "a").isalnum()
+        and value.isprintable()
+    )
+
+
+def _check_client(values: Mapping[str, Any]) -> None:
+    if bool(values["issuer"]) == bool(values["token_url"]):
+        raise InvalidOptionError("A client needs either 'issuer' or 'token_url': give one of them.")
+    if (values["client_secret"] is None) == (values["client_assertion_file"] is None):
+        raise MissingOptionError(
+            "A client needs either 'client_secret' in the credentials or 'client_assertion_file': give one of them."
+        )
+
+
+def _check_url(values: Mapping[str, Any], name: str) -> None:
+    url = values[name]
+    try:
+        origin_of(url)
+    except InvalidOptionError:
+        raise InvalidOptionError(f"'{name}' must begin with https:// and name a host.") from None
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InvalidOptionError(
+            f"'{name}' must have no user, query or fragment: credentials have keys of their own."
+        )
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not values["allow_http"]:
+        raise InvalidOptionError(
+            f"'{name}' is http:// on another host, where everybody on the way reads the credentials: "
+            "use https://, or set `allow_http: true`."
+        )
+
+
+def _source(values: Mapping[str, Any]) -> Source:
+    header = TokenHeader(values["header"])
+    extra: Mapping[str, str] = values["headers"] or {}
+    source: Source | None = None
+    if values["client_id"] is not None:
+        source = ClientCredentials(
+            issuer=values["issuer"],
+            token_url=values["token_url"],
+            client_id=values["client_id"],
+            client_secret=values["client_secret"],
+            client_assertion_file=values["client_assertion_file"],
+            client_auth=values["client_auth"],
+            parameters={
+                name: values[name] for name in ("scope", "audience", "resource") if values[name]
+            },
+            ca_file=values["ca_file"],
+            header=header,
+        )
+    elif values["token_file"] is not None:
+        source = TokenFile(values["token_file"], header)
+    elif values["token_command"] is not None:
+        source = TokenCommand(tuple(values["token_command"]), values["token_timeout"], header)
+    elif values["google_audience"] is not None:
+        source = GoogleIdentity(values["google_audience"], header)
+    elif values["username"] is not None:
+        pair = f"{values['username']}:{values['password']}"
+        return Fixed(
+            {values["header"]: f"Basic {base64.b64encode(pair.encode()).decode()}", **extra}
+        )
+    if source is None:
+        return Fixed(extra)
+    return WithFixed(source, extra) if extra else source

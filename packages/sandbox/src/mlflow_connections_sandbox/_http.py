@@ -1,0 +1,193 @@
+"""A stand-in for an MLflow server behind an identity provider, such as Keycloak with oauth2-proxy.
+
+It issues opaque tokens for a client (RFC 6749 4.4) and looks each one up as token introspection does (RFC 7662), so
+expiry and revocation hold at once. People without a token are sent to a login page on another origin, as proxies do;
+that page answers 200, and MLflow's client takes it for success.
+"""
+
+import base64
+import binascii
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from urllib.parse import parse_qsl, unquote_plus
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from ._stand_in import StandIn
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+_REALM = "/realms/mlflow"
+_FORM = "application/x-www-form-urlencoded"
+_LOGIN = "<!DOCTYPE html><title>Sign in</title><h1>Sign in to continue</h1>"
+
+
+class HttpClient(NamedTuple):
+    """The client that the issuer knows.
+
+    Attributes:
+        client_id: Its ID.
+        client_secret: Its secret, with characters that must be encoded.
+        audience: The audience it must ask for.
+        scope: The only scope it may ask for.
+    """
+
+    client_id: str
+    client_secret: str
+    audience: str = "mlflow"
+    scope: str = "tracking"
+
+
+class ProtectedMlflow(StandIn):
+    """An issuer and the MLflow server that wants its tokens, at one address.
+
+    Attributes:
+        client: The client that the issuer knows.
+        lifetime: Seconds that a token lives.
+        secret_headers: Headers that each request must carry besides the token; none at first.
+        issued: How many tokens it issued.
+    """
+
+    name: ClassVar[str] = "http"
+    title: ClassVar[str] = "MLflow behind OpenID"
+    guide: ClassVar[str] = "http"
+
+    def __init__(self, mlflow_url: str, folder: Path) -> None:
+        super().__init__(mlflow_url, folder)
+        self.client = HttpClient("trainer", f"s+%:{secrets.token_hex(8)}")
+        self.lifetime = 300.0
+        self.secret_headers: dict[str, str] = {}
+        self.issued = 0
+        self._tokens: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def issuer(self) -> str:
+        """Return the issuer's URL."""
+        return self.url + _REALM
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the variables that the connection `http` reads."""
+        return {
+            "MLFLOW_CONNECTIONS_HTTP_URL": self.url,
+            "MLFLOW_CONNECTIONS_HTTP_ISSUER": self.issuer,
+            "MLFLOW_CONNECTIONS_HTTP_AUDIENCE": self.client.audience,
+            "MLFLOW_CONNECTIONS_HTTP_CLIENT_ID": self.client.client_id,
+            "MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET": self.client.client_secret,
+        }
+
+    def revoke(self) -> None:
+        """Let every token end now."""
+        with self._lock:
+            self._tokens.clear()
+
+    def app(self) -> "ASGIApp":
+        """Make the application."""
+        return Starlette(
+            routes=[
+                Route(f"{_REALM}/.well-known/openid-configuration", self._metadata),
+                Route(f"{_REALM}/token", self._token, methods=["POST"]),
+                Route("/login", lambda _: HTMLResponse(_LOGIN)),
+                Route("/{path:path}", self._forward, methods=_ANY),
+            ]
+        )
+
+    async def _metadata(self, request: Request) -> Response:  # noqa: ARG002 - it depends on nothing
+        return JSONResponse(
+            {
+                "issuer": self.issuer,
+                "token_endpoint": f"{self.issuer}/token",
+                "grant_types_supported": ["client_credentials"],
+                "token_endpoint_auth_methods_supported": [
+                    "client_secret_basic",
+                    "client_secret_post",
+                ],
+            }
+        )
+
+    async def _token(self, request: Request) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0] != _FORM:
+            return _refused(
+                400, "invalid_request", "only application/x-www-form-urlencoded is supported"
+            )
+        pairs = parse_qsl((await request.body()).decode(errors="replace"), keep_blank_values=True)
+        form = dict(pairs)
+        if len(pairs) != len(form):
+            return _refused(400, "invalid_request", "a parameter is given twice")
+        client = _client(request, form)
+        if client is None:
+            return _refused(
+                400, "invalid_request", "exactly one way of client authentication is allowed"
+            )
+        if not _same(client, (self.client.client_id, self.client.client_secret)):
+            return _refused(401, "invalid_client", "client authentication failed")
+        if form.get("grant_type") != "client_credentials":
+            return _refused(400, "unsupported_grant_type", "unsupported grant_type requested")
+        if form.get("scope", self.client.scope) != self.client.scope:
+            return _refused(400, "invalid_scope", "requested scope is not allowed")
+        if form.get("audience") != self.client.audience:
+            return _refused(400, "invalid_target", "requested audience is not known")
+        token = secrets.token_urlsafe(32)
+        with self._lock:
+            self.issued += 1
+            self._tokens[token] = time.monotonic() + self.lifetime
+        return JSONResponse(
+            {"access_token": token, "token_type": "Bearer", "expires_in": self.lifetime},
+            headers={"Cache-Control": "no-store"},
+        )
+
+    def _forward(self, request: Request) -> Response:
+        for name, value in self.secret_headers.items():
+            if not secrets.compare_digest(request.headers.get(name, "").encode(), value.encode()):
+                return self._login()
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if not token:
+            return self._login()
+        with self._lock:
+            valid = kind == "Bearer" and self._tokens.get(token, 0.0) > time.monotonic()
+        if not valid:
+            challenge = 'Bearer realm="mlflow", error="invalid_token", error_description="inactive"'
+            return HTMLResponse("<h1>401</h1>", 401, headers={"WWW-Authenticate": challenge})
+        return self.mlflow.forward(request)
+
+    def _login(self) -> Response:
+        """Send people to sign in: the same machine by another name, so another origin."""
+        return RedirectResponse(f"http://localhost:{self.port}/login", 302)
+
+
+def _client(request: Request, form: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the client's id and secret; None if they are not given in exactly one way."""
+    kind, _, encoded = request.headers.get("authorization", "").partition(" ")
+    in_form = "client_secret" in form
+    if bool(encoded) == in_form or (encoded and kind.lower() != "basic"):
+        return None
+    if in_form:
+        return form.get("client_id", ""), form["client_secret"]
+    try:
+        name, _, secret = base64.b64decode(encoded, validate=True).decode("ascii").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    # RFC 6749 2.3.1: both are form-encoded before they are joined.
+    return unquote_plus(name), unquote_plus(secret)
+
+
+def _same(given: tuple[str, str], known: tuple[str, str]) -> bool:
+    return all(
+        secrets.compare_digest(a.encode(), b.encode()) for a, b in zip(given, known, strict=True)
+    )
+
+
+def _refused(status: int, error: str, description: str) -> JSONResponse:
+    headers = {"Cache-Control": "no-store"}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Basic realm="mlflow"'
+    return JSONResponse({"error": error, "error_description": description}, status, headers)

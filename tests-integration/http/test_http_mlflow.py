@@ -1,0 +1,200 @@
+"""Unmodified MLflow on a server whose tokens expire, in this process and in others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.artifacts import download_artifacts
+
+from mlflow_connections import use
+from mlflow_connections.reports import probe
+
+TRAIN = """
+import mlflow
+with mlflow.start_run() as run:
+    mlflow.log_metric("m", 1.0)
+    mlflow.log_text("hello", "a.txt")
+print(run.info.run_id)
+"""
+
+
+@pytest.fixture
+def accounts(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that the stand-in prints."""
+    for name, value in protected.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def connected(accounts: None, protected: Any) -> Iterator[None]:
+    """The connection in force."""
+    with use("http"):
+        mlflow.set_experiment("behind-tokens")
+        yield
+
+
+def run(*words: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program of this environment."""
+    command = [str(Path(sys.executable).with_name("mlflow-connections")), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **arguments)
+
+
+def test_a_run_outlives_its_tokens(protected: Any, accounts: None, tmp_path: Path) -> None:
+    """Metrics, 30 MB, a registered model, a trace and a download, over several lifetimes and without one 401."""
+    protected.lifetime = 1.5
+    large = tmp_path / "large.bin"
+    large.write_bytes(os.urandom(30_000_000))
+    with use("http"):
+        mlflow.set_experiment("behind-tokens")
+        with mlflow.start_run() as started:
+            for step in range(8):
+                mlflow.log_metric("m", float(step), step=step)
+                time.sleep(0.5)
+            mlflow.log_artifact(str(large))
+            client = mlflow.MlflowClient()
+            client.create_registered_model(f"model-{started.info.run_id}")
+            if hasattr(mlflow, "start_span"):
+                with mlflow.start_span("step"):
+                    pass
+        again = download_artifacts(
+            run_id=started.info.run_id, artifact_path="large.bin", dst_path=str(tmp_path / "d")
+        )
+        assert Path(again).read_bytes() == large.read_bytes()
+        history = client.get_metric_history(started.info.run_id, "m")
+    assert [metric.value for metric in history] == [float(step) for step in range(8)]
+    assert protected.issued >= 3
+    assert protected.journal.counts().get(401, 0) == 0
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_revoked_token_is_replaced(protected: Any) -> None:
+    """The server says 401 once, and nothing is lost."""
+    with mlflow.start_run() as started:
+        protected.revoke()
+        mlflow.log_metric("m", 1.0)
+        protected.revoke()
+        mlflow.log_text("kept", "a.txt")
+    assert mlflow.artifacts.load_text(f"{started.info.artifact_uri}/a.txt") == "kept"
+    assert protected.issued == 3
+
+
+def test_a_login_page_loses_no_artifact(protected: Any, tmp_path: Path) -> None:
+    """Stock MLflow's `log_text` returns from a login page; with the connection it raises one sentence."""
+    (tmp_path / "token").write_text("none")
+    protected.secret_headers = {"X-Access": "secret"}
+    with use("http", {}, {"url": protected.url, "token_file": str(tmp_path / "token")}):
+        with pytest.raises(
+            Exception, match=r"redirects to http://localhost:.*, as it does for people"
+        ):
+            mlflow.set_experiment("behind-tokens")
+        with pytest.raises(Exception, match=r"redirects to http://localhost:"):
+            mlflow.MlflowClient().log_text("0" * 32, "lost", "a.txt")
+
+
+@pytest.mark.usefixtures("connected")
+def test_another_origin_sees_no_credential(protected: Any, foreign: Any) -> None:
+    """Neither a second client, nor a download by its URL, nor a redirect takes anything along."""
+    with mlflow.start_run() as started:
+        mlflow.log_text("x", "a.txt")
+    other = mlflow.MlflowClient(foreign.url)
+    other.get_run(started.info.run_id)
+    path = started.info.artifact_uri.partition("mlflow-artifacts:/")[2]
+    base = f"{foreign.url}/api/2.0/mlflow-artifacts/artifacts"
+    assert Path(download_artifacts(f"{base}/{path}/a.txt")).read_text() == "x"
+    assert len(foreign.headers) >= 2
+    known = {"authorization", "proxy-authorization", "cookie"}
+    assert not [headers for headers in foreign.headers if known & headers.keys()]
+    assert protected.client.client_secret not in str(foreign.headers)
+
+
+@pytest.mark.usefixtures("accounts")
+def test_spawned_workers_get_tokens() -> None:
+    """They have no secret in their environment, and log to the same server."""
+    script = Path(__file__).with_name("work_in_parallel.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with use("http"):
+        run_id = done.stdout.strip().splitlines()[-1]
+        values = mlflow.MlflowClient().get_metric_history(run_id, "worker")
+    assert sorted(metric.step for metric in values) == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_command_runs_without_the_secret(protected: Any) -> None:
+    """`mlflow-connections run` stays as its parent, and hands on neither the secret nor a token."""
+    code = f"{TRAIN}\nimport os\nassert {protected.client.client_secret!r} not in str(dict(os.environ))"
+    done = run("run", "http", "--", sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    with use("http"):
+        found = mlflow.get_run(done.stdout.strip().splitlines()[-1])
+        assert found.data.metrics == {"m": 1.0}
+
+
+@pytest.mark.usefixtures("accounts")
+@pytest.mark.parametrize(
+    ("code", "returned"),
+    [
+        ("raise SystemExit(7)", 7),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+    ],
+)
+def test_a_commands_end_is_seen(code: str, returned: int) -> None:
+    """Exit codes and signals pass, as if nothing stood between."""
+    assert run("run", "http", "--", sys.executable, "-c", code).returncode == returned
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_signal_reaches_the_command() -> None:
+    """SIGTERM ends the command in its own way, and its exit code is seen."""
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    script = str(Path(sys.executable).with_name("mlflow-connections"))
+    command = [script, "run", "http", "--", sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 5
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_command_that_is_none_has_a_shells_code() -> None:
+    """127 for what is not there."""
+    done = run("run", "http", "--", "no-such-program")
+    assert done.returncode == 127
+    assert "no-such-program" in done.stderr
+
+
+@pytest.mark.usefixtures("accounts")
+def test_check_asks_the_server(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers with the real token; a wrong secret is the issuer's sentence, without the secret."""
+    assert probe("http").tracking_uri == protected.url
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET", "wr0ng")
+    done = run("check", "http")
+    assert done.returncode == 1
+    assert "refused client 'trainer' (401): invalid_client" in done.stderr
+    assert "wr0ng" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_wrong_audience_is_told(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The issuer's own word for it is in the sentence."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_HTTP_AUDIENCE", "other")
+    with (
+        use("http"),
+        pytest.raises(Exception, match="invalid_target requested audience is not known"),
+    ):
+        mlflow.MlflowClient().search_experiments()

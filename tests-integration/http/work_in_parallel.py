@@ -1,0 +1,33 @@
+"""Log to one run from spawned workers, after the token that they inherited was made useless: prints the run's id."""
+
+import multiprocessing
+import os
+
+import mlflow
+
+from mlflow_connections import use
+from mlflow_connections.authentication import DESCRIPTION_VARIABLE
+
+SECRET = "MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET"
+
+
+def log(run_id: str, step: int) -> bool:
+    """Log one metric, and return whether this process has the secret."""
+    mlflow.MlflowClient().log_metric(run_id, "worker", float(step), step=step)
+    return SECRET in os.environ
+
+
+def main() -> None:
+    """Take the secret out of the environment, as a program does that read it from elsewhere."""
+    secret = os.environ.pop(SECRET)
+    with use("http", {"client_secret": secret}):
+        mlflow.set_experiment("behind-tokens")
+        assert secret not in os.environ[DESCRIPTION_VARIABLE]
+        with mlflow.start_run() as run, multiprocessing.get_context("spawn").Pool(2) as pool:
+            had = pool.starmap(log, [(run.info.run_id, step) for step in range(4)])
+        assert not any(had)
+    print(run.info.run_id)
+
+
+if __name__ == "__main__":
+    main()
