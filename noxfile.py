@@ -25,7 +25,12 @@ PACKAGES = tuple(distributions())
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # Beside a package's own wheel its unit tests may need these, and nothing that its users would miss.
 UNIT_NEEDS: dict[str, tuple[str, ...]] = {
-    "core": ("keyring>=24", "tomli>=2; python_version < '3.11'"),
+    "core": (
+        "jsonschema>=4.20",
+        "keyring>=24",
+        "python-dotenv>=1",
+        "tomli>=2; python_version < '3.11'",
+    ),
     "kedro": ("jsonschema>=4.20",),
     "snowflake": ("quickjs-ng>=0.14", "sqlfluff>=4.5.0", "kedro>=1.0"),
 }
