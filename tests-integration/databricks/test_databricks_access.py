@@ -1,8 +1,11 @@
 """Who comes in, who does not, and what an unmodified client is told then."""
 
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -279,3 +282,29 @@ def test_check_with_a_token_that_no_header_carries_shows_nothing(
     assert code == 1
     assert "s3cr3t" not in out + errors
     assert json.loads(out)["error"] == "InvalidOptionError"
+
+
+def test_check_of_a_host_that_refuses_ends_in_time() -> None:
+    """The client would try for a quarter of an hour; `check` gives up, and names the host."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        host = f"https://127.0.0.1:{closed.getsockname()[1]}"  # bound, and nobody listens
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "mlflow_connections", "check", "databricks"),
+                *("--option", f"host={host}", "--timeout", "2"),
+            ],
+            env={**os.environ, "DATABRICKS_TOKEN": "dapi-s3cret"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    *_, last = done.stderr.splitlines()
+    assert last == (
+        "mlflow-connections: Gave up after 2 s, waiting for the answer of databricks "
+        f"(DATABRICKS_HOST={host}). A longer timeout (--timeout) waits on."
+    )
+    assert "Traceback" not in done.stderr
+    assert "s3cret" not in done.stderr

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def build_bridge(sandbox: Sandbox, folder: Path) -> None:
         capture_output=True,
     )
     setup = load(config)
-    account.trust(setup.generating()[0].integration.object)
+    account.trust(setup.require_gateway()[0].integration.object)
     assert setup.storage
     account.trust(setup.storage.integration.object)
 
@@ -167,3 +168,17 @@ def test_every_block_says_what_it_is(page: Path) -> None:
     assert (
         re.findall(r"(?<=\n\n)    \S[^\n]*", re.sub(r"```.*?```", "", text, flags=re.DOTALL)) == []
     )
+
+
+def test_every_command_says_its_version() -> None:
+    """`--version` of each console script prints its name and the installed version."""
+    scripts = [
+        point
+        for point in entry_points(group="console_scripts")
+        if point.dist and point.dist.name.replace("_", "-").startswith("mlflow-connections")
+    ]
+    assert len(scripts) >= 4
+    for script in scripts:
+        path = Path(sys.executable).with_name(script.name)
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout == f"{script.name} {script.dist.version if script.dist else ''}\n"

@@ -9,6 +9,7 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -45,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlflow-connections-sandbox",
         description="Local stand-ins of services before a real MLflow server.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {version('mlflow-connections-sandbox')}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     text = "Start stand-ins, print what to export, and keep running until Ctrl-C."

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlflow-snowflake",
         description="Connects Snowflake to MLflow: writes, applies and checks the SQL.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {version('mlflow-connections-snowflake')}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
