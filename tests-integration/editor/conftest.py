@@ -11,9 +11,20 @@ from typing import Any
 
 import pytest
 
+_NEEDY = """
+from mlflow_connections import Connection, Option
+
+
+class Needy(Connection):
+    declared = (Option("place", "Where it is.", required=True),)
+
+    def tracking_uri(self, credentials, options):
+        return "http://" + self.values(credentials, options)["place"]
+"""
+
 
 class LanguageServer:
-    """A running `yaml-language-server`, with one document open at a time.
+    """A running `yaml-language-server`.
 
     Args:
         program: Its path.
@@ -25,8 +36,9 @@ class LanguageServer:
             [program, "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._ids = count(1)
-        self._uri = (folder / "mlflow.yml").as_uri()
-        self._version = 0
+        self._folder = folder
+        self._documents = count(1)
+        self._uri = ""
         self._request(
             "initialize",
             {"processId": os.getpid(), "rootUri": folder.as_uri(), "capabilities": {}},
@@ -35,19 +47,14 @@ class LanguageServer:
 
     def diagnostics(self, text: str) -> list[str]:
         """Open a text, and return the messages that an editor underlines."""
-        self._version += 1
-        document = {"uri": self._uri, "languageId": "yaml", "version": self._version, "text": text}
-        if self._version > 1:
-            self._notify("textDocument/didClose", {"textDocument": {"uri": self._uri}})
+        self._uri = (self._folder / f"mlflow_{next(self._documents)}.yml").as_uri()
+        document = {"uri": self._uri, "languageId": "yaml", "version": 1, "text": text}
         self._notify("textDocument/didOpen", {"textDocument": document})
         while True:
             message = self._read()
             if message.get("method") == "textDocument/publishDiagnostics":
                 found = message["params"]
-                if (
-                    found.get("version", self._version) == self._version
-                    and found["uri"] == self._uri
-                ):
+                if found["uri"] == self._uri:
                     return [each["message"] for each in found["diagnostics"]]
 
     def completions(self, text: str) -> list[str]:
@@ -65,7 +72,8 @@ class LanguageServer:
                 "position": {"line": line, "character": character},
             },
         )
-        return json.dumps(found)
+        text_shown: str = found["contents"]["value"]
+        return text_shown.replace("\\", "")  # Markdown escapes underscores
 
     def close(self) -> None:
         """End the server."""
@@ -115,11 +123,19 @@ class LanguageServer:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the schema, written by the command that users run."""
+    """A folder with the schema, written by the command that users run, with one more plugin."""
     folder = tmp_path_factory.mktemp("project")
+    info = folder / "needy-1.dist-info"
+    info.mkdir()
+    (folder / "needy.py").write_text(_NEEDY)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: needy\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[kedro_mlflow.connections]\nneedy = needy:Needy\n")
     kedro = Path(sys.executable).with_name("kedro")
     subprocess.run(
-        [kedro, "mlflow-connections", "schema", "-o", "mlflow.schema.json"], cwd=folder, check=True
+        [kedro, "mlflow-connections", "schema", "-o", "mlflow.schema.json"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        check=True,
     )
     return folder
 

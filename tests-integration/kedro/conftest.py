@@ -34,6 +34,10 @@ def track(number):
     }
     with open(os.environ["RECORD"], "a") as record:
         record.write(json.dumps(seen) + "\\n")
+    if os.environ.get("FAILS") == str(number):
+        raise RuntimeError("as it was asked to")
+    if os.environ.get("INTERRUPTED") == str(number):
+        raise KeyboardInterrupt
     return number
 '''
 
@@ -75,6 +79,13 @@ class Lake(KedroMlflowConnection):
 
     def environment(self, credentials, options):
         return {"LAKE_TOKEN": str(credentials["token"])} if "token" in credentials else {}
+
+
+class Vault(KedroMlflowConnection):
+    """Has its database in the credentials."""
+
+    def tracking_uri(self, credentials, options) -> str:
+        return "sqlite:///" + credentials["database"]
 '''
 
 _DECLARED = """
@@ -101,6 +112,7 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("worker.py"))],
             cwd=folder,
+            env={**os.environ, "COLUMNS": "1000"},  # Kedro's log asks for it once
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -141,7 +153,7 @@ class Project:
         self.folder = folder
         self.worker = worker
         self.template = template
-        self.record = folder / "record.jsonl"
+        self.record = folder.parent / "record.jsonl"
         self.environ = {**os.environ, "RECORD": str(self.record), "PYTHONPATH": str(site)}
         self.environ |= {"COLUMNS": "1000"}
         self.write(
@@ -221,7 +233,7 @@ class Project:
 
     def fail(self, *arguments: str, **environ: str) -> str:
         """Run the pipeline, which must fail; gives the last line that is shown."""
-        done = self.kedro("run", *arguments, **environ)
+        done = self.kedro("run", *arguments, new=False, **environ)
         assert done.returncode == 1, done.stdout + done.stderr
         return done.stderr.strip().splitlines()[-1]
 
@@ -233,6 +245,14 @@ class Project:
         experiments = [e.experiment_id for e in client.search_experiments()]
         runs = [r.info.run_id for r in client.search_runs(experiments)]
         return sorted(m.value for r in runs for m in client.get_metric_history(r, "answer"))
+
+    def statuses(self, uri: str | None = None) -> list[str]:
+        """Return the status of each run in a store, over MLflow's API."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(uri or self.database)
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        return sorted(r.info.status for r in client.search_runs(experiments))
 
     def seen(self) -> list[dict[str, Any]]:
         """Give what the nodes recorded since it was last asked, in their order."""
@@ -301,6 +321,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [kedro_mlflow.connections]
         my_connection = my_package.my_module:my_connection
         lake = my_package.my_module:Lake
+        vault = my_package.my_module:Vault
         """,
     )
     distribution(
@@ -328,3 +349,9 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 def project(tmp_path: Path, template: Path, site: Path, worker: Worker) -> Project:
     """A new Kedro project."""
     return Project(tmp_path / "shop", template, site, worker)
+
+
+@pytest.fixture
+def second(tmp_path: Path, template: Path, site: Path, worker: Worker) -> Project:
+    """A second Kedro project, with a package of the same name."""
+    return Project(tmp_path / "second", template, site, worker)

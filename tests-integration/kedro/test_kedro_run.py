@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_plugin_of_the_specification(project: "Project") -> None:
     """A plugin written from the specification alone works in a real Kedro project."""
     project.server(tracking_uri="my_connection")
-    first, _ = project.run(new=True, MLFLOW_ALLOW_FILE_STORE="true")
+    first, _ = project.run(MLFLOW_ALLOW_FILE_STORE="true")
     folder = project.folder / "my_tracking_uri"
     assert first["tracking"] == folder.as_uri()
     assert [path.read_text().split()[1] for path in folder.glob("*/*/metrics/answer")] == ["1.0"]
@@ -102,11 +102,17 @@ def test_runners(project: "Project", runner: str, start: str) -> None:
         credentials="lake",
         connection={"database": project.database.removeprefix("sqlite:///")},
     )
+    if start == "spawn":
+        # One node after the other: a second new interpreter would prove no more.
+        pipeline = project.folder / "src/shop/pipeline_registry.py"
+        pipeline.write_text(
+            pipeline.read_text().replace('"params:two", "second"', '"first", "second"')
+        )
     seen = project.run("--runner", runner, KEDRO_MP_CONTEXT=start)
     assert [row["tracking"] for row in seen] == [project.database] * 2
     assert [row["variables"]["LAKE_TOKEN"] for row in seen] == ["t-0815"] * 2
     assert all(row["child"] for row in seen) == (runner == "ParallelRunner")
-    assert project.metrics() == [1, 2]
+    assert project.metrics() == ([1, 1] if start == "spawn" else [1, 2])
 
 
 def test_packaged_project_with_an_archive_of_its_configuration(project: "Project") -> None:
@@ -143,18 +149,69 @@ def test_active_run_is_used(project: "Project") -> None:
     assert project.metrics() == [1, 2]
 
 
-def test_run_of_an_orchestrator_is_used(project: "Project") -> None:
+def test_an_active_run_on_another_server_is_warned_of(project: "Project") -> None:
+    """Where the active run's server differs from mlflow.yml, a warning names both."""
+    other = project.store("other.db")
+    project.server(tracking_uri=other)
+    done = project.python("-c", _ACTIVE, project.database)
+    assert done.returncode == 0, done.stderr
+    assert project.metrics() == [1, 2]
+    assert project.metrics(other) == []
+    said = " ".join((done.stdout + done.stderr).split())
+    assert f"on {project.database}, which is used instead of {other}" in said
+
+
+@pytest.mark.parametrize("experiment", ["shop", "another"])
+def test_run_of_an_orchestrator_is_used(project: "Project", experiment: str) -> None:
     """MLFLOW_RUN_ID with a MLFLOW_TRACKING_URI is the run of an orchestrator: it is resumed there."""
     from mlflow import MlflowClient
 
     client = MlflowClient(project.database)
-    experiment = client.create_experiment("shop")
-    run = client.create_run(experiment).info.run_id
+    created = client.create_experiment(experiment)
+    run = client.create_run(created, run_name="nightly").info.run_id
     project.server(tracking_uri="nobody")
     first, _ = project.run(
-        MLFLOW_RUN_ID=run, MLFLOW_TRACKING_URI=project.database, MLFLOW_EXPERIMENT_ID=experiment
+        MLFLOW_RUN_ID=run, MLFLOW_TRACKING_URI=project.database, MLFLOW_EXPERIMENT_ID=created
     )
     assert first["run"] == run
+    assert client.get_run(run).info.run_name == "nightly"
+    assert project.metrics() == [1, 2]
+
+
+def test_kedro_mlflow_alone_does_not_find_the_orchestrators_run(
+    project: "Project", with_kedro_mlflow: bool
+) -> None:
+    """In the same situation, kedro-mlflow without this package fails; MLflow alone resumes the run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(project.database)
+    created = client.create_experiment("another")
+    run = client.create_run(created).info.run_id
+    project.write(
+        "src/shop/settings.py", 'DISABLE_HOOKS_FOR_PLUGINS = ("mlflow-connections-kedro",)\n'
+    )
+    done = project.kedro(
+        "run",
+        MLFLOW_RUN_ID=run,
+        MLFLOW_TRACKING_URI=project.database,
+        MLFLOW_EXPERIMENT_ID=created,
+    )
+    said = " ".join((done.stdout + done.stderr).split())
+    assert (done.returncode, "active experiment ID does not match" in said) == (
+        (1, True) if with_kedro_mlflow else (0, False)
+    )
+
+
+@pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner", "ParallelRunner"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_runs_end_with_their_pipeline(project: "Project", runner: str, *, fails: bool) -> None:
+    """A run that a node's own logging started ends as the pipeline did, in any thread or process."""
+    project.server(tracking_uri=project.database)
+    done = project.kedro(
+        "run", "--runner", runner, KEDRO_MP_CONTEXT="fork", FAILS=str(int(fails) * 2)
+    )
+    assert done.returncode == int(fails), done.stdout + done.stderr
+    assert set(project.statuses()) == {"FAILED" if fails else "FINISHED"}
 
 
 _SECRETS_HOOK = """
@@ -171,17 +228,91 @@ HOOKS = (Secrets(),)
 """
 
 
-def test_secrets_hook(project: "Project", with_kedro_mlflow: bool) -> None:
-    """Credentials that a hook of the user's fetches are heard; beside kedro-mlflow it comes first."""
-    order = "(tryfirst=True)" if with_kedro_mlflow else ""
+@pytest.mark.parametrize("stale", [False, True])
+@pytest.mark.parametrize("order", ["(tryfirst=True)", "", "(trylast=True)"])
+def test_secrets_hook(
+    project: "Project", order: str, with_kedro_mlflow: bool, *, stale: bool
+) -> None:
+    """Credentials that a hook fetches count, whatever its order, and also over those in a file."""
     project.write("src/shop/settings.py", _SECRETS_HOOK.format(order=order))
+    if stale:
+        project.write("conf/local/credentials.yml", "vault: {token: stale}\n")
     project.server(
         tracking_uri="lake",
         credentials="vault",
         connection={"database": project.database.removeprefix("sqlite:///")},
     )
+    if with_kedro_mlflow and order != "(tryfirst=True)" and not stale:
+        # kedro-mlflow asks for the server before such a hook is called.
+        assert "'vault', which is no entry of the project's credentials" in project.fail()
+        return
     first, _ = project.run()
     assert first["variables"]["LAKE_TOKEN"] == "t-0815"
+
+
+_LATE_HOOK = """
+from kedro.framework.hooks import hook_impl
+
+
+class Late:
+    @hook_impl
+    def after_context_created(self, context):
+        self.loader = context.config_loader
+
+    @hook_impl
+    def {stage}(self):
+        self.loader["credentials"] = {{"vault": {{"database": "{database}"}}}}
+
+
+HOOKS = (Late(),)
+"""
+
+
+@pytest.mark.parametrize("stage", ["after_catalog_created", "before_pipeline_run"])
+def test_credentials_that_change_late(
+    project: "Project", stage: str, with_kedro_mlflow: bool
+) -> None:
+    """If credentials change after the context was created, the URI is resolved again before any node."""
+    database = project.database.removeprefix("sqlite:///")
+    other = project.store("other.db")
+    project.write("src/shop/settings.py", _LATE_HOOK.format(stage=stage, database=database))
+    project.credentials(vault={"database": other.removeprefix("sqlite:///")})
+    project.server(tracking_uri="vault", credentials="vault")
+    done = project.kedro("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    if with_kedro_mlflow and stage == "before_pipeline_run":
+        assert "The credentials changed after kedro-mlflow had started its run" in done.stdout
+        assert (project.metrics(), project.metrics(other)) == ([], [1, 2])
+    else:
+        assert (project.metrics(), project.metrics(other)) == ([1, 2], [])
+
+
+def test_commands_hear_the_projects_hooks(project: "Project") -> None:
+    """`check` uses credentials that a hook brings, and creates neither run nor experiment."""
+    project.write(
+        "src/shop/settings.py", _LATE_HOOK.format(stage="before_pipeline_run", database="")
+    )
+    hook = _SECRETS_HOOK.format(order="").replace(
+        '"token": "t-0815"', f'"database": "{project.database.removeprefix("sqlite:///")}"'
+    )
+    project.write("src/shop/settings.py", hook)
+    project.server(tracking_uri="vault", credentials="vault")
+    done = project.kedro("mlflow-connections", "check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{project.database} answered" in done.stdout
+    assert project.statuses() == []
+    from mlflow import MlflowClient
+
+    names = [experiment.name for experiment in MlflowClient(project.database).search_experiments()]
+    assert names == ["Default"]
+
+
+def test_a_misspelt_key_is_told_first(project: "Project") -> None:
+    """A misspelling of kedro-mlflow's own key is met by one sentence, not by its model's error."""
+    project.server(mlflow_trackin_uri=project.database)
+    said = project.fail()
+    assert "'server.mlflow_trackin_uri'" in said
+    assert "did you mean 'mlflow_tracking_uri'?" in said
 
 
 def test_credentials_of_a_plain_uri(project: "Project", with_kedro_mlflow: bool) -> None:

@@ -82,7 +82,7 @@ BASE = "conf/base/mlflow.yml"
         ),
         (
             {"tracking_uri": "declared", "connection": {"region": "mars", "workspace": "w"}},
-            f"'region' in server.connection in {BASE} must be one of eu, us, not 'mars'.",
+            f"'region' in server.connection in {BASE} must be one of eu, us.",
         ),
         (
             {"tracking_uri": "declred"},

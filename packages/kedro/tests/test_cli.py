@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 def call(project: "Project | None", *arguments: str) -> Result:
     """Call a command as Kedro does, with the metadata of the project that it found."""
-    found = project and SimpleNamespace(project_path=project.folder, project_name="Shop")
+    found = project and metadata(project)
     return CliRunner().invoke(commands, ["mlflow-connections", *arguments], obj=found)
+
+
+def metadata(project: "Project") -> SimpleNamespace:
+    """Return what Kedro hands to commands."""
+    return SimpleNamespace(project_path=project.folder, project_name="Shop")
 
 
 def test_list(project: "Project") -> None:
@@ -94,6 +99,144 @@ def test_error_is_one_line(project: "Project") -> None:
     assert len(done.output.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        (
+            "mlflow",
+            "server: {a: 1\n  b: 2",
+            "conf/base/mlflow.yml cannot be read: line 2, column 4",
+        ),
+        ("mlflow", "server:\n  a: 1\n  a: 2\n", "conf/base/mlflow.yml cannot be read: line 3"),
+        (
+            "mlflow",
+            'server: {tracking_uri: "${oc.env:HOME}"}',
+            "conf/base/mlflow.yml cannot be read",
+        ),
+        (
+            "mlflow",
+            'server: {tracking_uri: "${runtime_params:uri}"}',
+            "conf/base/mlflow.yml cannot be read: Runtime parameter 'uri' not found",
+        ),
+        ("mlflow", 'server: {tracking_uri: "${nothing}"}', "conf/base/mlflow.yml cannot be read"),
+        ("credentials", "dev: [t-0815", "conf/base/credentials.yml cannot be read: line 2"),
+        (
+            "credentials",
+            "dev: {a: t-0815, a: 2}",
+            "conf/base/credentials.yml cannot be read: line 1",
+        ),
+        ("globals", "a: [1", "globals.yml cannot be read: line 2"),
+    ],
+)
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_a_file_that_cannot_be_read(
+    project: "Project", command: str, file: str, text: str, said: str
+) -> None:
+    """Invalid YAML, keys twice and interpolations without a value are one line with file and place."""
+    project.server(tracking_uri="lake", credentials="dev")
+    project.write(f"base/{file}.yml", text)
+    done = call(project, command)
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {said}")
+    assert len(done.output.splitlines()) == 1
+    assert "t-0815" not in done.output
+
+
+def test_the_same_file_in_two_places(project: "Project") -> None:
+    """A key in two files of one environment is one line too."""
+    project.server(tracking_uri="lake")
+    project.write("base/more/mlflow.yml", {"server": {}})
+    done = call(project, "show")
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: mlflow.yml cannot be read: Duplicate keys found in ")
+    assert len(done.output.splitlines()) == 1
+
+
+def test_params(project: "Project") -> None:
+    """`--params` gives values to `${runtime_params:...}`, as in `kedro run`."""
+    project.write("base/mlflow.yml", 'server: {tracking_uri: "${runtime_params:uri}"}')
+    done = call(project, "show", "--params", "uri=http://a")
+    assert done.exit_code == 0, done.output
+    assert "http://a (server.tracking_uri in conf/base/mlflow.yml)" in done.output
+
+
+def test_init(project: "Project") -> None:
+    """`init` asks for the keyword and its options, writes both files and checks them."""
+    answers = "declared\nmars\neu\n\n\n"
+    done = CliRunner().invoke(
+        commands, ["mlflow-connections", "init"], obj=metadata(project), input=answers
+    )
+    assert done.exit_code == 0, done.output
+    assert (project.folder / "conf/base/mlflow.yml").read_text() == (
+        "server:\n"
+        "  tracking_uri: declared\n"
+        "  credentials: declared  # an entry of credentials.yml\n"
+        "  connection:\n"
+        "    region: eu\n"
+    )
+    assert (project.folder / "conf/local/credentials.yml").read_text() == (
+        "declared:\n  # Opens it. If it is left empty, DECLARED_TOKEN is read.\n  token:\n"
+    )
+    assert "'region' in the answer must be one of eu, us" in done.output
+    assert "Not checked yet: 'workspace' is neither in server.connection" in done.output
+    assert "then run: kedro mlflow-connections check" in done.output
+
+
+def test_init_without_questions(project: "Project") -> None:
+    """`--no-input` takes what is given, and keeps what else is in the files."""
+    project.write("base/mlflow.yml", "# Ours.\nserver:\n  a: 1\n# The UI.\nui:\n  port: 1\n")
+    project.write("local/credentials.yml", "declared:\n  token: t-0815\n")
+    arguments = ["init", "--connection", "declared", "--no-input", "--option", "region=us"]
+    refused = call(project, *arguments)
+    assert refused.exit_code == 1
+    assert "conf/base/mlflow.yml has a server section already: add --force" in refused.output
+    done = call(
+        project, *arguments, "--option", "workspace=w: 1", "--option", "retries=5", "--force"
+    )
+    assert "Written to conf/base/mlflow.yml." in done.output
+    assert "has an entry 'declared' already; it stays." in done.output
+    assert "https://w: 1 did not answer" in done.output
+    assert (project.folder / "conf/base/mlflow.yml").read_text() == (
+        "# Ours.\nserver:\n"
+        "  tracking_uri: declared\n"
+        "  credentials: declared  # an entry of credentials.yml\n"
+        "  connection:\n"
+        "    region: us\n"
+        '    workspace: "w: 1"\n'
+        "    retries: 5\n"
+        "# The UI.\nui:\n  port: 1\n"
+    )
+    assert (project.folder / "conf/local/credentials.yml").read_text() == (
+        "declared:\n  token: t-0815\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--connection", "nobody"], "'nobody' is the keyword of no installed connection"),
+        (["--no-input"], "--connection is missing; it takes one of declared, empty, lake"),
+        (["--connection", "declared", "--option", "region"], "--option takes NAME=VALUE"),
+        (
+            ["--connection", "declared", "--option", "token=t-0815"],
+            "'token' belongs in credentials",
+        ),
+        (
+            ["--connection", "declared", "--option", "x=1"],
+            "'x' is not an option of this connection",
+        ),
+        (["--connection", "declared", "--option", "region=mars"], "'region' in the answer must be"),
+    ],
+)
+def test_init_refuses(project: "Project", arguments: list[str], said: str) -> None:
+    """What cannot work is one line, and no file is written."""
+    done = call(project, "init", *arguments)
+    assert done.exit_code == 1
+    assert said in done.output
+    assert "t-0815" not in done.output
+    assert list(project.folder.rglob("*.yml")) == []
+
+
 @pytest.fixture
 def schema(tmp_path: Path) -> Draft7Validator:
     """Have the schema written to a file, as a user does."""
@@ -126,6 +269,9 @@ def schema(tmp_path: Path) -> Draft7Validator:
             "connection": {"region": "eu", "database": "x"},
         },
         {"connection": {"region": "eu"}},
+        {"tracking_uri": "./runs", "registry_uri": "databricks-uc"},
+        {"tracking_uri": "declared", "connection": {"<<": {"region": "eu"}}},
+        {"tracking_uri": None, "mlflow_tracking_uri": "runs"},
     ],
 )
 def test_schema_accepts(schema: Draft7Validator, server: object) -> None:
@@ -147,6 +293,9 @@ def test_schema_accepts(schema: Draft7Validator, server: object) -> None:
         {"tracking_uri": "declared", "connection": {"region": "eu", "retries": "often"}},
         {"tracking_uri": "declared", "connection": {"region": "eu", "token": "t"}},
         {"tracking_uri": "declared", "connection": {"region": "eu", "regoin": "eu"}},
+        {"tracking_uri": "lakee"},
+        {"registry_uri": "runs"},
+        {"tracking_uri": "http://a", "mlflow_tracking_uri": "http://b"},
     ],
 )
 def test_schema_refuses(schema: Draft7Validator, server: object) -> None:

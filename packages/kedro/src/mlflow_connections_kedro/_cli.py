@@ -120,8 +120,8 @@ def show(context: click.Context, env: str | None, params: dict[str, Any]) -> Non
     """Show the settings and the source of each value; secrets are masked."""
     from ._report import lines, read_project
 
-    for line in lines(read_project(_metadata(context), env, params)):
-        click.echo(line)
+    # All lines first: an error must be the only one.
+    click.echo("\n".join(lines(read_project(_metadata(context), env, params))))
 
 
 @connections.command()

@@ -134,8 +134,9 @@ class ConnectionHooks:
     def _end_pipeline(self, session_id: str, status: str) -> None:
         pipeline = self._pipelines.pop(session_id, None)
         if pipeline is not None and pipeline.is_here:
+            # kedro-mlflow ends its own run, unless Ctrl-C has kept it from that.
             theirs = getattr(self._session and self._session.kedro_mlflow, "run_id", None)
-            pipeline.end(status, frozenset({theirs} if theirs else ()))
+            pipeline.end(status, frozenset({theirs} if theirs and status != "KILLED" else ()))
 
     def _end_interrupted(self) -> None:
         """End the runs of pipelines that Ctrl-C has ended: Kedro calls no hook for that."""
@@ -162,6 +163,7 @@ class SessionConnection:
         self._context = context
         self._boundary = boundary
         self._orchestrated = orchestrated
+        self._config: dict[str, Any] = {}
         self._replaced: Any = None
         self._applied = False
         self._uses_run = False
@@ -205,14 +207,33 @@ class SessionConnection:
 
         from . import _kedro_mlflow
 
-        loader = self._context.config_loader
-        _kedro_mlflow.forget(loader)
-        if active_run_id() is None:
-            # kedro-mlflow keeps the URI and a client of its own: let it begin anew.
-            self.kedro_mlflow.after_context_created(context=self._context)
-        else:
-            _ = loader["mlflow"]
+        if active_run_id() is not None:
+            self._renew_credentials()
+            return
+        # kedro-mlflow keeps the URI and a client of its own: let it begin anew.
+        _kedro_mlflow.forget(self._context.config_loader)
+        self.kedro_mlflow.after_context_created(context=self._context)
         self._remember()
+
+    def _renew_credentials(self) -> None:
+        """Replace the credentials of kedro-mlflow's run, which has started already."""
+        from ._config import ConfigFiles
+        from ._session import shown
+
+        self._replaced = self._read_replaced()
+        files = ConfigFiles(self._context.config_loader, self._context.project_path)
+        with self._boundary.withdrawn():
+            resolved = self._resolve(self._config, files)
+        if self._boundary.holds(resolved.endpoint):
+            if resolved.server.connections:
+                self._boundary.enter(resolved.endpoint)
+            return
+        logger.warning(
+            "The credentials changed after kedro-mlflow had started its run, which stays on %s, "
+            "although they lead to %s now. Change them in after_catalog_created or before.",
+            shown(self._boundary.server),
+            shown(resolved.endpoint.tracking_uri),
+        )
 
     def _view(self, original: Callable[[], Any]) -> dict[str, Any]:
         from kedro.config import MissingConfigException
@@ -259,7 +280,7 @@ class SessionConnection:
         from ._session import resumed_run
 
         files = ConfigFiles(self._context.config_loader, self._context.project_path)
-        self._replaced = self._read_replaced()
+        self._config, self._replaced = config, self._read_replaced()
         active, server_of_run = active_run_id(), self._boundary.server
         if active and (server_of_run is None or active in self._orchestrated):
             self._orchestrated.add(active)
@@ -278,7 +299,7 @@ class SessionConnection:
         if self.kedro_mlflow is None or resolved.server.connections:
             self._boundary.enter(resolved.endpoint)
         else:
-            self._boundary.watch()
+            self._boundary.watch(resolved.endpoint, keep=bool(active))
         self._applied, self._uses_run = True, False
         return resolved
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlflow_connections import ConnectionsError, Endpoint, MissingOptionError
+from mlflow_connections import Endpoint, MissingOptionError
 from mlflow_connections.discovery import find_connection
 from mlflow_connections.reports import option_rows, probe_endpoint, table
 from mlflow_connections.secrets import mask, mask_uri
@@ -59,9 +59,9 @@ class Project(NamedTuple):
         """
         try:
             return read_entry(self.server.credentials, self.loader, self.files)
-        except ConnectionsError as error:
+        except MissingOptionError as error:
             if self.hooks_failed:
-                raise type(error)(f"{error} {self.hooks_failed}") from None
+                raise MissingOptionError(f"{error} {self.hooks_failed}") from None
             raise
 
     def entry_name(self) -> str:

@@ -80,17 +80,18 @@ def mlflow_yml() -> tuple[Schema, list[str]]:
 
 
 def _uri(what: str, keywords: Sequence[str]) -> Schema:
-    words = sorted({*keywords, *MLFLOW_WORDS})
     have = ", ".join(keywords) or "none"
+    message = (
+        f"A single word must be the keyword of an installed connection ({have}); write a folder as "
+        "./name."
+    )
     return {
         "description": f"{what}: the keyword of a connection, or any URI or path for MLflow.",
         "anyOf": [
-            {"enum": words},
+            {"enum": sorted({*keywords, *MLFLOW_WORDS}), "errorMessage": message},
             {"type": "string", "minLength": 1, "not": _BARE_WORD},
             {"type": "null"},
         ],
-        "errorMessage": f"A single word must be the keyword of an installed connection ({have}); "
-        "write a folder as ./name.",
     }
 
 
@@ -114,8 +115,8 @@ def _one_spelling(key: str) -> Schema:
 
 
 def _never(message: str) -> Schema:
-    """Return a schema that nothing matches, with the message that an editor shows."""
-    return {"not": {}, "errorMessage": message}
+    """Return a schema that only a null matches, with the message that an editor shows."""
+    return {"type": "null", "errorMessage": message}
 
 
 def _option_rules(connections: Mapping[str, Connection]) -> list[Schema]:
@@ -141,7 +142,8 @@ def _option_rules(connections: Mapping[str, Connection]) -> list[Schema]:
                 },
                 _MERGE_KEY: {},
             },
-            "additionalProperties": _never(f"Not an option of {keyword}; it takes {names}."),
+            "additionalProperties": False,
+            "errorMessage": f"Not an option of {keyword}; it takes {names}.",
         }
         rules.append(
             {
@@ -157,20 +159,18 @@ def _required(keyword: str, options: Sequence[Option]) -> list[Schema]:
     if not names:
         return []
     message = f"{keyword} needs {', '.join(names)} under connection."
-    # What a merge key brings is not known here.
+    merged = {"required": [_MERGE_KEY]}  # brings keys that a schema does not see
     needed = {
         "type": "object",
-        "anyOf": [{"required": names}, {"required": [_MERGE_KEY]}],
+        "anyOf": [{"required": names, "errorMessage": message}, merged],
         "errorMessage": message,
     }
-    then = {
-        "anyOf": [
-            {"required": ["connection"], "properties": {"connection": needed}},
-            {"required": [_MERGE_KEY]},
-        ],
+    given = {
+        "required": ["connection"],
+        "properties": {"connection": needed},
         "errorMessage": message,
     }
-    return [{"if": _named([keyword]), "then": then}]
+    return [{"if": _named([keyword]), "then": {"anyOf": [given, merged]}}]
 
 
 def _option(option: Option) -> Schema:
@@ -181,12 +181,12 @@ def _option(option: Option) -> Schema:
             f"one of {', '.join(map(str, option.choices))}",
         )
     variable = f" Read from {option.env} when it is absent." if option.env else ""
+    if kind:
+        typed = {**typed, "errorMessage": f"'{option.name}' must be {kind}."}
     schema: Schema = {
         "description": option.help + variable,
         "anyOf": [typed, _INTERPOLATION, {"type": "null"}],
     }
-    if kind:
-        schema["errorMessage"] = f"'{option.name}' must be {kind}."
     return schema | ({} if option.default is None else {"default": option.default})
 
 
@@ -214,7 +214,7 @@ def _no_options_without_connection(keywords: Sequence[str]) -> Schema:
         for key in ("tracking_uri", "mlflow_tracking_uri")
     ]
     message = "Options need a connection: write its keyword under tracking_uri, or remove them."
-    empty = {"anyOf": [{"type": "null"}, {"enum": [{}]}], "errorMessage": message}
+    empty = {"type": ["object", "null"], "additionalProperties": False, "errorMessage": message}
     return {
         "if": {"allOf": [{"properties": dict.fromkeys(_URI_KEYS, plain)}, {"anyOf": given}]},
         "then": {"properties": {"connection": empty}},

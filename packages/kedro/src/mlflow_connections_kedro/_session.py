@@ -271,10 +271,17 @@ class SessionBoundary:
                 if os.environ.get(name) == self._after.variables.get(name):
                     set_variable(name, self._before.variables.get(name))
 
-    def watch(self) -> None:
-        """Watch what kedro-mlflow is about to change, in place of the last session's server."""
-        self.leave()
-        self._before = SavedState.take()
+    def watch(self, endpoint: Endpoint, *, keep: bool) -> None:
+        """Watch kedro-mlflow put a server in force, in place of the last session's.
+
+        Args:
+            endpoint: The server.
+            keep: Whether a run is active on it, so that the server has to stay in force.
+        """
+        if not (keep and self.holds(endpoint)):
+            self.leave()
+            self._before = SavedState.take()
+            self._endpoint = endpoint
 
     def remember(self, names: Iterable[str] = ()) -> None:
         """Remember what is in force now as the session's, with variables that other code exported."""
