@@ -3,9 +3,9 @@ r"""A crash-safe outbox: an event is on disk when `append` returns, and another 
 The outbox knows neither what events say nor where they go; a destination is one `Sink`. This docstring is
 the one place for the format of a spool, its invariants, and how it recovers.
 
-# Format
+**Format**
 
-A *spool* is the folder of one destination:
+A *spool* is the folder of one destination::
 
     00000007-9f86d081884c7d65.seg   a segment: the events of one process
     destination.json                name, url, and the sink as `module:function`
@@ -18,7 +18,7 @@ A *spool* is the folder of one destination:
     aside/                          segments that were too old
     state/                          the sink's own
 
-A *segment* is a header and one line for each event (`\n` stands once, at the end of each):
+A *segment* is a header and one line for each event (`\n` stands once, at the end of each)::
 
     outbox/2 acked=00000000312.1f3a created=<ns> boot=<36> host=<64> pid=<10>
     <crc32 of the rest, 8 hex digits> <stamp> ["stream","kind",at,{data}]
@@ -30,7 +30,7 @@ its line>`; one that was set aside and retried has its ID as a fifth element. JS
 newlines, so that a reader finds the next line behind any damage. Format 1 (`outbox/1`, `born=`, no host,
 a plain `acked`, `refused.jsonl`, `factory` in `destination.json`) is read, not written.
 
-# Invariants
+**Invariants**
 
 1. A segment has one writer, who holds a lock on it from before it has its name until the writer ends or
    goes on to the next.
@@ -50,14 +50,14 @@ a plain `acked`, `refused.jsonl`, `factory` in `destination.json`) is read, not 
    silent for a day; then another machine adopts it by renaming it. A writer that was idle for a second looks
    whether its segment still has its name before it writes. Where locks exclude nobody, no segment is begun.
 
-# Order
+**Order**
 
 Events of all processes are merged by their stamps. The shipper reads the clock, then lists the
 segments, then delivers what is stamped before: an event is stamped and written before its append
 returns, so whatever caused an event that is stamped before now is on the disk by now. Events of other boots
 stand before or behind this one's, as the numbers of their segments say.
 
-# Recovery
+**Recovery**
 
 - A damaged line is passed over and counted. A damaged header reads as nothing delivered.
 - An `acked` that points behind the data, or whose checksum is wrong, reads as nothing delivered.
@@ -65,7 +65,7 @@ stand before or behind this one's, as the numbers of their segments say.
 - A spool that is removed under a living process is created again; only what was in it is lost.
 - Events that the disk does not take are sent from memory, and are lost with the process.
 
-# Delivered twice
+**Delivered twice**
 
 Delivery is at least once, always with the same ID: after a kill or a power cut between a
 destination's acceptance and the acknowledgement; after a reply that was lost, unless the sink finds out;

@@ -1,19 +1,19 @@
 """Tests for sinks: subclass `SinkContract`, and have pytest run it against an HTTP server that misbehaves.
 
-```python
-class TestMySink(SinkContract):
-    sink = "my_package.sink:open_sink"
-    environ = {"MY_TOKEN": "a-secret"}
+For example::
 
-    def events(self) -> list[Event]:
-        return [Event("run", "metrics", 0, {"n": n}) for n in range(5)]
+    class TestMySink(SinkContract):
+        sink = "my_package.sink:open_sink"
+        environ = {"MY_TOKEN": "a-secret"}
 
-    def received(self, requests: Sequence[Request]) -> list[Hashable]:
-        return [row["n"] for request in requests for row in json.loads(request.body)]
+        def events(self) -> list[Event]:
+            return [Event("run", "metrics", 0, {"n": n}) for n in range(5)]
 
-    def key(self, event: Event) -> Hashable:
-        return event.data["n"]
-```
+        def received(self, requests: Sequence[Request]) -> list[Hashable]:
+            return [row["n"] for request in requests for row in json.loads(request.body)]
+
+        def key(self, event: Event) -> Hashable:
+            return event.data["n"]
 """
 
 import gzip
