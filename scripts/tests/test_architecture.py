@@ -21,7 +21,7 @@ FOUND = distributions()
 MODULES = {each.module: each for each in FOUND.values()}
 KEYWORDS = "kedro_mlflow.connections"
 DOTTED = re.compile(r"mlflow(\.\w+)+")
-KNOWN = {"circles": 2, "private names": 20, "class names": 23}
+KNOWN = {"circles": 0, "private names": 0, "class names": 19}
 """How many violations there were when a rule came. These numbers only fall."""
 
 in_each = pytest.mark.parametrize("package", FOUND.values(), ids=lambda each: each.folder)

@@ -9,10 +9,10 @@ import pytest
 from mlflow_connections import UnreachableError
 from mlflow_connections.authentication import Headers
 from mlflow_connections_http._renewal import Renewing
-from mlflow_connections_http._sources import Source
+from mlflow_connections_http._sources import HeaderSource
 
 
-class Counting(Source):
+class Counting(HeaderSource):
     """Headers with a number, of one lifetime.
 
     Attributes:

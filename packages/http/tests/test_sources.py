@@ -15,7 +15,7 @@ from mlflow_connections.authentication import Headers
 from mlflow_connections_http._sources import (
     ClientCredentials,
     Fixed,
-    Source,
+    HeaderSource,
     TokenCommand,
     TokenFile,
     TokenHeader,
@@ -228,7 +228,7 @@ def test_another_header_may_carry_the_token(tmp_path: Path) -> None:
 def test_secret_headers_go_with_a_token() -> None:
     """Both arrive; the lifetime is the token's."""
 
-    class Lasting(Source):
+    class Lasting(HeaderSource):
         def fetch(self, rejected: Any) -> Headers:
             return Headers({"Authorization": "Bearer t"}, 5.0)
 
@@ -237,7 +237,7 @@ def test_secret_headers_go_with_a_token() -> None:
     assert found.lifetime == 5.0
 
 
-SHAREABLE: dict[str, Callable[[], Source]] = {
+SHAREABLE: dict[str, Callable[[], HeaderSource]] = {
     "none": lambda: Fixed({}),
     "file": lambda: TokenFile("/token", TokenHeader("X", "")),
     "command": lambda: TokenCommand(("gcloud", "print"), 3.0),
@@ -245,7 +245,7 @@ SHAREABLE: dict[str, Callable[[], Source]] = {
         token_url="https://i/t", client_id="c", client_assertion_file="/a"
     ),
 }
-SECRET: dict[str, Callable[[], Source]] = {
+SECRET: dict[str, Callable[[], HeaderSource]] = {
     "client": lambda: ClientCredentials(issuer="https://i", client_id="c", client_secret="s3cr3t"),
     "headers": lambda: Fixed({"X": "s3cr3t"}),
     "both": lambda: WithFixed(TokenFile("/token"), {"X": "s3cr3t"}),

@@ -14,21 +14,30 @@ import struct
 import tempfile
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from ._errors import ConnectionsError, InvalidOptionError
-from .authentication import Authenticator
 
-__all__ = ["agent_for", "forget_agents"]
+__all__ = ["HeadersOwner", "agent_for", "forget_agents"]
 
 _QUESTION_WITHIN = 10.0  # seconds
 _LONGEST_QUESTION = 1 << 20  # bytes
+
+
+class HeadersOwner(Protocol):
+    """The authenticator whose headers are served."""
+
+    def headers(self, rejected: Mapping[str, str] | None = None) -> Any:
+        """Return valid headers with `values` and `lifetime`; see `Authenticator.headers`."""
+
 
 _agents: "dict[int, _Agent]" = {}
 """By the identity of the authenticator: two that are equal may be bound at once."""
 
 
-def agent_for(authenticator: Authenticator) -> str:
+def agent_for(authenticator: HeadersOwner) -> str:
     """Start serving an authenticator's headers for as long as it lives, and return the path of the socket.
 
     Raises:
@@ -60,7 +69,7 @@ def _close_all() -> None:
 
 
 class _Agent:
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: HeadersOwner) -> None:
         if not hasattr(socket, "AF_UNIX"):
             raise InvalidOptionError(
                 "This system has no Unix sockets to sign in child processes by: "

@@ -29,10 +29,8 @@ _SHOWN = ("option", "value", "from", "variable", "help")
 SOURCE_NAMES = SourceNames(remedy="a command line shows it to others")
 """The wording of messages: credentials come from variables, never from flags."""
 
-# The exit codes of a shell.
-NOT_EXECUTABLE = 126
-NOT_FOUND = 127
 INTERRUPTED = 130
+"""The exit code of a shell after Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -247,18 +245,18 @@ def _run(parsed: argparse.Namespace) -> int:
         raise InvalidOptionError(
             f"There is no command to run; write: mlflow-connections run {name}-- COMMAND"
         )
+    from ._child import become, stay
+
     endpoint = _endpoint(parsed)
     environment = environment_of_child(endpoint)
     authenticator = endpoint.authenticator
     if authenticator is not None:
         environment |= authenticator.variables()
         if authenticator.needs_parent():
-            from ._stay import stay
-
             for name in authenticator.secret_variables:
                 environment.pop(name, None)
             return stay(parsed.arguments, environment)
-    return _become(parsed.arguments, environment)
+    return become(parsed.arguments, environment)
 
 
 def _endpoint(parsed: argparse.Namespace) -> Endpoint:
@@ -268,25 +266,6 @@ def _endpoint(parsed: argparse.Namespace) -> Endpoint:
         registry=parsed.registry,
         source_names=SOURCE_NAMES,
     )
-
-
-def _become(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Let the command take this process's place, so that signals and the exit code are its own."""
-    try:
-        if os.name == "posix":
-            sys.stdout.flush()
-            os.execvpe(command[0], list(command), environment)  # noqa: S606 - no shell is wanted
-        import subprocess
-
-        return subprocess.run(command, env=environment, check=False).returncode
-    except OSError as error:
-        return not_started(command[0], error)
-
-
-def not_started(program: str, error: OSError) -> int:
-    """Print why a command did not start, and return a shell's exit code for it."""
-    print(f"mlflow-connections: {program}: {error.strerror}", file=sys.stderr)
-    return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
 
 
 def _env(parsed: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from mlflow_connections import AccessError, InvalidOptionError
 from mlflow_connections.authentication import Authenticator, Headers, origin_of
 
 from ._renewal import Renewing
-from ._sources import Source, rebuild
+from ._sources import HeaderSource, rebuild
 
 if TYPE_CHECKING:
     import requests
@@ -35,7 +35,7 @@ class HttpAuthenticator(Authenticator):
     secret_variables = ("MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET",)
 
     def __init__(
-        self, origin: str, source: Source, *, share: bool = False, joined: bool = False
+        self, origin: str, source: HeaderSource, *, share: bool = False, joined: bool = False
     ) -> None:
         self.origin, self._source, self._share, self._joined = origin, source, share, joined
         self._renewing = Renewing(source)

@@ -15,7 +15,7 @@ from ._sources import (
     ClientCredentials,
     Fixed,
     GoogleIdentity,
-    Source,
+    HeaderSource,
     TokenCommand,
     TokenFile,
     TokenHeader,
@@ -280,10 +280,10 @@ def _check_url(values: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _source(values: Mapping[str, Any]) -> Source:
+def _source(values: Mapping[str, Any]) -> HeaderSource:
     header = TokenHeader(values["header"])
     extra: Mapping[str, str] = values["headers"] or {}
-    source: Source | None = None
+    source: HeaderSource | None = None
     if values["client_id"] is not None:
         source = ClientCredentials(
             issuer=values["issuer"],

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mlflow_connections import ConnectionsError
 from mlflow_connections.authentication import Headers
 
-from ._sources import Source
+from ._sources import HeaderSource
 
 RENEW_AT = 0.8
 """The part of a lifetime after which new headers are fetched."""
@@ -34,7 +34,7 @@ class Renewing:
         source: Fetches new headers.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: HeaderSource) -> None:
         self.source = source
         self._lock = threading.Lock()
         self._held: _Held | None = None

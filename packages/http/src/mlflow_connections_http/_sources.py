@@ -31,7 +31,7 @@ _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
 
 
-class Source(ABC):
+class HeaderSource(ABC):
     """Fetches headers that authenticate a request."""
 
     @abstractmethod
@@ -59,7 +59,7 @@ class Source(ABC):
 
 
 @dataclass(frozen=True, repr=False)
-class Fixed(Source):
+class Fixed(HeaderSource):
     """Headers that never change: none, a user name with a password, or secret headers."""
 
     headers: Mapping[str, str]
@@ -74,10 +74,10 @@ class Fixed(Source):
 
 
 @dataclass(frozen=True, repr=False)
-class WithFixed(Source):
+class WithFixed(HeaderSource):
     """Another source's headers together with secret ones that never change."""
 
-    source: Source
+    source: HeaderSource
     headers: Mapping[str, str]
 
     def fetch(self, rejected: Mapping[str, str] | None) -> Headers:
@@ -96,7 +96,7 @@ class WithFixed(Source):
 
 
 @dataclass(frozen=True, repr=False)
-class FromParent(Source):
+class FromParent(HeaderSource):
     """Headers from the process that holds the secret."""
 
     agent: str
@@ -143,7 +143,7 @@ _token_endpoints: dict[str, str] = {}
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class ClientCredentials(Source):
+class ClientCredentials(HeaderSource):
     """Access tokens for a client, from an OAuth 2 or OpenID issuer.
 
     Attributes:
@@ -273,7 +273,7 @@ def _refusal(
 
 
 @dataclass(frozen=True, repr=False)
-class TokenFile(Source):
+class TokenFile(HeaderSource):
     """A token in a file that something else renews, such as Kubernetes; read again when it changes."""
 
     path: str
@@ -299,7 +299,7 @@ class TokenFile(Source):
 
 
 @dataclass(frozen=True, repr=False)
-class TokenCommand(Source):
+class TokenCommand(HeaderSource):
     """A command that prints a token: bare, or the JSON of kubectl's ExecCredential, `az` or `gcloud`.
 
     Attributes:
@@ -348,7 +348,7 @@ class TokenCommand(Source):
 
 
 @dataclass(frozen=True, repr=False)
-class GoogleIdentity(Source):
+class GoogleIdentity(HeaderSource):
     """Google identity tokens for an audience: metadata server, service account or workload identity federation."""
 
     audience: str
@@ -383,7 +383,7 @@ class GoogleIdentity(Source):
         return {"google": asdict(self)}
 
 
-def rebuild(description: Mapping[str, Any], origin: str) -> Source:
+def rebuild(description: Mapping[str, Any], origin: str) -> HeaderSource:
     """Rebuild a source from what `describe` returned."""
     ((kind, arguments),) = description.items()
     if kind == "agent":
@@ -402,7 +402,7 @@ def rebuild(description: Mapping[str, Any], origin: str) -> Source:
     }
     if "command" in arguments:
         arguments["command"] = tuple(arguments["command"])
-    source: Source = kinds[kind](**arguments)
+    source: HeaderSource = kinds[kind](**arguments)
     return source
 
 

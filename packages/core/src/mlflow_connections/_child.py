@@ -1,7 +1,7 @@
-"""Run a command while this process stays, since the command needs it for its credentials.
+"""Run a command: in this process's place, or while this process stays because the command needs it.
 
-The command sees what it would see if it had taken this process's place: signals reach it, Ctrl-C and Ctrl-Z act on both
-as the terminal sends them to the whole process group, and a shell sees its exit code or the signal that ended it.
+Where this process stays, the command sees what it would see in its place: signals reach it, Ctrl-C and Ctrl-Z act on
+both as the terminal sends them to the whole process group, and a shell sees its exit code or the signal that ended it.
 """
 
 import os
@@ -11,11 +11,30 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import FrameType
 
-__all__ = ["stay"]
+__all__ = ["become", "stay"]
+
+# The exit codes of a shell.
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
 
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH")
 _FROM_THE_TERMINAL = ("SIGINT", "SIGQUIT")
 """The terminal sends these to the command as well."""
+
+
+def become(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Let a command take this process's place, so that signals and the exit code are its own.
+
+    Returns:
+        A shell's exit code if the command did not start; on Windows the command's own.
+    """
+    try:
+        if os.name == "posix":
+            sys.stdout.flush()
+            os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - no shell is wanted
+        return subprocess.run(command, env=dict(environment), check=False).returncode
+    except OSError as error:
+        return _not_started(command[0], error)
 
 
 def stay(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -24,8 +43,6 @@ def stay(command: Sequence[str], environment: Mapping[str, str]) -> int:
     Returns:
         Its exit code. If a signal ended it, the same signal ends this process.
     """
-    from ._cli import not_started
-
     sys.stdout.flush()
     process: subprocess.Popen[bytes] | None = None
     waiting: list[int] = []
@@ -51,7 +68,7 @@ def stay(command: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         process = subprocess.Popen(list(command), env=dict(environment))
     except OSError as error:
-        return not_started(command[0], error)
+        return _not_started(command[0], error)
     for number in waiting:
         process.send_signal(number)
     code = process.wait()
@@ -70,3 +87,8 @@ def _end_by(number: int) -> None:
         return  # SIGKILL cannot be handled, and need not be
     finally:
         os.kill(os.getpid(), number)
+
+
+def _not_started(program: str, error: OSError) -> int:
+    print(f"mlflow-connections: {program}: {error.strerror}", file=sys.stderr)
+    return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
