@@ -28,6 +28,7 @@ from mlflow_connections import (
     secrets,
 )
 from mlflow_connections import _resolve as resolving
+from mlflow_connections._cli import main
 from mlflow_connections.options import SourceNames, read_options
 from mlflow_connections.secrets import MASK, explain, looks_secret, mask, mask_uri, remember
 
@@ -371,19 +372,26 @@ def test_what_a_command_line_prints_is_masked(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_traceback_that_ends_a_command_line_is_masked(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], install: Callable[..., str]
 ) -> None:
     """An exception that nobody foresaw shows where, and no secret."""
+    install(
+        "failing",
+        """
+        class Failing:
+            declared = ()
+            def tracking_uri(self, credentials, options):
+                raise RuntimeError("raised-secret")
+
+        connection = Failing()
+        """,
+    )
     remember("raised-secret")
-
-    def fail() -> None:
-        raise RuntimeError("raised-secret")
-
-    with pytest.raises(SystemExit), secrets.masked_output():
-        fail()
-    shown = capsys.readouterr().err
-    assert "RuntimeError: ***" in shown
-    assert "raised-secret" not in shown
+    assert main(["check", "failing"]) == 1
+    shown = capsys.readouterr()
+    assert "in tracking_uri" in shown.err
+    assert "RuntimeError: ***" in shown.err
+    assert "raised-secret\n" not in shown.out + shown.err
 
 
 TOKEN = Option("token", "It opens.", secret=True, env="TEST_TOKEN")

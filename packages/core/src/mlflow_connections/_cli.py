@@ -53,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, BrokenPipeError):  # `mlflow-connections list | head` is no fault
             print(f"mlflow-connections: {mask(error.strerror or str(error))}", file=sys.stderr)
         code = 1
+    except Exception:  # noqa: BLE001 - the interpreter would print its secrets
+        import traceback
+
+        print(mask(traceback.format_exc()), end="", file=sys.stderr)
+        code = 1
     _leave_threads_behind(code)
     return code
 

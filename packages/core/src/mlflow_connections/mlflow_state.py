@@ -26,7 +26,10 @@ __all__ = [
 ]
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+"""The variable of the tracking URI."""
+
 REGISTRY_VARIABLE = "MLFLOW_REGISTRY_URI"
+"""The variable of the registry URI."""
 
 SERVER_VARIABLES = (
     "MLFLOW_EXPERIMENT_ID",

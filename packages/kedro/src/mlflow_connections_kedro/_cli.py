@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from mlflow_connections.secrets import masked
-
 F = TypeVar("F", bound=Callable[..., None])
 
 
@@ -49,11 +47,18 @@ def _one_line_errors(function: F) -> F:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         from mlflow_connections import ConnectionsError
+        from mlflow_connections.secrets import explain, masked, masked_output
 
         try:
-            function(*args, **kwargs)
+            with masked_output():
+                function(*args, **kwargs)
         except ConnectionsError as error:
             raise click.ClickException(" ".join(str(error).split())) from masked(error)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001 - Kedro would print its secrets
+            text = f"{type(error).__name__}: {explain(error)}"
+            raise click.ClickException(text) from masked(error)
 
     return wrapped  # type: ignore[return-value]  # functools.wraps keeps the signature
 
