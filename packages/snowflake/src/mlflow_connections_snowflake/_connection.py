@@ -22,6 +22,8 @@ from ._session import IDENTITY, SECRETS
 from .store._uri import FLUSH_SECONDS, Bridge
 
 EXTERNAL_FUNCTIONS, EXTERNAL_ACCESS = "external_functions", "external_access"
+PASSWORDS = frozenset({"password", "private_key_file_pwd"})
+"""Credentials in which white space may be meant."""
 
 
 def _credential(key: str) -> Option:
@@ -31,6 +33,8 @@ def _credential(key: str) -> Option:
         env=f"SNOWFLAKE_{key.upper()}",
         credential=True,
         secret=key in SECRETS,
+        strip=key not in PASSWORDS,
+        multiline=key == "private_key_raw",
     )
 
 
