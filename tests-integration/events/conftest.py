@@ -1,10 +1,12 @@
 """Fixtures of the tests of events: a recorded store, and a comparison of two servers."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
@@ -125,3 +127,37 @@ Described = Callable[[str, Mapping[str, str]], dict[str, Any]]
 def describe() -> Described:
     """The description of all runs of a server."""
     return described
+
+
+def _train(name: str, folder: Path) -> None:
+    """Log as widely as MLflow allows."""
+    mlflow.set_experiment(name)
+    with mlflow.start_run(run_name="parent", description="A run.") as run:
+        mlflow.log_params({"alpha": 0.5, "long": "x" * 5_500})
+        mlflow.log_metrics({"nan": math.nan, "big": 10**16}, step=7)
+        for step in range(20):
+            mlflow.log_metric("loss", 1 / (step + 1), step=step)
+        mlflow.set_tags({"a": "1", "b": "2"})
+        mlflow.delete_tag("b")
+        mlflow.log_text("hello", "notes/hello.txt")
+        (folder / "data" / "deep").mkdir(parents=True, exist_ok=True)
+        (folder / "data" / "one.bin").write_bytes(b"\x00\xff")
+        (folder / "data" / "deep" / "two.txt").write_text("two")
+        mlflow.log_artifacts(str(folder / "data"), "folder")
+        frame = pd.DataFrame({"x": [1.0, 2.0], "y": ["a", "b"]})
+        mlflow.log_input(mlflow.data.from_pandas(frame, name="frame"), context="training")
+        with mlflow.start_run(run_name="child", nested=True):
+            mlflow.log_metric("loss", 1.0)
+        mlflow.set_tag("id", run.info.run_id)
+    with pytest.raises(ZeroDivisionError), mlflow.start_run(run_name="fails"):
+        _ = 1 / 0
+    client = MlflowClient()
+    deleted = client.create_run(run.info.experiment_id, run_name="deleted")
+    client.delete_run(deleted.info.run_id)
+    client.update_run(run.info.run_id, name="renamed")
+
+
+@pytest.fixture
+def train() -> Callable[[str, Path], None]:
+    """A training that logs as widely as MLflow allows, to an experiment of the given name."""
+    return _train

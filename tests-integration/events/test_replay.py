@@ -1,16 +1,14 @@
 """Replay: the events of a training lead to the same runs on another server, each once."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_connections_events._files import SourceFiles
+from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import ReplaySink
 from mlflow_connections_outbox import Batch, Event, Unavailable
 from mlflow_connections_sandbox import MlflowServer
@@ -19,34 +17,7 @@ from mlflow_connections_sandbox import MlflowServer
 mlflow: Any = import_module("mlflow")
 
 Described = Callable[[str, Mapping[str, str]], dict[str, Any]]
-
-
-def train(name: str, folder: Path) -> None:
-    """Log as widely as MLflow allows."""
-    mlflow.set_experiment(name)
-    with mlflow.start_run(run_name="parent", description="A run.") as run:
-        mlflow.log_params({"alpha": 0.5, "long": "x" * 5_500})
-        mlflow.log_metrics({"nan": math.nan, "big": 10**16}, step=7)
-        for step in range(20):
-            mlflow.log_metric("loss", 1 / (step + 1), step=step)
-        mlflow.set_tags({"a": "1", "b": "2"})
-        mlflow.delete_tag("b")
-        mlflow.log_text("hello", "notes/hello.txt")
-        (folder / "data" / "deep").mkdir(parents=True, exist_ok=True)
-        (folder / "data" / "one.bin").write_bytes(b"\x00\xff")
-        (folder / "data" / "deep" / "two.txt").write_text("two")
-        mlflow.log_artifacts(str(folder / "data"), "folder")
-        frame = pd.DataFrame({"x": [1.0, 2.0], "y": ["a", "b"]})
-        mlflow.log_input(mlflow.data.from_pandas(frame, name="frame"), context="training")
-        with mlflow.start_run(run_name="child", nested=True):
-            mlflow.log_metric("loss", 1.0)
-        mlflow.set_tag("id", run.info.run_id)
-    with pytest.raises(ZeroDivisionError), mlflow.start_run(run_name="fails"):
-        _ = 1 / 0
-    client = MlflowClient()
-    deleted = client.create_run(run.info.experiment_id, run_name="deleted")
-    client.delete_run(deleted.info.run_id)
-    client.update_run(run.info.run_id, name="renamed")
+Train = Callable[[str, Path], None]
 
 
 def replay(events: Sequence[Event], target: str, state: Path, source: str) -> ReplaySink:
@@ -63,7 +34,12 @@ def replay(events: Sequence[Event], target: str, state: Path, source: str) -> Re
 
 @pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.slow), "server"])
 def test_a_training_arrives_whole_and_once(
-    kind: str, recorded: Any, describe: Described, mlflow_server: MlflowServer, tmp_path: Path
+    kind: str,
+    recorded: Any,
+    train: Train,
+    describe: Described,
+    mlflow_server: MlflowServer,
+    tmp_path: Path,
 ) -> None:
     """Runs, histories, params, tags, inputs, states and files are equal, also after a second replay."""
     train(f"wine {tmp_path.name}", tmp_path)
@@ -104,7 +80,9 @@ class Flaky:
 
 
 @pytest.mark.slow
-def test_lost_responses_double_nothing(recorded: Any, describe: Described, tmp_path: Path) -> None:
+def test_lost_responses_double_nothing(
+    recorded: Any, train: Train, describe: Described, tmp_path: Path
+) -> None:
     """A server that works and whose responses are lost has every run once, and nothing is rejected."""
     train("wine", tmp_path)
     source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))

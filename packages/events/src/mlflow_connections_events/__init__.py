@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._duplicate import EventLog, Redact, duplicate
+    from ._duplicate import EventLog, Redact, duplicate, duplicate_registry
     from ._inner import inner_tracking_uri
     from ._transparent import activate, keeps_its_uri
     from .composite import Composite, inner_of, is_composite
@@ -26,6 +26,7 @@ __all__ = [
     "Redact",
     "activate",
     "duplicate",
+    "duplicate_registry",
     "inner_of",
     "inner_tracking_uri",
     "is_composite",
@@ -38,6 +39,7 @@ _HOMES = {
     "Redact": "._duplicate",
     "activate": "._transparent",
     "duplicate": "._duplicate",
+    "duplicate_registry": "._duplicate",
     "inner_of": ".composite",
     "inner_tracking_uri": "._inner",
     "is_composite": ".composite",

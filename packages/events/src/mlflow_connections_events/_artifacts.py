@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._entities import Redact
 from ._mlflow import ARTIFACT_ASYNC, builders
 from ._proxy import Arguments, OnSuccess, call_then, proxy
+from .entities import Redact
 from .vocabulary import MAX_FILES
 
 _MARK = "_mlflow_connections_events"

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._artifacts import record_artifacts
-from ._entities import Redact, keep
 from ._proxy import proxy
 from ._recorder import EventLog, Recorder
+from ._registry import RegistryRecorder
+from .entities import Redact, keep
 from .vocabulary import KINDS
 
-__all__ = ["EventLog", "Recorder", "Redact", "duplicate"]
+__all__ = ["EventLog", "Recorder", "Redact", "duplicate", "duplicate_registry"]
 
 
 def duplicate(
@@ -43,3 +44,21 @@ def duplicate(
     recorder = Recorder(store, log, redact=redact, extra=extra, enabled=enabled, kinds=kinds)
     record_artifacts()
     return proxy(store, recorder.methods())
+
+
+def duplicate_registry(
+    store: Any,
+    log: EventLog,
+    *,
+    redact: Redact = keep,
+    enabled: Callable[[], bool] = lambda: True,
+) -> Any:
+    """Return a model registry store that behaves as the given one and logs an event of each accepted call.
+
+    Args:
+        store: Any model registry store of MLflow's.
+        log: Receives the events.
+        redact: As for `duplicate`.
+        enabled: As for `duplicate`.
+    """
+    return proxy(store, RegistryRecorder(store, log, redact, enabled).methods())

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Protocol, cast
 from mlflow_connections.secrets import get_logger
 from mlflow_connections_outbox import Event
 
-from . import _entities as entities
+from . import entities
 from ._artifacts import Owner, register_owner
-from ._entities import Redact
 from ._mlflow import write_futures
 from ._proxy import Arguments, OnSuccess, call_then
+from .entities import Redact
 from .vocabulary import KINDS, RunContext
 
 logger = get_logger(__name__)
@@ -110,6 +110,36 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def recording(
+    enabled: Callable[[], bool],
+) -> Callable[[Callable[[Arguments, Any], None]], OnSuccess]:
+    """Return a function that makes recording functions safe for the calls that they record.
+
+    They do nothing while `enabled` returns false, and never raise: recording must not fail the call that
+    it records. One warning is enough for all of them, or a defect would fill the log of a training.
+    """
+    has_failed = False
+
+    def never_raise(record: Callable[[Arguments, Any], None]) -> OnSuccess:
+        def on_success(arguments: Callable[[], Arguments], result: Any) -> None:
+            nonlocal has_failed
+            try:
+                if enabled():
+                    record(arguments(), result)
+            except Exception:
+                if not has_failed:
+                    has_failed = True
+                    logger.warning(
+                        "A call that MLflow accepted could not be copied; MLflow has it. This is a "
+                        "defect of mlflow-connections-events, please report it.",
+                        exc_info=True,
+                    )
+
+        return on_success
+
+    return never_raise
+
+
 class Recorder:
     """Records the accepted calls of one tracking store.
 
@@ -137,9 +167,8 @@ class Recorder:
         self._log = log
         self._redact = redact
         self._extra = extra
-        self._enabled = enabled
         self._kinds = kinds
-        self._has_failed = False
+        self.never_raise = recording(enabled)
 
     def methods(self) -> dict[str, Callable[..., Any]]:
         """Return the recording function for each recorded method that the store has, by name."""
@@ -218,26 +247,6 @@ class Recorder:
         """Log one event, unless its kind is not recorded."""
         if kind in self._kinds:
             self._log.append(Event(stream, kind, time.time_ns() // 1_000_000, data))
-
-    def never_raise(self, record: Callable[[Arguments, Any], None]) -> OnSuccess:
-        """Return a function that records a call, does nothing while disabled, and never raises."""
-
-        def on_success(arguments: Callable[[], Arguments], result: Any) -> None:
-            try:
-                if self._enabled():
-                    record(arguments(), result)
-            except Exception:
-                # Recording must never fail the call that it records. One warning is enough: a defect
-                # would otherwise fill the log of a training.
-                if not self._has_failed:
-                    self._has_failed = True
-                    logger.warning(
-                        "A call that MLflow accepted could not be copied; MLflow has it. This is a "
-                        "defect of mlflow-connections-events, please report it.",
-                        exc_info=True,
-                    )
-
-        return on_success
 
     # ----- experiments and runs
 

@@ -36,7 +36,7 @@ from .ids import IdMap
 if TYPE_CHECKING:
     from ._apply import Applier, Files
 
-__all__ = ["REQUEST_SECONDS", "ReplaySink", "open_replay"]
+__all__ = ["REQUEST_SECONDS", "STRIKES", "ReplaySink", "judge", "open_replay"]
 
 REQUEST_SECONDS = 30
 """How long one request may take, in a process that delivers and does nothing else."""

@@ -9,6 +9,8 @@ from mlflow_connections_outbox import Event, Rejected
 
 from ._mlflow import artifact_repository
 
+__all__ = ["SourceFiles", "paths_below", "repository_of"]
+
 
 class SourceFiles:
     """Reads the artifacts that events name from the source server's storage.
@@ -27,18 +29,18 @@ class SourceFiles:
             Rejected: A file no longer exists at the source.
         """
         data = event.data
-        repository = artifact_repository(data["source"], self._tracking_uri)
+        repository = repository_of(data["source"], self._tracking_uri)
         if data["count"] <= len(data["files"]):
             paths = [str(path) for path, *_ in data["files"]]
         else:
-            paths = list(_paths_below(repository, data.get("folder") or None))
+            paths = list(paths_below(repository, data.get("folder") or None))
         for path in paths:
             local = folder / "file" / Path(path).name
             local.parent.mkdir(exist_ok=True)
             try:
                 yield path, Path(repository.download_artifacts(path, str(local.parent)))
             except Exception as error:
-                if not any(entry == path for entry in _paths_below(repository, _parent(path))):
+                if not any(entry == path for entry in paths_below(repository, _parent(path))):
                     raise Rejected(
                         f"The artifact {path} of {event.stream} no longer exists at the source.",
                         [0],
@@ -46,13 +48,22 @@ class SourceFiles:
                 raise
 
 
+def repository_of(uri: str, tracking_uri: str) -> Any:
+    """Return MLflow's artifact repository of a URI of some server.
+
+    MLflow 2.22 resolves `mlflow-artifacts:/…` by the tracking URI that is in force, not by the given one.
+    """
+    return artifact_repository(uri, tracking_uri)
+
+
 def _parent(path: str) -> str | None:
     return path.rpartition("/")[0] or None
 
 
-def _paths_below(repository: Any, folder: str | None) -> Iterable[str]:
+def paths_below(repository: Any, folder: str | None = None) -> Iterable[str]:
+    """Yield the paths of all files of an artifact repository, or of one of its folders."""
     for entry in repository.list_artifacts(folder):
         if entry.is_dir:
-            yield from _paths_below(repository, entry.path)
+            yield from paths_below(repository, entry.path)
         else:
             yield entry.path

@@ -5,6 +5,18 @@ from typing import Any
 
 from .vocabulary import Dataset, MetricRow, ModelLogged, RunStarted
 
+__all__ = [
+    "Redact",
+    "dataset",
+    "keep",
+    "logged_model",
+    "metrics",
+    "mlmodel",
+    "pairs",
+    "run",
+    "texts",
+]
+
 Redact = Callable[[str, str], str]
 """Receives a name and a value and returns the value to keep, for params, tags and URIs."""
 

@@ -1,0 +1,129 @@
+"""The command `mlflow-connections mirror`: copy existing runs to another MLflow server."""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_connections import ConnectionsError, Endpoint, resolve, use
+from mlflow_connections.secrets import mask, mask_uri
+from mlflow_connections_outbox import Unavailable
+
+if TYPE_CHECKING:
+    from ._copy import Copied
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: The words behind `mirror`; by default those of the command line.
+
+    Returns:
+        0; or 1 if something was not copied; or 2 for a wrong command line.
+    """
+    parsed = _parser().parse_args(arguments)
+    # The command itself repeats, and knows what may be repeated; it must also not hang for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        return _copy(parsed)
+    except (ConnectionsError, LookupError, Unavailable, OSError) as error:
+        print(f"mlflow-connections mirror: {mask(str(error))}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlflow-connections mirror",
+        description="Copy runs to another MLflow server: metrics with their history, params, tags, "
+        "inputs, artifacts, logged models, registered versions, nested runs. Nothing is masked. A run "
+        "that was copied before is brought up to date, not copied again.",
+    )
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="RUN_OR_EXPERIMENT",
+        help="the ID of a run, with the runs nested in it, or the name or ID of an experiment",
+    )
+    parser.add_argument(
+        *("--from", "-f"),
+        dest="source",
+        required=True,
+        metavar="SERVER",
+        help="the source: a tracking URI, a connection's name, or a keyword",
+    )
+    parser.add_argument(
+        *("--to", "-t"),
+        dest="target",
+        required=True,
+        metavar="SERVER",
+        help="the destination, likewise",
+    )
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+    return parser
+
+
+def _copy(parsed: argparse.Namespace) -> int:
+    source, target = resolve(parsed.source), resolve(parsed.target)
+    if source.tracking_uri == target.tracking_uri:
+        raise LookupError("--from and --to name the same server; name another destination.")
+    from ._copy import Copier
+
+    with tempfile.TemporaryDirectory() as state:
+        copier = Copier(
+            source.tracking_uri,
+            lambda: use(parsed.source),
+            target.tracking_uri,
+            lambda: use(parsed.target),
+            Path(state),
+        )
+        runs = copier.select(parsed.names)
+        for number, run in enumerate(runs):
+            _show_progress(number, len(runs), run.info.run_name or run.info.run_id)
+            copier.copy(run)
+        _show_progress(len(runs), len(runs), "")
+    _report(copier.result, target, parsed.output)
+    return 1 if copier.result.rejections else 0
+
+
+def _show_progress(done: int, total: int, name: str) -> None:
+    if sys.stderr.isatty():
+        width = 30
+        filled = width * done // max(total, 1)
+        bar = "#" * filled + "-" * (width - filled)
+        end = "\n" if done == total else ""
+        print(f"\r[{bar}] {done}/{total} runs {name[:40]:40}", end=end, file=sys.stderr, flush=True)
+
+
+def _report(result: "Copied", target: Endpoint, output: str) -> None:
+    place = mask_uri(target.tracking_uri)
+    if output == "json":
+        rejections = [rejection._asdict() for rejection in result.rejections]
+        print(
+            json.dumps(
+                {
+                    "to": place,
+                    "runs": result.runs,
+                    **{k: v for k, v in result.counts.items() if k != "runs"},
+                    "rejected": rejections,
+                },
+                indent=2,
+            )
+        )
+        return
+    counts = result.counts
+    parts = [
+        f"{counts[what]:,} {what}" for what in ("runs", "metrics", "files", "models", "versions")
+    ]
+    print(f"Copied {', '.join(parts)} to {place}.")
+    for rejection in result.rejections:
+        print(f"Not copied: {rejection.kind} of run {rejection.run}: {rejection.reason}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

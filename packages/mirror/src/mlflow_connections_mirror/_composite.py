@@ -1,0 +1,52 @@
+"""The stores behind a mirror URI: the primary's, whose accepted calls are copied."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mlflow_connections.secrets import mask_uri
+from mlflow_connections_events import duplicate, duplicate_registry, inner_tracking_uri
+from mlflow_connections_outbox import Destination, Outbox, shared_outbox
+
+from . import _uri
+from ._credentials import secrets_of
+
+SINK = "mlflow_connections_mirror.sink:open_sink"
+"""The function that opens the sink; spools name it."""
+
+
+class MirrorCopy(NamedTuple):
+    """Copies the runs of a primary server to a second one.
+
+    Attributes:
+        uri: The parsed mirror URI.
+    """
+
+    uri: _uri.MirrorUri
+
+    @property
+    def inner(self) -> str | None:
+        """The primary's URI or path, or None for the tracking URI in force."""
+        return self.uri.primary
+
+    def outbox(self) -> Outbox:
+        """Return the outbox of the copy; the URIs' credentials do not go to the disk."""
+        primary = self.uri.primary or inner_tracking_uri(str(self.uri))
+        destination = Destination("mirror", mask_uri(self.uri.copy), SINK)
+        return shared_outbox(destination, secrets_of(primary, self.uri.copy))
+
+    def wrap_tracking(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
+        """Return the primary's tracking store, whose accepted calls are copied."""
+        return duplicate(build(), self.outbox(), enabled=enabled)
+
+    def wrap_registry(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
+        """Return the primary's model registry, whose accepted calls are copied."""
+        return duplicate_registry(build(), self.outbox(), enabled=enabled)
+
+
+def parse(uri: str) -> MirrorCopy:
+    """Parse a mirror URI.
+
+    Raises:
+        InvalidOptionError: It names no copy, something unknown, or one server twice.
+    """
+    return MirrorCopy(_uri.parse(uri))

@@ -1,0 +1,93 @@
+"""The keyword `mirror`: an MLflow server, and a copy of every run for a second one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow_connections import (
+    Connection,
+    Endpoint,
+    InvalidOptionError,
+    Option,
+    mlflow_state,
+    resolve,
+)
+from mlflow_connections_events import activate, keeps_its_uri
+
+from ._credentials import COPY_VARIABLE, packed
+from ._uri import SCHEME, MirrorUri, parse
+
+VARIABLE = "MLFLOW_CONNECTIONS_MIRROR"
+"""Holds the mirror URI while a primary that must keep its own URI is copied; children inherit it."""
+
+
+class Mirror(Connection):
+    """Copies every run that the primary accepts to a second MLflow server.
+
+    Both are a URI, a path, the name of a connection, or a keyword whose options are in the environment.
+    The copy is faithful: nothing is masked.
+    """
+
+    declared = (
+        Option(
+            "primary",
+            "The server that answers: a URI, a path, a connection's name or a keyword; by default the "
+            "current tracking URI.",
+        ),
+        Option("copy", "The server that gets a copy, likewise.", required=True),
+    )
+
+    def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Return the mirror URI, or the primary's own if MLflow must recognise that."""
+        primary, copy = self._servers(credentials, options)
+        if keeps_its_uri(primary.tracking_uri):
+            activate()
+            return primary.tracking_uri
+        return str(MirrorUri(primary.tracking_uri or None, copy.tracking_uri))
+
+    def environment(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Return the primary's environment, and the copy's in one variable of its own."""
+        primary, copy = self._servers(credentials, options)
+        environment = dict(primary.environment)
+        if copy.environment:
+            environment[COPY_VARIABLE] = packed(copy.tracking_uri, copy.environment)
+        if keeps_its_uri(primary.tracking_uri):
+            environment[VARIABLE] = str(MirrorUri(primary.tracking_uri, copy.tracking_uri))
+        return environment
+
+    def inner_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
+        """Return the tracking URI in force, if that is the primary."""
+        primary, _ = self._servers(credentials, options)
+        if primary.environment or primary.tracking_uri != (current_tracking_uri() or ""):
+            return None
+        return mlflow_state.tracking_uri() or ""
+
+    def _servers(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> tuple[Endpoint, Endpoint]:
+        values = self.values(credentials, options)
+        primary = _resolved("primary", values["primary"])
+        copy = _resolved("copy", values["copy"])
+        if primary.tracking_uri == copy.tracking_uri:
+            raise InvalidOptionError(
+                "'primary' and 'copy' name the same server; name another one as 'copy'."
+            )
+        return primary, copy
+
+
+def _resolved(option: str, server: str | None) -> Endpoint:
+    if server is None:
+        return Endpoint(current_tracking_uri() or "")
+    if server == SCHEME or server.startswith(f"{SCHEME}://"):
+        raise InvalidOptionError(f"'{option}' must name an MLflow server, not a mirror.")
+    return resolve(server)
+
+
+def current_tracking_uri() -> str | None:
+    """Return the tracking URI in force, of a mirror URI its primary, or None if none is set."""
+    uri = mlflow_state.tracking_uri()
+    return parse(uri).primary if uri and uri.startswith(f"{SCHEME}://") else uri
+
+
+connection = Mirror()

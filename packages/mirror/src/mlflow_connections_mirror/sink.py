@@ -1,0 +1,97 @@
+"""The sink: events are replayed into the copy's server, artifacts are read from the primary.
+
+The shipper imports this module in a process of its own. Spools name `open_sink`, so its place is fixed.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from mlflow_connections.mlflow_state import CREDENTIAL_VARIABLES
+from mlflow_connections.secrets import mask_uri
+from mlflow_connections_events.files import SourceFiles
+from mlflow_connections_events.replay import ReplaySink
+from mlflow_connections_outbox import Destination, Event, Unauthorized, Unavailable
+
+from ._credentials import COPY_VARIABLE, PRIMARY_VARIABLE, Server, unpacked
+
+
+def open_sink(destination: Destination, environ: Mapping[str, str], state: Path) -> ReplaySink:
+    """Open the sink of a copy.
+
+    Args:
+        destination: Its URL is the copy's tracking URI, without credentials.
+        environ: Holds both servers, if a process that logs has started this one.
+        state: The folder for the map of IDs.
+
+    Raises:
+        Unauthorized: The copy's URI has credentials that this process does not know.
+        Unavailable: The copy needs credentials, and this process has others in force.
+    """
+    copy = unpacked(environ.get(COPY_VARIABLE)) or Server(destination.url, {})
+    if mask_uri(copy.uri) != destination.url:
+        raise Unauthorized(f"The environment variable {COPY_VARIABLE} names another server.")
+    if copy.uri == destination.url and "***" in destination.url:
+        raise Unauthorized(
+            f"The credentials in the URI of the copy at {destination.url} are not known to this "
+            "process; they are sent along by the next process that logs."
+        )
+    primary = unpacked(environ.get(PRIMARY_VARIABLE))
+    if _only_delivers():
+        # The credentials of the process that logs are the primary's.
+        for name in CREDENTIAL_VARIABLES:
+            os.environ.pop(name, None)
+    elif copy.environment:
+        raise Unavailable(
+            "The copy needs credentials of its own and thus a process of its own; the outbox has none, "
+            "because it could not write to the disk."
+        )
+    kept = {k: v for k, v in environ.items() if k not in CREDENTIAL_VARIABLES}
+    return ReplaySink(copy.uri, {**kept, **copy.environment}, state, files=_PrimaryFiles(primary))
+
+
+@cache
+def _only_delivers() -> bool:
+    """Return whether this process had not imported MLflow when it opened its first sink."""
+    return "mlflow" not in sys.modules
+
+
+class _PrimaryFiles:
+    """Reads artifacts with the primary's credentials in force."""
+
+    def __init__(self, primary: Server | None) -> None:
+        self._primary = primary
+
+    def fetch(self, event: Event, folder: Path) -> Iterable[tuple[str, Path]]:
+        """Download the files of an event."""
+        if self._primary is None:
+            raise Unauthorized(
+                "The primary server is not known to this process, and artifacts are read from it; the "
+                "next process that logs delivers them."
+            )
+        found = []
+        with _in_force(self._primary):
+            files = SourceFiles(self._primary.uri).fetch(event, folder)
+            for number, (path, file) in enumerate(files):
+                # The next download may have the same name.
+                kept = folder / str(number) / file.name
+                kept.parent.mkdir()
+                found.append((path, file.replace(kept)))
+        return found
+
+
+@contextmanager
+def _in_force(server: Server) -> Iterator[None]:
+    names = {*CREDENTIAL_VARIABLES, *server.environment, "MLFLOW_TRACKING_URI"}
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ.update(server.environment)
+    os.environ["MLFLOW_TRACKING_URI"] = server.uri
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)

@@ -1,0 +1,73 @@
+"""The keyword `mirror`."""
+
+import json
+
+import pytest
+
+from mlflow_connections import InvalidOptionError, MissingOptionError, resolve
+from mlflow_connections_mirror import connection
+from mlflow_connections_mirror._connection import VARIABLE
+from mlflow_connections_mirror._credentials import COPY_VARIABLE, PRIMARY_VARIABLE, secrets_of
+
+OPTIONS = {"primary": "http://m:5000", "copy": "http://c:5000"}
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start from an environment that says nothing."""
+    for name in ("MLFLOW_TRACKING_URI", VARIABLE, COPY_VARIABLE, "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_it_returns_a_composite_uri() -> None:
+    """Both servers are part of the tracking URI."""
+    uri = resolve("mirror", {}, OPTIONS).tracking_uri
+    assert uri == "mirror://?primary=http%3A%2F%2Fm%3A5000&copy=http%3A%2F%2Fc%3A5000"
+
+
+def test_the_current_store_is_the_default_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a primary the tracking URI in force is meant; of a mirror, its primary."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
+    first = connection.tracking_uri({}, {"copy": "http://c:5000"})
+    assert first == resolve("mirror", {}, OPTIONS).tracking_uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", first)
+    assert connection.tracking_uri({}, {"copy": "http://c:5000"}) == first
+
+
+def test_a_primary_that_mlflow_knows_by_its_uri_keeps_it() -> None:
+    """Its tracking URI stays, and a variable names the copy."""
+    endpoint = resolve("mirror", {}, {**OPTIONS, "primary": "databricks"})
+    assert endpoint.tracking_uri == "databricks"
+    assert endpoint.environment[VARIABLE].startswith("mirror://?primary=databricks&copy=")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {**OPTIONS, "copy": "http://m:5000"},
+        {**OPTIONS, "copy": "mirror"},
+        {**OPTIONS, "primary": "mirror://?copy=x"},
+    ],
+)
+def test_a_mirror_needs_two_servers(options: dict[str, str]) -> None:
+    """One server twice, or a mirror of a mirror, is an error."""
+    with pytest.raises(InvalidOptionError):
+        connection.tracking_uri({}, options)
+
+
+def test_the_copy_must_be_named() -> None:
+    """The error names the option."""
+    with pytest.raises(MissingOptionError, match="copy"):
+        resolve("mirror", {}, {})
+
+
+def test_credentials_of_the_two_servers_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The primary's token is never sent to the copy, nor the copy's to the primary."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "mine")
+    copy = json.dumps(["http://c", {"MLFLOW_TRACKING_TOKEN": "theirs"}])
+    monkeypatch.setenv(COPY_VARIABLE, copy)
+    secrets = secrets_of("http://m", "http://c")
+    assert json.loads(secrets[PRIMARY_VARIABLE]) == ["http://m", {"MLFLOW_TRACKING_TOKEN": "mine"}]
+    assert json.loads(secrets[COPY_VARIABLE]) == json.loads(copy)
+    # The variable of another copy says nothing about this one.
+    assert json.loads(secrets_of("http://m", "http://other")[COPY_VARIABLE]) == ["http://other", {}]

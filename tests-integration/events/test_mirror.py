@@ -1,0 +1,70 @@
+"""The keyword `mirror`: what is logged to one server arrives on a second one too."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+import mlflow_connections
+from mlflow_connections_mirror._composite import parse
+from mlflow_connections_sandbox import MlflowServer
+
+# Of several MLflows none knows all the attributes of another.
+mlflow: Any = import_module("mlflow")
+
+Described = Callable[[str, Mapping[str, str]], dict[str, Any]]
+Train = Callable[[str, Path], None]
+
+
+def deliver(seconds: float = 120.0) -> None:
+    """Wait until everything is delivered, and fail the test if something was refused."""
+    deadline = time.monotonic() + seconds
+    outbox = parse(mlflow.get_tracking_uri()).outbox()
+    while left := outbox.flush(5.0):
+        assert time.monotonic() < deadline, f"{left} events still wait"
+        time.sleep(0.1)
+    done = mlflow_connections_cli("outbox", "status", "--output", "json")
+    assert done == 0
+
+
+def mlflow_connections_cli(*arguments: str) -> int:
+    """Run a command and return its exit code, which is 1 while something waits or was refused."""
+    command = [sys.executable, "-m", "mlflow_connections", *arguments]
+    return subprocess.run(command, check=False).returncode
+
+
+def test_a_training_is_copied_whole(
+    train: Train,
+    describe: Described,
+    mlflow_server: MlflowServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Everything that a training logs to a database is equal on a server, files and secrets included."""
+    monkeypatch.chdir(tmp_path)
+    name = f"mirrored {tmp_path.name}"
+    primary = f"sqlite:///{tmp_path / 'primary.db'}"
+    options = {"primary": primary, "copy": mlflow_server.url}
+    with mlflow_connections.use("mirror", {}, options):
+        train(name, tmp_path)
+        client = MlflowClient()
+        client.create_registered_model(name, {"team": "red"})
+        assert mlflow.get_tracking_uri().startswith("mirror://")
+        deliver()
+    expected = describe(primary, {})
+    copy = MlflowClient(mlflow_server.url)
+    experiment = copy.get_experiment_by_name(name)
+    assert experiment is not None
+    runs = copy.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+    sources = {run.info.run_id: run.data.tags["mlflow_connections.source_id"] for run in runs}
+    arrived = describe(mlflow_server.url, sources)
+    assert {run: arrived.get(run) for run in expected} == expected
+    assert len(runs) == len(expected)
+    assert copy.get_registered_model(name).tags == {"team": "red"}
