@@ -120,7 +120,7 @@ def test_a_replay_adds_nothing(
         tracker.faults.inject(Fault(path="log_metrics", truncate=1, times=2))
         train()
     deliver()
-    assert tracker.books.repeated() > 0
+    assert tracker.database.repeated() > 0
     assert compare(sqlite_uri, tracker) == []
 
 

@@ -81,7 +81,7 @@ def test_what_is_told_twice_is_kept_once(tracker: Databand) -> None:
     before = tracker.runs()
     tell(tracker)
     assert tracker.runs() == before
-    assert tracker.books.repeated() == 3
+    assert tracker.database.repeated() == 3
 
 
 def test_it_gives_back_what_it_has_over_http_and_after_a_restart(tracker: Databand) -> None:
@@ -137,7 +137,7 @@ def test_it_refuses_orders_that_cannot_be(endpoint: str, tracker: Databand) -> N
     """Nothing can be told of a run or an attempt that nobody announced."""
     answer = post(tracker, f"tracking/{endpoint}", RECORDED[endpoint][0])
     assert answer.status_code == 400
-    assert "nobody announced" in answer.text
+    assert "was not announced" in answer.text
     assert tracker.runs() == []
 
 

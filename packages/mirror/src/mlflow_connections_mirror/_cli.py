@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_connections import ConnectionsError, Endpoint, resolve, use
+from mlflow_connections import ConnectionsError, Endpoint, InvalidOptionError, resolve, use
 from mlflow_connections.secrets import mask, mask_uri
 from mlflow_connections_outbox import Unavailable
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         return _copy(parsed)
-    except (ConnectionsError, LookupError, Unavailable, OSError) as error:
+    except (ConnectionsError, Unavailable, OSError) as error:
         print(f"mlflow-connections mirror: {mask(str(error))}", file=sys.stderr)
         return 1
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 def _copy(parsed: argparse.Namespace) -> int:
     source, target = resolve(parsed.source), resolve(parsed.target)
     if source.tracking_uri == target.tracking_uri:
-        raise LookupError("--from and --to name the same server; name another destination.")
+        raise InvalidOptionError("--from and --to name the same server; name another destination.")
     from ._copy import Copier
 
     with tempfile.TemporaryDirectory() as state:

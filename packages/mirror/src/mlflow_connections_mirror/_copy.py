@@ -79,7 +79,7 @@ class Copier:
         """Fetch the runs to copy, parents first.
 
         Raises:
-            LookupError: The source has neither a run nor an experiment of this name or ID.
+            InvalidOptionError: The source has neither a run nor an experiment of this name or ID.
         """
 
         def fetch() -> list[Any]:
@@ -190,7 +190,7 @@ def _failure(function: Callable[[], T], uri: str) -> T | Exception:
     """Return the result of a function, or its exception as one of the outbox."""
     try:
         return function()
-    except (ConnectionsError, LookupError) as error:
+    except ConnectionsError as error:
         return error
     except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
         judged = judge(error, uri)

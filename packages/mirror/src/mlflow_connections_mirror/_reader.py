@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+from mlflow_connections import InvalidOptionError
+from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events import entities
 from mlflow_connections_events.files import paths_below, repository_of
 from mlflow_connections_events.vocabulary import MAX_FILES, RunContext
@@ -33,7 +35,7 @@ class RunReader:
             names: Names or IDs of experiments, and IDs of runs.
 
         Raises:
-            LookupError: Nothing has this name or ID.
+            InvalidOptionError: Nothing has this name or ID.
         """
         found: dict[str, Any] = {}
         for name in names:
@@ -50,13 +52,10 @@ class RunReader:
                     return self._with_nested(thing)
                 experiment = experiment or thing
         if experiment is None:
-            raise LookupError(f"{name!r} is neither a run nor an experiment of {self._shown()}.")
+            raise InvalidOptionError(
+                f"{name!r} is neither a run nor an experiment of {mask_uri(self._uri)}."
+            )
         return list(self._search(experiment.experiment_id, ""))
-
-    def _shown(self) -> str:
-        from mlflow_connections.secrets import mask_uri
-
-        return mask_uri(self._uri)
 
     def _with_nested(self, run: Any) -> list[Any]:
         found, waiting = [], [run]

@@ -1,17 +1,17 @@
-"""The tracker's HTTP side."""
+"""The tracker's HTTP side: who may pass, and the endpoints."""
 
 import gzip
 import json
+import secrets
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ._access import Access
-from ._books import Books
 from ._check import Wrong
+from ._database import TrackerDatabase
 from ._schemas import BODIES
 
 if TYPE_CHECKING:
@@ -19,11 +19,78 @@ if TYPE_CHECKING:
 
 _LARGEST = 16 * 2**20
 """Bytes of JSON that one request may hold."""
+_CSRF_COOKIE = "X-CSRF-TOKEN"
+_CSRF_HEADER = "X-CSRFToken"
+_SESSION_COOKIE = "session"
 
 
-def make_app(books: Books, access: Access) -> Starlette:
-    """Make the application that answers."""
-    tracker = _Tracker(books, access)
+class TrackerAccount(NamedTuple):
+    """The credentials that the tracker accepts.
+
+    Attributes:
+        token: A personal access token.
+        username: The user who may log in.
+        password: The user's password.
+    """
+
+    token: str
+    username: str
+    password: str
+
+
+class _Access:
+    """Checks requests: a bearer of the token may pass, and a session that has logged in."""
+
+    def __init__(self, account: TrackerAccount) -> None:
+        self.account = account
+        self._csrf: set[str] = set()
+        self._sessions: set[str] = set()
+
+    def refusal(self, request: "Request") -> Response | None:
+        """Return the response to a request that may not pass, or None for one that may."""
+        authorization = request.headers.get("authorization")
+        if authorization is not None:
+            if secrets.compare_digest(authorization, f"Bearer {self.account.token}"):
+                return None
+            return _error(401, "the token is not valid")
+        if request.cookies.get(_SESSION_COOKIE) not in self._sessions:
+            return _error(401, "log in, or send a token")
+        if not self._has_csrf(request):
+            return _error(403, f"the header {_CSRF_HEADER} and the cookie do not agree")
+        return None
+
+    def csrf(self) -> Response:
+        """Create a token against forged requests, as a cookie."""
+        token = secrets.token_hex(16)
+        self._csrf.add(token)
+        answer = JSONResponse({})
+        answer.set_cookie(_CSRF_COOKIE, token)
+        return answer
+
+    def log_in(self, request: "Request", body: object) -> Response:
+        """Open a session."""
+        if not self._has_csrf(request):
+            return _error(403, f"the header {_CSRF_HEADER} and the cookie do not agree")
+        if body != {"username": self.account.username, "password": self.account.password}:
+            return _error(401, "the user or the password is not right")
+        session = secrets.token_hex(16)
+        self._sessions.add(session)
+        answer = JSONResponse({})
+        answer.set_cookie(_SESSION_COOKIE, session, httponly=True)
+        return answer
+
+    def _has_csrf(self, request: "Request") -> bool:
+        token = request.cookies.get(_CSRF_COOKIE)
+        return token in self._csrf and request.headers.get(_CSRF_HEADER) == token
+
+
+def _error(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status)
+
+
+def make_app(database: TrackerDatabase, account: TrackerAccount) -> Starlette:
+    """Return the application that responds."""
+    tracker = _Tracker(database, account)
     return Starlette(
         routes=[
             Route("/api/v1/auth/ping", tracker.ping, methods=["GET"]),
@@ -31,7 +98,7 @@ def make_app(books: Books, access: Access) -> Starlette:
             Route("/api/v1/auth/login", tracker.log_in, methods=["POST"]),
             Route("/api/v1/tracking/{endpoint}", tracker.track, methods=["POST"]),
             Route("/api/v1/log_exception", tracker.log_exception, methods=["POST"]),
-            # Not the tracker's own: what it received, for people and for tests.
+            # Not the tracker's own: the received data, for people and for tests.
             Route("/sandbox/runs", tracker.runs, methods=["GET"]),
             Route("/sandbox/runs/{uid}", tracker.run, methods=["GET"]),
         ]
@@ -39,11 +106,11 @@ def make_app(books: Books, access: Access) -> Starlette:
 
 
 class _Tracker:
-    """Answers the requests."""
+    """Responds to requests."""
 
-    def __init__(self, books: Books, access: Access) -> None:
-        self._books = books
-        self._access = access
+    def __init__(self, database: TrackerDatabase, account: TrackerAccount) -> None:
+        self._database = database
+        self._access = _Access(account)
 
     async def ping(self, _: "Request") -> Response:
         return JSONResponse({})
@@ -66,21 +133,21 @@ class _Tracker:
         try:
             body = await _body(request)
             BODIES[endpoint](body, "")
-            answer = self._books.take(endpoint, body)
+            answer = self._database.take(endpoint, body)
         except Wrong as wrong:
             return _refusal(wrong)
         return JSONResponse(answer if isinstance(answer, str) else {})
 
     async def log_exception(self, request: "Request") -> Response:
-        # dbnd tells of its own faults here; what it says is free text.
+        # dbnd reports its own faults here, as free text.
         return self._access.refusal(request) or JSONResponse({})
 
     async def runs(self, _: "Request") -> Response:
-        return JSONResponse(self._books.runs())
+        return JSONResponse(self._database.runs())
 
     async def run(self, request: "Request") -> Response:
         try:
-            return JSONResponse(self._books.run(request.path_params["uid"]))
+            return JSONResponse(self._database.run(request.path_params["uid"]))
         except KeyError:
             return JSONResponse({"error": "there is no such run"}, 404)
 

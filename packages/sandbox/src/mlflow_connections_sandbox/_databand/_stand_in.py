@@ -1,26 +1,25 @@
-"""The stand-in itself."""
+"""The stand-in, and its part of the sandbox's page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlflow_connections_sandbox._stand_in import StandIn
-from mlflow_connections_sandbox._tables import NEWEST, Table
+from mlflow_connections_sandbox._tables import NEWEST, Cell, Row, Table, moment, number, state
 
-from ._access import Access, Account
-from ._app import make_app
-from ._books import Books
-from ._tables import runs
+from ._app import TrackerAccount, make_app
+from ._database import TrackerDatabase
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
 class Databand(StandIn):
-    """Databand's tracker. What it received outlives a restart, in SQLite below its folder.
+    """Databand's tracker. Received data survives a restart, in SQLite below its folder.
 
     Attributes:
-        account: What opens it.
+        account: The credentials that it accepts.
     """
 
     name: ClassVar[str] = "databand"
@@ -29,15 +28,17 @@ class Databand(StandIn):
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)
-        self.account = Account("databand-sandbox-token", "databand", "databand-sandbox-password")
-        self._books: Books | None = None
+        self.account = TrackerAccount(
+            "databand-sandbox-token", "databand", "databand-sandbox-password"
+        )
+        self._database: TrackerDatabase | None = None
 
     def app(self) -> "ASGIApp":
-        """Make the tracker."""
-        return make_app(self.books, Access(self.account))
+        """Return the tracker's application."""
+        return make_app(self.database, self.account)
 
     def environment(self) -> Mapping[str, str]:
-        """Give the variables that dbnd itself reads."""
+        """Return the variables that dbnd itself reads."""
         return {
             "DBND__CORE__DATABAND_URL": self.url,
             "DBND__CORE__DATABAND_ACCESS_TOKEN": self.account.token,
@@ -45,25 +46,46 @@ class Databand(StandIn):
         }
 
     def tables(self) -> Sequence[Table]:
-        """Give the newest runs, with how much was told of each."""
-        return (runs(self.books.newest(NEWEST)),)
+        """Return a table of the newest runs."""
+        return (_runs_table(self.database.newest(NEWEST)),)
 
     @property
-    def books(self) -> Books:
-        """What it knows."""
-        if self._books is None:
+    def database(self) -> TrackerDatabase:
+        """The received data."""
+        if self._database is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._books = Books(self.folder / "tracker.db")
-        return self._books
+            self._database = TrackerDatabase(self.folder / "tracker.db")
+        return self._database
 
     def runs(self) -> list[dict[str, Any]]:
-        """Give every run that it knows, with all that belongs to it."""
-        return self.books.runs()
+        """Return every run with all that belongs to it."""
+        return self.database.runs()
 
     def run(self, uid: str) -> dict[str, Any]:
-        """Give one run.
+        """Return one run.
 
         Raises:
-            KeyError: There is none.
+            KeyError: There is no such run.
         """
-        return self.books.run(uid)
+        return self.database.run(uid)
+
+
+_COUNTED = ("tasks", "params", "metrics", "data")
+
+
+def _runs_table(newest: Iterable[Mapping[str, Any]]) -> Table:
+    rows = [
+        Row(
+            run["uid"],
+            (
+                moment(datetime.fromisoformat(run["start_time"]).timestamp()),
+                Cell(run["name"]),
+                Cell(run["job_name"]),
+                state(run["state"]),
+                *(number(run[counted]) for counted in _COUNTED),
+            ),
+        )
+        for run in newest
+    ]
+    columns = ("Started", "Run", "Job", "State", "Tasks", "Params", "Metrics", "Data")
+    return Table("Runs it was told of", columns, rows, "It was told of no run yet.")

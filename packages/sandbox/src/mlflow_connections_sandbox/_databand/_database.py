@@ -1,4 +1,4 @@
-"""What the tracker knows: kept in SQLite, each thing once however often it is told."""
+"""The tracker's data in SQLite: each thing once, however often it is sent."""
 
 import json
 import sqlite3
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS tasks (
 CREATE TABLE IF NOT EXISTS params (task TEXT, name TEXT, value TEXT, PRIMARY KEY (task, name));
 CREATE TABLE IF NOT EXISTS rows (
     number INTEGER PRIMARY KEY, kind TEXT, attempt TEXT, body TEXT, UNIQUE (kind, attempt, body));
-CREATE TABLE IF NOT EXISTS rows_told (kind TEXT PRIMARY KEY, count INTEGER);
+CREATE TABLE IF NOT EXISTS rows_sent (kind TEXT PRIMARY KEY, count INTEGER);
 """
 
 _NEWEST = """
@@ -33,8 +33,8 @@ FROM runs ORDER BY runs.rowid DESC LIMIT ?
 Body = Mapping[str, Any]
 
 
-class Books:
-    """The tracker's database. Orders that cannot be are refused, and change nothing."""
+class TrackerDatabase:
+    """The tracker's database. A request that cannot be carried out is refused, and changes nothing."""
 
     def __init__(self, path: Path) -> None:
         # The server's thread writes; a test's thread reads.
@@ -42,7 +42,7 @@ class Books:
         self._database.row_factory = sqlite3.Row
         self._database.executescript(_TABLES)
         self._lock = threading.Lock()
-        self._orders: Mapping[str, Callable[[Body], Any]] = {
+        self._requests: Mapping[str, Callable[[Body], Any]] = {
             "init_run": self._init_run,
             "add_task_runs": lambda body: self._add_tasks(body["task_runs_info"]),
             "update_task_run_attempts": self._update_attempts,
@@ -62,24 +62,24 @@ class Books:
             self._database.close()
 
     def take(self, endpoint: str, body: Body) -> Any:
-        """Carry an order out, whole or not at all, and give the answer.
+        """Carry a request out, whole or not at all, and return the response.
 
         Raises:
-            Wrong: It cannot be: it names a run or an attempt that nobody announced, say.
+            Wrong: It cannot be carried out: it names a run or an attempt that was not announced, for example.
         """
         with self._lock, self._database:
-            return self._orders[endpoint](body)
+            return self._requests[endpoint](body)
 
     # ----- reading
 
     def runs(self) -> list[dict[str, Any]]:
-        """Give every run, in the order they were announced."""
+        """Return every run, in the order they were announced."""
         with self._lock:
             uids = [row["uid"] for row in self._rows("SELECT uid FROM runs ORDER BY rowid")]
         return [self.run(uid) for uid in uids]
 
     def run(self, uid: str) -> dict[str, Any]:
-        """Give a run with its tasks, and their params, metrics, datasets and targets.
+        """Return a run with its tasks, and their params, metrics, datasets and targets.
 
         Raises:
             KeyError: There is no such run.
@@ -110,19 +110,19 @@ class Books:
         }
 
     def newest(self, count: int) -> list[dict[str, Any]]:
-        """Give the newest runs, newest first, with how much belongs to each instead of what."""
+        """Return the newest runs, newest first, with the numbers of their parts."""
         with self._lock:
             found = self._rows(_NEWEST, count)
         return [{**json.loads(row["info"]), **dict(row)} for row in found]
 
     def repeated(self) -> int:
-        """Count the rows that were told more than once, and kept once."""
+        """Count the rows that were sent more than once, and kept once."""
         with self._lock:
-            (told,) = self._rows("SELECT COALESCE(SUM(count), 0) AS n FROM rows_told")
+            (sent,) = self._rows("SELECT COALESCE(SUM(count), 0) AS n FROM rows_sent")
             (kept,) = self._rows("SELECT COUNT(*) AS n FROM rows")
-        return int(told["n"] - kept["n"])
+        return int(sent["n"] - kept["n"])
 
-    # ----- orders
+    # ----- requests
 
     def _init_run(self, body: Body) -> None:
         args = body["init_args"]
@@ -194,7 +194,7 @@ class Books:
         )
 
     def _set_state(self, table: str, uid: str, state: str, at: str | None) -> None:
-        # An order that comes again after later ones must not bring an old state back.
+        # A request that is repeated after later ones must not bring an old state back.
         self._database.execute(
             f"UPDATE {table} SET state = ?, state_at = ? WHERE uid = ? AND"  # noqa: S608 - our own two names
             " (? IS NULL OR state_at = '' OR julianday(?) >= julianday(state_at))",
@@ -212,7 +212,7 @@ class Books:
                 (kind, attempt, _json(row)),
             )
         self._database.execute(
-            "INSERT INTO rows_told VALUES (?, ?)"
+            "INSERT INTO rows_sent VALUES (?, ?)"
             " ON CONFLICT (kind) DO UPDATE SET count = count + excluded.count",
             (kind, len(rows)),
         )
@@ -222,13 +222,13 @@ class Books:
     def _run(self, uid: str) -> sqlite3.Row:
         found = self._rows("SELECT * FROM runs WHERE uid = ?", uid)
         if not found:
-            raise Wrong(f"nobody announced run {uid}")
+            raise Wrong(f"run {uid} was not announced")
         return found[0]
 
     def _task_of(self, attempt: str) -> sqlite3.Row:
         found = self._rows("SELECT * FROM tasks WHERE attempt = ?", attempt)
         if not found:
-            raise Wrong(f"nobody announced attempt {attempt}")
+            raise Wrong(f"attempt {attempt} was not announced")
         return found[0]
 
     def _bodies(self, kind: str, attempt: str) -> list[dict[str, Any]]:
