@@ -116,7 +116,7 @@ def prepare_snowflake(stand_in: Any, project: Path) -> None:
             raise SystemExit(f"`mlflow-snowflake {command}` failed:\n{done.stdout}{done.stderr}")
         if command == "apply":
             setup = load(config)
-            stand_in.trust(setup.generating()[0].integration.object)
+            stand_in.trust(setup.require_gateway()[0].integration.object)
             if setup.storage is not None:
                 stand_in.trust(setup.storage.integration.object)
 
