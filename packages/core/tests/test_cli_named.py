@@ -417,7 +417,7 @@ def test_the_schema_is_made_from_the_declared_options(shell: Shell) -> None:
     assert set(ours["options"]["properties"]) == {"workspace", "timeout", "connection", "region"}
     assert ours["credentials"]["properties"]["token"] == {
         "description": "Opens the door.",
-        "allOf": [source],
+        "anyOf": [source],
     }
 
 

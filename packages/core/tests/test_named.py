@@ -303,6 +303,44 @@ def test_a_secret_in_the_file_is_refused(key: str, project: Path, install: Insta
     assert "hunter2" not in str(caught.value)
 
 
+HEADERS = """
+    from mlflow_connections import Connection, Option
+
+    class Headers(Connection):
+        declared = (
+            Option("command", "A program and its arguments.", type=list),
+            Option("headers", "Secret headers.", type=dict, secret=True),
+        )
+        def tracking_uri(self, credentials, options):
+            v = self.values(credentials, options)
+            return f"http://{'.'.join(v['command'])}/{'.'.join(f'{k}-{x}' for k, x in v['headers'].items())}"
+    connection = Headers()
+"""
+
+
+def test_an_option_may_be_a_list_or_a_mapping(
+    project: Path, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each value of a secret mapping has a source of its own, or the whole is JSON from one."""
+    install("headers", HEADERS)
+    text = (
+        '[connections.p]\nconnection = "headers"\ncommand = ["a", "b"]\n'
+        'credentials.headers = { X-Key = { env = "ONE" }, X-Tenant = { env = "TWO" } }\n'
+    )
+    write(project / "mlflow-connections.toml", text)
+    monkeypatch.setenv("ONE", "1st")
+    monkeypatch.setenv("TWO", "2nd")
+    monkeypatch.setenv("ALL", '{"Y": "3rd"}')
+    assert resolve("p").tracking_uri == "http://a.b/X-Key-1st.X-Tenant-2nd"
+    whole = text.partition("credentials")[0] + 'credentials.headers = { env = "ALL" }\n'
+    write(project / "mlflow-connections.toml", whole)
+    assert resolve("p").tracking_uri == "http://a.b/Y-3rd"
+    write(project / "mlflow-connections.toml", text.replace('{ env = "TWO" }', '"hunter2"'))
+    with pytest.raises(InvalidOptionError, match=r"'headers' of .* is a secret") as caught:
+        resolve("p")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_secret_among_the_options_is_refused_with_its_place(
     project: Path, install: Install
 ) -> None:
@@ -349,7 +387,8 @@ def test_a_secret_inside_a_uri_is_refused(line: str, project: Path, install: Ins
         ("[connections.p]\nconnection = 7", "'connection' of .* must be a keyword"),
         ('[connections.p]\nconnection = "x"\nregistry = ""', "'registry' of .* must be"),
         ('[connections.p]\nconnection = "x"\noptions = 1', "'options' of .* must be a table"),
-        ('[connections.p]\nconnection = "x"\na = [1]', "'a' of .* must be text, a number"),
+        ('[connections.p]\nconnection = "x"\na = [[1]]', "'a' of .* must be text, a number"),
+        ('[connections.p]\nconnection = "x"\na = 1979-05-27', "'a' of .* must be text, a number"),
         ('[connections.p]\nconnection = "x"\na = 1\noptions.a = 2', "'a' is given twice in"),
         ('[connections.p]\nconnection = "x"\na = {}', "must name one source"),
         ('[connections.p]\nconnection = "x"\na = { env = "A", file = "b" }', "must name one"),

@@ -1,4 +1,4 @@
-"""The protocol: what every connection is."""
+"""The protocol of every connection."""
 
 import os
 from abc import ABC, abstractmethod
@@ -52,15 +52,15 @@ class Connection(ABC):
 
     @abstractmethod
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Give the URI for `mlflow.set_tracking_uri`.
+        """Return the URI for `mlflow.set_tracking_uri`.
 
         Args:
             credentials: The entry of `credentials.yml` that `server.credentials` names, else empty.
-            options: What stands under `server.connection`, else empty.
+            options: The mapping under `server.connection`, else empty.
         """
 
     def registry_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Give the URI for `mlflow.set_registry_uri`; by default the tracking URI."""
+        """Return the URI for `mlflow.set_registry_uri`; by default the tracking URI."""
         return self.tracking_uri(credentials, options)
 
     def environment(
@@ -68,7 +68,7 @@ class Connection(ABC):
         credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
         options: Mapping[str, Any],  # noqa: ARG002
     ) -> dict[str, str]:
-        """Give the environment variables without which the URI does not work; by default none."""
+        """Return the environment variables that the URI needs; by default none."""
         return {}
 
     def binder(

@@ -103,4 +103,6 @@ def _key(name: str) -> str:
 
 def _toml(value: Any) -> str:
     """Write a value as TOML; a basic string has JSON's escapes, and one more."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

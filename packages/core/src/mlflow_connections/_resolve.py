@@ -43,13 +43,13 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Endpoint(NamedTuple):
-    """What MLflow needs to reach a server.
+    """The URIs and variables with which MLflow reaches a server.
 
     Attributes:
         tracking_uri: For `mlflow.set_tracking_uri`.
         registry_uri: For `mlflow.set_registry_uri`. None leaves it to MLflow, which derives it from
             the tracking URI: the same, or `databricks-uc` where that is `databricks`.
-        environment: Variables without which the URIs do not work. Most are secrets.
+        environment: Variables that the URIs need. Most of them are secrets.
         binders: Identities to put in force with the endpoint, beside its variables. Never shown.
         inner_uri: The tracking URI of the server behind, where the endpoint only stands in front of
             one; empty for MLflow's default. None where the endpoint is a server of its own.
@@ -204,11 +204,11 @@ def refuse_written_secrets(named: "NamedConnection") -> None:
     """
     if not names_connection(named.tracking):
         return
-    from .named import SecretSource, written_out
+    from .named import is_written_out, written_out
 
     for option in declared_options(find_connection(named.tracking)):
         value = named.credentials.get(option.name)
-        if option.secret and value is not None and not isinstance(value, SecretSource):
+        if option.secret and value is not None and is_written_out(value):
             raise InvalidOptionError(written_out(option.name, named.place))
 
 

@@ -84,7 +84,8 @@ def _of_option(option: Option) -> Schema:
         described["default"] = option.default
     source: Schema = {"$ref": "#/definitions/source"}
     if option.secret:
-        return {**described, "allOf": [source]}
+        each: Schema = {"type": "object", "minProperties": 1, "additionalProperties": source}
+        return {**described, "anyOf": [source, each] if option.type is dict else [source]}
     value = {"enum": list(option.choices)} if option.choices else _TYPES[option.type]
     return {**described, "anyOf": [value, source]}
 

@@ -140,6 +140,11 @@ class SecretSource(NamedTuple):
         return value
 
 
+def names_source(table: Mapping[str, Any]) -> bool:
+    """Return whether a table has a key that only the table of a source has."""
+    return any(kind in table for kind in _KEYS)
+
+
 def parse_source(table: Mapping[str, Any], what: str) -> SecretSource:
     """Return the source that a table names.
 

@@ -46,6 +46,9 @@ KNOWN_DISTRIBUTIONS = {
     "azureml": "mlflow-connections-azureml",
     "databand": "mlflow-connections-databand",
     "databricks": "mlflow-connections-databricks",
+    "durable": "mlflow-connections-durable",
+    "http": "mlflow-connections-http",
+    "mirror": "mlflow-connections-mirror",
     "snowflake": "mlflow-connections-snowflake",
 }
 """The distribution of each keyword of this family, named when a keyword is not installed."""

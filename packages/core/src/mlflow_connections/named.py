@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ._errors import InvalidOptionError, MissingDependencyError, MissingOptionError
-from ._secret_sources import SecretSource, parse_source
+from ._secret_sources import SecretSource, names_source, parse_source
 from .options import SourceNames
 from .secrets import looks_secret, mask_uri, remember
 
@@ -105,12 +105,14 @@ class NamedConnection(NamedTuple):
         return read
 
     def _read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            key: value.read(f"'{key}' of {self.place}", self.file)
-            if isinstance(value, SecretSource)
-            else value
-            for key, value in values.items()
-        }
+        return {key: self._read_one(key, value) for key, value in values.items()}
+
+    def _read_one(self, key: str, value: Any) -> Any:
+        if isinstance(value, SecretSource):
+            return value.read(f"'{key}' of {self.place}", self.file)
+        if isinstance(value, Mapping):
+            return {name: self._read_one(f"{key}.{name}", each) for name, each in value.items()}
+        return value
 
     def __repr__(self) -> str:
         """Hide the values: a connection without declared options may read secrets under any name."""
@@ -326,12 +328,9 @@ def _parse(name: str, table: Any, path: str, prefix: str) -> NamedConnection:
     if not isinstance(table, Mapping):
         raise InvalidOptionError(f"{place} must be a table with the key 'connection'.")
     tracking, registry = table.get("connection"), table.get("registry")
-    for key, value in (("connection", tracking), ("registry", registry)):
-        if value is None and key == "registry":
-            continue
-        if not isinstance(value, str) or not value.strip():
-            raise InvalidOptionError(f"'{key}' of {place} must be a keyword, a URI or a path.")
-        _refuse_secret_in_uri(key, value, place)
+    _check_uri("connection", tracking, place)
+    if registry is not None:
+        _check_uri("registry", registry, place)
     groups = {key: table.get(key, {}) for key in ("options", "credentials")}
     for key, group in groups.items():
         if not isinstance(group, Mapping):
@@ -341,10 +340,31 @@ def _parse(name: str, table: Any, path: str, prefix: str) -> NamedConnection:
         raise InvalidOptionError(f"'{twice[0]}' is given twice in {place}: remove one of them.")
     options = _values({**flat, **groups["options"]}, place)
     credentials = _values(groups["credentials"], place)
-    for key, value in credentials.items():
-        if looks_secret(key) and not isinstance(value, SecretSource):
-            raise InvalidOptionError(written_out(key, place))
+    _refuse_written(credentials, place)
     return NamedConnection(name, str(tracking), registry, options, credentials, path, header)
+
+
+def _check_uri(key: str, value: Any, place: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidOptionError(f"'{key}' of {place} must be a keyword, a URI or a path.")
+    _refuse_secret_in_uri(key, value, place)
+
+
+def _refuse_written(credentials: Mapping[str, Any], place: str) -> None:
+    """Refuse the credentials whose name says that they are secret."""
+    for key, value in credentials.items():
+        if is_written_out(value) and looks_secret(key):
+            raise InvalidOptionError(written_out(key, place))
+        for inner, each in value.items() if isinstance(value, Mapping) else ():
+            if is_written_out(each) and looks_secret(inner):
+                raise InvalidOptionError(written_out(f"{key}.{inner}", place))
+
+
+def is_written_out(value: Any) -> bool:
+    """Return whether a value, or a part of it, stands in the file itself."""
+    if isinstance(value, Mapping):
+        return any(is_written_out(each) for each in value.values())
+    return not isinstance(value, SecretSource)
 
 
 def written_out(key: str, place: str) -> str:
@@ -356,20 +376,25 @@ def written_out(key: str, place: str) -> str:
 
 
 def _values(group: Mapping[str, Any], place: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in group.items():
-        if isinstance(value, Mapping):
-            values[key] = parse_source(value, f"'{key}' of {place}")
-            continue
-        if not isinstance(value, str | bool | int | float):
+    return {key: _value(key, value, place) for key, value in group.items()}
+
+
+def _value(key: str, value: Any, place: str) -> Any:
+    """Return a value with its sources parsed, or a mapping or list of plain values."""
+    if isinstance(value, Mapping):
+        inner = [each for each in value.values() if not isinstance(each, str | list)]
+        if not value or names_source(value) or not all(isinstance(i, Mapping) for i in inner):
+            return parse_source(value, f"'{key}' of {place}")
+        return {name: _value(f"{key}.{name}", each, place) for name, each in value.items()}
+    for each in value if isinstance(value, list) else [value]:
+        if not isinstance(each, str | bool | int | float):
             raise InvalidOptionError(
-                f"'{key}' of {place} must be text, a number, true or false, or a table that names "
-                "a source."
+                f"'{key}' of {place} must be text, a number, true or false, a list of these, or a "
+                "table that names a source."
             )
-        if isinstance(value, str):
-            _refuse_secret_in_uri(key, value, place)
-        values[key] = value
-    return values
+        if isinstance(each, str):
+            _refuse_secret_in_uri(key, each, place)
+    return value
 
 
 def _refuse_secret_in_uri(key: str, value: str, place: str) -> None:

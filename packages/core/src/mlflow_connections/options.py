@@ -1,4 +1,4 @@
-"""Declared options: what a connection can be told, where each value comes from, and what is wrong."""
+"""Declared options of a connection: read their values, convert them and refuse mistakes."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -24,18 +24,18 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 class Option(NamedTuple):
-    """One thing that a connection can be told.
+    """One input of a connection.
 
     Attributes:
         name: The key under `server.connection`, or in the entry of `credentials.yml`.
-        help: One line for people: what it is, with its unit.
+        help: One line for people: its meaning, with its unit.
         env: The environment variable that is read when the key is absent.
-        default: The value when neither is given.
+        default: The value if neither is given.
         required: Whether the connection cannot work without it.
         type: `str`, `bool`, `int`, `float`, `list` or `dict`. Text from the environment is converted;
             lists and dicts are JSON there.
         choices: The values that are allowed; none means any.
-        credential: Whether the key belongs into the credentials and not beside the options.
+        credential: Whether the value is read from the credentials instead of the options.
         secret: Whether the value must never be shown. A secret is always a credential.
         strip: Whether white space around a credential is removed. False where a service may take it
             for a part of the secret, as of a password: it is then refused.
@@ -61,12 +61,12 @@ class Option(NamedTuple):
 
 
 class OptionValue(NamedTuple):
-    """Where the value of one option comes from now.
+    """The value of one option and its source.
 
     Attributes:
         option: The option that was read.
-        value: Its converted value, None when there is none.
-        source: `options`, `credentials`, `environment`, `default`, or None when there is no value.
+        value: Its converted value, or None if it has none.
+        source: `options`, `credentials`, `environment` or `default`, or None if there is no value.
     """
 
     option: Option
@@ -91,7 +91,7 @@ class SourceNames(NamedTuple):
     Attributes:
         options: For example `server.connection in conf/base/mlflow.yml`.
         credentials: For example `entry 'dev' of credentials.yml`.
-        remedy: What to do with a credential among the options.
+        remedy: How to correct a credential among the options.
     """
 
     options: str = "the connection options"
@@ -112,7 +112,7 @@ def read_options(
 ) -> list[OptionValue]:
     """Read every declared option: its mapping, then its environment variable, then its default.
 
-    Nothing is refused for being absent; see `require`.
+    A missing value is not an error here; see `require`.
 
     Raises:
         InvalidOptionError: A value has the wrong type or is none of the choices.
@@ -148,7 +148,7 @@ def _read_one(
 
 
 def declared_options(connection: object) -> tuple[Option, ...]:
-    """Give what a connection declares; nothing for one that only looks like a connection."""
+    """Return the options that a connection declares; none for an object that only looks like one."""
     return tuple(getattr(connection, "declared", None) or ())
 
 
@@ -229,8 +229,8 @@ def convert(option: Option, value: Any, place: str) -> Any:
 
     Args:
         option: The declared option.
-        value: What was given for it, not None.
-        place: Where it was given, for the message.
+        value: The given value, not None.
+        place: The place it was given in, for the message.
 
     Raises:
         InvalidOptionError: The value has the wrong type, is none of the choices, or has white space

@@ -205,22 +205,24 @@ def describe(
                 value = known[row["option"]]
                 said = _named_row(row["option"], value, named)
                 row["from"] = said["from"]
-                if isinstance(value, SecretSource):
+                if isinstance(value, SecretSource | Mapping):
                     row["value"] = said["value"]
     return {"title": title, **found, "options": rows}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that are written in a file, without those that have a source."""
-    from .named import SecretSource
+    from .named import is_written_out
 
-    return {k: v for k, v in values.items() if not isinstance(v, SecretSource)}
+    return {k: v for k, v in values.items() if is_written_out(v) and not isinstance(v, Mapping)}
 
 
 def _named_row(key: str, value: Any, named: "NamedConnection") -> Row:
     """Return the value that a file has for a key, as people may see it, and its source."""
     from .named import SecretSource
 
+    if isinstance(value, Mapping):
+        return {"option": key, "value": MASK, "from": Path(named.file).name}
     if not isinstance(value, SecretSource):
         return {"option": key, "value": mask_uri(str(value)), "from": Path(named.file).name}
     if value.has_effects:

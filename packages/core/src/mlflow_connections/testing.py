@@ -1,4 +1,4 @@
-"""The contract that every connection keeps, as a test class for plugin authors to subclass.
+"""The contract of every connection, as a test class for authors of connections to subclass.
 
 Needs pytest. In a test module of the plugin:
 
@@ -29,18 +29,18 @@ from .options import Option, declared_options
 
 __all__ = ["ConnectionContract"]
 
-SECRET = "s3cr3t-of-the-contract"  # noqa: S105 - what must show up nowhere
+SECRET = "s3cr3t-of-the-contract"  # noqa: S105 - must never be shown
 
 
 class ConnectionContract:
-    """Subclass it, say which keyword, and with what it resolves.
+    """Subclass it, and set the keyword and the values to resolve it with.
 
     Attributes:
-        keyword: Under which the plugin is registered.
-        credentials: With which it resolves, and no server is needed for that; may be empty.
-        options: The same for its options.
-        tracking_uri: What the URI then must be; None accepts any.
-        forbidden_imports: What finding the connection must not import.
+        keyword: The keyword of the connection.
+        credentials: Credentials with which it resolves without a server; may be empty.
+        options: Options with which it resolves.
+        tracking_uri: The expected URI; None accepts any.
+        forbidden_imports: Modules that finding the connection must not import.
     """
 
     keyword: ClassVar[str]
@@ -51,7 +51,7 @@ class ConnectionContract:
 
     @pytest.fixture(autouse=True)
     def _clean_environment(self) -> Iterator[None]:
-        """Take the variables that the connection declares out; put all back after each test."""
+        """Remove the variables that the connection declares; restore all of them after each test."""
         before = dict(os.environ)
         for option in self.declared():
             if option.env:
@@ -61,11 +61,11 @@ class ConnectionContract:
         os.environ.update(before)
 
     def connection(self) -> Connection:
-        """Give the connection as users get it."""
+        """Return the connection as users get it."""
         return find_connection(self.keyword)
 
     def declared(self) -> tuple[Option, ...]:
-        """Give what it declares."""
+        """Return its declared options."""
         return declared_options(self.connection())
 
     def resolved(self) -> Endpoint:
@@ -78,7 +78,7 @@ class ConnectionContract:
         assert len([f for f in installed_connections() if f.keyword == self.keyword]) == 1
 
     def test_gives_a_uri(self) -> None:
-        """The tracking URI is text, and the expected one."""
+        """The tracking URI is text, and is the expected one."""
         uri = self.resolved().tracking_uri
         assert isinstance(uri, str)
         assert uri.strip()
@@ -86,23 +86,23 @@ class ConnectionContract:
             assert uri == self.tracking_uri
 
     def test_gives_a_registry_uri(self) -> None:
-        """As a registry it resolves to text too."""
+        """Named as the registry, it resolves to text too."""
         endpoint = resolve(self.keyword, self.credentials, self.options, registry=self.keyword)
         assert endpoint.registry_uri
         assert endpoint.registry_uri.strip()
 
     def test_resolves_alike_twice(self) -> None:
-        """Resolving has no memory: a second time gives the same endpoint."""
+        """Resolving has no memory: the second endpoint equals the first."""
         assert self.resolved() == self.resolved()
 
     def test_leaves_its_arguments_alone(self) -> None:
-        """The mappings that it was handed are not changed."""
+        """Resolving does not change the mappings that were passed."""
         credentials, options = dict(self.credentials), dict(self.options)
         resolve(self.keyword, credentials, options)
         assert (credentials, options) == (dict(self.credentials), dict(self.options))
 
     def test_leaves_the_process_alone(self) -> None:
-        """Resolving changes no environment variable, and `use` puts everything back."""
+        """Resolving changes no environment variable, and `use` restores all of them."""
         before = dict(os.environ)
         self.resolved()
         assert dict(os.environ) == before
@@ -121,7 +121,7 @@ class ConnectionContract:
             assert not (option.required and option.default is not None)
 
     def test_names_every_missing_option_at_once(self) -> None:
-        """With nothing given, one error names all required options and their variables."""
+        """Without any value, one error names all required options and their variables."""
         required = [option for option in self.declared() if option.required]
         if not required:
             assert resolve(self.keyword).tracking_uri
@@ -133,7 +133,7 @@ class ConnectionContract:
             assert (option.env or "") in str(caught.value)
 
     def test_refuses_secrets_among_the_options(self, caplog: pytest.LogCaptureFixture) -> None:
-        """A secret in the wrong place is refused by name, and its value shows nowhere."""
+        """A secret among the options is refused by name, and its value is never shown."""
         secrets = [option.name for option in self.declared() if option.secret] or ["password"]
         with caplog.at_level(logging.DEBUG):
             for name in secrets:
