@@ -1,8 +1,8 @@
 """The main job: one Kedro project, run once per connection, and a table of what arrived where.
 
 `nox -s demo` runs it. The project in `wine/` is copied to `build/demo` and run there by
-`kedro run --env CONNECTION`; its code is the same each time. What arrived is read back over MLflow's
-API from the server behind the sandbox, never from what the client says it sent.
+`kedro run --env CONNECTION`; its code is the same each time. The result is read back over MLflow's API
+from the server behind the sandbox, never from the client's own report.
 """
 
 import argparse
@@ -33,13 +33,13 @@ PLAIN = "sqlite"
 CONNECTIONS = ("databricks", "azureml", "databand", "snowflake")
 """Each is a keyword, a stand-in of the sandbox and an environment of the Kedro project."""
 
-# What a developer's own shell may have set, and what would then take a run somewhere else.
+# Variables of a developer's own shell that would send a run somewhere else.
 _LEADING_ELSEWHERE = ("MLFLOW_", "DATABRICKS_", "AZURE", "DBND_", "SNOWFLAKE_")
 _PROGRESS = re.compile(r"Completed node: (\w+)")
 
 
 class Arrived(NamedTuple):
-    """What MLflow has of one run of the project."""
+    """One run of the project, as MLflow has it."""
 
     run: Run
     artifacts: list[str]
@@ -47,7 +47,7 @@ class Arrived(NamedTuple):
 
 
 def main() -> int:
-    """Run the project through every connection; gives 0 if each run arrived whole."""
+    """Run the project through every connection, and return 0 if each run is complete."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="CONNECTION", help=", ".join(CONNECTIONS))
     chosen = parser.parse_args().names or list(CONNECTIONS)
@@ -78,29 +78,29 @@ def main() -> int:
 
 
 def prepare() -> Path:
-    """Copy the project to where it may leave files; gives its folder."""
+    """Copy the project to a folder in which it may leave files, and return that folder."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     return Path(shutil.copytree(HERE / "wine", FOLDER / "wine"))
 
 
 @contextmanager
 def started(names: list[str]) -> Iterator[Sandbox]:
-    """Start the sandbox, saying so: the MLflow server takes some seconds."""
+    """Start the sandbox, and print that: the MLflow server takes some seconds."""
     print("sandbox     starting a real MLflow server behind the stand-ins ...", flush=True)
     with Sandbox(FOLDER / "sandbox", names) as sandbox:
         yield sandbox
 
 
 def prepare_azureml(stand_in: Any, _project: Path) -> None:
-    """Let the workspace have MLflow 3's logged models, which Azure lacked in early 2026.
+    """Give the workspace MLflow 3's logged models, which Azure lacked in early 2026.
 
-    Without them MLflow 3 cannot log a model there; docs/azureml.md says what to do then.
+    Without them MLflow 3 cannot log a model there; docs/azureml.md has the workaround.
     """
     stand_in.account.has_logged_models = True
 
 
 def prepare_snowflake(stand_in: Any, project: Path) -> None:
-    """Set up the bridge as an administrator does: apply the SQL, let the cloud trust it, check."""
+    """Set up the bridge as an administrator does: apply the SQL, make the cloud trust it, check."""
     config = project / "conf" / "snowflake" / "snowflake.yml"
     for command in ("apply", "check"):
         done = subprocess.run(
@@ -125,11 +125,11 @@ PREPARATIONS: dict[str, Callable[[Any, Path], None]] = {
     "azureml": prepare_azureml,
     "snowflake": prepare_snowflake,
 }
-"""What must be done in a service before a project can log to it."""
+"""The steps that a service needs before a project can log to it."""
 
 
 def run_project(project: Path, name: str, environment: Mapping[str, str]) -> None:
-    """Run the project in an environment of its own, showing each node as it ends.
+    """Run the project in a clean environment, and print each node as it ends.
 
     Raises:
         SystemExit: The run failed; its last lines are shown.
@@ -162,7 +162,7 @@ def run_project(project: Path, name: str, environment: Mapping[str, str]) -> Non
 
 
 def row(name: str, where: str, uri: str) -> dict[str, Any]:
-    """Read the run back, and give a row of the table."""
+    """Fetch the run, and return a row of the table."""
     arrived = read_back(uri, f"/Shared/wine-{name}")
     data = arrived.run.data
     steps = MlflowClient(uri).get_metric_history(arrived.run.info.run_id, "training_loss")
@@ -191,7 +191,7 @@ def row(name: str, where: str, uri: str) -> dict[str, Any]:
 
 
 def copied(stand_in: StandIn, mlflow_url: str, experiment: str) -> str:
-    """Say whether the second copy that a stand-in keeps, if it keeps one, is what MLflow has."""
+    """Return whether the copy that a stand-in keeps equals the run in MLflow; empty if it keeps none."""
     if not isinstance(stand_in, Databand):
         return ""
     differences = compare(mlflow_url, stand_in, experiment)
@@ -201,7 +201,7 @@ def copied(stand_in: StandIn, mlflow_url: str, experiment: str) -> str:
 
 
 def read_back(uri: str, experiment: str) -> Arrived:
-    """Ask MLflow for the newest run of an experiment, its artifacts and its model."""
+    """Fetch the newest run of an experiment, its artifacts and its model."""
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:

@@ -144,9 +144,9 @@ class Project:
     """A Kedro project in a folder of its own.
 
     Attributes:
-        folder: Where it is.
+        folder: Its folder.
         database: The URI of an SQLite store that is ready to use.
-        environ: What its commands find in the environment.
+        environ: The environment of its commands.
     """
 
     def __init__(self, folder: Path, template: Path, site: Path, worker: "Worker") -> None:
@@ -183,7 +183,7 @@ class Project:
         path.write_text(textwrap.dedent(text).lstrip())
 
     def store(self, name: str) -> str:
-        """Make one more SQLite store; gives its URI."""
+        """Create one more SQLite store, and return its URI."""
         shutil.copy(self.template, self.folder / name)
         return f"sqlite:///{self.folder / name}"
 
@@ -232,13 +232,13 @@ class Project:
         return self.seen()
 
     def fail(self, *arguments: str, **environ: str) -> str:
-        """Run the pipeline, which must fail; gives the last line that is shown."""
+        """Run the pipeline, which must fail, and return the last line that is shown."""
         done = self.kedro("run", *arguments, new=False, **environ)
         assert done.returncode == 1, done.stdout + done.stderr
         return done.stderr.strip().splitlines()[-1]
 
     def metrics(self, uri: str | None = None) -> list[float]:
-        """Give the values of the metric that reached a store, over MLflow's API."""
+        """Fetch the values of the metric in a store, over MLflow's API."""
         from mlflow import MlflowClient
 
         client = MlflowClient(uri or self.database)
@@ -255,7 +255,7 @@ class Project:
         return sorted(r.info.status for r in client.search_runs(experiments))
 
     def seen(self) -> list[dict[str, Any]]:
-        """Give what the nodes recorded since it was last asked, in their order."""
+        """Return and forget what the nodes have recorded, in their order."""
         rows = [json.loads(line) for line in self.record.read_text().splitlines()]
         self.record.unlink()
         return rows
@@ -280,7 +280,7 @@ if __name__ == "__main__":
 
 
 def distribution(site: Path, name: str, module: str, code: str, entry_points: str) -> None:
-    """Lay a distribution onto a folder, as an installer does."""
+    """Install a distribution into a folder."""
     path = site / f"{module.replace('.', '/')}.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     if "." in module:
@@ -300,7 +300,7 @@ def with_kedro_mlflow() -> bool:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make one SQLite store for the whole session, to copy: making one takes seconds."""
+    """Create one SQLite store to copy: creating one takes seconds."""
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("template") / "mlflow.db"

@@ -1,4 +1,4 @@
-"""What the pipeline does. MLflow is called as anywhere: nothing here knows where the runs go."""
+"""The nodes of the pipeline. They call MLflow as any code does, and know nothing of the server."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ TARGET = "target"
 
 
 def load() -> pd.DataFrame:
-    """Give scikit-learn's wine data: 178 wines, 13 measurements each, of three cultivars."""
+    """Load scikit-learn's wine data: 178 wines of three cultivars, 13 measurements each."""
     frame: pd.DataFrame = load_wine(as_frame=True).frame
     return frame
 
 
 def split(wine: pd.DataFrame, parameters: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep a part for the test, with the same share of each cultivar."""
+    """Split off a test set with the same share of each cultivar."""
     training, testing = train_test_split(
         wine,
         test_size=parameters["test_size"],
@@ -34,7 +34,7 @@ def split(wine: pd.DataFrame, parameters: dict[str, Any]) -> tuple[pd.DataFrame,
 
 
 def train(training: pd.DataFrame, parameters: dict[str, Any]) -> Pipeline:
-    """Train a linear classifier epoch by epoch, and log how its loss falls."""
+    """Train a linear classifier epoch by epoch, and log its loss."""
     mlflow.log_params({k: v for k, v in parameters.items() if v is not None})
     features, target = training.drop(columns=TARGET), training[TARGET]
     scaler = StandardScaler().fit(features)
@@ -54,7 +54,7 @@ def train(training: pd.DataFrame, parameters: dict[str, Any]) -> Pipeline:
     mlflow.sklearn.log_model(
         model,
         name="model",
-        # Said here, since finding them out loads the model once more in a process of its own.
+        # Listed, since MLflow would load the model in another process to find them.
         pip_requirements=["scikit-learn"],
         input_example=features.head(3),
         registered_model_name=parameters["registered_model"],
@@ -63,7 +63,7 @@ def train(training: pd.DataFrame, parameters: dict[str, Any]) -> Pipeline:
 
 
 def evaluate(model: Pipeline, testing: pd.DataFrame) -> float:
-    """Log the accuracy on the part that was kept, and a plot of what was mistaken for what."""
+    """Log the accuracy on the test set, and a confusion matrix."""
     features, target = testing.drop(columns=TARGET), testing[TARGET]
     accuracy = float(accuracy_score(target, model.predict(features)))
     mlflow.log_metric("accuracy", accuracy)

@@ -6,7 +6,7 @@ from .nodes import evaluate, load, split, train
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Give the one pipeline: load, split, train, evaluate."""
+    """Return the only pipeline: load, split, train, evaluate."""
     return {
         "__default__": pipeline(
             [
