@@ -1,9 +1,9 @@
 """Local stand-ins of Databricks, AzureML, Databand and Snowflake before a real MLflow server."""
 
-from ._faults import Fault, Faults
 from ._journal import Journal, Received
 from ._mlflow_backend import MlflowBackend
 from ._mlflow_server import MlflowServer
+from ._recorder import Fault, Faults
 from ._sandbox import STAND_INS, Sandbox
 from ._stand_in import StandIn
 

@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from ._exports import exports
 from ._sandbox import STAND_INS, Sandbox
+from ._stand_in import exports
 
 DEFAULT_NAMES = ("databricks",)
 

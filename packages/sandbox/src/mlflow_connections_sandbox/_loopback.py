@@ -1,25 +1,28 @@
-"""A server on a port of loopback, in a thread of this process."""
+"""A server on a loopback port, in a thread of this process, whose connections can be cut."""
 
+import asyncio
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import uvicorn
-
-from ._wire import CuttableProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope
+
+# By both ends of the connection: two stand-ins may see clients with the same port.
+_transports: dict[tuple[object, object], asyncio.Transport] = {}
 
 
 class LoopbackServer:
-    """Answers with an ASGI application. After `close` it can be started again, at the same address.
+    """Serves an ASGI application. After `close` it can start again at the same address.
 
     Attributes:
-        name: What it is called in errors.
-        port: Its port of 127.0.0.1, taken from the moment it is made.
-        url: Where it answers, once started.
+        name: Its name in errors.
+        port: Its port of 127.0.0.1, reserved when it is created.
+        url: Its URL, once started.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,14 +35,14 @@ class LoopbackServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether it answers."""
+        """Return whether it is serving."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, app: "ASGIApp") -> None:
-        """Answer from now on.
+        """Start serving.
 
         Raises:
-            RuntimeError: The server did not come up.
+            RuntimeError: The server did not start.
         """
         config = uvicorn.Config(
             app,
@@ -70,7 +73,7 @@ class LoopbackServer:
             time.sleep(0.005)
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop serving."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(timeout=10)
@@ -81,7 +84,7 @@ class LoopbackServer:
 
 
 def _bind(port: int) -> socket.socket:
-    """Take a port of loopback, any free one for 0, without listening yet."""
+    """Reserve a loopback port, any free one for 0, without listening yet."""
     # The protocol is named since asyncio turns Nagle's delay off for such sockets alone: without it
     # each answer waits 40 ms for the client's acknowledgement of its head.
     taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -93,3 +96,32 @@ def _bind(port: int) -> socket.socket:
         taken.close()
         raise
     return taken
+
+
+class CuttableProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 protocol, which registers its transports for `cut`."""
+
+    def connection_made(  # type: ignore[override]  # uvicorn narrows the transport the same way
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Register the transport."""
+        super().connection_made(transport)
+        _transports[self.server, self.client] = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Remove the transport."""
+        _transports.pop((self.server, self.client), None)
+        super().connection_lost(exc)
+
+
+async def cut(scope: "Scope", receive: "Receive") -> None:
+    """Close a request's connection after the bytes already sent, and wait until it is closed.
+
+    uvicorn would answer 500 for an application that returns without a response, unless it knows that
+    the client is gone.
+    """
+    transport = _transports.get((scope["server"], scope["client"]))
+    if transport is not None:
+        transport.close()
+    while (await receive())["type"] != "http.disconnect":
+        pass

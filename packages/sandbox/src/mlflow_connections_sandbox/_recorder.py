@@ -1,12 +1,12 @@
-"""The outermost layer of every stand-in: it notes each request and plays the faults in force."""
+"""The outermost layer of every stand-in: it records each request and injects faults before the stand-in sees it."""
 
 import asyncio
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ._faults import Fault, Faults
 from ._journal import Journal
-from ._wire import cut
+from ._loopback import cut
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +15,71 @@ _LOOKS_EVERY = 0.05
 """Seconds between two looks of what is delayed at whether the stand-in ends."""
 
 
-class Recorder:
+class Fault(NamedTuple):
+    """A fault to inject into responses.
+
+    Attributes:
+        path: It hits requests whose path contains this text; empty hits all.
+        status: Answer with this status; 0 lets the request through (after `delay`).
+        body: The body for `status`.
+        content_type: Its type; a gateway that is down answers HTML.
+        headers: More headers of that response, such as `Retry-After`.
+        delay: Seconds to wait first. Alone it delays the response; with `cut` the request hangs.
+        cut: Close the connection without a response.
+        truncate: Send the head of the real response and this many bytes of its body, then cut. None
+            sends all.
+        times: The number of requests it hits; None means until cleared.
+    """
+
+    path: str = ""
+    status: int = 0
+    body: str = ""
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    delay: float = 0.0
+    cut: bool = False
+    truncate: int | None = None
+    times: int | None = None
+
+
+class Faults:
+    """The faults in force. Safe for a test's thread to change while requests arrive.
+
+    Attributes:
+        over: Set while the stand-in stops, which cuts delayed requests.
+    """
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self._lock = threading.Lock()
+        self._faults: list[tuple[Fault, int | None]] = []
+
+    def inject(self, fault: Fault) -> None:
+        """Add a fault behind those in force."""
+        with self._lock:
+            self._faults.append((fault, fault.times))
+
+    def clear(self) -> None:
+        """Remove all faults: the service has recovered."""
+        with self._lock:
+            self._faults.clear()
+
+    def take(self, path: str) -> Fault | None:
+        """Return the first fault that hits a path, and count it; None if there is none."""
+        with self._lock:
+            for index, (fault, left) in enumerate(self._faults):
+                if fault.path not in path:
+                    continue
+                if left is not None:
+                    if left <= 1:
+                        del self._faults[index]
+                    else:
+                        self._faults[index] = (fault, left - 1)
+                return fault
+        return None
+
+
+class RequestRecorder:
     """An ASGI application around another one."""
 
     def __init__(self, app: "ASGIApp", journal: Journal, faults: Faults) -> None:

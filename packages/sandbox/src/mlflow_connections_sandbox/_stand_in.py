@@ -1,15 +1,15 @@
-"""What every stand-in is: an ASGI application on a port of loopback, with a journal and faults."""
+"""The base of every stand-in: an ASGI application on a loopback port, with a journal and faults."""
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ._faults import Faults
 from ._journal import Journal
 from ._loopback import LoopbackServer
 from ._mlflow_backend import MlflowBackend
-from ._recorder import Recorder
+from ._recorder import Faults, RequestRecorder
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -86,9 +86,14 @@ class StandIn(ABC):
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.faults.over.clear()
-        self._server.start(Recorder(self.app(), self.journal, self.faults))
+        self._server.start(RequestRecorder(self.app(), self.journal, self.faults))
 
     def close(self) -> None:
         """Stop answering."""
         self.faults.over.set()
         self._server.close()
+
+
+def exports(environment: Mapping[str, str]) -> list[str]:
+    """Return variables as `export` lines for a shell."""
+    return [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow_connections_sandbox._exports import exports
-from mlflow_connections_sandbox._stand_in import StandIn
+from mlflow_connections_sandbox._stand_in import StandIn, exports
 from mlflow_connections_sandbox._tables import (
     NEWEST,
     Cell,

@@ -7,7 +7,7 @@ import sqlglot
 from sqlglot import TokenType
 from sqlglot.errors import SqlglotError
 
-from mlflow_connections_sandbox._kept import Kept
+from mlflow_connections_sandbox._journal import RingLog
 
 _SECRET = frozenset(
     ("SECRET_STRING", "API_KEY", "PASSWORD", "OAUTH_REFRESH_TOKEN", "OAUTH_CLIENT_SECRET")
@@ -39,7 +39,7 @@ class Statements:
     """The statements so far."""
 
     def __init__(self) -> None:
-        self._executed: Kept[Executed] = Kept()
+        self._executed: RingLog[Executed] = RingLog()
 
     def add(self, query: str, role: str, sql: str, error: int, seconds: float) -> None:
         """Note one."""

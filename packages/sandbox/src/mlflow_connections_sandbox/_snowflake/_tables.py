@@ -1,6 +1,6 @@
 """What the sandbox's page shows of an account."""
 
-from mlflow_connections_sandbox._kept import Kept
+from mlflow_connections_sandbox._journal import RingLog
 from mlflow_connections_sandbox._snowflake.external._external_functions import Delivery
 from mlflow_connections_sandbox._tables import (
     NEWEST,
@@ -37,7 +37,7 @@ def statements(executed: Statements) -> Table:
     return Table("Statements", columns, rows, "No statement yet.")
 
 
-def calls(deliveries: Kept[Delivery]) -> Table:
+def calls(deliveries: RingLog[Delivery]) -> Table:
     """Show the newest requests of external functions to a gateway."""
     rows = [
         Row(

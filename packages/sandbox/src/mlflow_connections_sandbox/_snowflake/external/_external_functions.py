@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from mlflow_connections_sandbox._kept import Kept
+from mlflow_connections_sandbox._journal import RingLog
 from mlflow_connections_sandbox._snowflake._errors import SqlError, dotted, external_function
 from mlflow_connections_sandbox._snowflake.objects._catalog import Entry
 
@@ -114,7 +114,7 @@ class Remote:
 
     def __init__(self, gateways: Sequence[Gateway], clouds: Clouds) -> None:
         self.policy = CallBehavior()
-        self.deliveries: Kept[Delivery] = Kept()
+        self.deliveries: RingLog[Delivery] = RingLog()
         self._gateways = gateways
         self._clouds = clouds
 

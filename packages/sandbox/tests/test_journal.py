@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_connections_sandbox._kept import Kept
+from mlflow_connections_sandbox._journal import RingLog
 
 
 def test_everything_is_kept_at_first() -> None:
     """A test finds the first thing that arrived, however much came after it."""
-    kept: Kept[int] = Kept()
+    kept: RingLog[int] = RingLog()
     for item in range(5000):
         kept.add(item)
     assert kept.all() == list(range(5000))
@@ -16,7 +16,7 @@ def test_everything_is_kept_at_first() -> None:
 
 def test_only_the_newest_are_kept_when_told_so() -> None:
     """What was there before is dropped as well, down to the newest."""
-    kept: Kept[str] = Kept()
+    kept: RingLog[str] = RingLog()
     for item in "abcde":
         kept.add(item)
     kept.keep(3)
@@ -27,7 +27,7 @@ def test_only_the_newest_are_kept_when_told_so() -> None:
 @given(st.lists(st.sampled_from(["add", "clear", "keep 2"]), max_size=40), st.integers(0, 5))
 def test_a_number_belongs_to_one_thing_for_ever(steps: list[str], count: int) -> None:
     """The newest come first, each with the number that it had when it came."""
-    kept: Kept[int] = Kept()
+    kept: RingLog[int] = RingLog()
     added = 0
     for step in steps:
         if step == "add":
