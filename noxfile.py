@@ -89,7 +89,7 @@ GROUPS = {
     ),
 }
 # Groups with tests that are marked so.
-SLOW = ["outbox", "events", "snowflake", "examples"]
+SLOW = ["azureml", "outbox", "events", "snowflake", "examples"]
 PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
 WORKFLOWS = ("check-jsonschema>=0.33", "zizmor>=1.10")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")

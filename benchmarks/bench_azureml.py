@@ -1,4 +1,4 @@
-"""`sdk: arm` beside `sdk: v1`: what the way from a cold process to the tracking URI costs.
+"""The cost of a tracking URI from a cold process, `sdk: arm` beside `sdk: v1`.
 
 Each round starts one new process for each, with the credentials of a service principal and a home
 folder without any cache, against the sandbox's Azure. Python's own start is in both.
@@ -27,7 +27,7 @@ mlflow_connections.resolve("azureml", options={"sdk": sys.argv[1]})
 used = resource.getrusage(resource.RUSAGE_SELF)
 status = pathlib.Path("/proc/self/status")
 if status.exists():
-    # On Linux ru_maxrss also knows the process that this one was forked from.
+    # On Linux ru_maxrss also counts the process that this one was forked from.
     memory = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) / 2**10
 else:
     memory = used.ru_maxrss / 2**20
@@ -36,13 +36,13 @@ print(json.dumps([used.ru_utime + used.ru_stime, memory]))
 
 
 class Cost(NamedTuple):
-    """What one resolution took.
+    """The cost of resolving once.
 
     Attributes:
         cpu: CPU seconds of the process.
         memory: Its peak of resident memory, in MB.
         requests: All requests.
-        arm: Those to Azure Resource Manager.
+        arm: Requests to Azure Resource Manager.
     """
 
     cpu: float
@@ -72,7 +72,7 @@ def measure() -> list[Row]:
     """Measure both in turns."""
     costs: dict[str, list[Cost]] = {"v1": [], "arm": []}
     with TemporaryDirectory() as folder:
-        # Resolving never comes to the MLflow server, so there is none.
+        # Resolving sends nothing to the MLflow server, so there is none.
         azure = Azure("http://127.0.0.1:9", Path(folder))
         azure.start()
         try:

@@ -1,4 +1,4 @@
-"""The process behind `Client`: it resolves what each line of its input asks for."""
+"""The process behind `Client`: it resolves one endpoint for each line of its input."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """Resolve once, with an empty cache of what discovery said."""
+    """Resolve once, with an empty cache of the discovery's response."""
     from pathlib import Path
 
     import mlflow_connections
@@ -31,7 +31,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
                 "azureml", question["credentials"], question["options"]
             )
         found = {"uri": endpoint.tracking_uri, "environment": dict(endpoint.environment)}
-    except Exception as error:  # noqa: BLE001 - what a test asks for
+    except Exception as error:  # noqa: BLE001 - the test decides
         chained = [str(e) for e in (error.__cause__, error.__context__) if e is not None]
         suppressed = error.__suppress_context__ and error.__cause__ is None
         found = {

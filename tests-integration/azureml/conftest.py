@@ -24,7 +24,7 @@ Scripts = Callable[..., Any]
 
 
 class Client:
-    """A process that resolves what it is asked to, one line of JSON each way."""
+    """A process that resolves endpoints, one line of JSON each way."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self.log = log
@@ -44,7 +44,7 @@ class Client:
         options: Mapping[str, Any] | None = None,
         environment: Mapping[str, str | None] | None = None,
     ) -> dict[str, Any]:
-        """Give what came of it: `uri` or `error` and `message`, `seconds`, and `imported`.
+        """Return the outcome: `uri` or `error` and `message`, `seconds`, and `imported`.
 
         Args:
             credentials: Of the connection.
@@ -65,13 +65,13 @@ class Client:
         return answer
 
     def close(self) -> None:
-        """End the process; what it left hanging ends with it."""
+        """End the process, with every call that still hangs in it."""
         self._process.kill()
         self._process.communicate()
 
 
 def client_environment(azure: Azure, home: Path, *, signed_in: bool) -> dict[str, str]:
-    """Give the variables for a client: those of this process, the stand-in's, and a home."""
+    """Return the variables for a client: those of this process, the stand-in's, and a home."""
     given = azure.environment()
     if not signed_in:
         given = {k: v for k, v in given.items() if "SERVICE_PRINCIPAL" not in k}
@@ -90,7 +90,7 @@ def _started(mlflow_url: str, folder: Path) -> Iterator[Azure]:
 
 @contextmanager
 def _as_new(stand_in: Azure) -> Iterator[Azure]:
-    """Take back afterwards what a test has changed."""
+    """Restore the stand-in after a test."""
     yield stand_in
     stand_in.faults.clear()
     stand_in.proxy.refused.clear()
@@ -105,7 +105,7 @@ def _as_new(stand_in: Azure) -> Iterator[Azure]:
 
 @pytest.fixture(scope="session")
 def azure_service(sandbox_folder: Path) -> Iterator[Azure]:
-    """A stand-in for the session that has no MLflow server behind it: what resolves needs none."""
+    """A stand-in for the session without an MLflow server behind it: resolving needs none."""
     with _started("http://127.0.0.1:9", sandbox_folder / "azureml") as stand_in:
         yield stand_in
 
@@ -151,7 +151,7 @@ def nobody(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def run_script(workspace: Azure, tmp_path: Path) -> Scripts:
-    """Runs a script beside the tests as a client, and gives what it printed last, read as JSON."""
+    """Runs a script beside the tests as a client, and returns the last line that it prints, as JSON."""
 
     def run(name: str, *arguments: str, signed_in: bool = True, **environment: str) -> Any:
         base = client_environment(workspace, tmp_path, signed_in=signed_in)

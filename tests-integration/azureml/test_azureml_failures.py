@@ -207,7 +207,7 @@ CASES = [
     [pytest.param(s, c, id=f"{s}-{c.name}") for s in BOTH for c in CASES if s in c.sdks],
 )
 def test_failure_is_one_sentence_in_time(azure: Azure, client: Any, sdk: str, case: Case) -> None:
-    """Each failure names the place and the cure within the timeout, and shows nothing it should not."""
+    """Each failure names the place and the remedy within the timeout, and shows nothing it should not."""
     case.act(azure)
     timeout = IMPATIENT if "hangs" in case.name else TIMEOUT
 

@@ -24,7 +24,7 @@ def alone(azure: Azure, nobody: Any) -> Any:
 
 
 def service_principal(azure: Azure) -> dict[str, str]:
-    """Give the service principal as credentials.yml has it."""
+    """Return the service principal as credentials.yml has it."""
     account = azure.account
     return {
         "tenant_id": account.tenant_id,

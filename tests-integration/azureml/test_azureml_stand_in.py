@@ -26,12 +26,12 @@ def ask(azure: Azure, url: str, token: str = "", **options: Any) -> requests.Res
 
 
 def arm(azure: Azure, query: str = API) -> str:
-    """Give the address of the workspace at ARM."""
+    """Return the address of the workspace at ARM."""
     return f"https://management.azure.com{azure.account.scope}?{query}"
 
 
 def code(response: requests.Response) -> str:
-    """Give Azure's code of an error."""
+    """Return Azure's code of an error."""
     found: str = response.json()["error"]["code"]
     return found
 

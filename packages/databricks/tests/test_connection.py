@@ -105,7 +105,7 @@ def test_variables_that_would_beat_a_profile_are_emptied(monkeypatch: pytest.Mon
     "profile", ["a/b", "a:b", "a b", "a?x=1", "a#b", "u@p", "a%2Fb", "", "a\n", "[x]"]
 )
 def test_a_profile_that_changes_the_uri_is_refused(profile: str) -> None:
-    """A name with a meaning in a URI is refused, by name and with the cure."""
+    """A name with a meaning in a URI is refused, by name and with the remedy."""
     with pytest.raises(InvalidOptionError) as caught:
         told(profile=profile)
     assert "profile" in str(caught.value)
@@ -175,7 +175,7 @@ def test_two_methods_in_the_environment_are_refused(monkeypatch: pytest.MonkeyPa
     assert SECRET not in str(caught.value)
 
 
-def test_a_host_without_a_scheme_is_refused_with_its_cure() -> None:
+def test_a_host_without_a_scheme_is_refused_with_its_remedy() -> None:
     """It would become https after minutes of waiting; the message says what to write."""
     with pytest.raises(InvalidOptionError) as caught:
         told({"token": TOKEN}, host="dbc.example")
