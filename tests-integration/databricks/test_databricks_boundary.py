@@ -147,3 +147,18 @@ def test_variables_that_change_between_blocks_are_another_identity(
         monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", access.other_client_secret)
         with use("databricks"):
             assert who(workspace) == access.other_client_id
+
+
+def test_the_same_identity_three_times_keeps_its_run(
+    workspace: Databricks, accounts: Accounts
+) -> None:
+    """Blocks of one identity inside each other are one place: the active run goes on in each."""
+    with use("databricks", *accounts["first"]):
+        mlflow.set_experiment(f"/Shared/{uuid4().hex}")
+        with mlflow.start_run() as run:
+            with use("databricks", *accounts["first"]), use("databricks", *accounts["first"]):
+                mlflow.log_metric("inner", 1)
+            mlflow.log_metric("outer", 2)
+        metrics = mlflow.MlflowClient().get_run(run.info.run_id).data.metrics
+    assert metrics == {"inner": 1.0, "outer": 2.0}
+    assert len(workspace.journal.requests("/runs/create")) == 1

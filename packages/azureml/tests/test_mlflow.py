@@ -203,6 +203,22 @@ def test_credential_outside_of_a_block_survives_it() -> None:
     assert token_of(uri) == "in a block"
 
 
+def test_inner_block_of_the_same_sign_in_leaves_the_outer_one_bound() -> None:
+    """A block inside another of the same identity takes nothing away when it ends."""
+    uri, workspace = f"azureml://host/{uuid4()}?", Workspace("s", "g", "w")
+    bindings = []
+    for _ in range(3):
+        bind(uri, workspace, Fixed("a"), "a")
+        binding = binding_of("a")
+        assert binding is not None
+        binding.bind()
+        bindings.append(binding)
+    while bindings:
+        assert token_of(uri) == "a"
+        bindings.pop().unbind()
+    assert not _AzureMLServiceContextLoader.has_service_context(uri)
+
+
 def test_client_that_outlives_its_block_is_refused() -> None:
     """A store that is kept after its block has no identity, rather than another one's."""
     uri, workspace = f"azureml://host/{uuid4()}?", Workspace("s", "g", "w")

@@ -81,30 +81,48 @@ class BoundCredential:
     def __init__(self) -> None:
         self._credentials: dict[str, TokenSource] = {}
         self._in_force = ""
+        # How often each was resolved without a block to take it over, and bound by blocks.
         self._offers: Counter[str] = Counter()
+        self._blocks: Counter[str] = Counter()
 
-    def add(self, session: str, credential: TokenSource) -> None:
-        """Add a credential as the newest one, or replace that of the same session."""
-        self._credentials.pop(session, None)
-        self._credentials[session] = credential
+    @property
+    def is_empty(self) -> bool:
+        """Whether no credential is left."""
+        return not self._credentials
 
-    def offer(self, session: str, count: int) -> None:
-        """Count how often a credential was resolved and not put in force by a block."""
-        self._offers[session] += count
+    def offer(self, session: str, credential: TokenSource) -> None:
+        """Add a credential as the newest one, which answers outside of blocks."""
+        self._add(session, credential)
+        self._offers[session] += 1
 
-    def remove(self, session: str) -> bool:
-        """Remove a session's credential unless code uses it outside of blocks too.
+    def bind(self, session: str, credential: TokenSource, *, is_offered: bool) -> None:
+        """Put a credential in force for a block.
 
-        Returns:
-            Whether any credential is left.
+        Args:
+            session: The name of the sign-in.
+            credential: Fetches the tokens.
+            is_offered: Whether the block takes over an offer.
         """
+        self._add(session, credential)
+        self._offers[session] -= is_offered
+        self._blocks[session] += 1
+        self._in_force = session
+
+    def unbind(self, session: str) -> None:
+        """Take a credential out of force, unless an enclosing block of the same sign-in has it.
+
+        It is removed if no code outside of blocks uses it.
+        """
+        self._blocks[session] -= 1
+        if self._blocks[session] > 0:
+            return
+        self._in_force = ""
         if self._offers[session] <= 0:
             self._credentials.pop(session, None)
-        return bool(self._credentials)
 
-    def put_in_force(self, session: str) -> None:
-        """Let the credential of a session answer; the empty string stands for the newest one."""
-        self._in_force = session
+    def _add(self, session: str, credential: TokenSource) -> None:
+        self._credentials.pop(session, None)
+        self._credentials[session] = credential
 
     def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
         """Return a token of the credential in force.
@@ -156,12 +174,9 @@ class Binding:
             MissingDependencyError: azureml-mlflow cannot be imported.
         """
         with _lock:
-            bound = self._add()
-            if self._is_offered:
-                # The block that resolved it takes it over.
-                self._is_offered = False
-                bound.offer(self._session, -1)
-            bound.put_in_force(self._session)
+            bound = self._bound_credential()
+            bound.bind(self._session, self._credential, is_offered=self._is_offered)
+            self._is_offered = False
         _bind_if_imported()
 
     def unbind(self) -> None:
@@ -170,8 +185,8 @@ class Binding:
             bound = _bound.get(_key(self._uri))
             if bound is None:
                 return
-            bound.put_in_force("")
-            if not bound.remove(self._session):
+            bound.unbind(self._session)
+            if bound.is_empty:
                 del _bound[_key(self._uri)]
                 _pending.pop(self._uri, None)
                 _remove_service_context(self._uri)
@@ -179,15 +194,13 @@ class Binding:
     def offer(self) -> None:
         """Bind the credential as the newest of its URI, for code that sets the URI by itself."""
         with _lock:
-            self._add().offer(self._session, 1)
+            self._bound_credential().offer(self._session, self._credential)
             self._is_offered = True
         _bind_if_imported()
 
-    def _add(self) -> BoundCredential:
-        bound = _bound.setdefault(_key(self._uri), BoundCredential())
-        bound.add(self._session, self._credential)
+    def _bound_credential(self) -> BoundCredential:
         _pending[self._uri] = self._workspace
-        return bound
+        return _bound.setdefault(_key(self._uri), BoundCredential())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Binding):

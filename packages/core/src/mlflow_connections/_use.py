@@ -240,7 +240,8 @@ def _is_in_force(endpoint: Endpoint) -> bool:
     return (
         endpoint.tracking_uri.rstrip("/") == current.rstrip("/")
         and all(os.environ.get(name, "") == value for name, value in endpoint.environment.items())
-        and (not endpoint.binders or list(endpoint.binders) == list(_binders_in_force()))
+        # A block inside another of the same identity has a binder of its own, which is equal.
+        and all(binder in _binders_in_force() for binder in endpoint.binders)
     )
 
 
