@@ -525,3 +525,8 @@ def test_nothing_to_check_without_a_host(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "absent"))
     (identity,) = told().binders
     assert identity.check(1) is None  # type: ignore[attr-defined]
+
+
+def test_no_identity_where_nothing_names_one() -> None:
+    """Without a value and without a variable, any account that is in force stays in force."""
+    assert told().binders == ()

@@ -240,8 +240,9 @@ def _is_in_force(endpoint: Endpoint) -> bool:
     return (
         endpoint.tracking_uri.rstrip("/") == current.rstrip("/")
         and all(os.environ.get(name, "") == value for name, value in endpoint.environment.items())
-        # A block inside another of the same identity has a binder of its own, which is equal.
-        and all(binder in _binders_in_force() for binder in endpoint.binders)
+        # Without a block the variables are all that is known of the identity. A block inside another
+        # of the same identity has a binder of its own, which is equal.
+        and (not _blocks or all(binder in _binders_in_force() for binder in endpoint.binders))
     )
 
 

@@ -52,6 +52,11 @@ _HARMLESS = (
 _HARMLESS_PREFIXES = ("debug_", "disable_")
 
 
+def is_account_named(environ: Mapping[str, str]) -> bool:
+    """Return whether the environment may name a workspace or an identity for databricks-sdk."""
+    return any(name.startswith(_PREFIXES) and value for name, value in environ.items())
+
+
 class SdkVariable(NamedTuple):
     """A variable that databricks-sdk reads, set in the environment.
 
@@ -70,7 +75,7 @@ def sdk_variables(environ: Mapping[str, str]) -> list[SdkVariable]:
     Raises:
         MissingDependencyError: databricks-sdk cannot be imported.
     """
-    if not any(name.startswith(_PREFIXES) and value for name, value in environ.items()):
+    if not is_account_named(environ):
         return []
     try:
         from databricks.sdk.config import Config

@@ -7,7 +7,15 @@ from typing import Any
 from mlflow_connections import Connection, InvalidOptionError, Option
 from mlflow_connections.options import OptionValue, read_options
 
-from ._account import AUTH_TYPE, Account, Identity, check_credential, check_host, stripped
+from ._account import (
+    AUTH_TYPE,
+    Account,
+    Identity,
+    check_credential,
+    check_host,
+    is_account_named,
+    stripped,
+)
 
 
 class DatabricksConnection(Connection):
@@ -64,9 +72,13 @@ class DatabricksConnection(Connection):
         """
         return dict(self._account(credentials, options).variables)
 
-    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Identity:
-        """Return the identity of the account, by which a boundary tells accounts apart."""
-        return Identity(self._account(credentials, options))
+    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Identity | None:
+        """Return the identity of the account, by which a boundary tells accounts apart.
+
+        None if neither the values nor the environment name one: any account in force stays.
+        """
+        account = self._account(credentials, options)
+        return Identity(account) if account.variables or is_account_named(os.environ) else None
 
     def _account(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Account:
         given = {

@@ -18,10 +18,12 @@ from starlette.responses import JSONResponse, Response
 from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
 from ._errors import ApiError, endpoint_not_found, invalid
-from ._places import path_of
 from ._tracking import USER, values_of
 
-_STORED = "mlflow-artifacts:/unity-catalog"
+# The source of a version on the MLflow server. Newer servers allow no other run's or model's place
+# of their own artifact store, so it is Databricks' place, and its path is that of the files.
+_LOCATION = "dbfs:/unity-catalog/models/"
+_FILES = "unity-catalog/"
 _MODELS_API = re.compile(
     r"/Models/(?P<catalog>[^/]+)/(?P<schema>[^/]+)/(?P<model>[^/]+)/(?P<version>\d+)(?P<rest>/.*)?"
 )
@@ -125,7 +127,7 @@ class UnityCatalog:
             raise ApiError(
                 403, "PERMISSION_DENIED", f"Model version {name}/{match['version']} is read-only."
             )
-        return path_of(version["source"]) + (match["rest"] or "")
+        return _folder_of(version) + (match["rest"] or "")
 
     # Registered models
 
@@ -207,7 +209,7 @@ class UnityCatalog:
         source = _required(values, "source")
         body = {
             "name": name,
-            "source": f"{_STORED}/{name.replace('.', '/')}/{secrets.token_hex(16)}",
+            "source": f"{_LOCATION}{name.replace('.', '/')}/{secrets.token_hex(16)}",
             "run_id": values.get("run_id"),
             "tags": values.get("tags"),
             "description": values.get("description"),
@@ -277,14 +279,13 @@ class UnityCatalog:
         version = self._version(self._name(values), _required(values, "version"))
         if not self._detail(version).is_ready:
             raise _not_ready(version)
-        return {"artifact_uri": _storage_location(version)}
+        return {"artifact_uri": version["source"]}
 
     def _finalize(self, values: Values) -> Values:
         name, number = self._name(values), _required(values, "version")
         version = self._version(name, number)
-        path = path_of(version["source"])
         listed = self._mlflow.call(
-            "GET", "/api/2.0/mlflow-artifacts/artifacts", params={"path": path}
+            "GET", "/api/2.0/mlflow-artifacts/artifacts", params={"path": _folder_of(version)}
         )
         files = listed.json().get("files", []) if listed.ok else []
         if "MLmodel" not in {each["path"] for each in files}:
@@ -355,7 +356,7 @@ class UnityCatalog:
             "source": detail.source,
             "run_tracking_server_id": detail.run_tracking_server_id,
             "status": "READY" if detail.is_ready else "PENDING_REGISTRATION",
-            "storage_location": _storage_location(version),
+            "storage_location": version["source"],
             "aliases": aliases,
         }
 
@@ -397,9 +398,9 @@ def _model(found: Values) -> Values:
     }
 
 
-def _storage_location(version: Values) -> str:
-    path: str = version["source"].removeprefix(f"{_STORED}/")
-    return f"dbfs:/unity-catalog/models/{path}"
+def _folder_of(version: Values) -> str:
+    """Return the folder of a version's files in the MLflow server's artifact store."""
+    return _FILES + str(version["source"]).removeprefix(_LOCATION)
 
 
 def _not_ready(version: Values) -> ApiError:
