@@ -106,7 +106,8 @@ def test_a_model_is_registered_and_loaded(
         timeout=30,
     )
     assert stored.json()["registered_model"]["name"] == model_name
-    signed = [r for r in workspace.journal.requests("/storage/") if r.method == "PUT"]
+    # Older clients use signed URLs for the run's own artifacts too.
+    signed = [r for r in workspace.journal.requests("/unity-catalog/main/") if r.method == "PUT"]
     assert bool(signed) is has_default_storage
     assert {r.status for r in workspace.journal.requests(API)} <= {200, 409}
 

@@ -79,6 +79,8 @@ class Tracking:
             _check_model_name(values.get("new_name"))
         if call == "experiments/get-by-name":
             _check_absolute(values.get("experiment_name"))
+        if call == "runs/create" and not str(values.get("experiment_id") or "0").isdigit():
+            raise invalid(f"Invalid experiment ID '{values['experiment_id']}'.")
         if str(values.get("experiment_id", "")) == _DEFAULT_EXPERIMENT or (
             call == "runs/create" and not values.get("experiment_id")
         ):
