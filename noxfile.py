@@ -323,6 +323,10 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "databand": (("core", "databand", "sandbox"), ()),
     "outbox": (("core", "outbox"), ()),
     "snowflake": (("core", "snowflake", "sandbox[snowflake]"), ()),
+    "snowflake_kedro": (
+        ("core", "snowflake[kedro]", "sandbox[snowflake]"),
+        ("mlflow", "scikit-learn", "kedro-datasets[pandas-csvdataset]"),
+    ),
     "snowflake_store": (("core", "snowflake", "sandbox[snowflake]"), ()),
 }
 

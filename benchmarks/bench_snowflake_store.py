@@ -1,6 +1,6 @@
-"""1,000 metrics logged in a session of Snowflake: one SQL statement each, against the store's batches.
+"""1,000 calls of log_metric in a Snowflake procedure: one SQL statement each, the store's batches, HTTPS.
 
-Both go through the same stand-in of Snowflake, before the same real MLflow server, in one run. What
+All go through the same stand-in of Snowflake, before the same real MLflow server, in one run. What
 counts is the number of statements, which is the same on a real account; the times are this machine's.
 """
 
@@ -14,6 +14,22 @@ from _ratio import Row, table
 
 METRICS = 1000
 FEWER = 20
+
+PROCEDURE = """
+import time
+
+import mlflow
+
+
+def log(session, uri, experiment, metrics):
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment(experiment)
+    begun = time.perf_counter()
+    with mlflow.start_run() as run:
+        for step in range(metrics):
+            mlflow.log_metric("loss", 1 / (step + 1), step=step)
+    return f"{run.info.run_id} {time.perf_counter() - begun}"
+"""
 
 
 def main() -> None:
@@ -55,28 +71,67 @@ def _measure(server: Any, folder: Path) -> list[Row]:
     client.update_run(run_id, "FINISHED")
     singly = (len(account.statements.matching()), time.perf_counter() - begun, run_id)
 
+    session.use_role("ACCOUNTADMIN")
+    _create_procedures(session, server.url)
     account.statements.clear()
-    begun = time.perf_counter()
-    with mlflow.start_run() as run:
-        for step in range(METRICS):
-            mlflow.log_metric("loss", 1 / (step + 1), step=step)
-    batched = (len(account.statements.matching()), time.perf_counter() - begun, run.info.run_id)
+    uri = store.Bridge.of(setup).uri()
+    batched_id, batched_seconds = _logged(session, "BATCHED", uri)
+    # The CALL itself, and the session's own first statements, are no call to MLflow.
+    batched = len(account.statements.matching('"MLFLOW_'))
+    account.statements.clear()
+    direct_id, direct_seconds = _logged(session, "DIRECT", server.url)
+    direct = len(account.statements.matching('"MLFLOW_'))
 
-    _assert_alike(server.url, singly[2], batched[2])
+    _assert_alike(server.url, singly[2], batched_id, direct_id)
     session.close()
     account.close()
     what = f"{METRICS} log_metric in a run"
     return [
         Row(
-            f"{what}: statements",
+            f"{what}, external functions: statements",
             singly[0],
-            batched[0],
+            batched,
             "statements",
             f"at least {FEWER} times fewer",
-            singly[0] >= FEWER * batched[0],
+            singly[0] >= FEWER * batched,
         ),
-        Row(f"{what}: time", singly[1], batched[1], "s"),
+        Row(f"{what}, external functions: time", singly[1], batched_seconds, "s"),
+        Row(
+            f"{what}, external access: statements",
+            singly[0],
+            direct,
+            "statements",
+            "none",
+            not direct,
+        ),
+        Row(f"{what}, external access: time", singly[1], direct_seconds, "s"),
     ]
+
+
+def _create_procedures(session: Any, url: str) -> None:
+    place = url.removeprefix("http://")
+    session.sql(
+        "CREATE OR REPLACE NETWORK RULE DEMO.DEMO.R MODE = EGRESS TYPE = HOST_PORT "
+        f"VALUE_LIST = ('{place}')"
+    ).collect()
+    session.sql(
+        "CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION A ALLOWED_NETWORK_RULES = (DEMO.DEMO.R) "
+        "ENABLED = TRUE"
+    ).collect()
+    for name, clause in (("BATCHED", ""), ("DIRECT", "EXTERNAL_ACCESS_INTEGRATIONS = (A)")):
+        session.sql(
+            f"CREATE OR REPLACE PROCEDURE DEMO.DEMO.{name}(URI VARCHAR, NAME VARCHAR, METRICS NUMBER) "
+            "RETURNS VARCHAR LANGUAGE PYTHON RUNTIME_VERSION = '3.11' "
+            "ARTIFACT_REPOSITORY = snowflake.snowpark.pypi_shared_repository "
+            "PACKAGES = ('snowflake-snowpark-python', 'mlflow', 'mlflow-connections-snowflake') "
+            f"HANDLER = 'log' {clause} AS $${PROCEDURE}$$"
+        ).collect()
+
+
+def _logged(session: Any, procedure: str, uri: str) -> tuple[str, float]:
+    """Call a procedure; return its run and how long its logging took, without its start."""
+    run_id, seconds = session.call(f"DEMO.DEMO.{procedure}", uri, "bench", METRICS).split()
+    return run_id, float(seconds)
 
 
 def _assert_alike(url: str, *run_ids: str) -> None:

@@ -240,7 +240,7 @@ def test_names_and_values_stay_what_they_are(project: Any) -> None:
         (("--pipeline", "stubbor"), "no pipeline named 'stubbor'. Did you mean 'stubborn'?"),
         (("--retry", "--params", "a=1"), "A retry has the parameters of the run that failed"),
         (("--connection", "nowhere"), "No session with Snowflake"),
-        (("--env", "nowhere"), "Snowflake does not tell of the pipeline's tasks"),
+        (("--env", "nowhere"), "The pipeline's tasks cannot be listed"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(

@@ -436,7 +436,7 @@ def test_results_are_parsed_and_never_run(client: Client, session: Session, answ
 
 def test_the_generic_call_is_guarded(client: Client) -> None:
     """A path that the translator does not list is refused in a sentence."""
-    with pytest.raises(BridgeError, match="is none of those that may be called"):
+    with pytest.raises(BridgeError, match="is not one of those that may be called"):
         client.call("experiments/delete", {"experiment_id": "1"})
 
 

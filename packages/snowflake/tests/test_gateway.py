@@ -3,13 +3,23 @@
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from mlflow_connections import InvalidOptionError
-from mlflow_connections_snowflake import BridgeConfig, load, openapi, statements
+from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections_snowflake import (
+    BridgeConfig,
+    apply,
+    load,
+    openapi,
+    read,
+    script,
+    statements,
+)
 from mlflow_connections_snowflake._functions import CALL_PATHS
-from mlflow_connections_snowflake._gateway import azure_policy, paths
+from mlflow_connections_snowflake._gateway import azure_policy, is_private, paths, proxy
 
 BACKEND = "http://mlflow.internal:5000"
 
@@ -47,13 +57,99 @@ def test_amazon_adds_the_credentials(setup_files: Path) -> None:
     integration = operation["x-amazon-apigateway-integration"]
     assert operation["x-amazon-apigateway-auth"] == {"type": "AWS_IAM"}
     assert integration["uri"] == f"{BACKEND}/api/2.0/mlflow/runs/create"
+    # API Gateway may rename the first; the second arrives in any case, for a proxy before MLflow.
     assert integration["requestParameters"] == {
-        "integration.request.header.Authorization": "'${MLFLOW_AUTHORIZATION}'"
+        "integration.request.header.Authorization": "'${MLFLOW_AUTHORIZATION}'",
+        "integration.request.header.X-MLflow-Authorization": "'${MLFLOW_AUTHORIZATION}'",
     }
+    assert "connectionType" not in integration
     [rule] = definition["x-amazon-apigateway-policy"]["Statement"]
     assert rule["Principal"] == {
         "AWS": "arn:aws:sts::123456789012:assumed-role/snowflake-mlflow/snowflake"
     }
+
+
+def test_a_private_backend_has_a_vpc_link(setup_files: Path) -> None:
+    """With a VPC link each integration goes through it; it is for Amazon alone."""
+    content = yaml.safe_load((setup_files / "aws.yml").read_text())
+    content["snowflake"]["mlflow"]["gateway"]["vpc_link"] = "a1b2c3"
+    definition = openapi(read(content), BACKEND)
+    for methods in definition["paths"].values():
+        integration = methods["post"]["x-amazon-apigateway-integration"]
+        assert (integration["connectionType"], integration["connectionId"]) == (
+            "VPC_LINK",
+            "a1b2c3",
+        )
+    azure = yaml.safe_load((setup_files / "azure.yml").read_text())
+    azure["snowflake"]["mlflow"]["gateway"]["vpc_link"] = "a1b2c3"
+    with pytest.raises(InvalidOptionError, match=r"vpc_link .* not used with the provider azure"):
+        read(azure)
+
+
+@pytest.mark.parametrize(
+    ("backend", "private"),
+    [
+        ("http://10.0.0.7:5000", True),
+        ("http://mlflow:5000", True),
+        ("https://mlflow.internal", True),
+        ("https://mlflow.example.com", False),
+        ("https://8.8.8.8", False),
+    ],
+)
+def test_a_private_backend_is_recognised(backend: str, private: bool) -> None:
+    """Hosts that only a private network knows need a VPC link."""
+    assert is_private(backend) is private
+
+
+def test_the_proxy_restores_the_header() -> None:
+    """The proxy's configuration takes the header that arrives, and passes no other one on."""
+    text = proxy(BACKEND)
+    assert "proxy_set_header Authorization $http_x_mlflow_authorization;" in text
+    assert f"proxy_pass {BACKEND};" in text
+    assert "location /api/2.0/mlflow/ {" in text
+
+
+@pytest.mark.parametrize(
+    ("provider", "known"),
+    [
+        ("aws_private", "aws_private_api_gateway"),
+        ("aws_gov", "aws_gov_api_gateway"),
+        ("aws_gov_private", "aws_gov_private_api_gateway"),
+    ],
+)
+def test_all_of_amazons_gateways(setup_files: Path, provider: str, known: str) -> None:
+    """Private endpoints and the government's cloud have providers of their own."""
+    content = yaml.safe_load((setup_files / "aws.yml").read_text())
+    content["snowflake"]["mlflow"]["gateway"]["provider"] = provider
+    assert any(f"API_PROVIDER = {known}" in s.sql for s in statements(read(content)))
+
+
+def test_an_api_key_comes_from_the_environment(
+    setup_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is in the statements that run, and in no text that is shown."""
+    content = yaml.safe_load((setup_files / "aws.yml").read_text())
+    content["snowflake"]["mlflow"]["gateway"]["api_key_from_env"] = "GATEWAY_KEY"
+    written = statements(read(content))
+    monkeypatch.setenv("GATEWAY_KEY", "k3y'")
+    assert "k3y" not in script(written)
+    assert script(written).count("API_KEY = '${GATEWAY_KEY}'") == 2
+    ran: list[str] = []
+
+    class Session:
+        def sql(self, text: str) -> "Session":
+            ran.append(text)
+            return self
+
+        def collect(self) -> None:
+            """Return nothing."""
+
+    session: Any = Session()
+    apply(session, written)
+    assert sum("API_KEY = 'k3y'''" in sql for sql in ran) == 2
+    monkeypatch.delenv("GATEWAY_KEY")
+    with pytest.raises(MissingOptionError, match="GATEWAY_KEY"):
+        apply(session, written)
 
 
 def test_google_identifies_itself(setup_files: Path) -> None:

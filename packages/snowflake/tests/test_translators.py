@@ -293,7 +293,7 @@ def test_the_generic_call_reaches_what_it_may(engine: Any, path: str) -> None:
 )
 def test_the_generic_call_reaches_nothing_else(engine: Any, path: str) -> None:
     """Any other path is refused before a request leaves."""
-    with pytest.raises(Exception, match="is none of those that may be called"):
+    with pytest.raises(Exception, match="is not one of those that may be called"):
         engine.request("call", [0, path, {}])
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 from mlflow_connections import ConnectionsError
 
 from ._config import BridgeConfig, load
-from ._gateway import azure_policy, openapi
+from ._gateway import azure_policy, is_private, openapi, proxy
 from ._provision import apply, check, clean, ways
 from ._session import open_session
 from ._sql import drops, script, statements
@@ -88,8 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     gateway.add_argument(
         "--backend", required=True, metavar="URL", help="the MLflow server, as the gateway sees it"
     )
-    gateway.add_argument(
-        "--policy", action="store_true", help="the policy that Azure needs as well"
+    shown = gateway.add_mutually_exclusive_group()
+    shown.add_argument("--policy", action="store_true", help="the policy that Azure needs as well")
+    shown.add_argument(
+        "--proxy",
+        action="store_true",
+        help="an nginx before MLflow, which AWS needs if MLflow gets no Authorization header",
     )
     return parser
 
@@ -170,6 +174,16 @@ def _clean(config: BridgeConfig, given: argparse.Namespace) -> int:
 def _gateway(config: BridgeConfig, given: argparse.Namespace) -> int:
     if given.policy:
         sys.stdout.write(azure_policy(config, given.backend))
+    elif given.proxy:
+        sys.stdout.write(proxy(given.backend))
     else:
-        sys.stdout.write(json.dumps(openapi(config, given.backend), indent=2) + "\n")
+        definition = json.dumps(openapi(config, given.backend), indent=2)
+        gateway, _, _ = config.require_gateway()
+        if gateway.cloud == "aws" and not gateway.vpc_link and is_private(given.backend):
+            print(
+                f"mlflow-snowflake: {given.backend} looks private. Amazon's gateway reaches it only "
+                "through a VPC link: name it as mlflow.gateway.vpc_link in snowflake.yml.",
+                file=sys.stderr,
+            )
+        sys.stdout.write(definition + "\n")
     return 0

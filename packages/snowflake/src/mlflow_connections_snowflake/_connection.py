@@ -1,9 +1,6 @@
-"""The connection `snowflake`: what it can be told, and the URI and variables that come of it."""
+"""The connection `snowflake`: its options, and the URI and variables that it resolves to."""
 
-import os
-import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +15,7 @@ from mlflow_connections.secrets import masked
 
 from ._config import DEFAULT_SECRET, load
 from ._names import Identifier, name, stage
-from ._session import IDENTITY, SECRETS
+from ._session import IDENTITY, SECRETS, is_inside_snowflake
 from .store._uri import FLUSH_SECONDS, Bridge
 
 EXTERNAL_FUNCTIONS, EXTERNAL_ACCESS = "external_functions", "external_access"
@@ -44,23 +41,25 @@ class SnowflakeConnection(Connection):
     declared: ClassVar[tuple[Option, ...]] = (
         Option(
             "mode",
-            "How MLflow is reached: external_functions, or external_access for direct HTTPS.",
+            "How to reach MLflow: external_functions, or external_access for direct HTTPS.",
             default=EXTERNAL_FUNCTIONS,
             choices=(EXTERNAL_FUNCTIONS, EXTERNAL_ACCESS),
         ),
-        Option("config", "Path of snowflake.yml; its section mlflow names functions and stages."),
+        Option(
+            "config", "The path of snowflake.yml, whose section mlflow names functions and stages."
+        ),
         Option("database", "Without config: the database of the functions and stages."),
         Option("schema", "Without config: their schema."),
         Option("stage", "Without config: the stage on MLflow's artifact root.", default=None),
-        Option("internal_stage", "Without config: the internal stage that uploads pass."),
+        Option("internal_stage", "Without config: the internal stage through which uploads pass."),
         Option("location", "Without config: that stage's URL: s3://…, gcs://… or azure://…."),
         Option(
             "connection",
-            "Outside of Snowflake: a name in connections.toml, for a session of its own.",
+            "Outside of Snowflake: a connection in connections.toml, for a session of its own.",
         ),
         Option(
             "flush_seconds",
-            "How many seconds something logged waits at most before the next call sends it.",
+            "How many seconds a logged value waits at most before the next call sends it.",
             default=FLUSH_SECONDS,
             type=float,
         ),
@@ -80,10 +79,10 @@ class SnowflakeConnection(Connection):
     )
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Give a `snowflake:` URI that describes the bridge, or with external access MLflow's own.
+        """Return a `snowflake:` URI that describes the bridge, or MLflow's own with external access.
 
         Raises:
-            InvalidOptionError: A name is none, or options contradict each other.
+            InvalidOptionError: An option is not a name, or options contradict each other.
             MissingOptionError: `external_access` has no `url`, or `config` cannot be read.
         """
         values = self.values(credentials, options)
@@ -94,7 +93,7 @@ class SnowflakeConnection(Connection):
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Give the connector's variables, or with external access MLflow's credentials."""
+        """Return the connector's variables, or MLflow's credentials with external access."""
         values = self.values(credentials, options)
         if values["mode"] == EXTERNAL_ACCESS:
             return mlflow_credentials(values["secret"], values["mlflow_token"])
@@ -110,7 +109,7 @@ def _url(values: Mapping[str, Any]) -> str:
     if url is None:
         raise MissingOptionError(
             "'url' is neither in the connection options nor in the environment variable "
-            "MLFLOW_SNOWFLAKE_URL; mode external_access needs MLflow's address."
+            "MLFLOW_SNOWFLAKE_URL. Mode external_access needs MLflow's URL: add it there."
         )
     if not str(url).startswith(("https://", "http://")):
         raise InvalidOptionError(f"'url' in the connection options is {url!r}, not https://….")
@@ -127,7 +126,7 @@ def _bridge(values: Mapping[str, Any]) -> Bridge:
     if values["config"] is not None:
         if by_hand:
             raise InvalidOptionError(
-                f"'config' in the connection options names {', '.join(by_hand)} already: remove "
+                f"'config' in the connection options already names {', '.join(by_hand)}. Remove "
                 "one or the other."
             )
         return Bridge.of(load(Path(values["config"])), **more)
@@ -156,28 +155,30 @@ def _home(values: Mapping[str, Any]) -> Identifier | None:
         if values[key] is not None
     }
     if "database" in parts and "schema" not in parts:
-        raise MissingOptionError("'schema' is not in the connection options, beside 'database'.")
+        raise MissingOptionError(
+            "'schema' is missing in the connection options beside 'database'. Add it."
+        )
     return Identifier(tuple(parts.values())) if parts else None
 
 
 connection = SnowflakeConnection()
-"""What the entry point names."""
+"""The object that the entry point names."""
 
 
 def mlflow_credentials(secret: str, token: str | None) -> dict[str, str]:
-    """Give the variables that authenticate MLflow's client.
+    """Return the variables that authenticate MLflow's client.
 
-    Inside a procedure they come from Snowflake's secret store, and nowhere else are they written.
+    Inside a procedure they come from Snowflake's secret store.
 
     Args:
         secret: The name in the procedure's SECRETS clause.
-        token: What to use outside of a procedure; None for a server that wants nothing.
+        token: The token outside of a procedure; None for a server without authentication.
 
     Raises:
         AccessError: The procedure has no such secret.
-        InvalidOptionError: The secret is of a kind that MLflow has no use for.
+        InvalidOptionError: MLflow has no use for a secret of this type.
     """
-    if not _has_secret_store():
+    if not is_inside_snowflake():
         return {} if token is None else {"MLFLOW_TRACKING_TOKEN": token}
     from snowflake.snowpark import secrets
 
@@ -185,11 +186,13 @@ def mlflow_credentials(secret: str, token: str | None) -> dict[str, str]:
         kind = str(secrets.get_secret_type(secret)).upper()
     except Exception as error:  # noqa: BLE001 - raised again
         raise AccessError(
-            f"This procedure has no secret {secret!r}: add SECRETS = ('{secret}' = <the secret>) "
+            f"This procedure has no secret {secret!r}. Add SECRETS = ('{secret}' = <the secret>) "
             "and the EXTERNAL_ACCESS_INTEGRATIONS clause to it, or set the option 'secret'."
         ) from masked(error)
     if kind == "GENERIC_STRING":
-        return {"MLFLOW_TRACKING_TOKEN": secrets.get_generic_secret_string(secret)}
+        token = secrets.get_generic_secret_string(secret)
+        # A secret is empty until its value is set.
+        return {"MLFLOW_TRACKING_TOKEN": token} if token else {}
     if kind == "PASSWORD":
         pair = secrets.get_username_password(secret)
         return {
@@ -199,15 +202,6 @@ def mlflow_credentials(secret: str, token: str | None) -> dict[str, str]:
     if kind == "OAUTH2":
         return {"MLFLOW_TRACKING_TOKEN": secrets.get_oauth_access_token(secret)}
     raise InvalidOptionError(
-        f"The secret {secret!r} is of the type {kind}, of which MLflow's client has no use: make "
-        "it a GENERIC_STRING with a token, or a PASSWORD."
-    )
-
-
-def _has_secret_store() -> bool:
-    """Tell whether this is a procedure or a container in Snowflake, as Snowpark does, but cheaply."""
-    return (
-        "_snowflake" in sys.modules
-        or find_spec("_snowflake") is not None
-        or "SNOWFLAKE_CONTAINER_SERVICES_SECRET_PATH_PREFIX" in os.environ
+        f"The secret {secret!r} is of the type {kind}, which MLflow's client cannot use. Make it a "
+        "GENERIC_STRING with a token, or a PASSWORD."
     )

@@ -1,10 +1,16 @@
-"""What the gateway needs: its API's definition, which lets through what the functions call.
+"""The definition of the gateway's API, which allows only the requests that the functions send.
 
-MLflow's credentials stand at the gateway alone. `HEADERS` of an external function arrive only as
-`sf-custom-*`, so Snowflake could not send them, and it need not know them. They are never written
-here either: `${…}` is for the deployment to fill in, from the cloud's own store of secrets.
+MLflow's credentials stay at the gateway. Snowflake could not send them, since `HEADERS` of an external
+function arrive only as `sf-custom-*`. They are never written into a definition either: the deployment
+replaces `${…}` from the cloud's own store of secrets.
+
+Amazon documents that API Gateway may rename an `Authorization` header that an integration sets
+(`x-amzn-Remapped-Authorization`), and a method with AWS_IAM authorization uses the caller's own. So the
+definition sets the same value under `X-MLflow-Authorization` as well, which arrives in any case, and
+`proxy` writes a small proxy that turns it back into `Authorization`.
 """
 
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
@@ -15,24 +21,26 @@ from ._config import BridgeConfig, Gateway
 from ._functions import API_PATH, CALL_PATHS, FUNCTIONS
 
 AUTHORIZATION = "${MLFLOW_AUTHORIZATION}"
-"""Stands for the header's value: `Basic …` or `Bearer …`."""
+"""The placeholder of the header's value: `Basic …` or `Bearer …`."""
+SAFE_HEADER = "X-MLflow-Authorization"
+"""The header with the same value that API Gateway does not rename."""
 
 JsonObject = dict[str, Any]
 
 
 def openapi(setup: BridgeConfig, backend: str) -> JsonObject:
-    """Give the definition of the gateway's API.
+    """Return the definition of the gateway's API.
 
     For AWS it is OpenAPI 3 with Amazon's extensions, for Google OpenAPI 2 (its gateway reads no
-    other), for Azure OpenAPI 3, beside which `azure_policy` is needed.
+    other), for Azure OpenAPI 3, which needs `azure_policy` as well.
 
     Args:
         setup: The setup, with a gateway.
-        backend: The URL of the MLflow server, as the gateway reaches it.
+        backend: The URL at which the gateway reaches the MLflow server.
 
     Raises:
         MissingOptionError: The setup has no gateway.
-        InvalidOptionError: The backend is no URL of http or https.
+        InvalidOptionError: The backend is not a URL of http or https.
     """
     gateway, _, _ = setup.require_gateway()
     backend = _backend(backend)
@@ -41,14 +49,14 @@ def openapi(setup: BridgeConfig, backend: str) -> JsonObject:
 
 
 def azure_policy(setup: BridgeConfig, backend: str) -> str:
-    """Give the policy of the API in Azure API Management.
+    """Return the policy of the API in Azure API Management.
 
-    It lets in Snowflake alone, adds MLflow's credentials from the named value
+    It admits only Snowflake, adds MLflow's credentials from the named value
     `mlflow-authorization`, and names the backend.
 
     Raises:
         MissingOptionError: The setup has no gateway.
-        InvalidOptionError: The gateway is not Azure's, or the backend is no URL.
+        InvalidOptionError: The gateway is not Azure's, or the backend is not a URL.
     """
     gateway, _, _ = setup.require_gateway()
     if gateway.cloud != "azure":
@@ -76,8 +84,40 @@ def azure_policy(setup: BridgeConfig, backend: str) -> str:
 """
 
 
+def proxy(backend: str) -> str:
+    """Return the configuration of an nginx before MLflow that restores the `Authorization` header.
+
+    It is needed on AWS if API Gateway renames that header: point the definition's backend to this
+    proxy, and the proxy to MLflow.
+
+    Raises:
+        InvalidOptionError: The backend is not a URL of http or https.
+    """
+    return f"""# A request without the gateway's header gets no credentials.
+server {{
+  listen 8080;
+  client_max_body_size 2m;
+  location {API_PATH} {{
+    proxy_set_header Authorization $http_{SAFE_HEADER.lower().replace("-", "_")};
+    proxy_set_header {SAFE_HEADER} "";
+    proxy_set_header x-amzn-Remapped-Authorization "";
+    proxy_pass {_backend(backend)};
+  }}
+}}
+"""
+
+
+def is_private(backend: str) -> bool:
+    """Return whether a backend's host looks private, so that API Gateway needs a VPC link to it."""
+    host = urlsplit(backend).hostname or ""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".internal", ".local", ".lan"))
+
+
 def paths() -> tuple[str, ...]:
-    """Give every path below `API_PATH` that a function may call."""
+    """Return every path below `API_PATH` that a function may call."""
     return tuple(sorted({*CALL_PATHS, *(f.endpoint for f in FUNCTIONS if f.endpoint)}))
 
 
@@ -90,7 +130,7 @@ def _backend(backend: str) -> str:
         )
     if parts.username or parts.password:
         raise InvalidOptionError(
-            "The backend's URL may hold no credentials: the gateway adds them, from its own store."
+            "The backend's URL must not contain credentials: the gateway adds them, from its own store."
         )
     return backend.rstrip("/")
 
@@ -102,7 +142,7 @@ def _escaped(text: str) -> str:
 
 
 def _operation(path: str) -> str:
-    """A name for an operation: `post_runs_log_batch`."""
+    """Return the name of an operation: `post_runs_log_batch`."""
     return "post_" + path.replace("/", "_").replace("-", "_")
 
 
@@ -115,10 +155,10 @@ def _info() -> JsonObject:
 
 
 def _base_path(gateway: Gateway, *, staged: bool = False) -> str:
-    """The path of the gateway's URL, below Amazon's stage."""
+    """Return the path of the gateway's URL, below Amazon's stage."""
     path = urlsplit(gateway.url).path.rstrip("/")
     if staged and ".execute-api." in gateway.url:
-        # https://{api}.execute-api.{region}.amazonaws.com/{stage}: the stage is no part of the API.
+        # https://{api}.execute-api.{region}.amazonaws.com/{stage}: the stage is not part of the API.
         path = "/" + path.lstrip("/").partition("/")[2]
     return path.rstrip("/")
 
@@ -129,6 +169,9 @@ def _aws(gateway: Gateway, backend: str) -> JsonObject:
     assumed = f"assumed-role/{role.rpartition('/')[2]}/snowflake"
     snowflake = f"arn:{partition}:sts::{account}:{assumed}"
     base = _base_path(gateway, staged=True)
+    link = (
+        {"connectionType": "VPC_LINK", "connectionId": gateway.vpc_link} if gateway.vpc_link else {}
+    )
 
     def operation(path: str) -> JsonObject:
         return {
@@ -142,10 +185,12 @@ def _aws(gateway: Gateway, backend: str) -> JsonObject:
                     "httpMethod": "POST",
                     "uri": f"{backend}{API_PATH}{path}",
                     "passthroughBehavior": "when_no_match",
+                    **link,
+                    # A static value is in single quotes. A stage variable cannot contain the space
+                    # that every Authorization header has.
                     "requestParameters": {
-                        # A static value stands in single quotes. A stage variable would not do:
-                        # it may hold no space, which every Authorization header has.
-                        "integration.request.header.Authorization": f"'{AUTHORIZATION}'"
+                        f"integration.request.header.{header}": f"'{AUTHORIZATION}'"
+                        for header in ("Authorization", SAFE_HEADER)
                     },
                 },
             }
@@ -183,8 +228,8 @@ def _google(gateway: Gateway, backend: str) -> JsonObject:
                 "x-google-backend": {
                     "address": f"{backend}{API_PATH}{path}",
                     "path_translation": "CONSTANT_ADDRESS",
-                    # Google's gateway adds no header but this one: the ID token of its own service
-                    # account for this audience, which IAP or Cloud Run before MLflow accepts.
+                    # Google's gateway adds only this header: an ID token of its own service account
+                    # for this audience, which IAP or Cloud Run before MLflow accepts.
                     "jwt_audience": "${MLFLOW_AUDIENCE}",
                 },
             }
@@ -196,7 +241,7 @@ def _google(gateway: Gateway, backend: str) -> JsonObject:
         "host": urlsplit(gateway.url).hostname,
         "schemes": ["https"],
         "securityDefinitions": {
-            # `DESCRIBE INTEGRATION` shows which service account Snowflake calls as.
+            # `DESCRIBE INTEGRATION` shows the service account with which Snowflake calls.
             "snowflake": {
                 "authorizationUrl": "",
                 "flow": "implicit",
@@ -212,7 +257,7 @@ def _google(gateway: Gateway, backend: str) -> JsonObject:
     }
 
 
-def _azure(gateway: Gateway, backend: str) -> JsonObject:  # noqa: ARG001 - the policy names it
+def _azure(gateway: Gateway, backend: str) -> JsonObject:  # noqa: ARG001 - the policy has it
     return {
         "openapi": "3.0.1",
         "info": _info(),

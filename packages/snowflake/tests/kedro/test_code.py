@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_connections_snowflake.kedro._code import OURS, PROJECT, project_files, write
+from mlflow_connections_snowflake.kedro._code import OWN_ARCHIVE, project_files, write
+from mlflow_connections_snowflake.kedro._task_names import PROJECT_ARCHIVE
 
 FILES = (
     *("pyproject.toml", "README.md", "conf/logging.yml", "conf/credentials.yml"),
@@ -59,7 +60,7 @@ def test_the_same_code_is_the_same_archive(project: Path, tmp_path: Path) -> Non
 def test_our_packages_work_from_their_archive(tmp_path: Path) -> None:
     """From the zip alone Python imports both packages, and MLflow would find the scheme."""
     archives = write(tmp_path, {})
-    with zipfile.ZipFile(archives.ours) as archive:
+    with zipfile.ZipFile(archives.own) as archive:
         names = archive.namelist()
     assert not [name for name in names if "starter/" in name or "__pycache__" in name]
     assert "mlflow_connections_snowflake/py.typed" in names
@@ -67,14 +68,14 @@ def test_our_packages_work_from_their_archive(tmp_path: Path) -> None:
         "import importlib.metadata as metadata\n"
         "import mlflow_connections, mlflow_connections_snowflake as ours\n"
         "import mlflow_connections_snowflake.kedro.procedures\n"
-        f"assert {OURS!r} in ours.__file__ and {OURS!r} in mlflow_connections.__file__\n"
+        f"assert {OWN_ARCHIVE!r} in ours.__file__ and {OWN_ARCHIVE!r} in mlflow_connections.__file__\n"
         "found = metadata.Distribution.discover(path=[sys.path[0]])\n"
         "entries = [e.name for d in found for e in d.entry_points if e.group == 'mlflow.tracking_store']\n"
         "print(entries)\n"
     )
-    start = f"import sys; sys.path.insert(0, {str(archives.ours)!r})\n"
+    start = f"import sys; sys.path.insert(0, {str(archives.own)!r})\n"
     done = subprocess.run(
         [sys.executable, "-c", start + code], capture_output=True, text=True, check=False
     )
     assert done.stdout == "['snowflake']\n", done.stderr
-    assert archives.project.name == PROJECT
+    assert archives.project.name == PROJECT_ARCHIVE

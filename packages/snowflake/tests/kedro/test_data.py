@@ -10,7 +10,14 @@ from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import node, pipeline
 
 from mlflow_connections import ConnectionsError
-from mlflow_connections_snowflake.kedro._data import StagePickle, files_to_bring, travels
+from mlflow_connections_snowflake.kedro._data import (
+    StagePickle,
+    catalog_inside,
+    files_to_bring,
+    places_of,
+    travels,
+)
+from mlflow_connections_snowflake.kedro.datasets import SnowflakeStageFileDataset
 
 
 class File(AbstractDataset[Any, Any]):
@@ -108,7 +115,7 @@ def test_folders_come_along(tmp_path: Path) -> None:
     [
         ("cloud", "raw", "'raw' is written to"),
         ("elsewhere", "x", "outside of the project"),
-        ("gone", "x", "it is not there"),
+        ("gone", "x", "which does not exist"),
         ("unknown", "x", "'unknown' is in no catalog"),
     ],
 )
@@ -143,5 +150,76 @@ def test_transcoded_names_are_one_dataset(pickled: Callable[[str], StagePickle])
 
 def test_what_cannot_travel_is_told(pickled: Callable[[str], StagePickle]) -> None:
     """A thing that cannot be pickled is named, with the cure."""
-    with pytest.raises(DatasetError, match=r"'lock' cannot go to the next node .* in the catalog"):
+    with pytest.raises(DatasetError, match=r"'lock' cannot go to the next node, .* in the catalog"):
         pickled("lock").save(i for i in range(3))
+
+
+CREDENTIALS = {"dev": {"account": "a", "password": "pa55word", "database": "D", "schema": "S"}}
+TABLE = "snowflake.SnowparkTableDataset"
+
+
+def test_entries_that_a_pipeline_does_not_use_do_not_matter() -> None:
+    """An entry with credentials is neither checked nor taken along where no node uses it."""
+    conf = {
+        "used": {"type": "pandas.CSVDataset", "filepath": "s3://b/x.csv"},
+        "unused": {"type": "pandas.CSVDataset", "filepath": "s3://b/y.csv", "credentials": "dev"},
+        "{name}_factory": {"type": "pandas.CSVDataset", "credentials": "dev"},
+    }
+    assert places_of(conf, {}, {"used", "other"}) == {}
+    assert set(catalog_inside(conf, ["used", "other"], {})) == {"used"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "label"),
+    [
+        ({"type": "pandas.CSVDataset", "credentials": "dev"}, "'dev'"),
+        ({"type": "x.Cached", "dataset": {"type": "y", "credentials": "dev"}}, "'dev'"),
+        ({"type": "pandas.SQLTableDataset", "credentials": {"con": "pa55word"}}, "in its entry"),
+    ],
+)
+def test_credentials_that_stay_behind_are_refused(entry: dict[str, Any], label: str) -> None:
+    """A dataset that needs credentials is named before anything is deployed, without their values."""
+    for conf in ({"raw": entry}, {"{any}": entry}):
+        with pytest.raises(ConnectionsError) as caught:
+            places_of(conf, CREDENTIALS, {"raw"})
+        assert f"'raw' needs the credentials {label}, which stay on this machine" in str(
+            caught.value
+        )
+        assert "pa55word" not in str(caught.value)
+
+
+def test_tables_use_the_procedures_session() -> None:
+    """Of a Snowpark dataset's credentials only the place goes along, and its entry stays usable."""
+    conf = {"t": {"type": TABLE, "table_name": "T", "credentials": "dev"}}
+    places = places_of(conf, CREDENTIALS, {"t"})
+    assert places == {"t": {"database": "D", "schema": "S"}}
+    inside = catalog_inside(conf, ["t"], places)
+    assert inside["t"]["credentials"] == {"account": "-", "database": "D", "schema": "S"}
+    assert "pa55word" not in str(inside)
+    factory = {"{name}_table": {"type": TABLE, "table_name": "{name}", "credentials": "dev"}}
+    places = places_of(factory, CREDENTIALS, {"wine_table"})
+    made = catalog_inside(factory, ["wine_table"], places)["wine_table"]
+    assert (made["table_name"], made["credentials"]["schema"]) == ("wine", "S")
+
+
+def test_a_file_on_a_stage_keeps_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Kedro makes the path absolute in the project's folder, whichever that is; the stage's stays."""
+    monkeypatch.chdir(tmp_path)
+    for filepath in ("a/b c.csv", f"{tmp_path.as_posix()}/a/b c.csv", "/a/b c.csv"):
+        made = SnowflakeStageFileDataset(
+            stage="@files",
+            filepath=filepath,
+            dataset="pandas.CSVDataset",
+            credentials={"database": "db", "schema": "s"},
+        )
+        assert made._place == "@DB.S.FILES/a/b c.csv"
+        assert not travels(DataCatalog({"made": made}), "made")
+
+
+def test_a_file_on_a_stage_has_one_path(tmp_path: Path) -> None:
+    """A path or a version inside would be of this machine."""
+    for wrong in ({"filepath": "x"}, {"versioned": True}):
+        with pytest.raises(DatasetError, match="must have neither"):
+            SnowflakeStageFileDataset(
+                stage="@s", filepath="x", dataset={"type": "pandas.CSVDataset", **wrong}
+            )

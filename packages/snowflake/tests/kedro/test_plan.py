@@ -41,7 +41,7 @@ def wide(count: int) -> Pipeline:
     [
         ("trainin", "no pipeline named 'trainin'. Did you mean 'training'?"),
         ("empty", "has no nodes"),
-        ("wide", "this pipeline needs 104, 1 and 101"),
+        ("wide", "This pipeline needs 104, 1 and 101"),
     ],
 )
 def test_what_cannot_run_is_told(
@@ -52,3 +52,13 @@ def test_what_cannot_run_is_told(
     with pytest.raises(ConnectionsError) as caught:
         plan(settings(), "wine", name, "local", {}, pipelines)
     assert sentence in str(caught.value)
+
+
+def test_a_pipeline_may_have_another_name_in_snowflake(settings: Callable[..., Settings]) -> None:
+    """pipeline_name_mapping names the tasks, as it did in kedro-snowflake."""
+    made = plan(
+        settings(pipeline_name_mapping={"training": "nightly"}),
+        *("wine", "training", "local", {}, {"training": wide(1)}),
+    )
+    assert made.root.object == "WINE__NIGHTLY"
+    assert made.pipeline == "training"

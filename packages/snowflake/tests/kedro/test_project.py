@@ -58,6 +58,16 @@ def test_a_project_that_says_nothing_is_told(metadata: Any, content: object) -> 
         open_project(metadata, None, {})
 
 
+class Opened:
+    """A session whose warehouse was chosen."""
+
+    warehouse = ""
+
+    def use_warehouse(self, warehouse: str) -> None:
+        """Choose a warehouse."""
+        self.warehouse = warehouse
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
     """Takes with what a session was opened, in the place of opening it."""
@@ -65,6 +75,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
 
     def open_session(connection: Any = None, parameters: Any = None) -> Any:
         found.append((connection, parameters))
+        return Opened()
 
     monkeypatch.setattr(_project, "open_session", open_session)
     return found
@@ -93,14 +104,15 @@ def test_credentials_are_found(
     write(metadata, "base/snowflake.yml", {"snowflake": section})
     if entries is not None:
         write(metadata, "local/credentials.yml", entries)
-    open_project(metadata, None, {}).open_session(connection)
+    session: Any = open_project(metadata, None, {}).open_session(connection)
+    assert session.warehouse == '"W"', "a user may have no default warehouse"
     assert opened == [(connection, parameters) if connection is None else (connection, None)]
 
 
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [
-        ({"other": {}}, "names 'mine', which is no entry of the project's credentials.yml"),
+        ({"other": {}}, "names 'mine', which is not an entry of the project's credentials.yml"),
         ({"mine": "pa55word"}, "must be a mapping of keys to values"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ def test_three_keys_are_enough(settings: Callable[..., Settings]) -> None:
     assert str(read.home) == "DEMO.PIPES"
     assert str(read.warehouse) == "SMALL"
     assert str(read.stage) == "DEMO.PIPES.KEDRO_PIPELINES"
-    assert read.packages == ("snowflake-snowpark-python", "kedro")
+    assert read.packages == pinned("snowflake-snowpark-python", "kedro")
     assert str(read.repository) == "SNOWFLAKE.SNOWPARK.PYPI_SHARED_REPOSITORY"
     assert read.python == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert (read.schedule, read.retries, read.timeout_minutes) == ("", 0, None)
@@ -52,12 +53,106 @@ def test_what_all_procedures_need_is_added(
 ) -> None:
     """Packages that nothing works without need not be named, and a version that is named stays."""
     read = settings(packages=given, **({} if with_mlflow else {"mlflow": None}))
-    assert read.packages == packages
+    assert read.packages == pinned(*packages)
 
 
-def test_anaconda_is_no_repository(settings: Callable[..., Settings]) -> None:
-    """Packages of Snowflake's Anaconda channel need no repository."""
-    assert settings(repository="anaconda").repository is None
+def pinned(*requirements: str) -> tuple[str, ...]:
+    """Return requirements with the versions that are installed here, where they name none."""
+    return tuple(one if "=" in one else f"{one}=={metadata.version(one)}" for one in requirements)
+
+
+def test_versions_that_are_written_stay(settings: Callable[..., Settings]) -> None:
+    """A requirement with a condition of its own is passed on; extras are pinned as well."""
+    read = settings(mlflow=None, packages=["pandas>=1,<9", "kedro[ipython]", "unknown-x==1"])
+    assert "pandas>=1,<9" in read.packages
+    assert "unknown-x==1" in read.packages
+    assert f"kedro[ipython]=={metadata.version('kedro')}" in read.packages
+
+
+def test_a_package_without_a_version_is_told(settings: Callable[..., Settings]) -> None:
+    """What is not installed here cannot be pinned, which is said before anything is deployed."""
+    with pytest.raises(ConnectionsError, match=r"no version for unknown-x, which is not installed"):
+        settings(packages=["unknown-x"])
+
+
+def test_the_repository_is_always_named(settings: Callable[..., Settings]) -> None:
+    """Which repository is the default differs between accounts, Anaconda's is named too."""
+    assert (
+        str(settings(repository="anaconda").repository)
+        == "SNOWFLAKE.SNOWPARK.ANACONDA_SHARED_REPOSITORY"
+    )
+    assert str(settings(repository="a.b.mine").repository) == "A.B.MINE"
+
+
+KEDRO_SNOWFLAKE: dict[str, Any] = {
+    "connection": {
+        "account": "abc-123",
+        "user": "USER",
+        "password_from_env": "SNOWFLAKE_PASSWORD",
+        "role": None,
+        "database": "DEMO",
+        "schema": "PIPES",
+        "warehouse": "SMALL",
+    },
+    "runtime": {
+        "schedule": "11520 minute",
+        "stored_procedure_name_suffix": "",
+        "stage": "@KEDRO_SNOWFLAKE_STAGE",
+        "temporary_stage": "@KEDRO_SNOWFLAKE_TEMP_DATA_STAGE",
+        "dependencies": {
+            "imports": ["kedro", "kedro_datasets", "kedro_snowflake"],
+            "packages": ["snowflake-snowpark-python", "pandas"],
+        },
+        "pipeline_name_mapping": {"__default__": "default_one"},
+    },
+    "mlflow": {
+        "experiment_name": "demo-mlops",
+        "stage": "@MLFLOW_STAGE",
+        "functions": {
+            key: f"mlflow_{key}"
+            for key in (
+                *("experiment_get_by_name", "run_create", "run_update"),
+                *("run_log_metric", "run_log_parameter"),
+            )
+        },
+    },
+}
+
+
+def test_kedro_snowflakes_own_file_is_read() -> None:
+    """Its sections connection and runtime, and names without database and schema, mean the same."""
+    read = read_settings(KEDRO_SNOWFLAKE, "snowflake.yml")
+    assert (str(read.home), str(read.warehouse)) == ("DEMO.PIPES", "SMALL")
+    assert str(read.stage) == "DEMO.PIPES.KEDRO_SNOWFLAKE_STAGE"
+    assert read.schedule == "11520 minute"
+    assert read.connection == {
+        "account": "abc-123",
+        "user": "USER",
+        "password_from_env": "SNOWFLAKE_PASSWORD",
+    }
+    assert {one.partition("==")[0] for one in read.packages} == {
+        *("snowflake-snowpark-python", "kedro", "pandas", "kedro-datasets", "mlflow-skinny")
+    }
+    assert read.names == {"__default__": "default_one"}
+    assert read.mlflow is not None
+    assert str(read.mlflow.functions["run_create"]) == "DEMO.PIPES.MLFLOW_RUN_CREATE"
+    assert str(read.mlflow.stage) == "DEMO.PIPES.MLFLOW_STAGE"
+
+
+def test_places_come_from_the_credentials_too() -> None:
+    """kedro-snowflake's starter names an entry of credentials.yml, which has all places."""
+    section = {**KEDRO_SNOWFLAKE, "connection": {"credentials": "mine"}}
+    entry = {"account": "a", "database": "db", "schema": "s", "warehouse": "w"}
+    read = read_settings(section, "snowflake.yml", {"mine": entry})
+    assert (str(read.home), str(read.warehouse), read.credentials) == ("DB.S", "W", "mine")
+    with pytest.raises(ConnectionsError, match=r"snowflake\.database in snowflake.yml is missing"):
+        read_settings(section, "snowflake.yml", {})
+
+
+def test_its_template_without_an_experiment_has_no_mlflow() -> None:
+    """An experiment without a name switches MLflow off, as it did there."""
+    section = {**KEDRO_SNOWFLAKE, "mlflow": {"experiment_name": None, "functions": {}}}
+    assert read_settings(section, "snowflake.yml").mlflow is None
 
 
 @pytest.mark.parametrize(
@@ -68,22 +163,13 @@ def test_anaconda_is_no_repository(settings: Callable[..., Settings]) -> None:
         ({"database": "a.b"}, "which is not the name of a Snowflake object"),
         ({"packages": "pandas"}, "not a list of requirements"),
         ({"packages": [1]}, "not a list of requirements"),
-        ({"python": "311"}, "not a version such as '3.11'"),
+        ({"python": "311"}, "not a version from 3.10 on such as '3.11'"),
         ({"python": 3.11}, "put it into quotes"),
         ({"retries": 31}, "not a number from 0 to 30"),
         ({"retries": True}, "not a number from 0 to 30"),
         ({"timeout_minutes": 0}, "not a number from 1 to 10080"),
-        ({"repository": "no name"}, "(a repository, or anaconda)"),
+        ({"repository": "no name"}, "(a repository, pypi or anaconda)"),
         ({"mlflow": {"experiment_name": "x"}}, "mlflow.functions.experiment_get_by_name"),
-        (
-            {
-                "mlflow": {
-                    "experiment_name": "x",
-                    "external_access": {"url": "https://mlflow.example.com"},
-                }
-            },
-            "through external functions alone",
-        ),
         ({"mlflow": []}, "mlflow in snowflake.yml must be a mapping"),
     ],
 )
@@ -94,6 +180,17 @@ def test_what_cannot_be_meant_is_told(
     with pytest.raises(ConnectionsError) as caught:
         settings(**changed)
     assert sentence in str(caught.value)
+
+
+def test_external_access_needs_no_functions(settings: Callable[..., Settings]) -> None:
+    """Pipelines reach MLflow itself where external access is configured, with or without functions."""
+    access = {"experiment_name": "x", "external_access": {"url": "https://mlflow.example.com"}}
+    read = settings(mlflow=access)
+    assert read.external_access
+    assert read.mlflow is not None
+    assert read.mlflow.external_access is not None
+    assert str(read.mlflow.external_access.secret) == "DEMO.PIPES.MLFLOW_TOKEN"
+    assert not settings().external_access
 
 
 def test_a_section_is_a_mapping() -> None:

@@ -66,7 +66,7 @@ def test_what_cannot_work_is_refused(options: dict[str, object], told: str) -> N
 def test_a_config_stands_alone(setup_files: Path) -> None:
     """What snowflake.yml says is not said twice."""
     options = {"config": str(setup_files / "aws.yml"), "schema": "other"}
-    with pytest.raises(InvalidOptionError, match="names schema already"):
+    with pytest.raises(InvalidOptionError, match="already names schema"):
         resolve("snowflake", {}, options)
 
 

@@ -1,6 +1,6 @@
 """The commands `kedro snowflake-mlflow run` and `watch`.
 
-Kedro imports this module to build its list of commands, so only click stands at its top.
+Kedro imports this module to build its list of commands, so only click is imported at its top.
 """
 
 import functools
@@ -32,7 +32,7 @@ def snowflake() -> None:
 
 
 def _common(function: F) -> F:
-    """Add the options of all commands, and show an error of ours as one sentence."""
+    """Add the options of all commands, and show this family's errors as one sentence."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -44,12 +44,21 @@ def _common(function: F) -> F:
             raise click.ClickException(str(error)) from masked(error)
 
     for option in (
-        click.option("--pipeline", "-p", default="__default__", metavar="NAME", help="Which one."),
+        click.option(
+            "--pipeline", "-p", default="__default__", metavar="NAME", help="The pipeline's name."
+        ),
         click.option("--env", "-e", metavar="ENV", help="The environment, as in kedro run."),
         click.option(
             "--connection",
             metavar="NAME",
-            help="A name in connections.toml; by default credentials.yml, else the environment.",
+            help="A connection in connections.toml; by default credentials.yml, else the "
+            "environment.",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0),
+            metavar="SECONDS",
+            help="Stop watching after so long, with exit code 1; the pipeline goes on.",
         ),
     ):
         wrapped = option(wrapped)
@@ -69,7 +78,13 @@ def _common(function: F) -> F:
 @click.option(
     "--retry",
     is_flag=True,
-    help="Run again what failed in the last run, with the code as it is now.",
+    help="Rerun the failed tasks of the last run, with the current code.",
+)
+@click.option(
+    "--wait-for-completion/--no-wait",
+    "wait",
+    default=True,
+    help="Watch the pipeline until its end, which is the default, or return once it has started.",
 )
 @click.pass_context
 def run(
@@ -77,48 +92,60 @@ def run(
     pipeline: str,
     env: str | None,
     connection: str | None,
+    timeout: float | None,
     params: str,
     dry_run: bool,
     output: Path | None,
     retry: bool,
+    wait: bool,
 ) -> None:
-    """Deploy a pipeline, run it, and show how it goes."""
-    from ._code import code
-    from ._deploy import script, start, statements
+    """Deploy a pipeline, run it, and show its progress."""
+    from ._code import version_of
+    from ._deploy import deploy, retry_statements, script, statements
 
     if retry and params:
         raise click.UsageError("A retry has the parameters of the run that failed.")
     project = _project(context, env, params)
     plan = project.plan(pipeline)
     archives = project.archives(pipeline)
-    # A changed graph cannot be retried: of a retry only the code is new.
-    deployed = (
-        [*code(plan, archives), start(plan, retry=True)] if retry else statements(plan, archives)
-    )
-    text = script(plan, deployed)
-    if output is not None:
-        output.write_text(text, encoding="utf-8")
-        click.echo(f"Written to {output}.", err=True)
-    elif dry_run:
-        click.echo(text, nl=False)
+    if dry_run or output is not None:
+        written = (
+            retry_statements(plan, archives, version_of(plan, archives))
+            if retry
+            else statements(plan, archives)
+        )
+        text = script(plan, written)
+        if output is not None:
+            output.write_text(text, encoding="utf-8")
+            click.echo(f"Written to {output}.", err=True)
+        else:
+            click.echo(text, nl=False)
     if dry_run:
         return
 
-    from ._deploy import deploy
-    from ._watch import Progress, TaskHistory
+    from ._watch import Progress, TaskHistory, command
 
     progress = Progress(plan)
     with project.open_session(connection) as session:
         history = TaskHistory(session, plan)
-        before = deploy(session, plan, deployed, history, progress.console, archives.size)
-        _watch(history, plan, before, progress)
+        before = deploy(session, plan, archives, history, progress.console, retry=retry)
+        if wait:
+            _watch(history, plan, before, progress, timeout)
+        else:
+            progress.console.print(f"Started. Watch it: {command(plan, 'watch')}", markup=False)
 
 
 @snowflake.command()
 @_common
 @click.pass_context
-def watch(context: click.Context, pipeline: str, env: str | None, connection: str | None) -> None:
-    """Show how the last run of a pipeline goes, or how it ended."""
+def watch(
+    context: click.Context,
+    pipeline: str,
+    env: str | None,
+    connection: str | None,
+    timeout: float | None,
+) -> None:
+    """Show the progress of a pipeline's last run, or how it ended."""
     from mlflow_connections import MissingOptionError
 
     from ._watch import Progress, TaskHistory
@@ -134,7 +161,7 @@ def watch(context: click.Context, pipeline: str, env: str | None, connection: st
             )
         last = runs[-1].id[0]
         others = {one.id for one in runs if one.id[0] != last}
-        _watch(history, plan, others, Progress(plan))
+        _watch(history, plan, others, Progress(plan), timeout)
 
 
 def _project(context: click.Context, env: str | None, params: str) -> Any:
@@ -144,25 +171,39 @@ def _project(context: click.Context, env: str | None, params: str) -> Any:
 
     if context.obj is None:
         raise click.ClickException(
-            "This is no folder of a Kedro project (no pyproject.toml with [tool.kedro] was found): "
-            "change into one."
+            "This is not the folder of a Kedro project: there is no pyproject.toml with "
+            "[tool.kedro]. Change into the project's folder."
         )
     option = next((one for one in context.command.params if one.name == "params"), None)
     return open_project(context.obj, env, _split_params(context, option, params) or {})
 
 
 def _watch(
-    history: "TaskHistory", plan: "Plan", before: "set[tuple[str, int]]", progress: "Progress"
+    history: "TaskHistory",
+    plan: "Plan",
+    before: "set[tuple[str, int]]",
+    progress: "Progress",
+    timeout: float | None,
 ) -> None:
     from ._watch import Watch, command, failure, has_succeeded, retry_hint
 
     console = progress.console
+    again = command(plan, "watch")
+    followed = Watch(history, plan, before, timeout)
     try:
-        runs = progress.follow(Watch(history, plan, before).states())
+        runs = progress.follow(followed.states())
     except KeyboardInterrupt:
-        again = command(plan, "watch")
-        console.print(f"\nNo longer watching; Snowflake goes on. Look again: {again}", markup=False)
+        console.print(
+            f"\nNo longer watching; the pipeline goes on. Watch it again: {again}", markup=False
+        )
         raise click.exceptions.Exit(_INTERRUPTED) from None
+    if followed.timed_out:
+        console.print(
+            f"\nNo longer watching after {timeout:g} s; the pipeline goes on. Watch it again: "
+            f"{again}",
+            markup=False,
+        )
+        raise click.exceptions.Exit(1)
     run = _mlflow_run(runs)
     if has_succeeded(plan, runs):
         console.print(f"{run}FINISHED" if run else "Done.", markup=False)

@@ -1,10 +1,18 @@
-"""What goes to Snowflake as zips: the project, and this package with the core of its family.
+"""The code of a pipeline in Snowflake: two zips on a stage, and the procedures that import them.
 
-The same content gives the same bytes, so that an archive's digest tells whether the code changed.
+    CREATE STAGE IF NOT EXISTS n
+    PUT 'file://…' '@n/…' AUTO_COMPRESS = FALSE OVERWRITE = TRUE
+    CREATE OR REPLACE PROCEDURE n(…) RETURNS VARCHAR LANGUAGE PYTHON … EXECUTE AS CALLER AS $$…$$
+    DROP PROCEDURE IF EXISTS n(…)
+
+The same content gives the same bytes, so a digest shows whether the code changed. The digest is part
+of the procedures' names: a run that has started keeps its own procedures when another version is
+deployed.
 """
 
 import hashlib
 import importlib.util
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import distribution
@@ -12,51 +20,67 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlflow_connections import InvalidOptionError
-from mlflow_connections_snowflake._names import literal, literals
-from mlflow_connections_snowflake._statement import SqlObject, Statement, create
+from mlflow_connections_snowflake._names import Identifier, literal, literals
+from mlflow_connections_snowflake._sql import procedure_clauses
+from mlflow_connections_snowflake._statement import SqlObject, Statement, create, drop
 
 from ._plan import Plan
-from ._task_names import beside
+from ._task_names import PROJECT_ARCHIVE, beside
 
-PROJECT, OURS = "project.zip", "mlflow_connections.zip"
-_OURS = {
+PART = "pipeline"
+OWN_ARCHIVE = "mlflow_connections.zip"
+
+_OWN = {
     "mlflow-connections": "mlflow_connections",
     "mlflow-connections-snowflake": "mlflow_connections_snowflake",
 }
 _LEFT_OUT = ("__pycache__", "starter")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
+_HANDLERS = "mlflow_connections_snowflake.kedro.procedures"
+_PURPOSES = {
+    "start_run": "creates the MLflow run, and passes its ID on",
+    "run_node": "runs one node",
+    "end_run": "ends the MLflow run, and removes the data between the nodes",
+}
+_ARGUMENTS = {
+    "start_run": "",
+    "run_node": "node VARCHAR, predecessor VARCHAR",
+    "end_run": "nodes NUMBER",
+}
+_TYPES = {"start_run": (), "run_node": ("VARCHAR", "VARCHAR"), "end_run": ("NUMBER",)}
+
 
 class Archives(NamedTuple):
     """Both archives on this machine.
 
     Attributes:
-        project: The project's.
-        ours: This package's.
-        digest: Of both.
+        project: The project's archive.
+        own: This package's archive.
+        digest: A digest of both.
     """
 
     project: Path
-    ours: Path
+    own: Path
     digest: str
 
     @property
     def size(self) -> int:
-        """How many bytes they have."""
-        return self.project.stat().st_size + self.ours.stat().st_size
+        """Their size in bytes."""
+        return self.project.stat().st_size + self.own.stat().st_size
 
 
 def write(folder: Path, project: Mapping[str, bytes]) -> Archives:
     """Write both archives into a folder.
 
     Args:
-        folder: Where; made if need be.
+        folder: The folder, created if necessary.
         project: The project's files by their path in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / PROJECT, folder / OURS
+    paths = folder / PROJECT_ARCHIVE, folder / OWN_ARCHIVE
     digest = hashlib.sha256()
-    for path, files in zip(paths, (project, dict(_our_files())), strict=True):
+    for path, files in zip(paths, (project, dict(_own_files())), strict=True):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(files):
                 archive.writestr(_entry(name), files[name])
@@ -67,15 +91,15 @@ def write(folder: Path, project: Mapping[str, bytes]) -> Archives:
 def project_files(
     project: Path, source: Path, conf: Path, environments: Iterable[str], data: Iterable[Path]
 ) -> dict[str, bytes]:
-    """Read what of a project its pipelines need: code, configuration, data.
+    """Read the files of a project that its pipelines need: code, configuration, data.
 
-    Credentials stay here: nothing whose name begins with `credentials` is read.
+    Files whose name begins with `credentials` are never read.
 
     Args:
         project: The project's folder.
-        source: Where its code is.
-        conf: Where its configuration is.
-        environments: Which environments of that are in use.
+        source: The folder of its code.
+        conf: The folder of its configuration.
+        environments: The environments in use.
         data: Files that its pipelines read.
     """
     paths = [project / "pyproject.toml", *data, *_below(source)]
@@ -83,13 +107,115 @@ def project_files(
     found = {}
     for environment in environments:
         paths += _below(conf / environment)
-        # Kedro wants each environment's folder, and a zip has none that is empty.
+        # Kedro needs each environment's folder, and a zip has no empty folders.
         found[_inside(conf / environment / ".gitkeep", project)] = b""
     for path in paths:
         name = _inside(path, project)
         if not any(part.startswith("credentials") for part in name.split("/")):
             found[name] = path.read_bytes()
     return found
+
+
+def version_of(plan: Plan, archives: Archives) -> str:
+    """Return the digest of everything that a pipeline's procedures run, eight characters."""
+    settings = plan.settings
+    parts = (archives.digest, *settings.packages, settings.repository.sql, settings.python)
+    clauses = "\n".join(_access_clauses(plan))
+    text = "\0".join((*parts, clauses))
+    return hashlib.sha256(text.encode()).hexdigest()[:8].upper()
+
+
+def procedures(plan: Plan, version: str) -> dict[str, Identifier]:
+    """Return the names of a version's procedures by their handler."""
+    handlers = ("start_run", "run_node", "end_run") if plan.settings.mlflow else _WITHOUT_MLFLOW
+    return {handler: beside(plan.root, f"{handler.upper()}__{version}") for handler in handlers}
+
+
+_WITHOUT_MLFLOW = ("run_node", "end_run")
+
+
+def code(plan: Plan, archives: Archives, version: str) -> Iterator[Statement]:
+    """Yield the statements that bring a version of the code to Snowflake."""
+    stage = SqlObject("STAGE", plan.settings.stage)
+    yield create(PART, stage, purpose="the stage for code, and for data between nodes")
+    folder = code_folder(plan, archives.digest)
+    for path, label in ((archives.project, "the project"), (archives.own, "mlflow-connections")):
+        yield Statement(PART, f"{label}, as a zip", _put(path, folder))
+    imports = tuple(f"{folder}/{path.name}" for path in (archives.project, archives.own))
+    for handler, name in procedures(plan, version).items():
+        yield _procedure(plan, handler, name, imports)
+
+
+def code_folder(plan: Plan, digest: str) -> str:
+    """Return the place of the archives with a digest."""
+    return f"@{plan.settings.stage.sql}/code/{plan.root.object}/{digest}"
+
+
+def use_warehouse(plan: Plan) -> Statement:
+    """Return the statement that Snowflake needs before it creates a Python procedure (391531)."""
+    warehouse = plan.settings.warehouse.sql
+    return Statement(PART, "creating a procedure needs a warehouse", f"USE WAREHOUSE {warehouse}")
+
+
+def old_procedures(plan: Plan, names: Iterable[str], keep: Iterable[str]) -> list[Statement]:
+    """Return the statements that drop this pipeline's procedures of other versions.
+
+    Args:
+        plan: The pipeline.
+        names: The procedures of the schema.
+        keep: Versions to keep.
+    """
+    pattern = re.compile(rf"{re.escape(plan.root.object)}__([A-Z]+_[A-Z]+)__([0-9A-F]{{8}})")
+    kept = set(keep)
+    dropped = []
+    for name in names:
+        match = pattern.fullmatch(name)
+        if match and match[1].lower() in _TYPES and match[2] not in kept:
+            types = _TYPES[match[1].lower()]
+            dropped.append(drop(PART, SqlObject("PROCEDURE", plan.root.beside(name), types)))
+    return dropped
+
+
+def _procedure(plan: Plan, handler: str, name: Identifier, imports: tuple[str, ...]) -> Statement:
+    settings = plan.settings
+    lines = (
+        f"CREATE OR REPLACE PROCEDURE {name.sql}({_ARGUMENTS[handler]})",
+        "RETURNS VARCHAR",
+        "LANGUAGE PYTHON",
+        f"RUNTIME_VERSION = {literal(settings.python)}",
+        # Always named: its default differs between accounts.
+        f"ARTIFACT_REPOSITORY = {settings.repository.sql}",
+        f"PACKAGES = {literals(settings.packages)}",
+        f"IMPORTS = {literals(imports)}",
+        f"HANDLER = {literal(handler)}",
+        *_access_clauses(plan),
+        # The functions that ask about the task are allowed under caller's rights alone.
+        "EXECUTE AS CALLER",
+        f"AS $$\nfrom {_HANDLERS} import {handler}\n$$",
+    )
+    return Statement(PART, _PURPOSES[handler], "\n  ".join(lines))
+
+
+def _access_clauses(plan: Plan) -> list[str]:
+    mlflow = plan.settings.mlflow
+    if mlflow is None or mlflow.external_access is None:
+        return []
+    return procedure_clauses(mlflow.external_access).split("\n  ")
+
+
+def _put(path: Path, folder: str) -> str:
+    if any(sign in str(path) for sign in "*?[]"):
+        raise InvalidOptionError(
+            f"{path} cannot be uploaded: Snowflake's PUT reads *, ?, [ and ] in a path as "
+            "wildcards. Move the project to a folder without them."
+        )
+    source, target = (_place(text) for text in (f"file://{path.as_posix()}", f"{folder}/"))
+    return f"PUT {source} {target} AUTO_COMPRESS = FALSE OVERWRITE = TRUE"
+
+
+def _place(text: str) -> str:
+    """Quote a place for PUT as Snowpark does: clients parse it, and know no doubled quotes."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _inside(path: Path, project: Path) -> str:
@@ -106,11 +232,11 @@ def _below(folder: Path) -> list[Path]:
     ]
 
 
-def _our_files() -> Iterator[tuple[str, bytes]]:
-    """Give our packages with what tells MLflow of their entry points, installed in whichever way."""
-    for name, module in _OURS.items():
+def _own_files() -> Iterator[tuple[str, bytes]]:
+    """Yield this family's packages, with the metadata in which MLflow finds their entry points."""
+    for name, module in _OWN.items():
         spec = importlib.util.find_spec(module)
-        assert spec is not None  # noqa: S101 - this very package, and what it needs
+        assert spec is not None  # noqa: S101 - this package, and its dependency
         assert spec.origin is not None  # noqa: S101
         folder = Path(spec.origin).parent
         for path in sorted(folder.rglob("*")):
@@ -128,61 +254,3 @@ def _entry(name: str) -> zipfile.ZipInfo:
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16
     return entry
-
-
-PART = "pipeline"
-
-_HANDLERS = "mlflow_connections_snowflake.kedro.procedures"
-_PURPOSES = {
-    "start_run": "makes the MLflow run, and hands its id on",
-    "run_node": "runs one node",
-    "end_run": "ends the MLflow run, and clears the data between the nodes away",
-}
-
-
-def code(plan: Plan, archives: Archives) -> Iterator[Statement]:
-    """Give what brings the code to Snowflake."""
-    stage = SqlObject("STAGE", plan.settings.stage)
-    yield create(PART, stage, purpose="the stage for code, and for data between nodes")
-    folder = f"@{plan.settings.stage.sql}/code/{plan.root.object}/{archives.digest}"
-    for path, what in ((archives.project, "the project"), (archives.ours, "mlflow-connections")):
-        yield Statement(PART, f"{what}, as a zip", _put(path, folder))
-    imports = tuple(f"{folder}/{path.name}" for path in (archives.project, archives.ours))
-    if plan.settings.mlflow:
-        yield _procedure(plan, "start_run", "", imports)
-    yield _procedure(plan, "run_node", "node VARCHAR, predecessor VARCHAR", imports)
-    yield _procedure(plan, "end_run", "nodes NUMBER", imports)
-
-
-def _put(path: Path, folder: str) -> str:
-    if any(sign in str(path) for sign in "*?[]"):
-        raise InvalidOptionError(
-            f"{path} cannot be uploaded: Snowflake's PUT takes *, ?, [ and ] in a path for "
-            "wildcards; move the project to a folder without them."
-        )
-    source, target = (_place(text) for text in (f"file://{path.as_posix()}", f"{folder}/"))
-    return f"PUT {source} {target} AUTO_COMPRESS = FALSE OVERWRITE = TRUE"
-
-
-def _place(text: str) -> str:
-    """Quote a place for PUT as Snowpark does: clients read it, and know no doubled quotes."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _procedure(plan: Plan, handler: str, arguments: str, imports: tuple[str, ...]) -> Statement:
-    settings = plan.settings
-    thing = beside(plan.root, handler.upper())
-    lines = (
-        f"CREATE OR REPLACE PROCEDURE {thing.sql}({arguments})",
-        "RETURNS VARCHAR",
-        "LANGUAGE PYTHON",
-        f"RUNTIME_VERSION = {literal(settings.python)}",
-        *([f"ARTIFACT_REPOSITORY = {settings.repository.sql}"] if settings.repository else []),
-        f"PACKAGES = {literals(settings.packages)}",
-        f"IMPORTS = {literals(imports)}",
-        f"HANDLER = {literal(handler)}",
-        # What a procedure asks of its task, it asks as the task does.
-        "EXECUTE AS CALLER",
-        f"AS $$\nfrom {_HANDLERS} import {handler}\n$$",
-    )
-    return Statement(PART, _PURPOSES[handler], "\n  ".join(lines))

@@ -1,7 +1,8 @@
-"""Runs one node of the project in a real Kedro session, inside a procedure."""
+"""Run one node of the project in a real Kedro session, inside a procedure."""
 
 import atexit
 import inspect
+import json
 import os
 import re
 import shutil
@@ -15,21 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
-from ._code import PROJECT
-from ._data import StagePickle, is_parameter, travels
+from ._data import TravelingDataset, catalog_inside, is_parameter, travels
 from ._task import TaskContext
+from ._task_names import PLACES_FILE, PROJECT_ARCHIVE
 
 if TYPE_CHECKING:
     from kedro.pipeline.node import Node
 
+# MLflow's limits: mlflow.utils.validation.
+_LONGEST, _NOT_IN_KEYS = 6000, re.compile(r"[^\w\-. :/]")
+_AT_ONCE = 100
 
-def run(graph: TaskContext, name: str) -> None:
-    """Run a node: its hooks run, and its inputs and outputs are the catalog's.
+
+def run(task: TaskContext, name: str) -> None:
+    """Run a node with the project's hooks and the catalog's datasets.
 
     Raises:
-        Exception: Whatever the node, a dataset or a hook raises.
+        Exception: The error of the node, a dataset or a hook.
     """
-    # There is no network here for what Kedro's telemetry has to say.
+    # There is no network for Kedro's telemetry.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     from kedro.framework.project import pipelines
     from kedro.framework.session import KedroSession
@@ -38,68 +43,59 @@ def run(graph: TaskContext, name: str) -> None:
 
     with _unpacked() as folder:
         bootstrap_project(folder)
-        [node] = pipelines[graph.pipeline].filter(node_names=[name]).nodes
+        [node] = pipelines[task.pipeline].filter(node_names=[name]).nodes
         session: Any = KedroSession.create(
-            project_path=folder, env=graph.env, runtime_params=graph.params, save_on_close=False
+            project_path=folder, env=task.env, runtime_params=task.params, save_on_close=False
         )
-        session._hook_manager.register(NodeHooks(graph, [*node.inputs, *node.outputs]))
-        # Kedro 1.0 takes one name, later ones a list.
+        places = json.loads((folder / PLACES_FILE).read_text(encoding="utf-8"))
+        session._hook_manager.register(NodeHooks(task, [*node.inputs, *node.outputs], places))
+        # Kedro 1.0 takes one name, later versions a list.
         several = "pipeline_names" in inspect.signature(session.run).parameters
         which: dict[str, Any] = (
-            {"pipeline_names": [graph.pipeline]} if several else {"pipeline_name": graph.pipeline}
+            {"pipeline_names": [task.pipeline]} if several else {"pipeline_name": task.pipeline}
         )
-        # In this thread: MLflow's active run is one thread's, and so is Snowpark's session.
+        # In this thread: MLflow's active run belongs to a thread, and so does Snowpark's session.
         session.run(**which, node_names=[name], runner=SequentialRunner())
         session.close()
 
 
-@contextmanager
-def _unpacked() -> Iterator[Path]:
-    """Unpack the project, and be in its folder as `kedro run` is.
-
-    It stays until Python ends: the traceback of an error quotes its files.
-    """
-    # https://docs.snowflake.com/en/developer-guide/stored-procedure/python/procedure-python-writing
-    archive = Path(sys._xoptions["snowflake_import_directory"]) / PROJECT
-    folder, before = Path(tempfile.mkdtemp(prefix="kedro-")), Path.cwd()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with zipfile.ZipFile(archive) as packed:
-        packed.extractall(folder)
-    os.chdir(folder)
-    try:
-        yield folder
-    finally:
-        os.chdir(before)
-
-
-# What MLflow takes: mlflow.utils.validation.
-_LONGEST, _NOT_IN_KEYS = 6000, re.compile(r"[^\w\-. :/]")
-_AT_ONCE = 100
-
-
 class NodeHooks:
-    """Registered for one node's session.
+    """The hooks of one node's session: data on the stage, parameters in MLflow.
 
     Args:
-        graph: The run of the graph.
+        task: The run of the graph.
         datasets: The node's inputs and outputs.
+        places: The database and schema of datasets that use Snowflake's session.
     """
 
-    def __init__(self, graph: TaskContext, datasets: list[str]) -> None:
-        self._graph = graph
+    def __init__(
+        self, task: TaskContext, datasets: list[str], places: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        self._task = task
         self._datasets = datasets
+        self._places = places
+
+    @hook_impl(trylast=True)
+    def after_context_created(self, context: Any) -> None:
+        """Reduce the catalog to the node's entries, without the credentials that stayed behind."""
+        loader = context.config_loader
+        try:
+            conf = dict(loader["catalog"])
+        except Exception:  # noqa: BLE001 - a project without a catalog
+            return
+        loader["catalog"] = catalog_inside(conf, self._datasets, self._places)
 
     @hook_impl(trylast=True)
     def after_catalog_created(self, catalog: Any) -> None:
-        """Let what Kedro would hold in memory come from the stage, and go there."""
+        """Load from the stage, and save there, the data that Kedro would keep in memory."""
         for dataset in self._datasets:
             if travels(catalog, dataset):
-                catalog[dataset] = StagePickle(self._graph.session, self._graph.data, dataset)
+                catalog[dataset] = TravelingDataset(self._task, dataset)
 
     @hook_impl
     def before_node_run(self, node: "Node", inputs: Mapping[str, Any]) -> None:
         """Log the node's parameters, nested ones by dotted keys."""
-        if not self._graph.mlflow:
+        if not self._task.mlflow:
             return
         import mlflow
 
@@ -119,3 +115,22 @@ def _flat(key: str, value: Any) -> dict[str, str]:
             k: v for inner, one in value.items() for k, v in _flat(f"{before}{inner}", one).items()
         }
     return {_NOT_IN_KEYS.sub("_", key): str(value)[:_LONGEST]}
+
+
+@contextmanager
+def _unpacked() -> Iterator[Path]:
+    """Unpack the project and change into its folder, as `kedro run` does.
+
+    The folder stays until Python ends: the traceback of an error quotes its files.
+    """
+    # https://docs.snowflake.com/en/developer-guide/stored-procedure/python/procedure-python-writing
+    archive = Path(sys._xoptions["snowflake_import_directory"]) / PROJECT_ARCHIVE
+    folder, before = Path(tempfile.mkdtemp(prefix="kedro-")), Path.cwd()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder)
+    os.chdir(folder)
+    try:
+        yield folder
+    finally:
+        os.chdir(before)

@@ -1,13 +1,15 @@
-"""How a project's pipelines run in Snowflake: the section `snowflake` of snowflake.yml, checked."""
+"""A pipeline's settings in snowflake.yml, and the tasks that it becomes: one for each node."""
 
 import difflib
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections.secrets import get_logger
 from mlflow_connections_snowflake._config import SECTION as MLFLOW_SECTION
 from mlflow_connections_snowflake._config import BridgeConfig, read
 from mlflow_connections_snowflake._names import Identifier, name, stage
@@ -18,115 +20,226 @@ from ._task_names import END, MLFLOW, below, beside, root_of
 if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
 
+_logger = get_logger(__name__)
 
 SECTION = "snowflake"
-PYPI = "snowflake.snowpark.pypi_shared_repository"
-"""What Snowflake calls its way to PyPI."""
+REPOSITORIES = {
+    "pypi": "snowflake.snowpark.pypi_shared_repository",
+    "anaconda": "snowflake.snowpark.anaconda_shared_repository",
+}
+"""Snowflake's shared repositories. Which one is the default differs between accounts (BCR-2325)."""
 
 KEYS = (
     *("database", "schema", "warehouse", "stage", "packages", "repository", "python"),
-    *("schedule", "retries", "timeout_minutes", "credentials", MLFLOW_SECTION),
+    *("schedule", "retries", "timeout_minutes", "credentials", "pipeline_name_mapping"),
+    MLFLOW_SECTION,
 )
+# The sections of kedro-snowflake, and their keys that have a meaning here.
+_CONNECTION = "connection"
+_RUNTIME = "runtime"
+_CONNECTION_KEYS = (
+    *("credentials", "account", "user", "password_from_env", "role"),
+    *("database", "schema", "warehouse"),
+)
+_IDENTITY_KEYS = ("account", "user", "password_from_env", "role")
+_RUNTIME_KEYS = (
+    *("stage", "schedule", "pipeline_name_mapping", "dependencies", "temporary_stage"),
+    "stored_procedure_name_suffix",
+)
+_IGNORED = ("temporary_stage", "stored_procedure_name_suffix")
+
 _NEEDED = ("snowflake-snowpark-python", "kedro")
-# Without it MLflow's client is enough, unless the project asks for all of MLflow.
+# Enough for tracking, unless the project asks for all of MLflow.
 _MLFLOW = "mlflow-skinny"
+_OLDEST_PYTHON = 10
+# https://docs.snowflake.com/en/user-guide/tasks-graphs
+_TASKS, _NEIGHBOURS = 1000, 100
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that is said once for all pipelines of a project.
+    """The settings of all pipelines of a project.
 
     Attributes:
         home: The database and schema of the tasks, the procedures and the stage.
-        warehouse: What the tasks run on.
-        stage: Takes the code, and the data that travels between nodes.
-        packages: Requirements that Snowflake installs for the procedures.
-        repository: Where it takes them from; None is for its Anaconda channel.
-        python: The version of Python, `3.11` for one.
+        warehouse: The warehouse that runs the tasks.
+        stage: Holds the code, and the data that travels between nodes.
+        packages: Pinned requirements that Snowflake installs for the procedures.
+        repository: The repository of the packages.
+        python: The version of Python, such as `3.11`.
         schedule: When Snowflake runs a pipeline by itself; empty for never.
-        retries: How often Snowflake runs what failed again by itself.
-        timeout_minutes: How long a node may take; None leaves it at Snowflake's hour.
+        retries: How often Snowflake retries a failed pipeline by itself.
+        timeout_minutes: The limit of a node; None leaves it at Snowflake's hour.
         credentials: The entry of credentials.yml to connect with; None if none is named.
-        mlflow: The bridge to MLflow; None for pipelines without MLflow.
+        names: The names of pipelines in Snowflake, where they differ from Kedro's.
+        connection: Parameters of the connection from kedro-snowflake's section `connection`.
+        mlflow: The way to MLflow; None for pipelines without MLflow.
     """
 
     home: Identifier
     warehouse: Identifier
     stage: Identifier
     packages: tuple[str, ...]
-    repository: Identifier | None
+    repository: Identifier
     python: str
     schedule: str
     retries: int
     timeout_minutes: int | None
     credentials: str | None
+    names: Mapping[str, str] = field(hash=False)
+    connection: Mapping[str, str] = field(hash=False)
     mlflow: BridgeConfig | None
 
+    @property
+    def external_access(self) -> bool:
+        """Whether nodes reach MLflow itself, without external functions."""
+        return self.mlflow is not None and self.mlflow.external_access is not None
 
-def read_settings(content: object, where: str) -> Settings:
-    """Check the content of snowflake.yml.
+
+def read_settings(
+    content: object, where: str, credentials: Mapping[str, Any] | None = None
+) -> Settings:
+    """Return the settings in the content of snowflake.yml, checked.
+
+    The sections `connection` and `runtime` of kedro-snowflake are read as well.
 
     Args:
-        content: What stands under `snowflake`.
+        content: The mapping under `snowflake`.
         where: The file, for messages.
+        credentials: The entries of credentials.yml, which may name database, schema and warehouse.
 
     Raises:
-        InvalidOptionError: Something in it cannot work.
-        MissingOptionError: Something required is not in it.
+        InvalidOptionError: Something in it cannot work, or a package has no known version.
+        MissingOptionError: Something required is missing.
     """
     section = Section({} if content is None else content, SECTION, where)
-    section.only(*KEYS)
-    home = Identifier(tuple(_one(section, key) for key in ("database", "schema")))
-    with_mlflow = section.content.get(MLFLOW_SECTION) is not None
-    repository = section.text("repository", PYPI)
+    section.only(*KEYS, _CONNECTION, _RUNTIME)
+    connection, runtime = section.section(_CONNECTION), section.section(_RUNTIME)
+    connection.only(*_CONNECTION_KEYS)
+    runtime.only(*_RUNTIME_KEYS)
+    entry = section.text("credentials", connection.text("credentials", "")) or None
+    known = (credentials or {}).get(entry) if entry else None
+    places = [section, connection]
+    if isinstance(known, Mapping):
+        places.append(Section(known, f"{entry}", "credentials.yml"))
+    home = Identifier(tuple(_one(places, key) for key in ("database", "schema")))
+    for key in _IGNORED:
+        if runtime.content.get(key):
+            _logger.info("%s is not needed and not read.", runtime.place(key))
+    with_mlflow = _has_mlflow(section)
+    repository = section.text("repository", "pypi")
     return Settings(
         home,
-        Identifier((_one(section, "warehouse"),)),
-        stage(section.text("stage", "@KEDRO_PIPELINES"), section.place("stage")).within(
-            *home.parts
+        Identifier((_one(places, "warehouse"),)),
+        stage(
+            section.text("stage", runtime.text("stage", "@KEDRO_PIPELINES")), section.place("stage")
+        ).within(*home.parts),
+        _packages(section, runtime, repository, with_mlflow=with_mlflow),
+        name(
+            REPOSITORIES.get(repository, repository),
+            f"{section.place('repository')} (a repository, pypi or anaconda)",
         ),
-        _packages(section, with_mlflow=with_mlflow),
-        None
-        if repository == "anaconda"
-        else name(repository, f"{section.place('repository')} (a repository, or anaconda)"),
         _python(section),
-        section.text("schedule", ""),
+        section.text("schedule", runtime.text("schedule", "")),
         _number(section, "retries", 0, 30) or 0,
         _number(section, "timeout_minutes", 1, 7 * 24 * 60),
-        section.text("credentials", "") or None,
-        _mlflow(section) if with_mlflow else None,
+        entry,
+        _names(section, runtime),
+        {key: connection.text(key) for key in _IDENTITY_KEYS if connection.content.get(key)},
+        read(
+            {
+                SECTION: {
+                    **section.content,
+                    **dict(zip(("database", "schema"), home.parts, strict=True)),
+                }
+            },
+            where,
+        )
+        if with_mlflow
+        else None,
     )
 
 
-def _mlflow(section: Section) -> BridgeConfig:
-    setup = read({SECTION: {MLFLOW_SECTION: section.content[MLFLOW_SECTION]}}, section.where)
-    if section.section(MLFLOW_SECTION).content.get("functions") is None:
-        raise section.invalid(
-            MLFLOW_SECTION,
-            "has no functions, and pipelines reach MLflow through external functions alone",
-        )
-    return setup
+def _has_mlflow(section: Section) -> bool:
+    """Return whether the pipelines use MLflow: kedro-snowflake's section without a name does not."""
+    mlflow = section.section(MLFLOW_SECTION).content
+    return section.content.get(MLFLOW_SECTION) is not None and (
+        mlflow.get("experiment_name") is not None or "experiment_name" not in mlflow
+    )
 
 
-def _one(section: Section, key: str) -> str:
-    return name(section.text(key), section.place(key), 1).object
+def _one(places: list[Section], key: str) -> str:
+    for place in places:
+        if place.content.get(key) is not None:
+            return name(place.text(key), place.place(key), 1).object
+    return name(places[0].text(key), places[0].place(key), 1).object
 
 
-def _packages(section: Section, *, with_mlflow: bool) -> tuple[str, ...]:
-    given = section.content.get("packages") or []
+def _names(section: Section, runtime: Section) -> dict[str, str]:
+    key = "pipeline_name_mapping"
+    place = section if section.content.get(key) is not None else runtime
+    mapping = place.section(key)
+    return {one: mapping.text(one) for one in mapping.content}
+
+
+def _packages(
+    section: Section, runtime: Section, repository: str, *, with_mlflow: bool
+) -> tuple[str, ...]:
+    given = section.content.get("packages")
+    dependencies = runtime.section("dependencies")
+    if given is None and dependencies.content.get("packages") is not None:
+        given = dependencies.content.get("packages")
+        # Modules that kedro-snowflake copied from the environment; here they are packages.
+        copied = dependencies.content.get("imports") or []
+        if isinstance(given, list) and isinstance(copied, list) and "kedro_datasets" in copied:
+            given = [*given, "kedro-datasets"]
+    given = given or []
     if not isinstance(given, list) or not all(isinstance(one, str) and one for one in given):
         raise section.invalid("packages", f"is {given!r}, not a list of requirements")
-    named = {re.split(r"[^\w.-]", one, maxsplit=1)[0].lower() for one in given}
+    named = {_project(one) for one in given}
     added = [one for one in _NEEDED if one not in named]
     if with_mlflow and not named & {"mlflow", _MLFLOW}:
         added.append(_MLFLOW)
-    return (*added, *given)
+    return _pinned(section, (*added, *given), repository)
+
+
+def _project(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
+
+
+def _pinned(section: Section, requirements: tuple[str, ...], repository: str) -> tuple[str, ...]:
+    """Pin each bare requirement to the installed version, so that both sides run the same code."""
+    found, unknown = [], []
+    for requirement in requirements:
+        # Snowflake's channel has Snowpark about one version behind, so a pin may not be there.
+        if (repository == "anaconda" and requirement == _NEEDED[0]) or not re.fullmatch(
+            r"[\w.-]+(\[[\w.,\s-]*\])?", requirement
+        ):
+            found.append(requirement)
+        else:
+            try:
+                version = metadata.version(_project(requirement)).partition("+")[0]
+            except metadata.PackageNotFoundError:
+                unknown.append(requirement)
+            else:
+                found.append(f"{requirement}=={version}")
+    if unknown:
+        raise section.invalid(
+            "packages",
+            f"has no version for {', '.join(unknown)}, which {'is' if len(unknown) == 1 else 'are'} "
+            f"not installed here: install {'it' if len(unknown) == 1 else 'them'}, or write "
+            f"{unknown[0]}==<version>",
+        )
+    return tuple(found)
 
 
 def _python(section: Section) -> str:
     python = section.text("python", f"{sys.version_info.major}.{sys.version_info.minor}")
-    if not re.fullmatch(r"3\.\d{1,2}", python):
-        raise section.invalid("python", f"is {python!r}, not a version such as '3.11'")
+    match = re.fullmatch(r"3\.(\d{1,2})", python)
+    if not match or int(match[1]) < _OLDEST_PYTHON:
+        raise section.invalid(
+            "python", f"is {python!r}, not a version from 3.{_OLDEST_PYTHON} on such as '3.11'"
+        )
     return python
 
 
@@ -139,10 +252,6 @@ def _number(section: Section, key: str, least: int, most: int) -> int | None:
     return value
 
 
-# https://docs.snowflake.com/en/user-guide/tasks-graphs
-_TASKS, _NEIGHBOURS = 1000, 100
-
-
 @dataclass(frozen=True)
 class Step:
     """A node's task.
@@ -150,7 +259,7 @@ class Step:
     Attributes:
         node: The node.
         task: Its task.
-        after: The tasks that must have succeeded before.
+        after: The tasks that must succeed before it.
     """
 
     node: str
@@ -163,11 +272,11 @@ class Plan:
     """A pipeline's tasks.
 
     Attributes:
-        settings: The project's.
+        settings: The project's settings.
         package: The project's package.
         pipeline: The pipeline's name.
         env: The environment whose configuration it runs with.
-        params: Parameters that take precedence over the configuration.
+        params: Parameters that override the configuration.
         root: The root task.
         steps: The nodes' tasks, each after those that it needs.
     """
@@ -182,17 +291,17 @@ class Plan:
 
     @property
     def mlflow(self) -> Identifier:
-        """The task that makes the run."""
+        """The task that creates the MLflow run."""
         return beside(self.root, MLFLOW)
 
     @property
     def end(self) -> Identifier:
-        """The task that runs last, whatever happened, and ends the run."""
+        """The task that always runs last, and ends the MLflow run."""
         return beside(self.root, END)
 
     @property
     def tasks(self) -> dict[str, str]:
-        """What each task is to people, by its name in Snowflake, in order."""
+        """A label for each task by its name in Snowflake, in order."""
         mlflow = {self.mlflow.object: "MLflow run"} if self.settings.mlflow else {}
         steps = {step.task.object: step.node for step in self.steps}
         return {self.root.object: "start", **mlflow, **steps, self.end.object: "end"}
@@ -209,8 +318,8 @@ def plan(
     """Plan a pipeline's tasks.
 
     Raises:
-        MissingOptionError: There is no such pipeline, or no node in it.
-        InvalidOptionError: Snowflake takes no graph of so many tasks.
+        MissingOptionError: There is no such pipeline, or it has no nodes.
+        InvalidOptionError: Snowflake allows no graph of so many tasks.
     """
     if pipeline not in pipelines:
         close = difflib.get_close_matches(pipeline, pipelines, n=1)
@@ -219,9 +328,9 @@ def plan(
     found = pipelines[pipeline]
     if not found.nodes:
         raise MissingOptionError(
-            f"The pipeline {pipeline!r} has no nodes: there is nothing to run."
+            f"The pipeline {pipeline!r} has no nodes, so there is nothing to run."
         )
-    root = root_of(settings.home, package, pipeline)
+    root = root_of(settings.home, package, settings.names.get(pipeline, pipeline))
     first = beside(root, MLFLOW) if settings.mlflow else root
     before = found.node_dependencies
     steps = tuple(
@@ -244,7 +353,7 @@ def _check(steps: tuple[Step, ...]) -> None:
     most = max(len(step.after) for step in steps), max(children.values())
     if len(steps) + 3 > _TASKS or max(most) > _NEIGHBOURS:
         raise InvalidOptionError(
-            f"Snowflake takes {_TASKS} tasks in a graph, and {_NEIGHBOURS} before or after one of "
-            f"them; this pipeline needs {len(steps) + 3}, {most[0]} and {most[1]}: run a part of "
+            f"Snowflake allows {_TASKS} tasks in a graph, and {_NEIGHBOURS} before or after one of "
+            f"them. This pipeline needs {len(steps) + 3}, {most[0]} and {most[1]}: run a part of "
             "it, as a pipeline of its own."
         )

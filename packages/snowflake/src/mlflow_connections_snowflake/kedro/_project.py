@@ -1,16 +1,20 @@
-"""A project as its commands see it: read without making a context, which would call every hook."""
+"""Read a Kedro project without creating a context, which would call every hook."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections.secrets import masked
+from mlflow_connections_snowflake._errors import BridgeError, message_of
 from mlflow_connections_snowflake._session import open_session
 
 from ._code import Archives, project_files, write
-from ._data import files_to_bring
+from ._data import catalog_inside, files_to_bring, is_parameter, places_of
 from ._plan import SECTION, Plan, Settings, plan, read_settings
+from ._task_names import PLACES_FILE
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
@@ -20,16 +24,16 @@ _DEFAULT_ENTRY = "snowflake"
 
 
 class Project(NamedTuple):
-    """A project, with what its configuration says in one environment.
+    """A project and its configuration in one environment.
 
     Attributes:
         package: Its package.
-        folder: Where it is.
-        source: Where its code is.
+        folder: Its folder.
+        source: The folder of its code.
         env: The environment.
-        params: Parameters that take precedence over the configuration.
+        params: Parameters that override the configuration.
         loader: Kedro's config loader.
-        settings: What snowflake.yml says.
+        settings: The settings in snowflake.yml.
     """
 
     package: str
@@ -51,65 +55,90 @@ class Project(NamedTuple):
         return plan(self.settings, self.package, pipeline, self.env, self.params, pipelines)
 
     def archives(self, pipeline: str) -> Archives:
-        """Write what a pipeline needs in Snowflake into the project's folder `dist`.
+        """Write the archives of a pipeline's code and data into the project's folder `dist`.
 
         Raises:
             ConnectionsError: A dataset of the pipeline cannot be used in Snowflake.
         """
         from kedro.framework.project import pipelines
 
-        data = files_to_bring(pipelines[pipeline], self._catalog(), self.folder)
+        found = pipelines[pipeline]
+        datasets = {one for one in found.datasets() if not is_parameter(one)}
+        entries = _read(self.loader, "catalog") or {}
+        places = places_of(entries, _read(self.loader, "credentials") or {}, datasets)
+        catalog = self._catalog(catalog_inside(entries, datasets, places))
+        data = files_to_bring(found, catalog, self.folder)
         conf = Path(self.loader.conf_source)
         environments = dict.fromkeys((self.loader.base_env, self.env))
         files = project_files(self.folder, self.source, conf, environments, data)
+        files[PLACES_FILE] = json.dumps(places, sort_keys=True).encode()
         return write(self.folder / "dist" / "snowflake", files)
 
     def open_session(self, connection: str | None) -> "Session":
-        """Open a session: by a name in connections.toml, by credentials.yml, or by the environment.
+        """Open a session by a named connection, by credentials.yml, or by the environment.
+
+        The warehouse of snowflake.yml is activated: creating a procedure and reading the task
+        history need one, and a user may have no default.
 
         Raises:
-            ConnectionsError: There is no such connection, or Snowflake did not let us in.
+            ConnectionsError: There is no such connection, Snowflake refused the credentials, or the
+                warehouse cannot be used.
         """
+        from snowflake.snowpark.exceptions import SnowparkClientException
+
+        session = self._session(connection)
+        warehouse = self.settings.warehouse
+        try:
+            session.use_warehouse(warehouse.sql)
+        except SnowparkClientException as error:
+            session.close()
+            raise BridgeError(
+                f"The warehouse {warehouse} of snowflake.yml cannot be used: "
+                f"{message_of(error).rstrip('.')}. Grant USAGE on it to the role, or name another."
+            ) from masked(error)
+        return session
+
+    def _session(self, connection: str | None) -> "Session":
         if connection is not None:
             return open_session(connection)
         name = self.settings.credentials
         entries = _read(self.loader, "credentials") or {}
         if name is not None and name not in entries:
             raise MissingOptionError(
-                f"{SECTION}.credentials in snowflake.yml names {name!r}, which is no entry of "
-                "the project's credentials.yml: add it there."
+                f"{SECTION}.credentials in snowflake.yml names {name!r}, which is not an entry of "
+                "the project's credentials.yml. Add it there."
             )
         entry = entries.get(name or _DEFAULT_ENTRY)
         if entry is not None and not isinstance(entry, Mapping):
-            # The value is not shown: it can only be a secret.
+            # The value is not shown: it may be a secret.
             raise InvalidOptionError(
                 f"The entry {name or _DEFAULT_ENTRY!r} of credentials.yml must be a mapping of "
                 "keys to values, as in 'account: ...'."
             )
-        return open_session(parameters=entry)
+        parameters = {**self.settings.connection, **(entry or {})}
+        return open_session(parameters=parameters or None)
 
-    def _catalog(self) -> Any:
+    def _catalog(self, entries: dict[str, Any]) -> Any:
         from kedro.framework.context.context import _convert_paths_to_absolute_posix
         from kedro.framework.project import settings
 
         return settings.DATA_CATALOG_CLASS.from_config(
             catalog=_convert_paths_to_absolute_posix(
-                project_path=self.folder, conf_dictionary=_read(self.loader, "catalog") or {}
-            ),
-            credentials=_read(self.loader, "credentials"),
+                project_path=self.folder, conf_dictionary=entries
+            )
         )
 
 
 def open_project(metadata: Any, env: str | None, params: Mapping[str, Any]) -> Project:
-    """Read what a project says about Snowflake.
+    """Read a project's settings for Snowflake.
 
     Args:
         metadata: Kedro's `ProjectMetadata`.
         env: The environment; None for `KEDRO_ENV`, or else the project's default.
-        params: Parameters that take precedence over the configuration.
+        params: Parameters that override the configuration.
 
     Raises:
-        ConnectionsError: snowflake.yml is missing, or something in it cannot work.
+        ConnectionsError: snowflake.yml is missing, or a setting cannot work.
     """
     from kedro.framework.project import settings
 
@@ -125,7 +154,7 @@ def open_project(metadata: Any, env: str | None, params: Mapping[str, Any]) -> P
     where = _where(Path(loader.conf_source), used, loader.base_env)
     if SECTION not in content:
         raise MissingOptionError(
-            f"{where} has no section '{SECTION}', which says how pipelines run in Snowflake."
+            f"{where} has no section '{SECTION}', which pipelines in Snowflake need. Add it there."
         )
     return Project(
         metadata.package_name,
@@ -134,7 +163,7 @@ def open_project(metadata: Any, env: str | None, params: Mapping[str, Any]) -> P
         used,
         params,
         loader,
-        read_settings(content[SECTION], where),
+        read_settings(content[SECTION], where, _read(loader, "credentials")),
     )
 
 
@@ -150,7 +179,7 @@ def _read(loader: Any, key: str) -> dict[str, Any] | None:
 
 
 def _where(conf: Path, *environments: str) -> str:
-    """Identifier the file that the section is read from; the environment's replaces the base's whole."""
+    """Return the file of the section; an environment's section replaces that of base."""
     for environment in environments:
         for path in sorted((conf / environment).glob(f"{SECTION}.y*ml")):
             return path.relative_to(conf.parent).as_posix()

@@ -1,4 +1,4 @@
-"""The starter `mlflow-connections-snowflake`, as `kedro new --starter` finds it: a folder of this package."""
+"""The starter `mlflow-connections-snowflake`, a folder of this package that `kedro new --starter` finds."""
 
 from pathlib import Path
 
@@ -10,4 +10,4 @@ starters = [
         template_path=str(Path(__file__).parent / "starter"),
     )
 ]
-"""What the entry point names."""
+"""The list that the entry point names."""

@@ -1,7 +1,7 @@
-"""Names of tasks and procedures: made of the names of packages, pipelines and nodes, which may be any.
+"""Names of tasks and procedures, made from the names of packages, pipelines and nodes.
 
-They hold nothing but A to Z, digits and underscores. Some of Snowflake's functions take a task's name
-as text, and what they make of quotes, spaces or small letters in it is written nowhere.
+They contain only A to Z, digits and underscores. Some of Snowflake's functions take a task's name as
+text, and how they read quotes, spaces or lower case in it is not documented.
 """
 
 import hashlib
@@ -12,38 +12,42 @@ from mlflow_connections_snowflake._names import Identifier
 
 DEFAULT_PIPELINE = "__default__"
 MLFLOW, END = "MLFLOW", "END"
-"""The tasks that are no node's."""
+"""The tasks that belong to no node."""
+PROJECT_ARCHIVE = "project.zip"
+"""The file name of the project's archive, which the deploying side writes and a node unpacks."""
+PLACES_FILE = "snowflake-places.json"
+"""The file in that archive with the database and schema of datasets in Snowflake."""
 
 _LONGEST = 60
 
 
 def root_of(home: Identifier, package: str, pipeline: str) -> Identifier:
-    """Give the name of a pipeline's root task: `WINE__DEFAULT`."""
+    """Return the name of a pipeline's root task: `WINE__DEFAULT`."""
     last = "DEFAULT" if pipeline == DEFAULT_PIPELINE else identifier_part(pipeline, {"DEFAULT"})
     return Identifier((*home.parts, f"{identifier_part(package)}__{last}"))
 
 
 def below(root: Identifier, node: str) -> Identifier:
-    """Give the name of a node's task: `WINE__DEFAULT__TRAIN`."""
+    """Return the name of a node's task: `WINE__DEFAULT__TRAIN`."""
     return beside(root, identifier_part(node, {MLFLOW, END}))
 
 
 def beside(root: Identifier, last: str) -> Identifier:
-    """Give the name of a task or procedure that is not named after a node."""
+    """Return the name of a task or procedure that is not named after a node."""
     return root.beside(f"{root.object}__{last}")
 
 
 def identifier_part(text: str, taken: Collection[str] = ()) -> str:
-    """Make a part of a name of any text, another one for every text.
+    """Return a part of an identifier for any text, a different one for every text.
 
     Args:
-        text: What to name.
-        taken: Words that mean something else.
+        text: The text.
+        taken: Words with another meaning.
 
     Returns:
-        `SPLIT_DATA` for `split_data`. What cannot be told from the word, such as spaces or
-        capitals, is told by a digest behind it: `SPLIT_DATA_1D5A0C3E`. No word has two underscores
-        side by side, so that words can be joined by them.
+        `SPLIT_DATA` for `split_data`. If the word does not show everything, such as spaces or
+        capitals, a digest follows: `SPLIT_DATA_1D5A0C3E`. No word has two underscores in a row, so
+        words can be joined by them.
     """
     plain = re.sub(r"[^A-Z0-9]+", "_", text.upper()).strip("_")
     if plain and plain.lower() == text and plain not in taken and len(plain) <= _LONGEST:

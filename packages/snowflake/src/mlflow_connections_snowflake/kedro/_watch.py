@@ -1,7 +1,7 @@
-"""What Snowflake says of a pipeline's tasks, by its table function TASK_HISTORY.
+"""Watch one run of a pipeline: fetch its task history, wait for its end, show its progress.
 
-Of its answer these columns are read: NAME, STATE, QUERY_START_TIME, COMPLETED_TIME, ERROR_MESSAGE,
-RETURN_VALUE, GRAPH_RUN_GROUP_ID, ATTEMPT_NUMBER.
+The table function TASK_HISTORY is read. Of its result these columns are used: NAME, STATE,
+QUERY_START_TIME, COMPLETED_TIME, ERROR_MESSAGE, RETURN_VALUE, GRAPH_RUN_GROUP_ID, ATTEMPT_NUMBER.
 """
 
 import shlex
@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_connections.secrets import masked
-from mlflow_connections_snowflake._errors import BridgeError
+from mlflow_connections_snowflake._errors import BridgeError, message_of
 from mlflow_connections_snowflake._names import Identifier, literal, literals
 
 from ._plan import Plan
@@ -29,7 +29,7 @@ ENDED = frozenset({SUCCEEDED, "FAILED", "FAILED_AND_AUTO_SUSPENDED", "CANCELLED"
 _LOOK_BACK = 3600
 
 Try = tuple[str, int]
-"""A graph run's id, and which try of it."""
+"""The ID of a graph run, and the number of the try."""
 
 
 class TaskRun(NamedTuple):
@@ -38,11 +38,11 @@ class TaskRun(NamedTuple):
     Attributes:
         task: The task.
         state: SCHEDULED, EXECUTING, or one of ENDED.
-        started: When it started; None before.
-        completed: When it ended; None before.
-        error: Why it failed; empty if it did not.
-        value: What it handed on.
-        id: Which try of which run of the graph it belongs to.
+        started: The time at which it started; None before.
+        completed: The time at which it ended; None before.
+        error: The error with which it failed; empty if it did not.
+        value: The value that it passed on.
+        id: The graph run, and its try.
     """
 
     task: str
@@ -54,18 +54,23 @@ class TaskRun(NamedTuple):
     id: Try
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, in whichever way."""
+        return self.state in ENDED
+
+    @property
     def seconds(self) -> float | None:
-        """How long it took; None before its end."""
+        """Its duration; None before its end."""
         if self.state not in ENDED or self.started is None or self.completed is None:
             return None
         return (self.completed - self.started).total_seconds()
 
 
 class TaskHistory:
-    """Asks for the runs of a pipeline's tasks.
+    """Fetches the runs of a pipeline's tasks.
 
     Args:
-        session: A session of who owns the tasks.
+        session: A session of the tasks' owner.
         plan: The pipeline.
     """
 
@@ -75,7 +80,7 @@ class TaskHistory:
         self._began = time.monotonic()
 
     def runs(self) -> list[TaskRun]:
-        """Give every run of a task of the last hour, and of all the time since."""
+        """Fetch every run of a task in the hour before this object was created, and since."""
         seconds = _LOOK_BACK + int(time.monotonic() - self._began)
         database, schema = self._plan.root.parts[:2]
         function = f"{Identifier((database,)).sql}.INFORMATION_SCHEMA.TASK_HISTORY"
@@ -87,7 +92,7 @@ class TaskHistory:
             f" DATEADD('second', -{seconds}, CURRENT_TIMESTAMP()), RESULT_LIMIT => 10000))"
             f" WHERE DATABASE_NAME = {literal(database)} AND SCHEMA_NAME = {literal(schema)}"
             f" AND NAME IN {literals(tuple(self._plan.tasks))}"
-            # A run that is only scheduled belongs to no graph yet.
+            # A run that is only scheduled belongs to no graph run yet.
             " AND GRAPH_RUN_GROUP_ID IS NOT NULL"
             " ORDER BY SCHEDULED_TIME",
         )
@@ -104,57 +109,64 @@ class TaskHistory:
             for row in rows
         ]
 
-    def tries(self) -> set[Try]:
-        """Give every try that has begun."""
-        return {run.id for run in self.runs()}
-
 
 def ask(session: "Session", sql: str) -> "list[Row]":
-    """Ask Snowflake about tasks.
+    """Fetch rows about tasks and procedures.
 
     Raises:
-        BridgeError: It does not say.
+        BridgeError: Snowflake refused.
     """
     from snowflake.snowpark.exceptions import SnowparkClientException
 
     try:
         return session.sql(sql).collect()
     except SnowparkClientException as error:
-        said = " ".join(str(getattr(error, "message", None) or error).split())
         raise BridgeError(
-            f"Snowflake does not tell of the pipeline's tasks: {said.rstrip('.')}. Mend what it "
-            "names, most often the connection, the schema or the role; what runs goes on."
+            f"The pipeline's tasks cannot be listed: {message_of(error).rstrip('.')}. Fix the "
+            "cause, most often the connection, the schema or the role. What runs goes on."
         ) from masked(error)
 
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 5.0
-"""Seconds between two looks: soon at first, and rarely at what takes long."""
+"""Seconds between two polls: few at first, more for a long run."""
 
 
 class Watch:
     """Follows one run of the graph.
 
     Args:
-        history: Whom to ask.
+        history: The runs of the pipeline's tasks.
         plan: The pipeline.
-        before: The tries that are others'.
+        before: The tries that belong to other runs.
+        timeout: Stop after so many seconds; None waits for the end.
+
+    Attributes:
+        timed_out: Whether the timeout ended the watching.
     """
 
-    def __init__(self, history: TaskHistory, plan: Plan, before: set[Try]) -> None:
+    def __init__(
+        self, history: TaskHistory, plan: Plan, before: set[Try], timeout: float | None = None
+    ) -> None:
         self._history = history
         self._plan = plan
         self._before = before
         self._last_attempt = 0
+        self._timeout = timeout
+        self.timed_out = False
 
     def states(self) -> Iterator[dict[str, TaskRun]]:
-        """Give again and again, with a pause between, the last run of each task by its name."""
+        """Yield the last run of each task by its name, again after each pause, until the end."""
         pause = _FIRST_WAIT
+        began = time.monotonic()
         while True:
             runs = self._newest()
             yield runs
             if self._has_ended(runs):
                 return
-            time.sleep(pause)
+            if self._timeout is not None and time.monotonic() - began >= self._timeout:
+                self.timed_out = True
+                return
+            time.sleep(pause if self._timeout is None else min(pause, self._timeout))
             pause = min(pause * 1.1, _LONGEST_WAIT)
 
     def _newest(self) -> dict[str, TaskRun]:
@@ -181,7 +193,7 @@ class Watch:
 
 
 def has_succeeded(plan: Plan, runs: dict[str, TaskRun]) -> bool:
-    """Whether all that ran did, up to the end. What is not told of succeeded in an earlier try."""
+    """Return whether every task succeeded up to the end. A missing task succeeded in an earlier try."""
     return plan.end.object in runs and all(run.state == SUCCEEDED for run in runs.values())
 
 
@@ -193,19 +205,19 @@ _WORDS = {
     "CANCELLED": ("cancelled", "red"),
 }
 _DEFAULT_ENV = "local"
-"""Kedro's own; where a project has another, naming it does no harm."""
+"""Kedro's own default. A project with another default gets a redundant option, which is harmless."""
 _SHORTEST = 0.05
-"""Seconds that are shown."""
+"""Shorter durations are not shown, in seconds."""
 _LINES = 30
-"""How much of a node's traceback is shown at most: its end, where the error is."""
+"""Lines of a node's traceback that are shown: its end, which has the error."""
 
 
 class Progress:
-    """Shows states of a pipeline's tasks.
+    """Shows the states of a pipeline's tasks.
 
     Args:
         plan: The pipeline.
-        console: Where; by default standard error, which holds no one's output.
+        console: The console; by default on standard error, so that standard output stays free.
     """
 
     def __init__(self, plan: Plan, console: "Console | None" = None) -> None:
@@ -217,7 +229,7 @@ class Progress:
         self._shown: dict[str, tuple[str, int]] = {}
 
     def follow(self, states: Iterable[dict[str, TaskRun]]) -> dict[str, TaskRun]:
-        """Show each state as it comes, and give the last one."""
+        """Show each state as it comes, and return the last one."""
         from rich.live import Live
 
         last: dict[str, TaskRun] = {}
@@ -225,7 +237,7 @@ class Progress:
             for last in states:
                 self._print_changes(last)
             return last
-        # Made anew at each refresh, so that the seconds go on while nothing changes.
+        # Rendered at each refresh, so that the seconds go on while nothing changes.
         with Live(console=self.console, get_renderable=lambda: self._table(last)):
             for last in states:
                 self._note(last)
@@ -264,14 +276,14 @@ class Progress:
         took = f"{seconds:7.1f} s" if seconds and seconds > _SHORTEST else ""
         width = max(map(len, names.values()))
         again = f"  (try {run.id[1]})" if run is not None and run.id[1] > 1 else ""
-        # Nothing in a node's name is markup.
+        # A node's name is never markup.
         return Text.assemble(
             (f"  {word:<9}", style), (f"{names[task]:<{width}}"), (f"{took}{again}", "dim")
         )
 
 
 def failure(plan: Plan, runs: dict[str, TaskRun]) -> str:
-    """Say what failed, each with its error's own last lines."""
+    """Return the failed tasks, each with the last lines of its error."""
     names = plan.tasks
     found = [runs[task] for task in names if task in runs]
     failed = [run for run in found if run.error]
@@ -286,16 +298,16 @@ def failure(plan: Plan, runs: dict[str, TaskRun]) -> str:
 
 
 def _end_of(error: str, package: str) -> str:
-    """Give a traceback from the project's own code on: what is before it is Kedro's."""
+    """Return a traceback from the project's own code on; the frames before it are Kedro's."""
     lines = [line for line in error.rstrip().splitlines() if line.strip()]
     if lines and lines[-1].lstrip().startswith("in function "):
-        lines.pop()  # which handler it was, the same for every node
+        lines.pop()  # the handler, the same for every node
     own = [i for i, line in enumerate(lines) if 'File "' in line and f"/{package}/" in line]
     return "\n".join(f"  {line}" for line in lines[own[0] if own else 0 :][-_LINES:])
 
 
 def command(plan: Plan, name: str) -> str:
-    """Give a command for the same pipeline, with the same configuration."""
+    """Return a command for the same pipeline and configuration."""
     words = ["kedro", "snowflake-mlflow", *name.split()]
     words += [] if plan.pipeline == DEFAULT_PIPELINE else ["--pipeline", plan.pipeline]
     words += [] if plan.env == _DEFAULT_ENV else ["--env", plan.env]
@@ -303,8 +315,8 @@ def command(plan: Plan, name: str) -> str:
 
 
 def retry_hint(plan: Plan) -> str:
-    """Say how to run again what failed."""
+    """Return how to rerun the failed tasks."""
     return (
-        f"Run it again from there: {command(plan, 'run --retry')}\n"
+        f"Rerun from there: {command(plan, 'run --retry')}\n"
         f"In SQL: EXECUTE TASK {plan.root.sql} RETRY LAST;"
     )

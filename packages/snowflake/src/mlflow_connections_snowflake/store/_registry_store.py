@@ -1,4 +1,4 @@
-"""The model registry, as far as POSTs reach: registering a model and its versions."""
+"""The model registry, as far as POST requests can handle it: registering models and versions."""
 
 # Most of MLflow's functions have no annotations.
 # mypy: allow-untyped-calls
@@ -17,11 +17,11 @@ from ._uri import SCHEME, Bridge, original
 
 
 class SnowflakeRegistryStore(AbstractStore):
-    """MLflow's model registry inside Snowflake: it registers, and cannot look anything up.
+    """MLflow's model registry inside Snowflake: it registers models, and cannot look any up.
 
     Args:
         store_uri: The tracking URI, which describes the bridge.
-        tracking_uri: Where the models' runs are.
+        tracking_uri: The tracking URI of the models' runs.
     """
 
     def __init__(self, store_uri: str, tracking_uri: str | None = None) -> None:
@@ -34,12 +34,12 @@ class SnowflakeRegistryStore(AbstractStore):
         name: str,
         tags: list[Any] | None = None,
         description: str | None = None,
-        deployment_job_id: str | None = None,  # noqa: ARG002 - Databricks alone has it
+        deployment_job_id: str | None = None,  # noqa: ARG002 - only Databricks has it
     ) -> RegisteredModel:
         """Register a model.
 
-        Snowflake may deliver the request twice. The second time it is refused because the name is
-        there, which is what MLflow's fluent functions expect and pass over.
+        Snowflake may deliver the request twice. The second delivery is refused because the name
+        exists, which MLflow's fluent functions expect and ignore.
         """
         body = {"name": name, "tags": _protos(tags), "description": description}
         content = self._api.post("registered-models/create", body)["registered_model"]
@@ -56,7 +56,7 @@ class SnowflakeRegistryStore(AbstractStore):
         tags: list[Any] | None = None,
         run_link: str | None = None,
         description: str | None = None,
-        local_model_path: str | None = None,  # noqa: ARG002 - the server takes the source
+        local_model_path: str | None = None,  # noqa: ARG002 - the server reads the source
         model_id: str | None = None,
     ) -> ModelVersion:
         """Register a version of a model."""
@@ -76,7 +76,7 @@ class SnowflakeRegistryStore(AbstractStore):
         return version
 
     def _await_model_version_creation(self, mv: ModelVersion, await_creation_for: int) -> None:
-        """Wait for nothing: MLflow's server answers when the version is there."""
+        """Do nothing: MLflow's server responds when the version is ready."""
 
 
 mark_unsupported(SnowflakeRegistryStore, AbstractStore, kept=frozenset())

@@ -1,4 +1,4 @@
-"""What a store must know of the bridge, and how it travels in a tracking URI."""
+"""The tracking URI of a bridge, and artifact URIs on its stage."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from mlflow_connections_snowflake._names import Identifier, name, stage
 
 SCHEME = "snowflake"
 FLUSH_SECONDS = 5.0
-"""How long something that was logged waits for company, by default."""
+"""How long a logged value waits for others by default, in seconds."""
 
 _STAGE, _UPLOADS = "MLFLOW_STAGE", "MLFLOW_UPLOADS"
 _PLACES = ("schema", "stage", "uploads", "location", "connection", "flush_seconds", "burst", "root")
@@ -21,21 +21,21 @@ _PLACES = ("schema", "stage", "uploads", "location", "connection", "flush_second
 
 @dataclass(frozen=True)
 class Bridge:
-    """Where the external functions and the stages are.
+    """The external functions and stages of a bridge.
 
     Attributes:
         functions: The name of each external function, by its key.
-        stage: Where artifacts lie.
-        uploads: The internal stage that files pass on their way to and from `stage`, where that is
-            an external one; None where `stage` is internal itself.
+        stage: The stage of the artifacts.
+        uploads: The internal stage through which files pass to and from an external `stage`; None
+            if `stage` is internal itself.
         location: The URL of the external stage: `s3://…/`, `gcs://…/` or `azure://…/`.
-        connection: A name in `connections.toml`; None is for the active session, or what the
-            environment says.
-        flush_seconds: How long something that was logged waits at most before the next call
-            sends it; 0 sends everything at once.
-        burst: How often something is sent although nothing has waited so long, so that a process
-            that logs now and then keeps nothing back. One more every `flush_seconds`.
-        root: What MLflow's own URI of an artifact has before the path on the stage.
+        connection: A connection in `connections.toml`; None for the active session, or the
+            environment's parameters.
+        flush_seconds: How long a logged value waits at most before the next call sends it; 0 sends
+            everything at once.
+        burst: How many batches are sent although no value has waited so long, so that a process
+            that logs rarely holds nothing back. One more every `flush_seconds`.
+        root: The part of MLflow's own artifact URI before the path on the stage.
     """
 
     functions: Mapping[str, Identifier] = field(hash=False)
@@ -49,10 +49,10 @@ class Bridge:
 
     @classmethod
     def of(cls, setup: BridgeConfig, **changed: Any) -> "Bridge":
-        """Make the bridge of a setup, which `snowflake.yml` describes.
+        """Return the bridge of a configuration.
 
         Args:
-            setup: The setup.
+            setup: The configuration.
             changed: Attributes with other values.
         """
         storage = setup.storage
@@ -63,10 +63,10 @@ class Bridge:
 
     @classmethod
     def named(cls, database_and_schema: Identifier | None, **changed: Any) -> "Bridge":
-        """Make a bridge of functions and stages that have their default names.
+        """Return a bridge whose functions and stages have their default names.
 
         Args:
-            database_and_schema: Where they lie; None is for where the session is.
+            database_and_schema: Their place; None leaves it to the session.
             changed: Attributes with other values.
         """
         given: dict[str, Any] = {
@@ -82,10 +82,10 @@ class Bridge:
 
     @classmethod
     def from_uri(cls, uri: str) -> "tuple[Bridge, str]":
-        """Read a URI: the bridge, and the path on the stage, which a tracking URI has not.
+        """Parse a `snowflake:` URI into its bridge and artifact path, which is empty for tracking URIs.
 
         Raises:
-            InvalidOptionError: Something in it is no name, or nobody reads it.
+            InvalidOptionError: It has an unknown part, or a part that is not a name.
         """
         parts = urlsplit(uri)
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -93,8 +93,8 @@ class Bridge:
         if parts.scheme != SCHEME or parts.netloc or unknown:
             what = f"the unknown {', '.join(map(repr, unknown))}" if unknown else "a host"
             raise InvalidOptionError(
-                f"The tracking URI {SCHEME}:// has {what}: make it with the connection "
-                f"'{SCHEME}', or with mlflow_connections_snowflake.store.tracking_uri()."
+                f"The tracking URI {SCHEME}:// has {what}. Let the connection '{SCHEME}' write it, or "
+                "mlflow_connections_snowflake.store.Bridge.uri()."
             )
         where = f"the URI's {{}}, {SCHEME}://?{{}}=…"
         changed: dict[str, Any] = {
@@ -120,11 +120,11 @@ class Bridge:
         return bridge.changed(functions=functions), unquote(parts.path.lstrip("/"))
 
     def changed(self, **changed: Any) -> "Bridge":
-        """Give the same bridge with other values."""
+        """Return the same bridge with other values."""
         return type(self)(**({**self.__dict__} | changed))
 
     def uri(self, path: str = "") -> str:
-        """Give the tracking URI, or with a path the URI of an artifact on the stage."""
+        """Return the tracking URI, or with a path the URI of an artifact on the stage."""
         first = self.functions["run_create"]
         home = Identifier(first.parts[:-1]) if len(first.parts) > 1 else None
         plain = self.named(home, location=self.location)
@@ -169,41 +169,40 @@ def _count(text: str) -> int:
 
 
 def on_stage(bridge: Bridge, uri: str) -> str:
-    """Give the URI of an artifact on the stage, for MLflow's own URI of it.
+    """Return the URI on the stage for MLflow's own URI of an artifact.
 
-    Where the two do not go together the result has no path, and using it is refused: a procedure
-    that only logs metrics never needs to know.
+    If the artifact is not on the stage, the result has no path and is refused when it is used: a
+    procedure that only logs metrics must not fail.
 
     Args:
-        bridge: The bridge; its `location` says where the stage lies.
-        uri: MLflow's URI: `mlflow-artifacts:/…` where the server keeps artifacts itself, or that of
-            the cloud.
+        bridge: The bridge, whose `location` is that of the stage.
+        uri: MLflow's URI: `mlflow-artifacts:/…` if the server keeps artifacts, or the cloud's.
     """
     if not uri or urlsplit(uri).scheme == "snowflake":
         return uri
     for root in _roots(bridge, uri):
         if uri.startswith(root):
             path = uri[len(root) :].strip("/")
-            # MLflow quotes the paths of its own scheme, and of no other.
+            # MLflow quotes the paths of its own scheme only.
             plain = unquote(path) if root.startswith("mlflow-artifacts:") else path
             return bridge.changed(root=root).uri(plain)
     return bridge.changed(root=uri).uri()
 
 
 def original(bridge: Bridge, path: str) -> str:
-    """Give MLflow's own URI of a path on the stage, as `on_stage` found it."""
+    """Return MLflow's own URI of a path on the stage, the inverse of `on_stage`."""
     return bridge.root + path
 
 
 def _roots(bridge: Bridge, uri: str) -> list[str]:
-    """Give what MLflow's URIs begin with if they lie on the stage."""
+    """Return the beginnings of MLflow's URIs of artifacts on the stage."""
     parts = urlsplit(uri)
     if parts.scheme == "mlflow-artifacts":
         # With or without the server's name: mlflow-artifacts:/…, mlflow-artifacts://host:5000/….
         match = re.match(r"mlflow-artifacts:(//[^/]*)?/+", uri)
         return [match[0]] if match else []
     if not bridge.location:
-        # An internal stage is nowhere that MLflow knows: the path alone must be the same each time.
+        # MLflow does not know an internal stage: only the path must be the same each time.
         match = re.match(r"[\w+.-]+:(//[^/]*)?/+|/+", uri)
         return [match[0]] if match else []
     scheme, _, rest = bridge.location.partition("://")

@@ -1,4 +1,4 @@
-"""What waits to be sent, and how it is cut into requests. Nothing here knows MLflow or Snowflake."""
+"""Logged values that wait to be sent, cut into as few requests as possible; nothing of MLflow is used."""
 
 import json
 import threading
@@ -20,30 +20,30 @@ Item = dict[str, Any]
 
 
 class Entry(NamedTuple):
-    """One thing that was logged.
+    """One logged value.
 
     Attributes:
         kind: `metrics`, `params` or `tags`.
-        item: As MLflow's REST API has it.
+        item: The value as MLflow's REST API has it.
     """
 
     kind: str
     item: Item
 
     def __str__(self) -> str:
-        """As messages name it."""
+        """The value as messages name it."""
         return f"{self.kind[:-1]} {self.item['key']!r}"
 
 
 @dataclass
 class Pending:
-    """What one run waits for, in the order in which it was logged.
+    """The waiting values of one run, in the order in which they were logged.
 
     Attributes:
         metrics: Every value.
-        params: By key: MLflow refuses a request that has one twice.
-        tags: By key: the last value counts.
-        since: When the oldest was added, on the monotonic clock.
+        params: Params by key: MLflow refuses a request with a param twice.
+        tags: Tags by key: the last value counts.
+        since: The time at which the oldest was added, on the monotonic clock.
     """
 
     metrics: list[Item] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Pending:
         )
 
     def entries(self) -> list[Entry]:
-        """Give everything: params and tags first, which tell what the metrics are of."""
+        """Return all values: params and tags first, which describe the metrics."""
         return [
             *(Entry("params", item) for item in self.params.values()),
             *(Entry("tags", item) for item in self.tags.values()),
@@ -73,7 +73,7 @@ class Pending:
         ]
 
     def put_back(self, entries: list[Entry]) -> None:
-        """Put what could not be sent before what was logged meanwhile."""
+        """Put unsent values before those that were logged meanwhile."""
         self.metrics[:0] = [entry.item for entry in entries if entry.kind == "metrics"]
         for kind, kept in (("params", self.params), ("tags", self.tags)):
             before = {e.item["key"]: e.item for e in entries if e.kind == kind}
@@ -83,7 +83,7 @@ class Pending:
 
 
 def cut(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Cut what waits into requests that MLflow takes."""
+    """Yield the values in batches that MLflow accepts as one request."""
     limits = {"metrics": METRICS, "params": PARAMS, "tags": TAGS}
     batch: list[Entry] = []
     counts = dict.fromkeys(limits, 0)
@@ -102,7 +102,7 @@ def cut(entries: list[Entry]) -> Iterator[list[Entry]]:
 
 
 def body_of(run_id: str, batch: list[Entry]) -> dict[str, Any]:
-    """Give the body of a request to `runs/log-batch`."""
+    """Return the body of a request to `runs/log-batch`."""
     body: dict[str, Any] = {"run_id": run_id}
     for entry in batch:
         body.setdefault(entry.kind, []).append(entry.item)
@@ -112,11 +112,11 @@ def body_of(run_id: str, batch: list[Entry]) -> dict[str, Any]:
 _logger = get_logger(__name__)
 
 _SEARCH_STATEMENTS = 64
-"""How many statements may be spent to find which items of a refused batch are to blame."""
+"""Statements that may be spent to find the refused values of a batch."""
 _OFF_THREAD_LIMIT = 10 * ALL
-"""So much may wait because it was logged on a thread that is not the session's."""
+"""Values of other threads than the session's that may wait for it."""
 
-# What concerns the run and so every item of a batch: there is nobody to single out.
+# These codes concern the run, and so every value of a batch.
 _ABOUT_THE_RUN = frozenset(
     {"RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_STATE"}
 )
@@ -125,31 +125,31 @@ Refusal = tuple[list[Entry], str]
 
 
 class RefusedItemsError(Exception):
-    """MLflow refused some of what was logged; all else is stored.
+    """MLflow refused some of the logged values, and stored all others.
 
     Attributes:
-        run_id: Of which run.
+        run_id: The run.
     """
 
     def __init__(self, run_id: str, refusals: list[Refusal]) -> None:
         self.run_id = run_id
         told = "; ".join(f"{_names(entries)}: {reason.rstrip('.')}" for entries, reason in refusals)
         super().__init__(
-            f"MLflow refused part of what run {run_id} logged, and stored all else: {told}."
+            f"MLflow refused some values of run {run_id}, and stored all others: {told}."
         )
 
 
 class WriteBuffer:
-    """Holds what was logged until there is a reason to send it.
+    """Holds logged values until there is a reason to send them.
 
-    A procedure's session takes statements from one thread at a time, and from its own most surely.
-    So nothing is sent in the background: only calls to MLflow send, and calls on other threads
-    leave it to the session's thread as long as little waits.
+    A procedure's session accepts statements from one thread at a time, and most reliably from its
+    own. So nothing is sent in the background: only calls to MLflow send, and calls on other threads
+    leave it to the session's thread unless very much waits.
 
     Args:
         send: Sends the body of one `runs/log-batch`.
-        seconds: How long something waits at most before the next call sends it; 0 for not at all.
-        burst: How many calls send at once all the same; one more every `seconds`, up to so many.
+        seconds: How long a value waits at most before the next call sends it; 0 sends at once.
+        burst: How many calls send at once nevertheless; one more every `seconds`, up to this number.
     """
 
     def __init__(
@@ -165,18 +165,18 @@ class WriteBuffer:
         self.lock = threading.RLock()
 
     def add(self, run_id: str, metrics: list[Item], params: list[Item], tags: list[Item]) -> None:
-        """Take something on, and send what waits if it is enough or old enough.
+        """Add values, and send those waiting if there are enough or if they are old enough.
 
         Raises:
-            RefusedItemsError: MLflow refused some of what was sent now.
-            ConnectionsError: It could not be sent; it waits for the next time.
+            RefusedItemsError: MLflow refused some of the values sent now.
+            ConnectionsError: They could not be sent, and stay in the buffer.
         """
         with self.lock:
             pending = self._runs.setdefault(run_id, Pending())
             pending.metrics += metrics
             pending.params.update((item["key"], item) for item in params)
             for item in tags:
-                # Taken out first, so that the order is that of the last values.
+                # Removed first, so that the order is that of the last values.
                 pending.tags.pop(item["key"], None)
                 pending.tags[item["key"]] = item
             if not self._seconds:
@@ -187,11 +187,11 @@ class WriteBuffer:
                 self.flush(run_id)
 
     def flush(self, run_id: str) -> None:
-        """Send everything that waits for a run.
+        """Send all waiting values of a run.
 
         Raises:
-            RefusedItemsError: MLflow refused some of it.
-            ConnectionsError: It could not be sent; it waits for the next time.
+            RefusedItemsError: MLflow refused some of them.
+            ConnectionsError: They could not be sent, and stay in the buffer.
         """
         with self.lock:
             pending = self._runs.pop(run_id, None)
@@ -202,11 +202,11 @@ class WriteBuffer:
             raise RefusedItemsError(run_id, refusals)
 
     def flush_all(self) -> None:
-        """Send everything; a run whose items are refused holds no other one up.
+        """Send all waiting values. A run whose values are refused does not hold up the others.
 
         Raises:
-            RefusedItemsError: MLflow refused some of a run; of other runs it is in the log.
-            ConnectionsError: It could not be sent; it waits for the next time.
+            RefusedItemsError: MLflow refused values of a run; those of further runs are logged.
+            ConnectionsError: They could not be sent, and stay in the buffer.
         """
         refused: list[RefusedItemsError] = []
         with self.lock:
@@ -242,7 +242,7 @@ class WriteBuffer:
                 refusals += _Attempt(self._send, run_id).send(batch)
                 sent += len(batch)
         except BaseException:
-            # Sending twice does no harm: MLflow keeps one of what has the same time and step.
+            # Sending twice is harmless: MLflow keeps one of several values with the same time and step.
             self._runs.setdefault(run_id, Pending()).put_back(entries[sent:])
             if refusals:
                 _logger.warning("%s", RefusedItemsError(run_id, refusals))
@@ -251,7 +251,7 @@ class WriteBuffer:
 
 
 class _Attempt:
-    """Sends one batch, and where it is refused finds the items that are to blame."""
+    """Sends one batch, and finds the refused values if it is refused."""
 
     def __init__(self, send: Callable[[JsonObject], object], run_id: str) -> None:
         self._send = send
@@ -259,7 +259,7 @@ class _Attempt:
         self._left = _SEARCH_STATEMENTS
 
     def send(self, batch: list[Entry]) -> list[Refusal]:
-        """Send a batch, by halves where it is refused."""
+        """Send a batch, in halves if it is refused."""
         self._left -= 1
         try:
             self._send(body_of(self._run_id, batch))

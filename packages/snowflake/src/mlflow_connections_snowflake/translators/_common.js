@@ -1,12 +1,12 @@
-// What every request translator begins with. A translator is a JavaScript UDF on its own: it can
-// import nothing, so the generator writes this text before each of them.
+// The helpers of every request translator. A translator is a JavaScript UDF and can import nothing,
+// so the generator writes this text before each of them.
 
-// Snowflake shows the message of an error to whoever called the function.
+// Snowflake shows the message of an error to the caller of the function.
 function refuse(sentence) {
   throw new Error("MLflow bridge: " + sentence);
 }
 
-// Give the only row, without its number.
+// Return the only row, without its number.
 function onlyRow(event) {
   const rows = event.body.data;
   if (rows.length !== 1) {
@@ -15,7 +15,7 @@ function onlyRow(event) {
   return rows[0].slice(1);
 }
 
-// A VARCHAR argument: MLflow answers 400 to a number where it expects text.
+// Return a VARCHAR argument: MLflow responds 400 to a number where it expects text.
 function text(value, name) {
   if (value === null || value === undefined) {
     refuse(name + " is NULL.");
@@ -23,12 +23,12 @@ function text(value, name) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-// An optional VARCHAR argument: undefined leaves the key out of the JSON body.
+// Return an optional VARCHAR argument: undefined leaves the key out of the JSON body.
 function optionalText(value) {
   return value === null || value === undefined ? undefined : text(value, "");
 }
 
-// Milliseconds since 1970, or a step: a whole number that JavaScript holds exactly.
+// Return milliseconds since 1970, or a step: an integer that JavaScript represents exactly.
 function whole(value, name, otherwise) {
   if (value === null || value === undefined) {
     return otherwise;
@@ -40,8 +40,8 @@ function whole(value, name, otherwise) {
   return number;
 }
 
-// A metric's value. JSON has no NaN and no infinities: MLflow reads them from text, and answers
-// 400 to null, which is what JSON makes of a NaN on the way.
+// Return a metric's value. JSON has neither NaN nor infinities: MLflow reads them from text, and
+// responds 400 to null, which a NaN becomes on its way.
 function metricValue(value) {
   if (value === null || value === undefined) {
     return "NaN";
@@ -73,7 +73,8 @@ function metric(key, value, timestamp, step, now) {
   };
 }
 
-// A VARIANT, ARRAY or OBJECT argument comes as JSON text, and as text in text if it was text in SQL.
+// Parse a VARIANT, ARRAY or OBJECT argument. It comes as JSON text, or as text in text if it was
+// text in SQL.
 function parsed(value) {
   let result = value;
   for (let depth = 0; depth < 2 && typeof result === "string"; depth += 1) {
@@ -90,7 +91,7 @@ function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-// Tags or params, as MLflow's list of {key, value} or as an object of key to value.
+// Return tags or params, given as MLflow's list of {key, value} or as an object of key to value.
 function pairs(value, name) {
   const given = parsed(value);
   if (given === null || given === undefined) {
@@ -108,7 +109,7 @@ function pairs(value, name) {
   });
 }
 
-// What is sent, and what the response translator needs to answer each row under its number.
+// Return the request, with the row numbers that the response translator needs.
 function post(event, body, more) {
   const numbers = event.body.data.map((row) => row[0]);
   return { body: body, translatorData: Object.assign({ rows: numbers }, more || {}) };

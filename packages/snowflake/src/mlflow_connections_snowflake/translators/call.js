@@ -4,7 +4,7 @@ function request(event) {
   const row = onlyRow(event);
   const path = text(row[0], "path");
   if (PATHS.indexOf(path) === -1) {
-    refuse("the path " + JSON.stringify(path) + " is none of those that may be called: " + PATHS.join(", ") + ".");
+    refuse("the path " + JSON.stringify(path) + " is not one of those that may be called: " + PATHS.join(", ") + ".");
   }
   const body = parsed(row[1]);
   if (!isObject(body)) {

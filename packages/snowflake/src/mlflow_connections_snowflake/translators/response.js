@@ -1,5 +1,5 @@
-// MLflow's reply -> for each row that was sent, under its number and in its place, {body: reply}.
-// One UDF answers for every function.
+// MLflow's reply -> {body: reply} for each row of the request, with the row's number and in its order.
+// All functions share this UDF.
 function refuse(sentence) {
   throw new Error("MLflow bridge: " + sentence);
 }
@@ -14,7 +14,7 @@ function replyOf(body) {
   try {
     return JSON.parse(body);
   } catch (notJson) {
-    // A proxy's error page, say. Its first words are enough to know whose it is.
+    // For example a proxy's error page; its first words identify it.
     const start = body.replace(/<[^>]*>/g, " ").replace(/\s+/g, " ").trim().slice(0, 200);
     return refuse("the gateway responded with text instead of MLflow's JSON: " + start);
   }
@@ -23,7 +23,7 @@ function replyOf(body) {
 function response(event) {
   const sent = event.translatorData;
   let reply = replyOf(event.body);
-  // A gateway may hand MLflow's refusal on with the status 200.
+  // A gateway may pass MLflow's refusal on with the status 200.
   if (typeof reply === "object" && reply !== null && reply.error_code) {
     refuse("MLflow refused: " + reply.error_code + ": " + (reply.message || "no message"));
   }

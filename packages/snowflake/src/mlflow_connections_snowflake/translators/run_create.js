@@ -3,7 +3,7 @@ function request(event) {
   const row = onlyRow(event);
   const body = {
     experiment_id: text(row[0], "experiment_id"),
-    // Without it MLflow dates the run 1970.
+    // Without a start time MLflow dates the run 1970.
     start_time: whole(row[2], "start_time", Date.now()),
     tags: pairs(row[3], "tags")
   };

@@ -7,7 +7,7 @@ function request(event) {
   const run = text(rows[0][1], "run_id");
   const now = Date.now();
   const metrics = rows.map((row) => {
-    // One POST reaches one run, and Snowflake makes one POST of a batch.
+    // Snowflake makes one POST of a batch, and one POST reaches one run.
     if (text(row[1], "run_id") !== run) {
       refuse("the rows of one statement must belong to one run: call it for one run_id at a time.");
     }

@@ -1,4 +1,4 @@
-"""What the pipeline does.{% if cookiecutter.__mlflow %} MLflow is called as anywhere: nothing here knows where it runs.{% endif %}"""
+"""The nodes of the pipeline.{% if cookiecutter.__mlflow %} MLflow is called as usual: no node depends on where it runs.{% endif %}"""
 
 import logging
 from typing import Any
@@ -19,7 +19,7 @@ TARGET = "cultivar"
 
 
 def split(wine: pd.DataFrame, parameters: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep a part for the test, with the same share of each cultivar."""
+    """Split the data, with the same share of each cultivar in both parts."""
     training, testing = train_test_split(
         wine,
         test_size=parameters["test_size"],
@@ -41,7 +41,7 @@ def train(training: pd.DataFrame, parameters: dict[str, Any]) -> Pipeline:
         model,
         "model",
         input_example=features.head(3),
-        # Said here, since finding them out loads the model once more in a process of its own.
+        # Without them MLflow loads the model again, in another process, to find them.
         pip_requirements=["scikit-learn", "pandas"],
     )
 {%- endif %}
@@ -49,7 +49,7 @@ def train(training: pd.DataFrame, parameters: dict[str, Any]) -> Pipeline:
 
 
 def evaluate(model: Pipeline, testing: pd.DataFrame) -> float:
-    """Measure the accuracy on the part that was kept{% if cookiecutter.__mlflow %}, and log it{% endif %}."""
+    """Measure the accuracy on the test data{% if cookiecutter.__mlflow %}, and log it{% endif %}."""
     features, target = testing.drop(columns=TARGET), testing[TARGET]
     accuracy = float(accuracy_score(target, model.predict(features)))
 {%- if cookiecutter.__mlflow %}

@@ -6,7 +6,7 @@ from .nodes import evaluate, split, train
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Give the one pipeline: split, train, evaluate."""
+    """Return the pipeline: split, train, evaluate."""
     return {
         "__default__": pipeline(
             [

@@ -1,1 +1,1 @@
-"""Kedro's settings of this project: its defaults do."""
+"""Kedro's settings of this project: the defaults."""
