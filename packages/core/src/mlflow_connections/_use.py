@@ -12,7 +12,7 @@ server while the first is in force would move the first one's runs, so it is ref
 
 import os
 import sys
-import threading
+from _thread import RLock  # importing `threading` would be a tenth of the cost of this module
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -37,6 +37,7 @@ from .secrets import get_logger, mask_uri
 
 if TYPE_CHECKING:
     import logging
+    import threading
 
     from ._connection import Binder
 
@@ -46,12 +47,14 @@ __all__ = ["Applied", "use"]
 class _Owner(NamedTuple):
     """The thread and the asyncio task that entered a block."""
 
-    thread: threading.Thread
+    thread: "threading.Thread"
     task: Any
 
     @classmethod
     def current(cls) -> "_Owner":
         """Return the running thread and task; the task is None outside of an event loop."""
+        import threading
+
         asyncio = sys.modules.get("asyncio")
         try:
             task = asyncio.current_task() if asyncio else None
@@ -172,7 +175,7 @@ class Applied:
         return f"Applied({self.endpoint!r})"
 
 
-_lock = threading.RLock()
+_lock = RLock()
 _blocks: list[Applied] = []
 
 
@@ -357,6 +360,8 @@ def _refuse_active_runs(endpoint: Endpoint) -> None:
             f"The run {_id(runs[-1])} is active on {current}, and its values would go to {wanted}: "
             "end the run before another server is used."
         )
+    import threading
+
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, runs in _mlflow.runs_by_thread().items():
         if ident in names:
@@ -413,7 +418,7 @@ def _logger() -> "logging.Logger":
 def _renew_lock() -> None:
     """Replace the lock in a forked child: another thread of the parent may have held it."""
     global _lock  # noqa: PLW0603 - one lock per process
-    _lock = threading.RLock()
+    _lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -37,31 +37,29 @@ MASK = "***"
 """The text that replaces a secret."""
 
 # Whole words of a name only, so that `tokenizer` and `passage` are no secrets.
-_SECRET_NAME = re.compile(
-    r"(?:^|[_\-.])(?:token|secret|password|passwd|passphrase|pwd|pat|sas|"
+# Patterns are compiled on first use: it would be most of the cost of importing this module.
+_SENSITIVE_WORDS = (
+    r"(?i)(?:^|[_\-.])(?:token|secret|password|passwd|passphrase|pwd|pat|sas|"
     r"api[_\-]?key|access[_\-]?key|account[_\-]?key|private[_\-]?key|secret[_\-]?key|"
-    r"credentials?|connection[_\-]?string|authorization)(?:$|[_\-.])",
-    re.IGNORECASE,
+    r"credentials?|connection[_\-]?string|authorization)(?:$|[_\-.])"
 )
 # `PWD` is the working folder of a shell; names that end so hold the place of a secret, or its kind.
-_NO_SECRET_VARIABLE = re.compile(
-    r"^PWD$|_(?:FILE|PATH|DIR|NAME|ID|URL|URI|TYPE|KIND|PROVIDER|COMMAND|SECONDS|TTL|EXPIRY)$",
-    re.IGNORECASE,
+_HARMLESS_VARIABLE = (
+    r"(?i)^PWD$|_(?:FILE|PATH|DIR|NAME|ID|URL|URI|TYPE|KIND|PROVIDER|COMMAND|SECONDS|TTL|EXPIRY)$"
 )
 _NO_SECRET_VALUES = frozenset({"true", "false", "none", "null", "default"})
-_CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL_HUMP = r"(?<=[a-z0-9])(?=[A-Z])"
 
 # RFC 3986: the authority ends at the first "/", "?" or "#". A person may have written a password
 # unquoted, so where there is userinfo, or what can be no port, all up to the last "@" is hidden.
-_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*@(?:[^?#\s]*@)?|[^/?#\s:@]+:(?!\d*[/?#])\S*@)")
+_USERINFO = r"(?<=://)(?:[^/?#\s]*@(?:[^?#\s]*@)?|[^/?#\s:@]+:(?!\d*[/?#])\S*@)"
 # The same inside a quoted URI, `...duplicate_tracking_to=http%3A%2F%2Fuser:pw%40host`, quoted once
 # or twice.
-_QUOTED_USERINFO = re.compile(
-    r"(?<=%2F%2F)(?:(?!%2F|%3F|%23)[^/?#&\s])*%40"
-    r"|(?<=%252F%252F)(?:(?!%252F|%253F|%2523)[^/?#&\s])*%2540",
-    re.IGNORECASE,
+_QUOTED_USERINFO = (
+    r"(?i)(?<=%2F%2F)(?:(?!%2F|%3F|%23)[^/?#&\s])*%40"
+    r"|(?<=%252F%252F)(?:(?!%252F|%253F|%2523)[^/?#&\s])*%2540"
 )
-_QUERY_VALUE = re.compile(r"(?P<name>[^?&#;=\s]+)=(?P<value>[^&#;\s]*)")
+_QUERY_VALUE = r"(?P<name>[^?&#;=\s]+)=(?P<value>[^&#;\s]*)"
 
 
 # A shorter value is hidden only where no letter or digit is beside it: it is part of many words.
@@ -77,7 +75,7 @@ _variables: set[str] = set()
 
 def looks_secret(name: str) -> bool:
     """Return whether a key of this name usually holds a secret (`token`, `clientSecret`, `DB_PWD`)."""
-    return bool(_SECRET_NAME.search(_CAMEL_HUMP.sub("_", name)))
+    return bool(re.search(_SENSITIVE_WORDS, re.sub(_CAMEL_HUMP, "_", name)))
 
 
 def remember(*values: object) -> None:
@@ -178,9 +176,9 @@ def mask_uri(uri: str) -> str:
 
     For texts that are not shown as they are, such as a part of a message; `mask` does this too.
     """
-    uri = _USERINFO.sub(f"{MASK}@", uri)
-    uri = _QUOTED_USERINFO.sub(f"{MASK}@", uri)
-    return _QUERY_VALUE.sub(_mask_pair, uri)
+    uri = re.sub(_USERINFO, f"{MASK}@", uri)
+    uri = re.sub(_QUOTED_USERINFO, f"{MASK}@", uri)
+    return re.sub(_QUERY_VALUE, _mask_pair, uri)
 
 
 def _mask_pair(match: "re.Match[str]") -> str:
@@ -274,7 +272,7 @@ def _values_of_variables() -> set[str]:
 
 
 def _names_secret(variable: str) -> bool:
-    return looks_secret(variable) and not _NO_SECRET_VARIABLE.search(variable)
+    return looks_secret(variable) and not re.search(_HARMLESS_VARIABLE, variable)
 
 
 def _all_forms(secrets: Iterable[str]) -> dict[str, int]:
