@@ -60,7 +60,7 @@ def test_another_identity_is_another_server_while_a_run_is_active(
             with pytest.raises(BoundaryError, match="is active on databricks"):
                 use("databricks", principals[1], options)
             mlflow.log_metric("m", 1)
-            with use("databricks"):
+            with use("databricks", principals[0], options):
                 mlflow.log_metric("m", 2)
     assert callers(workspace) == {principals[0]["client_id"]}
 
@@ -100,7 +100,8 @@ def test_what_mlflow_has_queued_is_sent_to_the_server_it_was_logged_on(
     client = mlflow.MlflowClient(servers.http)
     history = client.get_metric_history(run.info.run_id, "m")
     assert [metric.value for metric in history] == list(range(20))
-    assert len(client.search_traces(experiment_ids=[experiment.experiment_id])) == 1
+    with use(servers.http):  # MLflow reads a trace's spans from the server in force
+        assert len(client.search_traces(experiment_ids=[experiment.experiment_id])) == 1
 
 
 def test_mlflow_may_be_imported_inside_a_block(servers: Any, tmp_path: Path) -> None:
