@@ -3,7 +3,6 @@
 Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide what differs between versions.
 """
 
-import inspect
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -45,6 +44,8 @@ def build_store(kind: str, uri: str, **arguments: Any) -> Any:
         uri: The URI that chooses the builder.
         arguments: The builder's arguments; one that an older plugin's builder lacks is left out.
     """
+    import inspect
+
     build = _registry(kind).get_store_builder(uri)
     known = inspect.signature(build).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
@@ -119,6 +120,8 @@ def write_futures(operations: Any) -> list["Future[Any]"]:
 
 def accepted_arguments(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those of the arguments that a function of this version of MLflow accepts."""
+    import inspect
+
     known = inspect.signature(function).parameters
     return {name: value for name, value in arguments.items() if name in known}
 

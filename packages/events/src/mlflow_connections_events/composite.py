@@ -16,8 +16,10 @@ MLflow imports this module while it is imported itself: neither MLflow nor anyth
 import functools
 import os
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = [
     "GROUP",
@@ -57,7 +59,10 @@ class Composite(Protocol):
 
 
 @functools.cache
-def _parsers() -> dict[str, EntryPoint]:
+def _parsers() -> dict[str, "EntryPoint"]:
+    # Imported here: it costs more than everything else in this module.
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
