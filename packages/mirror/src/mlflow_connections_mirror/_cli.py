@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ._copy import Copied
 
 
+_COUNTED = ("runs", "metrics", "files", "models", "versions")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -116,10 +119,8 @@ def _report(result: "Copied", target: Endpoint, output: str) -> None:
             )
         )
         return
-    counts = result.counts
-    parts = [
-        f"{counts[what]:,} {what}" for what in ("runs", "metrics", "files", "models", "versions")
-    ]
+    counted = ((result.counts[what], what) for what in _COUNTED)
+    parts = [f"{n:,} {what if n != 1 else what.removesuffix('s')}" for n, what in counted]
     print(f"Copied {', '.join(parts)} to {place}.")
     for rejection in result.rejections:
         print(f"Not copied: {rejection.kind} of run {rejection.run}: {rejection.reason}")
