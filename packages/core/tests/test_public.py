@@ -41,7 +41,9 @@ def test_type_checkers_see_the_names_that_the_map_has() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["discovery", "options", "reports", "secrets", "testing"])
+@pytest.mark.parametrize(
+    "module", ["deadline", "discovery", "options", "reports", "secrets", "testing"]
+)
 def test_a_public_module_lists_what_it_offers(module: str) -> None:
     """`__all__` of a public module names what it defines itself, and nothing that is missing."""
     home = import_module(f"mlflow_connections.{module}")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def call(project: "Project | None", *arguments: str) -> Result:
     """Call a command as Kedro does, with the metadata of the project that it found."""
     found = project and metadata(project)
-    return CliRunner().invoke(commands, ["mlflow-connections", *arguments], obj=found)
+    runner = CliRunner(env={"COLUMNS": "300"})  # a table wraps at the width of the terminal
+    return runner.invoke(commands, ["mlflow-connections", *arguments], obj=found)
 
 
 def metadata(project: "Project") -> SimpleNamespace:
@@ -88,6 +89,14 @@ def test_check_of_a_server_that_is_not_there(project: "Project") -> None:
     assert done.exit_code == 1
     assert "http://***@127.0.0.1:9 did not answer" in done.output
     assert "t-0815" not in done.output
+
+
+def test_check_has_a_time_limit(project: "Project") -> None:
+    """`check --timeout` gives up and names the server that it was waiting for."""
+    project.server(tracking_uri="http://127.0.0.1:9")
+    done = call(project, "check", "--timeout", "0.001")
+    assert done.exit_code == 1
+    assert "Gave up after 0.001 s, waiting for the " in done.output
 
 
 def test_error_is_one_line(project: "Project") -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._errors import ConnectionsError, InvalidOptionError
 from ._resolve import DEFAULT, Endpoint, resolve
 from ._use import environment_of_child
+from .deadline import CHECK_SECONDS, left_a_thread
 from .mlflow_state import REGISTRY_VARIABLE, TRACKING_VARIABLE
 from .options import SourceNames
 from .reports import connection_rows, describe, named_rows, probe, table
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 OWN_COMMANDS = ("list", "show", "check", "run", "env", "init", "schema")
 """Commands that no other distribution can add."""
-
-CHECK_SECONDS = 30.0
 
 # Columns of `show`; the JSON has more.
 _SHOWN = ("option", "value", "from", "variable", "help")
@@ -64,8 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _leave_threads_behind(code: int) -> None:
     """End at once if a client still waits for its service: it could keep the interpreter alive."""
-    from ._deadline import left_a_thread
-
     if left_a_thread():
         sys.stdout.flush()
         sys.stderr.flush()

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._connection import Connection
-from ._deadline import Deadline
 from ._errors import ConnectionsError, InvalidOptionError, MissingDependencyError, UnreachableError
 from ._resolve import (
     DEFAULT,
@@ -28,6 +27,7 @@ from ._resolve import (
     resolve,
 )
 from ._use import Applied
+from .deadline import Deadline
 from .discovery import (
     MLFLOW_WORDS,
     installed_connections,

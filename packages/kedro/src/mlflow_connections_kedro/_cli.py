@@ -131,13 +131,20 @@ def show(context: click.Context, env: str | None, params: dict[str, Any]) -> Non
 
 @connections.command()
 @_settings_options
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for all answers together.",
+)
 @click.pass_context
 @_one_line_errors
-def check(context: click.Context, env: str | None, params: dict[str, Any]) -> None:
+def check(context: click.Context, env: str | None, params: dict[str, Any], timeout: float) -> None:
     """Resolve the settings and ask the server. Creates no run and no experiment."""
     from ._report import answer, read_project
 
-    click.echo(answer(read_project(_metadata(context), env, params)))
+    click.echo(answer(read_project(_metadata(context), env, params), timeout))
 
 
 @connections.command()

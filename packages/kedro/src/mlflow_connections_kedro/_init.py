@@ -208,10 +208,12 @@ def entry_template(entry: str, secrets: Iterable[Option]) -> str:
 
 
 def _check(metadata: Any, env: str | None, credentials: str) -> None:
+    from mlflow_connections.deadline import CHECK_SECONDS
+
     from ._report import answer, read_project
 
     try:
-        click.echo(answer(read_project(metadata, env)))
+        click.echo(answer(read_project(metadata, env), CHECK_SECONDS))
     except MissingOptionError as error:
         click.echo(f"Not checked yet: {error}")
         click.echo(f"Add it to {credentials}, then run: kedro mlflow-connections check")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlflow_connections import Endpoint, MissingOptionError
+from mlflow_connections.deadline import Deadline
 from mlflow_connections.discovery import find_connection
 from mlflow_connections.reports import option_rows, probe_endpoint, table
 from mlflow_connections.secrets import mask, mask_uri
@@ -214,15 +215,20 @@ def _shown(value: Value | None) -> str:
     return f"{kind}{mask_uri(value.text)} ({value.place})"
 
 
-def answer(project: Project) -> str:
+def answer(project: Project, timeout: float) -> str:
     """Resolve, ask the server for one experiment, and return a sentence with both durations.
+
+    Args:
+        project: The project.
+        timeout: How many seconds resolving and the server's answer may take together.
 
     Raises:
         ConnectionsError: The settings cannot be resolved, or the server does not answer.
     """
     started = time.perf_counter()
-    endpoint = project.endpoint()
+    deadline = Deadline(timeout)
+    endpoint = deadline.call("the services of the project's connections", project.endpoint)
     if endpoint is None:
         raise MissingOptionError(_NO_URI)
     resolved = time.perf_counter() - started
-    return probe_endpoint(endpoint, resolved, project.secrets()).sentence
+    return probe_endpoint(endpoint, resolved, project.secrets(), deadline).sentence

@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 
 from ._errors import UnreachableError
 
+__all__ = ["CHECK_SECONDS", "Deadline", "left_a_thread"]
+
 T = TypeVar("T")
+
+CHECK_SECONDS = 30.0
+"""How long a `check` waits for all answers together, unless it is told otherwise."""
 
 # A wait on Windows cannot be interrupted by Ctrl-C, so it is cut into slices, in seconds.
 _SLICE = 0.5
