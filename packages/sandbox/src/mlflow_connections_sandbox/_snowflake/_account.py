@@ -1,4 +1,4 @@
-"""An account: everything that the stand-in itself knows and does, behind one call for a statement."""
+"""An account: executes the statements that the stand-in knows, and forwards the others."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -59,12 +59,12 @@ WAREHOUSE = "COMPUTE_WH"
 
 @dataclass(frozen=True)
 class Forwarded:
-    """A statement for fakesnow.
+    """A statement that fakesnow executes.
 
     Attributes:
         sql: The statement.
-        compiled: What its calls need while it runs.
-        then: What to do once it has succeeded.
+        compiled: The calls in it, which are answered while it runs.
+        then: A function to call once it has succeeded.
     """
 
     sql: str
@@ -74,7 +74,7 @@ class Forwarded:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What the client needs to move files by itself."""
+    """The data that a client needs to copy files by itself."""
 
     data: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,16 +87,16 @@ class Account:
 
     Attributes:
         assumptions: What to assume where real accounts differ.
-        catalog: What exists.
-        access: Who may do what with it.
-        clouds: What the clouds' administrators trust.
-        stages: The files.
-        external_functions: The calls that leave the account.
-        procedures: What runs Python.
-        tasks: What runs in graphs.
-        calls: The functions in queries.
-        checks: What looks at objects that are made and changed.
-        objects: What makes and changes objects.
+        catalog: The objects.
+        access: The privileges.
+        clouds: The trust policies of the clouds.
+        stages: The files of stages.
+        external_functions: The caller of external functions.
+        procedures: The caller of procedures.
+        tasks: The runner of task graphs.
+        calls: The compiler of queries with functions.
+        checks: The checks of created and changed objects.
+        objects: The executor of DDL.
     """
 
     def __init__(self, folder: Path, gateways: list[Gateway], clouds: Clouds) -> None:
@@ -147,11 +147,11 @@ class Account:
         if not is_described:
             self._contexts.check_warehouse(reader, session)
         if bound is not None and reader.has(frozenset(("IDENTIFIER",))):
-            # fakesnow takes the quotes of a bound name for a part of it.
+            # fakesnow would treat the quotes of a bound name as part of it.
             sql = reader.inlined(Reader(bound).name())
             reader = Reader(sql)
         if reader.accept("SELECT", "SYSTEM$CANCEL_ALL_QUERIES"):
-            # Snowpark's last word; by then nothing of the session runs any more.
+            # Snowpark sends this when it closes a session, which then runs nothing.
             return status("0 queries cancelled.")
         if is_file_operation and reader.accept("READ_FILE"):
             return Transfer(self.stages.read(parse_stage(bound or ""), session))
@@ -185,10 +185,10 @@ class Account:
         return self.tasks.execute(name, session, retry=retry)
 
     def trust(self, integration: str) -> None:
-        """Do the cloud administrator's part: trust who DESCRIBE INTEGRATION says Snowflake is.
+        """Trust the identity that DESCRIBE INTEGRATION shows, as a cloud administrator does.
 
         Args:
-            integration: Its name as SHOW INTEGRATIONS has it.
+            integration: Its name as SHOW INTEGRATIONS shows it.
 
         Raises:
             SqlError: There is no such integration.
@@ -200,7 +200,7 @@ class Account:
             self.clouds.trust(storage_identity(entry.properties))
 
     def _begin(self) -> None:
-        """Have what a new account has, and a database to work in."""
+        """Create the user, database, schemas and warehouse of a new account."""
         self.access.users[USER] = {"ACCOUNTADMIN"}
         self._own("DATABASE", (DATABASE,))
         for schema in (SCHEMA, "PUBLIC"):
@@ -243,7 +243,7 @@ class Account:
         return self._grants.role(statement, session)
 
     def _container(self, statement: Create | Drop, sql: str, session: SqlSession) -> Outcome:
-        """A database or schema lives in fakesnow; its owner and grants are kept here."""
+        """Forward a database or schema to fakesnow, and keep its owner and grants."""
         kind = statement.kind
         if isinstance(statement, Drop):
             key = self.catalog.key(statement.target, session)
@@ -320,5 +320,5 @@ def _set_return_value(reader: Reader, session: SqlSession, bound: str | None) ->
 
 
 def new_query() -> str:
-    """Make a statement's id."""
+    """Return a new ID of a statement."""
     return str(uuid.uuid4())

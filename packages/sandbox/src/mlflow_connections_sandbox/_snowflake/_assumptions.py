@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Assumptions:
-    """What to assume where accounts differ.
+    """Assumptions about what differs between accounts.
 
     Attributes:
         copy_files_in_owners_rights: Whether an owner's-rights procedure may run COPY FILES. The

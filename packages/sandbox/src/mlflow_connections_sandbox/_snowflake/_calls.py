@@ -1,7 +1,7 @@
-"""Finds calls of user-defined functions in a query and makes them calls that DuckDB understands.
+"""Compile queries: replace calls of user-defined functions by calls of DuckDB's functions.
 
-DuckDB knows one function for each number of arguments, `_sandbox_call_<n>`. Its first argument is the
-id of the call, by which the function that was meant and the statement's context are found again.
+DuckDB has one function for each number of arguments, `_sandbox_call_<n>`. Its first argument is the
+ID of the call, which identifies the original function and the context of the statement.
 """
 
 import logging
@@ -54,9 +54,9 @@ class Call:
 
     Attributes:
         entry: The function.
-        session: Whose the statement is.
-        bound: What an external one needs besides.
-        error: What went wrong; DuckDB's own error would not tell.
+        session: The session of the statement.
+        bound: What the call of an external function needs besides.
+        error: The error of the call; DuckDB does not pass it on.
     """
 
     entry: Entry
@@ -67,17 +67,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A query ready for fakesnow, and the calls in it by their id."""
+    """A query ready for fakesnow, and the calls in it by their ID."""
 
     sql: str
     calls: Mapping[str, Call]
 
 
 class Calls:
-    """Compiles queries, and answers DuckDB when it comes to a call.
+    """Compiles queries, and answers the calls that DuckDB makes.
 
     Attributes:
-        history: The runs of tasks that TASK_HISTORY tells of.
+        history: The task runs that TASK_HISTORY returns.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class Calls:
         self._pending: dict[str, Call] = {}
 
     def compile(self, reader: Reader, session: SqlSession, query: str) -> Compiled | None:
-        """Rewrite a query; None is for one that calls nothing of ours.
+        """Rewrite a query, or return None if it needs no rewriting.
 
         Raises:
-            SqlError: A function does not exist, or may not be called, or not so.
+            SqlError: A function does not exist, may not be called, or not with these arguments.
         """
         names = {e.name[-1].upper() for e in self._catalog if e.kind in _CALLABLE}
         if not reader.has(_OWN | names):
@@ -108,10 +108,10 @@ class Calls:
         return self._compiled(tree, session, query)
 
     def compile_procedure(self, reader: Reader, session: SqlSession, query: str) -> Compiled:
-        """Make a query of CALL: its arguments are expressions like any other.
+        """Compile CALL into a query, since its arguments may be any expressions.
 
         Raises:
-            SqlError: The procedure does not exist, or may not be called, or not so.
+            SqlError: The procedure does not exist, may not be called, or not with these arguments.
         """
         reader.expect("CALL")
         tree = _parsed(f"SELECT {reader.rest()}")
@@ -161,16 +161,16 @@ class Calls:
         return Compiled(hide_dollars(tree).sql(dialect="snowflake"), calls)
 
     def finish(self, compiled: Compiled) -> SqlError | None:
-        """Forget a statement's calls, and give what went wrong in one."""
+        """Forget the calls of a statement, and return the first error of one, if any."""
         for call_id in compiled.calls:
             self._pending.pop(call_id, None)
         return next((c.error for c in compiled.calls.values() if c.error is not None), None)
 
     def run(self, call_id: str, columns: Sequence[Sequence[str | None]]) -> list[str | None]:
-        """Answer DuckDB: columns of texts in, one column out.
+        """Answer a call of DuckDB: columns of texts in, one column out.
 
         Raises:
-            SqlError: The call did not work out; it is noted with the call.
+            SqlError: The call failed; the error is kept with the call.
         """
         call = self._pending[call_id]
         try:
@@ -179,7 +179,7 @@ class Calls:
             call.error = call.error or error
             raise
         except Exception as error:
-            # DuckDB would keep only its text, and fakesnow not even that.
+            # Neither DuckDB nor fakesnow passes the exception on.
             text = f"{type(error).__name__}: {error}"
             call.error = SqlError(603, "XX000", f"SQL execution internal error: {text}")
             _log.exception("The stand-in failed in %s", dotted(call.entry.name))
@@ -232,7 +232,7 @@ class Calls:
         return Call(entry, replace(session), bound)
 
     def bind(self, entry: Entry, session: SqlSession, query: str) -> Bound:
-        """Look up what a call of an external function needs.
+        """Return what a call of an external function needs.
 
         Raises:
             SqlError: Its integration or a translator does not exist any more.
@@ -259,7 +259,7 @@ _CALLABLE = ("FUNCTION", "EXTERNAL FUNCTION")
 
 
 def _overload(overloads: list[Entry], node: exp.Anonymous) -> Entry:
-    """Choose by the number of arguments, the only thing that is known of them here."""
+    """Return the overload with this number of arguments; their types are not known yet."""
     arguments = node.expressions
     fitting = [e for e in overloads if len(e.parameters) == len(arguments)]
     if len(fitting) != 1:

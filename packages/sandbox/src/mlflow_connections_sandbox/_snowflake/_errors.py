@@ -1,7 +1,7 @@
-"""What Snowflake says when it refuses a statement: number, SQL state and text.
+"""The errors of refused statements: number, SQL state and text.
 
-Numbers and texts are Snowflake's where they are documented or seen in public reports; where none is
-known (a clause's bad value, the contract of external functions) the nearest one is taken.
+Numbers and texts are Snowflake's where they are documented or quoted in public reports. Where none is
+known, as for some clauses and for the contract of external functions, the nearest one is used.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ class SqlError(Exception):
 
 
 def compilation(text: str, number: int = 1003, state: str = "42000") -> SqlError:
-    """A statement that could not be compiled."""
+    """Return the error of a statement that does not compile."""
     return SqlError(number, state, f"SQL compilation error:\n{text}")
 
 
 def does_not_exist(kind: str, name: Name | str) -> SqlError:
-    """Snowflake does not tell what is missing from what may not be seen."""
+    """Return the error of a missing object, which Snowflake does not tell from an invisible one."""
     text = f"{kind.capitalize()} '{dotted(name)}' does not exist or not authorized."
     return compilation(text, 2003, "02000")
 
@@ -50,42 +50,42 @@ def unknown_function(name: Name) -> SqlError:
 
 
 def already_exists(kind: str, name: Name | str) -> SqlError:
-    """The name is taken."""
+    """Return the error of a name that is taken."""
     return compilation(f"Object '{dotted(name)}' already exists as {kind}.", 2002, "42710")
 
 
 def insufficient(kind: str, name: Name | str) -> SqlError:
-    """The object may be seen, but what was asked for may not be done with it."""
+    """Return the error of a missing privilege on a visible object."""
     text = f"Insufficient privileges to operate on {kind.lower()} '{dotted(name)}'."
     return SqlError(3001, "42501", f"SQL access control error:\n{text}")
 
 
 def invalid_property(name: str, what: str) -> SqlError:
-    """A clause that the statement does not know."""
+    """Return the error of an unknown clause."""
     return compilation(f"invalid property '{name}' for '{what}'", 1420, "42601")
 
 
 def invalid_value(value: object, name: str, why: str = "") -> SqlError:
-    """A clause's value that cannot be."""
+    """Return the error of an invalid value of a clause."""
     text = f"invalid value [{value}] for parameter '{name}'"
     return compilation(f"{text}: {why}" if why else text, 1008, "22023")
 
 
 def missing_options(names: Sequence[str]) -> SqlError:
-    """Clauses that the statement cannot do without."""
+    """Return the error of missing clauses."""
     return compilation(f"Missing option(s): [{', '.join(names)}].", 2029, "42601")
 
 
 def unsupported(text: str) -> SqlError:
-    """Valid in Snowflake, but not in the stand-in, or not supported by either."""
+    """Return the error of a feature that the stand-in, or Snowflake itself, does not support."""
     return SqlError(2, "0A000", f"Unsupported feature '{text}'.")
 
 
 def external_function(function: str, text: str) -> SqlError:
-    """A call of an external function that did not work out."""
+    """Return the error of a failed call of an external function."""
     return SqlError(100351, "22000", f"Request failed for external function {function}{text}")
 
 
 def dotted(name: Name | str) -> str:
-    """Write a name as Snowflake shows it in messages."""
+    """Return a name as Snowflake shows it in messages."""
     return name if isinstance(name, str) else ".".join(name)

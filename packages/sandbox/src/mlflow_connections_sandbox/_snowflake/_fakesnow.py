@@ -1,4 +1,4 @@
-"""fakesnow's server, unmodified, as the stand-in talks to it: over ASGI, with functions in its DuckDB."""
+"""fakesnow's server, unmodified, called over ASGI, with functions added to its DuckDB."""
 
 import gzip
 import json
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Fakesnow:
-    """A fakesnow of its own: nothing is shared with another one in the same process."""
+    """An instance of fakesnow, which shares nothing with another one in the same process."""
 
     def __init__(self, prefix: str, answer: "Answer") -> None:
-        """Load it.
+        """Load fakesnow.
 
         Args:
-            prefix: What DuckDB's functions are called, before the number of arguments.
+            prefix: The prefix of the names of DuckDB's functions, before the number of arguments.
             answer: Called by DuckDB with the first argument and the other columns.
         """
         self._module = _load()
@@ -37,7 +37,7 @@ class Fakesnow:
         self._lock = threading.Lock()
 
     def define(self, arity: int) -> None:
-        """Have a function of so many arguments, besides the call's id."""
+        """Define a function of this many arguments, besides the ID of the call."""
         import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
 
         with self._lock:
@@ -49,11 +49,11 @@ class Fakesnow:
                 if arguments:
                     values = self._answer(calls[0], arguments)
                 else:
-                    # Without arguments there is nothing that tells rows apart but their number.
+                    # Without arguments only the number of rows is known.
                     values = [self._answer(call, [])[0] for call in calls]
                 return pa.array(values, pa.string())
 
-            # DuckDB counts parameters, and takes those after a star for one.
+            # DuckDB counts parameters, and would count `*columns` as one.
             names = [Parameter(f"p{i}", Parameter.POSITIONAL_ONLY) for i in range(arity + 1)]
             function.__signature__ = Signature(names)  # type: ignore[attr-defined]  # any function has it
             self._module.shared_fs.duck_conn.create_function(
@@ -75,7 +75,7 @@ class Fakesnow:
         return {str(name).upper() for (name,) in rows}
 
     async def post(self, scope: "Scope", body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Send a request on with another body, and give the status and body of the answer."""
+        """Forward a request with another body, and return the status and body of the response."""
         payload = json.dumps(body).encode()
         headers = [
             (k, v)
@@ -100,11 +100,11 @@ class Fakesnow:
         return status, answer
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Pass a request on as it is."""
+        """Forward a request unchanged."""
         await self._module.app(scope, receive, send)
 
     def close(self) -> None:
-        """Close the sessions before the database that they are part of."""
+        """Close all sessions, then their database."""
         for connection in self._module.sessions.values():
             connection.close()
         self._module.sessions.clear()
@@ -113,16 +113,16 @@ class Fakesnow:
 
 
 def read_json(body: bytes, encoding: str | None) -> dict[str, Any]:
-    """Read a request's body; the connector compresses it."""
+    """Parse the body of a request, which the connector compresses."""
     found: dict[str, Any] = json.loads(gzip.decompress(body) if encoding == "gzip" else body)
     return found
 
 
 def _load() -> ModuleType:
-    """Execute fakesnow's server module anew: its database and sessions are the module's globals."""
+    """Return a new instance of fakesnow's server module, whose globals are its database and sessions."""
     import fakesnow.server
 
-    # It logs every statement, with whatever secret is in it.
+    # It logs every statement with its secrets.
     logging.getLogger("fakesnow.server").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="Arrow output on a DB-API", module="fakesnow")
     spec = find_spec(fakesnow.server.__name__)

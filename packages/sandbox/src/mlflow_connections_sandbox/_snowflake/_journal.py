@@ -1,4 +1,4 @@
-"""The statements that arrived, without the secrets in them."""
+"""The statements that arrived, with their secrets masked."""
 
 import time
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Executed:
 
     Attributes:
         at: Seconds since the epoch.
-        query: Its id.
-        role: The role that it ran as.
-        sql: Its text; bound values are not part of it, and secrets in it are masked.
-        error: The number of the error that refused it; 0 for none.
-        seconds: How long it took.
+        query: Its ID.
+        role: The role that ran it.
+        sql: Its text, with secrets masked and without bound values.
+        error: The number of the error that it ended with; 0 for none.
+        seconds: The time that it took.
     """
 
     at: float
@@ -42,19 +42,19 @@ class Statements:
         self._executed: RingLog[Executed] = RingLog()
 
     def add(self, query: str, role: str, sql: str, error: int, seconds: float) -> None:
-        """Note one."""
+        """Record a statement."""
         self._executed.add(Executed(time.time(), query, role, masked(sql), error, seconds))
 
     def matching(self, text: str = "") -> list[Executed]:
-        """Give those that contain a text, in any case."""
+        """Return the statements that contain a text, in any case."""
         return [e for e in self._executed.all() if text.lower() in e.sql.lower()]
 
     def newest(self, count: int) -> list[tuple[int, Executed]]:
-        """Give the newest, newest first, each with a number of its own."""
+        """Return the newest statements, newest first, each with its number."""
         return self._executed.newest(count)
 
     def keep(self, newest: int) -> None:
-        """Keep only so many, the newest, from now on."""
+        """Keep only this many statements, the newest, from now on."""
         self._executed.keep(newest)
 
     def clear(self) -> None:
@@ -63,7 +63,7 @@ class Statements:
 
 
 def masked(sql: str) -> str:
-    """Hide the value after each clause that takes a secret."""
+    """Return a statement with the value of each secret clause masked."""
     if not any(name in sql.upper() for name in _SECRET):
         return sql
     try:

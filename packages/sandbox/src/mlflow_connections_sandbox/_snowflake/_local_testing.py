@@ -1,7 +1,7 @@
-"""The light mode: external functions as UDFs of Snowpark's own local testing, which has no SQL.
+"""Register external functions as UDFs of Snowpark's local testing, which has no SQL.
 
-Translators, gateway and HTTP are the same; SQL, grants and stages are not there. Every call is one row,
-and of a name's overloads, which local testing does not know, the one with most arguments is there.
+Translators, gateway and HTTP are the same; SQL, grants and stages do not exist. Every call is one row.
+Local testing has no overloads, so only the one with most arguments is registered.
 """
 
 import json
@@ -25,7 +25,7 @@ def register_locally(session: "Session", account: Account) -> list[str]:
 
     Args:
         session: `Session.builder.config("local_testing", True).create()`.
-        account: Where the functions were created.
+        account: The account that has the functions.
 
     Returns:
         The qualified names that `call_function` takes.
@@ -57,7 +57,7 @@ def _handler(entry: Entry, account: Account) -> Callable[..., Any]:
         bound = account.calls.bind(entry, caller, new_query())
         return account.external_functions.call(bound, [row])[0]
 
-    # Snowpark would take the hints for SQL types.
+    # Snowpark would read type hints as SQL types.
     call.__annotations__.clear()
     return call
 

@@ -1,4 +1,4 @@
-"""A result as the connector reads it."""
+"""The results that the stand-in makes, in the connector's wire format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Rows:
-    """Columns and rows that the stand-in made itself.
+    """Columns and rows of a result.
 
     Attributes:
         columns: The columns' names.
         rows: The values.
-        types: Snowflake's wire types of the columns; text where not given.
+        types: Snowflake's wire types of the columns; all text if empty.
     """
 
     columns: Sequence[str]
@@ -21,7 +21,7 @@ class Rows:
     types: Sequence[str] = ()
 
     def data(self, query: str) -> dict[str, Any]:
-        """Give the `data` of the response."""
+        """Return the `data` of the response."""
         types = self.types or ["text"] * len(self.columns)
         return {
             "rowtype": [_column(n, t) for n, t in zip(self.columns, types, strict=True)],
@@ -36,7 +36,7 @@ class Rows:
 
 
 def status(text: str) -> Rows:
-    """Give the one row that a DDL statement answers with."""
+    """Return the result of a DDL statement, one row."""
     return Rows(("status",), [[text]])
 
 
@@ -63,6 +63,6 @@ def _cell(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        # An LTZ timestamp travels as seconds.
+        # The wire format of an LTZ timestamp is seconds.
         return f"{value.timestamp():.9f}"
     return str(value)

@@ -1,4 +1,4 @@
-"""Works on the tree of a query: what fakesnow does not know becomes something that it does."""
+"""Rewrite the tree of a query: replace what fakesnow lacks by what it has."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from ._errors import Name, SqlError
 from ._session import SqlSession
 
 PREFIX = "_SANDBOX_CALL_"
-"""What DuckDB's functions are called, before the number of arguments."""
+"""The prefix of DuckDB's functions, before the number of arguments."""
 
 CONTEXT_FUNCTIONS = frozenset(
     ("CURRENT_ROLE", "CURRENT_USER", "CURRENT_ACCOUNT", "CURRENT_REGION", "CURRENT_WAREHOUSE")
@@ -23,7 +23,7 @@ CONTEXT_FUNCTIONS = frozenset(
 
 
 def rewritten_call(node: exp.Anonymous, entry: Entry, call_id: str) -> exp.Expr:
-    """Make of a function's call one of DuckDB's, cast to the declared type."""
+    """Return a call of DuckDB's function in place of a call, cast to the declared type."""
     arguments = [
         _as_text(argument, parameter.type)
         for argument, parameter in zip(node.expressions, entry.parameters, strict=True)
@@ -48,7 +48,7 @@ def _as_text(argument: exp.Expr, kind: SqlType) -> exp.Expr:
 
 
 def called_name(node: exp.Anonymous) -> Name | None:
-    """Give the name of a call as it is stored, with the parts before it."""
+    """Return the stored name of a called function, with its database and schema if written."""
     parts = [_part(node.this)]
     place: exp.Expr = node
     while isinstance(place.parent, exp.Dot) and place.parent.expression is place:
@@ -83,7 +83,7 @@ def functions_of(sql: str) -> dict[str, Name]:
 
 
 def whole_call(node: exp.Anonymous) -> exp.Expr:
-    """Give a call with the database and schema before it."""
+    """Return the node of a call together with the database and schema before it."""
     place: exp.Expr = node
     while isinstance(place.parent, exp.Dot) and place.parent.expression is place:
         place = place.parent
@@ -91,7 +91,7 @@ def whole_call(node: exp.Anonymous) -> exp.Expr:
 
 
 def session_value(node: exp.Expr, session: SqlSession) -> exp.Expr:
-    """Replace what fakesnow does not know of a session by its value.
+    """Replace a context or task function by its value.
 
     Raises:
         SqlError: A task's function is called outside a task, or with an expression.
@@ -108,7 +108,7 @@ def session_value(node: exp.Expr, session: SqlSession) -> exp.Expr:
 
 
 def context_value(name: str, session: SqlSession) -> str | None:
-    """Give what a context function says."""
+    """Return the value of a context function."""
     return {
         "CURRENT_ROLE": session.role,
         "CURRENT_USER": session.user,
@@ -121,7 +121,7 @@ def context_value(name: str, session: SqlSession) -> str | None:
 
 
 def context_headers(entry: Entry, session: SqlSession) -> dict[str, str]:
-    """Give the headers for a function's CONTEXT_HEADERS."""
+    """Return the headers for the CONTEXT_HEADERS of a function."""
     found = {}
     for name in entry.properties.get("CONTEXT_HEADERS", ()):
         value = context_value(name, session)
@@ -130,7 +130,7 @@ def context_headers(entry: Entry, session: SqlSession) -> dict[str, str]:
 
 
 def hide_dollars(tree: exp.Expr) -> exp.Expr:
-    """Keep fakesnow from taking a dollar sign inside a text for a variable."""
+    """Split texts at dollar signs, which fakesnow would read as variables."""
 
     def split(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Literal) and node.is_string and "$" in node.this:
@@ -149,11 +149,11 @@ def hide_dollars(tree: exp.Expr) -> exp.Expr:
 
 
 def label_columns(tree: exp.Expr) -> None:
-    """Name the columns of a query by their text in upper case, not by what is made of them."""
+    """Name the columns of a query by their original text in upper case."""
     if isinstance(tree, exp.Select):
         for node in list(tree.expressions):
             if not isinstance(node, exp.Alias | exp.Column | exp.Star) and not node.is_star:
-                # fakesnow would take what follows a dollar sign for a variable.
+                # fakesnow would read a dollar sign as a variable.
                 text = node.sql(dialect="snowflake").upper().replace("$", "")
                 node.replace(exp.alias_(node.copy(), text, quoted=True))
 

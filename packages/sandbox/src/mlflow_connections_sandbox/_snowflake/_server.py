@@ -1,4 +1,4 @@
-"""What the connector talks to: sessions and queries. What is not the account's goes to fakesnow."""
+"""The endpoints that the connector talks to: sessions and queries."""
 
 import asyncio
 import logging
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PROMPT = 15.0
-"""Seconds until a client is told to ask again; it would send a statement that takes longer twice."""
+"""Seconds until a client is told to poll; it would send a slower statement again."""
 _KEPT = 200
-"""Results that can still be asked for by their query's id."""
+"""The number of results that can still be fetched by the ID of their query."""
 _IN_PROGRESS = "333334"
 FILE_OPERATION = "SANDBOX_FILE_OPERATION"
 """The statement parameter by which a procedure's process marks what `session.file` sends."""
@@ -49,7 +49,7 @@ class Server:
     """The connector's endpoints.
 
     Attributes:
-        statements: What arrived.
+        statements: The statements that arrived.
         users: Users and what they sign in with.
     """
 
@@ -121,7 +121,7 @@ class Server:
         session: SqlSession,
         place: dict[str, str] | None = None,
     ) -> Response:
-        """Open a session in fakesnow, too."""
+        """Open the session in fakesnow as well."""
         if place is None:
             place = self._place(session.database, session.schema, session)
         scope = {**request.scope, "query_string": urlencode(place).encode()}
@@ -129,8 +129,8 @@ class Server:
         if code == 200 and answer["success"]:
             session.token = answer["data"]["token"]
             self._sessions[session.token] = session
-            # fakesnow gives none; without it the connector cannot log out, so that a closed
-            # connection still counts as open and is closed again, at great length, at exit.
+            # fakesnow sends no master token. Without one the connector cannot log out, and retries
+            # for long at exit.
             answer["data"]["masterToken"] = secrets.token_urlsafe(32)
             answer["data"]["sessionInfo"] |= {
                 "roleName": session.role,
@@ -141,7 +141,7 @@ class Server:
     def _place(
         self, database: str | None, schema: str | None, session: SqlSession
     ) -> dict[str, str]:
-        """Give the database and schema of a new session: those it asked for, if it may use them."""
+        """Return the database and schema of a new session: those that it asked for, if it may use them."""
         if not database:
             return {}
         session.database = database
@@ -172,7 +172,7 @@ class Server:
         if session is None:
             return _refused(390104, "08001", "User must login again to access the service.")
         body = read_json(await request.body(), request.headers.get("content-encoding"))
-        # A client that got no answer sends the same request again; it must not run twice.
+        # A client that got no response sends the request again, which must not run twice.
         request_id = request.query_params.get("requestId", "")
         query = self._by_request.get(request_id)
         if query is None:
@@ -204,7 +204,7 @@ class Server:
     async def _answer(self, query: str, seconds: float) -> Response:
         task = self._running.get(query)
         if task is not None:
-            # Shielded: a client that goes away ends its request, not its statement.
+            # Shielded: a client that disconnects ends its request, not its statement.
             await asyncio.wait([asyncio.shield(task)], timeout=seconds)
         if query in self._finished:
             return JSONResponse(self._finished[query])
@@ -229,7 +229,7 @@ class Server:
             answer = await self._execute(scope, session, body, query)
         except SqlError as error:
             answer = _failed(error, query)
-        except Exception as error:  # noqa: BLE001 - a client must not wait for an answer for ever
+        except Exception as error:  # noqa: BLE001 - a client must not wait forever
             _log.exception("The stand-in failed at: %s", masked(sql))
             text = f"SQL execution internal error: {type(error).__name__}: {error}"
             answer = _failed(SqlError(603, "XX000", text), query)
@@ -306,7 +306,7 @@ class Server:
         return answer
 
     async def prepare(self) -> None:
-        """Have the database that an account begins with in fakesnow, too."""
+        """Create the initial database and schemas of an account in fakesnow."""
         for schema in (SCHEMA, "PUBLIC"):
             scope = {
                 "type": "http",
@@ -353,7 +353,7 @@ def _is_own(sql: str) -> bool:
 
 
 def _scanned(sql: str) -> str:
-    """Give the query whose result `SELECT * FROM TABLE(RESULT_SCAN('…'))` asks for."""
+    """Return the ID of the query that `SELECT * FROM TABLE(RESULT_SCAN('…'))` names."""
     reader = Reader(sql)
     if (
         reader.accept("SELECT", "*", "FROM", "TABLE", "(", "RESULT_SCAN", "(")

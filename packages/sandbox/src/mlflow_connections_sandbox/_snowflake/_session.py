@@ -1,4 +1,4 @@
-"""A session as the server sees it."""
+"""A session on the server's side."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from ._errors import Name, SqlError, compilation
 
 @dataclass
 class SqlSession:
-    """Who is connected, as what, and where.
+    """A server-side session: user, role, warehouse, database and schema.
 
     Attributes:
-        token: What the client authenticates each request with.
+        token: The token that authenticates each request of the client.
         user: The user.
         role: The current role.
         database: The current database, if any.
@@ -21,7 +21,7 @@ class SqlSession:
         rights: OWNER or CALLER inside a procedure, and OWNER in a Streamlit app; None for a client.
         is_restricted: Whether it was opened by a token that is restricted to one role.
         is_managed: Whether Snowflake brings the warehouse, as for a serverless task.
-        task: The run of a task that this session is of, if it is one.
+        task: The task run that this session executes, or None.
     """
 
     token: str
@@ -36,7 +36,7 @@ class SqlSession:
     task: TaskRun | None = None
 
     def in_schema(self, name: Name) -> Name:
-        """Complete the name of an object that lives in a schema.
+        """Return the full name of an object that belongs to a schema.
 
         Raises:
             SqlError: There is no current database or schema to complete it with.
@@ -52,7 +52,7 @@ class SqlSession:
         return (self.database, self.schema, *name)
 
     def in_database(self, name: Name) -> Name:
-        """Complete the name of a schema.
+        """Return the full name of a schema.
 
         Raises:
             SqlError: There is no current database.

@@ -1,4 +1,4 @@
-"""The stand-in of Snowflake: the server that the connector finds, and the three gateways."""
+"""The stand-in of Snowflake: the server that the connector talks to, and the three gateways."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ class Snowflake(StandIn):
     """An account with one database, one warehouse and one user, who is an account admin.
 
     Attributes:
-        account: What exists in it, and who may do what with it.
+        account: Its objects, and the privileges on them.
         gateways: The gateways before MLflow, by provider: aws, azure and google.
         statements: Every statement that arrived.
         users: The users and what they sign in with.
@@ -61,7 +61,7 @@ class Snowflake(StandIn):
 
         Args:
             mlflow_url: The MLflow server behind the gateways.
-            folder: Where stages keep their files.
+            folder: The folder for the files of stages.
             artifacts: The folder of the MLflow server's artifacts; the sandbox's own by default.
         """
         super().__init__(mlflow_url, folder)
@@ -82,7 +82,7 @@ class Snowflake(StandIn):
 
     @property
     def policy(self) -> CallBehavior:
-        """How patient the stand-in is with a gateway, and what it does wrong on purpose."""
+        """The time limits towards a gateway, and the faults to inject."""
         return self.account.external_functions.remote.policy
 
     @property
@@ -92,14 +92,14 @@ class Snowflake(StandIn):
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """Every HTTP request to a gateway so far."""
+        """All HTTP requests to gateways so far."""
         return self.account.external_functions.remote.deliveries.all()
 
     def trust(self, integration: str) -> None:
         """Do the cloud administrator's part for an API or storage integration.
 
-        After CREATE, and after anything that makes the integration another identity, its cloud lets
-        Snowflake in only once somebody has copied what DESCRIBE INTEGRATION shows.
+        After CREATE, and after each change of the integration's identity, its cloud trusts Snowflake
+        only once the output of DESCRIBE INTEGRATION has been copied into its trust policy.
 
         Args:
             integration: Its name as SHOW INTEGRATIONS has it, in upper case unless it was quoted.
@@ -107,14 +107,14 @@ class Snowflake(StandIn):
         self.account.trust(integration)
 
     def administer(self) -> None:
-        """Let the clouds' administrators trust each integration as soon as it is there."""
+        """Trust each integration in its cloud as soon as it is created."""
         self.account.clouds.trust_all = True
 
     def execute(self, statements: Iterable[str]) -> None:
-        """Execute statements about objects as the account's admin, without a client.
+        """Execute statements about objects as ACCOUNTADMIN, without a client.
 
         Args:
-            statements: What makes functions, integrations and the like; no queries.
+            statements: Statements that create functions, integrations and the like, but no queries.
 
         Raises:
             ValueError: A statement is a query.
@@ -139,10 +139,10 @@ class Snowflake(StandIn):
         return register_locally(session, self.account)
 
     def connection(self, **changed: Any) -> dict[str, Any]:
-        """Give what `snowflake.connector.connect` and `Session.builder.configs` take.
+        """Return the parameters for `snowflake.connector.connect` and `Session.builder.configs`.
 
         Args:
-            changed: Other values, `role` for one; None leaves a parameter out.
+            changed: Values to change, such as `role`; None leaves a parameter out.
         """
         parameters = {
             "account": ACCOUNT.lower(),
@@ -193,7 +193,7 @@ class Snowflake(StandIn):
         return self._ticket(ticket, own)
 
     def _ticket(self, ticket: str, session: SqlSession) -> dict[str, Any]:
-        """Give what the session of a procedure or task connects with."""
+        """Return the connection parameters for the session of a procedure or task."""
         return self.connection(
             user=session.user,
             password=ticket,
@@ -204,9 +204,9 @@ class Snowflake(StandIn):
         )
 
     def environment(self) -> Mapping[str, str]:
-        """Give the connector's own variables, with one connection named sandbox."""
+        """Return the connector's own variables, with one connection named sandbox."""
         lines = [
-            # Strings of TOML are strings of JSON, and a shell's quotes go well around them.
+            # JSON strings are valid TOML strings, and can be quoted in a shell.
             f"{name} = {json.dumps(value)}"
             for name, value in self.connection().items()
         ]
@@ -216,11 +216,11 @@ class Snowflake(StandIn):
         }
 
     def tables(self) -> Sequence[Table]:
-        """Give the newest statements, and calls of external functions."""
+        """Return the newest statements and calls of external functions."""
         return statements(self.statements), calls(self.account.external_functions.remote.deliveries)
 
     def keep(self, newest: int) -> None:
-        """Remember only so much of what happens, the newest, from now on."""
+        """Keep only this many entries of each journal, the newest, from now on."""
         super().keep(newest)
         self.statements.keep(newest)
         self.account.external_functions.remote.deliveries.keep(newest)
@@ -228,21 +228,21 @@ class Snowflake(StandIn):
             gateway.keep(newest)
 
     def app(self) -> "ASGIApp":
-        """Make the application that answers."""
+        """Return the application that answers."""
         self._sql = Server(self.account, self.statements, self.users)
         asyncio.run(self._sql.prepare())
         return self._sql.app
 
     def start(self) -> None:
-        """Answer from now on, and the gateways with it."""
+        """Start to answer, and start the gateways."""
         for gateway in self.gateways.values():
             gateway.start()
         super().start()
 
     def close(self) -> None:
-        """Wait for tasks that still run, then stop answering."""
+        """Wait for running tasks, then stop answering."""
         self.account.tasks.close()
-        # Together: each server looks only now and then whether it is to end.
+        # In parallel: each server polls for its end.
         with ThreadPoolExecutor() as pool:
             closing = [pool.submit(gateway.close) for gateway in self.gateways.values()]
             super().close()

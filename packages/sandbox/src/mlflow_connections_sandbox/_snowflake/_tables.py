@@ -1,4 +1,4 @@
-"""What the sandbox's page shows of an account."""
+"""The tables of an account on the sandbox's page."""
 
 from mlflow_connections_sandbox._journal import RingLog
 from mlflow_connections_sandbox._snowflake.external._external_functions import Delivery
@@ -19,7 +19,7 @@ from ._journal import Statements
 
 
 def statements(executed: Statements) -> Table:
-    """Show the newest statements; secrets in them are masked already."""
+    """Return the table of the newest statements, whose secrets are masked."""
     rows = [
         Row(
             str(n),
@@ -38,7 +38,7 @@ def statements(executed: Statements) -> Table:
 
 
 def calls(deliveries: RingLog[Delivery]) -> Table:
-    """Show the newest requests of external functions to a gateway."""
+    """Return the table of the newest requests of external functions to a gateway."""
     rows = [
         Row(
             str(n),

@@ -25,20 +25,20 @@ from mlflow_connections_sandbox._snowflake._errors import (
 ACCOUNT = "SANDBOX"
 _AWS_USER = "arn:aws:iam::123456789001:user/sandbox"
 _LIFETIME = 3600
-"""Seconds that a proof is good for."""
+"""Seconds for which a proof is valid."""
 
 
-class Refused(Exception):  # noqa: N818 - the cloud's answer, not the program's error
-    """The cloud does not know who asks."""
+class Refused(Exception):  # noqa: N818 - the cloud's response, not an error of the program
+    """The cloud does not know the caller."""
 
 
 class Identity(NamedTuple):
-    """Who Snowflake is for one integration.
+    """The identity of Snowflake for one integration.
 
     Attributes:
         provider: aws, azure or google.
-        resource: What is asked for: the role, the application in its tenant, the audience.
-        principal: Who asks.
+        resource: The requested role, application in a tenant, or audience.
+        principal: The caller.
     """
 
     provider: str
@@ -47,7 +47,7 @@ class Identity(NamedTuple):
 
 
 def new_identity(domain: str) -> dict[str, str]:
-    """Make what DESCRIBE shows beside an integration's own clauses.
+    """Return the properties of a new identity, which DESCRIBE shows beside the clauses.
 
     Args:
         domain: aws, azure or google.
@@ -64,7 +64,7 @@ def new_identity(domain: str) -> dict[str, str]:
 
 
 def api_identity(properties: Mapping[str, Any]) -> Identity:
-    """Give who an API integration is."""
+    """Return the identity of an API integration."""
     provider = properties["API_PROVIDER"]
     if "AWS" in provider:
         principal = f"{properties['API_AWS_IAM_USER_ARN']} {properties['API_AWS_EXTERNAL_ID']}"
@@ -76,7 +76,7 @@ def api_identity(properties: Mapping[str, Any]) -> Identity:
 
 
 def storage_identity(properties: Mapping[str, Any]) -> Identity:
-    """Give who a storage integration is."""
+    """Return the identity of a storage integration."""
     provider = properties["STORAGE_PROVIDER"]
     if provider == "AZURE":
         return Identity(
@@ -90,10 +90,10 @@ def storage_identity(properties: Mapping[str, Any]) -> Identity:
 
 
 class Clouds:
-    """What the administrators of the three clouds have written into their trust policies.
+    """The trust policies of the three clouds.
 
     Attributes:
-        trust_all: Whether they trust whoever comes.
+        trust_all: Whether every identity is trusted.
     """
 
     def __init__(self) -> None:
@@ -103,20 +103,20 @@ class Clouds:
         self._secret = secrets.token_bytes(32)
 
     def trust(self, identity: Identity) -> None:
-        """Let this one in."""
+        """Trust an identity."""
         with self._lock:
             self._trusted.add(identity)
 
     def is_trusted(self, identity: Identity) -> bool:
-        """Tell whether the cloud knows this one."""
+        """Return whether the cloud trusts an identity."""
         with self._lock:
             return self.trust_all or identity in self._trusted
 
     def prove(self, identity: Identity, method: str, url: str, body: bytes) -> str:
-        """Give the `Authorization` of a request: AWS signs each one, the others carry a token.
+        """Return the `Authorization` of a request: a signature for AWS, a token for the others.
 
         Raises:
-            Refused: The cloud does not know who asks.
+            Refused: The cloud does not trust the identity.
         """
         if not self.is_trusted(identity):
             raise Refused(_REFUSALS[identity.provider])
@@ -128,10 +128,10 @@ class Clouds:
         return f"{_AUTH_SCHEMES[identity.provider]} {text}.{signature}"
 
     def check(self, provider: str, proof: str, method: str, url: str, body: bytes) -> None:
-        """Look at the `Authorization` of a request that arrived.
+        """Check the `Authorization` of a request that arrived.
 
         Raises:
-            Refused: It is missing, forged, too old, for another request, or nobody's any more.
+            Refused: It is missing, forged, expired, for another request, or not trusted any more.
         """
         scheme, _, token = proof.partition(" ")
         text, _, signature = token.partition(".")
@@ -164,7 +164,7 @@ def _digest(method: str, url: str, body: bytes) -> str:
 
 
 def provider_of(properties: Mapping[str, Any]) -> str:
-    """Give aws, azure or google for an API or storage integration."""
+    """Return aws, azure or google for an API or storage integration."""
     provider = properties.get("API_PROVIDER") or properties["STORAGE_PROVIDER"]
     if "AZURE" in provider:
         return "azure"
@@ -196,10 +196,10 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def check_integration(kind: str, properties: Mapping[str, Any]) -> None:
-    """Look at the clauses of an integration.
+    """Check the clauses of an integration.
 
     Raises:
-        SqlError: One is missing, does not belong to its provider, or has no possible value.
+        SqlError: A clause is missing, belongs to another provider, or has an invalid value.
     """
     if kind == "API INTEGRATION":
         _check_api(properties)
@@ -214,7 +214,7 @@ def check_integration(kind: str, properties: Mapping[str, Any]) -> None:
 
 
 def add_identity(kind: str, properties: dict[str, Any]) -> None:
-    """Add what makes a new integration somebody to its cloud."""
+    """Add the properties that identify a new integration to its cloud."""
     if kind not in {"API INTEGRATION", "STORAGE INTEGRATION"}:
         return
     prefix = "API" if kind == "API INTEGRATION" else "STORAGE"

@@ -25,16 +25,16 @@ from ._javascript import run_javascript
 
 @dataclass
 class CallBehavior:
-    """How patient the stand-in is. Snowflake is far more so, which no test wants to wait for.
+    """Time limits of the stand-in, far below Snowflake's, and faults to inject.
 
     Attributes:
-        retry_seconds: How long failures that may pass are tried again.
-        timeout: Seconds to wait for one reply; Amazon API Gateway gives up after 30.
-        poll_seconds: Between two polls after 202.
-        poll_limit: Seconds of polling at most; Snowflake's own limit is 600.
-        faults: Misbehaviour on Snowflake's side, or of a translator, to come: `duplicate`,
-            `row_count` and `row_numbers`, each taken once by the next batch.
-        random: Decides the order of batches and rows.
+        retry_seconds: Seconds for which transient failures are retried.
+        timeout: Seconds to wait for one reply; Amazon API Gateway's limit is 30.
+        poll_seconds: Seconds between two polls after 202.
+        poll_limit: Seconds of polling; Snowflake's own limit is 600.
+        faults: Faults of Snowflake or of a translator to come: `duplicate`, `row_count` and
+            `row_numbers`, each applied once, to the next batch.
+        random: The source of the order of batches and rows.
     """
 
     retry_seconds: float = 2.0
@@ -45,7 +45,7 @@ class CallBehavior:
     random: Random = field(default_factory=Random)
 
     def takes(self, fault: str) -> bool:
-        """Tell whether this fault is due, once."""
+        """Remove a fault from the list, and return whether it was there."""
         if fault not in self.faults:
             return False
         self.faults.remove(fault)
@@ -58,11 +58,11 @@ class Delivery:
 
     Attributes:
         function: The external function.
-        batch: The batch's id; the same for every try.
-        rows: How many rows it carries.
+        batch: The ID of the batch, the same for all attempts.
+        rows: The number of rows.
         method: POST, or GET for a poll.
         url: The public URL.
-        status: What came back; 0 where nothing did.
+        status: The status of the response; 0 if there was none.
     """
 
     function: str
@@ -75,15 +75,15 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Bound:
-    """An external function with everything that a call of it needs, looked up when it is compiled.
+    """An external function with everything that a call needs, as of the compilation of the query.
 
     Attributes:
         function: The function.
         integration: Its API integration.
         request: Its request translator's body, if it has one.
         response: Its response translator's body, if it has one.
-        query: The id of the statement that calls it.
-        context: What the CONTEXT_HEADERS functions give.
+        query: The ID of the calling statement.
+        context: The headers for CONTEXT_HEADERS.
     """
 
     function: Entry
@@ -95,21 +95,21 @@ class Bound:
 
 
 def is_allowed(url: str, integration: Mapping[str, Any]) -> bool:
-    """Tell whether an integration lets a URL through."""
+    """Return whether an integration allows a URL."""
     blocked = integration.get("API_BLOCKED_PREFIXES", ())
     allowed = integration["API_ALLOWED_PREFIXES"]
     if "/../" in f"{url.partition('?')[0]}/":
-        # It would lead out of what it begins with.
+        # It could leave the allowed prefix.
         return False
     return any(url.startswith(p) for p in allowed) and not any(url.startswith(p) for p in blocked)
 
 
 class Remote:
-    """The world outside the account.
+    """The gateways, seen from the account.
 
     Attributes:
-        policy: How patient to be, and what to do wrong.
-        deliveries: Every HTTP request so far.
+        policy: The time limits, and the faults to inject.
+        deliveries: All HTTP requests so far.
     """
 
     def __init__(self, gateways: Sequence[Gateway], clouds: Clouds) -> None:
@@ -119,17 +119,17 @@ class Remote:
         self._clouds = clouds
 
     def gateway(self, url: str) -> Gateway | None:
-        """Give the gateway behind a public URL."""
+        """Return the gateway of a public URL, or None if there is none."""
         for gateway in self._gateways:
             if url == gateway.base or url.startswith((f"{gateway.base}/", f"{gateway.base}?")):
                 return gateway
         return None
 
     def prove(self, bound: Bound, method: str, url: str, body: bytes) -> str:
-        """Give the proof of identity of a request.
+        """Return the proof of identity of a request.
 
         Raises:
-            SqlError: The cloud does not know Snowflake, any more or yet.
+            SqlError: The cloud does not trust the integration.
         """
         try:
             return self._clouds.prove(api_identity(bound.integration.properties), method, url, body)
@@ -139,11 +139,11 @@ class Remote:
 
 MAX_REPLY_BYTES = 10 * 1024 * 1024
 _SNIPPET = 2000
-"""Characters of a refusing reply that the error shows."""
+"""The number of characters of a refusal that the error shows."""
 
 
 class Batch:
-    """One batch on its way."""
+    """The delivery of one batch of rows."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class Batch:
         self._seconds = 0.0
 
     def run(self) -> list[Any]:
-        """Deliver the batch and give the rows' values."""
+        """Deliver the batch and return the values of its rows."""
         data = [[number, *row] for number, row in enumerate(self._rows)]
         body, translator_data = self._translate_request({"data": data})
         payload = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
@@ -204,7 +204,7 @@ class Batch:
         return made["body"]
 
     def _deliver(self, payload: bytes) -> Any:
-        """Send, try again what may pass, and poll what takes its time."""
+        """Send the batch, retry transient failures, and poll after 202."""
         deadline = time.monotonic() + self._policy.retry_seconds
         pause = 0.05
         while True:
@@ -298,7 +298,7 @@ class Batch:
             raise self._bad(f"Error parsing JSON response: '{shown}'") from None
 
     def _values(self, reply: Any) -> list[Any]:
-        """Check what came back: as many rows as went out, with the same numbers."""
+        """Check the rows of the reply, whose count and numbers must be those of the request."""
         if not isinstance(reply, dict) or not isinstance(reply.get("data"), list):
             raise self._bad(
                 'Error parsing JSON response. top-level JSON object must contain "data" JSON array element'
@@ -354,20 +354,20 @@ class ExternalFunctions:
     """Calls external functions.
 
     Attributes:
-        remote: Where they lead.
+        remote: The gateways.
     """
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
 
     def call(self, bound: Bound, rows: Sequence[Sequence[Any]]) -> list[Any]:
-        """Give one value for each row of arguments.
+        """Return one value for each row of arguments.
 
-        The rows go in batches of at most MAX_BATCH_ROWS. Neither the order of rows nor that of
-        batches is the given one, since Snowflake promises none.
+        The rows go in batches of at most MAX_BATCH_ROWS. Rows and batches are shuffled, since
+        Snowflake promises no order.
 
         Raises:
-            SqlError: A batch did not work out.
+            SqlError: A batch failed.
         """
         values: list[Any] = [None] * len(rows)
         order = list(range(len(rows)))

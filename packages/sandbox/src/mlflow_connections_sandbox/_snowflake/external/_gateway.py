@@ -1,4 +1,4 @@
-"""The gateway before MLflow: one for each cloud, reached under a public name, answering on loopback."""
+"""The gateways in front of MLflow, one for each cloud, with public names, answering on loopback."""
 
 import json
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
-"""Amazon API Gateway takes no more; the others take more."""
+"""The limit of Amazon API Gateway, the lowest of the three."""
 
 BASES: Mapping[str, str] = {
     "aws": "https://sandbox.execute-api.eu-central-1.amazonaws.com/prod",
     "azure": "https://sandbox.azure-api.net/mlflow",
     "google": "https://sandbox-0000.ew.gateway.dev",
 }
-"""What external functions call each gateway. No such name is ever looked up: the stand-in of
-Snowflake sends what begins with one of these, and nothing else, to the gateway on loopback."""
+"""The public URL of each gateway. These names are never looked up: the stand-in of Snowflake sends
+URLs that begin with one of them, and no others, to the gateway on loopback."""
 
 OWN_REFUSAL = "x-sandbox-gateway"
 """The header of a refusal that is the gateway's own; it says why, for the reader of a journal."""
@@ -39,7 +39,7 @@ _UNKNOWN_CALLERS: Mapping[str, tuple[int, Mapping[str, object]]] = {
 }
 """The answer of each cloud's gateway to a caller that it does not know."""
 
-# What a gateway keeps to itself: the caller's identity, and what belongs to one connection.
+# Headers that a gateway does not forward: the caller's identity, and those of one connection.
 _DROPPED = frozenset(
     (
         "authorization",
@@ -56,19 +56,19 @@ _DROPPED = frozenset(
 
 
 class Gateway(StandIn):
-    """Checks who asks, puts MLflow's credentials in, and passes a request on.
+    """Checks the caller, adds MLflow's credentials, and forwards the request.
 
     Attributes:
         provider: aws, azure or google.
         base: The public URL that external functions name, without a slash at its end.
-        credentials: Headers that MLflow wants, injected into each request.
+        credentials: Headers to inject into each request to MLflow.
         remaps_authorization: Whether an injected `Authorization` reaches MLflow under another name
             only, `x-amzn-Remapped-Authorization`, as Amazon documents for some integrations of
             methods with AWS_IAM authorization.
         expired: Whether the gateway knows its callers no more, as after a change of its policy.
-        api_key: What a caller has to show besides its identity; None wants nothing.
-        operations: The method and path, below the base, of what may be called; None allows every
-            POST to MLflow's REST API.
+        api_key: The API key that callers must send, or None.
+        operations: The allowed methods and paths below the base, or None to allow every POST to
+            MLflow's REST API.
     """
 
     name: ClassVar[str] = "gateway"
@@ -87,18 +87,18 @@ class Gateway(StandIn):
         self.polls = 0
 
     def environment(self) -> Mapping[str, str]:
-        """Nothing: no client talks to a gateway but Snowflake."""
+        """Return no variables: only Snowflake talks to a gateway."""
         return {}
 
     def app(self) -> "ASGIApp":
-        """Make the application that answers."""
+        """Return the application that answers."""
         return Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST"])])
 
     def define(self, document: Mapping[str, object]) -> None:
-        """Allow what an OpenAPI document lists, and nothing else.
+        """Allow only the operations that an OpenAPI document lists.
 
         Args:
-            document: The definition as it is given to the cloud, as a mapping.
+            document: The parsed OpenAPI document.
         """
         paths = document["paths"]
         if not isinstance(paths, Mapping):
@@ -170,7 +170,7 @@ class Gateway(StandIn):
         return header
 
     async def _later(self, request: Request, body: bytes) -> Response:
-        """Take the work on with 202 and give the reply to the last of so many polls."""
+        """Answer with 202, and send the reply to the last poll."""
         batch = request.headers.get("sf-external-function-query-batch-id", "")
         if request.method == "POST":
             if batch not in self._finished:

@@ -1,4 +1,4 @@
-"""Runs the body of a JavaScript function: no libraries, no eval, no state between calls."""
+"""Run the body of a JavaScript function: no libraries, no eval, no state between calls."""
 
 import json
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ MAX_SOURCE_BYTES = 100_000
 """Snowflake's documentation recommends no more than about 100 KB for a body."""
 
 _TIME_LIMIT = 10
-"""Seconds of a call. A loop without an end must not hold the stand-in."""
+"""Seconds of a call, so that an endless loop does not block the stand-in."""
 
 _MEMORY_LIMIT = 256 * 1024 * 1024
 
-# As in Snowflake, where neither eval nor a function made of text is to be had.
+# As in Snowflake, which has neither eval nor functions made from text.
 _PREAMBLE = """
 (() => {
   const refuse = function () { throw new EvalError("Code generation from strings disallowed"); };
@@ -32,10 +32,10 @@ _PREAMBLE = """
 
 
 def compile_javascript(body: str, parameters: list[str], name: str) -> None:
-    """Make sure that a body is a function's body.
+    """Check that a text is the body of a function.
 
     Raises:
-        SqlError: It is not, or it is too long.
+        SqlError: It does not compile, or is too long.
     """
     if len(body.encode()) > MAX_SOURCE_BYTES:
         raise SqlError(100132, "P0000", f"JavaScript of {name} is longer than 100 KB.")
@@ -46,12 +46,12 @@ def run_javascript(body: str, arguments: Mapping[str, Any], name: str) -> Any:
     """Call a function.
 
     Args:
-        body: What stands between AS and the end of CREATE FUNCTION.
+        body: The text after AS in CREATE FUNCTION.
         arguments: The values by parameter name, which is in upper case unless it was quoted.
         name: The function's name, for errors.
 
     Returns:
-        What it returned, as JSON has it; None for undefined.
+        The JSON form of the result; None for undefined.
 
     Raises:
         SqlError: It threw, or took too long or too much memory.
@@ -73,7 +73,7 @@ def run_javascript(body: str, arguments: Mapping[str, Any], name: str) -> Any:
 
 
 def _quickjs() -> Any:
-    # It has no types, and is not needed before a function is.
+    # It has no types, and is needed only once a function is created.
     return import_module("quickjs")
 
 

@@ -1,4 +1,4 @@
-"""The account's objects: what exists, who owns it, and what it was made with."""
+"""The objects of an account, with their owners and clauses."""
 
 import threading
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ class Entry:
     Attributes:
         kind: Its kind in full, EXTERNAL FUNCTION for one.
         key: Domain, full name and signature.
-        owner: The role that owns it.
+        owner: The owning role.
         parameters: The declared arguments.
         returns: The declared return type.
-        properties: Its clauses, and what the server added.
-        created: When.
+        properties: Its clauses, and the properties that the server added.
+        created: The time of its creation.
     """
 
     kind: str
@@ -39,24 +39,24 @@ class Entry:
 
     @property
     def domain(self) -> str:
-        """The kind as grants name it."""
+        """Return the kind as grants name it."""
         return self.key[0]
 
     @property
     def name(self) -> Name:
-        """The full name."""
+        """Return the full name."""
         return self.key[1]
 
 
 class Catalog:
-    """Every object of the account, by domain, full name and signature."""
+    """All objects of an account, by domain, full name and signature."""
 
     def __init__(self) -> None:
         self._entries: dict[Key, Entry] = {}
         self._lock = threading.RLock()
 
     def key(self, target: Target, session: SqlSession) -> Key:
-        """Complete a name as it was written in a session."""
+        """Return the key of an object that a session named."""
         levels = {kind.domain: kind.level for kind in KINDS.values()}
         level = levels.get(target.domain, "SCHEMA")
         if level == "SCHEMA":
@@ -68,11 +68,11 @@ class Catalog:
         return target.domain, name, target.signature
 
     def find(self, key: Key) -> Entry | None:
-        """Give an object, or None."""
+        """Return an object, or None if there is none of this key."""
         return self._entries.get(key)
 
     def get(self, key: Key) -> Entry:
-        """Give an object.
+        """Return an object.
 
         Raises:
             SqlError: There is none of this name.
@@ -83,15 +83,15 @@ class Catalog:
         return entry
 
     def overloads(self, domain: str, name: Name) -> list[Entry]:
-        """Give the functions or procedures of a name."""
+        """Return the functions or procedures of a name."""
         with self._lock:
             return [e for e in self._entries.values() if e.domain == domain and e.name == name]
 
     def add(self, entry: Entry, *, replace: bool = False) -> None:
-        """Keep a new object.
+        """Add a new object.
 
         Raises:
-            SqlError: The name is taken, and `replace` is not asked for.
+            SqlError: The name is taken, and `replace` is false.
         """
         with self._lock:
             if entry.key in self._entries and not replace:
@@ -99,7 +99,7 @@ class Catalog:
             self._entries[entry.key] = entry
 
     def drop(self, key: Key) -> None:
-        """Forget an object, with everything inside it."""
+        """Remove an object with everything inside it."""
         with self._lock:
             self._entries.pop(key, None)
             if key[0] in {"DATABASE", "SCHEMA"}:

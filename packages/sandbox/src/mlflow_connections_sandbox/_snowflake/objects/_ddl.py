@@ -59,10 +59,10 @@ class Checks:
         self.tasks = TaskRules(catalog, access)
 
     def check(self, entry: Entry, session: SqlSession) -> None:
-        """Look at an object's clauses, and complete the names in them.
+        """Check the clauses of an object, and complete the names in them.
 
         Raises:
-            SqlError: One has no possible value, or names what may not be used.
+            SqlError: A clause has an invalid value, or names an object that may not be used.
         """
         checks: dict[str, Callable[[Entry, SqlSession], None]] = {
             "API INTEGRATION": self._check_integration,
@@ -203,7 +203,7 @@ class Checks:
 
 
 def resolved(entry: Entry) -> dict[str, Any]:
-    """Complete the translators' names: without a schema they are in the function's own."""
+    """Return the properties with full names of translators, which default to the function's schema."""
     found = dict(entry.properties)
     for clause in ("REQUEST_TRANSLATOR", "RESPONSE_TRANSLATOR"):
         if clause in found:
@@ -257,7 +257,7 @@ _SHOWN = {"STAGE": "Stage area"}
 
 
 class Objects:
-    """The statements that make, change and drop objects."""
+    """Executes the statements that create, change and drop objects."""
 
     def __init__(self, catalog: Catalog, access: Access, stages: Stages, checks: Checks) -> None:
         self._catalog = catalog
@@ -269,7 +269,7 @@ class Objects:
         """Create an object.
 
         Raises:
-            SqlError: It may not be, or cannot be as it is written.
+            SqlError: The session may not do this, or a clause is invalid.
         """
         key = self._catalog.key(statement.target, session)
         self._may_create(statement.kind, key, session)
@@ -293,7 +293,7 @@ class Objects:
             add_identity(statement.kind, entry.properties)
         self._catalog.add(entry, replace=statement.replace)
         if there is not None:
-            # Whoever could use what was there cannot use what replaced it.
+            # Grants on a replaced object are lost.
             self._access.forget(key)
             if statement.kind == "STAGE":
                 self._stages.clear(there)
@@ -307,7 +307,7 @@ class Objects:
         """Change an object's clauses.
 
         Raises:
-            SqlError: It may not be, or cannot be as it is written.
+            SqlError: The session may not do this, or a clause is invalid.
         """
         entry = self._existing(statement, session)
         if entry is None:
@@ -327,7 +327,7 @@ class Objects:
         """Drop an object.
 
         Raises:
-            SqlError: It does not exist, or is not the session's to drop.
+            SqlError: It does not exist, or the session may not drop it.
         """
         name = dotted(statement.target.name[-1:])
         entry = self._existing(statement, session)
@@ -345,7 +345,7 @@ class Objects:
         return status(f"{name} successfully dropped.")
 
     def may_create(self, kind: str, target: Target, session: SqlSession) -> Key:
-        """Make sure that the session may create what fakesnow will create, and give its key.
+        """Check that the session may create an object of fakesnow's, and return its key.
 
         Raises:
             SqlError: It may not.
@@ -366,7 +366,7 @@ class Objects:
             raise insufficient(level, around[1])
 
     def _existing(self, statement: Alter | Drop, session: SqlSession) -> Entry | None:
-        """Give what the statement names; None where it is missing and that is allowed."""
+        """Return the object that a statement names, or None if it is missing and IF EXISTS is given."""
         try:
             entry = self._access.see(session, self._catalog.key(statement.target, session))
             if statement.kind not in {entry.kind, entry.domain}:

@@ -43,7 +43,7 @@ class Granted(NamedTuple):
 
 
 class Future(NamedTuple):
-    """A privilege on the objects of a domain that a schema or database will hold."""
+    """A privilege on the future objects of a domain in a schema or database."""
 
     privilege: str
     domain: str
@@ -52,7 +52,7 @@ class Future(NamedTuple):
 
 
 class Access:
-    """The account's grants. Owners and privileges decide; secondary roles do not exist here."""
+    """The grants of an account. Secondary roles are not supported."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -63,7 +63,7 @@ class Access:
         self.future: list[Future] = []
 
     def effective(self, role: str) -> set[str]:
-        """Give a role with all that it inherits."""
+        """Return a role with all roles that it inherits."""
         found: set[str] = set()
         waiting = [role]
         while waiting:
@@ -74,13 +74,13 @@ class Access:
         return found
 
     def may_use_role(self, user: str, role: str) -> bool:
-        """Tell whether a user can be this role."""
+        """Return whether a user may use a role."""
         return role == "PUBLIC" or any(
             role in self.effective(held) for held in self.users.get(user, ())
         )
 
     def holds(self, role: str, privilege: str, key: Key) -> bool:
-        """Tell whether a role, by itself or by what it inherits, has a privilege."""
+        """Return whether a role has a privilege, by itself or by a role that it inherits."""
         roles = self.effective(role)
         if key == ACCOUNT_KEY:
             if any(privilege in _BUILT_IN_PRIVILEGES.get(r, ()) for r in roles):
@@ -95,7 +95,7 @@ class Access:
             )
 
     def holds_any(self, role: str, key: Key) -> bool:
-        """Tell whether a role may see an object: it owns it, or has any privilege on it."""
+        """Return whether a role may see an object: it owns it, or has any privilege on it."""
         roles = self.effective(role)
         entry = self._catalog.find(key)
         if entry is not None and (entry.owner in roles or entry.kind == "ROLE"):
@@ -104,11 +104,11 @@ class Access:
             return any(g.key == key and g.role in roles for g in self.granted)
 
     def see(self, session: SqlSession, key: Key) -> Entry:
-        """Give an object that the session may see.
+        """Return an object that the session may see.
 
         Raises:
-            SqlError: It does not exist, or the session's role has nothing to do with it or with
-                the database and schema around it.
+            SqlError: It does not exist, or the session's role has no privilege on it or may not use
+                its database and schema.
         """
         self.enter(session, key)
         entry = self._catalog.get(key)
@@ -117,7 +117,7 @@ class Access:
         return entry
 
     def require(self, session: SqlSession, privilege: str, key: Key) -> Entry:
-        """Give an object on which the session has a privilege.
+        """Return an object on which the session has a privilege.
 
         Raises:
             SqlError: It does not exist, may not be seen, or the privilege is missing.
@@ -128,7 +128,7 @@ class Access:
         return entry
 
     def own(self, session: SqlSession, key: Key) -> Entry:
-        """Give an object that the session's role owns.
+        """Return an object that the session's role owns.
 
         Raises:
             SqlError: It does not exist, may not be seen, or belongs to another role.
@@ -162,7 +162,7 @@ class Access:
             raise insufficient("artifact repository", repository)
 
     def enter(self, session: SqlSession, key: Key) -> None:
-        """Make sure that the session may use the database and schema around an object.
+        """Check that the session may use the database and schema of an object.
 
         Raises:
             SqlError: It may not, or they do not exist.
@@ -177,14 +177,14 @@ class Access:
             raise does_not_exist(key[0], key[1])
 
     def allow(self, granted: Granted) -> None:
-        """Keep a grant; one that is there already stays as it is."""
+        """Add a grant, unless it exists."""
         with self._lock:
             same = [g for g in self.granted if g[:3] == granted[:3]]
             if not same or (granted.grant_option and not same[0].grant_option):
                 self.granted = [g for g in self.granted if g not in same] + [granted]
 
     def forget(self, key: Key, role: str | None = None, privileges: Iterable[str] = ()) -> None:
-        """Take grants back: all on an object, or those of a role, or some of those."""
+        """Remove grants on an object: all of them, those of a role, or some of these."""
         wanted = set(privileges)
         with self._lock:
             self.granted = [
@@ -196,7 +196,7 @@ class Access:
             ]
 
     def drop_role(self, role: str) -> None:
-        """Forget a role with every grant of it and to it."""
+        """Remove a role with every grant of it and to it."""
         with self._lock:
             self.roles.pop(role, None)
             for held in (*self.roles.values(), *self.users.values()):
@@ -205,9 +205,9 @@ class Access:
             self.future = [f for f in self.future if f.role != role]
 
     def apply_future(self, entry: Entry) -> None:
-        """Give a new object the grants that its schema or database promised.
+        """Apply future grants to a new object.
 
-        External functions get none: Snowflake has no future grants on them.
+        Snowflake has no future grants on external functions.
         """
         if entry.kind == "EXTERNAL FUNCTION":
             return
@@ -220,22 +220,22 @@ _DONE = status("Statement executed successfully.")
 
 
 class Grants:
-    """The statements that give and take privileges and roles."""
+    """Executes GRANT and REVOKE of privileges and roles."""
 
     def __init__(self, catalog: Catalog, access: Access) -> None:
         self._catalog = catalog
         self._access = access
 
     def privileges(self, statement: Grant, session: SqlSession) -> Rows:
-        """Give or take privileges.
+        """Grant or revoke privileges.
 
         Raises:
-            SqlError: The object or role does not exist, or is not the session's to give away.
+            SqlError: The object or role does not exist, or the session may not grant it.
         """
         if statement.role not in self._access.roles:
             raise does_not_exist("ROLE", statement.role)
         if statement.target.domain in {"TABLE", "VIEW"}:
-            # fakesnow's tables belong to nobody.
+            # Tables are fakesnow's and have no owner.
             return _DONE
         if statement.extent == "FUTURE":
             self._future(statement, session)
@@ -245,7 +245,7 @@ class Grants:
         return _DONE
 
     def role(self, statement: GrantRole, session: SqlSession) -> Rows:
-        """Give a role to, or take it from, a role or a user.
+        """Grant a role to a role or a user, or revoke it.
 
         Raises:
             SqlError: One of them does not exist, or the role is not the session's.
@@ -283,7 +283,7 @@ class Grants:
         ]
 
     def _seen(self, key: Key, session: SqlSession) -> Entry:
-        """Give the object; one who manages grants sees all of them."""
+        """Return the object; a role that manages grants sees every object."""
         return self._catalog.get(key) if self._manages(session) else self._access.see(session, key)
 
     def _one(self, statement: Grant, key: Key, session: SqlSession) -> None:

@@ -1,4 +1,4 @@
-"""Executes DESCRIBE and SHOW."""
+"""Execute DESCRIBE and SHOW."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ _CLOUDS = {"s3:": "AWS", "s3gov:": "AWS", "gcs:": "GCP", "azure:": "AZURE"}
 
 
 class Shows:
-    """The statements that tell what there is."""
+    """Executes the statements that list and describe objects."""
 
     def __init__(self, catalog: Catalog, access: Access) -> None:
         self._catalog = catalog
@@ -52,7 +52,7 @@ class Shows:
         """List the objects that the session may see.
 
         Raises:
-            SqlError: It may not see the database or schema that they are to be in.
+            SqlError: The session may not see the database or schema that it asks about.
         """
         kinds = PLURALS[statement.plural]
         within = self._within(statement, session)

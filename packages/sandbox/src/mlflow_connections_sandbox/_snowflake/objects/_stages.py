@@ -1,7 +1,7 @@
-"""The files of stages: internal ones in the stand-in's folder, external ones in a bucket's.
+"""The files of stages: internal ones in the stand-in's folder, external ones in the folder of a bucket.
 
-The connector copies files to and from internal stages by itself, by its protocol for a local disk:
-a client has to share the machine with the stand-in.
+The connector itself copies files to and from internal stages, by its protocol for a local disk, so a
+client must run on the same machine as the stand-in.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ from ._privileges import Access
 
 
 class Stages:
-    """Executes what FileCommand says.
+    """Executes file commands.
 
     Attributes:
-        buckets: Where a cloud location lies on this machine: `s3://…/`, `gcs://…/`, `azure://…/`.
+        buckets: The folder of each cloud location: `s3://…/`, `gcs://…/`, `azure://…/`.
     """
 
     def __init__(self, root: Path, catalog: Catalog, access: Access, clouds: Clouds) -> None:
@@ -43,15 +43,15 @@ class Stages:
         self.buckets: dict[str, Path] = {}
 
     def is_known(self, command: FileCommand, session: SqlSession) -> bool:
-        """Tell whether the command is about a named stage; temporary ones are fakesnow's."""
+        """Return whether the command names a permanent stage; temporary ones are fakesnow's."""
         key = self._catalog.key(Target("STAGE", command.stage.name), session)
         return command.source is not None or self._catalog.find(key) is not None
 
     def execute(self, command: FileCommand, session: SqlSession) -> "Rows | Mapping[str, Any]":
-        """Execute a command: rows, or for PUT and GET what the client needs to do it itself.
+        """Execute a command, and return rows, or for PUT and GET what the client needs to copy files.
 
         Raises:
-            SqlError: A stage does not exist, or this may not be done with it.
+            SqlError: A stage does not exist, or the session may not do this with it.
         """
         if command.verb == "PUT":
             return self._put(command, session)
@@ -64,10 +64,10 @@ class Stages:
         return self._copy(command, session)
 
     def file(self, ref: StageRef, session: SqlSession) -> Path:
-        """Give one file of a stage.
+        """Return the path of one file of a stage.
 
         Raises:
-            SqlError: The stage or the file is not there, or may not be read.
+            SqlError: The stage or the file does not exist, or may not be read.
         """
         path = self._folder(self._stage(ref, session, "READ")) / ref.path
         if not path.is_file():
@@ -83,15 +83,15 @@ class Stages:
         return {"path": str(self.file(ref, session))}
 
     def clear(self, entry: Entry) -> None:
-        """Delete an internal stage's files: it was dropped or replaced."""
+        """Delete the files of an internal stage that was dropped or replaced."""
         if "URL" not in entry.properties:
             shutil.rmtree(self._internal(entry), ignore_errors=True)
 
     def check(self, properties: Mapping[str, Any], session: SqlSession) -> None:
-        """Look at the clauses of a new stage.
+        """Check the clauses of a stage.
 
         Raises:
-            SqlError: Its location is not one that its storage integration allows.
+            SqlError: Its storage integration does not allow its location.
         """
         url = properties.get("URL")
         name = properties.get("STORAGE_INTEGRATION")
@@ -188,7 +188,7 @@ class Stages:
             if names is not None and not any(_relative(base, path) == one for path in found):
                 raise compilation(f"Remote file '{one}' was not found.", 91016, "22000")
             for path in found:
-                # What follows the last slash of the source's path keeps its place below the target.
+                # The path after the last slash of the source is kept below the target.
                 below = _relative(base, path)[len(prefix.rpartition("/")[0]) :].lstrip("/")
                 landed = goal / command.stage.path / below
                 landed.parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ class Stages:
         return entry
 
     def _folder(self, entry: Entry) -> Path:
-        """Give where a stage's files lie; an external one's cloud has to let Snowflake in."""
+        """Return the folder of a stage's files; the cloud of an external stage must trust Snowflake."""
         url: str | None = entry.properties.get("URL")
         if url is None:
             return self._internal(entry)
@@ -230,13 +230,13 @@ class Stages:
         raise SqlError(91003, "55000", f"Failure using stage area. Cause: [No such bucket: {url}]")
 
     def _internal(self, entry: Entry) -> Path:
-        # Names may hold anything, a slash too.
+        # Names may contain any character, a slash too.
         digest = hashlib.sha256("\0".join(entry.name).encode()).hexdigest()[:16]
         return self._root / digest
 
 
 def _files(root: Path, prefix: str, pattern: str | None) -> list[Path]:
-    """Give the files whose path on the stage begins with a prefix; a folder is one, too."""
+    """Return the files whose path on the stage begins with a prefix, such as a folder."""
     if not root.is_dir():
         return []
     found = []

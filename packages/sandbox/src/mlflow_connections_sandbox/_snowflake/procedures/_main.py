@@ -26,7 +26,7 @@ _COMMON = (
     *("azure.storage.blob", "cryptography.hazmat.primitives.serialization", "ruamel.yaml", "rich"),
     *("scipy.stats", "sklearn.linear_model", "joblib", "cachetools", "msrest", "databricks.sdk"),
 )
-"""What MLflow, Kedro and their users' code import of other projects. MLflow and Kedro themselves are imported anew for each call:
+"""The modules of other projects that MLflow, Kedro and their users' code import. MLflow and Kedro themselves are imported anew for each call:
 MLflow looks for plugins when it is imported, and finds those in the IMPORTS of the procedure."""
 
 
@@ -129,7 +129,7 @@ def _be_inside_snowflake() -> None:
 
 
 class _FileOperations:
-    """What the connector asks for a file operation in a procedure; its own one knows uploads alone."""
+    """Serves the connector's file operations in a procedure; its own class supports uploads alone."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection

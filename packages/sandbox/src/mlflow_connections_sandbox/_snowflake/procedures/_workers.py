@@ -121,7 +121,7 @@ class _Template:
         self._folder.cleanup()
 
     def start(self, job: Path) -> RunningProcess:
-        """Have a process forked for a job."""
+        """Start a forked process for a job."""
         running = RunningProcess()
         with self._lock:
             self._running[str(job)] = running

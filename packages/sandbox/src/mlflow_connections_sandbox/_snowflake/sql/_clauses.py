@@ -18,10 +18,10 @@ class Kind(NamedTuple):
 
     Attributes:
         domain: The kind as grants name it.
-        level: Where it lives: ACCOUNT, or SCHEMA.
-        privilege: What its creator needs on that level.
-        clauses: Clause and how its value reads, see `_clauses`.
-        required: Clauses without which it cannot be.
+        level: The level that holds it: ACCOUNT, DATABASE or SCHEMA.
+        privilege: The privilege that creating it needs on that level.
+        clauses: Each clause, and the reader of its value.
+        required: The clauses that it cannot do without.
         signature: Whether it has arguments.
     """
 
@@ -281,7 +281,7 @@ PRIVILEGES: Mapping[str, tuple[str, ...]] = {
     "TABLE": ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES"),
     "VIEW": ("SELECT", "REFERENCES"),
 }
-"""What can be granted on each kind, besides OWNERSHIP and ALL."""
+"""The privileges that can be granted on each kind, besides OWNERSHIP and ALL."""
 
 
 _BARE = frozenset(("body", "rest", "after", "nulls", "volatility", "language", "rights", "flag"))
@@ -289,15 +289,15 @@ _BARE = frozenset(("body", "rest", "after", "nulls", "volatility", "language", "
 
 
 def read_clauses(reader: Reader, allowed: Mapping[str, str], what: str) -> dict[str, Any]:
-    """Pass clauses up to the end of the statement.
+    """Consume clauses up to the end of the statement, and return their values.
 
     Args:
         reader: At the first clause.
-        allowed: Clause and how its value reads.
+        allowed: Each clause, and the reader of its value.
         what: The kind of object, for messages.
 
     Raises:
-        SqlError: A clause is unknown, comes twice, or its value does not read.
+        SqlError: A clause is unknown, occurs twice, or has an invalid value.
     """
     found: dict[str, Any] = {}
     while not reader.is_at_end():
@@ -351,7 +351,7 @@ def _names_or_word(reader: Reader) -> list[Name] | str:
 
 
 def _options(reader: Reader) -> dict[str, str]:
-    """Pass `(KEY = value …)`, whose items stand side by side."""
+    """Consume `(KEY = value …)`, with or without commas."""
     found: dict[str, str] = {}
     reader.expect("(")
     while not reader.accept(")"):

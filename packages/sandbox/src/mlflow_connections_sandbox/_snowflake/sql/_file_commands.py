@@ -1,4 +1,4 @@
-"""Parses PUT, GET, LIST, REMOVE and COPY FILES."""
+"""Parse PUT, GET, LIST, REMOVE and COPY FILES."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ _VERBS = {
 
 @dataclass(frozen=True)
 class StageRef:
-    """A place on a stage: the stage's name as it was written, and the path on it."""
+    """A location on a stage: the name of the stage as written, and the path on it."""
 
     name: Name
     path: str
@@ -45,10 +45,10 @@ class FileCommand:
 
     Attributes:
         verb: PUT, GET, LIST, REMOVE or COPY FILES.
-        stage: The stage that it is about; the target of COPY FILES.
+        stage: The stage; the target of COPY FILES.
         source: The source of COPY FILES.
         local: The client's path for PUT and GET.
-        options: What else was said.
+        options: The other clauses.
     """
 
     verb: str
@@ -59,14 +59,14 @@ class FileCommand:
 
 
 def parse_file_command(reader: Reader, bound: str | None = None) -> FileCommand | None:
-    """Parse a statement about the files of a named stage; None is for another statement.
+    """Parse a statement about the files of a named stage, or return None for another statement.
 
     Args:
-        reader: At the statement's beginning.
-        bound: What stands for a `?` in the place of a stage.
+        reader: At the beginning of the statement.
+        bound: The bound value that replaces `?` in place of a stage.
 
     Raises:
-        SqlError: It does not read, or its stage is a kind that the stand-in has not.
+        SqlError: The syntax is invalid, or the stand-in does not support this form.
     """
     if reader.accept("COPY", "FILES"):
         reader.expect("INTO")
@@ -89,10 +89,10 @@ def parse_file_command(reader: Reader, bound: str | None = None) -> FileCommand 
 
 
 def parse_stage(text: str) -> StageRef:
-    """Take a reference such as `@db.schema."My stage"/a/b` apart.
+    """Parse a reference such as `@db.schema."My stage"/a/b`.
 
     Raises:
-        SqlError: It is no reference to a stage.
+        SqlError: The text is not a reference to a stage.
     """
     if not text.startswith("@"):
         raise compilation(f"'{text}' is no stage: a stage begins with @.")

@@ -32,10 +32,10 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def parse(reader: Reader) -> Statement | None:
-    """Parse a statement, or tell by None that it is none of the stand-in's own.
+    """Parse a statement, or return None for one that fakesnow executes.
 
     Raises:
-        SqlError: It is one, but it does not read.
+        SqlError: The syntax is invalid.
     """
     parser = _PARSERS.get(reader.word())
     return None if parser is None else parser(reader)
@@ -46,7 +46,7 @@ def _create(reader: Reader) -> Statement | None:
     replace = reader.accept("OR", "REPLACE")
     is_temporary = reader.accept("TEMPORARY") or reader.accept("TEMP")
     if is_temporary or reader.word() in {"SCOPED", "LOCAL", "GLOBAL"}:
-        # What a session makes for itself alone, write_pandas for one, is fakesnow's.
+        # fakesnow executes what a session creates for itself alone, as write_pandas does.
         return None
     if not reader.accept("SECURE"):
         reader.accept("TRANSIENT")

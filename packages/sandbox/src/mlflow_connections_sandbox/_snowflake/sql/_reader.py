@@ -1,4 +1,4 @@
-"""Reads a statement token by token. sqlglot's tokenizer knows Snowflake's quoting, which no regex does."""
+"""Read a statement token by token, with sqlglot's tokenizer, which knows Snowflake's quoting."""
 
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 _TEXT = (TokenType.STRING, TokenType.RAW_STRING, TokenType.HEREDOC_STRING)
-# For these sqlglot gives the rest of the statement as one text.
+# After these, sqlglot returns the rest of the statement as one text.
 _OPAQUE = (TokenType.COMMAND, TokenType.EXECUTE)
 
 Value = TypeVar("Value")
 
 
 class Reader:
-    """A statement's tokens with a place in them.
+    """The tokens of a statement, with a current position.
 
     Attributes:
-        sql: The statement as it was written.
+        sql: The text of the statement.
     """
 
     def __init__(self, sql: str) -> None:
-        """Take a statement apart.
+        """Split a statement into tokens.
 
         Raises:
-            SqlError: It has a quote or a comment that does not end.
+            SqlError: A quote or a comment is not closed.
         """
         self.sql = sql
         try:
@@ -43,25 +43,25 @@ class Reader:
         self._at = 0
 
     def word(self, ahead: int = 0) -> str:
-        """Give the word or sign at the place in upper case, empty for a quoted text and at the end."""
+        """Return the next word or sign in upper case; empty for quoted text and at the end."""
         token = self._peek(ahead)
         if token is None or token.token_type in (*_TEXT, TokenType.IDENTIFIER):
             return ""
         return token.text.upper()
 
     def is_at_end(self) -> bool:
-        """Tell whether nothing is left."""
+        """Return whether no token is left."""
         return self._at >= len(self._tokens)
 
     def accept(self, *words: str) -> bool:
-        """Pass these words if they are next."""
+        """Consume these words if they are next, and return whether they were."""
         if any(self.word(i) != word for i, word in enumerate(words)):
             return False
         self._at += len(words)
         return True
 
     def expect(self, *words: str) -> None:
-        """Pass these words.
+        """Consume these words.
 
         Raises:
             SqlError: Something else is next.
@@ -70,16 +70,16 @@ class Reader:
             raise self.unexpected()
 
     def end(self) -> None:
-        """Make sure that nothing is left.
+        """Check that no token is left.
 
         Raises:
-            SqlError: Something is.
+            SqlError: A token is left.
         """
         if not self.is_at_end():
             raise self.unexpected()
 
     def unexpected(self) -> SqlError:
-        """Make the error for what is next."""
+        """Return the error for the next token."""
         token = self._peek()
         if token is None:
             return compilation("syntax error: unexpected '<EOF>'.")
@@ -89,7 +89,7 @@ class Reader:
         )
 
     def identifier(self) -> str:
-        """Pass one identifier; unquoted ones are in upper case, as Snowflake stores them."""
+        """Consume an identifier and return it; unquoted ones in upper case, as Snowflake stores them."""
         token = self._peek()
         if token is None or token.token_type in _TEXT:
             raise self.unexpected()
@@ -102,7 +102,7 @@ class Reader:
         return token.text.upper()
 
     def name(self) -> Name:
-        """Pass a name of one to three parts."""
+        """Consume a name of one to three parts and return it."""
         if self.accept("IDENTIFIER", "("):
             inner = Reader(self.string())
             self.expect(")")
@@ -117,7 +117,7 @@ class Reader:
         return tuple(parts)
 
     def string(self) -> str:
-        """Pass a quoted text, between quotes or two pairs of dollar signs."""
+        """Consume a quoted text, between quotes or two pairs of dollar signs, and return it."""
         token = self._peek()
         if token is None or token.token_type not in _TEXT:
             raise self.unexpected()
@@ -125,12 +125,12 @@ class Reader:
         return token.text
 
     def is_string(self) -> bool:
-        """Tell whether a quoted text is next."""
+        """Return whether a quoted text is next."""
         token = self._peek()
         return token is not None and token.token_type in _TEXT
 
     def integer(self) -> int:
-        """Pass a whole number."""
+        """Consume a whole number and return it."""
         token = self._peek()
         if token is None or not token.text.isdecimal():
             raise self.unexpected()
@@ -138,14 +138,14 @@ class Reader:
         return int(token.text)
 
     def boolean(self) -> bool:
-        """Pass TRUE or FALSE."""
+        """Consume TRUE or FALSE and return it."""
         if self.accept("TRUE"):
             return True
         self.expect("FALSE")
         return False
 
     def listed(self, item: "Callable[[], Value]") -> list[Value]:
-        """Pass items with commas between them, in parentheses."""
+        """Consume items in parentheses, separated by commas, and return them."""
         self.expect("(")
         items: list[Value] = []
         if self.accept(")"):
@@ -157,7 +157,7 @@ class Reader:
         return items
 
     def run(self) -> str:
-        """Pass what stands there without a space: an unquoted file name or stage reference."""
+        """Consume tokens up to a space, as an unquoted file name or stage reference has them."""
         if self.is_string():
             return self.string()
         first = last = self._peek()
@@ -170,7 +170,7 @@ class Reader:
         return self.sql[first.start : last.end + 1]
 
     def rest(self) -> str:
-        """Pass everything that is left, as it was written."""
+        """Consume the rest of the statement and return its text."""
         token = self._peek()
         if token is None:
             raise self.unexpected()
@@ -178,7 +178,7 @@ class Reader:
         return self.sql[token.start :].rstrip().removesuffix(";")
 
     def inlined(self, name: Name) -> str:
-        """Give the statement with a name in the place of `IDENTIFIER(?)`, if that is in it."""
+        """Return the statement with a name in place of `IDENTIFIER(?)`."""
         for index in range(len(self._tokens)):
             place = self._tokens[index : index + 4]
             if [t.text.upper() for t in place] == ["IDENTIFIER", "(", "?", ")"]:
@@ -186,7 +186,7 @@ class Reader:
         return self.sql
 
     def has(self, words: frozenset[str]) -> bool:
-        """Tell whether one of these words stands anywhere, outside quoted texts."""
+        """Return whether one of these words occurs outside quoted texts."""
         return any(t.token_type not in _TEXT and t.text.upper() in words for t in self._tokens)
 
     def session_variable(self) -> str | None:
@@ -231,13 +231,13 @@ def _tokens(sql: str) -> list[Token]:
     if len(tokens) < 2 or tokens[0].token_type not in _OPAQUE or tokens[1].token_type not in _TEXT:
         return tokens
     command = tokens[0]
-    # The same statement, with the command's name blanked out so that every place stays what it was.
+    # Blank out the name of the command, so that all positions stay as they are.
     rest = " " * (command.end + 1) + sql[command.end + 1 :]
     return [command, *_tokens(rest)]
 
 
 def _split(token: Token) -> list[Token]:
-    """Make one token for each word: sqlglot takes STORAGE INTEGRATION and the like for one."""
+    """Return one token for each word: sqlglot makes one token of STORAGE INTEGRATION and the like."""
     if token.token_type in (*_TEXT, TokenType.IDENTIFIER) or " " not in token.text:
         return [token]
     words = []
@@ -250,5 +250,5 @@ def _split(token: Token) -> list[Token]:
 
 
 def quoted(name: Name) -> str:
-    """Write a name so that it stays what it is."""
+    """Return a name in quotes, so that its case is kept."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in name)

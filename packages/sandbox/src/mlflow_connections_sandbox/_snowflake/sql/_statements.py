@@ -1,4 +1,4 @@
-"""What a parsed statement is."""
+"""The parsed statements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Target:
-    """What a statement is about.
+    """The object of a statement.
 
     Attributes:
         domain: The kind as grants name it: every sort of integration is INTEGRATION.
-        name: As it was written.
+        name: The name as written.
         signature: The argument types of a function or procedure.
     """
 

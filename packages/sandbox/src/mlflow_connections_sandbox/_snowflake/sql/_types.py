@@ -1,4 +1,4 @@
-"""SQL types: their names as a signature holds them, and values on their way to JSON and back."""
+"""SQL types, as signatures name them, and the conversion of values to JSON and back."""
 
 import json
 import math
@@ -49,12 +49,12 @@ class SqlType(NamedTuple):
     shown: str
 
     def __str__(self) -> str:
-        """The name alone: signatures are told apart by it."""
+        """Return the name alone, by which signatures differ."""
         return self.name
 
 
 def read_type(reader: Reader) -> SqlType:
-    """Pass a type.
+    """Consume a type and return it.
 
     Raises:
         SqlError: There is no such type.
@@ -77,7 +77,7 @@ def read_type(reader: Reader) -> SqlType:
 
 
 def from_sql(text: str | None, sql_type: SqlType, *, native: bool = False) -> Any:
-    """Make of a value, which SQL gave as text, what goes into a request's JSON.
+    """Convert a value that SQL returned as text into its form in the JSON of a request.
 
     Numbers, booleans, texts and objects go natively; everything else as a JSON string, but for
     handlers of the account's own, which get all semi-structured values natively.
@@ -107,7 +107,7 @@ def from_sql(text: str | None, sql_type: SqlType, *, native: bool = False) -> An
 
 
 def to_sql(value: Any, sql_type: SqlType) -> str | None:
-    """Make of a value in a reply the text that is cast to the declared return type.
+    """Convert a value of a reply into the text that is cast to the declared return type.
 
     Raises:
         ValueError: The value does not fit.

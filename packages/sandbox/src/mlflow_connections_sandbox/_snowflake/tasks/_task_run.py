@@ -1,4 +1,4 @@
-"""One run of one task, as TASK_HISTORY tells it and as the task itself can ask."""
+"""One run of a task: its row of TASK_HISTORY, and the functions that the task itself may call."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,16 +26,16 @@ class TaskRun:
 
     Attributes:
         name: The task.
-        root: The root of its graph.
-        group: The graph run's id, the same for its tries.
-        attempt: 1, and one more for each try.
-        sql: What it executes.
-        config: The root's CONFIG.
-        predecessors: What came before it.
+        root: The root task of its graph.
+        group: The ID of the graph run, the same for all attempts.
+        attempt: The number of the attempt, from 1.
+        sql: The statement that it executes.
+        config: The CONFIG of the root.
+        predecessors: The runs of its predecessors.
         state: SCHEDULED, EXECUTING, SUCCEEDED, FAILED, SKIPPED or CANCELLED.
-        query: The statement's id.
-        error: Why it failed.
-        value: What it set as its return value.
+        query: The ID of the statement.
+        error: The number and text of its error.
+        value: The return value that it set.
         is_suspended: Whether it stands for a suspended task, which counts as succeeded.
     """
 
@@ -56,7 +56,7 @@ class TaskRun:
     completed: datetime | None = None
 
     def row(self) -> list[str | None]:
-        """Give the row of TASK_HISTORY."""
+        """Return the row of TASK_HISTORY."""
         return [
             *(self.query, self.name[2], self.name[0], self.name[1], self.sql, self.state),
             *((str(self.error[0]), self.error[1]) if self.error else (None, None)),
@@ -65,10 +65,10 @@ class TaskRun:
         ]
 
     def answer(self, function: str, arguments: Sequence[str]) -> str | None:
-        """Give what one of TASK_FUNCTIONS says inside this task.
+        """Return the value of one of TASK_FUNCTIONS inside this task.
 
         Raises:
-            SqlError: It is asked for something that there is not.
+            SqlError: The argument is unknown.
         """
         if function == "SYSTEM$GET_PREDECESSOR_RETURN_VALUE":
             return self._predecessor(arguments[0] if arguments else None)
