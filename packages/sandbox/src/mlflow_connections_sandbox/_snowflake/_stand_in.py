@@ -213,6 +213,8 @@ class Snowflake(StandIn):
         return {
             "SNOWFLAKE_CONNECTIONS": "[sandbox]\n" + "\n".join(lines) + "\n",
             "SNOWFLAKE_DEFAULT_CONNECTION_NAME": "sandbox",
+            # The connector would look for metadata services of clouds at each sign-in.
+            "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
         }
 
     def tables(self) -> Sequence[Table]:

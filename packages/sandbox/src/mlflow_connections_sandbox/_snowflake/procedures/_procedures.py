@@ -148,6 +148,8 @@ class Procedures:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "1",
             "GIT_PYTHON_REFRESH": "quiet",
+            # Otherwise each sign-in asks the metadata services of three clouds, in vain.
+            "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
             "SANDBOX_NETWORK": ",".join(network),
             "SANDBOX_SECRETS": json.dumps(self._secrets(entry)),
         }
