@@ -59,6 +59,7 @@ class Store:
 
     def get_logged_model(self, model_id: str) -> Any:
         """Return a model that belongs to no run."""
+        self.asked.append(f"model {model_id}")
         return SimpleNamespace(
             model_id=model_id,
             experiment_id="7",
@@ -219,6 +220,15 @@ def test_experiments_and_models_are_streams_of_their_own(log: MemoryLog) -> None
         "tags": {"team": "red"},
     }
     assert log.events[3].data == {"model_id": "m-1", "tags": {"a": "1"}}
+
+
+def test_a_model_of_another_process_is_fetched_once(log: MemoryLog) -> None:
+    """The store is asked for the run of a model that was not seen, and only the first time."""
+    store, inner = duplicated(log, kinds=KINDS)
+    for _ in range(3):
+        store.set_logged_model_tags("m-2", [RunTag("a", "1")])
+    assert inner.asked == ["model m-2"]
+    assert [event.stream for event in log.events] == ["m-2"] * 3
 
 
 def test_every_kind_of_the_vocabulary_has_a_type() -> None:

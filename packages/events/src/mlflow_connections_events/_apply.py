@@ -307,8 +307,10 @@ class Applier:
         from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModelTag
 
         data, known = event.data, self._ids.get(event.data["model_id"])
+        if known is None and self._own_ids and data.get("server_id"):
+            known = data["model_id"]
         tags = [LoggedModelTag(k, self._ids.replaced(v)) for k, v in data["tags"].items()]
-        if known is None and not (self._own_ids and data.get("server_id")):
+        if known is None:
             context = data.get("run", {})
             run_id = self._run_id(data["source_run"], context) if data["source_run"] else None
             experiment = self._model_experiment(data, run_id)

@@ -58,6 +58,7 @@ class RunCache:
         self._announced: OrderedDict[str, AnnouncedRun] = OrderedDict()
         self._seen: OrderedDict[str, Any] = OrderedDict()
         self._experiments: dict[str, str] = {}
+        self._models: OrderedDict[str, str] = OrderedDict()
         self.lock = threading.RLock()
         _living.add(self)
 
@@ -82,6 +83,16 @@ class RunCache:
     def seen(self, run_id: str) -> Any:
         """Return the last entity of a run that was not announced, or None."""
         return self._seen.get(run_id)
+
+    def see_model(self, model_id: str, run_id: str | None) -> None:
+        """Remember the stream of a logged model: its run, or itself if it has none."""
+        with self.lock:
+            self._models[model_id] = run_id or model_id
+            _shorten(self._models, _MAX_RUNS)
+
+    def stream_of_model(self, model_id: str) -> str | None:
+        """Return the stream of a logged model, or None if it was not seen."""
+        return self._models.get(model_id)
 
     def name_experiment(self, experiment_id: Any, name: str) -> None:
         """Remember the name of an experiment."""
@@ -414,6 +425,7 @@ class Recorder:
     # ----- logged models
 
     def _see_model(self, model: Any) -> None:
+        self.runs.see_model(model.model_id, model.source_run_id)
         if model.source_run_id:
             self._own(model.artifact_location, model.source_run_id, model.model_id)
 
@@ -426,9 +438,11 @@ class Recorder:
             self.append(model.model_id, "model_logged", data)
 
     def _change_model(self, kind: str, arguments: Arguments, data: dict[str, Any]) -> None:
-        # The stream of a model is its run's, which only the store knows.
         if kind not in self._kinds:
             return
         model_id = arguments["model_id"]
-        run_id = self.store.get_logged_model(model_id).source_run_id
-        self.append(run_id or model_id, kind, {"model_id": model_id, **data})
+        if self.runs.stream_of_model(model_id) is None:
+            # Another process created the model; at most one request for each.
+            self._see_model(self.store.get_logged_model(model_id))
+        stream = self.runs.stream_of_model(model_id) or model_id
+        self.append(stream, kind, {"model_id": model_id, **data})

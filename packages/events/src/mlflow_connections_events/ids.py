@@ -6,6 +6,7 @@ resolve provisional IDs. It needs no MLflow.
 
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +78,9 @@ class IdMap:
 
         Only IDs of 32 characters and more are replaced, because shorter texts may mean something else.
         """
+        # Most texts hold neither an ID nor a URI, and there may be many pairs.
+        if "://" not in text and not _LONG_ID.search(text):
+            return text
         for source, target in self.pairs().items():
             if len(source) >= _LONG and source in text:
                 text = text.replace(source, target)
@@ -88,3 +92,4 @@ class IdMap:
 
 
 _LONG = 32
+_LONG_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-")

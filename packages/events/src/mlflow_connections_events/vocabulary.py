@@ -242,7 +242,11 @@ class ModelRecorded(_RunData, total=False):
 
 
 class ModelLogged(_RunData, total=False):
-    """A logged model of MLflow 3, whole, each time it is created or finalized."""
+    """A logged model of MLflow 3, whole, each time it is created or finalized.
+
+    Attributes:
+        server_id: Whether the destination's server has issued the ID; a write-behind store sets it.
+    """
 
     model_id: str
     experiment_id: str
@@ -254,6 +258,7 @@ class ModelLogged(_RunData, total=False):
     artifact_location: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
+    server_id: bool
 
 
 class ModelParamsLogged(_RunData, total=False):
