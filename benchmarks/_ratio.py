@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 def children_seconds() -> float:
-    """Give the CPU time that ended child processes have used so far: a clock that waits for no one."""
+    """Return the CPU time that ended child processes have used so far: a clock that waits for no one."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -43,7 +43,7 @@ def interleave(
     rounds: int = 15,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[float], list[float]]:
-    """Call both in turns, which one first changing each time; gives the seconds of each call."""
+    """Call both in turns, alternating the first one; return the seconds of each call."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(rounds):
         order = ((0, plain), (1, ours)) if turn % 2 == 0 else ((1, ours), (0, plain))
@@ -55,7 +55,7 @@ def interleave(
 
 
 def median(times: Sequence[float], factor: float = 1.0) -> float:
-    """Give the median, times a factor (1e6 for microseconds)."""
+    """Return the median, times a factor (1e6 for microseconds)."""
     return statistics.median(times) * factor
 
 

@@ -1,4 +1,4 @@
-"""What core costs: a full URI, a keyword among 150 distributions, and its import."""
+"""The cost of core: a full URI, a keyword among 150 distributions, and its import."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a copy for Databand costs whoever logs: calls, batches, capture alone, requests, imports.
+"""The cost of a copy for Databand to the code that logs: calls, batches, capture alone, requests, imports.
 
 Batches take a quarter of a second and differ by as much from one to the next, so beside their ratio stands
 what capture itself takes of them, which is all that their caller waits for.
@@ -159,7 +159,7 @@ def target(uri: str) -> Target:
 
 
 def composite(tracker: Tracker, uri: str) -> str:
-    """Give the URI that copies a store for a tracker, and put the token where it is looked for."""
+    """Return the URI that copies a store for a tracker, and put the token where it is looked for."""
     os.environ[TOKEN_VARIABLES[0]] = tracker.token
     return connection.tracking_uri({}, {"databand_url": tracker.url, "duplicate_tracking_to": uri})
 
@@ -212,7 +212,7 @@ class _After:
         self._done = time.perf_counter()
 
     def took(self, call: Callable[[], object]) -> float:
-        """Give how many seconds a call went on when this store was done."""
+        """Return how many seconds a call went on when this store was done."""
         call()
         return time.perf_counter() - self._done
 

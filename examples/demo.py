@@ -92,7 +92,7 @@ def started(names: list[str]) -> Iterator[Sandbox]:
 
 
 def prepare_azureml(stand_in: Any, _project: Path) -> None:
-    """Give the workspace MLflow 3's logged models, which Azure lacked in early 2026.
+    """Return the workspace MLflow 3's logged models, which Azure lacked in early 2026.
 
     Without them MLflow 3 cannot log a model there; docs/azureml.md has the workaround.
     """

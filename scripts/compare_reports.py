@@ -10,19 +10,19 @@ from xml.etree import ElementTree as ET
 
 
 def outcomes(report: Path) -> dict[str, str]:
-    """Give each test's outcome by its name."""
+    """Return each test's outcome by its name."""
     # Written by our own run of pytest a moment ago: nothing hostile is in it.
     cases = ET.parse(report).getroot().iter("testcase")
     return {f"{case.get('classname')}::{case.get('name')}": outcome(case) for case in cases}
 
 
 def outcome(case: "ET.Element") -> str:
-    """Give `passed`, or what pytest has put into the case: `failure`, `error`, `skipped`."""
+    """Return `passed`, or what pytest has put into the case: `failure`, `error`, `skipped`."""
     return next((e.tag for e in case if e.tag in {"failure", "error", "skipped"}), "passed")
 
 
 def main() -> int:
-    """Print the counts of both reports; gives 1 if anything got worse."""
+    """Print the counts of both reports; return 1 if anything got worse."""
     before, after = (outcomes(Path(name)) for name in sys.argv[1:3])
     for name, found in (("before", before), ("after", after)):
         print(f"{name}: {dict(Counter(found.values()))}")

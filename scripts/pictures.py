@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def load_demo() -> Any:
-    """Give the demo as a module."""
+    """Return the demo as a module."""
     spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "demo.py")
     assert spec
     assert spec.loader
@@ -89,7 +89,7 @@ Take = Callable[..., None]
 
 @contextmanager
 def camera() -> Iterator[Take]:
-    """Give what opens an address, waits for a text, prepares the page, and takes its picture."""
+    """Return what opens an address, waits for a text, prepares the page, and takes its picture."""
     settings = (
         f"for (const [k, v] of Object.entries({json.dumps(SETTINGS)})) localStorage.setItem(k, v)"
     )

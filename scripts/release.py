@@ -21,7 +21,7 @@ _TAG = re.compile(r"([a-z]+)-v(\d[0-9a-z.]*)")
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
-    """Do what the command line asks; gives 1 after a clear error."""
+    """Run the command line; return 1 after a clear error."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -72,7 +72,7 @@ def release(package: str, version: str, today: dt.date, root: Path) -> str:
 
 
 def check(tag: str, root: Path) -> str:
-    """Give the folder that a tag releases.
+    """Return the folder that a tag releases.
 
     Raises:
         ValueError: It is no tag of a release, or version or changelog say something else.
@@ -92,7 +92,7 @@ def check(tag: str, root: Path) -> str:
 
 
 def files(package: str, root: Path) -> tuple[Path, Path]:
-    """Give a package's pyproject.toml and changelog."""
+    """Return a package's pyproject.toml and changelog."""
     folder = root / "packages" / package
     if not (folder / "pyproject.toml").is_file():
         names = ", ".join(
@@ -103,7 +103,7 @@ def files(package: str, root: Path) -> tuple[Path, Path]:
 
 
 def current(project: Path) -> str:
-    """Give the version that a pyproject.toml has."""
+    """Return the version that a pyproject.toml has."""
     found = _VERSION.search(project.read_text())
     if found is None:
         raise ValueError(f"{project} has no line 'version = \"...\"'.")

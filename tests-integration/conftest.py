@@ -1,4 +1,4 @@
-"""What every integration test starts from: no variable of the developer's, and a real MLflow server."""
+"""The start of every integration test: no variable of the developer's, and a real MLflow server."""
 
 import os
 import sys

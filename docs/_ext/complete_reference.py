@@ -24,7 +24,7 @@ PACKAGES = tuple(each.module for each in distributions().values())
 
 
 def public_modules(name: str) -> Iterator[ModuleType]:
-    """Give a package and its public modules."""
+    """Return a package and its public modules."""
     package = importlib.import_module(name)
     yield package
     for info in pkgutil.iter_modules(package.__path__):
@@ -37,7 +37,7 @@ def public_modules(name: str) -> Iterator[ModuleType]:
 
 
 def public_names(module: ModuleType) -> list[str]:
-    """Give the names that a module offers."""
+    """Return the names that a module offers."""
     return list(getattr(module, "__all__", ()))
 
 

@@ -24,7 +24,7 @@ class DeclaredOptions(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Give the table."""
+        """Return the table."""
         keyword = self.arguments[0]
         lines = ["| option | where | variable | default | what it is |", "|---|---|---|---|---|"]
         lines += [row(option) for option in find_connection(keyword).declared]
@@ -35,7 +35,7 @@ class DeclaredOptions(SphinxDirective):
 
 
 def row(option: Option) -> str:
-    """Give an option's line of the table."""
+    """Return an option's line of the table."""
     where = "credentials" if option.in_credentials else "`server.connection`"
     variable = f"`{option.env}`" if option.env else ""
     default = "required" if option.required else ""

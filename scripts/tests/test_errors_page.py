@@ -16,7 +16,7 @@ from workspace import ROOT, distributions
 PAGE = ROOT / "docs" / "errors.md"
 PACKAGES = tuple(distributions())
 GAP = "…"
-"""What stands for a part of a message that is known only when it is raised."""
+"""Replaces a part of a message that is known only when it is raised."""
 
 # What the packages make errors and warnings with: by name, the argument that is the message.
 _BUILTIN = ("BlockingIOError", "FileNotFoundError", "ImportError", "OSError", "PermissionError")
@@ -68,7 +68,7 @@ class Module:
             self.assigned.setdefault(name, []).extend(arguments)
 
     def texts(self, node: ast.expr) -> list[str]:
-        """Give what an expression may be as text; nothing where that is not written here."""
+        """Return what an expression may be as text; nothing where that is not written here."""
         match node:
             case ast.Constant(value=str(text)):
                 return [re.sub(r"%[srdg]|%r", GAP, text)]
@@ -111,7 +111,7 @@ class Module:
         return [GAP]
 
     def messages(self, makers: dict[str, int]) -> Iterator[Message]:
-        """Give every message that is made here."""
+        """Return every message that is made here."""
         for node in ast.walk(self.tree):
             if not isinstance(node, ast.Call):
                 continue
@@ -125,7 +125,7 @@ class Module:
 
 
 def appended(tree: ast.Module) -> Iterator[tuple[str, list[ast.expr]]]:
-    """Give the names of lists, and what is appended to them."""
+    """Return the names of lists, and what is appended to them."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=args):
@@ -144,13 +144,13 @@ def _name(function: ast.expr) -> str:
 
 
 def sources(package: str) -> list[Path]:
-    """Give a package's modules; a template with gaps of its own is no Python yet."""
+    """Return a package's modules; a template with gaps of its own is no Python yet."""
     found = (ROOT / "packages" / package / "src").rglob("*.py")
     return sorted(path for path in found if "{{" not in str(path))
 
 
 def error_classes() -> set[str]:
-    """Give the names of the family's errors, wherever they are defined."""
+    """Return the names of the family's errors, wherever they are defined."""
     found: set[str] = set()
     for path in (path for package in PACKAGES for path in sources(package)):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -160,7 +160,7 @@ def error_classes() -> set[str]:
 
 
 def messages(package: str) -> list[Message]:
-    """Give all messages of a package, those of its JavaScript too."""
+    """Return all messages of a package, those of its JavaScript too."""
     makers = {**dict.fromkeys(error_classes(), 0), **_MAKERS}
     found: list[Message] = []
     for path in sources(package):
@@ -179,7 +179,7 @@ def messages(package: str) -> list[Message]:
 
 
 def phrases(package: str) -> list[str]:
-    """Give what the page's entries for a package quote."""
+    """Return what the page's entries for a package quote."""
     name = "mlflow-connections" + ("" if package == "core" else f"-{package}")
     _, found, rest = PAGE.read_text(encoding="utf-8").partition(f"\n## {name}\n")
     assert found, f"docs/errors.md has no section '## {name}'"
@@ -189,7 +189,7 @@ def phrases(package: str) -> list[str]:
 
 
 def says(message: Message, phrase: str) -> bool:
-    """Tell whether a message holds a phrase, whose gaps may be anything."""
+    """Return whether a message holds a phrase, whose gaps may be anything."""
     pattern = ".*".join(re.escape(part.strip()) for part in phrase.split(GAP))
     return re.search(pattern, message.text.replace("`", "")) is not None
 

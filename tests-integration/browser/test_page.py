@@ -29,12 +29,12 @@ with mlflow.start_run(run_name="seen <b>live</b>"):
 
 
 def stand_in(page: Page, title: str) -> Locator:
-    """Give a stand-in's section."""
+    """Return a stand-in's section."""
     return page.get_by_role("region", name=title, exact=True)
 
 
 def rows(section: Locator, table: str) -> Locator:
-    """Give the rows of one of its tables, without the heading."""
+    """Return the rows of one of its tables, without the heading."""
     return section.get_by_role("group", name=table).locator("tbody tr")
 
 
@@ -152,7 +152,7 @@ def test_an_outage_shows(visit: Visit, sandbox: Sandbox) -> None:
 
 
 def test_without_a_clipboard_the_lines_are_selected(visit: Visit, sandbox: Sandbox) -> None:
-    """Where the browser lets no page copy, the person's own keys can."""
+    """If the browser lets no page copy, the keys of the person still do."""
     page = visit(sandbox.page_url, permissions=[])
     # As a browser does for a page that it does not trust.
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
@@ -193,7 +193,7 @@ def test_it_fits_a_narrow_screen(visit: Visit, sandbox: Sandbox) -> None:
 
 
 def test_it_says_when_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> None:
-    """What was shown stays to be read; should the address answer again, the page goes on."""
+    """The page keeps its content readable, and goes on if the address answers again."""
     server = SandboxPage(sandbox.mlflow_url, sandbox.folder, [sandbox["databricks"]])
     server.start()
     page = visit(server.url)

@@ -51,7 +51,7 @@ def main(page: Path) -> None:
 
 
 def text_of(example: Example) -> str:
-    """Give a block as the reader has it, with the sandbox's addresses in place of the page's."""
+    """Return a block as the reader has it, with the sandbox's addresses in place of the page's."""
     text = str(example.parsed)
     for written, real in json.loads(os.environ.get("EXAMPLES_ADDRESSES", "{}")).items():
         text = text.replace(written, real)
@@ -59,7 +59,7 @@ def text_of(example: Example) -> str:
 
 
 def written(text: str) -> Path | None:
-    """Write a block that names its file; gives None where it names none."""
+    """Write a block that names its file; return None if it names none."""
     if (named := _NAMED.match(text.partition("\n")[0])) is None:
         return None
     path = Path(named["path"])
@@ -120,7 +120,7 @@ CHECKS: Mapping[str, Callable[[Any], None]] = {
 
 
 def known_credentials() -> set[str]:
-    """Give the names of all credentials that an installed connection declares."""
+    """Return the names of all credentials that an installed connection declares."""
     from mlflow_connections.discovery import find_connection, installed_connections
 
     options = (
@@ -162,7 +162,7 @@ def evaluate_console(example: Example) -> None:
 
 
 def run(command: str, environment: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Run a command in a shell; gives what it printed, and the variables as it leaves them."""
+    """Run a command in a shell; return its output and the variables it leaves."""
     with tempfile.TemporaryDirectory() as folder:
         after = Path(folder) / "environment"
         script = f"{command}\ncode=$?\nenv -0 > {shlex.quote(str(after))}\nexit $code"

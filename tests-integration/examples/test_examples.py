@@ -29,22 +29,22 @@ ACCOUNTS = ("azureml", "databand", "databricks", "snowflake")
 
 
 def name_of(page: Path) -> str:
-    """Give what a page is about: its name, or the package whose README it is."""
+    """Return what a page is about: its name, or the package whose README it is."""
     return page.parent.name if page.name == "README.md" else page.stem
 
 
 def has_a_sandbox(page: Path) -> bool:
-    """Tell whether a page starts a sandbox of its own."""
+    """Return whether a page starts a sandbox of its own."""
     return name_of(page).startswith("sandbox")
 
 
 def is_slow(page: Path) -> bool:
-    """Tell whether a page takes its time: by a server of its own, or by sessions with Snowflake."""
+    """Return whether a page takes its time: by a server of its own, or by sessions with Snowflake."""
     return has_a_sandbox(page) or "snowflake" in name_of(page)
 
 
 def at(page: Path) -> str:
-    """Give a page's path, for the name of its test."""
+    """Return a page's path, for the name of its test."""
     return page.relative_to(ROOT).as_posix()
 
 
@@ -88,7 +88,7 @@ def test_the_examples_of_a_page(
 
 
 def shell(home: Path) -> dict[str, str]:
-    """Give the variables of a shell in which nothing is set but where programs are."""
+    """Return the variables of a shell in which nothing is set but where programs are."""
     return {
         **{name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -104,7 +104,7 @@ def shell(home: Path) -> dict[str, str]:
 
 
 def own_variables(sandbox: Sandbox, account: str) -> dict[str, str]:
-    """Give the variables that pages about a service read a reader's own secrets from."""
+    """Return the variables that pages about a service read a reader's own secrets from."""
     stand_in: Any = sandbox[account]
     if account == "databricks":
         access = stand_in.access
@@ -117,7 +117,7 @@ def own_variables(sandbox: Sandbox, account: str) -> dict[str, str]:
 
 
 def addresses(sandbox: Sandbox) -> dict[str, str]:
-    """Give what pages call the places that stand in the sandbox."""
+    """Return what pages call the places that stand in the sandbox."""
     azure: Any = sandbox["azureml"]
     return {
         "my_subscription_id": azure.account.subscription_id,

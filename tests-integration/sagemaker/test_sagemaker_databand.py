@@ -36,7 +36,7 @@ class SageMaker(StandIn):
         )
 
     def environment(self) -> Mapping[str, str]:
-        """Give the variables that the plugin and boto3 read."""
+        """Return the variables that the plugin and boto3 read."""
         return {
             "SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT": self.url,
             "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",

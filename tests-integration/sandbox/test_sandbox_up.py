@@ -25,7 +25,7 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def is_answering(url: str) -> bool:
-    """Tell whether anything listens there."""
+    """Return whether anything listens there."""
     try:
         return requests.get(f"{url}/health", timeout=10).ok
     except requests.ConnectionError:
@@ -33,13 +33,13 @@ def is_answering(url: str) -> bool:
 
 
 def processes_in(folder: Path) -> list[str]:
-    """Give the command lines of the servers that name a folder."""
+    """Return the command lines of the servers that name a folder."""
     listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True)
     return [x for x in listed.stdout.splitlines() if f"sqlite:///{folder}" in x]
 
 
 def read_soon(file: Path) -> str:
-    """Give what another process is about to write."""
+    """Return what another process is about to write."""
     for _ in range(100):
         if file.exists() and (text := file.read_text().strip()):
             return text
@@ -74,7 +74,7 @@ def test_json_says_where_everything_is_until_a_signal_ends_it(
 
 
 def test_the_printed_lines_work_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it prints can be pasted, and its page be opened; without a folder nothing stays on the disk."""
+    """Its output can be pasted and its page opened; without a folder nothing stays on the disk."""
     browser, opened = tmp_path / "browser", tmp_path / "opened"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
     browser.chmod(0o700)

@@ -61,7 +61,7 @@ def test_a_client_gets_tokens_from_a_discovered_endpoint(issuer: Any, way: str) 
 
 
 def test_scope_audience_and_resource_are_asked_for(issuer: Any) -> None:
-    """What is configured stands in the form of the request."""
+    """Each configured value is in the form of the request."""
     parameters = {"scope": "a b", "audience": "mlflow", "resource": "urn:x"}
     client(issuer, parameters=parameters).fetch(None)
     form = issuer.seen[-1][3].decode()

@@ -96,7 +96,7 @@ def test_it_gives_back_what_it_has_over_http_and_after_a_restart(tracker: Databa
 
 
 def _walk(body: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Give the path of each object in a body."""
+    """Return the path of each object in a body."""
     if isinstance(body, dict):
         yield path
     items = body.items() if isinstance(body, dict) else enumerate(body) if _lists(body) else ()

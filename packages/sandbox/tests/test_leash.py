@@ -33,7 +33,7 @@ def leash(code: str) -> "subprocess.Popen[bytes]":
 
 
 def is_alive(process: int) -> bool:
-    """Tell whether a process still runs; one that only waits to be collected does not."""
+    """Return whether a process still runs; one that only waits to be collected does not."""
     stat = Path(f"/proc/{process}/stat")
     if stat.exists():
         return stat.read_text().rpartition(")")[2].split()[0] != "Z"

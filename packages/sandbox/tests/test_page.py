@@ -44,11 +44,11 @@ class Shown(StandIn):
         return Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
 
     def environment(self) -> Mapping[str, str]:
-        """Give an address, and what a shell could trip over."""
+        """Return an address, and what a shell could trip over."""
         return {"SHOWN_URL": self.url, "SHOWN_WORDS": "it's $HOME\nand `more`"}
 
     def tables(self) -> Sequence[Table]:
-        """Give one table."""
+        """Return one table."""
         return (Table("Its own", ("Column",), [Row("1", (Cell(self.text),))], "Nothing."),)
 
 
@@ -71,7 +71,7 @@ def page(stand_in: Shown, tmp_path: Path) -> Iterator[Page]:
 
 
 def state(page: Page) -> dict[str, Any]:
-    """Give what the page shows of its only stand-in."""
+    """Return what the page shows of its only stand-in."""
     answer = requests.get(f"{page.url}/state.json", timeout=5)
     assert answer.status_code == 200
     (one,) = answer.json()["stand_ins"]
@@ -80,7 +80,7 @@ def state(page: Page) -> dict[str, Any]:
 
 
 def texts(table: dict[str, Any]) -> list[list[str]]:
-    """Give the texts of a table's cells."""
+    """Return the texts of a table's cells."""
     return [[cell.get("text", "") for cell in row["cells"]] for row in table["rows"]]
 
 

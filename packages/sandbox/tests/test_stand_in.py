@@ -63,7 +63,7 @@ class Plain(StandIn):
         )
 
     def environment(self) -> Mapping[str, str]:
-        """Give the address."""
+        """Return the address."""
         return {"PLAIN_URL": self.url}
 
 

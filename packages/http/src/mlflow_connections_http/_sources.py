@@ -1,4 +1,4 @@
-"""Where headers come from: a token endpoint, a file, a command, Google, fixed values, or a parent process.
+"""Sources of headers: a token endpoint, a file, a command, Google, fixed values, or a parent process.
 
 Facts: RFC 6749 4.4 (client credentials) and 2.3.1 (form-encode id and secret in Basic), RFC 7523 2.2 (assertion),
 OpenID Connect Discovery 1.0 and RFC 8414 (metadata), Kubernetes' client.authentication.k8s.io (ExecCredential).
@@ -136,10 +136,10 @@ class TokenHeader(NamedTuple):
 
 
 BEARER = TokenHeader()
-"""What RFC 6750 asks for."""
+"""The form of RFC 6750."""
 
 _token_endpoints: dict[str, str] = {}
-"""What issuers' metadata said, by issuer."""
+"""The token endpoints from issuers' metadata, by issuer."""
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

@@ -20,7 +20,7 @@ DEFAULT_NAMES = ("databricks",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives its exit code, 0 for success and 1 for a clear error."""
+    """Run the command line; return 0 for success and 1 for an error that is one sentence."""
     parsed = _parser().parse_args(arguments)
     # Each ends it in order, also before all was started. SIGINT is named because a shell lets the
     # commands that a script starts in the background ignore it.

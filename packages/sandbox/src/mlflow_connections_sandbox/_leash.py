@@ -1,7 +1,7 @@
-"""Runs a command that ends with its owner, however the owner ends: `python _leash.py COMMAND…`.
+"""Run a command that ends with its owner, however the owner ends: `python _leash.py COMMAND…`.
 
-The owner holds the other end of standard input. When that closes, because the owner closed it, was
-killed or crashed, the whole process group is ended: this process, the command and what it started.
+The owner holds the other end of standard input. When it closes, because the owner closed it, was killed
+or crashed, the whole process group is ended: this process, the command and all that it started.
 Needs POSIX.
 """
 
@@ -13,7 +13,7 @@ import sys
 import threading
 
 GRACE_SECONDS = 5.0
-"""How long the command may take to end by itself before it is killed."""
+"""The longest wait for the command to end by itself before it is killed."""
 
 
 def main(command: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The real MLflow server as a stand-in sees it: requests are passed on, answers streamed back."""
+"""The real MLflow server behind a stand-in: requests are forwarded, responses streamed back."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -32,10 +32,10 @@ _NOT_RETURNED = _NOT_FORWARDED - {"content-length"} | {"date", "server"}
 
 
 class MlflowBackend:
-    """Talks to the MLflow server directly, whatever proxy the environment names.
+    """Calls the MLflow server directly, whatever proxy the environment names.
 
     Attributes:
-        url: Where the server answers.
+        url: The URL of the server.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,7 +51,7 @@ class MlflowBackend:
         data: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Send a request of the stand-in's own; the answer's body is not read before it is used.
+        """Send a request of the stand-in itself; the response's body is read only when it is used.
 
         Args:
             method: The HTTP method.
@@ -78,11 +78,11 @@ class MlflowBackend:
         )
 
     def forward(self, request: "Request", path: str | None = None) -> "Response":
-        """Pass a request on as it is, and stream the answer. For endpoints that are not async.
+        """Forward a request as it is, and stream the response. For endpoints that are not async.
 
         Args:
-            request: What the stand-in received; its body must not have been read.
-            path: Another path to ask for; None keeps the request's.
+            request: The request; its body must not have been read.
+            path: Another path; None keeps that of the request.
         """
         from starlette.background import BackgroundTask
         from starlette.responses import JSONResponse, StreamingResponse

@@ -1,4 +1,4 @@
-"""A real MLflow server in a process of its own: SQLite, artifacts served, a free port of loopback."""
+"""A real MLflow server in a process of its own: SQLite, served artifacts, a free loopback port."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 STARTUP_SECONDS = 180.0
-"""How long a server may take to answer: importing MLflow on a busy small machine takes long."""
+"""The longest wait for a server: importing MLflow on a small busy machine takes long."""
 
 _LEASH = Path(__file__).with_name("_leash.py")
 _MLFLOW = Path(__file__).with_name("_mlflow.py")
@@ -24,11 +24,11 @@ _MLFLOW = Path(__file__).with_name("_mlflow.py")
 class MlflowServer:
     """Runs `mlflow server` below a folder until it is closed, or this process ends.
 
-    What it stores stays in the folder: a server that is started there again shows it again.
+    Its data stays in the folder: another server that starts there shows the same runs.
 
     Attributes:
         folder: Holds the database, the artifacts and the server's log.
-        url: Where it answers, once it was started.
+        url: Its URL, once started.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class MlflowServer:
 
     @property
     def log(self) -> Path:
-        """The file that the server writes its output to."""
+        """Return the path of the server's log."""
         return self.folder / "server.log"
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ def _is_healthy(session: requests.Session, url: str) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Give this process's variables without what would lead the server elsewhere."""
+    """Return this process's variables without those that would lead the server elsewhere."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     return {
         **kept,
@@ -128,7 +128,7 @@ def _environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Give a port of loopback that is free now."""
+    """Return a loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

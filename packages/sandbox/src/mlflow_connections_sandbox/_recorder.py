@@ -104,7 +104,7 @@ class RequestRecorder:
             noted.note()
 
     async def _play(self, fault: Fault, scope: "Scope", receive: "Receive", send: "Send") -> bool:
-        """Play a fault, and tell whether the answer is whole; where it is not, the connection is cut."""
+        """Inject a fault; return whether the response is complete. If not, the connection is cut."""
         until = time.monotonic() + fault.delay
         while (left := until - time.monotonic()) > 0:
             if self._faults.over.is_set():
@@ -124,7 +124,7 @@ class RequestRecorder:
 
 
 class _Noted:
-    """Sends an answer, and notes it once."""
+    """Sends a response, and records it once."""
 
     def __init__(self, journal: Journal, scope: "Scope", send: "Send") -> None:
         self._journal = journal

@@ -1,4 +1,4 @@
-"""The sandbox: one real MLflow server, and the stand-ins that are wanted before it."""
+"""The sandbox: one real MLflow server, with stand-ins in front of it."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -21,14 +21,14 @@ STAND_INS: Mapping[str, str] = {
     "http": "._http:ProtectedMlflow",
     "snowflake": "._snowflake:Snowflake",
 }
-"""Every stand-in: its name, and the module and class behind it, imported when it is wanted."""
+"""Every stand-in: its name, and the module and class behind it, imported on demand."""
 
 _KEPT = 1000
-"""How much of what each stand-in receives is remembered where people look on."""
+"""The number of requests that each stand-in keeps while a page shows them."""
 
 
 class Sandbox:
-    """A context manager: everything runs inside it, and nothing is left behind after it.
+    """A context manager: everything runs inside it, and nothing but the folder is left after it.
 
     Attributes:
         folder: Holds the MLflow server's data in `mlflow`, and each stand-in's below its name.
@@ -37,16 +37,16 @@ class Sandbox:
     """
 
     def __init__(self, folder: Path, names: Sequence[str] = (), *, page: bool = False) -> None:
-        """Prepare a sandbox; nothing runs yet.
+        """Create a sandbox; nothing runs yet.
 
         Args:
-            folder: Where everything keeps its data.
-            names: The stand-ins that are wanted.
-            page: Show people a page about it, at `page_url`. Each journal then keeps only its
+            folder: The folder for all data.
+            names: The stand-ins to start.
+            page: Whether to serve a page about it at `page_url`. Each journal then keeps only its
                 newest 1,000 entries.
 
         Raises:
-            ValueError: A name is no stand-in's.
+            ValueError: A name is not that of a stand-in.
         """
         unknown = [name for name in names if name not in STAND_INS]
         if unknown:
@@ -63,12 +63,12 @@ class Sandbox:
 
     @property
     def mlflow_url(self) -> str:
-        """Where the real MLflow server answers, its web pages too."""
+        """Return the URL of the real MLflow server and its web pages."""
         return self.server.url
 
     @property
     def page_url(self) -> str:
-        """Where the page about this sandbox is; empty without one."""
+        """Return the URL of the page about this sandbox; empty without one."""
         return "" if self._page is None else self._page.url
 
     def start(self) -> None:
@@ -76,7 +76,7 @@ class Sandbox:
 
         Raises:
             ImportError: A stand-in needs something that is not installed; the message says what.
-            RuntimeError: The MLflow server or a stand-in did not come up.
+            RuntimeError: The MLflow server or a stand-in did not start.
         """
         # A missing extra shows before the server is waited for.
         classes = {name: _load(name) for name in self.names}
@@ -110,7 +110,7 @@ class Sandbox:
         return self._stand_ins[name]
 
     def environment(self, name: str) -> Mapping[str, str]:
-        """Give the variables that point an unmodified client at a stand-in."""
+        """Return the variables that point an unmodified client at a stand-in."""
         return self[name].environment()
 
     def __enter__(self) -> "Self":

@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class StandIn(ABC):
-    """The server side of one service, over the wire, before a real MLflow server.
+    """The server side of one service, over the wire, in front of a real MLflow server.
 
-    A stand-in is stricter than the service it stands for, never kinder. A subclass brings an ASGI
-    application and says what a client must be told to reach it. After `close` it can be started
-    again, at the same address and with what it remembers: the service was down.
+    A stand-in is stricter than the service it plays, never kinder. A subclass provides an ASGI
+    application and the variables that lead a client to it. After `close` it can start again, at the
+    same address and with its data: the service was down.
 
     Attributes:
         name: Its keyword.
-        title: What people call the service; the keyword if empty.
-        guide: The page of the documentation about it.
-        options: What the connection of that keyword must be told besides `environment()`.
-        mlflow: The MLflow server that it stands before.
-        folder: Where it may keep files. Made when it is started.
-        port: Its port of 127.0.0.1, taken from the moment it is made.
-        url: Where it answers, once started.
-        journal: What it received.
-        faults: What goes wrong on purpose.
+        title: The name of the service; the keyword if empty.
+        guide: Its page in the documentation.
+        options: Options that the connection needs besides `environment()`.
+        mlflow: The MLflow server behind it.
+        folder: The folder for its files, created when it starts.
+        port: Its port of 127.0.0.1, reserved when it is created.
+        url: Its URL, once started.
+        journal: The requests it received.
+        faults: The faults to inject.
     """
 
     name: ClassVar[str]
@@ -53,43 +53,43 @@ class StandIn(ABC):
 
     @abstractmethod
     def app(self) -> "ASGIApp":
-        """Make the application that answers."""
+        """Create the ASGI application."""
 
     @abstractmethod
     def environment(self) -> Mapping[str, str]:
-        """Give the variables that point an unmodified client at this stand-in."""
+        """Return the variables that lead an unmodified client to this stand-in."""
 
     def tables(self) -> "Sequence[Table]":
-        """Give what the sandbox's page shows of it before the requests: nothing."""
+        """Return the tables that the sandbox's page shows above the requests; none by default."""
         return ()
 
     def administer(self) -> None:  # noqa: B027 - most services need nobody else
-        """Do from now on what somebody outside of the service has to do: nothing.
+        """Do the work of an administrator outside of the service from now on; nothing by default.
 
-        Where people start stand-ins by a command there is nobody else to do it.
+        The command `up` calls this, since there is nobody else to do it.
         """
 
     def keep(self, newest: int) -> None:
-        """Remember only so much of what happens, the newest, from now on."""
+        """Keep only the newest entries of each record from now on."""
         self.journal.keep(newest)
 
     @property
     def is_running(self) -> bool:
-        """Whether it answers."""
+        """Return whether it is serving."""
         return self._server.is_running
 
     def start(self) -> None:
-        """Answer from now on, in a thread of this process.
+        """Start serving, in a thread of this process.
 
         Raises:
-            RuntimeError: The server did not come up.
+            RuntimeError: The server did not start.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.faults.over.clear()
         self._server.start(RequestRecorder(self.app(), self.journal, self.faults))
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop serving."""
         self.faults.over.set()
         self._server.close()
 

@@ -1,6 +1,6 @@
-"""Tables for people: what a stand-in shows of itself on the sandbox's page.
+"""Tables that stand-ins show on the sandbox's page.
 
-Everything is text by then, so that what paints it needs to know nothing of what it means.
+All values are text, so the page that renders them needs no knowledge of their meaning.
 """
 
 import time
@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 NEWEST = 50
-"""How many rows a table has at most."""
+"""The most rows of a table."""
 
 LONGEST = 400
-"""How many characters of a text are shown."""
+"""The most characters of a text that are shown."""
 
 Kind = Literal["", "code", "path", "number", "good", "busy", "warn", "bad"]
-"""How a cell looks: as source code, as a path, as a number, or by how good the news is."""
+"""The look of a cell: source code, a path, a number, or good to bad news."""
 
 
 class Cell(NamedTuple):
     """One value.
 
     Attributes:
-        text: What is shown.
-        kind: How it looks.
-        href: Where it leads; nowhere if empty.
+        text: The text.
+        kind: Its look.
+        href: Its link; none if empty.
     """
 
     text: str
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     """One row.
 
     Attributes:
-        key: Tells it from the table's other rows, now and later.
+        key: Identifies it among the table's rows, now and later.
         cells: One for each column.
     """
 
@@ -44,13 +44,13 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What one list looks like.
+    """A table of the page.
 
     Attributes:
         title: Its heading.
         columns: The columns' headings.
         rows: The newest first.
-        empty: What is said when there are no rows.
+        empty: The text if there are no rows.
     """
 
     title: str
@@ -60,7 +60,7 @@ class Table(NamedTuple):
 
 
 def code(text: str) -> Cell:
-    """Show the beginning of what a machine reads, on one line."""
+    """Show the beginning of source code on one line."""
     # Cut before and after: a statement may hold megabytes, and most of a text may be space.
     line = " ".join(text[: 4 * LONGEST].split())
     is_whole = len(text) <= 4 * LONGEST and len(line) <= LONGEST
@@ -68,7 +68,7 @@ def code(text: str) -> Cell:
 
 
 def path(text: str) -> Cell:
-    """Show a path on one line, of which the end stays in sight."""
+    """Show a path on one line; of a long one, its end."""
     return Cell(text if len(text) <= LONGEST else f"…{text[-LONGEST:]}", "path")
 
 
@@ -89,7 +89,7 @@ def moment(at: float) -> Cell:
 
 
 def duration(seconds: float) -> Cell:
-    """Show how long something took."""
+    """Show a duration."""
     if seconds < 1:
         return Cell(f"{seconds * 1000:.0f} ms", "number")
     if seconds < 60:

@@ -39,10 +39,10 @@ _HEADERS = {
 
 
 class Page:
-    """Shows a sandbox to people. It only ever reads.
+    """A web page about a sandbox. It only reads.
 
     Attributes:
-        url: Where it is, once started.
+        url: Its URL, once started.
     """
 
     def __init__(self, mlflow_url: str, folder: Path, stand_ins: Sequence[StandIn]) -> None:
@@ -53,7 +53,7 @@ class Page:
         self.url = self._server.url
 
     def app(self) -> "ASGIApp":
-        """Make the application that answers."""
+        """Create the ASGI application."""
         routes = [
             Route("/state.json", self._state),
             Route("/runs.json", self._runs),
@@ -62,15 +62,15 @@ class Page:
         return Guard(Starlette(routes=routes))
 
     def start(self) -> None:
-        """Answer from now on, in a thread of this process.
+        """Start serving, in a thread of this process.
 
         Raises:
-            RuntimeError: The server did not come up.
+            RuntimeError: The server did not start.
         """
         self._server.start(self.app())
 
     def close(self) -> None:
-        """Stop answering; a page that is open says that the sandbox has ended."""
+        """Stop serving; an open page says that the sandbox has ended."""
         self._server.close()
 
     # Two questions, so that a slow MLflow server holds nothing else up.

@@ -1,4 +1,4 @@
-"""What the page shows of a sandbox, as plain data. The page only has to paint it."""
+"""The content of the page as plain data, which the page only renders."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ _GUIDES = "https://github.com/mlflow-connections/mlflow-connections/blob/main/do
 
 
 def view(mlflow_url: str, folder: Path, stand_ins: Sequence[StandIn]) -> dict[str, Any]:
-    """Give the whole sandbox, but for what MLflow would have to be asked."""
+    """Return the state of the sandbox, without the runs, for which MLflow has to be asked."""
     return {
         "mlflow_url": mlflow_url,
         "folder": str(folder),
@@ -29,7 +29,7 @@ def view(mlflow_url: str, folder: Path, stand_ins: Sequence[StandIn]) -> dict[st
 
 
 def shown(table: Table) -> dict[str, Any]:
-    """Give a table."""
+    """Return a table."""
     return {
         "key": table.title,
         "title": table.title,
@@ -42,7 +42,7 @@ def shown(table: Table) -> dict[str, Any]:
 
 
 def _cell(cell: Cell) -> dict[str, str]:
-    """Give a cell without what is empty: there are hundreds of them, twice a second."""
+    """Return a cell without its empty fields: there are hundreds of cells, twice a second."""
     return {name: value for name, value in cell._asdict().items() if value}
 
 
@@ -86,7 +86,7 @@ def _requests(one: StandIn) -> Table:
 
 
 def pasted(one: StandIn) -> Mapping[str, str]:
-    """Give what can be pasted to reach a stand-in, by where it goes."""
+    """Return texts to paste to reach a stand-in, by the place they belong in."""
     told = [f"--option {name}={value}" for name, value in one.options.items()]
     written = [f"    {name}: {value}" for name, value in one.options.items()]
     lines = ["server:", f"  tracking_uri: {one.name}"]
