@@ -13,7 +13,7 @@ _FATES = pytest.StashKey[list[dict[str, Any]]]()
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """One for all pages: its server takes seconds to start."""
-    names = ["azureml", "databand", "databricks", "snowflake"]
+    names = ["azureml", "databand", "databricks", "http", "snowflake"]
     with Sandbox(tmp_path_factory.mktemp("sandbox"), names) as started:
         yield started
 

@@ -25,7 +25,7 @@ PAGES = [
 LANGUAGES = {"console", "ini", "python", "sql", "text", "toml", "yaml"}
 
 # Whose variables a page's reader has set, by the page's name or its package's.
-ACCOUNTS = ("azureml", "databand", "databricks", "snowflake")
+ACCOUNTS = ("azureml", "databand", "databricks", "http", "snowflake")
 
 
 def name_of(page: Path) -> str:
@@ -113,13 +113,18 @@ def own_variables(sandbox: Sandbox, account: str) -> dict[str, str]:
     if account == "azureml":
         names = ("tenant_id", "client_id", "client_secret")
         return {f"MY_{name.upper()}": getattr(stand_in.account, name) for name in names}
+    if account == "http":
+        return {"MY_CLIENT_SECRET": stand_in.client.client_secret}
     return {"MY_DATABAND_TOKEN": stand_in.account.token} if account == "databand" else {}
 
 
 def addresses(sandbox: Sandbox) -> dict[str, str]:
     """Return what pages call the places that stand in the sandbox."""
     azure: Any = sandbox["azureml"]
+    protected: Any = sandbox["http"]
     return {
+        "https://mlflow.example.com": protected.url,
+        "https://id.example.com/realms/ml": protected.issuer,
         "my_subscription_id": azure.account.subscription_id,
         "my_resource_group": azure.account.resource_group,
         "my_workspace": azure.account.workspace_name,
