@@ -29,7 +29,11 @@ class HttpSink:
         self.connection = http.client.HTTPConnection(self.url.netloc, timeout=10)
 
     def send(self, batch):
-        body = json.dumps([event._asdict() for event in batch]).encode()
+        rows = [
+            {"stream": stream, "kind": kind, "at": at, "data": data, "id": identity}
+            for stream, kind, at, data, identity in batch
+        ]
+        body = json.dumps(rows).encode()
         try:
             self.connection.request("POST", self.url.path, body)
             answer = self.connection.getresponse()

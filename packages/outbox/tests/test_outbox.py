@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -28,6 +29,12 @@ FAKE = Destination("fake", "http://fake", "a_fake_sink:make")
 def event(number: int, stream: str = "run", kind: str = "metrics") -> Event:
     """Give an event with a number."""
     return Event(stream, kind, 1_700_000_000_000 + number, {"n": number})
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder in which a shipper is at work."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def numbers(events: list[Event]) -> list[int]:
@@ -440,13 +447,11 @@ def test_a_removed_folder_is_made_again(
     outbox: Outbox, fake: Any, until: Callable[..., Any]
 ) -> None:
     """When somebody removes the spool under a living process, only what was in it is lost."""
-    import shutil
-
     fake.error = Unavailable("down")
     outbox.append(event(1))
     folder = outbox.folder
     assert folder is not None
-    shutil.rmtree(folder)
+    remove(folder)
     time.sleep(1.1)
     outbox.append(event(2))
     outbox.append(event(3))
@@ -497,14 +502,12 @@ def test_a_folder_that_is_removed_takes_no_later_event(
     outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
     """Only events from before the removal go with it, not those of the next second, and the user is told."""
-    import shutil
-
     fake.error = Unavailable("down")
     for number in range(100):
         outbox.append(event(number))
     assert outbox.folder is not None
     time.sleep(0.05)
-    shutil.rmtree(outbox.folder)
+    remove(outbox.folder)
     for number in range(100, 300):
         outbox.append(event(number))
     assert outbox.flush(0.1) >= 200

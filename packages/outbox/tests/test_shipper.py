@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -355,8 +356,8 @@ def test_workers_that_are_forked_while_the_shipper_starts_hold_nothing_up(arriva
 @pytest.mark.slow
 def test_workers_may_be_forked_at_every_moment_of_a_start(arrivals: Any) -> None:
     """The same at a hundred moments of the first fiftieth of a second, and later ones."""
-    fork_while_starting(arrivals, [n * 0.0002 for n in range(100)])
-    fork_while_starting(arrivals, [0.02 + n * 0.002 for n in range(20)])
+    moments = [n * 0.0002 for n in range(100)] + [0.02 + n * 0.002 for n in range(20)]
+    fork_while_starting(arrivals, moments)
 
 
 def test_a_fork_waits_until_no_thread_opens_a_descriptor(arrivals: Any) -> None:
@@ -371,7 +372,9 @@ def test_a_fork_waits_until_no_thread_opens_a_descriptor(arrivals: Any) -> None:
     forked: list[int] = []
 
     def fork() -> None:
-        child = os.fork()
+        with warnings.catch_warnings():  # this test has a second thread
+            warnings.simplefilter("ignore")
+            child = os.fork()
         if child == 0:
             os._exit(0)
         forked.append(child)

@@ -142,11 +142,8 @@ def _print_report(report: admin.Report, url: str) -> None:
 
 
 def _ship(parsed: argparse.Namespace) -> int:
-    from ._shipper import collect_garbage_less_often
-
-    collect_garbage_less_often()
     results: list[dict[str, Any]] = []
-    for report in admin.reports(parsed.destination):
+    for report in admin.outboxes(parsed.destination):
         shipped, problem = _ship_one(report, parsed)
         if shipped is None:
             results.append({"name": report.name, "problem": problem})

@@ -148,11 +148,14 @@ class Delivery:
     def _deliver(self, sink: Sink, records: Sequence[Record]) -> None:
         """Send records and acknowledge what the destination has, whatever happens to the rest."""
         rejected: set[int] = set()
+        accepted = 0
 
+        # Without a reference to the batch: a cycle would keep its events until a garbage collection.
         def accept(count: int) -> None:
-            done = range(batch.accepted, count)
-            bad = sum(position in rejected for position in done) if rejected else 0
-            self._acknowledge(records[done.start : done.stop], bad)
+            nonlocal accepted
+            bad = sum(accepted <= position < count for position in rejected)
+            self._acknowledge(records[accepted:count], bad)
+            accepted = count
 
         def reject(position: int, reason: str) -> None:
             if position not in rejected:
@@ -163,9 +166,9 @@ class Delivery:
         try:
             sink.send(batch)
         except Rejected as rejection:
-            rest = records[batch.accepted :]
-            bad = {position - batch.accepted for position in rejection.positions}
-            known = {position - batch.accepted for position in rejected}
+            rest = records[accepted:]
+            bad = {position - accepted for position in rejection.positions}
+            known = {position - accepted for position in rejected}
             if rest:
                 self._isolate_rejected(
                     sink, rest, sorted((bad | known) & set(range(len(rest)))), known, rejection

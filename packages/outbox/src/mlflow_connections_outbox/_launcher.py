@@ -65,6 +65,7 @@ class Launcher:
         self.guard = threading.RLock()
         self._in_thread = policy.shipper == "thread"
         self._is_starting = False
+        self._has_helper = False
         self._thread: threading.Thread | None = None
         self._spool: Spool | None = None
         self._pipe: int | None = None
@@ -85,15 +86,26 @@ class Launcher:
         if not self.guard.acquire(blocking=False):
             return  # it is being started
         try:
-            if self._is_starting or not self._is_needed():
+            if self._has_helper or self._is_starting or not self._is_needed():
                 return
         finally:
             self.guard.release()
+        self._has_helper = True
         try:
             # Not threading.Thread, whose start waits until the thread runs.
             _thread.start_new_thread(self._ensure_quietly, ())
         except RuntimeError:  # the process is ending, or has too many threads
             self._ensure_quietly()
+
+    def wait_for_helper(self, seconds: float) -> None:
+        """Wait until the thread that starts a shipper has ended: from Python 3.12 on a fork beside it warns."""
+        deadline = time.monotonic() + seconds
+        waited = False
+        while self._has_helper and time.monotonic() < deadline:
+            waited = True
+            time.sleep(0.001)
+        if waited:
+            time.sleep(0.001)  # its thread is about to end
 
     def ensure(self) -> None:
         """Start a shipper if there is none.
@@ -129,8 +141,11 @@ class Launcher:
             self._spool.close_inherited()
 
     def _ensure_quietly(self) -> None:
-        with suppress(Exception):  # the next time, or a flush, may do better
-            self.ensure()
+        try:
+            with suppress(Exception):  # the next time, or a flush, may do better
+                self.ensure()
+        finally:
+            self._has_helper = False
 
     def _is_needed(self) -> bool:
         if self._is_running():

@@ -28,6 +28,7 @@ _DISK_TRIED_EVERY = 1.0
 _POLL_EVERY = 1_000_000_000  # nanoseconds
 _JUST_FAILED = 5.0
 _FLUSH_POLLS_EVERY = 0.01
+_LONGEST_FORK = 1.0
 
 
 class _Process:
@@ -295,6 +296,9 @@ def shared_outbox(destination: Destination, secrets: Mapping[str, str]) -> Outbo
 
 def _before_fork() -> None:
     """Wait until no thread is opening a descriptor: a child would keep it open, and its lock."""
+    for outbox in list(_living):
+        if launcher := outbox._process.launcher:
+            launcher.wait_for_helper(_LONGEST_FORK)
     _shared.lock.acquire()
     for outbox in list(_living):
         outbox._process.hold()

@@ -267,8 +267,13 @@ class Waiting(NamedTuple):
     damaged: int
 
 
-def waiting_in(path: Path, disk: Disk = DISK) -> Waiting:
+def waiting_in(path: Path, disk: Disk = DISK, *, check: bool = True) -> Waiting:
     """Count the events that wait in a segment without decoding them.
+
+    Args:
+        path: The segment.
+        disk: The file system.
+        check: Whether to tell damaged lines from events, which takes longer.
 
     Raises:
         OSError: The segment is gone.
@@ -281,6 +286,9 @@ def waiting_in(path: Path, disk: Disk = DISK) -> Waiting:
         while block := disk.pread(descriptor, 1 << 18, position):
             position += len(block)
             size += len(block)
+            if not check:
+                events += block.count(b"\n")
+                continue
             *lines, rest = (rest + block).split(b"\n")
             bad = sum(not is_whole(line) for line in lines)
             events += len(lines) - bad

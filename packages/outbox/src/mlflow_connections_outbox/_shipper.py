@@ -4,7 +4,6 @@
 """
 
 import faulthandler
-import gc
 import os
 import sys
 import threading
@@ -29,7 +28,6 @@ _HOUSEKEEPING = 0.5
 def main(job: Mapping[str, Any]) -> None:
     """Ship a spool. The job comes through a pipe, for it holds secrets."""
     os.nice(10)  # training comes first
-    collect_garbage_less_often()
     folder, policy = Path(job["folder"]), Policy(*job["policy"])
     destination = read_destination(folder)
     spool = Spool(folder, policy)
@@ -41,14 +39,6 @@ def main(job: Mapping[str, Any]) -> None:
     )
     serve(spool, delivery, policy)
     os.write(sys.stdout.fileno(), ENDED_WELL)
-
-
-def collect_garbage_less_often() -> None:
-    """Let a process that does nothing but ship run twice as fast.
-
-    Decoding creates many objects and no cycle, so that Python would search them again and again.
-    """
-    gc.set_threshold(100_000, 50, 100)
 
 
 class _Watched:
@@ -72,7 +62,7 @@ class _Watched:
             self._sink.send(batch)
         finally:
             faulthandler.cancel_dump_traceback_later()
-            batch.accept = accept  # type: ignore[method-assign]
+            del batch.accept  # the method is there again, and no cycle
 
 
 def serve(

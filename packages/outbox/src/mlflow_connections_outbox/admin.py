@@ -28,7 +28,7 @@ from ._status import Status
 
 _POLL_EVERY = 0.1
 
-__all__ = ["Content", "Report", "Shipped", "drop", "reports", "retry", "ship"]
+__all__ = ["Content", "Report", "Shipped", "drop", "outboxes", "reports", "retry", "ship"]
 
 
 class Content(NamedTuple):
@@ -125,27 +125,41 @@ class Shipped(NamedTuple):
     reason: str
 
 
+def outboxes(name: str | None = None) -> list[Report]:
+    """Find every outbox of this user, or those of one destination's name; nothing is counted.
+
+    An outbox that cannot be used is returned with its problem, and does not hide the others.
+    """
+    found = map(_find, spools())
+    return [report for report in found if name in {None, report.name}]
+
+
 def reports(name: str | None = None) -> list[Report]:
     """Read every outbox of this user, or those of one destination's name.
 
     An outbox that cannot be used is reported with its problem, and does not hide the others.
     """
-    found = [_report(folder) for folder in spools()]
-    return [report for report in found if name in {None, report.name}]
+    return list(map(_report, outboxes(name)))
 
 
-def _report(folder: Path) -> Report:
+def _find(folder: Path) -> Report:
     try:
-        destination = read_destination(folder)
+        return Report(read_destination(folder), folder)
     except (OSError, ValueError) as error:
         return Report(None, folder, problem=str(error))
+
+
+def _report(found: Report) -> Report:
+    if found.problem:
+        return found
+    folder = found.folder
     try:
         return Report(
-            *(destination, folder, measure(folder), read_counts(folder)),
+            *(found.destination, folder, measure(folder), read_counts(folder)),
             *(_shown(folder), is_locked(folder)),
         )
     except OSError as error:
-        return Report(destination, folder, problem=str(error))
+        return found._replace(problem=str(error))
 
 
 def _shown(folder: Path) -> Status:
@@ -156,8 +170,12 @@ def _shown(folder: Path) -> Status:
     return status
 
 
-def measure(folder: Path) -> Content:
+def measure(folder: Path, *, check: bool = True) -> Content:
     """Count the events in a spool, without its lock and without a change.
+
+    Args:
+        folder: The spool.
+        check: Whether to tell damaged lines from events, which takes longer.
 
     Raises:
         OSError: The folder is gone.
@@ -169,7 +187,7 @@ def measure(folder: Path) -> Content:
     trusts_locks = DISK.sees_other_machines(folder)
     for _, path in segments(folder):
         try:
-            found = waiting_in(path)
+            found = waiting_in(path, check=check)
             written = DISK.status(path).mtime
             if not trusts_locks and _is_foreign(path):
                 others += found.events
@@ -230,14 +248,14 @@ def ship(
         lambda status: _status.write(folder, status),
     )
     deadline = time.monotonic() + timeout
-    before = measure(folder)
+    before = measure(folder, check=False)
     delivered = read_counts(folder).delivered
     total = before.events
     try:
         while time.monotonic() < deadline:
             if not spool.try_lock():
                 request_flush(folder)
-                waiting = measure(folder).events
+                waiting = measure(folder, check=False).events
                 progress(max(0, total - waiting), waiting)
                 if not waiting:
                     break
