@@ -161,6 +161,31 @@ def test_blocks_may_be_left_in_any_order(steps: list[tuple[bool, int]]) -> None:
     assert not [name for name in os.environ if name.startswith("TEST_")]
 
 
+class Equal(Identity):
+    """An identity that is equal to another one of its name."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+@pytest.mark.parametrize("outer_first", [False, True])
+def test_the_same_identity_is_bound_once(outer_first: bool, bound: list[str]) -> None:
+    """A block for the same server and identity inside another one leaves it bound, in any order."""
+    outer = Applied(Endpoint("http://a.example", binders=(Equal("a"),)))
+    inner = Applied(Endpoint("http://a.example", binders=(Equal("a"),)))
+    assert bound == ["a"]
+    first, second = (outer, inner) if outer_first else (inner, outer)
+    first.restore()
+    assert bound == ["a"]
+    assert tracking_uri() == "http://a.example"
+    second.restore()
+    assert bound == []
+    assert tracking_uri() is None
+
+
 def test_an_identity_that_cannot_be_bound_changes_nothing(bound: list[str]) -> None:
     """If a binder fails, what was in force is in force, identity and variables included."""
 
@@ -171,7 +196,8 @@ def test_an_identity_that_cannot_be_bound_changes_nothing(bound: list[str]) -> N
             """Fail."""
             raise RuntimeError("away")
 
-    wrong = Endpoint("http://b.example", None, {"TEST_TOKEN": "of-b"}, (Failing("b"),))
+    binders = (Identity("first of b"), Failing("b"))
+    wrong = Endpoint("http://b.example", None, {"TEST_TOKEN": "of-b"}, binders)
     with Applied(endpoint("a", TEST_TOKEN="of-a")):
         with pytest.raises(RuntimeError, match="away"):
             Applied(wrong)

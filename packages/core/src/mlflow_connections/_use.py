@@ -96,10 +96,14 @@ class Applied:
                 _refuse_active_runs(endpoint)
                 _refuse_other_owners(endpoint, self._owner)
             self._runs = len(_mlflow.active_runs())
-            self._binders: Sequence[Binder] = endpoint.binders
+            in_force = _binders_in_force()
+            # An identity that is in force already is not bound twice: it would be unbound once.
+            is_bound = self._keeps_server and list(endpoint.binders) == list(in_force)
+            self._binders: Sequence[Binder] = () if is_bound else endpoint.binders
             self._before = SavedState.take()
             self._names = {*endpoint.environment, *_exported()}
-            suspended = () if self._keeps_server else _binders_in_force()
+            suspended = () if self._keeps_server else in_force
+            bound: list[Binder] = []
             try:
                 if not self._keeps_server:
                     _leave_server(endpoint, suspended)
@@ -107,7 +111,9 @@ class Applied:
                 set_uris(endpoint.tracking_uri, endpoint.registry_uri)
                 for binder in self._binders:
                     binder.bind()
+                    bound.append(binder)
             except BaseException:
+                _unbind(bound)
                 self._before.restore(self._names)
                 _forget(endpoint)
                 _bind(suspended)
