@@ -31,7 +31,7 @@ URL = "https://sandbox.execute-api.eu-central-1.amazonaws.com/prod/api/echo"
 
 
 def echo(arguments: str, clauses: str = "COMPRESSION = NONE", name: str = "ECHO") -> str:
-    """Give the DDL of an external function whose value holds the row that reached the upstream."""
+    """Return the DDL of an external function whose value holds the row that reached the upstream."""
     return (
         f"CREATE EXTERNAL FUNCTION {name}({arguments}) RETURNS VARIANT"
         f" API_INTEGRATION = MLFLOW_API {clauses} REQUEST_TRANSLATOR = REQUEST"
@@ -40,7 +40,7 @@ def echo(arguments: str, clauses: str = "COMPRESSION = NONE", name: str = "ECHO"
 
 
 class Upstream(ThreadingHTTPServer):
-    """Answers `{"asked": <the body>}`, and keeps what it saw."""
+    """Answers `{"asked": <the body>}`, and keeps each request."""
 
     daemon_threads = True
 
@@ -101,7 +101,7 @@ Run = Callable[..., list[tuple[Any, ...]]]
 
 @pytest.fixture
 def run(stand_in: Snowflake) -> Iterator[Run]:
-    """Execute a statement with the real connector, and give its rows."""
+    """Execute a statement with the real connector, and return its rows."""
     with snowflake.connector.connect(**stand_in.connection(), paramstyle="qmark") as connection:
 
         def execute(sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -122,5 +122,5 @@ def bridge(stand_in: Snowflake, run: Run) -> Snowflake:
 
 @pytest.fixture(name="echo")
 def echo_fixture() -> Callable[..., str]:
-    """Give the maker of external functions that answer with what they were asked."""
+    """Return the function that writes the DDL of echoing external functions."""
     return echo

@@ -44,7 +44,7 @@ def test_a_call_needs_usage_on_the_function(caller: Run, run: Run) -> None:
 def test_replacing_a_function_drops_its_grants(
     caller: Run, run: Run, echo: Callable[..., str]
 ) -> None:
-    """Who could call what was replaced cannot call what replaced it, not even by a future grant."""
+    """A grant on a replaced function is lost, and no future grant restores it."""
     run("GRANT USAGE ON FUTURE FUNCTIONS IN SCHEMA demo.demo TO ROLE caller")
     run("GRANT USAGE ON FUNCTION echo(VARCHAR) TO ROLE caller")
     caller("SELECT ECHO('x')")
@@ -68,14 +68,14 @@ def test_replacing_a_function_drops_its_grants(
     ],
 )
 def test_a_role_without_privileges_is_refused(caller: Run, sql: str) -> None:
-    """What the role neither owns nor was given does not exist for it, or is not its to change."""
+    """An object that the role neither owns nor was granted does not exist for it, or may not be changed."""
     with pytest.raises(ProgrammingError) as refused:
         caller(sql)
     assert refused.value.errno in {2003, 2043, 3001}
 
 
 def test_what_a_role_may_not_see_is_not_listed(caller: Run, run: Run) -> None:
-    """SHOW lists an object only to a role that has something to do with it."""
+    """SHOW lists an object only to a role that owns it or has a privilege on it."""
     assert caller("SHOW EXTERNAL FUNCTIONS") == []
     run("GRANT USAGE ON FUNCTION echo(VARCHAR) TO ROLE caller")
     assert [row[1] for row in caller("SHOW EXTERNAL FUNCTIONS")] == ["ECHO"]

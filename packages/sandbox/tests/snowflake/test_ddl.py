@@ -1,4 +1,4 @@
-"""What the stand-in accepts and refuses, statement by statement, through the real connector."""
+"""Accepted and refused statements, one by one, through the real connector."""
 
 from collections.abc import Callable
 from typing import Any

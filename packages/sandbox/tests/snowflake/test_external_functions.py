@@ -360,7 +360,7 @@ def test_urls_outside_the_integration_are_refused(bridge: Snowflake, run: Run, e
 
 
 def test_a_broken_trust_is_noticed(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """After OR REPLACE of the integration the cloud knows Snowflake no more, until it is told."""
+    """After OR REPLACE of the integration the cloud trusts Snowflake only once it is trusted again."""
     run(echo("a VARCHAR"))
     run("SELECT echo('x')")
     integration = bridge.account.catalog.get(("INTEGRATION", ("MLFLOW_API",), None)).properties

@@ -17,7 +17,7 @@ Run = Callable[..., list[tuple[Any, ...]]]
 
 
 def procedure(name: str, body: str, returns: str = "VARIANT", clauses: str = "") -> str:
-    """Give the DDL of a procedure; its name has the arguments after it."""
+    """Return the DDL of a procedure; the name includes the arguments."""
     return (
         f"CREATE PROCEDURE {name} RETURNS {returns} LANGUAGE PYTHON RUNTIME_VERSION = '3.11'"
         f" PACKAGES = ('snowflake-snowpark-python') HANDLER = 'main' {clauses} AS $$\n{body}\n$$"
@@ -141,6 +141,30 @@ def main(session):
         run(procedure("q()", body, clauses="IMPORTS = ('@s/missing.zip')"))
 
 
+def test_calls_share_nothing(run: Run) -> None:
+    """Modules, variables and random numbers of one call are not seen by the next; exits are clean."""
+    body = """
+import atexit, os, threading
+import numpy
+
+COUNT = []
+
+def main(session, note):
+    COUNT.append(note)
+    os.environ["LEFT"] = os.environ.get("LEFT", "") + note
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    atexit.register(print, "left in order")
+    return [COUNT, os.environ["LEFT"], float(numpy.random.random()), os.getpid()]
+"""
+    run(procedure("p(note VARCHAR)", body))
+    first, second = (json.loads(run(f"CALL p('{note}')")[0][0]) for note in "ab")
+    assert first[:2] == [["a"], "a"]
+    assert second[:2] == [["b"], "b"]
+    assert first[2] != second[2]
+    assert first[3] != second[3]
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -225,7 +249,7 @@ def test_packages_come_from_a_repository(
 
 
 def test_an_older_account_takes_packages_from_anaconda(stand_in: Snowflake, run: Run) -> None:
-    """Where the account's default is Anaconda, a procedure that names no repository uses it."""
+    """A procedure that names no repository uses the account's default, here Anaconda."""
     stand_in.assumptions.default_repository = "anaconda"
     sql = procedure("p()", "").replace("-python')", "-python', 'kedro')")
     with pytest.raises(ProgrammingError, match="Package 'kedro' is not supported"):
@@ -538,7 +562,7 @@ def test_a_changed_graph_is_not_retried(run: Run) -> None:
 
 
 def test_clouds_may_trust_whoever_comes(stand_in: Snowflake) -> None:
-    """Where people start it by a command, the clouds' administrators are quick."""
+    """administer() makes the clouds trust every identity."""
     clouds = stand_in.account.clouds
     identity = Identity("aws", "role", "somebody")
     assert not clouds.is_trusted(identity)

@@ -1,4 +1,4 @@
-"""What the sandbox's page gets of the Snowflake stand-in."""
+"""The tables of the Snowflake stand-in on the sandbox's page."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ Run = Callable[..., list[Any]]
 
 
 def texts(stand_in: Snowflake, number: int) -> list[list[str]]:
-    """Give the texts of one of the tables, without the times."""
+    """Return the texts of one of the tables, without the times."""
     table = stand_in.tables()[number]
     assert all(len(row.cells) == len(table.columns) for row in table.rows)
     return [[cell.text for cell in row.cells if cell.kind != "number"] for row in table.rows]

@@ -125,7 +125,7 @@ def test_a_task_has_at_most_a_hundred_children(run: Run, account: Snowflake) -> 
 
 
 def test_a_suspended_task_counts_as_succeeded(run: Run) -> None:
-    """What follows a suspended task alone runs, and the suspended one has no run."""
+    """A task after a suspended one runs, and the suspended one has no run."""
     graph(run, "a AFTER root", "b AFTER a")
     run("ALTER TASK a SUSPEND")
     run("EXECUTE TASK root")
