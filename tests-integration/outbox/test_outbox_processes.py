@@ -149,7 +149,7 @@ class Receiver:
             request.end_headers()
 
     def streams(self) -> dict[str, list[dict[str, Any]]]:
-        """Give the events by stream, without the repetitions, which have the id of the first."""
+        """Return the events by stream, without the repetitions, which have the id of the first."""
         seen: set[str] = set()
         found: dict[str, list[dict[str, Any]]] = {}
         for event in list(self.got):
@@ -271,7 +271,7 @@ def test_a_killed_trainer_is_shipped_by_its_shipper(receiver: Receiver, tmp_path
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process is there, and no zombie that nobody in a container reaps."""
+    """Return whether a process is there, and no zombie that nobody in a container reaps."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -85,7 +85,7 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the folder that holds all spools of a test."""
+    """Set the folder that holds all spools of a test."""
     folder = tmp_path / "state"
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(folder))
     return folder
@@ -138,7 +138,7 @@ class Arrivals:
         (self.folder / "faults").write_text(words)
 
     def all(self) -> list[dict[str, object]]:
-        """Give everything that has arrived, in order."""
+        """Return everything that has arrived, in order."""
         try:
             lines = (self.folder / "got.jsonl").read_text().splitlines()
         except FileNotFoundError:
@@ -146,7 +146,7 @@ class Arrivals:
         return [json.loads(line) for line in lines]
 
     def wait(self, count: int) -> list[dict[str, object]]:
-        """Give everything once that many have arrived, within twenty seconds."""
+        """Return everything once that many have arrived, within twenty seconds."""
         return until(lambda: found if len(found := self.all()) >= count else None)
 
 
@@ -162,7 +162,7 @@ def until(look: Callable[[], T | None]) -> T:
 
 @pytest.fixture(name="until")
 def until_fixture() -> Callable[[Callable[[], object]], object]:
-    """Give `until`, which cannot be imported from here."""
+    """Return `until`, which cannot be imported from here."""
     return until
 
 

@@ -26,7 +26,7 @@ class Source:
         self.aged = 0
 
     def collect(self, limit: int) -> list[Record]:
-        """Give the first ones."""
+        """Return the first ones."""
         return self.records[:limit]
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
@@ -44,7 +44,7 @@ class Source:
         return 0
 
     def damaged(self) -> int:
-        """Give none."""
+        """Return none."""
         return 0
 
 

@@ -66,7 +66,7 @@ class Scalar:
         self.value = value
 
     def item(self) -> Any:
-        """Give the Python value."""
+        """Return the Python value."""
         return self.value
 
 

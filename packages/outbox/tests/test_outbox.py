@@ -27,7 +27,7 @@ FAKE = Destination("fake", "http://fake", "a_fake_sink:make")
 
 
 def event(number: int, stream: str = "run", kind: str = "metrics") -> Event:
-    """Give an event with a number."""
+    """Return an event with a number."""
     return Event(stream, kind, 1_700_000_000_000 + number, {"n": number})
 
 
@@ -38,7 +38,7 @@ def remove(folder: Path) -> None:
 
 
 def numbers(events: list[Event]) -> list[int]:
-    """Give the numbers of events."""
+    """Return the numbers of events."""
     return [each.data["n"] for each in events]
 
 
@@ -264,7 +264,7 @@ def test_old_events_are_set_aside_loudly(
 
 
 def is_locked(folder: Path) -> bool:
-    """Tell whether a shipper is at work."""
+    """Return whether a shipper is at work."""
     from mlflow_connections_outbox._spool import is_locked as look
 
     return look(folder)

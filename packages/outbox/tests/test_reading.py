@@ -44,7 +44,7 @@ def numbers(path: Path) -> list[int]:
 
 
 def some(count: int) -> list[Event]:
-    """Give events with numbers."""
+    """Return events with numbers."""
     return [Event("s", "k", n, {"n": n, "text": "ä\n" * (n % 3)}) for n in range(count)]
 
 

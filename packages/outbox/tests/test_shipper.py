@@ -32,12 +32,12 @@ for number in range(int(sys.argv[2])):
 
 
 def event(number: int) -> Event:
-    """Give an event with a number."""
+    """Return an event with a number."""
     return Event("run", "metrics", number, {"n": number})
 
 
 def numbers(arrived: list[dict[str, Any]]) -> list[int]:
-    """Give the numbers of what has arrived."""
+    """Return the numbers of what has arrived."""
     return [each["data"]["n"] for each in arrived]
 
 
@@ -54,7 +54,7 @@ def run(arrivals: Any, script: str, *arguments: str) -> "subprocess.CompletedPro
 
 
 def folder_of(home: Path) -> Path:
-    """Give the one spool."""
+    """Return the one spool."""
     (folder,) = (path for path in home.iterdir() if path.is_dir())
     return folder
 
