@@ -203,7 +203,7 @@ class Launcher:
         return process
 
     def _hand_over(self, process: "subprocess.Popen[bytes]") -> None:
-        """Tell the process its job, and wait for the end of the one that forked it."""
+        """Send the process its job, and wait for the end of the one that forked it."""
         job = json.dumps(
             {
                 "module": _shipper.__name__,

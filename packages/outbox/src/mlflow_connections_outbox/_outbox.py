@@ -321,7 +321,7 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    """Give delivery a moment: in a container the shipper ends with this process."""
+    """Wait a moment for delivery: in a container the shipper ends with this process."""
     started = time.monotonic()
     for outbox in list(_living):
         process = outbox._process
