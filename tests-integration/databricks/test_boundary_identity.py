@@ -85,23 +85,32 @@ def test_a_token_stays_with_its_workspace(
 def test_what_mlflow_has_queued_is_sent_to_the_server_it_was_logged_on(
     servers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asynchronous metrics and a trace are on their own server when the block ends."""
+    """Asynchronous metrics are on their own server when the block ends."""
     monkeypatch.chdir(tmp_path)
     with use(servers.http):
-        experiment = mlflow.set_experiment("queued")
+        mlflow.set_experiment("queued")
         with mlflow.start_run() as run:
             for step in range(20):
                 mlflow.log_metric("m", step, step=step, synchronous=False)
-        with mlflow.start_span("step"):
-            pass
     with use(servers.a):
         mlflow.set_experiment("queued")
         assert len(mlflow.search_runs(experiment_names=["queued"], output_format="list")) == 0
-    client = mlflow.MlflowClient(servers.http)
-    history = client.get_metric_history(run.info.run_id, "m")
+    history = mlflow.MlflowClient(servers.http).get_metric_history(run.info.run_id, "m")
     assert [metric.value for metric in history] == list(range(20))
-    with use(servers.http):  # MLflow reads a trace's spans from the server in force
-        assert len(client.search_traces(experiment_ids=[experiment.experiment_id])) == 1
+
+
+# MLflow 2.22 stores no spans with the newest opentelemetry, with or without a block.
+if not mlflow.__version__.startswith("2."):
+
+    def test_a_trace_is_on_the_server_it_was_recorded_on(servers: Any) -> None:
+        """Spans that MLflow exports in the background are sent before the block ends."""
+        with use(servers.http):
+            experiment = mlflow.set_experiment("traced")
+            with mlflow.start_span("step"):
+                pass
+        with use(servers.http):  # MLflow reads a trace's spans from the server in force
+            client = mlflow.MlflowClient(servers.http)
+            assert len(client.search_traces(experiment_ids=[experiment.experiment_id])) == 1
 
 
 def test_mlflow_may_be_imported_inside_a_block(servers: Any, tmp_path: Path) -> None:
