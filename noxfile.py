@@ -43,13 +43,11 @@ class Group(NamedTuple):
         folder: Below `tests-integration`.
         packages: Ours, each by its folder, with extras in brackets.
         needs: Others, as requirements.
-        workers: How many processes run its tests: more than one where each waits for a process of its own.
     """
 
     folder: str
     packages: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    workers: int = 1
 
 
 WHOLE = {"sandbox": "sandbox[azureml,snowflake]"}
@@ -58,11 +56,9 @@ KEDRO = ("core", "kedro", "databricks", "sandbox")
 GROUPS = {
     "sandbox": Group("sandbox", ("sandbox",)),
     "databricks": Group("databricks", ("core", "databricks", "sandbox")),
-    "kedro": Group("kedro", KEDRO, ("ipython",), workers=2),
+    "kedro": Group("kedro", KEDRO, ("ipython",)),
     # kedro-mlflow imports kedro-datasets without declaring it.
-    "kedro-mlflow": Group(
-        "kedro", KEDRO, ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets"), workers=2
-    ),
+    "kedro-mlflow": Group("kedro", KEDRO, ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets")),
     "http": Group("http", ("core", "http", "sandbox")),
     # Kedro for its ParallelRunner, whose spawned workers must sign in too; Databand for copies.
     "azureml": Group("azureml", ("core", "azureml", "databand", "sandbox[azureml]"), ("kedro>=1",)),
@@ -89,7 +85,9 @@ GROUPS = {
     ),
 }
 # Groups with tests that are marked so.
-SLOW = ["azureml", "outbox", "events", "snowflake", "examples"]
+SLOW = ["azureml", "outbox", "events", "kedro-mlflow", "snowflake", "examples"]
+# Programs that only those tests start.
+SLOW_NEEDS = {"kedro-mlflow": ("kedro-viz>=12",)}
 PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
 WORKFLOWS = ("check-jsonschema>=0.33", "zizmor>=1.10")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
@@ -213,8 +211,7 @@ def integrate(session: nox.Session, name: str, *more: str, marked: str = "not sl
     """Install what a group needs, with further requirements, and run its tests."""
     group = GROUPS[name]
     session.install(*wheels(session, group.packages), *PYTEST, *group.needs, *more)
-    parallel = ["-n", str(group.workers)] if group.workers > 1 else []
-    pytest(session, f"tests-integration/{group.folder}", "-m", marked, *parallel)
+    pytest(session, f"tests-integration/{group.folder}", "-m", marked)
 
 
 @nox.session
@@ -372,7 +369,7 @@ def matrix_mlflow(session: nox.Session, group: str, mlflow: str) -> None:
 @nox.parametrize("group", SLOW, ids=SLOW)
 def slow(session: nox.Session, group: str) -> None:
     """Run a group's tests that take minutes."""
-    integrate(session, group, marked="slow")
+    integrate(session, group, *SLOW_NEEDS.get(group, ()), marked="slow")
 
 
 KEDRO_PAIRS = [
