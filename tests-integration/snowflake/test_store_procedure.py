@@ -1,5 +1,6 @@
 """Real Python procedures, whose processes reach nothing but the account, with plain fluent MLflow."""
 
+from datetime import timedelta
 from typing import Any
 
 import mlflow
@@ -7,7 +8,7 @@ import pytest
 from snowflake.snowpark.exceptions import SnowparkSQLException
 
 from mlflow_connections_sandbox import MlflowServer
-from mlflow_connections_snowflake import store
+from mlflow_connections_snowflake import clean, store
 
 CLAUSES = """
 RETURNS VARCHAR LANGUAGE PYTHON RUNTIME_VERSION = '3.11'
@@ -47,6 +48,18 @@ def train(session, uri, url, fails):
     return mlflow.last_active_run().info.run_id
 """
 
+NOTE = """
+import mlflow
+
+
+def train(session, uri):
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("notes")
+    with mlflow.start_run() as run:
+        mlflow.log_text("b", "a.txt")
+    return mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/a.txt")
+"""
+
 
 def create(bridge: Any, name: str, arguments: str, body: str, clauses: str = "") -> None:
     """Create a procedure as the functions' caller, who may do so in this schema."""
@@ -74,6 +87,32 @@ def test_without_a_network(bridge: Any, mlflow_server: MlflowServer) -> None:
     assert mlflow.artifacts.load_dict(f"runs:/{run_id}/notes/a.json") == {"a": 1}
     assert mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict([[1.0]]) is not None
     assert len(bridge.stand_in.statements.matching('"MLFLOW_')) < 60
+
+
+def test_files_that_may_not_be_removed_are_cleaned_later(bridge: Any) -> None:
+    """An owner's-rights procedure leaves what passed through the stage, for the command to remove."""
+    session = bridge.session
+    session.use_role("ACCOUNTADMIN")
+    clean(session, bridge.setup, timedelta(0))
+    create(bridge, "NOTE", "URI VARCHAR", NOTE)
+    assert session.call("DEMO.DEMO.NOTE", store.Bridge.of(bridge.setup).uri()) == "b"
+    assert clean(session, bridge.setup, timedelta(hours=1)) == 0, "a transfer may be going on"
+    assert clean(session, bridge.setup, timedelta(0)) >= 1
+    assert session.file.list(f"@{bridge.setup.storage.internal_stage}/") == []
+
+
+def test_an_account_that_refuses_to_copy_files(bridge: Any) -> None:
+    """Where an owner's-rights procedure may not copy files, the error says so, and caller's rights do."""
+    create(bridge, "NOTE", "URI VARCHAR", NOTE)
+    create(bridge, "NOTE_AS_CALLER", "URI VARCHAR", NOTE, "EXECUTE AS CALLER")
+    uri = store.Bridge.of(bridge.setup).uri()
+    bridge.stand_in.assumptions.copy_files_in_owners_rights = False
+    try:
+        with pytest.raises(SnowparkSQLException, match=r"EXECUTE AS CALLER.*external_access"):
+            bridge.session.call("DEMO.DEMO.NOTE", uri)
+        assert bridge.session.call("DEMO.DEMO.NOTE_AS_CALLER", uri) == "b"
+    finally:
+        bridge.stand_in.assumptions.copy_files_in_owners_rights = True
 
 
 def test_a_procedure_that_fails(bridge: Any, mlflow_server: MlflowServer) -> None:
