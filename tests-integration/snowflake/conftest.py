@@ -159,7 +159,7 @@ class Project(NamedTuple):
         return _shell(self.folder, self.account, "-m", "kedro", *arguments, succeeds=succeeds)
 
     def runs(self, experiment: str) -> "list[Run]":
-        """Give every run of an experiment."""
+        """Return every run of an experiment."""
         found = self.mlflow.get_experiment_by_name(experiment)
         return [] if found is None else list(self.mlflow.search_runs([found.experiment_id]))
 

@@ -32,7 +32,7 @@ def wrong(bridge: Any) -> list[Finding]:
 
 
 def scalar(session: Session, sql: str) -> str:
-    """Give the one value of a statement, as text: a VARIANT's text comes in double quotes."""
+    """Return the one value of a statement, as text: a VARIANT's text comes in double quotes."""
     [[value]] = session.sql(sql).collect()
     return str(value).strip('"')
 
@@ -214,8 +214,8 @@ DAMAGE = (
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_check_names_what_mends(bridge: Any, damage: str) -> None:
-    """Whatever somebody took away is named, and running the statements given mends it."""
+def test_a_check_names_the_fix(bridge: Any, damage: str) -> None:
+    """Whatever somebody took away is named, and running the given statements fixes it."""
     bridge.session.sql(damage).collect()
     found = wrong(bridge)
     # A bridge that is damaged may answer no call either; that is a consequence, not a cause.
@@ -226,7 +226,7 @@ def test_a_check_names_what_mends(bridge: Any, damage: str) -> None:
     assert wrong(bridge) == []
 
 
-def test_a_lost_integration_is_named_with_its_cure(
+def test_a_lost_integration_is_named_with_its_fix(
     snowflake: Snowflake, session: Session, write_config: Any
 ) -> None:
     """A dropped integration is made by the statement given; its cloud must then trust a new one."""

@@ -246,7 +246,7 @@ def test_names_and_values_stay_what_they_are(project: Any) -> None:
 def test_what_cannot_be_run_is_one_sentence(
     project: Any, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    """A mistake is told with its cure, without a traceback."""
+    """A mistake is reported with its remedy, without a traceback."""
     shown = project.kedro("snowflake-mlflow", "run", *arguments, succeeds=False)
     assert sentence in " ".join(shown.split())
     assert "Traceback" not in shown

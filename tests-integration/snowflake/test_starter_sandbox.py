@@ -18,7 +18,7 @@ class Told(NamedTuple):
     variables: dict[str, str]
 
     def environment(self) -> dict[str, str]:
-        """Give what the reader pastes."""
+        """Return the lines that the reader pastes."""
         return self.variables
 
 

@@ -22,7 +22,7 @@ class Doubling(PythonModel):  # type: ignore[misc] # MLflow's class is Any to my
     """A model that needs nothing."""
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-        """Give twice the input."""
+        """Return twice the input."""
         return model_input * 2
 
 

@@ -44,7 +44,7 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, key: str, event: object) -> dict[str, Any]:
-        """Give the translator's result, or raise `Refused`."""
+        """Return the translator's result, or raise `Refused`."""
 
     def request(self, key: str, *rows: list[Any]) -> dict[str, Any]:
         """Run a request translator on rows, each with its number."""
@@ -142,7 +142,7 @@ def aws(setup_files: Path) -> BridgeConfig:
 
 @pytest.fixture(scope="session")
 def parses() -> Callable[[str], bool]:
-    """Tells whether a text is one statement of Snowflake's SQL."""
+    """Checks whether a text is one statement of Snowflake's SQL."""
     # Made once: reading its dialect takes longer than a statement.
     linter = Linter(config=FluffConfig(overrides={"dialect": "snowflake", "templater": "raw"}))
 

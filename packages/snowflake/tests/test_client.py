@@ -420,7 +420,7 @@ def test_values_beyond_json(client: Client, session: Session, value: float) -> N
 
 
 def test_mlflows_refusal_is_an_error(client: Client) -> None:
-    """What MLflow refuses is raised with its code and message."""
+    """A refusal of MLflow is raised with its code and message."""
     with pytest.raises(MlflowRefusedError, match="RESOURCE_DOES_NOT_EXIST: no such run") as caught:
         client.update_run("none", "FINISHED")
     assert caught.value.code == "RESOURCE_DOES_NOT_EXIST"

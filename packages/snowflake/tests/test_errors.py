@@ -1,4 +1,4 @@
-"""What Snowflake says when a call fails, in one sentence."""
+"""The error for each way in which a call fails, in one sentence."""
 
 import pytest
 
@@ -127,7 +127,7 @@ _FAILED = "Request failed for external function MLFLOW_F with remote service err
 def test_each_failure_is_one_sentence(
     said: str, kind: type[ConnectionsError], sentence: str
 ) -> None:
-    """Whatever fails on the way is told apart, and said with a cure where there is one."""
+    """Each failure has its own error, with a remedy if there is one."""
     explained = explain(RuntimeError(said), "F")
     assert type(explained) is kind
     assert sentence in str(explained)
@@ -142,7 +142,7 @@ def test_each_failure_is_one_sentence(
     ],
 )
 def test_the_trace_of_a_translator_is_left_out(thrown: str, sentence: str) -> None:
-    """Where in its translator Snowflake says an error was thrown, helps nobody who calls."""
+    """The position in the translator, which Snowflake appends, is of no use to the caller."""
     said = (
         f"100132 (P0000): JavaScript execution error: Uncaught Error: {thrown} in MLFLOW_F_REQUEST "
         "at '  throw new Error(\"MLflow bridge: \" + sentence);' position 8\n"

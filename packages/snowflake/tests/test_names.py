@@ -90,7 +90,7 @@ def test_text_is_a_name_or_refused(text: str) -> None:
     ],
 )
 def test_names(written: object, sql: str | None, shown: str | None) -> None:
-    """A name is stored as Snowflake would; what is no name is refused with its place and a cure."""
+    """A name is stored as Snowflake would; what is no name is refused with its place and a remedy."""
     if sql is None:
         with pytest.raises(
             InvalidOptionError, match=r"here is .* not the name of a Snowflake object"

@@ -102,20 +102,20 @@ def built(setup: BridgeConfig, *without: Statement) -> Account:
 
 
 def findings(account: Any, setup: BridgeConfig) -> list[Any]:
-    """What a check of the account finds wrong."""
+    """Return the faults that a check of the account finds."""
     return [finding for finding in check(account, setup) if not finding.ok]
 
 
 def test_all_is_well(setup: BridgeConfig) -> None:
-    """Where everything ran, nothing is to mend, and each statement was looked at."""
+    """If everything ran, nothing is to fix, and each statement was checked."""
     found = list(check(built(setup), setup))  # type: ignore[arg-type] # the account is a session
     assert [finding for finding in found if not finding.ok] == []
     asked = [s for s in statements(setup) if s.target is not None]
     assert len(found) == len(asked) + 1
 
 
-def test_whatever_is_missing_is_named_with_its_cure(aws: BridgeConfig) -> None:
-    """For each statement left out, the check gives that statement, and running the cure mends it."""
+def test_whatever_is_missing_is_named_with_its_fix(aws: BridgeConfig) -> None:
+    """For each missing statement, the check returns it, and running the fix repairs the account."""
     for left_out in statements(aws):
         if left_out.target is None or left_out.verb == "ALTER":
             continue
@@ -129,14 +129,14 @@ def test_whatever_is_missing_is_named_with_its_cure(aws: BridgeConfig) -> None:
 
 
 def test_the_cure_of_a_function_grants_it_too(aws: BridgeConfig) -> None:
-    """Creating a function anew drops its grants, so its cure holds them."""
+    """Replacing a function drops its grants, so the fix includes them."""
     left_out = next(s for s in statements(aws) if s.target and s.target.kind == "EXTERNAL FUNCTION")
     [finding] = findings(built(aws, left_out), aws)
     assert "GRANT USAGE ON FUNCTION" in finding.fix
 
 
 def test_an_empty_account_is_told_everything(setup: BridgeConfig) -> None:
-    """Where nothing ran, the cures together are all statements but the roles' changes."""
+    """If nothing ran, the fixes together are all statements except the changes of roles."""
     account = Account()
     account.answer = SnowparkSQLException("Unknown user-defined function DEMO.DEMO.X")
     *things, call = findings(account, setup)
@@ -156,7 +156,7 @@ def test_an_empty_account_is_told_everything(setup: BridgeConfig) -> None:
 def test_an_integration_that_allows_too_little(
     setup: BridgeConfig, change: dict[str, str], what: str
 ) -> None:
-    """An integration that is switched off, or for another gateway, is mended by its ALTER."""
+    """An integration that is disabled, or for another gateway, is fixed by its ALTER."""
     account = built(setup)
     account.settings[setup.require_gateway()[0].integration.sql].update(change)
     [finding] = findings(account, setup)

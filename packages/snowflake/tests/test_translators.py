@@ -47,7 +47,7 @@ def test_texts_arrive_byte_for_byte(engine: Any, key: str, text: str) -> None:
 @several
 @given(run=texts, key=texts, value=texts)
 def test_any_text_arrives_byte_for_byte(engine: Any, run: str, key: str, value: str) -> None:
-    """Whatever the texts are, MLflow is sent exactly them."""
+    """MLflow is sent exactly the given texts."""
     sent = engine.request("run_log_parameter", [0, run, key, value])
     assert sent["body"] == {"run_id": run, "key": key, "value": value}
 
@@ -103,7 +103,7 @@ def test_values_that_json_cannot_hold(engine: Any, given_value: object, sent: ob
 
 @pytest.mark.parametrize("value", ["abc", "", " ", "0x", [1], {"a": 1}])
 def test_values_that_are_no_number_are_refused(engine: Any, value: object) -> None:
-    """What is no number is refused in a sentence that shows it."""
+    """A value that is not a number is refused in a sentence that shows it."""
     with pytest.raises(Exception, match="a metric's value must be a number, not "):
         engine.request("run_log_metric", [0, "run", "loss", value])
 

@@ -31,7 +31,7 @@ def settings() -> Callable[..., Settings]:
 
 
 def diamond(*names: str) -> Pipeline:
-    """Give a pipeline of four nodes: one, two after it, and one after both."""
+    """Return a pipeline of four nodes: one, two after it, and one after both."""
     first, left, right, last = names
     return pipeline(
         [

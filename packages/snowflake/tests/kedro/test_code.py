@@ -1,4 +1,4 @@
-"""What goes to Snowflake: the code and the configuration in use, and no credentials."""
+"""The archives: the code and the configuration in use, and no credentials."""
 
 import subprocess
 import sys

@@ -48,7 +48,7 @@ class Files:
         self.stored[place] = stream.read()
 
     def get_stream(self, place: str) -> io.BytesIO:
-        """Give a file."""
+        """Return a file."""
         return io.BytesIO(self.stored[place])
 
 
@@ -83,7 +83,7 @@ def catalog(tmp_path: Path) -> DataCatalog:
     ],
 )
 def test_what_is_in_memory_travels(catalog: DataCatalog, dataset: str, does: bool) -> None:
-    """What the catalog keeps anywhere is used as it is, and parameters come of the configuration."""
+    """A dataset of the catalog is used as it is, and parameters come from the configuration."""
     assert travels(catalog, dataset) is does
 
 
@@ -136,20 +136,20 @@ def pickled() -> Callable[[str], StagePickle]:
 
 
 def test_anything_travels(pickled: Callable[[str], StagePickle]) -> None:
-    """What is saved by one node is loaded by another, functions without a name too."""
+    """Data that one node saves is loaded by another, also functions without a name."""
     pickled("a 'b' \\ /../").save({"f": lambda: 7})
     assert pickled("a 'b' \\ /../").load()["f"]() == 7
     assert ".." not in pickled("a 'b' \\ /../")._place
 
 
 def test_transcoded_names_are_one_dataset(pickled: Callable[[str], StagePickle]) -> None:
-    """What is saved as `x@pandas` is loaded as `x@numpy`."""
+    """Data saved as `x@pandas` is loaded as `x@numpy`."""
     pickled("x@pandas").save([1])
     assert pickled("x@numpy").load() == [1]
 
 
 def test_what_cannot_travel_is_told(pickled: Callable[[str], StagePickle]) -> None:
-    """A thing that cannot be pickled is named, with the cure."""
+    """A thing that cannot be pickled is named, with the remedy."""
     with pytest.raises(DatasetError, match=r"'lock' cannot go to the next node, .* in the catalog"):
         pickled("lock").save(i for i in range(3))
 

@@ -1,4 +1,4 @@
-"""Who does not use Kedro does not pay for it."""
+"""Importing the package does not import Kedro."""
 
 import subprocess
 import sys

@@ -32,7 +32,7 @@ def test_without_mlflow_the_root_comes_first(planned: Callable[..., Plan]) -> No
 
 
 def wide(count: int) -> Pipeline:
-    """Give a pipeline of nodes that need nothing of one another."""
+    """Return a pipeline of independent nodes."""
     return pipeline([node(lambda a: a, "raw", f"o{i}", name=f"n{i}") for i in range(count)])
 
 

@@ -70,7 +70,7 @@ def test_versions_that_are_written_stay(settings: Callable[..., Settings]) -> No
 
 
 def test_a_package_without_a_version_is_told(settings: Callable[..., Settings]) -> None:
-    """What is not installed here cannot be pinned, which is said before anything is deployed."""
+    """A package that is not installed cannot be pinned, which is reported before a deployment."""
     with pytest.raises(ConnectionsError, match=r"no version for unknown-x, which is not installed"):
         settings(packages=["unknown-x"])
 

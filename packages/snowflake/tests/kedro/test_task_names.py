@@ -22,7 +22,7 @@ def test_any_text_becomes_a_word(text: str) -> None:
 
 @given(texts=st.lists(st.text(alphabet="aAbB1_- .\u00e9", max_size=5), unique=True))
 def test_no_two_texts_become_the_same_word(texts: list[str]) -> None:
-    """What a word cannot hold is told apart by a digest."""
+    """A digest tells texts apart whose word is the same."""
     assert len({identifier_part(text) for text in texts}) == len(texts)
 
 

@@ -25,7 +25,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 def run(
     plan: Plan, node: str, state: str, attempt: int = 1, error: str = "", seconds: int = 3
 ) -> TaskRun:
-    """Give a run of a node's task."""
+    """Return a run of a node's task."""
     task = next(task for task, name in plan.tasks.items() if name == node)
     ended = state in {"SUCCEEDED", "FAILED"}
     completed = NOON + timedelta(seconds=seconds) if ended else None
@@ -33,7 +33,7 @@ def run(
 
 
 def states(*runs: TaskRun) -> dict[str, TaskRun]:
-    """Give runs by their task."""
+    """Return runs by their task."""
     return {one.task: one for one in runs}
 
 
@@ -117,7 +117,7 @@ class Told:
         self._tellings = list(tellings)
 
     def runs(self) -> list[TaskRun]:
-        """Give the next state."""
+        """Return the next state."""
         return self._tellings.pop(0) if len(self._tellings) > 1 else self._tellings[0]
 
 
@@ -131,7 +131,7 @@ def watched(
 
 
 def everything(plan: Plan, attempt: int = 1) -> list[TaskRun]:
-    """Give the runs of a pipeline that succeeded."""
+    """Return the runs of a pipeline that succeeded."""
     return [run(plan, node, "SUCCEEDED", attempt) for node in plan.tasks.values()]
 
 

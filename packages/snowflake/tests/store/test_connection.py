@@ -64,7 +64,7 @@ def test_what_cannot_work_is_refused(options: dict[str, object], told: str) -> N
 
 
 def test_a_config_stands_alone(setup_files: Path) -> None:
-    """What snowflake.yml says is not said twice."""
+    """The option `config` excludes the options that snowflake.yml has."""
     options = {"config": str(setup_files / "aws.yml"), "schema": "other"}
     with pytest.raises(InvalidOptionError, match="already names schema"):
         resolve("snowflake", {}, options)
@@ -88,15 +88,15 @@ class Secrets(types.ModuleType):
         self._kinds = kinds
 
     def get_secret_type(self, name: str) -> str:
-        """Give a secret's type."""
+        """Return a secret's type."""
         return self._kinds[name]
 
     def get_generic_secret_string(self, name: str) -> str:
-        """Give a token."""
+        """Return a token."""
         return f"the token {name}"
 
     def get_username_password(self, _: str) -> types.SimpleNamespace:
-        """Give a user and a password."""
+        """Return a user and a password."""
         return types.SimpleNamespace(username="me", password="pw")
 
 

@@ -56,7 +56,7 @@ def test_it_stands_alone(content: dict[str, Any]) -> None:
 
 
 def test_dropping_takes_the_integration_first(content: dict[str, Any]) -> None:
-    """What an integration names can only go after it."""
+    """An integration is dropped before the objects that it names."""
     gone = [s.sql.split('"')[0].strip() for s in drops(read(content), with_integrations=True)][-3:]
     assert gone == [
         "DROP INTEGRATION IF EXISTS",

@@ -27,8 +27,8 @@ def test_every_method_is_either_written_or_refused(made: object, base: type) -> 
     assert set(inherited) <= WORKING
 
 
-def test_a_refusal_names_the_method_and_the_cure() -> None:
-    """A person reads what is not to be had, why, and what to do instead."""
+def test_a_refusal_names_the_method_and_the_remedy() -> None:
+    """The error names the method, the reason and the alternative."""
     with pytest.raises(MlflowException, match=r"restore_run.*external_access") as caught:
         tracking_store("snowflake://").restore_run("r")
     assert caught.value.error_code == "NOT_IMPLEMENTED"

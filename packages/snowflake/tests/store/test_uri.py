@@ -21,7 +21,7 @@ def test_default_names_make_a_short_uri() -> None:
 
 
 def test_a_setup_survives_the_uri(setup: BridgeConfig) -> None:
-    """What snowflake.yml says arrives, for every cloud."""
+    """The URI keeps the whole configuration of the bridge, for every cloud."""
     bridge = Bridge.of(setup, connection="dev", flush_seconds=0.5)
     assert Bridge.from_uri(bridge.uri()) == (bridge, "")
     assert bridge.location == (setup.storage.location if setup.storage else "")

@@ -1,4 +1,4 @@
-"""What waits, and how it is sent: in order, in few requests, nothing lost."""
+"""The write buffer: values are sent in order, in few requests, and none is lost."""
 
 import threading
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ class Server:
         self.stored += items
 
     def keys(self) -> list[str]:
-        """Give the keys of what it took."""
+        """Return the keys of the stored values."""
         return [item["key"] for _, item in self.stored]
 
 
@@ -67,7 +67,7 @@ def param(key: str, value: str = "v") -> dict[str, Any]:
 
 
 def test_a_thousand_metrics_are_one_request() -> None:
-    """What was logged one by one goes out together, in its order."""
+    """Values logged one by one are sent together, in their order."""
     server = Server()
     outgoing = WriteBuffer(server, HOUR)
     for step in range(1000):
@@ -164,7 +164,7 @@ def test_a_refused_item_takes_nothing_else_with_it() -> None:
 
 
 def test_searching_for_culprits_has_an_end() -> None:
-    """Where everything is refused, not every item is tried, and all are told of."""
+    """If everything is refused, not every value is tried, and all are reported."""
     server = Server()
     server.refuses = lambda _: True
     outgoing = WriteBuffer(server, HOUR)
