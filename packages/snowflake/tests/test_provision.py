@@ -211,6 +211,28 @@ def test_apply_stops_where_it_fails(aws: BridgeConfig) -> None:
     assert account.ran[-1].startswith("CREATE SCHEMA")
 
 
+@pytest.mark.parametrize(("role", "runs"), [("MLFLOW_OWNER", True), ("SYSADMIN", False)])
+def test_a_token_that_is_restricted_to_a_role(aws: BridgeConfig, role: str, runs: bool) -> None:
+    """Such a session may not say USE ROLE, not even for its own role, which is no obstacle."""
+
+    class Restricted(Account):
+        def sql(self, text: str, params: list[Any] | None = None) -> "_Answer":
+            if text.startswith("USE ROLE"):
+                raise SnowparkSQLException("003107 Current session is restricted.")
+            if text == "SELECT CURRENT_ROLE()":
+                return _Answer([Row(R=role)])
+            return super().sql(text, params)
+
+    account = Restricted()
+    mine = [s for s in statements(aws) if s.run_as == "owner"]
+    if runs:
+        apply(account, mine)  # type: ignore[arg-type] # the account is a session
+        assert account.ran == [s.sql for s in mine[1:]]
+    else:
+        with pytest.raises(BridgeError, match="Current session is restricted"):
+            apply(account, mine)  # type: ignore[arg-type] # the account is a session
+
+
 def test_drop_leaves_no_function(setup: BridgeConfig) -> None:
     """After a drop only what holds data or trust is there."""
     account = built(setup)

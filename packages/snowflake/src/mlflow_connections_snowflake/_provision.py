@@ -26,7 +26,7 @@ from mlflow_connections.secrets import masked
 from ._config import TRANSFERS, BridgeConfig
 from ._errors import BridgeError, explain, message_of
 from ._functions import BY_KEY, FUNCTIONS
-from ._names import Identifier, literal
+from ._names import Identifier, literal, quoted
 from ._sql import api_integration, statements
 from ._statement import ADMIN, SqlObject, Statement, use_role
 
@@ -103,12 +103,22 @@ def apply(
         try:
             session.sql(_filled(statement)).collect()
         except SnowparkSQLException as error:
+            if statement.verb == "USE" and _has_role(session, statement, error):
+                continue
             first_line = statement.sql.partition("\n")[0]
             raise BridgeError(
                 f"Statement {number} of {len(written)} ({first_line} …), run as "
                 f"{statement.run_as}, failed: {message_of(error).rstrip('.')}. "
                 f"Earlier statements took effect. {again}"
             ) from masked(error)
+
+
+def _has_role(session: "Session", statement: Statement, error: Exception) -> bool:
+    """Return whether a session that is restricted to a role (003107) has that very role."""
+    if "restricted" not in message_of(error).lower():
+        return False
+    role = session.sql("SELECT CURRENT_ROLE()").collect()[0][0]
+    return statement.sql == f"USE ROLE {quoted(str(role))}"
 
 
 def _filled(statement: Statement) -> str:
