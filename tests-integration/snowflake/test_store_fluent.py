@@ -106,7 +106,7 @@ def test_what_mlflow_refuses_is_named_at_the_end(procedure: Any) -> None:
     mlflow.log_metrics({f"m{number}": number for number in range(30)})
     with pytest.raises(MlflowException, match=rf"run {run.info.run_id}.*param 'taken'") as caught:
         mlflow.end_run()
-    assert "all else" in str(caught.value)
+    assert "all others" in str(caught.value)
     read = procedure.mlflow.get_run(run.info.run_id)
     assert read.data.params == {"taken": "by another", "free": "1"}
     assert len(read.data.metrics) == 30
