@@ -74,7 +74,7 @@ def _described(
     tags = {k: v for k, v in run.data.tags.items() if k != SOURCE_TAG}
     info = run.info
     inputs = run.inputs
-    models = getattr(run.outputs, "model_outputs", None) or []
+    models = getattr(getattr(run, "outputs", None), "model_outputs", None) or []
     return {
         "experiment": experiment,
         "info": (info.run_name, info.status, info.start_time, info.end_time, info.lifecycle_stage),

@@ -22,6 +22,8 @@ Train = Callable[[str, Path], None]
 
 def replay(events: Sequence[Event], target: str, state: Path, source: str) -> ReplaySink:
     """Deliver events in batches, and fail the test if one is rejected."""
+    # As in the shipper's process: MLflow 2.22 resolves proxied artifacts by it.
+    mlflow.set_tracking_uri(target)
     sink = ReplaySink(target, {}, state, files=SourceFiles(source))
     for start in range(0, len(events), 500):
         rejected: list[str] = []
