@@ -58,6 +58,8 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory
 
 def described(uri: str, ids: Mapping[str, str]) -> dict[str, Any]:
     """Describe all runs of a server, each under its source's ID, by what a user can see of it."""
+    # MLflow 2.22 resolves proxied artifacts by the tracking URI in force.
+    mlflow.set_tracking_uri(uri)
     client = MlflowClient(uri)
     found = {}
     for experiment in client.search_experiments(ViewType.ALL):
