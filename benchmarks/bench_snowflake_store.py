@@ -57,7 +57,7 @@ def _measure(server: Any, folder: Path) -> list[Row]:
     session = Session.builder.configs(account.connection()).create()
     apply(session, statements(setup))
     account.trust("MLFLOW_API")
-    session.use_role("MLFLOW_CALLER")
+    session.use_role("ACCOUNTADMIN")
 
     mlflow.set_tracking_uri(store.Bridge.of(setup).uri())
     experiment_id = mlflow.set_experiment("bench").experiment_id
