@@ -46,7 +46,6 @@ KNOWN_DISTRIBUTIONS = {
     "azureml": "mlflow-connections-azureml",
     "databand": "mlflow-connections-databand",
     "databricks": "mlflow-connections-databricks",
-    "durable": "mlflow-connections-durable",
     "http": "mlflow-connections-http",
     "mirror": "mlflow-connections-mirror",
     "snowflake": "mlflow-connections-snowflake",
