@@ -94,7 +94,16 @@ def shown_by_viz(project: "Project", *, alone: bool) -> Any:
     with serving(project, "/api/main", "viz", "run", "--no-browser") as url:
         project.run()
         with urlopen(url + "/api/main") as response:
-            return json.load(response)
+            return in_order(json.load(response))
+
+
+def in_order(shown: Any) -> Any:
+    """Return JSON with all lists sorted: kedro-viz makes them of sets."""
+    if isinstance(shown, dict):
+        return {key: in_order(value) for key, value in shown.items()}
+    if isinstance(shown, list):
+        return sorted(map(in_order, shown), key=lambda item: json.dumps(item, sort_keys=True))
+    return shown
 
 
 def test_viz(project: "Project", second: "Project") -> None:
