@@ -33,6 +33,7 @@ AUTH_VARIABLE = "MLFLOW_TRACKING_AUTH"
 DESCRIPTION_VARIABLE = "MLFLOW_CONNECTIONS_AUTHENTICATOR"
 """Holds the JSON description of the bound authenticator, for child processes. It is no secret."""
 PROVIDER_NAME = "mlflow-connections"
+"""The name of core's plugin in that variable."""
 """The name by which MLflow finds this provider of authentication."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _AGENT_ANSWERS_WITHIN = 60.0  # seconds; the issuer may be slow
