@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from _ratio import Row, median, table
@@ -276,7 +277,7 @@ def main() -> None:
 def append_rows(folder: Path, base: str) -> list[Row]:
     """Run all ways to write in turns, and lay their medians side by side."""
     absent = "http://127.0.0.1:9/"
-    scenarios = {
+    scenarios: dict[str, Callable[[], dict[str, float]]] = {
         "write": lambda: write(folder, "write", ""),
         "SQLite, NORMAL": lambda: write(folder, "normal", "", events=2000),
         "SQLite, FULL": lambda: write(folder, "full", "", events=300),

@@ -21,8 +21,8 @@ FOUND = distributions()
 MODULES = {each.module: each for each in FOUND.values()}
 KEYWORDS = "kedro_mlflow.connections"
 DOTTED = re.compile(r"mlflow(\.\w+)+")
-KNOWN = {"circles": 0, "private names": 0, "class names": 19}
-"""How many violations there were when a rule came. These numbers only fall."""
+KNOWN = {"circles": 0, "private names": 0, "class names": 0}
+"""How many violations of each rule there are. These numbers only fell."""
 
 in_each = pytest.mark.parametrize("package", FOUND.values(), ids=lambda each: each.folder)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-from workspace import distributions  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tree import PAGE, with_tree
+from workspace import ROOT, distributions
 
 PACKAGES = [each.path for each in distributions().values()]
 DESIGNED = {
@@ -70,3 +70,9 @@ def test_a_readme_is_enough_to_begin(package: Path) -> None:
     assert re.search(rf"^\$ pip install '?{name}\b", text, re.MULTILINE)
     assert re.search(r"^```(python|yaml)$", text, re.MULTILINE)
     assert "github.com/mlflow-connections/mlflow-connections/" in text
+
+
+def test_the_tree_in_contributing_is_the_tree_on_the_disk() -> None:
+    """A module that is added, removed or described anew is noticed until `python scripts/tree.py` runs."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert with_tree(text) == text

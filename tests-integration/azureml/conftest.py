@@ -17,7 +17,7 @@ import pytest
 
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._azure import Azure
-from mlflow_connections_sandbox._azure._account import Account
+from mlflow_connections_sandbox._azure._account import AzureAccount
 
 ANSWERER = Path(__file__).parent / "answerer.py"
 Scripts = Callable[..., Any]
@@ -98,7 +98,7 @@ def _as_new(stand_in: Azure) -> Iterator[Azure]:
     stand_in.cli.recover()
     stand_in.tokens.used_by.clear()
     stand_in.journal.clear()
-    for name, value in vars(Account()).items():
+    for name, value in vars(AzureAccount()).items():
         if isinstance(value, bool) or name == "cloud_name":
             setattr(stand_in.account, name, value)
 

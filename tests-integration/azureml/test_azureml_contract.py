@@ -4,9 +4,9 @@ import pytest
 
 from mlflow_connections.testing import ConnectionContract
 from mlflow_connections_sandbox._azure import Azure
-from mlflow_connections_sandbox._azure._account import Account
+from mlflow_connections_sandbox._azure._account import AzureAccount
 
-ACCOUNT = Account()
+ACCOUNT = AzureAccount()
 """As every stand-in has it, but for its secrets."""
 
 

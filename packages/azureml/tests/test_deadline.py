@@ -5,12 +5,12 @@ import threading
 import pytest
 
 from mlflow_connections import AccessError, UnreachableError
-from mlflow_connections_azureml._deadline import Deadline
+from mlflow_connections_azureml._deadline import RequestDeadline
 
 
 def test_result_is_given() -> None:
     """What the call gives comes back."""
-    assert Deadline(60).run(lambda: 7) == 7
+    assert RequestDeadline(60).run(lambda: 7) == 7
 
 
 def test_error_is_raised() -> None:
@@ -20,12 +20,12 @@ def test_error_is_raised() -> None:
         raise AccessError("no")
 
     with pytest.raises(AccessError, match=r"^no$"):
-        Deadline(60).run(fail)
+        RequestDeadline(60).run(fail)
 
 
 def test_hanging_call_is_left_behind() -> None:
     """A call that never ends is given up, and the message says who was asked last, and the time."""
-    never, deadline = threading.Event(), Deadline(0.2)
+    never, deadline = threading.Event(), RequestDeadline(0.2)
 
     def hang() -> None:
         deadline.waiting_for = "The moon"
@@ -38,5 +38,5 @@ def test_hanging_call_is_left_behind() -> None:
 
 def test_left_counts_down_to_a_moment() -> None:
     """What is left gets less, and is never nothing: no client takes a timeout of 0."""
-    assert 50 < Deadline(60).left <= 60
-    assert Deadline(0).left == pytest.approx(0.1)
+    assert 50 < RequestDeadline(60).left <= 60
+    assert RequestDeadline(0).left == pytest.approx(0.1)

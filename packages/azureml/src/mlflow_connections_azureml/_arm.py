@@ -10,7 +10,7 @@ from urllib3 import Retry
 from mlflow_connections import ConnectionsError, UnreachableError
 
 from ._credential import credential_for
-from ._deadline import Deadline
+from ._deadline import RequestDeadline
 from ._errors import Asked, error_response, explain, explain_response, private_link
 from ._mlflow import bind
 from ._options import Workspace
@@ -19,7 +19,7 @@ API_VERSION = "2024-04-01"
 """Of the resource type Microsoft.MachineLearningServices/workspaces; it has mlFlowTrackingUri."""
 
 
-def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> str:
+def tracking_uri(values: dict[str, Any], session: str, deadline: RequestDeadline) -> str:
     """Fetch the workspace's tracking URI from ARM, and bind the credential to it.
 
     Args:
@@ -43,7 +43,7 @@ def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> st
     return uri
 
 
-def _get(path: str, token: str, deadline: Deadline, asked: Asked) -> requests.Response:
+def _get(path: str, token: str, deadline: RequestDeadline, asked: Asked) -> requests.Response:
     # ARM throttles, and its gateways fail now and then. Both say so before they do anything.
     retry = Retry(2, backoff_factor=0.5, status_forcelist=(429, 502, 503), raise_on_status=False)
     with requests.Session() as session:
@@ -84,7 +84,7 @@ def _with_mlflow_2(uri: object, workspace: Workspace) -> str:
     return uri.replace("/mlflow/v1.0", "/mlflow/v2.0")
 
 
-def _check_reachable(token: str, deadline: Deadline, asked: Asked) -> None:
+def _check_reachable(token: str, deadline: RequestDeadline, asked: Asked) -> None:
     """Check that the host of a workspace without public access answers this machine."""
     deadline.waiting_for = f"{asked.host}, the host of a workspace with a private link,"
     if _get("/discovery", token, deadline, asked).status_code == 403:

@@ -10,7 +10,7 @@ from mlflow_connections import UnreachableError
 T = TypeVar("T")
 
 
-class Deadline:
+class RequestDeadline:
     """A time limit that begins when it is created.
 
     Attributes:

@@ -10,7 +10,7 @@ from azureml.core.authentication import ArmTokenAuthentication
 from mlflow_connections.secrets import get_logger
 
 from ._credential import Credential, credential_for
-from ._deadline import Deadline
+from ._deadline import RequestDeadline
 from ._errors import Asked, explain
 from ._mlflow import bind
 from ._options import Workspace
@@ -18,7 +18,7 @@ from ._options import Workspace
 logger = get_logger(__name__)
 
 
-def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> str:
+def tracking_uri(values: dict[str, Any], session: str, deadline: RequestDeadline) -> str:
     """Open the workspace with azureml-core, and bind the credential to its URI.
 
     Args:

@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._connection import Databand, connection
+    from ._connection import DatabandConnection, connection
     from ._dbnd import databand_tracking
 
-__all__ = ["Databand", "connection", "databand_tracking"]
+__all__ = ["DatabandConnection", "connection", "databand_tracking"]
 
 _HOMES = {
-    "Databand": "._connection",
+    "DatabandConnection": "._connection",
     "connection": "._connection",
     # The only name that needs the extra `dbnd`.
     "databand_tracking": "._dbnd",

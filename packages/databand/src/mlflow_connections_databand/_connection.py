@@ -19,7 +19,7 @@ VARIABLE = "MLFLOW_CONNECTIONS_DATABAND"
 """Holds the composite URI while a store that must keep its own URI is copied; children inherit it."""
 
 
-class Databand(Connection):
+class DatabandConnection(Connection):
     """Copies every run that MLflow accepts to Databand.
 
     `duplicate_tracking_to` is the MLflow store: a URI, a path, or the keyword of another connection
@@ -98,4 +98,4 @@ def current_tracking_uri() -> str | None:
     return parse(uri).inner if uri and is_composite(uri) else uri
 
 
-connection = Databand()
+connection = DatabandConnection()

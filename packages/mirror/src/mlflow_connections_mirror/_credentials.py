@@ -12,7 +12,7 @@ COPY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_COPY_CREDENTIALS"
 PRIMARY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_PRIMARY_CREDENTIALS"
 
 
-class Server(NamedTuple):
+class MirroredServer(NamedTuple):
     """A server, and the environment variables that it alone needs.
 
     Attributes:
@@ -33,12 +33,12 @@ def packed(uri: str, environment: Mapping[str, str]) -> str:
     return json.dumps([uri, dict(environment)])
 
 
-def unpacked(value: str | None) -> Server | None:
+def unpacked(value: str | None) -> MirroredServer | None:
     """Return the server of a variable's value, or None if there is none."""
     if not value:
         return None
     uri, environment = json.loads(value)
-    return Server(uri, environment)
+    return MirroredServer(uri, environment)
 
 
 def secrets_of(primary: str, copy: str) -> dict[str, str]:

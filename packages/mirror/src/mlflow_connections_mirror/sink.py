@@ -16,7 +16,7 @@ from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import ReplaySink
 from mlflow_connections_outbox import Destination, Event, Unauthorized, Unavailable
 
-from ._credentials import COPY_VARIABLE, PRIMARY_VARIABLE, Server, unpacked
+from ._credentials import COPY_VARIABLE, PRIMARY_VARIABLE, MirroredServer, unpacked
 
 
 def open_sink(destination: Destination, environ: Mapping[str, str], state: Path) -> ReplaySink:
@@ -31,7 +31,7 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
         Unauthorized: The copy's URI has credentials that this process does not know.
         Unavailable: The copy needs credentials, and this process has others in force.
     """
-    copy = unpacked(environ.get(COPY_VARIABLE)) or Server(destination.url, {})
+    copy = unpacked(environ.get(COPY_VARIABLE)) or MirroredServer(destination.url, {})
     if mask_uri(copy.uri) != destination.url:
         raise Unauthorized(f"The environment variable {COPY_VARIABLE} names another server.")
     if copy.uri == destination.url and "***" in destination.url:
@@ -62,7 +62,7 @@ def _only_delivers() -> bool:
 class _PrimaryFiles:
     """Reads artifacts with the primary's credentials in force."""
 
-    def __init__(self, primary: Server | None) -> None:
+    def __init__(self, primary: MirroredServer | None) -> None:
         self._primary = primary
 
     def fetch(self, event: Event, folder: Path) -> Iterable[tuple[str, Path]]:
@@ -84,7 +84,7 @@ class _PrimaryFiles:
 
 
 @contextmanager
-def _in_force(server: Server) -> Iterator[None]:
+def _in_force(server: MirroredServer) -> Iterator[None]:
     names = {*CREDENTIAL_VARIABLES, *server.environment, "MLFLOW_TRACKING_URI"}
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ.update(server.environment)

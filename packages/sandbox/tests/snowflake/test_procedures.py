@@ -11,7 +11,7 @@ import pytest
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
 from mlflow_connections_sandbox._snowflake import Snowflake
-from mlflow_connections_sandbox._snowflake.external._clouds import Identity
+from mlflow_connections_sandbox._snowflake.external._clouds import CloudIdentity
 
 Run = Callable[..., list[tuple[Any, ...]]]
 
@@ -564,7 +564,7 @@ def test_a_changed_graph_is_not_retried(run: Run) -> None:
 def test_clouds_may_trust_whoever_comes(stand_in: Snowflake) -> None:
     """administer() makes the clouds trust every identity."""
     clouds = stand_in.account.clouds
-    identity = Identity("aws", "role", "somebody")
+    identity = CloudIdentity("aws", "role", "somebody")
     assert not clouds.is_trusted(identity)
     stand_in.administer()
     assert clouds.is_trusted(identity)

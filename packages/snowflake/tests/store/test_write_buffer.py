@@ -12,7 +12,7 @@ from mlflow_connections_snowflake import MlflowRefusedError
 from mlflow_connections_snowflake.store import _write_buffer
 from mlflow_connections_snowflake.store._write_buffer import (
     BYTES,
-    Entry,
+    BufferedEntry,
     RefusedItemsError,
     WriteBuffer,
     body_of,
@@ -86,7 +86,7 @@ def test_a_thousand_metrics_are_one_request() -> None:
 def test_requests_are_such_as_mlflow_takes(sizes: list[tuple[str, int]], times: int) -> None:
     """However much there is of what, each request keeps MLflow's limits and nothing is left out."""
     entries = [
-        Entry(kind, {"key": str(number), "value": "x" * size})
+        BufferedEntry(kind, {"key": str(number), "value": "x" * size})
         for number, (kind, size) in enumerate(sizes * times)
     ]
     batches = list(cut(entries))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
-class Cloud(NamedTuple):
+class AzureCloud(NamedTuple):
     """The hosts of one cloud.
 
     Attributes:
@@ -31,7 +31,7 @@ class Cloud(NamedTuple):
 
 
 CLOUDS = {
-    "AzureCloud": Cloud(
+    "AzureCloud": AzureCloud(
         login="login.microsoftonline.com",
         arm="management.azure.com",
         classic="management.core.windows.net",
@@ -39,7 +39,7 @@ CLOUDS = {
         ml_portal="https://ml.azure.com",
         storage="core.windows.net",
     ),
-    "AzureUSGovernment": Cloud(
+    "AzureUSGovernment": AzureCloud(
         login="login.microsoftonline.us",
         arm="management.usgovcloudapi.net",
         classic="management.core.usgovcloudapi.net",
@@ -47,7 +47,7 @@ CLOUDS = {
         ml_portal="https://ml.azure.us",
         storage="core.usgovcloudapi.net",
     ),
-    "AzureChinaCloud": Cloud(
+    "AzureChinaCloud": AzureCloud(
         login="login.chinacloudapi.cn",
         arm="management.chinacloudapi.cn",
         classic="management.core.chinacloudapi.cn",
@@ -59,7 +59,7 @@ CLOUDS = {
 
 
 @dataclass
-class Account:
+class AzureAccount:
     """The state of the stand-in. A test changes it to change the responses.
 
     Attributes:
@@ -110,7 +110,7 @@ class Account:
     person_signs_in: bool = False
 
     @property
-    def cloud(self) -> Cloud:
+    def cloud(self) -> AzureCloud:
         """Its cloud."""
         return CLOUDS[self.cloud_name]
 

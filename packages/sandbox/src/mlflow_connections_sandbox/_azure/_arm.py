@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from ._account import Account
+    from ._account import AzureAccount
     from ._entra import Tokens
 
 OTHER_SUBSCRIPTION = "Payroll of the neighbouring department"
@@ -23,7 +23,7 @@ OTHER_SUBSCRIPTION = "Payroll of the neighbouring department"
 class Arm:
     """ARM of the workspace's cloud."""
 
-    def __init__(self, account: "Account", tokens: "Tokens") -> None:
+    def __init__(self, account: "AzureAccount", tokens: "Tokens") -> None:
         self._account = account
         self._tokens = tokens
 
@@ -113,7 +113,7 @@ class Arm:
         self._tokens.check(request, self._account.cloud.arm_audiences)
 
 
-def _resource(account: "Account") -> dict[str, Any]:
+def _resource(account: "AzureAccount") -> dict[str, Any]:
     host = account.workspace_host
     return {
         "id": account.scope,

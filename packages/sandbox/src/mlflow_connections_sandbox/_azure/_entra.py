@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from ._account import Account
+    from ._account import AzureAccount
 
 DEFAULT_SCOPE = "/.default"
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -40,7 +40,7 @@ class Tokens:
         used_by: The subject of each token that was accepted, oldest first.
     """
 
-    def __init__(self, account: "Account") -> None:
+    def __init__(self, account: "AzureAccount") -> None:
         self.used_by: list[str] = []
         self._account = account
         self._key = secrets.token_bytes(32)
@@ -124,7 +124,7 @@ class Refusal(NamedTuple):
 class Directory:
     """The directory of the tenant. Each check returns a refusal, or None if there is none."""
 
-    def __init__(self, account: "Account") -> None:
+    def __init__(self, account: "AzureAccount") -> None:
         self._account = account
 
     @property
@@ -198,7 +198,7 @@ def resource_of(scope: str) -> str:
 class Entra:
     """Entra ID of the workspace's cloud, and the managed identity's endpoint beside the workload."""
 
-    def __init__(self, account: "Account", tokens: "Tokens") -> None:
+    def __init__(self, account: "AzureAccount", tokens: "Tokens") -> None:
         self._account = account
         self._tokens = tokens
         self._directory = Directory(account)

@@ -12,13 +12,13 @@ from starlette.routing import Host, Route
 
 from mlflow_connections_sandbox._stand_in import StandIn
 
-from ._account import CLOUDS, Account
+from ._account import CLOUDS, AzureAccount
 from ._arm import Arm
 from ._entra import Entra, Tokens
 from ._errors import AzureError, answer_error
 from ._proxy import Proxy
-from ._storage import Artifacts, Blobs
-from ._workspace import RUN_AUDIENCE, Workspace
+from ._storage import ArtifactStorage, Blobs
+from ._workspace import RUN_AUDIENCE, WorkspaceServer
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -59,7 +59,7 @@ class Azure(StandIn):
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)
-        self.account = Account()
+        self.account = AzureAccount()
         self.tokens = Tokens(self.account)
         self.proxy = Proxy(_hosts(), self.port, folder)
         self.cli = AzureCli(folder / "bin")
@@ -68,9 +68,9 @@ class Azure(StandIn):
         """Return the application, which has one for each kind of host."""
         entra = Entra(self.account, self.tokens)
         arm = Arm(self.account, self.tokens)
-        workspace = Workspace(self.account, self.tokens, self.mlflow)
+        workspace = WorkspaceServer(self.account, self.tokens, self.mlflow)
         blobs = Blobs(self.account, self.mlflow)
-        artifacts = Artifacts(workspace, blobs, self.mlflow)
+        artifacts = ArtifactStorage(workspace, blobs, self.mlflow)
         handlers = {AzureError: answer_error}
         login = Starlette(routes=entra.routes(), exception_handlers=handlers)
         manager = Starlette(routes=arm.routes(), exception_handlers=handlers)
@@ -271,7 +271,7 @@ echo '{{"accessToken": "{token}", "expires_on": {expires_on}, "tokenType": "Bear
 
 
 def _hosts() -> tuple[str, ...]:
-    account = Account()
+    account = AzureAccount()
     found = []
     for cloud in CLOUDS.values():
         api = f"{account.region}.api.{cloud.ml}"

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
-    from ._account import Account
-    from ._workspace import Workspace
+    from ._account import AzureAccount
+    from ._workspace import WorkspaceServer
 
 STORE = "/api/2.0/mlflow-artifacts/artifacts"
 RUN_ORIGIN = "ExperimentRun"
@@ -40,7 +40,7 @@ _BLOCK_IDS = re.compile(r"<(?:Latest|Uncommitted|Committed)>([^<]+)<")
 class Blobs:
     """The one container of the account."""
 
-    def __init__(self, account: "Account", mlflow: "MlflowBackend") -> None:
+    def __init__(self, account: "AzureAccount", mlflow: "MlflowBackend") -> None:
         self._account = account
         self._mlflow = mlflow
         self._key = secrets.token_bytes(32)
@@ -157,10 +157,12 @@ def _blob_headers(body: bytes) -> dict[str, str]:
     }
 
 
-class Artifacts:
+class ArtifactStorage:
     """The artifact services of a workspace."""
 
-    def __init__(self, workspace: "Workspace", blobs: "Blobs", mlflow: "MlflowBackend") -> None:
+    def __init__(
+        self, workspace: "WorkspaceServer", blobs: "Blobs", mlflow: "MlflowBackend"
+    ) -> None:
         self._workspace = workspace
         self._blobs = blobs
         self._mlflow = mlflow

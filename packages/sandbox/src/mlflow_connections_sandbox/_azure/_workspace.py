@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
-    from ._account import Account
+    from ._account import AzureAccount
     from ._entra import Tokens
 
 RUN_AUDIENCE = "azureml-run"
@@ -32,10 +32,10 @@ _AZURE_RUN = re.compile(r"azureml://[^\"]*?/experiments/(\w+)/runs/([0-9a-f]{32}
 _AZURE_MODEL = re.compile(r"azureml://artifacts/LoggedModel/(\w+)\.(m-[0-9a-f]{32})/artifacts")
 
 
-class Workspace:
+class WorkspaceServer:
     """The workspace itself."""
 
-    def __init__(self, account: "Account", tokens: "Tokens", mlflow: "MlflowBackend") -> None:
+    def __init__(self, account: "AzureAccount", tokens: "Tokens", mlflow: "MlflowBackend") -> None:
         self._account = account
         self._tokens = tokens
         self._mlflow = mlflow

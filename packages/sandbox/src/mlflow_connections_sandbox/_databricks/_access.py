@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from ._errors import ApiError
 
 
-class Access:
+class WorkspaceAccess:
     """The accounts of one workspace.
 
     Attributes:

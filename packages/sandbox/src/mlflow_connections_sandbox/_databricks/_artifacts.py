@@ -23,7 +23,7 @@ SIGNED_SECONDS = 3600
 _ROOT = "/api/2.0/mlflow-artifacts/artifacts"
 
 
-class Artifacts:
+class WorkspaceArtifacts:
     """Reads and writes files in the MLflow server's artifact store; it keeps none itself."""
 
     def __init__(
@@ -166,7 +166,7 @@ def _paths(value: Any) -> list[str]:
 class Registry:
     """The files of a version in the workspace's legacy registry, whose other calls are forwarded."""
 
-    def __init__(self, tracking: Tracking, artifacts: Artifacts) -> None:
+    def __init__(self, tracking: Tracking, artifacts: WorkspaceArtifacts) -> None:
         self._tracking = tracking
         self._artifacts = artifacts
 

@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from mlflow_connections_sandbox._stand_in import StandIn
 
-from ._access import Access
-from ._artifacts import Artifacts, Registry
+from ._access import WorkspaceAccess
+from ._artifacts import Registry, WorkspaceArtifacts
 from ._dbfs import Dbfs
 from ._errors import ApiError, endpoint_not_found
 from ._tracking import USER, Tracking
@@ -41,10 +41,12 @@ class Databricks(StandIn):
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)
-        self.access = Access()
+        self.access = WorkspaceAccess()
         self._tracking = Tracking(self.mlflow)
         self.unity_catalog = UnityCatalog(self.mlflow)
-        self._artifacts = Artifacts(self.url, self.mlflow, self._tracking, self.unity_catalog)
+        self._artifacts = WorkspaceArtifacts(
+            self.url, self.mlflow, self._tracking, self.unity_catalog
+        )
 
     def environment(self) -> Mapping[str, str]:
         """Return the workspace's address and its personal token."""

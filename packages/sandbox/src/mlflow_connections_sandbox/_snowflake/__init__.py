@@ -3,9 +3,9 @@
 The real connector and a real Snowpark session talk to it. See docs/sandbox-snowflake.md.
 """
 
-from mlflow_connections_sandbox._snowflake.external._gateway import BASES, Gateway
+from mlflow_connections_sandbox._snowflake.external._gateway import BASES, ApiGateway
 
 from ._journal import Executed, Statements
 from ._stand_in import Snowflake
 
-__all__ = ["BASES", "Executed", "Gateway", "Snowflake", "Statements"]
+__all__ = ["BASES", "ApiGateway", "Executed", "Snowflake", "Statements"]

@@ -15,10 +15,10 @@ from mlflow_connections_sandbox._snowflake.external._external_functions import (
     ExternalFunctions,
     Remote,
 )
-from mlflow_connections_sandbox._snowflake.external._gateway import Gateway
-from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry, Key
+from mlflow_connections_sandbox._snowflake.external._gateway import ApiGateway
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, CatalogEntry, Key
 from mlflow_connections_sandbox._snowflake.objects._ddl import Checks, Objects
-from mlflow_connections_sandbox._snowflake.objects._privileges import Access, Grants
+from mlflow_connections_sandbox._snowflake.objects._privileges import Grants, Privileges
 from mlflow_connections_sandbox._snowflake.objects._show import Shows
 from mlflow_connections_sandbox._snowflake.objects._stages import Stages
 from mlflow_connections_sandbox._snowflake.procedures._procedures import Procedures
@@ -28,7 +28,7 @@ from mlflow_connections_sandbox._snowflake.sql._file_commands import (
     parse_stage,
 )
 from mlflow_connections_sandbox._snowflake.sql._parser import parse
-from mlflow_connections_sandbox._snowflake.sql._reader import Reader, quoted
+from mlflow_connections_sandbox._snowflake.sql._reader import SqlReader, quoted
 from mlflow_connections_sandbox._snowflake.sql._statements import (
     Alter,
     Create,
@@ -82,7 +82,7 @@ class Transfer:
 Outcome = Rows | Forwarded | Transfer
 
 
-class Account:
+class SnowflakeAccount:
     """Executes statements.
 
     Attributes:
@@ -99,10 +99,10 @@ class Account:
         objects: The executor of DDL.
     """
 
-    def __init__(self, folder: Path, gateways: list[Gateway], clouds: Clouds) -> None:
+    def __init__(self, folder: Path, gateways: list[ApiGateway], clouds: Clouds) -> None:
         self.assumptions = Assumptions()
         self.catalog = Catalog()
-        self.access = Access(self.catalog)
+        self.access = Privileges(self.catalog)
         self.clouds = clouds
         self.stages = Stages(folder / "stages", self.catalog, self.access, clouds)
         self.external_functions = ExternalFunctions(Remote(gateways, clouds))
@@ -142,14 +142,14 @@ class Account:
         Raises:
             SqlError: It is refused.
         """
-        reader = Reader(sql)
-        self._contexts.check(Reader(sql), session, is_file_operation=is_file_operation)
+        reader = SqlReader(sql)
+        self._contexts.check(SqlReader(sql), session, is_file_operation=is_file_operation)
         if not is_described:
             self._contexts.check_warehouse(reader, session)
         if bound is not None and reader.has(frozenset(("IDENTIFIER",))):
             # fakesnow would treat the quotes of a bound name as part of it.
-            sql = reader.inlined(Reader(bound).name())
-            reader = Reader(sql)
+            sql = reader.inlined(SqlReader(bound).name())
+            reader = SqlReader(sql)
         if reader.accept("SELECT", "SYSTEM$CANCEL_ALL_QUERIES"):
             # Snowpark sends this when it closes a session, which then runs nothing.
             return status("0 queries cancelled.")
@@ -158,7 +158,7 @@ class Account:
         if reader.accept("ALTER", "SESSION"):
             # Whatever a session may set changes nothing here.
             return status("Statement executed successfully.")
-        files = parse_file_command(Reader(sql), bound)
+        files = parse_file_command(SqlReader(sql), bound)
         if files is not None:
             return self._files(files, sql, session)
         if reader.accept("EXECUTE", "TASK"):
@@ -169,16 +169,18 @@ class Account:
         if statement is not None:
             return self._run(statement, sql, session)
         sql = reader.without_scoped()
-        compiled = self.calls.compile(Reader(sql), session, query)
+        compiled = self.calls.compile(SqlReader(sql), session, query)
         return Forwarded(sql) if compiled is None else Forwarded(compiled.sql, compiled)
 
-    def _call(self, reader: Reader, session: SqlSession, query: str, bound: str | None) -> Outcome:
+    def _call(
+        self, reader: SqlReader, session: SqlSession, query: str, bound: str | None
+    ) -> Outcome:
         if reader.accept("CALL", "SYSTEM$SET_RETURN_VALUE"):
             return _set_return_value(reader, session, bound)
         compiled = self.calls.compile_procedure(reader, session, query)
         return Forwarded(compiled.sql, compiled)
 
-    def _execute_task(self, reader: Reader, session: SqlSession) -> Rows:
+    def _execute_task(self, reader: SqlReader, session: SqlSession) -> Rows:
         name = reader.name()
         retry = reader.accept("RETRY", "LAST")
         reader.end()
@@ -208,7 +210,7 @@ class Account:
         self._own("WAREHOUSE", (WAREHOUSE,))
 
     def _own(self, kind: str, name: tuple[str, ...], role: str = "SYSADMIN") -> None:
-        self.catalog.add(Entry(kind, (kind, name, None), role))
+        self.catalog.add(CatalogEntry(kind, (kind, name, None), role))
 
     def _files(self, command: FileCommand, sql: str, session: SqlSession) -> Outcome:
         if not self.stages.is_known(command, session):
@@ -258,7 +260,7 @@ class Account:
         role = session.role
 
         def keep() -> None:
-            self.catalog.add(Entry(kind, key, role), replace=statement.replace)
+            self.catalog.add(CatalogEntry(kind, key, role), replace=statement.replace)
 
         return Forwarded(sql, then=keep)
 
@@ -306,7 +308,7 @@ class Account:
             raise no_such_object() from None
 
 
-def _set_return_value(reader: Reader, session: SqlSession, bound: str | None) -> Rows:
+def _set_return_value(reader: SqlReader, session: SqlSession, bound: str | None) -> Rows:
     if session.task is None:
         raise compilation("SYSTEM$SET_RETURN_VALUE must be called from within a task.", 91100)
     reader.expect("(")

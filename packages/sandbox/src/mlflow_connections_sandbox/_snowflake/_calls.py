@@ -19,12 +19,12 @@ from mlflow_connections_sandbox._snowflake.external._external_functions import (
     ExternalFunctions,
 )
 from mlflow_connections_sandbox._snowflake.external._javascript import run_javascript
-from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
-from mlflow_connections_sandbox._snowflake.objects._privileges import Access
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, CatalogEntry
+from mlflow_connections_sandbox._snowflake.objects._privileges import Privileges
 from mlflow_connections_sandbox._snowflake.procedures._procedures import Procedures
-from mlflow_connections_sandbox._snowflake.sql._reader import Reader
+from mlflow_connections_sandbox._snowflake.sql._reader import SqlReader
 from mlflow_connections_sandbox._snowflake.sql._types import from_sql, to_sql
-from mlflow_connections_sandbox._snowflake.tasks._task_run import TASK_FUNCTIONS, TaskRun
+from mlflow_connections_sandbox._snowflake.tasks._task_run import TASK_FUNCTIONS, TaskExecution
 
 from ._errors import Name, SqlError, compilation, does_not_exist, dotted
 from ._rewrite import (
@@ -59,7 +59,7 @@ class Call:
         error: The error of the call; DuckDB does not pass it on.
     """
 
-    entry: Entry
+    entry: CatalogEntry
     session: SqlSession
     bound: Bound | None = None
     error: SqlError | None = None
@@ -83,7 +83,7 @@ class Calls:
     def __init__(
         self,
         catalog: Catalog,
-        access: Access,
+        access: Privileges,
         external_functions: ExternalFunctions,
         procedures: Procedures,
     ) -> None:
@@ -91,10 +91,10 @@ class Calls:
         self._access = access
         self._external_functions = external_functions
         self._procedures = procedures
-        self.history: list[TaskRun] = []
+        self.history: list[TaskExecution] = []
         self._pending: dict[str, Call] = {}
 
-    def compile(self, reader: Reader, session: SqlSession, query: str) -> Compiled | None:
+    def compile(self, reader: SqlReader, session: SqlSession, query: str) -> Compiled | None:
         """Rewrite a query, or return None if it needs no rewriting.
 
         Raises:
@@ -107,7 +107,7 @@ class Calls:
         label_columns(tree)
         return self._compiled(tree, session, query)
 
-    def compile_procedure(self, reader: Reader, session: SqlSession, query: str) -> Compiled:
+    def compile_procedure(self, reader: SqlReader, session: SqlSession, query: str) -> Compiled:
         """Compile CALL into a query, since its arguments may be any expressions.
 
         Raises:
@@ -231,7 +231,7 @@ class Calls:
         bound = self.bind(entry, session, query) if entry.kind == "EXTERNAL FUNCTION" else None
         return Call(entry, replace(session), bound)
 
-    def bind(self, entry: Entry, session: SqlSession, query: str) -> Bound:
+    def bind(self, entry: CatalogEntry, session: SqlSession, query: str) -> Bound:
         """Return what a call of an external function needs.
 
         Raises:
@@ -250,7 +250,7 @@ class Calls:
             context_headers(entry, session),
         )
 
-    def _translator(self, entry: Entry, clause: str) -> Entry | None:
+    def _translator(self, entry: CatalogEntry, clause: str) -> CatalogEntry | None:
         name: Name | None = entry.properties.get(clause)
         return None if name is None else self._catalog.get(("FUNCTION", name, ("OBJECT",)))
 
@@ -258,7 +258,7 @@ class Calls:
 _CALLABLE = ("FUNCTION", "EXTERNAL FUNCTION")
 
 
-def _overload(overloads: list[Entry], node: exp.Anonymous) -> Entry:
+def _overload(overloads: list[CatalogEntry], node: exp.Anonymous) -> CatalogEntry:
     """Return the overload with this number of arguments; their types are not known yet."""
     arguments = node.expressions
     fitting = [e for e in overloads if len(e.parameters) == len(arguments)]

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from ._assumptions import Assumptions
 from ._errors import SqlError
 from ._session import SqlSession
-from .objects._privileges import Access
-from .sql._reader import Reader
+from .objects._privileges import Privileges
+from .sql._reader import SqlReader
 
 OWNER = "OWNER"
 CALLER = "CALLER"
@@ -59,12 +59,12 @@ _CONSTANT = re.compile(r"CURRENT_\w+|SYSTEM\$\w+|LAST_QUERY_ID|RESULT_SCAN")
 class Contexts:
     """Decides by context whether a statement may run at all."""
 
-    def __init__(self, access: Access, assumptions: Assumptions) -> None:
+    def __init__(self, access: Privileges, assumptions: Assumptions) -> None:
         self._access = access
         self._assumptions = assumptions
 
     def check(
-        self, reader: Reader, session: SqlSession, *, is_file_operation: bool = False
+        self, reader: SqlReader, session: SqlSession, *, is_file_operation: bool = False
     ) -> None:
         """Check a statement before it is executed.
 
@@ -82,7 +82,7 @@ class Contexts:
         if session.rights == OWNER and not is_file_operation:
             self._check_owners(reader, session)
 
-    def check_warehouse(self, reader: Reader, session: SqlSession) -> None:
+    def check_warehouse(self, reader: SqlReader, session: SqlSession) -> None:
         """Check that a statement which needs a warehouse has one.
 
         Raises:
@@ -96,7 +96,7 @@ class Contexts:
                 "with the 'use warehouse' command.\n",
             )
 
-    def _check_owners(self, reader: Reader, session: SqlSession) -> None:
+    def _check_owners(self, reader: SqlReader, session: SqlSession) -> None:
         word = reader.word()
         if word in {"SET", "UNSET"}:
             raise _session_variable(reader.word(1))
@@ -132,7 +132,7 @@ def _session_variable(name: str) -> SqlError:
     )
 
 
-def _check_temporary(reader: Reader) -> None:
+def _check_temporary(reader: SqlReader) -> None:
     reader.expect("CREATE")
     reader.accept("OR", "REPLACE")
     if not (reader.accept("LOCAL") or reader.accept("GLOBAL")):
@@ -141,7 +141,7 @@ def _check_temporary(reader: Reader) -> None:
         raise unsupported_type(f"temporary {reader.word()}")
 
 
-def _check_alter(reader: Reader, session: SqlSession) -> None:
+def _check_alter(reader: SqlReader, session: SqlSession) -> None:
     reader.expect("ALTER")
     if reader.word() == "SESSION":
         raise unsupported_type("ALTER_SESSION")
@@ -151,7 +151,7 @@ def _check_alter(reader: Reader, session: SqlSession) -> None:
             raise unsupported_type("ALTER_USER")
 
 
-def _check_show(reader: Reader) -> None:
+def _check_show(reader: SqlReader) -> None:
     reader.expect("SHOW")
     word = reader.word()
     if word == "GRANTS" and not {reader.word(1)} & {"ON", "TO", "OF", "IN"}:
@@ -162,7 +162,7 @@ def _check_show(reader: Reader) -> None:
         raise unsupported_type(_SHOWN[word])
 
 
-def _needs_warehouse(reader: Reader) -> bool:
+def _needs_warehouse(reader: SqlReader) -> bool:
     word = reader.word()
     if word == "COPY":
         return reader.word(1) != "FILES"

@@ -8,11 +8,11 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mlflow_connections_sandbox._snowflake.objects._catalog import Entry
+from mlflow_connections_sandbox._snowflake.objects._catalog import CatalogEntry
 from mlflow_connections_sandbox._snowflake.sql._reader import quoted
 from mlflow_connections_sandbox._snowflake.sql._types import SEMI_STRUCTURED, from_sql
 
-from ._account import Account, new_query
+from ._account import SnowflakeAccount, new_query
 from ._session import SqlSession
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from snowflake.snowpark.types import DataType
 
 
-def register_locally(session: "Session", account: Account) -> list[str]:
+def register_locally(session: "Session", account: SnowflakeAccount) -> list[str]:
     """Register an account's external functions with a session of local testing.
 
     Args:
@@ -30,7 +30,7 @@ def register_locally(session: "Session", account: Account) -> list[str]:
     Returns:
         The qualified names that `call_function` takes.
     """
-    chosen: dict[tuple[str, ...], Entry] = {}
+    chosen: dict[tuple[str, ...], CatalogEntry] = {}
     for entry in account.catalog:
         if entry.kind == "EXTERNAL FUNCTION":
             known = chosen.get(entry.name)
@@ -47,7 +47,7 @@ def register_locally(session: "Session", account: Account) -> list[str]:
     return [quoted(name) for name in chosen]
 
 
-def _handler(entry: Entry, account: Account) -> Callable[..., Any]:
+def _handler(entry: CatalogEntry, account: SnowflakeAccount) -> Callable[..., Any]:
     def call(*values: Any) -> Any:
         caller = SqlSession("", "SANDBOX", entry.owner, entry.name[0], entry.name[1])
         row = [

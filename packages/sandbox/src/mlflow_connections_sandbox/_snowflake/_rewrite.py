@@ -7,7 +7,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from mlflow_connections_sandbox._snowflake.objects._catalog import Entry
+from mlflow_connections_sandbox._snowflake.objects._catalog import CatalogEntry
 from mlflow_connections_sandbox._snowflake.sql._types import SEMI_STRUCTURED, SqlType
 from mlflow_connections_sandbox._snowflake.tasks._task_run import HISTORY_COLUMNS, TASK_FUNCTIONS
 
@@ -22,7 +22,7 @@ CONTEXT_FUNCTIONS = frozenset(
 )
 
 
-def rewritten_call(node: exp.Anonymous, entry: Entry, call_id: str) -> exp.Expr:
+def rewritten_call(node: exp.Anonymous, entry: CatalogEntry, call_id: str) -> exp.Expr:
     """Return a call of DuckDB's function in place of a call, cast to the declared type."""
     arguments = [
         _as_text(argument, parameter.type)
@@ -120,7 +120,7 @@ def context_value(name: str, session: SqlSession) -> str | None:
     }.get(name)
 
 
-def context_headers(entry: Entry, session: SqlSession) -> dict[str, str]:
+def context_headers(entry: CatalogEntry, session: SqlSession) -> dict[str, str]:
     """Return the headers for the CONTEXT_HEADERS of a function."""
     found = {}
     for name in entry.properties.get("CONTEXT_HEADERS", ()):

@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from mlflow_connections_sandbox._snowflake.sql._reader import Reader
+from mlflow_connections_sandbox._snowflake.sql._reader import SqlReader
 
-from ._account import DATABASE, SCHEMA, Account, Forwarded, Transfer, new_query
+from ._account import DATABASE, SCHEMA, Forwarded, SnowflakeAccount, Transfer, new_query
 from ._errors import SqlError, compilation, unknown_function
 from ._fakesnow import Fakesnow, read_json
 from ._journal import Statements, masked
@@ -45,7 +45,7 @@ _MISSING_FUNCTION = re.compile(r"Catalog Error: (?:Scalar |Table )?Function with
 _MISSING_TABLE = re.compile(r"Catalog Error: (?:Table|View) with name (\S+)")
 
 
-class Server:
+class SnowflakeServer:
     """The connector's endpoints.
 
     Attributes:
@@ -53,7 +53,7 @@ class Server:
         users: Users and what they sign in with.
     """
 
-    def __init__(self, account: Account, statements: Statements, users: Users) -> None:
+    def __init__(self, account: SnowflakeAccount, statements: Statements, users: Users) -> None:
         self.statements = statements
         self.users = users
         self._account = account
@@ -348,13 +348,13 @@ def _refused(number: int, state: str, text: str) -> Response:
 
 
 def _is_own(sql: str) -> bool:
-    reader = Reader(sql)
+    reader = SqlReader(sql)
     return reader.word() in {"CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "CALL", "EXECUTE", "USE"}
 
 
 def _scanned(sql: str) -> str:
     """Return the ID of the query that `SELECT * FROM TABLE(RESULT_SCAN('…'))` names."""
-    reader = Reader(sql)
+    reader = SqlReader(sql)
     if (
         reader.accept("SELECT", "*", "FROM", "TABLE", "(", "RESULT_SCAN", "(")
         and reader.is_string()

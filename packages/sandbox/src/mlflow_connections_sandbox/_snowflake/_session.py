@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mlflow_connections_sandbox._snowflake.tasks._task_run import TaskRun
+from mlflow_connections_sandbox._snowflake.tasks._task_run import TaskExecution
 
 from ._errors import Name, SqlError, compilation
 
@@ -33,7 +33,7 @@ class SqlSession:
     rights: str | None = None
     is_restricted: bool = False
     is_managed: bool = False
-    task: TaskRun | None = None
+    task: TaskExecution | None = None
 
     def in_schema(self, name: Name) -> Name:
         """Return the full name of an object that belongs to a schema.

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlflow_connections_sandbox._snowflake.external._clouds import ACCOUNT, Clouds
 from mlflow_connections_sandbox._snowflake.external._external_functions import (
+    BatchDelivery,
     CallBehavior,
-    Delivery,
 )
-from mlflow_connections_sandbox._snowflake.external._gateway import BASES, Gateway
+from mlflow_connections_sandbox._snowflake.external._gateway import BASES, ApiGateway
 from mlflow_connections_sandbox._stand_in import StandIn
 from mlflow_connections_sandbox._tables import Table
 
-from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Account, Forwarded, new_query
+from ._account import DATABASE, SCHEMA, USER, WAREHOUSE, Forwarded, SnowflakeAccount, new_query
 from ._assumptions import Assumptions
 from ._contexts import OWNER
 from ._journal import Statements
 from ._local_testing import register_locally
-from ._server import Server
+from ._server import SnowflakeServer
 from ._session import SqlSession
 from ._tables import calls, statements
 from ._users import Users
@@ -67,10 +67,10 @@ class Snowflake(StandIn):
         super().__init__(mlflow_url, folder)
         clouds = Clouds()
         self.gateways = {
-            provider: Gateway(mlflow_url, folder / f"gateway-{provider}", provider, clouds)
+            provider: ApiGateway(mlflow_url, folder / f"gateway-{provider}", provider, clouds)
             for provider in BASES
         }
-        self.account = Account(folder, list(self.gateways.values()), clouds)
+        self.account = SnowflakeAccount(folder, list(self.gateways.values()), clouds)
         root = folder.parent / "mlflow" / "artifacts" if artifacts is None else artifacts
         self.account.stages.buckets = dict.fromkeys(_BUCKETS, root)
         self.account.procedures.connect = self._ticket
@@ -78,7 +78,7 @@ class Snowflake(StandIn):
         self.statements = Statements()
         self.password = secrets.token_urlsafe(12)
         self.users = Users({USER: self.password})
-        self._sql: Server | None = None
+        self._sql: SnowflakeServer | None = None
 
     @property
     def policy(self) -> CallBehavior:
@@ -91,7 +91,7 @@ class Snowflake(StandIn):
         return self.account.assumptions
 
     @property
-    def deliveries(self) -> list[Delivery]:
+    def deliveries(self) -> list[BatchDelivery]:
         """All HTTP requests to gateways so far."""
         return self.account.external_functions.remote.deliveries.all()
 
@@ -231,7 +231,7 @@ class Snowflake(StandIn):
 
     def app(self) -> "ASGIApp":
         """Return the application that answers."""
-        self._sql = Server(self.account, self.statements, self.users)
+        self._sql = SnowflakeServer(self.account, self.statements, self.users)
         asyncio.run(self._sql.prepare())
         return self._sql.app
 

@@ -1,7 +1,7 @@
 """The tables of an account on the sandbox's page."""
 
 from mlflow_connections_sandbox._journal import RingLog
-from mlflow_connections_sandbox._snowflake.external._external_functions import Delivery
+from mlflow_connections_sandbox._snowflake.external._external_functions import BatchDelivery
 from mlflow_connections_sandbox._tables import (
     NEWEST,
     Cell,
@@ -37,7 +37,7 @@ def statements(executed: Statements) -> Table:
     return Table("Statements", columns, rows, "No statement yet.")
 
 
-def calls(deliveries: RingLog[Delivery]) -> Table:
+def calls(deliveries: RingLog[BatchDelivery]) -> Table:
     """Return the table of the newest requests of external functions to a gateway."""
     rows = [
         Row(

@@ -23,7 +23,7 @@ _PATTERNS = ("snowflake*", "snowflake*/**", "**/snowflake*")
 _DEFAULT_ENTRY = "snowflake"
 
 
-class Project(NamedTuple):
+class PipelineProject(NamedTuple):
     """A project and its configuration in one environment.
 
     Attributes:
@@ -129,7 +129,7 @@ class Project(NamedTuple):
         )
 
 
-def open_project(metadata: Any, env: str | None, params: Mapping[str, Any]) -> Project:
+def open_project(metadata: Any, env: str | None, params: Mapping[str, Any]) -> PipelineProject:
     """Read a project's settings for Snowflake.
 
     Args:
@@ -156,7 +156,7 @@ def open_project(metadata: Any, env: str | None, params: Mapping[str, Any]) -> P
         raise MissingOptionError(
             f"{where} has no section '{SECTION}', which pipelines in Snowflake need. Add it there."
         )
-    return Project(
+    return PipelineProject(
         metadata.package_name,
         folder,
         Path(metadata.source_dir),

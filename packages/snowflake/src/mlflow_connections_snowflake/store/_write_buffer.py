@@ -19,7 +19,7 @@ BYTES = 900_000
 Item = dict[str, Any]
 
 
-class Entry(NamedTuple):
+class BufferedEntry(NamedTuple):
     """One logged value.
 
     Attributes:
@@ -64,15 +64,15 @@ class Pending:
             or len(self) >= ALL
         )
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[BufferedEntry]:
         """Return all values: params and tags first, which describe the metrics."""
         return [
-            *(Entry("params", item) for item in self.params.values()),
-            *(Entry("tags", item) for item in self.tags.values()),
-            *(Entry("metrics", item) for item in self.metrics),
+            *(BufferedEntry("params", item) for item in self.params.values()),
+            *(BufferedEntry("tags", item) for item in self.tags.values()),
+            *(BufferedEntry("metrics", item) for item in self.metrics),
         ]
 
-    def put_back(self, entries: list[Entry]) -> None:
+    def put_back(self, entries: list[BufferedEntry]) -> None:
         """Put unsent values before those that were logged meanwhile."""
         self.metrics[:0] = [entry.item for entry in entries if entry.kind == "metrics"]
         for kind, kept in (("params", self.params), ("tags", self.tags)):
@@ -82,10 +82,10 @@ class Pending:
             kept.update(before | later)
 
 
-def cut(entries: list[Entry]) -> Iterator[list[Entry]]:
+def cut(entries: list[BufferedEntry]) -> Iterator[list[BufferedEntry]]:
     """Yield the values in batches that MLflow accepts as one request."""
     limits = {"metrics": METRICS, "params": PARAMS, "tags": TAGS}
-    batch: list[Entry] = []
+    batch: list[BufferedEntry] = []
     counts = dict.fromkeys(limits, 0)
     size = 0
     for entry in entries:
@@ -101,7 +101,7 @@ def cut(entries: list[Entry]) -> Iterator[list[Entry]]:
         yield batch
 
 
-def body_of(run_id: str, batch: list[Entry]) -> dict[str, Any]:
+def body_of(run_id: str, batch: list[BufferedEntry]) -> dict[str, Any]:
     """Return the body of a request to `runs/log-batch`."""
     body: dict[str, Any] = {"run_id": run_id}
     for entry in batch:
@@ -121,7 +121,7 @@ _ABOUT_THE_RUN = frozenset(
     {"RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_STATE"}
 )
 
-Refusal = tuple[list[Entry], str]
+Refusal = tuple[list[BufferedEntry], str]
 
 
 class RefusedItemsError(Exception):
@@ -234,7 +234,7 @@ class WriteBuffer:
                 self._credit = max(self._credit - 1, 0)
                 self.flush(run_id)
 
-    def _send_all(self, run_id: str, entries: list[Entry]) -> list[Refusal]:
+    def _send_all(self, run_id: str, entries: list[BufferedEntry]) -> list[Refusal]:
         refusals: list[Refusal] = []
         sent = 0
         try:
@@ -258,7 +258,7 @@ class _Attempt:
         self._run_id = run_id
         self._left = _SEARCH_STATEMENTS
 
-    def send(self, batch: list[Entry]) -> list[Refusal]:
+    def send(self, batch: list[BufferedEntry]) -> list[Refusal]:
         """Send a batch, in halves if it is refused."""
         self._left -= 1
         try:
@@ -271,6 +271,6 @@ class _Attempt:
         return []
 
 
-def _names(entries: list[Entry]) -> str:
+def _names(entries: list[BufferedEntry]) -> str:
     shown = ", ".join(str(entry) for entry in entries[:3])
     return shown if len(entries) <= 3 else f"{shown} and {len(entries) - 3} more"

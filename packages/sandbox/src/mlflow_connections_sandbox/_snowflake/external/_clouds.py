@@ -32,7 +32,7 @@ class Refused(Exception):  # noqa: N818 - the cloud's response, not an error of 
     """The cloud does not know the caller."""
 
 
-class Identity(NamedTuple):
+class CloudIdentity(NamedTuple):
     """The identity of Snowflake for one integration.
 
     Attributes:
@@ -63,30 +63,32 @@ def new_identity(domain: str) -> dict[str, str]:
     return {"GCP_SERVICE_ACCOUNT": f"{token}@sandbox.iam.gserviceaccount.com"}
 
 
-def api_identity(properties: Mapping[str, Any]) -> Identity:
+def api_identity(properties: Mapping[str, Any]) -> CloudIdentity:
     """Return the identity of an API integration."""
     provider = properties["API_PROVIDER"]
     if "AWS" in provider:
         principal = f"{properties['API_AWS_IAM_USER_ARN']} {properties['API_AWS_EXTERNAL_ID']}"
-        return Identity("aws", properties["API_AWS_ROLE_ARN"], principal)
+        return CloudIdentity("aws", properties["API_AWS_ROLE_ARN"], principal)
     if "AZURE" in provider:
         resource = f"{properties['AZURE_TENANT_ID']} {properties['AZURE_AD_APPLICATION_ID']}"
-        return Identity("azure", resource, properties["AZURE_MULTI_TENANT_APP_NAME"])
-    return Identity("google", properties["GOOGLE_AUDIENCE"], properties["API_GCP_SERVICE_ACCOUNT"])
+        return CloudIdentity("azure", resource, properties["AZURE_MULTI_TENANT_APP_NAME"])
+    return CloudIdentity(
+        "google", properties["GOOGLE_AUDIENCE"], properties["API_GCP_SERVICE_ACCOUNT"]
+    )
 
 
-def storage_identity(properties: Mapping[str, Any]) -> Identity:
+def storage_identity(properties: Mapping[str, Any]) -> CloudIdentity:
     """Return the identity of a storage integration."""
     provider = properties["STORAGE_PROVIDER"]
     if provider == "AZURE":
-        return Identity(
+        return CloudIdentity(
             "azure", properties["AZURE_TENANT_ID"], properties["AZURE_MULTI_TENANT_APP_NAME"]
         )
     if provider == "GCS":
         locations = " ".join(properties["STORAGE_ALLOWED_LOCATIONS"])
-        return Identity("google", locations, properties["STORAGE_GCP_SERVICE_ACCOUNT"])
+        return CloudIdentity("google", locations, properties["STORAGE_GCP_SERVICE_ACCOUNT"])
     principal = f"{properties['STORAGE_AWS_IAM_USER_ARN']} {properties['STORAGE_AWS_EXTERNAL_ID']}"
-    return Identity("aws", properties["STORAGE_AWS_ROLE_ARN"], principal)
+    return CloudIdentity("aws", properties["STORAGE_AWS_ROLE_ARN"], principal)
 
 
 class Clouds:
@@ -98,21 +100,21 @@ class Clouds:
 
     def __init__(self) -> None:
         self.trust_all = False
-        self._trusted: set[Identity] = set()
+        self._trusted: set[CloudIdentity] = set()
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(32)
 
-    def trust(self, identity: Identity) -> None:
+    def trust(self, identity: CloudIdentity) -> None:
         """Trust an identity."""
         with self._lock:
             self._trusted.add(identity)
 
-    def is_trusted(self, identity: Identity) -> bool:
+    def is_trusted(self, identity: CloudIdentity) -> bool:
         """Return whether the cloud trusts an identity."""
         with self._lock:
             return self.trust_all or identity in self._trusted
 
-    def prove(self, identity: Identity, method: str, url: str, body: bytes) -> str:
+    def prove(self, identity: CloudIdentity, method: str, url: str, body: bytes) -> str:
         """Return the `Authorization` of a request: a signature for AWS, a token for the others.
 
         Raises:
@@ -139,7 +141,7 @@ class Clouds:
         if scheme != _AUTH_SCHEMES[provider] or not hmac.compare_digest(expected, signature):
             raise Refused("no proof of identity")
         claims = json.loads(base64.urlsafe_b64decode(text))
-        identity = Identity(claims["provider"], claims["resource"], claims["principal"])
+        identity = CloudIdentity(claims["provider"], claims["resource"], claims["principal"])
         if identity.provider != provider or claims["exp"] < time.time():
             raise Refused("the proof is another cloud's, or too old")
         if not self.is_trusted(identity):

@@ -16,10 +16,10 @@ import requests
 
 from mlflow_connections_sandbox._journal import RingLog
 from mlflow_connections_sandbox._snowflake._errors import SqlError, dotted, external_function
-from mlflow_connections_sandbox._snowflake.objects._catalog import Entry
+from mlflow_connections_sandbox._snowflake.objects._catalog import CatalogEntry
 
 from ._clouds import Clouds, Refused, api_identity
-from ._gateway import OWN_REFUSAL, Gateway
+from ._gateway import OWN_REFUSAL, ApiGateway
 from ._javascript import run_javascript
 
 
@@ -53,7 +53,7 @@ class CallBehavior:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class BatchDelivery:
     """One HTTP request for a batch, for the journal.
 
     Attributes:
@@ -86,10 +86,10 @@ class Bound:
         context: The headers for CONTEXT_HEADERS.
     """
 
-    function: Entry
-    integration: Entry
-    request: Entry | None
-    response: Entry | None
+    function: CatalogEntry
+    integration: CatalogEntry
+    request: CatalogEntry | None
+    response: CatalogEntry | None
     query: str
     context: Mapping[str, str]
 
@@ -112,13 +112,13 @@ class Remote:
         deliveries: All HTTP requests so far.
     """
 
-    def __init__(self, gateways: Sequence[Gateway], clouds: Clouds) -> None:
+    def __init__(self, gateways: Sequence[ApiGateway], clouds: Clouds) -> None:
         self.policy = CallBehavior()
-        self.deliveries: RingLog[Delivery] = RingLog()
+        self.deliveries: RingLog[BatchDelivery] = RingLog()
         self._gateways = gateways
         self._clouds = clouds
 
-    def gateway(self, url: str) -> Gateway | None:
+    def gateway(self, url: str) -> ApiGateway | None:
         """Return the gateway of a public URL, or None if there is none."""
         for gateway in self._gateways:
             if url == gateway.base or url.startswith((f"{gateway.base}/", f"{gateway.base}?")):
@@ -142,7 +142,7 @@ _SNIPPET = 2000
 """The number of characters of a refusal that the error shows."""
 
 
-class Batch:
+class RowBatch:
     """The delivery of one batch of rows."""
 
     def __init__(
@@ -257,7 +257,7 @@ class Batch:
                 answer = error
         self._seconds = time.monotonic() - started
         self._remote.deliveries.add(
-            Delivery(self._name, self._id, len(self._rows), method, self._url, status)
+            BatchDelivery(self._name, self._id, len(self._rows), method, self._url, status)
         )
         return answer
 
@@ -284,7 +284,7 @@ class Batch:
             headers["x-api-key"] = integration["API_KEY"]
         return headers
 
-    def _is_compressed(self, gateway: Gateway) -> bool:
+    def _is_compressed(self, gateway: ApiGateway) -> bool:
         wanted = self._bound.function.properties.get("COMPRESSION", "AUTO")
         return wanted in {"GZIP", "DEFLATE"} or (wanted == "AUTO" and gateway.provider == "aws")
 
@@ -341,7 +341,7 @@ class Batch:
         )
 
 
-def _translate(translator: Entry, event: dict[str, Any]) -> dict[str, Any]:
+def _translate(translator: CatalogEntry, event: dict[str, Any]) -> dict[str, Any]:
     parameter = translator.parameters[0].name
     name = dotted(translator.name)
     made = run_javascript(translator.properties["AS"], {parameter: event}, name)
@@ -379,7 +379,7 @@ class ExternalFunctions:
             http.trust_env = False
             for start in range(0, len(order), size):
                 taken = order[start : start + size]
-                batch = Batch(self.remote, bound, http, [rows[i] for i in taken])
+                batch = RowBatch(self.remote, bound, http, [rows[i] for i in taken])
                 for index, value in zip(taken, batch.run(), strict=True):
                     values[index] = value
         return values

@@ -55,7 +55,7 @@ _DROPPED = frozenset(
 )
 
 
-class Gateway(StandIn):
+class ApiGateway(StandIn):
     """Checks the caller, adds MLflow's credentials, and forwards the request.
 
     Attributes:

@@ -16,7 +16,7 @@ Key = tuple[str, Name, tuple[str, ...] | None]
 
 
 @dataclass
-class Entry:
+class CatalogEntry:
     """One object.
 
     Attributes:
@@ -52,7 +52,7 @@ class Catalog:
     """All objects of an account, by domain, full name and signature."""
 
     def __init__(self) -> None:
-        self._entries: dict[Key, Entry] = {}
+        self._entries: dict[Key, CatalogEntry] = {}
         self._lock = threading.RLock()
 
     def key(self, target: Target, session: SqlSession) -> Key:
@@ -67,11 +67,11 @@ class Catalog:
             name = target.name
         return target.domain, name, target.signature
 
-    def find(self, key: Key) -> Entry | None:
+    def find(self, key: Key) -> CatalogEntry | None:
         """Return an object, or None if there is none of this key."""
         return self._entries.get(key)
 
-    def get(self, key: Key) -> Entry:
+    def get(self, key: Key) -> CatalogEntry:
         """Return an object.
 
         Raises:
@@ -82,12 +82,12 @@ class Catalog:
             raise does_not_exist(key[0], key[1])
         return entry
 
-    def overloads(self, domain: str, name: Name) -> list[Entry]:
+    def overloads(self, domain: str, name: Name) -> list[CatalogEntry]:
         """Return the functions or procedures of a name."""
         with self._lock:
             return [e for e in self._entries.values() if e.domain == domain and e.name == name]
 
-    def add(self, entry: Entry, *, replace: bool = False) -> None:
+    def add(self, entry: CatalogEntry, *, replace: bool = False) -> None:
         """Add a new object.
 
         Raises:
@@ -111,6 +111,6 @@ class Catalog:
                 for inner in inside:
                     del self._entries[inner]
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[CatalogEntry]:
         with self._lock:
             return iter(sorted(self._entries.values(), key=lambda e: (e.created, e.name)))

@@ -29,8 +29,8 @@ from mlflow_connections_sandbox._snowflake.sql._file_commands import parse_stage
 from mlflow_connections_sandbox._snowflake.sql._statements import Alter, Create, Drop, Target
 from mlflow_connections_sandbox._snowflake.tasks._tasks import TaskRules
 
-from ._catalog import Catalog, Entry, Key
-from ._privileges import ACCOUNT_KEY, Access
+from ._catalog import Catalog, CatalogEntry, Key
+from ._privileges import ACCOUNT_KEY, Privileges
 from ._stages import Stages
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Checks:
     """
 
     def __init__(
-        self, catalog: Catalog, access: Access, stages: Stages, assumptions: Assumptions
+        self, catalog: Catalog, access: Privileges, stages: Stages, assumptions: Assumptions
     ) -> None:
         self._catalog = catalog
         self._access = access
@@ -58,13 +58,13 @@ class Checks:
         self._assumptions = assumptions
         self.tasks = TaskRules(catalog, access)
 
-    def check(self, entry: Entry, session: SqlSession) -> None:
+    def check(self, entry: CatalogEntry, session: SqlSession) -> None:
         """Check the clauses of an object, and complete the names in them.
 
         Raises:
             SqlError: A clause has an invalid value, or names an object that may not be used.
         """
-        checks: dict[str, Callable[[Entry, SqlSession], None]] = {
+        checks: dict[str, Callable[[CatalogEntry, SqlSession], None]] = {
             "API INTEGRATION": self._check_integration,
             "STORAGE INTEGRATION": self._check_integration,
             "EXTERNAL ACCESS INTEGRATION": self._check_external_access,
@@ -80,10 +80,10 @@ class Checks:
         if check is not None:
             check(entry, session)
 
-    def _check_integration(self, entry: Entry, _: SqlSession) -> None:
+    def _check_integration(self, entry: CatalogEntry, _: SqlSession) -> None:
         check_integration(entry.kind, entry.properties)
 
-    def _check_external_function(self, entry: Entry, session: SqlSession) -> None:
+    def _check_external_function(self, entry: CatalogEntry, session: SqlSession) -> None:
         properties = entry.properties
         integration = self._access.require(
             session, "USAGE", ("INTEGRATION", properties["API_INTEGRATION"], None)
@@ -116,7 +116,7 @@ class Checks:
                 1044,
             )
 
-    def _check_function(self, entry: Entry, _: SqlSession) -> None:
+    def _check_function(self, entry: CatalogEntry, _: SqlSession) -> None:
         language = entry.properties["LANGUAGE"]
         if language != "JAVASCRIPT":
             raise unsupported(f"CREATE FUNCTION LANGUAGE {language}")
@@ -130,7 +130,7 @@ class Checks:
         names = [p.name for p in entry.parameters]
         compile_javascript(entry.properties["AS"], names, dotted(entry.name))
 
-    def _check_procedure(self, entry: Entry, session: SqlSession) -> None:
+    def _check_procedure(self, entry: CatalogEntry, session: SqlSession) -> None:
         properties = entry.properties
         if properties["LANGUAGE"] != "PYTHON":
             raise unsupported(f"CREATE PROCEDURE LANGUAGE {properties['LANGUAGE']}")
@@ -170,7 +170,7 @@ class Checks:
                 )
             properties["SECRETS"][variable] = key[1]
 
-    def _check_secret(self, entry: Entry, session: SqlSession) -> None:
+    def _check_secret(self, entry: CatalogEntry, session: SqlSession) -> None:
         _check_secret(entry)
         name = entry.properties.get("API_AUTHENTICATION")
         if name is not None:
@@ -178,7 +178,7 @@ class Checks:
             if self._access.require(session, "USAGE", key).kind != "SECURITY INTEGRATION":
                 raise does_not_exist("INTEGRATION", name)
 
-    def _check_external_access(self, entry: Entry, session: SqlSession) -> None:
+    def _check_external_access(self, entry: CatalogEntry, session: SqlSession) -> None:
         if self._assumptions.trial:
             raise SqlError(
                 509009,
@@ -202,7 +202,7 @@ class Checks:
             properties[clause] = [key[1] for key in keys]
 
 
-def resolved(entry: Entry) -> dict[str, Any]:
+def resolved(entry: CatalogEntry) -> dict[str, Any]:
     """Return the properties with full names of translators, which default to the function's schema."""
     found = dict(entry.properties)
     for clause in ("REQUEST_TRANSLATOR", "RESPONSE_TRANSLATOR"):
@@ -223,7 +223,7 @@ _SECRETS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
 """The clauses that each type of secret needs, and those that it may have besides."""
 
 
-def _check_secret(entry: Entry) -> None:
+def _check_secret(entry: CatalogEntry) -> None:
     kind = entry.properties["TYPE"]
     if kind not in _SECRETS:
         raise unsupported(f"CREATE SECRET TYPE = {kind}")
@@ -238,7 +238,7 @@ def _check_secret(entry: Entry) -> None:
             raise invalid_value("******", name, "external access allows no colon in it")
 
 
-def _check_rule(entry: Entry, _: SqlSession) -> None:
+def _check_rule(entry: CatalogEntry, _: SqlSession) -> None:
     properties = entry.properties
     if (properties["TYPE"], properties["MODE"]) != ("HOST_PORT", "EGRESS"):
         raise unsupported(f"NETWORK RULE of {properties['TYPE']} and {properties['MODE']}")
@@ -259,7 +259,9 @@ _SHOWN = {"STAGE": "Stage area"}
 class Objects:
     """Executes the statements that create, change and drop objects."""
 
-    def __init__(self, catalog: Catalog, access: Access, stages: Stages, checks: Checks) -> None:
+    def __init__(
+        self, catalog: Catalog, access: Privileges, stages: Stages, checks: Checks
+    ) -> None:
         self._catalog = catalog
         self._access = access
         self._stages = stages
@@ -280,7 +282,7 @@ class Objects:
                 return status(f"{name} already exists, statement succeeded.")
             if statement.replace:
                 self._access.own(session, key)
-        entry = Entry(
+        entry = CatalogEntry(
             statement.kind,
             key,
             session.role,
@@ -365,7 +367,7 @@ class Objects:
         if not self._access.holds(session.role, privilege, around):
             raise insufficient(level, around[1])
 
-    def _existing(self, statement: Alter | Drop, session: SqlSession) -> Entry | None:
+    def _existing(self, statement: Alter | Drop, session: SqlSession) -> CatalogEntry | None:
         """Return the object that a statement names, or None if it is missing and IF EXISTS is given."""
         try:
             entry = self._access.see(session, self._catalog.key(statement.target, session))
@@ -377,7 +379,7 @@ class Objects:
             raise
         return entry
 
-    def _set(self, entry: Entry, statement: Alter, session: SqlSession) -> None:
+    def _set(self, entry: CatalogEntry, statement: Alter, session: SqlSession) -> None:
         kind = KINDS[entry.kind]
         changed = dict(entry.properties)
         for name, value in statement.properties.items():

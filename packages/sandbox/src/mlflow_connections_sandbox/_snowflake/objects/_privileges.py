@@ -11,7 +11,7 @@ from mlflow_connections_sandbox._snowflake.procedures._packages import USER_ROLE
 from mlflow_connections_sandbox._snowflake.sql._clauses import PRIVILEGES
 from mlflow_connections_sandbox._snowflake.sql._statements import Grant, GrantRole
 
-from ._catalog import Catalog, Entry, Key
+from ._catalog import Catalog, CatalogEntry, Key
 
 ACCOUNT_KEY: Key = ("ACCOUNT", (), None)
 
@@ -51,7 +51,7 @@ class Future(NamedTuple):
     role: str
 
 
-class Access:
+class Privileges:
     """The grants of an account. Secondary roles are not supported."""
 
     def __init__(self, catalog: Catalog) -> None:
@@ -103,7 +103,7 @@ class Access:
         with self._lock:
             return any(g.key == key and g.role in roles for g in self.granted)
 
-    def see(self, session: SqlSession, key: Key) -> Entry:
+    def see(self, session: SqlSession, key: Key) -> CatalogEntry:
         """Return an object that the session may see.
 
         Raises:
@@ -116,7 +116,7 @@ class Access:
             raise does_not_exist(key[0], key[1])
         return entry
 
-    def require(self, session: SqlSession, privilege: str, key: Key) -> Entry:
+    def require(self, session: SqlSession, privilege: str, key: Key) -> CatalogEntry:
         """Return an object on which the session has a privilege.
 
         Raises:
@@ -127,7 +127,7 @@ class Access:
             raise insufficient(key[0], key[1])
         return entry
 
-    def own(self, session: SqlSession, key: Key) -> Entry:
+    def own(self, session: SqlSession, key: Key) -> CatalogEntry:
         """Return an object that the session's role owns.
 
         Raises:
@@ -204,7 +204,7 @@ class Access:
             self.granted = [g for g in self.granted if g.role != role]
             self.future = [f for f in self.future if f.role != role]
 
-    def apply_future(self, entry: Entry) -> None:
+    def apply_future(self, entry: CatalogEntry) -> None:
         """Apply future grants to a new object.
 
         Snowflake has no future grants on external functions.
@@ -222,7 +222,7 @@ _DONE = status("Statement executed successfully.")
 class Grants:
     """Executes GRANT and REVOKE of privileges and roles."""
 
-    def __init__(self, catalog: Catalog, access: Access) -> None:
+    def __init__(self, catalog: Catalog, access: Privileges) -> None:
         self._catalog = catalog
         self._access = access
 
@@ -282,7 +282,7 @@ class Grants:
             if e.domain == target.domain and e.name[: len(within)] == within
         ]
 
-    def _seen(self, key: Key, session: SqlSession) -> Entry:
+    def _seen(self, key: Key, session: SqlSession) -> CatalogEntry:
         """Return the object; a role that manages grants sees every object."""
         return self._catalog.get(key) if self._manages(session) else self._access.see(session, key)
 

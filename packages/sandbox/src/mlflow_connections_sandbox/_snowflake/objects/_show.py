@@ -10,8 +10,8 @@ from mlflow_connections_sandbox._snowflake._session import SqlSession
 from mlflow_connections_sandbox._snowflake.sql._clauses import PLURALS
 from mlflow_connections_sandbox._snowflake.sql._statements import Describe, Show, ShowGrants
 
-from ._catalog import Catalog, Entry
-from ._privileges import ACCOUNT_KEY, Access
+from ._catalog import Catalog, CatalogEntry
+from ._privileges import ACCOUNT_KEY, Privileges
 
 _HIDDEN = frozenset(
     ("API_KEY", "SECRET_STRING", "PASSWORD", "OAUTH_REFRESH_TOKEN", "OAUTH_CLIENT_SECRET")
@@ -28,7 +28,7 @@ _CLOUDS = {"s3:": "AWS", "s3gov:": "AWS", "gcs:": "GCP", "azure:": "AZURE"}
 class Shows:
     """Executes the statements that list and describe objects."""
 
-    def __init__(self, catalog: Catalog, access: Access) -> None:
+    def __init__(self, catalog: Catalog, access: Privileges) -> None:
         self._catalog = catalog
         self._access = access
 
@@ -88,7 +88,7 @@ class Shows:
             key = self._access.see(session, self._catalog.key(target, session)).key
         return self._granted([e for e in self._catalog if e.key == key], lambda g: g.key == key)
 
-    def _granted(self, owned: list[Entry], wanted: Callable[[Any], bool]) -> Rows:
+    def _granted(self, owned: list[CatalogEntry], wanted: Callable[[Any], bool]) -> Rows:
         rows: list[list[Any]] = [
             [e.created, "OWNERSHIP", e.domain, _full(e), "ROLE", e.owner, True, e.owner]
             for e in owned
@@ -171,7 +171,7 @@ class Shows:
         return name
 
 
-def _describe_integration(entry: Entry) -> Rows:
+def _describe_integration(entry: CatalogEntry) -> Rows:
     rows = []
     for name, value in sorted(entry.properties.items()):
         kind = (
@@ -183,7 +183,7 @@ def _describe_integration(entry: Entry) -> Rows:
     return Rows(("property", "property_type", "property_value", "property_default"), rows)
 
 
-def _describe_callable(entry: Entry) -> Rows:
+def _describe_callable(entry: CatalogEntry) -> Rows:
     signature = ", ".join(f"{p.name} {p.type.shown}" for p in entry.parameters)
     rows = [
         ["signature", f"({signature})"],
@@ -217,12 +217,12 @@ def _shown(name: str, value: Any) -> str:
     return str(value)
 
 
-def _full(entry: Entry) -> str:
+def _full(entry: CatalogEntry) -> str:
     name = dotted(entry.name)
     return name if entry.key[2] is None else f"{name}({', '.join(entry.key[2])})"
 
 
-def _comment(entry: Entry | None) -> str:
+def _comment(entry: CatalogEntry | None) -> str:
     return str(entry.properties.get("COMMENT", "")) if entry else ""
 
 
@@ -238,7 +238,7 @@ def _types(columns: "list[str] | tuple[str, ...]") -> list[str]:
     return [kinds.get(column, "text") for column in columns]
 
 
-def _integration_row(e: Entry) -> dict[str, Any]:
+def _integration_row(e: CatalogEntry) -> dict[str, Any]:
     kind, category = _CATEGORIES.get(e.kind, ("", ""))
     return {
         "name": e.name[-1],
@@ -250,7 +250,7 @@ def _integration_row(e: Entry) -> dict[str, Any]:
     }
 
 
-def _callable_row(e: Entry) -> dict[str, Any]:
+def _callable_row(e: CatalogEntry) -> dict[str, Any]:
     types = ", ".join(str(p.type) for p in e.parameters)
     return {
         "created_on": e.created,
@@ -267,7 +267,7 @@ def _callable_row(e: Entry) -> dict[str, Any]:
     }
 
 
-def _stage_row(e: Entry) -> dict[str, Any]:
+def _stage_row(e: CatalogEntry) -> dict[str, Any]:
     url = e.properties.get("URL", "")
     return {
         **_plain_row(e),
@@ -278,7 +278,7 @@ def _stage_row(e: Entry) -> dict[str, Any]:
     }
 
 
-def _task_row(e: Entry) -> dict[str, Any]:
+def _task_row(e: CatalogEntry) -> dict[str, Any]:
     p = e.properties
     return {
         **_plain_row(e),
@@ -290,7 +290,7 @@ def _task_row(e: Entry) -> dict[str, Any]:
     }
 
 
-def _plain_row(e: Entry) -> dict[str, Any]:
+def _plain_row(e: CatalogEntry) -> dict[str, Any]:
     return {
         "created_on": e.created,
         "name": e.name[-1],
@@ -301,8 +301,8 @@ def _plain_row(e: Entry) -> dict[str, Any]:
     }
 
 
-_EMPTY = Entry("", ("", ("", "", ""), None), "")
-_ROWS: Mapping[str, Callable[[Entry], dict[str, Any]]] = {
+_EMPTY = CatalogEntry("", ("", ("", "", ""), None), "")
+_ROWS: Mapping[str, Callable[[CatalogEntry], dict[str, Any]]] = {
     **dict.fromkeys(_CATEGORIES, _integration_row),
     **dict.fromkeys(("EXTERNAL FUNCTION", "FUNCTION", "PROCEDURE"), _callable_row),
     "STAGE": _stage_row,

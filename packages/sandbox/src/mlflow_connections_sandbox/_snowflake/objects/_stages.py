@@ -24,8 +24,8 @@ from mlflow_connections_sandbox._snowflake.external._clouds import Clouds, stora
 from mlflow_connections_sandbox._snowflake.sql._file_commands import FileCommand, StageRef
 from mlflow_connections_sandbox._snowflake.sql._statements import Target
 
-from ._catalog import Catalog, Entry
-from ._privileges import Access
+from ._catalog import Catalog, CatalogEntry
+from ._privileges import Privileges
 
 
 class Stages:
@@ -35,7 +35,7 @@ class Stages:
         buckets: The folder of each cloud location: `s3://…/`, `gcs://…/`, `azure://…/`.
     """
 
-    def __init__(self, root: Path, catalog: Catalog, access: Access, clouds: Clouds) -> None:
+    def __init__(self, root: Path, catalog: Catalog, access: Privileges, clouds: Clouds) -> None:
         self._root = root
         self._catalog = catalog
         self._access = access
@@ -82,7 +82,7 @@ class Stages:
         """
         return {"path": str(self.file(ref, session))}
 
-    def clear(self, entry: Entry) -> None:
+    def clear(self, entry: CatalogEntry) -> None:
         """Delete the files of an internal stage that was dropped or replaced."""
         if "URL" not in entry.properties:
             shutil.rmtree(self._internal(entry), ignore_errors=True)
@@ -196,7 +196,7 @@ class Stages:
                 rows.append([_relative(goal, landed)])
         return Rows(("file",), rows)
 
-    def _stage(self, ref: StageRef, session: SqlSession, need: str) -> Entry:
+    def _stage(self, ref: StageRef, session: SqlSession, need: str) -> CatalogEntry:
         key = self._catalog.key(Target("STAGE", ref.name), session)
         entry = self._access.see(session, key)
         privilege = "USAGE" if "URL" in entry.properties else need
@@ -206,7 +206,7 @@ class Stages:
             raise insufficient("STAGE", key[1])
         return entry
 
-    def _folder(self, entry: Entry) -> Path:
+    def _folder(self, entry: CatalogEntry) -> Path:
         """Return the folder of a stage's files; the cloud of an external stage must trust Snowflake."""
         url: str | None = entry.properties.get("URL")
         if url is None:
@@ -229,7 +229,7 @@ class Stages:
                 return folder / url.removeprefix(base)
         raise SqlError(91003, "55000", f"Failure using stage area. Cause: [No such bucket: {url}]")
 
-    def _internal(self, entry: Entry) -> Path:
+    def _internal(self, entry: CatalogEntry) -> Path:
         # Names may contain any character, a slash too.
         digest = hashlib.sha256("\0".join(entry.name).encode()).hexdigest()[:16]
         return self._root / digest
@@ -251,7 +251,7 @@ def _relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _check_location(url: str, integration: Entry) -> None:
+def _check_location(url: str, integration: CatalogEntry) -> None:
     allowed = integration.properties["STORAGE_ALLOWED_LOCATIONS"]
     blocked = integration.properties.get("STORAGE_BLOCKED_LOCATIONS", ())
     if any(url.startswith(b) for b in blocked) or not any(

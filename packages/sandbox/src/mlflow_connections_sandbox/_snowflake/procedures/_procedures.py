@@ -15,8 +15,8 @@ from typing import Any
 
 from mlflow_connections_sandbox._snowflake._errors import SqlError
 from mlflow_connections_sandbox._snowflake._session import SqlSession
-from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
-from mlflow_connections_sandbox._snowflake.objects._privileges import Access
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, CatalogEntry
+from mlflow_connections_sandbox._snowflake.objects._privileges import Privileges
 from mlflow_connections_sandbox._snowflake.objects._stages import Stages
 from mlflow_connections_sandbox._snowflake.sql._file_commands import parse_stage
 
@@ -36,7 +36,7 @@ class Procedures:
         running: The processes of running calls, by the session that each runs in.
     """
 
-    def __init__(self, catalog: Catalog, access: Access, stages: Stages) -> None:
+    def __init__(self, catalog: Catalog, access: Privileges, stages: Stages) -> None:
         self._catalog = catalog
         self._access = access
         self._stages = stages
@@ -45,7 +45,7 @@ class Procedures:
         self.access_tokens: dict[str, str] = {}
         self.running: dict[str, tuple[SqlSession, RunningProcess]] = {}
 
-    def call(self, entry: Entry, arguments: Sequence[Any], session: SqlSession) -> Any:
+    def call(self, entry: CatalogEntry, arguments: Sequence[Any], session: SqlSession) -> Any:
         """Call a procedure and return what its handler returned.
 
         Raises:
@@ -81,7 +81,7 @@ class Procedures:
 
     def _run(
         self,
-        entry: Entry,
+        entry: CatalogEntry,
         arguments: Sequence[Any],
         session: SqlSession,
         folder: Path,
@@ -124,7 +124,7 @@ class Procedures:
             )
         return answer["value"]
 
-    def _import(self, entry: Entry, session: SqlSession, folder: Path) -> list[str]:
+    def _import(self, entry: CatalogEntry, session: SqlSession, folder: Path) -> list[str]:
         """Copy what IMPORTS names, and return what of it goes on the module path."""
         found = []
         # The owner reads the imports, as it did when it created the procedure.
@@ -137,7 +137,7 @@ class Procedures:
         return found
 
     def _environment(
-        self, entry: Entry, folder: Path, connection: Mapping[str, Any]
+        self, entry: CatalogEntry, folder: Path, connection: Mapping[str, Any]
     ) -> dict[str, str]:
         network = [f"{connection['host']}:{connection['port']}", *self._network(entry)]
         return {
@@ -154,7 +154,7 @@ class Procedures:
             "SANDBOX_SECRETS": json.dumps(self._secrets(entry)),
         }
 
-    def _network(self, entry: Entry) -> list[str]:
+    def _network(self, entry: CatalogEntry) -> list[str]:
         """Return the hosts and ports that the procedure's external access integrations open."""
         found = []
         for name in entry.properties.get("EXTERNAL_ACCESS_INTEGRATIONS", ()):
@@ -165,7 +165,7 @@ class Procedures:
                     found += [v if ":" in v else f"{v}:443" for v in values["VALUE_LIST"]]
         return found
 
-    def _secrets(self, entry: Entry) -> dict[str, dict[str, str]]:
+    def _secrets(self, entry: CatalogEntry) -> dict[str, dict[str, str]]:
         """Return what the procedure may read of each secret, by the variable of its SECRETS clause."""
         found = {}
         for variable, name in entry.properties.get("SECRETS", {}).items():

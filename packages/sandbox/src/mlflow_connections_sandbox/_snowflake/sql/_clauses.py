@@ -10,7 +10,7 @@ from mlflow_connections_sandbox._snowflake._errors import (
     invalid_value,
 )
 
-from ._reader import Reader
+from ._reader import SqlReader
 
 
 class Kind(NamedTuple):
@@ -288,7 +288,7 @@ _BARE = frozenset(("body", "rest", "after", "nulls", "volatility", "language", "
 """Clauses without an equals sign."""
 
 
-def read_clauses(reader: Reader, allowed: Mapping[str, str], what: str) -> dict[str, Any]:
+def read_clauses(reader: SqlReader, allowed: Mapping[str, str], what: str) -> dict[str, Any]:
     """Consume clauses up to the end of the statement, and return their values.
 
     Args:
@@ -308,7 +308,7 @@ def read_clauses(reader: Reader, allowed: Mapping[str, str], what: str) -> dict[
     return found
 
 
-def _clause(reader: Reader, allowed: Mapping[str, str], what: str) -> str:
+def _clause(reader: SqlReader, allowed: Mapping[str, str], what: str) -> str:
     word = reader.word()
     if word in {"CALLED", "RETURNS", "STRICT"} and "NULLS" in allowed:
         return "NULLS"
@@ -324,11 +324,11 @@ def _clause(reader: Reader, allowed: Mapping[str, str], what: str) -> str:
     return word
 
 
-def _word(reader: Reader) -> str:
+def _word(reader: SqlReader) -> str:
     return reader.string().upper() if reader.is_string() else reader.identifier().upper()
 
 
-def _pairs(reader: Reader) -> dict[str, str]:
+def _pairs(reader: SqlReader) -> dict[str, str]:
     def pair() -> tuple[str, str]:
         key = reader.string()
         reader.expect("=")
@@ -337,7 +337,7 @@ def _pairs(reader: Reader) -> dict[str, str]:
     return dict(reader.listed(pair))
 
 
-def _secrets(reader: Reader) -> dict[str, Name]:
+def _secrets(reader: SqlReader) -> dict[str, Name]:
     def pair() -> tuple[str, Name]:
         key = reader.string()
         reader.expect("=")
@@ -346,11 +346,11 @@ def _secrets(reader: Reader) -> dict[str, Name]:
     return dict(reader.listed(pair))
 
 
-def _names_or_word(reader: Reader) -> list[Name] | str:
+def _names_or_word(reader: SqlReader) -> list[Name] | str:
     return reader.listed(reader.name) if reader.word() == "(" else _word(reader)
 
 
-def _options(reader: Reader) -> dict[str, str]:
+def _options(reader: SqlReader) -> dict[str, str]:
     """Consume `(KEY = value …)`, with or without commas."""
     found: dict[str, str] = {}
     reader.expect("(")
@@ -367,21 +367,21 @@ def _options(reader: Reader) -> dict[str, str]:
     return found
 
 
-def _after(reader: Reader) -> list[Name]:
+def _after(reader: SqlReader) -> list[Name]:
     names = [reader.name()]
     while reader.accept(","):
         names.append(reader.name())
     return names
 
 
-def _nulls(reader: Reader) -> str:
+def _nulls(reader: SqlReader) -> str:
     if reader.accept("STRICT") or reader.accept("RETURNS", "NULL", "ON", "NULL", "INPUT"):
         return "STRICT"
     reader.expect("CALLED", "ON", "NULL", "INPUT")
     return "CALLED"
 
 
-def _rights(reader: Reader) -> str:
+def _rights(reader: SqlReader) -> str:
     reader.expect("AS")
     if reader.accept("OWNER"):
         return "OWNER"
@@ -389,37 +389,37 @@ def _rights(reader: Reader) -> str:
     return "CALLER"
 
 
-def _positive(reader: Reader) -> int:
+def _positive(reader: SqlReader) -> int:
     value = reader.integer()
     if value < 1:
         raise invalid_value(value, "integer", "it has to be positive")
     return value
 
 
-def _flag(_: Reader) -> bool:
+def _flag(_: SqlReader) -> bool:
     return True
 
 
-_READERS: Mapping[str, Callable[[Reader], Any]] = {
+_READERS: Mapping[str, Callable[[SqlReader], Any]] = {
     "word": _word,
     "words": lambda reader: reader.listed(reader.identifier),
-    "string": Reader.string,
+    "string": SqlReader.string,
     "strings": lambda reader: reader.listed(reader.string),
     "integer": _positive,
-    "count": Reader.integer,
-    "boolean": Reader.boolean,
-    "name": Reader.name,
+    "count": SqlReader.integer,
+    "boolean": SqlReader.boolean,
+    "name": SqlReader.name,
     "names": lambda reader: reader.listed(reader.name),
     "names_or_word": _names_or_word,
     "pairs": _pairs,
     "secrets": _secrets,
     "options": _options,
-    "body": Reader.string,
-    "rest": Reader.rest,
+    "body": SqlReader.string,
+    "rest": SqlReader.rest,
     "after": _after,
     "nulls": _nulls,
-    "volatility": Reader.identifier,
-    "language": Reader.identifier,
+    "volatility": SqlReader.identifier,
+    "language": SqlReader.identifier,
     "rights": _rights,
     "flag": _flag,
 }

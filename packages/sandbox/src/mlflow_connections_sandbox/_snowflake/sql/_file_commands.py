@@ -7,7 +7,7 @@ from typing import Any
 from mlflow_connections_sandbox._snowflake._errors import Name, compilation, unsupported
 
 from ._clauses import read_clauses
-from ._reader import Reader
+from ._reader import SqlReader
 
 _OPTIONS: Mapping[str, Mapping[str, str]] = {
     "PUT": {
@@ -58,7 +58,7 @@ class FileCommand:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse_file_command(reader: Reader, bound: str | None = None) -> FileCommand | None:
+def parse_file_command(reader: SqlReader, bound: str | None = None) -> FileCommand | None:
     """Parse a statement about the files of a named stage, or return None for another statement.
 
     Args:
@@ -109,25 +109,25 @@ def parse_stage(text: str) -> StageRef:
         raise compilation(f"The path '{path}' leaves the stage.")
     if name[:1] in {"~", "%"} or ".%" in name:
         return StageRef((name,), path)
-    reader = Reader(name)
+    reader = SqlReader(name)
     parts = reader.name()
     reader.end()
     return StageRef(parts, path)
 
 
-def _stage(reader: Reader, bound: str | None) -> StageRef:
+def _stage(reader: SqlReader, bound: str | None) -> StageRef:
     text = reader.run()
     if text == "?" and bound is not None:
         text = bound
     return parse_stage(text)
 
 
-def _local(reader: Reader) -> str:
+def _local(reader: SqlReader) -> str:
     text = reader.run()
     if not text.lower().startswith("file://"):
         raise compilation(f"'{text}' is no local file: it begins with file://.")
     return text[len("file://") :]
 
 
-def _options(reader: Reader, verb: str) -> Mapping[str, Any]:
+def _options(reader: SqlReader, verb: str) -> Mapping[str, Any]:
     return read_clauses(reader, _OPTIONS[verb], verb)

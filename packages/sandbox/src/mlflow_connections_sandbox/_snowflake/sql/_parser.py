@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from mlflow_connections_sandbox._snowflake._errors import compilation, missing_options, unsupported
 
 from ._clauses import KINDS, PLURALS, PRIVILEGES, read_clauses
-from ._reader import Reader
+from ._reader import SqlReader
 from ._statements import (
     Alter,
     Create,
@@ -31,7 +31,7 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def parse(reader: Reader) -> Statement | None:
+def parse(reader: SqlReader) -> Statement | None:
     """Parse a statement, or return None for one that fakesnow executes.
 
     Raises:
@@ -41,7 +41,7 @@ def parse(reader: Reader) -> Statement | None:
     return None if parser is None else parser(reader)
 
 
-def _create(reader: Reader) -> Statement | None:
+def _create(reader: SqlReader) -> Statement | None:
     reader.expect("CREATE")
     replace = reader.accept("OR", "REPLACE")
     is_temporary = reader.accept("TEMPORARY") or reader.accept("TEMP")
@@ -69,7 +69,7 @@ def _create(reader: Reader) -> Statement | None:
 
 
 def _create_callable(
-    reader: Reader, kind: str, target: Target, replace: bool, if_not_exists: bool
+    reader: SqlReader, kind: str, target: Target, replace: bool, if_not_exists: bool
 ) -> Create:
     parameters = tuple(reader.listed(lambda: Parameter(reader.identifier(), read_type(reader))))
     reader.expect("RETURNS")
@@ -83,7 +83,7 @@ def _create_callable(
     return Create(kind, named, replace, if_not_exists, parameters, returns, found)
 
 
-def _alter(reader: Reader) -> Statement | None:
+def _alter(reader: SqlReader) -> Statement | None:
     reader.expect("ALTER")
     kind = _kind(reader) or ("INTEGRATION" if reader.accept("INTEGRATION") else None)
     if kind is None:
@@ -112,7 +112,7 @@ def _alter(reader: Reader) -> Statement | None:
     return Alter(kind, target, if_exists, "SET", read_clauses(reader, allowed, kind))
 
 
-def _drop(reader: Reader) -> Statement | None:
+def _drop(reader: SqlReader) -> Statement | None:
     reader.expect("DROP")
     kind = _kind(reader) or ("INTEGRATION" if reader.accept("INTEGRATION") else None)
     if kind is None:
@@ -125,7 +125,7 @@ def _drop(reader: Reader) -> Statement | None:
     return Drop(kind, target, if_exists)
 
 
-def _describe(reader: Reader) -> Statement | None:
+def _describe(reader: SqlReader) -> Statement | None:
     reader.accept(reader.word())
     kind = _kind(reader) or ("INTEGRATION" if reader.accept("INTEGRATION") else None)
     if kind is None or kind in _PASSED_ON:
@@ -135,7 +135,7 @@ def _describe(reader: Reader) -> Statement | None:
     return Describe(kind, target)
 
 
-def _show(reader: Reader) -> Statement | None:
+def _show(reader: SqlReader) -> Statement | None:
     reader.expect("SHOW")
     reader.accept("TERSE")
     if reader.word() == "GRANTS":
@@ -157,7 +157,7 @@ def _show(reader: Reader) -> Statement | None:
     return Show(plural, like, within, is_account)
 
 
-def _use(reader: Reader) -> Statement | None:
+def _use(reader: SqlReader) -> Statement | None:
     reader.expect("USE")
     if reader.accept("SECONDARY", "ROLES"):
         return Use("SECONDARY ROLES", (reader.identifier(),))
@@ -171,11 +171,11 @@ def _use(reader: Reader) -> Statement | None:
     return Use("SCHEMA" if kind == "DATABASE" and len(name) == 2 else kind, name)
 
 
-def _kind(reader: Reader) -> str | None:
+def _kind(reader: SqlReader) -> str | None:
     return next((kind for kind in _KINDS if reader.accept(*kind.split())), None)
 
 
-def _target(reader: Reader, kind: str) -> Target:
+def _target(reader: SqlReader, kind: str) -> Target:
     known = KINDS.get(kind)
     name = reader.name()
     if known is None or not known.signature:
@@ -194,7 +194,7 @@ _DOMAINS = sorted(PRIVILEGES, key=len, reverse=True)
 _CALLABLES = frozenset(kind.domain for kind in KINDS.values() if kind.signature)
 
 
-def parse_grant(reader: Reader) -> Grant | GrantRole:
+def parse_grant(reader: SqlReader) -> Grant | GrantRole:
     """Parse GRANT … TO … or REVOKE … FROM …."""
     revoke = reader.accept("REVOKE")
     if not revoke:
@@ -225,7 +225,7 @@ def parse_grant(reader: Reader) -> Grant | GrantRole:
     return Grant(revoke, privileges, target, extent, role, option)
 
 
-def parse_show_grants(reader: Reader) -> ShowGrants:
+def parse_show_grants(reader: SqlReader) -> ShowGrants:
     """Parse SHOW GRANTS [ON … | TO … | OF ROLE …]."""
     reader.expect("GRANTS")
     if reader.is_at_end():
@@ -245,7 +245,7 @@ def parse_show_grants(reader: Reader) -> ShowGrants:
     return ShowGrants(relation, target)
 
 
-def _grant_role(reader: Reader, revoke: bool) -> GrantRole:
+def _grant_role(reader: SqlReader, revoke: bool) -> GrantRole:
     reader.expect("ROLE")
     role = reader.identifier()
     reader.expect("FROM" if revoke else "TO")
@@ -257,7 +257,7 @@ def _grant_role(reader: Reader, revoke: bool) -> GrantRole:
     return GrantRole(revoke, role, kind, grantee)
 
 
-def _grant_database_role(reader: Reader, revoke: bool) -> GrantRole:
+def _grant_database_role(reader: SqlReader, revoke: bool) -> GrantRole:
     """Parse a database role of the database SNOWFLAKE, the only one that has any."""
     role = ".".join(reader.name())
     reader.expect("FROM" if revoke else "TO")
@@ -267,7 +267,7 @@ def _grant_database_role(reader: Reader, revoke: bool) -> GrantRole:
     return GrantRole(revoke, role, "ROLE", grantee)
 
 
-def _privileges(reader: Reader) -> tuple[str, ...]:
+def _privileges(reader: SqlReader) -> tuple[str, ...]:
     found = []
     while True:
         words = []
@@ -281,7 +281,7 @@ def _privileges(reader: Reader) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _domain(reader: Reader) -> Target:
+def _domain(reader: SqlReader) -> Target:
     if reader.accept("ACCOUNT"):
         return Target("ACCOUNT", ())
     for domain in _DOMAINS:
@@ -295,7 +295,7 @@ def _domain(reader: Reader) -> Target:
     return Target(domain, name, tuple(str(t) for t in reader.listed(lambda: read_type(reader))))
 
 
-def _plural(reader: Reader) -> Target:
+def _plural(reader: SqlReader) -> Target:
     for domain in _DOMAINS:
         if reader.accept(*f"{domain}S".split()):
             break
@@ -316,7 +316,7 @@ def _check(privileges: tuple[str, ...], target: Target) -> None:
             )
 
 
-_PARSERS: Mapping[str, Callable[[Reader], Statement | None]] = {
+_PARSERS: Mapping[str, Callable[[SqlReader], Statement | None]] = {
     "CREATE": _create,
     "ALTER": _alter,
     "DROP": _drop,

@@ -20,7 +20,7 @@ _OPAQUE = (TokenType.COMMAND, TokenType.EXECUTE)
 Value = TypeVar("Value")
 
 
-class Reader:
+class SqlReader:
     """The tokens of a statement, with a current position.
 
     Attributes:
@@ -104,7 +104,7 @@ class Reader:
     def name(self) -> Name:
         """Consume a name of one to three parts and return it."""
         if self.accept("IDENTIFIER", "("):
-            inner = Reader(self.string())
+            inner = SqlReader(self.string())
             self.expect(")")
             name = inner.name()
             inner.end()

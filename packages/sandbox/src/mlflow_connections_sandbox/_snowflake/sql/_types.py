@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mlflow_connections_sandbox._snowflake._errors import SqlError, compilation
 
-from ._reader import Reader
+from ._reader import SqlReader
 
 _NAMES = {
     **dict.fromkeys(("VARCHAR", "STRING", "TEXT", "CHAR", "CHARACTER", "NVARCHAR"), "VARCHAR"),
@@ -53,7 +53,7 @@ class SqlType(NamedTuple):
         return self.name
 
 
-def read_type(reader: Reader) -> SqlType:
+def read_type(reader: SqlReader) -> SqlType:
     """Consume a type and return it.
 
     Raises:

@@ -12,12 +12,12 @@ from mlflow_connections_sandbox._snowflake._assumptions import Assumptions
 from mlflow_connections_sandbox._snowflake._errors import Name, compilation, dotted, insufficient
 from mlflow_connections_sandbox._snowflake._results import Rows, status
 from mlflow_connections_sandbox._snowflake._session import SqlSession
-from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
-from mlflow_connections_sandbox._snowflake.objects._privileges import ACCOUNT_KEY, Access
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, CatalogEntry
+from mlflow_connections_sandbox._snowflake.objects._privileges import ACCOUNT_KEY, Privileges
 from mlflow_connections_sandbox._snowflake.procedures._procedures import Procedures
 from mlflow_connections_sandbox._snowflake.sql._statements import Target
 
-from ._task_run import TaskRun
+from ._task_run import TaskExecution
 from ._tasks import GraphVersion, TaskRules, is_started
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ class TaskGraphs:
     def __init__(
         self,
         catalog: Catalog,
-        access: Access,
+        access: Privileges,
         rules: TaskRules,
         procedures: Procedures,
         assumptions: Assumptions,
     ) -> None:
-        self.history: list[TaskRun] = []
+        self.history: list[TaskExecution] = []
         self.connect: Callable[[str, SqlSession], dict[str, Any]] | None = None
         self._catalog = catalog
         self._access = access
@@ -99,7 +99,7 @@ class TaskGraphs:
             ):
                 raise insufficient("ACCOUNT", "SANDBOX")
 
-    def _failed_group(self, root: Entry, version: GraphVersion) -> str:
+    def _failed_group(self, root: CatalogEntry, version: GraphVersion) -> str:
         """Return the last run of a graph, which must have failed, while the graph stayed as it was."""
         runs = [run for run in self.history if run.root == root.name]
         group = runs[-1].group if runs else ""
@@ -129,7 +129,7 @@ class TaskGraphs:
                     break
             self._count_failures(graph.root, succeeded=succeeded)
 
-    def _count_failures(self, root: Entry, *, succeeded: bool) -> None:
+    def _count_failures(self, root: CatalogEntry, *, succeeded: bool) -> None:
         """Suspend a root that has failed too often in a row."""
         count = 0 if succeeded else self._failures.get(root.name, 0) + 1
         self._failures[root.name] = count
@@ -154,7 +154,7 @@ class TaskGraphs:
             r.name: r for r in self.history if r.group == graph.group and r.state == "SUCCEEDED"
         }
         waiting = [e for e in version.tasks.values() if e.name not in runs]
-        running: dict[Future[None], TaskRun] = {}
+        running: dict[Future[None], TaskExecution] = {}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             while waiting or running:
                 due = [e for e in waiting if all(n in runs for n in version.before(e))]
@@ -175,7 +175,7 @@ class TaskGraphs:
                     break
         return all(r.state == "SUCCEEDED" for r in runs.values())
 
-    def _is_skipped(self, entry: Entry, run: TaskRun, graph: "_GraphRun") -> bool:
+    def _is_skipped(self, entry: CatalogEntry, run: TaskExecution, graph: "_GraphRun") -> bool:
         """Return whether a task does not run, and set the state that its successors see."""
         if any(p.state != "SUCCEEDED" for p in run.predecessors):
             run.state = "SKIPPED"
@@ -192,7 +192,12 @@ class TaskGraphs:
         return True
 
     def _run_task(
-        self, entry: Entry, run: TaskRun, graph: "_GraphRun", *, is_limited: bool = True
+        self,
+        entry: CatalogEntry,
+        run: TaskExecution,
+        graph: "_GraphRun",
+        *,
+        is_limited: bool = True,
     ) -> None:
         import snowflake.connector
 
@@ -232,7 +237,7 @@ class TaskGraphs:
             self._procedures.tickets.pop(ticket, None)
             run.completed = datetime.now(timezone.utc)
 
-    def _time_out(self, run: TaskRun, seconds: float) -> None:
+    def _time_out(self, run: TaskExecution, seconds: float) -> None:
         limit = f"statement or warehouse timeout of {seconds:g} second(s)"
         run.error = 630, f"Statement reached its {limit} and was canceled."
         self._procedures.cancel(run)
@@ -248,7 +253,7 @@ class _GraphRun:
         user: The user who asked for it.
     """
 
-    def __init__(self, version: GraphVersion, root: Entry, group: str, user: str) -> None:
+    def __init__(self, version: GraphVersion, root: CatalogEntry, group: str, user: str) -> None:
         self.version = version
         self.root = root
         self.group = group
@@ -264,9 +269,11 @@ class _GraphRun:
         """Return the seconds that are left for the graph."""
         return self._deadline - time.monotonic()
 
-    def task_run(self, entry: Entry, attempt: int, predecessors: list[TaskRun]) -> TaskRun:
+    def task_run(
+        self, entry: CatalogEntry, attempt: int, predecessors: list[TaskExecution]
+    ) -> TaskExecution:
         """Return a new run of one task."""
-        return TaskRun(
+        return TaskExecution(
             *(entry.name, self.root.name, self.group, attempt, entry.properties["AS"]),
             self.root.properties.get("CONFIG"),
             [p for p in predecessors if not p.is_suspended],

@@ -21,7 +21,7 @@ HISTORY_COLUMNS = (
 
 
 @dataclass
-class TaskRun:
+class TaskExecution:
     """One run of one task.
 
     Attributes:
@@ -45,7 +45,7 @@ class TaskRun:
     attempt: int
     sql: str
     config: str | None
-    predecessors: "Sequence[TaskRun]"
+    predecessors: "Sequence[TaskExecution]"
     state: str = "SCHEDULED"
     query: str | None = None
     error: tuple[int, str] | None = None

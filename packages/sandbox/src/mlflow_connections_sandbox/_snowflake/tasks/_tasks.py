@@ -17,8 +17,8 @@ from mlflow_connections_sandbox._snowflake._errors import (
     invalid_value,
 )
 from mlflow_connections_sandbox._snowflake._session import SqlSession
-from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, Entry
-from mlflow_connections_sandbox._snowflake.objects._privileges import ACCOUNT_KEY, Access
+from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, CatalogEntry
+from mlflow_connections_sandbox._snowflake.objects._privileges import ACCOUNT_KEY, Privileges
 from mlflow_connections_sandbox._snowflake.sql._statements import Alter, Target
 
 MAX_TASKS = 1000
@@ -37,10 +37,10 @@ class GraphVersion:
         finalizer: A copy of the resumed finalizer, or None if there is none.
     """
 
-    tasks: Mapping[Name, Entry]
-    finalizer: Entry | None
+    tasks: Mapping[Name, CatalogEntry]
+    finalizer: CatalogEntry | None
 
-    def before(self, task: Entry) -> list[Name]:
+    def before(self, task: CatalogEntry) -> list[Name]:
         """Return the predecessors of a task."""
         return [name for name in task.properties.get("AFTER", ()) if name in self.tasks]
 
@@ -56,11 +56,11 @@ class GraphVersion:
 class TaskRules:
     """Checks tasks, and reads their graphs out of the catalog."""
 
-    def __init__(self, catalog: Catalog, access: Access) -> None:
+    def __init__(self, catalog: Catalog, access: Privileges) -> None:
         self._catalog = catalog
         self._access = access
 
-    def version(self, root: Entry) -> GraphVersion:
+    def version(self, root: CatalogEntry) -> GraphVersion:
         """Return a copy of the graph that begins with a root."""
         found = {root.name: root}
         waiting = [root.name]
@@ -77,7 +77,7 @@ class TaskRules:
         copies = {name: _copy(entry) for name, entry in found.items()}
         return GraphVersion(copies, finalizers[0] if finalizers else None)
 
-    def check(self, entry: Entry, session: SqlSession) -> None:
+    def check(self, entry: CatalogEntry, session: SqlSession) -> None:
         """Check the clauses of a new or changed task, and complete the names in it.
 
         Raises:
@@ -104,7 +104,7 @@ class TaskRules:
         ]
         self._check_size(entry)
 
-    def alter(self, entry: Entry, statement: Alter, session: SqlSession) -> None:
+    def alter(self, entry: CatalogEntry, statement: Alter, session: SqlSession) -> None:
         """Resume or suspend a task, or change its predecessors.
 
         Raises:
@@ -127,7 +127,7 @@ class TaskRules:
             gone = {session.in_schema(name) for name in statement.properties["AFTER"]}
             self._remove_predecessors(entry, gone)
 
-    def drop(self, entry: Entry) -> None:
+    def drop(self, entry: CatalogEntry) -> None:
         """Take a task that is about to be dropped out of its graph.
 
         Raises:
@@ -141,7 +141,7 @@ class TaskRules:
             if other.properties.get("FINALIZE") == entry.name:
                 del other.properties["FINALIZE"]
 
-    def check_changeable(self, entry: Entry) -> None:
+    def check_changeable(self, entry: CatalogEntry) -> None:
         """Check that the root of a task's graph is suspended.
 
         Raises:
@@ -162,7 +162,7 @@ class TaskRules:
                 "not suspended.",
             )
 
-    def _resume(self, entry: Entry, session: SqlSession) -> None:
+    def _resume(self, entry: CatalogEntry, session: SqlSession) -> None:
         properties = entry.properties
         if not self._access.holds(session.role, "EXECUTE TASK", ACCOUNT_KEY):
             raise insufficient("ACCOUNT", "SANDBOX")
@@ -172,18 +172,18 @@ class TaskRules:
             self.check_changeable(entry)
         properties["STATE"] = "started"
 
-    def _tasks(self) -> list[Entry]:
+    def _tasks(self) -> list[CatalogEntry]:
         return [e for e in self._catalog if e.kind == "TASK"]
 
-    def _children(self, name: Name) -> list[Entry]:
+    def _children(self, name: Name) -> list[CatalogEntry]:
         return [e for e in self._tasks() if name in e.properties.get("AFTER", ())]
 
     @staticmethod
-    def _is_inner(entry: Entry) -> bool:
+    def _is_inner(entry: CatalogEntry) -> bool:
         """Return whether a task depends on a root: it has predecessors, or finalizes one."""
         return bool(entry.properties.get("AFTER")) or "FINALIZE" in entry.properties
 
-    def _remove_predecessors(self, entry: Entry, gone: set[Name]) -> None:
+    def _remove_predecessors(self, entry: CatalogEntry, gone: set[Name]) -> None:
         kept = [name for name in entry.properties.get("AFTER", ()) if name not in gone]
         entry.properties["AFTER"] = kept
 
@@ -192,7 +192,7 @@ class TaskRules:
         if not self._access.holds(session.role, "USAGE", key):
             raise does_not_exist("WAREHOUSE", name)
 
-    def _check_size(self, entry: Entry) -> None:
+    def _check_size(self, entry: CatalogEntry) -> None:
         if len(entry.properties["AFTER"]) > MAX_NEIGHBORS:
             raise compilation(f"A task can have no more than {MAX_NEIGHBORS} predecessors.", 91092)
         for name in entry.properties["AFTER"]:
@@ -205,7 +205,7 @@ class TaskRules:
         if len(self.version(root).tasks.keys() | {entry.name}) > MAX_TASKS:
             raise compilation(f"A graph can have no more than {MAX_TASKS} tasks.", 91092)
 
-    def _predecessor(self, entry: Entry, name: Name, session: SqlSession) -> Name:
+    def _predecessor(self, entry: CatalogEntry, name: Name, session: SqlSession) -> Name:
         found = self._access.own(session, self._catalog.key(Target("TASK", name), session))
         if found.name[:2] != entry.name[:2]:
             raise compilation(f"Task '{dotted(found.name)}' is in another schema.", 91093)
@@ -214,7 +214,7 @@ class TaskRules:
         self.check_changeable(found)
         return found.name
 
-    def _finalized(self, entry: Entry, session: SqlSession) -> Name:
+    def _finalized(self, entry: CatalogEntry, session: SqlSession) -> Name:
         """Return the root that a task finalizes."""
         if entry.properties.keys() & {"AFTER", "SCHEDULE"}:
             raise compilation("A finalizer task has neither a SCHEDULE nor predecessors.", 91090)
@@ -238,12 +238,12 @@ class TaskRules:
         return root.name
 
 
-def is_started(task: Entry) -> bool:
+def is_started(task: CatalogEntry) -> bool:
     """Return whether a task is resumed."""
     return bool(task.properties["STATE"] == "started")
 
 
-def _copy(entry: Entry) -> Entry:
+def _copy(entry: CatalogEntry) -> CatalogEntry:
     return replace(entry, properties=dict(entry.properties))
 
 
