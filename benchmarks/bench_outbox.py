@@ -11,10 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from _ratio import Row, median, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROUNDS = 5
 EVENTS = 10_000
