@@ -32,7 +32,11 @@ UNIT_NEEDS: dict[str, tuple[str, ...]] = {
         "tomli>=2; python_version < '3.11'",
     ),
     "kedro": ("jsonschema>=4.20",),
-    "snowflake": ("quickjs-ng>=0.14", "sqlfluff>=4.5.0", "kedro>=1.0"),
+    # The last two are what a project has whose packages are pinned to what is installed.
+    "snowflake": (
+        *("quickjs-ng>=0.14", "sqlfluff>=4.5.0", "kedro>=1.0"),
+        *("kedro-datasets[pandas-csvdataset]", "mlflow>=2.16"),
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""What an append costs, whatever its destination does; what draining a backlog costs; and memory.
+"""The cost of an append with each kind of destination, of draining a backlog, and in memory.
 
 Every figure comes from a process of its own, and the destination is another process. Scenarios take turns,
 and the medians of their rounds are compared.

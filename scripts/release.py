@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 ROOT = Path(__file__).resolve().parent.parent
 UNRELEASED = "## Unreleased"
 _VERSION = re.compile(r'(?m)^version = "([^"]+)"$')
-_TAG = re.compile(r"([a-z]+)-v(\d[0-9a-z.]*)")
+_TAG = re.compile(r"([a-z]+(?:-[a-z]+)*)-v(\d[0-9a-z.]*)")
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:

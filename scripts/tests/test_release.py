@@ -1,5 +1,6 @@
 """The release script, on a copy of the workspace's files."""
 
+import datetime as dt
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -96,3 +97,10 @@ def test_a_tag_is_checked_against_what_is_released(
     tag = capsys.readouterr().out.strip()
     assert script.main(["--check", tag], workspace) == 0
     assert capsys.readouterr().out == "packages/kedro\n"
+
+
+def test_a_folder_of_several_words_has_tags_too(script: ModuleType, workspace: Path) -> None:
+    """`kedro-import-path-v0.1.0` names that folder."""
+    (workspace / "packages/kedro").rename(workspace / "packages/kedro-import-path")
+    tag = script.release("kedro-import-path", "0.1.0", dt.date(2026, 11, 25), workspace)
+    assert script.check(tag, workspace) == "packages/kedro-import-path"

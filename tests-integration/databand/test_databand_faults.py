@@ -58,7 +58,7 @@ def test_nothing_is_lost_while_the_tracker_is_at_fault(
 
 
 def steps_in_order(tracker: Databand) -> bool:
-    """Tell whether each run's metric arrived in the order of its steps."""
+    """Return whether each run's metric arrived in the order of its steps."""
     for run in tracker.runs():
         steps = [
             (m["value_json"] or {}).get("step", 0)

@@ -17,7 +17,7 @@ class Install(Protocol):
     def __call__(
         self, keyword: str, code: str, *, target: str = "connection", name: str = ""
     ) -> str:
-        """Give the name of the module that the code is in."""
+        """Return the name of the module that the code is in."""
         ...
 
 

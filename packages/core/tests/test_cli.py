@@ -453,7 +453,7 @@ def test_rows_of_options_need_no_plugin_to_be_installed() -> None:
         declared = (Option("verify", "Check it.", type=bool, default=True),)
 
         def tracking_uri(self, credentials: object, options: object) -> str:
-            """Give always the same."""
+            """Return the same each time."""
             return "http://h"
 
     (row,) = option_rows(Here())

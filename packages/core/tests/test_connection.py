@@ -12,7 +12,7 @@ class Plain(Connection):
     """The least that a plugin can be."""
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Give always the same."""
+        """Return the same each time."""
         return "http://server.example"
 
 

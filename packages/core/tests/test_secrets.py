@@ -123,7 +123,7 @@ class Leaky(Connection):
     )
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Give what it was told, to see it masked."""
+        """Return what it was told, to see it masked."""
         return f"http://user:{quote(str(credentials['token']), safe='')}@host"
 
     def environment(

@@ -19,7 +19,7 @@ CONTEXT = {"experiment_id": "1", "experiment_name": "experiment", "started": AT}
 
 
 def run_event(run_id: str = RUN, **more: Any) -> Event:
-    """Give the announcement of a run."""
+    """Return the announcement of a run."""
     data = {
         "experiment_id": "1",
         "experiment_name": "experiment",
@@ -38,7 +38,7 @@ def run_event(run_id: str = RUN, **more: Any) -> Event:
 
 
 def log_event(run_id: str = RUN, **data: Any) -> Event:
-    """Give an event of a run that logs."""
+    """Return an event of a run that logs."""
     return Event(run_id, "logged", AT, {"run": CONTEXT, **data})
 
 
@@ -254,7 +254,7 @@ def test_merging_keeps_each_runs_order(steps: list[tuple[str, str]]) -> None:
 
 
 def _epochs(of_run: list[TrackerCall]) -> list[Any]:
-    """Give what a run's calls say between its states: rows by kind, in order."""
+    """Return what a run's calls say between its states: rows by kind, in order."""
     epochs: list[Any] = [{}]
     for call in of_run:
         if call.rows:

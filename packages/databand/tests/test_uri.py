@@ -85,7 +85,7 @@ def test_credentials_are_taken_out_of_databands_address_and_never_shown() -> Non
     ],
 )
 def test_what_cannot_be_meant_is_refused(uri: str) -> None:
-    """No Databand, a query that nobody reads, or Databand as its own store is an error."""
+    """A missing Databand, an unknown query parameter and Databand as its own store are errors."""
     with pytest.raises(InvalidOptionError):
         parse(uri)
 

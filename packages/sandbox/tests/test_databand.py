@@ -58,7 +58,7 @@ def post(
 
 
 def tell(tracker: Databand) -> None:
-    """Tell the recorded run from its start to its end."""
+    """Send the recorded run from its start to its end."""
     for endpoint in ORDER:
         answer = post(tracker, f"tracking/{endpoint}", RECORDED[endpoint][0])
         assert answer.status_code == 200, answer.text

@@ -53,20 +53,20 @@ def dbnd_run(environment: Mapping[str, str], folder: Path, *arguments: str) -> s
 
 
 def task_of(tracker: Databand) -> dict[str, Any]:
-    """Give the example's task."""
+    """Return the example's task."""
     (run,) = tracker.runs()
     (task,) = (t for t in run["tasks"] if t["name"].endswith("mlflow_example"))
     return dict(task)
 
 
 def composite(tracker: Databand, store: str) -> str:
-    """Give the URI that tracks to a store and to the tracker."""
+    """Return the URI that tracks to a store and to the tracker."""
     quoted = store.replace("/", "%252F").replace(":", "%253A")
     return f"dbnd://127.0.0.1:{tracker.port}?duplicate_tracking_to={quoted}"
 
 
 def runs(store: str, environment: Mapping[str, str]) -> list[Run]:
-    """Give the runs that a process with this environment left in a store."""
+    """Return the runs that a process with this environment left in a store."""
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name(environment["MLFLOW_EXPERIMENT_NAME"])
     assert experiment is not None

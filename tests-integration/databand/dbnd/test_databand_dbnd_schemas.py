@@ -41,7 +41,7 @@ def schemas() -> dict[str, Any]:
 
 
 def events() -> Iterator[Event]:
-    """Give one event of each kind and convention."""
+    """Return one event of each kind and convention."""
     run = {
         "experiment_id": "1",
         "experiment_name": "experiment",
@@ -85,7 +85,7 @@ def events() -> Iterator[Event]:
 
 
 def all_calls() -> list[TrackerCall]:
-    """Give the requests of all events."""
+    """Return the requests of all events."""
     return merged(calls(list(events())))
 
 
@@ -124,12 +124,12 @@ def test_the_stand_in_knows_no_field_that_dbnd_does_not(
 
 
 def names(schema: Any) -> set[str]:
-    """Give the names under which a schema takes its fields."""
+    """Return the names under which a schema takes its fields."""
     return {field.load_from or name for name, field in schema.fields.items()}
 
 
 def unknown(schema: Any, body: Any, place: str = "") -> list[str]:
-    """Give the fields of a body that a schema does not know, at any depth."""
+    """Return the fields of a body that a schema does not know, at any depth."""
     if isinstance(body, list):
         return [text for item in body for text in unknown(schema, item, place)]
     if not isinstance(body, dict):

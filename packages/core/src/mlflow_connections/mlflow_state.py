@@ -100,7 +100,7 @@ def export_environment(environment: Mapping[str, str]) -> None:
 
 
 class SavedState(NamedTuple):
-    """Where MLflow logs, and the environment of this process, at one moment.
+    """A snapshot of MLflow's destination and of the environment of this process.
 
     Attributes:
         mlflow: MLflow's own variables: its URIs, active experiment, workspace and model.

@@ -181,7 +181,7 @@ def refuse_misplaced(
     options: Mapping[str, Any],
     source_names: SourceNames = DEFAULT_SOURCE_NAMES,
 ) -> None:
-    """Refuse what can only be a mistake: a secret among the options, or a key nobody reads.
+    """Refuse a secret among the options, and an unknown key.
 
     A connection that declares nothing may be told anything but secrets. Credentials that are not
     declared are left alone, since one entry of `credentials.yml` often serves other users too,

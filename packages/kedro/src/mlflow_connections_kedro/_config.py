@@ -11,7 +11,7 @@ from typing import Any
 from mlflow_connections import InvalidOptionError, MissingOptionError
 
 PATTERNS = ("mlflow*", "mlflow*/**", "**/mlflow*")
-"""Where kedro-mlflow looks for `mlflow.yml`; Kedro's patterns for its own files have this form."""
+"""The patterns by which kedro-mlflow finds `mlflow.yml`; Kedro's patterns for its own files have this form."""
 
 FAMILIES = ("MLFLOW_", "DATABRICKS_", "ARM_", "AWS_", "AZURE_", "AZUREML_", "GOOGLE_")
 """Prefixes of the environment variables that an entry of `credentials.yml` may set: those of MLflow,

@@ -178,7 +178,7 @@ def anchored(uri: str | None, project: Path) -> str | None:
 
 
 class SessionBoundary:
-    """What the last session of this process changed, so that the next one starts clean."""
+    """The changes of the last session in this process, so that the next one starts clean."""
 
     def __init__(self) -> None:
         self._applied: Applied | None = None

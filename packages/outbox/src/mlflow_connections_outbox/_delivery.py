@@ -24,7 +24,7 @@ _MOST_UNTIL_GROWTH = 64
 
 
 class Source(Protocol):
-    """Where events come from: a spool, or the memory of a process without a disk."""
+    """A source of events: a spool, or the memory of a process without a disk."""
 
     def collect(self, limit: int) -> list[Record]:
         """Return the next events in order; the same ones again until they are acknowledged."""

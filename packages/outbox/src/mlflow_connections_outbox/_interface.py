@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
 
 class Destination(NamedTuple):
-    """Where events go. Another process builds the sink from it. It is written to disk without secrets.
+    """The service that events go to. Another process builds the sink from it. It is written to disk without secrets.
 
     Attributes:
         name: A name for people, which also separates two destinations at one URL (`databand`).

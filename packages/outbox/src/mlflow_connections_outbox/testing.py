@@ -152,7 +152,7 @@ class FaultServer:
 
 
 class SinkContract:
-    """What an outbox relies on. Subclass it in a test module, and fill in what is abstract.
+    """The contract of a sink. Subclass it in a test module, and implement its abstract methods.
 
     Attributes:
         sink: `module:function`, an `OpenSink`.

@@ -57,7 +57,7 @@ def test_any_name_survives_the_uri(
     ],
 )
 def test_what_cannot_work_is_refused(uri: str, told: str) -> None:
-    """A URI that nobody reads, or that holds what is no name, is refused in one sentence."""
+    """A URI of an unknown form, or with an invalid name, is refused in one sentence."""
     with pytest.raises(InvalidOptionError, match=told) as caught:
         Bridge.from_uri(uri)
     assert "pw" not in str(caught.value)

@@ -80,7 +80,7 @@ def one_of(*allowed: str) -> Check:
 
 
 def or_null(check: Check) -> Check:
-    """What the check takes, or null."""
+    """The value, or null."""
 
     def nullable(value: Any, place: str) -> None:
         if value is not None:

@@ -22,7 +22,7 @@ _MODELS = "mlflow.log-model.history"
 
 
 def compare(tracking_uri: str, tracker: "Databand", experiment: str | None = None) -> list[str]:
-    """Give every difference between the runs of an MLflow store and their copies, in words.
+    """Return every difference between the runs of an MLflow store and their copies, in words.
 
     Args:
         tracking_uri: The MLflow store.
@@ -169,7 +169,7 @@ def _point(metric: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _text(value: Any) -> str:
-    """Give a number's text, so that NaN equals NaN. SQL stores keep infinity as the largest double."""
+    """Return a number's text, so that NaN equals NaN. SQL stores keep infinity as the largest double."""
     names = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
     names |= {repr(1.7976931348623157e308): "Infinity", repr(-1.7976931348623157e308): "-Infinity"}
     text = value if isinstance(value, str) else repr(float(value))

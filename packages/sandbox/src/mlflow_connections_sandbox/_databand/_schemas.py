@@ -287,4 +287,4 @@ BODIES: dict[str, Check] = {
     ),
     "save_external_links": fields({"task_run_attempt_uid": uid, "external_links_dict": mapping}),
 }
-"""What each endpoint of `/api/v1/tracking/` takes."""
+"""The schema of each endpoint of `/api/v1/tracking/`."""

@@ -87,7 +87,7 @@ class Snowflake(StandIn):
 
     @property
     def assumptions(self) -> Assumptions:
-        """What to assume where real accounts differ, or where no source settles a rule."""
+        """The assumptions where real accounts differ, or where no source settles a rule."""
         return self.account.assumptions
 
     @property
