@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -27,12 +27,19 @@ pytestmark = [
 ALONE = 'DISABLE_HOOKS_FOR_PLUGINS = ("mlflow-connections-kedro",)\n'
 
 
+def free_port() -> int:
+    """Return a free port; kedro-viz takes none of the range from which the system chooses."""
+    for port in range(20000 + os.getpid() % 10000, 49000):
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no port is free")
+
+
 @contextmanager
 def serving(project: "Project", path: str, *command: str) -> Iterator[str]:
     """Run a program that serves, and wait until it answers; return its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder = os.path.dirname(sys.executable)  # noqa: PTH120 - a text for PATH
     process = subprocess.Popen(
         [sys.executable, "-m", "kedro", *command, "--host", "127.0.0.1", "--port", str(port)],
@@ -51,7 +58,8 @@ def serving(project: "Project", path: str, *command: str) -> Iterator[str]:
                 time.sleep(0.2)
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
