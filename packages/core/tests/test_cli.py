@@ -376,8 +376,13 @@ def test_check_takes_a_time_that_is_one(seconds: str, shell: Shell) -> None:
 def test_ctrl_c_ends_quietly(shell: Shell, tmp_path: Path) -> None:
     """Ctrl-C while a server is asked gives 130 and no traceback."""
     (tmp_path / "mlflow.py").write_text(WAITING)
+    # A job that a script runs in the background inherits that SIGINT is ignored.
+    listening = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     running = subprocess.Popen(
-        [*shell.command, "check", "http://h"],
+        [sys.executable, "-c", listening, *shell.command, "check", "http://h"],
         env=shell.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
