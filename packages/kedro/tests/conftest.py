@@ -1,5 +1,6 @@
 """Projects and plugins as they lie on a disk, without a process of their own."""
 
+import importlib.metadata
 import json
 import os
 import sys
@@ -13,8 +14,10 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks.manager import _create_hook_manager
 
+from mlflow_connections.discovery import GROUP, rescan
 from mlflow_connections_kedro._hooks import ConnectionHooks
 
+FAMILY = "mlflow-connections-"
 _PLUGINS = """
 from mlflow_connections import Connection, Option
 
@@ -43,6 +46,23 @@ class Empty(Connection):
     def tracking_uri(self, credentials, options):
         return ""
 """
+
+
+@pytest.fixture(autouse=True)
+def no_siblings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Only the connections of a test are installed, whatever else the environment has."""
+    real: Any = importlib.metadata.entry_points
+
+    def entry_points(**wanted: Any) -> Any:
+        found = real(**wanted)
+        if wanted.get("group") != GROUP:
+            return found
+        return [each for each in found if each.dist and not each.dist.name.startswith(FAMILY)]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    rescan()
+    yield
+    rescan()
 
 
 class Project:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlflow_connections import InvalidOptionError, MissingOptionError, resolve
+from mlflow_connections import InvalidOptionError, MissingOptionError, resolve, use
 from mlflow_connections_mirror import connection
 from mlflow_connections_mirror._connection import VARIABLE
 from mlflow_connections_mirror._credentials import COPY_VARIABLE, PRIMARY_VARIABLE, secrets_of
@@ -25,13 +25,13 @@ def test_it_returns_a_composite_uri() -> None:
     assert uri == "mirror://?primary=http%3A%2F%2Fm%3A5000&copy=http%3A%2F%2Fc%3A5000"
 
 
-def test_the_current_store_is_the_default_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_store_is_the_default_primary() -> None:
     """Without a primary the tracking URI in force is meant; of a mirror, its primary."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
-    first = connection.tracking_uri({}, {"copy": "http://c:5000"})
-    assert first == resolve("mirror", {}, OPTIONS).tracking_uri
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", first)
-    assert connection.tracking_uri({}, {"copy": "http://c:5000"}) == first
+    with use("http://m:5000"):
+        first = connection.tracking_uri({}, {"copy": "http://c:5000"})
+        assert first == resolve("mirror", {}, OPTIONS).tracking_uri
+    with use(first):
+        assert connection.tracking_uri({}, {"copy": "http://c:5000"}) == first
 
 
 def test_a_primary_that_mlflow_knows_by_its_uri_keeps_it() -> None:
