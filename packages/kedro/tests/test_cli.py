@@ -1,6 +1,7 @@
 """`kedro mlflow-connections`: what it shows, and that it hides secrets."""
 
 import json
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -93,10 +94,11 @@ def test_check_of_a_server_that_is_not_there(project: "Project") -> None:
 
 def test_check_has_a_time_limit(project: "Project") -> None:
     """`check --timeout` gives up and names the server that it was waiting for."""
-    project.server(tracking_uri="http://127.0.0.1:9")
-    done = call(project, "check", "--timeout", "0.001")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        project.server(tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        done = call(project, "check", "--timeout", "0.5")
     assert done.exit_code == 1
-    assert "Gave up after 0.001 s, waiting for the " in done.output
+    assert "Gave up after 0.5 s, waiting for the " in done.output
 
 
 def test_error_is_one_line(project: "Project") -> None:

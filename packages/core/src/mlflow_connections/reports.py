@@ -344,7 +344,7 @@ def probe_endpoint(
             raise
         except Exception as error:  # noqa: BLE001 - stores raise whatever their clients raise
             raise UnreachableError(
-                f"{shown} did not answer as an MLflow server does: {explain(error)}"
+                f"{shown}{_host_behind(endpoint)} did not answer as an MLflow server does: {explain(error)}"
             ) from None
         return ProbeResult(
             shown,

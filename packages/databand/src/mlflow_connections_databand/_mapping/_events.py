@@ -160,7 +160,7 @@ _MODEL_FIELDS = (
 def _model_logged(event: Event) -> Iterator[Part]:
     # A model that no run has logged has no task to be noted at.
     if _context(event):
-        known = {name: event.data[name] for name in _MODEL_FIELDS}
+        known = {name: event.data[name] for name in _MODEL_FIELDS if name in event.data}
         yield _notes(event, {f"model.{known['model_id']}": known})
 
 
