@@ -9,10 +9,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 import yaml
 
 from mlflow_connections_sandbox import Sandbox
+from mlflow_connections_sandbox._page._view import pasted
 from mlflow_connections_sandbox._snowflake import BASES
 from mlflow_connections_snowflake import load
 
@@ -23,6 +25,13 @@ PAGES = [
     *sorted(ROOT.glob("packages/*/README.md")),
 ]
 LANGUAGES = {"console", "ini", "python", "sql", "text", "toml", "yaml"}
+
+TRAIN = """
+import mlflow
+with mlflow.start_run() as run:
+    mlflow.log_metric("rmse", 0.5)
+print(run.info.run_id)
+"""
 
 # Whose variables a page's reader has set, by the page's name or its package's.
 ACCOUNTS = ("azureml", "databand", "databricks", "http", "snowflake")
@@ -85,6 +94,34 @@ def test_the_examples_of_a_page(
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"line"')]
     fates += [{**json.loads(line), "page": at(page)} for line in lines]
     assert done.returncode == 0, f"after {len(lines)} examples:\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("name", ["databand", "http", "snowflake"])
+def test_lines_of_the_sandboxs_page_work_as_printed(
+    name: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The exports of the page and its command, pasted into a shell, log a run.
+
+    Databricks and AzureML have this test among their own.
+    """
+    lines = pasted(sandbox[name])
+    work = tmp_path / "work"
+    if name == "snowflake":
+        build_bridge(sandbox, work)
+    work.mkdir(exist_ok=True)
+    (work / "train.py").write_text(TRAIN)
+    (tmp_path / "home").mkdir()
+    done = subprocess.run(
+        ["sh", "-c", f"{lines['In a shell']}\n{lines['Then run a script']}"],
+        cwd=work,
+        env=shell(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    client = mlflow.MlflowClient(sandbox.mlflow_url)
+    assert client.get_run(done.stdout.split()[-1]).data.metrics == {"rmse": 0.5}
 
 
 def shell(home: Path) -> dict[str, str]:

@@ -141,6 +141,10 @@ def test_no_command_shows_a_secret(
                 ["show", keyword, *flags, "--output", "json"],
                 ["show", keyword, *flags, "--option", f"{option.name}={secret}"],
                 ["run", keyword, *flags, "--option", f"{option.name}={secret}", "--", "true"],
+                ["env", keyword, *flags, "--option", f"{option.name}={secret}"],
+                ["check", keyword, *flags, "--option", f"{option.name}={secret}"],
+                ["list", "--output", "json"],
+                ["schema"],
                 ["run", keyword, *flags, "--", "no-such-command-here"],
             ):
                 check(shown_by(lambda a=arguments: main(a), capsys, caplog), secret)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from mlflow_connections_kedro._cli import commands
@@ -90,6 +92,25 @@ def test_check_of_a_server_that_is_not_there(project: "Project") -> None:
     assert done.exit_code == 1
     assert "http://***@127.0.0.1:9 did not answer" in done.output
     assert "t-0815" not in done.output
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(secret=st.text(st.characters(codec="utf-8", exclude_characters="$\x00"), max_size=20))
+def test_no_command_shows_a_hostile_secret(project: "Project", secret: str) -> None:
+    """Quotes, line breaks and other alphabets change nothing: no command prints a part of it."""
+    secret = f"zq9~{secret}~zq9"
+    project.write("local/credentials.yml", {"dev": {"token": secret, "LAKE_TOKEN": secret}})
+    servers: list[dict[str, Any]] = [
+        {"tracking_uri": "declared", "connection": {"region": "eu", "workspace": "127.0.0.1:9"}},
+        {"tracking_uri": "declared", "connection": {"region": secret, "workspace": "w"}},
+        {"tracking_uri": "declared", "connection": {"region": "eu", "retries": secret}},
+    ]
+    for server in servers:
+        project.server(**server, credentials="dev")
+        for command in ("show", "check", "list"):
+            assert "zq9" not in call(project, command).output
 
 
 def test_check_has_a_time_limit(project: "Project") -> None:
