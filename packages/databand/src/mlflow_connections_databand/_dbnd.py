@@ -4,6 +4,7 @@ The settings come from cfg files, the environment and `--set-config`: `[core] da
 `[mlflow_tracking] databand_tracking` and `duplicate_tracking_to`.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,11 +84,13 @@ def apply() -> Applied:
             USER_VARIABLE: config.get("core", "dbnd_user"),
             PASSWORD_VARIABLE: config.get("core", "dbnd_password") or "",
         }
+    # A shell that names the experiment names the one of this process's runs, whichever store dbnd's settings choose.
+    named = {name: os.environ[name] for name in ("MLFLOW_EXPERIMENT_NAME",) if os.environ.get(name)}
     return Applied(
         Endpoint(
             connection.tracking_uri(credentials, options),
             None,
-            {**login, **connection.environment(credentials, options)},
+            {**named, **login, **connection.environment(credentials, options)},
             inner_uri=(mlflow_state.tracking_uri() or "") if store == _current() else None,
         )
     )
