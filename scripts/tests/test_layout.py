@@ -35,6 +35,12 @@ def test_each_package_is_in_the_design() -> None:
 
 
 @in_each
+def test_hatch_installs_it(package: Path) -> None:
+    """The one editable environment has every package."""
+    assert f'"packages/{package.name}"' in (ROOT / "hatch.toml").read_text()
+
+
+@in_each
 def test_mypy_finds_its_sources(package: Path) -> None:
     """Mypy takes the module names of a package from its path in the root's settings."""
     (line,) = re.findall(
