@@ -193,6 +193,7 @@ def types(session: nox.Session) -> None:
     for folder in PACKAGES:
         session.run("mypy", f"packages/{folder}/src", f"packages/{folder}/tests")
     # One by one: each folder has a conftest of its own, and mypy wants module names to differ.
+    session.run("mypy", "packages/conftest.py")
     session.run("mypy", "tests-integration/conftest.py")
     for folder in sorted({group.folder for group in GROUPS.values()} | {"browser", "editor"}):
         session.run("mypy", f"tests-integration/{folder}")

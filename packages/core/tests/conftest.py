@@ -31,13 +31,6 @@ def no_files_of_the_user(
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(autouse=True)
-def no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test taught the process to hide is shown again in the next."""
-    monkeypatch.setattr("mlflow_connections.secrets._known", {})
-    monkeypatch.setattr("mlflow_connections.secrets._variables", set())
-
-
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Install plugins for one test; gives the name of the module that each one's code is in."""
