@@ -133,7 +133,6 @@ class HttpConnection(Connection):
             InvalidOptionError: Options contradict each other, or the URL is none or not safe.
         """
         values = self.values(credentials, options)
-        _check(values)
         return str(values["url"]).rstrip("/")
 
     def environment(
@@ -145,7 +144,6 @@ class HttpConnection(Connection):
             InvalidOptionError: As for `tracking_uri`, or a certificate cannot be read.
         """
         values = self.values(credentials, options)
-        _check(values)
         environment = {name: "" for name in _EMPTIED if os.environ.get(name)}
         if os.environ.get(_SIGV4):
             environment[_SIGV4] = "false"
@@ -172,7 +170,6 @@ class HttpConnection(Connection):
             InvalidOptionError: As for `tracking_uri`.
         """
         values = self.values(credentials, options)
-        _check(values)
         return HttpAuthenticator(
             origin_of(values["url"]),
             _source(values),
@@ -181,7 +178,12 @@ class HttpConnection(Connection):
         )
 
     def values(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Read all options. A source of tokens that is given beats one that only a variable names."""
+        """Read and check all options. A source of tokens that is given beats one that only a variable names.
+
+        Raises:
+            MissingOptionError: A source of tokens lacks something.
+            InvalidOptionError: Options contradict each other, or a URL is none or not safe.
+        """
         values = super().values(credentials, options)
         given = {
             name for name in _SOURCES if (credentials if name == "username" else options).get(name)
@@ -192,6 +194,7 @@ class HttpConnection(Connection):
         if values["client_id"] is None and given:
             explicit = {*credentials, *options}
             values |= dict.fromkeys([name for name in _OF_CLIENT if name not in explicit])
+        _check(values)
         return values
 
 
