@@ -1,7 +1,7 @@
-"""Fixtures of the tests of events: a recorded store, and a comparison of two servers."""
+"""Fixtures of the tests of events: a recorded store, and a training that logs widely."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
 
 from mlflow_connections_events import duplicate
 from mlflow_connections_outbox import Event
 
 # Of several MLflows none knows all the attributes of another.
 mlflow: Any = import_module("mlflow")
-
-SOURCE_TAG = "mlflow_connections.source_id"
 
 
 class MemoryLog:
@@ -54,81 +51,6 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory
     mlflow.set_registry_uri(uri)
     yield log
     del registry._registry["recorded"]
-
-
-def described(uri: str, ids: Mapping[str, str]) -> dict[str, Any]:
-    """Describe all runs of a server, each under its source's ID, by what a user can see of it."""
-    # MLflow 2.22 resolves proxied artifacts by the tracking URI in force.
-    mlflow.set_tracking_uri(uri)
-    client = MlflowClient(uri)
-    found = {}
-    for experiment in client.search_experiments(ViewType.ALL):
-        for run in client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL):
-            source = run.data.tags.get(SOURCE_TAG, run.info.run_id)
-            assert source not in found, f"run {source} is there twice"
-            found[source] = _described(client, experiment.name, run, ids)
-    return found
-
-
-def _described(
-    client: MlflowClient, experiment: str, run: Any, ids: Mapping[str, str]
-) -> dict[str, Any]:
-    tags = {k: v for k, v in run.data.tags.items() if k != SOURCE_TAG}
-    info = run.info
-    inputs = run.inputs
-    models = getattr(getattr(run, "outputs", None), "model_outputs", None) or []
-    return {
-        "experiment": experiment,
-        "info": (info.run_name, info.status, info.start_time, info.end_time, info.lifecycle_stage),
-        "user": info.user_id,
-        "params": run.data.params,
-        "tags": {k: _named(v, ids) for k, v in tags.items()},
-        "metrics": {
-            key: sorted(
-                (repr(m.value), m.timestamp, m.step)
-                for m in client.get_metric_history(info.run_id, key)
-            )
-            for key in run.data.metrics
-        },
-        "datasets": sorted(
-            (each.dataset.to_dictionary().items(), [(t.key, t.value) for t in each.tags])
-            for each in (inputs.dataset_inputs if inputs else [])
-        ).__repr__(),
-        "models": sorted((ids.get(m.model_id, m.model_id), m.step) for m in models),
-        "files": _files(client, info.run_id, ids),
-    }
-
-
-def _named(text: str, ids: Mapping[str, str]) -> str:
-    """Return a text in which the destination's IDs are the source's again."""
-    for target, source in ids.items():
-        if len(target) >= 32:
-            text = text.replace(target, source)
-    return text
-
-
-def _files(client: MlflowClient, run_id: str, ids: Mapping[str, str]) -> dict[str, str]:
-    if client.get_run(run_id).info.lifecycle_stage == "deleted":
-        return {}
-    found: dict[str, str] = {}
-    waiting: list[str | None] = [None]
-    while waiting:
-        for entry in client.list_artifacts(run_id, waiting.pop()):
-            if entry.is_dir:
-                waiting.append(entry.path)
-            else:
-                local = Path(client.download_artifacts(run_id, entry.path))
-                found[entry.path] = _named(local.read_bytes().decode("latin-1"), ids)
-    return found
-
-
-Described = Callable[[str, Mapping[str, str]], dict[str, Any]]
-
-
-@pytest.fixture
-def describe() -> Described:
-    """The description of all runs of a server."""
-    return described
 
 
 def _train(name: str, folder: Path) -> None:

@@ -3,23 +3,22 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
 
 import mlflow_connections
+from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_mirror._composite import parse
 from mlflow_connections_sandbox import MlflowServer
 
 # Of several MLflows none knows all the attributes of another.
 mlflow: Any = import_module("mlflow")
 
-Described = Callable[[str, Mapping[str, str]], dict[str, Any]]
 Train = Callable[[str, Path], None]
 
 
@@ -42,7 +41,6 @@ def mlflow_connections_cli(*arguments: str) -> int:
 
 def test_a_training_is_copied_whole(
     train: Train,
-    describe: Described,
     mlflow_server: MlflowServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -58,13 +56,9 @@ def test_a_training_is_copied_whole(
         client.create_registered_model(name, {"team": "red"})
         assert mlflow.get_tracking_uri().startswith("mirror://")
         deliver()
-    expected = describe(primary, {})
+    expected = describe(primary, experiments=[name])
+    arrived = describe(mlflow_server.url, experiments=[name])
+    assert differences(expected, arrived) == []
+    assert len(arrived["runs"]) == 4
     copy = MlflowClient(mlflow_server.url)
-    experiment = copy.get_experiment_by_name(name)
-    assert experiment is not None
-    runs = copy.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
-    sources = {run.info.run_id: run.data.tags["mlflow_connections.source_id"] for run in runs}
-    arrived = describe(mlflow_server.url, sources)
-    assert {run: arrived.get(run) for run in expected} == expected
-    assert len(runs) == len(expected)
     assert copy.get_registered_model(name).tags == {"team": "red"}

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_sandbox import MlflowServer
 
 # Of several MLflows none knows all the attributes of another.
 mlflow: Any = import_module("mlflow")
-
-Described = Callable[[str, Mapping[str, str]], dict[str, Any]]
 
 
 def mirror(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -50,24 +48,23 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_an_experiment_arrives_whole_and_is_not_doubled(
-    source: str, describe: Described, mlflow_server: MlflowServer, tmp_path: Path
+    source: str, mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
     """Run by run everything is equal, unmasked, and a second copy only brings it up to date."""
     mlflow.set_tracking_uri(source)
-    MlflowClient(source).rename_experiment("1", f"wine {tmp_path.name}")
+    name = f"wine {tmp_path.name}"
+    MlflowClient(source).rename_experiment("1", name)
     target = mlflow_server.url
-    command = (f"wine {tmp_path.name}", "--from", source, "--to", target, "--output", "json")
+    command = (name, "--from", source, "--to", target, "--output", "json")
     assert mirror(*command).returncode == 0
     done = mirror(*command)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["rejected"] == []
     assert (report["metrics"], report["files"]) == (31, 1)
-    ids = {copied: run for run, copied in report["runs"].items()}
-    expected = describe(source, {})
-    arrived = {run: found for run, found in describe(target, ids).items() if run in expected}
-    assert arrived == expected
-    assert len(arrived) == 3
+    arrived = describe(target, experiments=[name])
+    assert differences(describe(source, experiments=[name]), arrived) == []
+    assert len(arrived["runs"]) == len(report["runs"]) == 3
 
 
 def test_what_cannot_be_copied_is_said_in_one_sentence(source: str) -> None:

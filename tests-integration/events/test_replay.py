@@ -1,6 +1,6 @@
 """Replay: the events of a training lead to the same runs on another server, each once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from mlflow import MlflowClient
 
 from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import ReplaySink
+from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_outbox import Batch, Event, Unavailable
 from mlflow_connections_sandbox import MlflowServer
 
 # Of several MLflows none knows all the attributes of another.
 mlflow: Any = import_module("mlflow")
 
-Described = Callable[[str, Mapping[str, str]], dict[str, Any]]
 Train = Callable[[str, Path], None]
 
 
@@ -39,26 +39,20 @@ def test_a_training_arrives_whole_and_once(
     kind: str,
     recorded: Any,
     train: Train,
-    describe: Described,
     mlflow_server: MlflowServer,
     tmp_path: Path,
 ) -> None:
     """Runs, histories, params, tags, inputs, states and files are equal, also after a second replay."""
-    train(f"wine {tmp_path.name}", tmp_path)
+    name = f"wine {tmp_path.name}"
+    train(name, tmp_path)
     source = f"sqlite:///{tmp_path / 'source.db'}"
     target = mlflow_server.url if kind == "server" else f"sqlite:///{tmp_path / 'target.db'}"
-    sink = replay(recorded.events, target, tmp_path / "state", source)
+    replay(recorded.events, target, tmp_path / "state", source)
     # A second machine has a copy of the spool, and no state.
     replay(recorded.events, target, tmp_path / "other", source)
-    ids = {target_id: source_id for source_id, target_id in sink.ids.pairs().items()}
-    expected = describe(source, {})
-    arrived = {
-        run: found
-        for run, found in describe(target, ids).items()
-        if found["experiment"] == f"wine {tmp_path.name}"
-    }
-    assert arrived == expected
-    assert len(arrived) == 4
+    arrived = describe(target, experiments=[name])
+    assert differences(describe(source, experiments=[name]), arrived) == []
+    assert len(arrived["runs"]) == 4
 
 
 class Flaky:
@@ -82,9 +76,7 @@ class Flaky:
 
 
 @pytest.mark.slow
-def test_lost_responses_double_nothing(
-    recorded: Any, train: Train, describe: Described, tmp_path: Path
-) -> None:
+def test_lost_responses_double_nothing(recorded: Any, train: Train, tmp_path: Path) -> None:
     """A server that works and whose responses are lost has every run once, and nothing is rejected."""
     train("wine", tmp_path)
     source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))
@@ -104,8 +96,7 @@ def test_lost_responses_double_nothing(
         assert rejected == []
         events = events[batch.accepted :]
     assert attempts > 5
-    ids = {target_id: source_id for source_id, target_id in sink.ids.pairs().items()}
-    assert describe(target, ids) == describe(source, {})
+    assert differences(describe(source), describe(target)) == []
 
 
 def test_an_event_that_the_server_refuses_is_rejected_alone(recorded: Any, tmp_path: Path) -> None:
