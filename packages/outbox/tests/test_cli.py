@@ -226,19 +226,60 @@ def test_damaged_lines_are_counted(
     assert (shown["damaged"], shown["delivered"], shown["events"]) == (1, 9, 0)
 
 
-def test_events_that_were_not_taken_are_counted(
-    fake: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A full outbox loses new events, and the command says how many."""
+def test_events_beyond_the_limit_are_counted(fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A full outbox goes on outside its limit, and the command says how many wait there."""
     fake.error = Unavailable("down")
-    outbox = Outbox(FAKE, policy=DOWN._replace(max_bytes=2_000))
+    outbox = Outbox(FAKE, policy=DOWN._replace(max_bytes=2_000, min_free=0))
+    for number in range(100):
+        outbox.append(Event("run", "metrics", 0, {"n": number}))
+    assert outbox.close(0.1) == 100
+    assert main(["status", "--output", "json"]) == 1
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert (shown["events"], shown["not_taken"]) == (100, 0)
+    assert 20 < shown["overflow"] < 90
+    assert main(["status"]) == 1
+    assert (
+        f"overflow  {shown['overflow']} of these events, beyond the limit"
+        in capsys.readouterr().out
+    )
+    fake.error = None
+    assert main(["ship"]) == 0
+    assert [event.data["n"] for event in fake.got] == list(range(100))
+    capsys.readouterr()
+    assert main(["status", "--output", "json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert (shown["overflow"], shown["delivered"]) == (0, 100)
+
+
+def test_events_that_find_no_room_are_counted(
+    fake: Any, capsys: pytest.CaptureFixture[str], until: Any
+) -> None:
+    """Where neither the disk nor memory has room new events are lost, and the command says how many."""
+    fake.error = Unavailable("down")
+    policy = DOWN._replace(max_bytes=2_000, min_free=1 << 62, max_memory=500)
+    outbox = Outbox(FAKE, policy=policy)
     for number in range(100):
         outbox.append(Event("run", "metrics", 0, {"n": number}))
     left = outbox.close(0.1)
     assert 5 < left < 100
+    assert main(["status"]) == 1
+    assert f"lost      {100 - left} events, for which there was no room" in capsys.readouterr().out
     main(["status", "--output", "json"])
     (shown,) = json.loads(capsys.readouterr().out)
-    assert (shown["events"], shown["not_taken"]) == (left, 100 - left)
+    assert 0 < left - shown["events"] < 20, "some wait in memory"
+    assert shown["not_taken"] == 100 - left
+    fake.error = None
+    until(lambda: outbox.close(1) == 0)
+
+
+def test_counts_of_another_version_are_read(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A newer version may have counted more, and an older one other things: what is known stays."""
+    (left / "counts.json").write_text('{"delivered": 5, "dropped": 3, "beyond": 1}')
+    (left / "status.json").write_text('{"state": "unavailable", "reason": "so", "mood": "bad"}')
+    assert main(["status"]) == 1
+    shown = capsys.readouterr().out
+    assert "delivered 5 events" in shown
+    assert "unavailable: so" in shown
 
 
 def test_status_watches_until_nothing_waits(

@@ -19,15 +19,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from mlflow_connections_outbox import Destination, Event, Policy
+from mlflow_connections_outbox import Destination, Event, Policy, _dead_letters
 from mlflow_connections_outbox._disk import Disk, FileStatus, Machine
-from mlflow_connections_outbox._files import ASIDE
+from mlflow_connections_outbox._files import ASIDE, OVERFLOW
 from mlflow_connections_outbox._format import encode
 from mlflow_connections_outbox._spool import Spool, retry
-from mlflow_connections_outbox._writer import Segment, SpoolFull, Writer
+from mlflow_connections_outbox._writer import Segment, SpoolFull, Writer, waiting_bytes
 
 FOLDER = Path("/spool")
 DESTINATION = Destination("d", "http://d", "m:f")
+MACHINE = Machine("host", f"{1:036x}")
 DAY = 86400.0
 SEEDS = (14, 23, 32, 304, 846, 100164)
 """Runs that failed while this was built; `play` repeats one exactly."""
@@ -68,6 +69,7 @@ class FileSystem:
 
     Attributes:
         locks: `true`; `lying` (everybody gets every lock); `local` (a machine sees its own alone).
+        free: The bytes that may still be written.
     """
 
     def __init__(self, locks: str) -> None:
@@ -77,6 +79,7 @@ class FileSystem:
         self.journal: list[tuple[str, str, File | None]] = []
         self.held: dict[tuple[int, str], object] = {}
         self.now = 1e9
+        self.free = 1 << 40
         self.ticks = itertools.count(1)
 
     def change(self, name: str, before: str = "", file: File | None = None) -> None:
@@ -215,6 +218,9 @@ class Process(Disk):
         file = self._file(path)
         return FileStatus(len(file.content), file.mtime)
 
+    def free(self, path: Path) -> int:
+        return self.files.free
+
     def touch(self, path: Path) -> None:
         self._file(path).mtime = self.files.now
 
@@ -270,14 +276,12 @@ class Process(Disk):
 class SimulatedWriter(Writer):
     """A writer whose folder is on the simulated file system."""
 
-    def _open(self) -> Segment:
+    def _create_folder(self) -> Path:
         self._folder = FOLDER
-        segment = Segment(FOLDER, self._disk, durable=self._policy.sync_events)
-        self._paths.append(segment.path)
-        return segment
+        return FOLDER
 
 
-POLICY = Policy(segment_bytes=700, max_age=30 * DAY)
+POLICY = Policy(segment_bytes=700, max_age=30 * DAY, dead_letter_file=400)
 
 
 class Model(RuleBasedStateMachine):
@@ -301,7 +305,9 @@ class Model(RuleBasedStateMachine):
         """Choose the file system, and whether every event is forced to the disk."""
         self.dice = random.Random(seed)
         self.files = FileSystem(locks)
-        self.policy = POLICY._replace(sync_events=durable)
+        # Half of the runs reach the limit again and again, and go on beyond it.
+        limit = 1500 if seed % 2 else POLICY.max_bytes
+        self.policy = POLICY._replace(sync_events=durable, max_bytes=limit)
         self.boots = itertools.count(1)
         self.machines = [
             Machine(f"host{n}", self.boot()) for n in range(2 if locks == "local" else 1)
@@ -354,7 +360,7 @@ class Model(RuleBasedStateMachine):
         with self.may_die(process, crash_in):
             try:
                 writer.append(body)
-            except OSError:
+            except (OSError, SpoolFull):
                 self.perhaps.discard(
                     number
                 )  # it goes on in memory, so it must not arrive from here
@@ -563,7 +569,7 @@ def test_a_crash_at_every_step_of_an_append_keeps_what_returned() -> None:
 
 def test_locks_that_exclude_nobody_are_noticed() -> None:
     """On such a file system a segment could be removed under its writer, so none is begun."""
-    process = Process(FileSystem("lying"), Machine("host", "boot"))
+    process = Process(FileSystem("lying"), MACHINE)
     with pytest.raises(OSError, match="exclude nobody"):
         Segment(FOLDER, process)
     with pytest.raises(OSError, match="exclude nobody"):
@@ -603,53 +609,129 @@ def test_a_silent_machine_is_taken_over_by_one_other() -> None:
     assert sorted(model.arrived.values()) == list(range(6))
 
 
-def test_a_full_spool_takes_no_event_and_keeps_what_it_has() -> None:
-    """At the limit an append says so; what was set aside and dead letters do not count towards it."""
-    process = Process(FileSystem("true"), Machine("host", "boot"))
+def waiting(process: Process, folder: Path) -> list[str]:
+    """Return the names of the segments in a folder."""
+    names = process.files.names
+    return [name for name in names if name.endswith(".seg") and Path(name).parent == folder]
+
+
+def test_a_full_spool_goes_on_outside_its_limit() -> None:
+    """Beyond the limit events are set aside in another folder, and delivered in their turn."""
+    process = Process(FileSystem("true"), MACHINE)
+    policy = POLICY._replace(max_bytes=3000)
+    writer = SimulatedWriter(DESTINATION, policy, process)
+    for number in range(200):
+        writer.append(encode(Event("run", "k", 0, {"n": number})))
+    assert (writer.overflows, writer.has_news) == (True, True)
+    assert waiting_bytes(FOLDER, process) <= 3000
+    assert waiting_bytes(FOLDER / OVERFLOW, process) > 3000
+    shipper = Spool(FOLDER, policy, process)
+    assert shipper.try_lock()
+    assert shipper.is_in_use()
+    first = shipper.collect(150)
+    assert [record.event.data["n"] for record in first] == list(range(150))
+    shipper.acknowledge(first)
+    writer._look_at = 0  # a second later
+    writer.append(encode(Event("run", "k", 0, {"n": 200})))
+    assert (writer.overflows, writer._segment is None) == (False, False)
+    assert writer._segment is not None
+    assert writer._segment.path.parent == FOLDER
+    rest = shipper.collect(200)
+    assert [record.event.data["n"] for record in rest] == list(range(150, 201))
+    shipper.acknowledge(rest)
+    writer.close()
+    assert not shipper.remove_delivered()
+    assert not waiting(process, FOLDER)
+    assert not waiting(process, FOLDER / OVERFLOW)
+
+
+def test_what_is_delivered_of_a_segment_does_not_count_towards_the_limit() -> None:
+    """A segment that is still written leaves room as its events are delivered."""
+    process = Process(FileSystem("true"), MACHINE)
+    policy = POLICY._replace(max_bytes=2000, segment_bytes=1 << 20)
+    shipper = Spool(FOLDER, policy, process)
+    assert shipper.try_lock()
+    writer = SimulatedWriter(DESTINATION, policy, process)
+    for number in range(200):
+        writer.append(encode(Event("run", "k", 0, {"n": number})))
+        shipper.acknowledge(shipper.collect(10))
+    assert not writer.overflows
+    assert len(waiting(process, FOLDER)) == 1
+
+
+def test_beyond_the_limit_some_of_the_disk_stays_free() -> None:
+    """Where the disk has little room left an append says so; what the limit allows is still taken."""
+    process = Process(FileSystem("true"), MACHINE)
+    process.files.free = POLICY.min_free - 1
     policy = POLICY._replace(max_bytes=2000)
     writer = SimulatedWriter(DESTINATION, policy, process)
     body = encode(Event("run", "k", 0, {"n": 1}))
     taken = 0
-    while len(body) + writer._room < 3000:
-        with suppress(SpoolFull):
+    with suppress(SpoolFull):
+        while taken < 1000:
             writer.append(body)
             taken += 1
-            continue
-        break
-    assert taken > 5
+    assert 10 < taken < 1000
+    process.files.free = POLICY.min_free + 1000
+    writer.append(body)
+    assert writer.overflows
+    process.files.free = POLICY.min_free
+    spool = Spool(FOLDER, policy, process)
+    assert spool.try_lock()
+    spool.acknowledge(spool.collect(5))
     writer.close()
+    writer.append(body)
+    assert len(spool.collect(100)) == taken - 5 + 2
+
+
+def test_what_is_set_aside_does_not_count_towards_the_limit() -> None:
+    """Neither old events nor dead letters, be they many times the limit, take the room of new events."""
+    process = Process(FileSystem("true"), MACHINE)
+    policy = POLICY._replace(max_bytes=2000)
+    writer = SimulatedWriter(DESTINATION, policy, process)
+    body = encode(Event("run", "k", 0, {"n": 1}))
+    for _ in range(100):
+        writer.append(body)
+    writer.close()
+    assert len(waiting(process, FOLDER / OVERFLOW)) > 1
     shipper = Spool(FOLDER, policy, process)
     assert shipper.try_lock()
-    for _ in range(50):  # many times the quota
+    for _ in range(50):
         for record in shipper.collect(3):
             shipper.reject(record, "no")
     process.files.now += 40 * DAY
-    assert shipper.expire(30 * DAY) == taken
-    assert {Path(name).parent for name in process.files.names if name.endswith(".seg")} == {
-        FOLDER / ASIDE
-    }
+    assert shipper.expire(30 * DAY) == 100
+    assert not waiting(process, FOLDER)
+    assert not waiting(process, FOLDER / OVERFLOW)
+    assert waiting(process, FOLDER / ASIDE)
     later = SimulatedWriter(DESTINATION, policy, process)
     later.append(body)
     later.close()
     assert [record.event.data["n"] for record in shipper.collect(10)] == [1]
+    assert not later.overflows
 
 
-def test_dead_letters_have_a_bound_of_their_own() -> None:
-    """Beyond it the oldest are dropped and counted; the newest can always be brought back."""
-    process = Process(FileSystem("true"), Machine("host", "boot"))
+def test_no_dead_letter_is_ever_dropped() -> None:
+    """However many there are, they are kept in files of a bounded size, counted, and brought back in order."""
+    process = Process(FileSystem("true"), MACHINE)
     writer = SimulatedWriter(DESTINATION, POLICY, process)
     for number in range(40):
         writer.append(encode(Event("run", "k", 0, {"n": number})))
     writer.close()
-    spool = Spool(FOLDER, POLICY._replace(max_dead_letters=2000), process)
+    spool = Spool(FOLDER, POLICY._replace(max_dead_letters=200), process)
     assert spool.try_lock()
     records = spool.collect(50)
     for record in records:
         spool.reject(record, "no")
     spool.acknowledge(records, len(records))
     assert spool._counts.rejected == 40
-    assert 0 < spool._counts.dropped < 40
-    assert retry(FOLDER, process) == 40 - spool._counts.dropped
-    again = spool.collect(50)
-    assert again[-1].event == records[-1].event  # with its ID
-    assert len(again) == 40 - spool._counts.dropped
+    assert _dead_letters.count(FOLDER, process) == 40
+    files = [
+        path for path in _dead_letters.files(FOLDER, process) if str(path) in process.files.names
+    ]
+    assert len(files) > 10
+    assert {process.status(path).size <= POLICY.dead_letter_file for path in files} == {True}
+    assert _dead_letters.size(FOLDER, process) == sum(process.status(path).size for path in files)
+    assert retry(FOLDER, process) == 40
+    # With their IDs.
+    assert [record.event for record in spool.collect(50)] == [record.event for record in records]

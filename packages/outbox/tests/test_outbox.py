@@ -21,6 +21,7 @@ from mlflow_connections_outbox import (
     Unauthorized,
     Unavailable,
 )
+from mlflow_connections_outbox._writer import waiting_bytes
 from mlflow_connections_outbox.admin import retry
 
 FAKE = Destination("fake", "http://fake", "a_fake_sink:make")
@@ -198,10 +199,10 @@ def test_a_flush_ends_in_time_and_is_not_repeated_in_vain(outbox: Outbox, fake: 
     assert numbers(fake.got) == [1, 2]
 
 
-def test_the_limit_takes_no_new_events_and_keeps_the_old(
+def test_beyond_the_limit_events_are_set_aside_and_arrive_in_their_turn(
     fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """At its limit the spool keeps what it has, says so once, and takes events again when there is room."""
+    """At its limit the spool goes on outside it, says so once, and loses nothing: all arrives in order."""
     fake.error = Unavailable("down")
     policy = Policy(
         shipper="thread",
@@ -210,6 +211,7 @@ def test_the_limit_takes_no_new_events_and_keeps_the_old(
         poll=0.01,
         backoff=0.02,
         max_backoff=0.1,
+        min_free=0,
     )
     made = Outbox(FAKE, policy=policy)
     for number in range(2000):
@@ -218,15 +220,67 @@ def test_the_limit_takes_no_new_events_and_keeps_the_old(
         r.message for r in caplog.records if "has reached its limit of 20,000 bytes" in r.message
     ]
     assert len(told) == 1
+    assert re.search(
+        r"with \d{3} events of this process waiting: further events are set aside", told[0]
+    )
+    assert made.folder is not None
+    assert waiting_bytes(made.folder) <= 20_000
+    assert waiting_bytes(made.folder / "overflow") > 50_000
+    assert made.flush(0) == 2000
     fake.error = None
     until(lambda: made.flush(1) == 0)
-    arrived = numbers(fake.got)
-    assert 100 < len(arrived) < 1000
-    assert arrived == list(range(len(arrived)))
     time.sleep(1.1)
-    made.append(event(7777))
-    until(lambda: numbers(fake.got)[-1] == 7777)
+    made.append(event(2000))
+    assert len(list(made.folder.glob("*.seg"))) == 1
+    until(lambda: made.flush(1) == 0)
     made.close()
+    assert numbers(fake.got) == list(range(2001))
+    until(lambda: not list(made.folder.rglob("*.seg")))
+
+
+def test_a_disk_that_is_nearly_full_is_left_some_room(
+    fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """Beyond the limit events never take the last room of the disk: they wait in memory, loudly, and arrive."""
+    fake.error = Unavailable("down")
+    policy = Policy(
+        shipper="thread",
+        max_bytes=2_000,
+        poll=0.01,
+        backoff=0.02,
+        max_backoff=0.1,
+        min_free=1 << 62,
+    )
+    made = Outbox(FAKE, policy=policy)
+    for number in range(100):
+        made.append(event(number))
+    assert (
+        "less than 4,611,686,018,427,387,904 bytes free: events are sent from memory" in caplog.text
+    )
+    assert made.flush(0) == 100
+    fake.error = None
+    until(lambda: made.flush(1) == 0)
+    made.close()
+    assert numbers(fake.got) == list(range(100))
+
+
+def test_many_dead_letters_are_told(
+    fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """Rejected events beyond their bound are named with their count and size, and none is dropped."""
+    fake.bad = {"bad"}
+    policy = Policy(
+        shipper="thread", poll=0.01, linger=0.01, max_dead_letters=1000, dead_letter_file=500
+    )
+    made = Outbox(FAKE, policy=policy)
+    for number in range(20):
+        made.append(event(number, kind="bad"))
+    assert made.flush(20) == 0
+    until(lambda: not made.flush(0) and "Rejected events for fake" in caplog.text)
+    assert re.search(r"take \d,\d{3} bytes in .*, of \d+ events that were rejected", caplog.text)
+    made.close()
+    assert made.folder is not None
+    assert retry(made.folder) == 20
 
 
 def test_old_events_are_set_aside_loudly(
@@ -407,16 +461,16 @@ def test_an_append_inside_an_append_harms_neither(outbox: Outbox, fake: Any) -> 
     """A handler that runs between any two steps of an append, also one that fills the segment, loses nothing."""
     inner = iter(range(1000, 2000))
     writer = outbox._process.writer
-    measure = writer._measure
+    measure = writer._room_within
 
-    def interrupted() -> int:
+    def interrupted(folder: Path, size: int) -> int:
         for _ in range(3):
             outbox.append(event(next(inner), "signals"))
-        return measure()
+        return measure(folder, size)
 
-    writer._measure = interrupted  # type: ignore[method-assign]
+    writer._room_within = interrupted  # type: ignore[method-assign]
     for number in range(50):
-        writer._room, writer._measured_at = 0, float("-inf")
+        writer._quota = writer._room = writer._granted = 0
         outbox.append(event(number))
     assert outbox.flush(20) == 0
     assert numbers([e for e in fake.got if e.stream == "run"]) == list(range(50))

@@ -27,6 +27,7 @@ def test_variables_are_read_in_their_units() -> None:
     policy, wrong = Policy.read(
         {
             "MLFLOW_CONNECTIONS_OUTBOX_MAX_BYTES": "1e6",
+            "MLFLOW_CONNECTIONS_OUTBOX_MIN_FREE_BYTES": "2e6",
             "MLFLOW_CONNECTIONS_OUTBOX_MAX_AGE_DAYS": "2",
             "MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS": "0",
             "MLFLOW_CONNECTIONS_OUTBOX_SHIPPER": "thread",
@@ -34,6 +35,7 @@ def test_variables_are_read_in_their_units() -> None:
     )
     assert wrong == []
     assert (policy.max_bytes, policy.max_age, policy.sync) == (1_000_000, 172_800, 0)
+    assert policy.min_free == 2_000_000
     assert policy.shipper == "thread"
 
 

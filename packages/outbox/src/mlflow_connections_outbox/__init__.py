@@ -12,9 +12,10 @@ A *spool* is the folder of one destination::
     lock                            locked by whoever takes events out
     flush                           touched by a process that waits for delivery
     status.json                     the last report of the shipper
-    counts.json                     delivered, rejected, expired, damaged, dropped: since the beginning
-    not_taken                       counts of events that a full spool did not take
-    dead_letters.jsonl              rejected events with the reason; dead_letters.1.jsonl is older
+    counts.json                     delivered, rejected, expired, damaged: since the beginning
+    not_taken                       counts of events for which neither the disk nor memory had room
+    dead_letters.jsonl              rejected events with the reason; dead_letters.1.jsonl is the oldest
+    overflow/                       segments beyond the limit of the spool
     aside/                          segments that were too old
     state/                          the sink's own
 
@@ -42,9 +43,9 @@ a plain `acked`, `refused.jsonl`, `factory` in `destination.json`) is read, not 
    letter that was forced to the disk.
 5. Only the holder of the spool's lock takes events out, acknowledges and removes. It removes a
    segment when everything in it is acknowledged and its writer is gone.
-6. Nothing is removed because delivery failed. Old segments are set aside and dead letters kept, outside
-   the quota, each with a bound of its own; beyond it old segments stay where they are, and the oldest dead
-   letters are dropped and counted.
+6. Nothing is removed because delivery failed. A spool at its limit goes on in `overflow`, whose segments are
+   delivered like the others, until the disk has little room left. Old segments are set aside up to a bound,
+   and stay where they are beyond it. Dead letters take the room that their segments give back; none is dropped.
 7. A lock is believed only where it can be seen: on one boot, or on a file system whose locks hold
    among all machines. Elsewhere a segment belongs to the machine that its header names, until it was
    silent for a day; then another machine adopts it by renaming it. A writer that was idle for a second looks

@@ -115,16 +115,16 @@ def _print_report(report: admin.Report, url: str) -> None:
     rows = [
         ("waiting", f"{content.events:,} events, {content.bytes:,} bytes{since}"),
         ("delivered", f"{counts.delivered:,} events"),
-        ("rejected", f"{content.rejected:,} events"),
+        ("rejected", f"{content.rejected:,} events{_size(content.rejected_bytes)}"),
         ("set aside", f"{content.aside:,} events"),
         ("damaged", f"{content.damaged:,} lines"),
     ]
+    if content.overflow:
+        rows.append(("overflow", f"{content.overflow:,} of these events, beyond the limit"))
     if content.other_machines:
         rows.append(("elsewhere", f"{content.other_machines:,} of these events, by other machines"))
     if content.not_taken:
-        rows.append(("not taken", f"{content.not_taken:,} events, for the outbox was full"))
-    if counts.dropped:
-        rows.append(("dropped", f"{counts.dropped:,} rejected events, for newer ones"))
+        rows.append(("lost", f"{content.not_taken:,} events, for which there was no room"))
     said = f": {status.reason}" if status.reason else ""
     if status.state == states.WAITING:
         said = f" for a response since {_when(status.since)}"
@@ -228,6 +228,10 @@ def _confirmed(question: str) -> bool:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
+
+
+def _size(size: int) -> str:
+    return f", {size:,} bytes" if size else ""
 
 
 def _when(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,12 +13,11 @@ from ._files import read
 from ._interface import Event
 
 FILE = "dead_letters.jsonl"
-OLDER = "dead_letters.1.jsonl"
-"""The previous file: when both are full, its events are dropped."""
+"""The file that grows. A full one is renamed to `dead_letters.<number>.jsonl`."""
 FILE_1 = "refused.jsonl"
 """The name in format 1."""
 
-FILES = (FILE_1, OLDER, FILE)
+_FULL = re.compile(r"dead_letters\.(\d+)\.jsonl")
 _LOCK_TRIES = 1000
 
 
@@ -28,18 +28,15 @@ class DeadLetter(NamedTuple):
     reason: str
 
 
-def add(folder: Path, event: Event, reason: str, limit: int, disk: Disk = DISK) -> int:
+def add(folder: Path, event: Event, reason: str, limit: int, disk: Disk = DISK) -> None:
     """Write a dead letter. It is on the disk for good when this returns, also after a power cut.
 
     Args:
         folder: The spool.
         event: The event.
         reason: The destination's words.
-        limit: The bytes that dead letters may take.
+        limit: The bytes of one file.
         disk: The file system.
-
-    Returns:
-        The number of older dead letters that were dropped to make room.
 
     Raises:
         OSError: It could not be written, so the event must not be acknowledged.
@@ -47,13 +44,11 @@ def add(folder: Path, event: Event, reason: str, limit: int, disk: Disk = DISK) 
     line = json.dumps({**event._asdict(), "reason": reason}).encode() + b"\n"
     path = folder / FILE
     descriptor = _open_locked(path, disk)
-    dropped = 0
     try:
         before = disk.size(descriptor)
-        if before + len(line) > limit / 2 and before:
-            with suppress(OSError):
-                dropped = _count(folder / OLDER, disk)
-            disk.rename(path, folder / OLDER)
+        if before + len(line) > limit and before:
+            last = max(_numbers(folder, disk), default=0)
+            disk.rename(path, folder / f"dead_letters.{last + 1}.jsonl")
             full, descriptor = descriptor, _open_locked(path, disk)
             disk.close(full)
             before = disk.size(descriptor)
@@ -66,15 +61,45 @@ def add(folder: Path, event: Event, reason: str, limit: int, disk: Disk = DISK) 
         disk.sync_folder(folder)
     finally:
         disk.close(descriptor)
-    return dropped
+
+
+def files(folder: Path, disk: Disk = DISK) -> list[Path]:
+    """Read which files of a spool may hold dead letters, the oldest first.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    full = (f"dead_letters.{number}.jsonl" for number in sorted(_numbers(folder, disk)))
+    return [folder / name for name in (FILE_1, *full, FILE)]
+
+
+def _numbers(folder: Path, disk: Disk) -> list[int]:
+    return [int(match[1]) for name in disk.names(folder) if (match := _FULL.fullmatch(name))]
 
 
 def count(folder: Path, disk: Disk = DISK) -> int:
-    """Count the dead letters of a spool."""
+    """Count the dead letters of a spool.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
     total = 0
-    for name in FILES:
+    for path in files(folder, disk):
         with suppress(OSError):
-            total += _count(folder / name, disk)
+            total += _count(path, disk)
+    return total
+
+
+def size(folder: Path, disk: Disk = DISK) -> int:
+    """Measure the dead letters of a spool, in bytes.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    total = 0
+    for path in files(folder, disk):
+        with suppress(OSError):
+            total += disk.status(path).size
     return total
 
 

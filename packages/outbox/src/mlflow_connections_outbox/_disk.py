@@ -112,6 +112,11 @@ class Disk:
         found = os.stat(path)  # noqa: PTH116 - names are plain strings in hot loops
         return FileStatus(found.st_size, found.st_mtime)
 
+    def free(self, path: Path) -> int:
+        """Return the bytes that this user may still write on the file system of a path."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
     def touch(self, path: Path) -> None:
         """Create a file unless it exists, and set the time when it was written to now."""
         path.touch(mode=0o600)

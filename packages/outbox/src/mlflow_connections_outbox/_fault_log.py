@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mlflow_connections.secrets import get_logger, mask
 
-from . import _status
-from ._dead_letters import FILE as DEAD_LETTERS
+from . import _dead_letters, _status
+from ._files import OVERFLOW
 from ._interface import Destination
 from ._policy import Policy
+from ._spool import read_counts
 from ._status import Status
 
 logger = get_logger("mlflow_connections_outbox")
@@ -77,7 +79,7 @@ class FaultLog:
             "memory",
             lambda: (
                 f"The disk takes no events for {self._name}, and memory holds {count(waiting)} "
-                "already: further ones are lost."
+                "already: further ones are lost until some are delivered, and counted."
             ),
         )
 
@@ -88,9 +90,40 @@ class FaultLog:
             lambda: (
                 f"The outbox of {self._name} in {folder} has reached its limit of "
                 f"{self._policy.max_bytes:,} bytes with {count(waiting())} of this process waiting: "
-                "new events are lost until some are delivered."
+                f"further events are set aside in its folder {OVERFLOW}, outside the limit, and "
+                "sent in their turn."
             ),
         )
+
+    def full_no_more(self) -> None:
+        """Note that the spool has room again."""
+        self._end("full")
+
+    def no_room(self, folder: Path | None) -> None:
+        """Warn that a spool at its limit may not go on beyond it either."""
+        self._warn(
+            "room",
+            lambda: (
+                f"The outbox of {self._name} in {folder} has reached its limit, and its disk has "
+                f"less than {self._policy.min_free:,} bytes free: events are sent from memory "
+                "meanwhile, and those that wait there are lost if this process is killed. Free "
+                "some space."
+            ),
+        )
+
+    def _many_dead_letters(self, folder: Path) -> None:
+        with suppress(OSError):
+            size = _dead_letters.size(folder)
+            if size > self._policy.max_dead_letters:
+                self._warn(
+                    "dead letters",
+                    lambda: (
+                        f"Rejected events for {self._name} take {size:,} bytes in {folder}, of "
+                        f"{count(read_counts(folder).rejected)} that were rejected so far. None is "
+                        "dropped: `mlflow-connections outbox retry` sends them again, and "
+                        "`mlflow-connections outbox drop --rejected` gives them up."
+                    ),
+                )
 
     def status(self, folder: Path, status: Status, waiting: Callable[[], int]) -> None:
         """Warn of what the shipper reports."""
@@ -100,7 +133,10 @@ class FaultLog:
         elif status.state != _status.WAITING:
             self._failing(folder, status, waiting)
         if status.rejected:
-            self.rejected(status.rejection, status.rejected, f"kept in {folder / DEAD_LETTERS}")
+            self.rejected(
+                status.rejection, status.rejected, f"kept in {folder / _dead_letters.FILE}"
+            )
+            self._many_dead_letters(folder)
         if status.expired:
             self._warn(
                 "age",

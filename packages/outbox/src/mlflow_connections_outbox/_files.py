@@ -20,6 +20,7 @@ FOLDER = "MLFLOW_CONNECTIONS_OUTBOX_DIR"
 DESTINATION = "destination.json"
 STATE = "state"
 ASIDE = "aside"
+OVERFLOW = "overflow"
 
 
 def root() -> Path:
@@ -125,13 +126,25 @@ def spools() -> list[Path]:
 
 
 def segments(folder: Path, disk: Disk = DISK) -> list[tuple[SegmentName, Path]]:
-    """Read the segments in a folder, in the order in which they were begun.
+    """Read the segments of a spool, also those beyond its limit, in the order in which they were begun.
 
     Raises:
         OSError: The folder cannot be read.
     """
-    found = [parsed for name in disk.names(folder) if (parsed := segment_name(name))]
-    return [(name, folder / str(name)) for name in sorted(found)]
+    found = segments_in(folder, disk)
+    with suppress(FileNotFoundError):
+        found += segments_in(folder / OVERFLOW, disk)
+    return sorted(found)
+
+
+def segments_in(folder: Path, disk: Disk = DISK) -> list[tuple[SegmentName, Path]]:
+    """Read the segments in one folder, in no order.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    names = disk.names(folder)
+    return [(parsed, folder / name) for name in names if (parsed := segment_name(name))]
 
 
 def replace(path: Path, content: bytes, disk: Disk = DISK) -> None:

@@ -184,8 +184,9 @@ class Outbox:
         try:
             stamp = writer.append(body)
         except SpoolFull:
-            process.not_taken += 1
-            self._faults.full(writer.folder, writer.waiting)
+            process.disk_tried_at = time.monotonic()
+            self._append_to_memory(process, body)
+            self._faults.no_room(writer.folder)
             self._poll(process)
             return
         except Exception as error:  # noqa: BLE001 - of ours too: the event must not be lost for it
@@ -193,15 +194,24 @@ class Outbox:
             self._append_to_memory(process, body)
             self._faults.no_disk(error)
             return
+        if writer.has_news:
+            self._report(writer)
+        # Poll inline: Python 3.12 warns when a process with threads forks.
+        if stamp >= process.poll_at:
+            process.poll_at = stamp + _POLL_EVERY
+            self._poll(process)
+
+    def _report(self, writer: Writer) -> None:
+        writer.has_news = False
         if writer.sync_error is not None:
             self._faults.no_sync(writer.sync_error)
         if writer.removed:
             self._faults.removed(writer.folder, writer.removed)
             writer.removed = 0
-        # Poll inline: Python 3.12 warns when a process with threads forks.
-        if stamp >= process.poll_at:
-            process.poll_at = stamp + _POLL_EVERY
-            self._poll(process)
+        if writer.overflows:
+            self._faults.full(writer.folder, writer.waiting)
+        else:
+            self._faults.full_no_more()
 
     def _append_to_memory(self, process: _Process, body: bytes) -> None:
         if not process.memory.append(body):

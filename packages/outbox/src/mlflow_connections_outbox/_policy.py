@@ -10,6 +10,7 @@ MAX_AGE_DAYS = "MLFLOW_CONNECTIONS_OUTBOX_MAX_AGE_DAYS"
 SYNC_MS = "MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS"
 SHIPPER = "MLFLOW_CONNECTIONS_OUTBOX_SHIPPER"
 EXIT_TIMEOUT = "MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT"
+MIN_FREE_BYTES = "MLFLOW_CONNECTIONS_OUTBOX_MIN_FREE_BYTES"
 EVERY_EVENT = "event"
 
 
@@ -17,16 +18,19 @@ class Policy(NamedTuple):
     """The limits of an outbox and the pace of its work. Times are in seconds.
 
     Attributes:
-        max_bytes: The bytes of waiting events in a spool. Beyond it new events are not taken;
-            events that were taken are never dropped for it, so that what arrives of a run has no
-            gap at its beginning.
+        max_bytes: The bytes of waiting events in a spool. Beyond it new events are set aside outside
+            this limit, with a warning, and sent in their turn.
+        min_free: The free bytes that events beyond `max_bytes` leave on the disk. Where there are
+            fewer, these events wait in memory.
         max_age: The age of events at which they are set aside, once sending them has failed again.
         sync: How often the shipper forces written events to the disk, which is what a power cut may
             take. 0 leaves it to the operating system. A killed process loses nothing either way.
         sync_events: Whether every `append` forces its event to the disk before it returns.
         shipper: `process`, or `thread` where no process can be started.
         max_memory: Bytes of events that may wait in memory while the disk takes none.
-        max_dead_letters: Bytes of rejected events that are kept. Beyond it the oldest are dropped.
+        max_dead_letters: The bytes of rejected events beyond which the user is warned. None is
+            dropped: a dead letter takes the room that its segment gives back.
+        dead_letter_file: The size at which dead letters go on to their next file.
         max_aside: Bytes of events that may be set aside for their age. Beyond it they stay.
         segment_bytes: The size at which a process goes on to its next segment.
         batch: The number of events that one send takes at most.
@@ -44,12 +48,14 @@ class Policy(NamedTuple):
     """
 
     max_bytes: int = 1 << 30
+    min_free: int = 1 << 30
     max_age: float = 30 * 86400.0
     sync: float = 0.2
     sync_events: bool = False
     shipper: Literal["process", "thread"] = "process"
     max_memory: int = 64 << 20
     max_dead_letters: int = 256 << 20
+    dead_letter_file: int = 16 << 20
     max_aside: int = 1 << 30
     segment_bytes: int = 4 << 20
     batch: int = 500
@@ -95,6 +101,7 @@ class Policy(NamedTuple):
         each = environ.get(SYNC_MS, "").strip().lower() == EVERY_EVENT
         policy = default._replace(
             max_bytes=int(number(MAX_BYTES, 1, default.max_bytes)),
+            min_free=int(number(MIN_FREE_BYTES, 1, default.min_free)),
             max_age=number(MAX_AGE_DAYS, 86400, default.max_age),
             sync=default.sync if each else number(SYNC_MS, 0.001, default.sync),
             sync_events=each,

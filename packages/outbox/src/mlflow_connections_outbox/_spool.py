@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from . import _dead_letters
 from ._disk import DISK, Disk
-from ._files import ASIDE, read, refuse_foreign, replace, segments
+from ._files import ASIDE, OVERFLOW, read, refuse_foreign, replace, segments, segments_in
 from ._format import ACKED_AT, Header, SegmentName, acked_field, encode, frame
 from ._policy import Policy
 from ._reader import Merge, Reader, Record, is_alive, read_header, waiting_in
-from ._writer import Segment, check_locks, waiting_bytes
+from ._writer import Segment, check_locks, file_bytes
 
 LOCK = "lock"
 FLUSH = "flush"
@@ -35,14 +35,12 @@ class Counts(NamedTuple):
         rejected: Events that the destination rejected for good.
         expired: Events that were set aside for their age.
         damaged: Lines that could not be read.
-        dropped: Dead letters that had to make room for newer ones.
     """
 
     delivered: int = 0
     rejected: int = 0
     expired: int = 0
     damaged: int = 0
-    dropped: int = 0
 
 
 class Spool:
@@ -173,9 +171,9 @@ class Spool:
         Raises:
             OSError: It could not be kept, so it must not be acknowledged.
         """
-        limit = self._policy.max_dead_letters
-        dropped = _dead_letters.add(self.folder, record.event, reason, limit, self._disk)
-        self._count(rejected=1, dropped=dropped)
+        limit = self._policy.dead_letter_file
+        _dead_letters.add(self.folder, record.event, reason, limit, self._disk)
+        self._count(rejected=1)
 
     def remove_delivered(self) -> bool:
         """Remove segments that are done with, and return whether one is left that is not another machine's."""
@@ -212,7 +210,7 @@ class Spool:
                 if self._is_alive(path):
                     continue
                 self._disk.make_folder(aside)
-                if waiting_bytes(aside, self._disk) + status.size > self._policy.max_aside:
+                if file_bytes(aside, self._disk) + status.size > self._policy.max_aside:
                     break
                 found = waiting_in(path, self._disk).events
                 self._force_to_disk(path)  # `sync` looks at what waits alone
@@ -258,8 +256,11 @@ class Spool:
                 self._synced[path] = size = self._disk.status(path).size
                 if size != before.get(path):
                     self._force_to_disk(path)
-        if self._synced.keys() - before.keys():
-            self._disk.sync_folder(self.folder)  # a new file's name is in its folder
+        # A new file's name is in its folder, whose own name is in the spool.
+        for changed in {path.parent for path in self._synced.keys() - before.keys()}:
+            self._disk.sync_folder(changed)
+            if changed != self.folder:
+                self._disk.sync_folder(self.folder)
 
     def _force_to_disk(self, path: Path) -> None:
         descriptor = self._disk.open(path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
@@ -365,24 +366,28 @@ class Spool:
 
     def _remove_strays(self) -> None:
         """Remove what a process left that died while it created a segment or a note."""
-        for name in self._disk.names(self.folder):
-            if name.endswith((".new", ".tmp")):
-                path = self.folder / name
-                with suppress(OSError):
-                    if self._disk.time() - self._disk.status(path).mtime > _STRAY_AGE:
-                        self._disk.unlink(path)
+        for folder in (self.folder, self.folder / OVERFLOW):
+            with suppress(OSError):
+                for name in self._disk.names(folder):
+                    if name.endswith((".new", ".tmp")) and self._is_stray(folder / name):
+                        self._disk.unlink(folder / name)
+
+    def _is_stray(self, path: Path) -> bool:
+        return self._disk.time() - self._disk.status(path).mtime > _STRAY_AGE
 
 
 def read_counts(folder: Path, disk: Disk = DISK) -> Counts:
     """Read the counts of a spool; zeros if there are none."""
     try:
-        return Counts(**json.loads(read(folder / COUNTS, disk)))
+        noted = json.loads(read(folder / COUNTS, disk))
+        # Another version may have written more of them.
+        return Counts(**{key: int(noted[key]) for key in Counts._fields if key in noted})
     except (OSError, ValueError, TypeError):
         return Counts()
 
 
 def note_not_taken(folder: Path, events: int) -> None:
-    """Note that events were not taken because the spool was full. What cannot be noted is not worth an error."""
+    """Note that events found no room, on the disk or in memory. What cannot be noted is not worth an error."""
     with suppress(OSError):
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(folder / NOT_TAKEN, flags, 0o600)
@@ -393,7 +398,7 @@ def note_not_taken(folder: Path, events: int) -> None:
 
 
 def read_not_taken(folder: Path) -> int:
-    """Read how many events were not taken because the spool was full."""
+    """Read how many events found no room, on the disk or in memory."""
     try:
         return sum(
             int(line) for line in (folder / NOT_TAKEN).read_bytes().split() if line.isdigit()
@@ -416,12 +421,11 @@ def retry(folder: Path, disk: Disk = DISK) -> int:
     total = 0
     aside = folder / ASIDE
     with suppress(FileNotFoundError):
-        for _, path in segments(aside, disk):
+        for _, path in sorted(segments_in(aside, disk)):
             total += waiting_in(path, disk).events
             disk.touch(path)  # or it would be set aside again at once
             disk.rename(path, folder / path.name)
-    for name in _dead_letters.FILES:
-        path = folder / name
+    for path in _dead_letters.files(folder, disk):
         try:
             letters, descriptor = _dead_letters.take(path, disk)
         except FileNotFoundError:

@@ -52,7 +52,9 @@ def write(folder: Path, status: Status) -> None:
 def read(folder: Path) -> Status:
     """Read the last status, or return the default if none was written."""
     try:
-        return Status(**json.loads((folder / FILE).read_bytes()))
+        noted = json.loads((folder / FILE).read_bytes())
+        # Another version may have written more of it.
+        return Status(**{key: noted[key] for key in Status._fields if key in noted})
     except (OSError, ValueError, TypeError):
         return Status()
 

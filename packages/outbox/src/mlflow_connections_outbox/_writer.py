@@ -4,30 +4,32 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
+from zlib import crc32
 
 from ._disk import DISK, Disk
-from ._files import create, segments, spool_of
-from ._format import HEADER_SIZE, SegmentName, frame, header, segment_name
+from ._files import OVERFLOW, create, segments, segments_in, spool_of
+from ._format import HEADER_SIZE, SegmentName, frame, header
 from ._interface import Destination
 from ._policy import Policy
 from ._reader import acknowledged, waiting_in
 
-_MEASURED_FOR = 1.0
 _STEP = 1 << 20
 _LOOK_EVERY = 1_000_000_000  # nanoseconds
 _CHECK_EVERY = 1_000_000
 _RECENT = 10_000_000
+_IN_PART = "could be written in part only: the disk is full."
 
 
 class SpoolFull(Exception):  # noqa: N818 - said of the spool
-    """The spool has reached its limit and takes no event."""
+    """The spool has reached its limit, and the disk has no room for more."""
 
 
 class Segment:
     """A segment while its owner writes it.
 
     Args:
-        folder: The spool.
+        folder: The spool, or its folder for what is beyond the limit.
         disk: The file system.
         durable: Whether the segment survives a power cut from now on.
 
@@ -39,8 +41,8 @@ class Segment:
         if not disk.is_supported():
             raise OSError("This operating system has no file locks that suit an outbox.")
         self._disk = disk
-        names = filter(None, map(segment_name, disk.names(folder)))
-        number = max((name.number for name in names), default=0) + 1
+        spool = folder.parent if folder.name == OVERFLOW else folder
+        number = max((name.number for name, _ in segments(spool, disk)), default=0) + 1
         self.path = folder / str(SegmentName(number, secrets.token_hex(8), ""))
         # Under another name until it is locked: a shipper must never take it for an orphan.
         unfinished = self.path.with_suffix(".new")
@@ -70,7 +72,7 @@ class Segment:
             OSError: The disk took nothing, or a part: then nothing may follow in this segment.
         """
         if self._disk.write(self.descriptor, line) != len(line):
-            raise OSError(f"{self.path} could be written in part only: the disk is full.")
+            raise OSError(f"{self.path} {_IN_PART}")
 
     def is_removed(self) -> bool:
         """Return whether somebody removed the segment, so that what was just written is nowhere."""
@@ -123,28 +125,36 @@ class Writer:
     Attributes:
         removed: The number of events in segments that somebody removed.
         sync_error: The last error of the disk for an event that it was to keep for good.
+        overflows: Whether the spool has reached its limit, so that events are set aside.
+        has_news: Whether one of these three has changed; the caller resets it.
     """
 
     def __init__(self, destination: Destination, policy: Policy, disk: Disk = DISK) -> None:
         self._destination = destination
         self._policy = policy
         self._disk = disk
+        self._clock = disk.monotonic_ns
+        self._put = disk.write
         self._folder: Path | None = None
         self._segment: Segment | None = None
+        self._descriptor = -1
         self._busy = False
-        self._written = 0
+        # Until this stamp, and for this many bytes, an append is one write and nothing else.
+        self._quick_until = 0
         self._room = 0
-        self._measured_at = float("-inf")
+        self._granted = 0  # `_room` when it was granted
+        self._quota = 0  # bytes until the limit of the spool is measured again
+        self._written = 0
         self._look_at = 0
+        self._check_at = 0
         self._paths: list[Path] = []
         self._events = 0
-        self._check_at = 0
         # Events since the last look whether the segment is still there: a look each costs a call.
         self._unchecked: list[bytes] = []
-        self._segment_bytes = policy.segment_bytes
-        self._sync_events = policy.sync_events
         self.removed = 0
         self.sync_error: OSError | None = None
+        self.overflows = False
+        self.has_news = False
 
     @property
     def folder(self) -> Path | None:
@@ -158,55 +168,67 @@ class Writer:
             Its stamp: nanoseconds of the monotonic clock.
 
         Raises:
-            SpoolFull: The policy's limit is reached.
+            SpoolFull: The policy's limit is reached, and the disk has no room beyond it.
             OSError: The disk does not take it. Nothing of it counts.
         """
         if self._busy:
             return self._append_aside(body)
         self._busy = True
         try:
-            return self._append(body)
-        finally:
-            self._busy = False
-
-    def _append(self, body: bytes) -> int:
-        stamp = self._disk.monotonic_ns()
-        if stamp >= self._look_at:
-            self._look_at = stamp + _LOOK_EVERY
-            self.look()
-        segment = self._write(body, stamp)
-        is_full = self._written >= self._segment_bytes
-        if stamp < self._check_at and not is_full and not self._sync_events:
-            self._unchecked.append(body)
-            return stamp
-        if segment.is_removed():
-            segment = self._write_again(body)
-        self._unchecked.clear()
-        self._check_at = stamp + _CHECK_EVERY
-        if self._sync_events:
-            self._sync(segment)
-        if is_full:
-            self.close()
-        return stamp
-
-    def _write(self, body: bytes, stamp: int) -> Segment:
-        segment = self._segment
-        if segment is None:
-            self._segment = segment = self._open()
-            self._written = self._events = 0
-            # The segment is stamped when it is created, and no event may be older.
-            stamp = self._disk.monotonic_ns()
-        line = frame(stamp, body)
-        if self._room < len(line) and self._measure() < len(line):
-            raise SpoolFull
-        try:
-            segment.append(line)
+            stamp = self._clock()
+            if stamp < self._quick_until:
+                # As `frame` does, without the call.
+                content = b"%d %b" % (stamp, body)
+                line = b"%08x %b\n" % (crc32(content), content)
+                size = len(line)
+                if size <= self._room:
+                    self._room -= size
+                    if self._put(self._descriptor, line) == size:
+                        self._unchecked.append(body)
+                        return stamp
+                    self._fail_in_part()
+            self._append(stamp, body)
+            return stamp  # noqa: TRY300 - the quick way returns above
         except OSError:
             self.close()  # a torn line must be the last of its segment
             raise
-        self._room -= len(line)
+        finally:
+            self._busy = False
+
+    def _append(self, stamp: int, body: bytes) -> None:
+        used = self._granted - self._room
+        self._quota -= used
+        self._written += used
+        self._granted = self._room = self._quick_until = 0
+        if stamp >= self._look_at:
+            self._look_at = stamp + _LOOK_EVERY
+            self.look()
+        segment = self._write(body)
+        if segment.is_removed():
+            segment = self._write_again(body)
+        else:
+            self._events += len(self._unchecked) + 1
+        self._unchecked.clear()
+        self._check_at = stamp + _CHECK_EVERY
+        if self._policy.sync_events:
+            self._sync(segment)
+        left = self._policy.segment_bytes - self._written
+        if left <= 0:
+            self.close()
+        elif not self._policy.sync_events:
+            self._granted = self._room = max(0, min(self._quota, left))
+            self._quick_until = min(self._check_at, self._look_at)
+
+    def _write(self, body: bytes) -> Segment:
+        line = frame(self._clock(), body)
+        segment = self._segment
+        if segment is None or len(line) > self._quota:
+            segment = self._segment_for(len(line))
+            # A segment is stamped when it is created, and no event may be older.
+            line = frame(self._clock(), body)
+        segment.append(line)
+        self._quota -= len(line)
         self._written += len(line)
-        self._events += 1
         return segment
 
     def _write_again(self, body: bytes) -> Segment:
@@ -214,16 +236,22 @@ class Writer:
 
         Events of earlier times were on the disk, and somebody removed them.
         """
-        is_recent = self._disk.monotonic_ns() < self._check_at + _RECENT
+        is_recent = self._clock() < self._check_at + _RECENT
         bodies = [*self._unchecked, body] if is_recent else [body]
+        self._note_removed(self._events + len(self._unchecked) + 1 - len(bodies))
         while True:
-            self.removed += max(0, self._events - len(bodies))
             self.close()
             for each in bodies[:-1]:
-                self._write(each, self._disk.monotonic_ns())
-            segment = self._write(body, self._disk.monotonic_ns())
+                self._write(each)
+            segment = self._write(body)
             if not segment.is_removed():
+                self._events = len(bodies)
                 return segment
+
+    def _note_removed(self, events: int) -> None:
+        if events > 0:
+            self.removed += events
+            self.has_news = True
 
     def _sync(self, segment: Segment) -> None:
         try:
@@ -231,13 +259,14 @@ class Writer:
         except OSError as error:
             # The event is written, so sending it again from memory would double it.
             self.sync_error = error
+            self.has_news = True
             self.close()
 
     def _append_aside(self, body: bytes) -> int:
         """Write from a signal handler that interrupts an append: into a segment of its own."""
-        segment = self._open()
+        segment = self._open(self._create_folder())
         try:
-            stamp = self._disk.monotonic_ns()
+            stamp = self._clock()
             segment.append(frame(stamp, body))
             if self._policy.sync_events:
                 segment.sync()
@@ -248,21 +277,27 @@ class Writer:
     def look(self) -> None:
         """Begin a new segment if somebody removed or adopted this one."""
         segment = self._segment
-        if segment is None or self._disk.is_named(segment.descriptor, segment.path):
+        if segment is None:
+            return
+        if self.overflows:
+            self._quota = 0  # there may be room again
+        if self._disk.is_named(segment.descriptor, segment.path):
             return
         if not segment.is_removed():
             self.close()  # adopted: what is in it is read there
             return
-        if self._unchecked and self._disk.monotonic_ns() < self._check_at + _RECENT:
+        if self._unchecked and self._clock() < self._check_at + _RECENT:
             self._write_again(self._unchecked.pop())
         else:
-            self.removed += self._events
+            self._note_removed(self._events + len(self._unchecked))
             self.close()
         self._unchecked.clear()
 
     def close(self) -> None:
         """Leave the segment to the shipper; a forked child leaves it to its parent."""
         segment, self._segment = self._segment, None
+        self._descriptor = -1
+        self._quick_until = self._granted = self._room = self._written = self._events = 0
         if segment is not None:
             segment.close()
 
@@ -292,35 +327,74 @@ class Writer:
                 total += waiting_in(path, self._disk).events
         return total
 
-    def _open(self) -> Segment:
+    def _fail_in_part(self) -> NoReturn:
+        raise OSError(f"{self._segment.path if self._segment else None} {_IN_PART}")
+
+    def _create_folder(self) -> Path:
         folder = spool_of(self._destination)
         create(folder, self._destination)
         self._folder = folder
-        segment = Segment(folder, self._disk, durable=self._policy.sync_events)
+        return folder
+
+    def _segment_for(self, size: int) -> Segment:
+        """Return the segment that takes so many bytes: in the spool, or beyond its limit."""
+        folder = place = self._create_folder()
+        # Other processes write too, so only a part is taken before the next measurement.
+        self._quota = min(self._room_within(folder, size), _STEP)
+        overflows = self._quota < size
+        if overflows:
+            place = folder / OVERFLOW
+            self._quota = min(self._disk.free(folder) - self._policy.min_free, _STEP)
+            if self._quota < size:
+                self._quota = 0
+                raise SpoolFull
+            self._disk.make_folder(place)
+            if self._policy.sync_events:
+                self._disk.sync_folder(folder)
+        if overflows != self.overflows:
+            self.overflows = overflows
+            self.has_news = True
+        segment = self._segment
+        if segment is None or segment.path.parent != place:
+            self.close()
+            self._segment = segment = self._open(place)
+            self._descriptor = segment.descriptor
+        return segment
+
+    def _open(self, place: Path) -> Segment:
+        segment = Segment(place, self._disk, durable=self._policy.sync_events)
         self._paths.append(segment.path)
         return segment
 
-    def _measure(self) -> int:
-        """Measure the room that the limit leaves; not for each event, for it reads a folder."""
-        assert self._folder is not None  # noqa: S101 - there is a segment in it
-        now = self._disk.monotonic_ns() / 1e9
-        if now > self._measured_at + _MEASURED_FOR or self._room > 0:
-            self._measured_at = now
-            # Other processes write too, so only a part is taken before the next measurement.
-            self._room = min(
-                self._policy.max_bytes - waiting_bytes(self._folder, self._disk), _STEP
-            )
-        return self._room
+    def _room_within(self, folder: Path, size: int) -> int:
+        """Return the bytes that the limit of the spool leaves; exactly only if that matters."""
+        room = self._policy.max_bytes - file_bytes(folder, self._disk)
+        if room >= size:
+            return room
+        return self._policy.max_bytes - waiting_bytes(folder, self._disk)
 
 
-def waiting_bytes(folder: Path, disk: Disk = DISK) -> int:
-    """Measure the segments of a spool, in bytes.
+def file_bytes(folder: Path, disk: Disk = DISK) -> int:
+    """Measure the segments of one folder, in bytes, with what is delivered of them.
 
     Raises:
         OSError: The folder is gone.
     """
     total = 0
-    for _, path in segments(folder, disk):
+    for _, path in segments_in(folder, disk):
         with suppress(FileNotFoundError):
             total += disk.status(path).size
+    return total
+
+
+def waiting_bytes(folder: Path, disk: Disk = DISK) -> int:
+    """Measure what waits in the segments of one folder, in bytes.
+
+    Raises:
+        OSError: The folder is gone.
+    """
+    total = 0
+    for _, path in segments_in(folder, disk):
+        with suppress(FileNotFoundError):
+            total += max(0, disk.status(path).size - acknowledged(path, disk))
     return total

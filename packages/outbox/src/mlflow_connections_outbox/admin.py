@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from . import _dead_letters, _status
 from ._delivery import Delivery
 from ._disk import DISK
-from ._files import ASIDE, read_destination, segments, spools, state_of
+from ._files import ASIDE, OVERFLOW, read_destination, segments, segments_in, spools, state_of
 from ._interface import Destination, open_sink
 from ._policy import Policy
 from ._reader import is_alive, read_header, waiting_in
@@ -40,18 +40,23 @@ class Content(NamedTuple):
         writers: How many segments a living process still writes.
         oldest: When the oldest segment that has events waiting was last written, in seconds since
             the epoch; None if nothing waits.
+        overflow: How many of those that wait are beyond the limit of the spool, and so set aside
+            outside it. They are sent in their turn.
         rejected: How many the destination rejected for good, and are kept.
+        rejected_bytes: Their size.
         aside: How many were set aside for their age.
         damaged: How many lines cannot be read.
         other_machines: How many of those that wait belong to another machine.
-        not_taken: How many were not taken because the spool was full.
+        not_taken: How many were lost, because neither the disk nor memory had room for them.
     """
 
     events: int = 0
     bytes: int = 0
     writers: int = 0
     oldest: float | None = None
+    overflow: int = 0
     rejected: int = 0
+    rejected_bytes: int = 0
     aside: int = 0
     damaged: int = 0
     other_machines: int = 0
@@ -98,7 +103,6 @@ class Report(NamedTuple):
             "folder": str(self.folder),
             **self.content._asdict(),
             "delivered": self.counts.delivered,
-            "dropped": self.counts.dropped,
             "shipping": self.shipping,
             "state": self.status.state,
             "reason": self.status.reason,
@@ -181,7 +185,7 @@ def measure(folder: Path, *, check: bool = True) -> Content:
         OSError: The folder is gone.
     """
     counts = read_counts(folder)
-    events = size = writers = others = 0
+    events = size = writers = others = overflow = 0
     damaged = counts.damaged
     oldest: float | None = None
     trusts_locks = DISK.sees_other_machines(folder)
@@ -196,14 +200,16 @@ def measure(folder: Path, *, check: bool = True) -> Content:
         except FileNotFoundError:
             continue  # delivered meanwhile
         events, size = events + found.events, size + found.bytes
+        overflow += found.events if path.parent.name == OVERFLOW else 0
         damaged += found.damaged
         if found.events:
             oldest = written if oldest is None else min(oldest, written)
     aside = 0
     with suppress(FileNotFoundError):
-        aside = sum(waiting_in(path).events for _, path in segments(folder / ASIDE))
+        aside = sum(waiting_in(path).events for _, path in segments_in(folder / ASIDE))
     return Content(
-        *(events, size, writers, oldest, _dead_letters.count(folder), aside),
+        *(events, size, writers, oldest, overflow),
+        *(_dead_letters.count(folder), _dead_letters.size(folder), aside),
         *(damaged, others, read_not_taken(folder)),
     )
 
@@ -304,9 +310,9 @@ def drop(folder: Path, *, rejected_only: bool = False) -> int:
         finally:
             spool.unlock()
         with suppress(FileNotFoundError):
-            for _, path in segments(folder / ASIDE):
+            for _, path in segments_in(folder / ASIDE):
                 path.unlink(missing_ok=True)
         (folder / NOT_TAKEN).unlink(missing_ok=True)
-    for name in _dead_letters.FILES:
-        (folder / name).unlink(missing_ok=True)
+    for path in _dead_letters.files(folder):
+        path.unlink(missing_ok=True)
     return total
