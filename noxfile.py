@@ -96,6 +96,7 @@ SLOW = ["azureml", "outbox", "events", "kedro-mlflow", "snowflake", "examples"]
 SLOW_NEEDS = {"kedro-mlflow": ("kedro-viz>=12",)}
 PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
 WORKFLOWS = ("check-jsonschema>=0.33", "zizmor>=1.10")
+SITE = ("sphinx>=8", "myst-parser>=4", "furo", "sphinx-design>=0.6", "sphinx-copybutton>=0.5.2")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
 
@@ -239,7 +240,7 @@ def dist(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build."""
-    session.install(*everything(session), *PYTEST, "sphinx>=8", "myst-parser>=4", "furo")
+    session.install(*everything(session), *PYTEST, *SITE)
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")
 
 

@@ -2,39 +2,63 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "docs" / "_ext"), str(ROOT / "scripts")]
+from install_lines import is_released  # noqa: E402 - its folder is on no path before
+from workspace import addresses, distributions  # noqa: E402
 
 project = "mlflow-connections"
 author = "The mlflow-connections maintainers"
 copyright = f"2026, {author}"  # noqa: A001 - Sphinx's name for it
+release = distributions()["core"].project["version"]
+if not is_released("core"):
+    release += " (not released)"
+version = release
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "both_forms",
     "complete_reference",
-    "declared_options",
+    "narrow_tables",
 ]
 html_theme = "furo"
-html_title = project
+html_title = f"{project} {release}"
+html_baseurl = f"{addresses().site}/"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "source_repository": addresses().repository,
+    "source_branch": "main",
+    "source_directory": "docs/",
+    "top_of_page_buttons": ["edit"],
+}
 exclude_patterns = ["_build"]
 nitpicky = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
-myst_heading_anchors = 3
+myst_heading_anchors = 4
+# A page may begin with a comment, or leave out a level, as GitHub allows.
+copybutton_prompt_text = r"\$ "
+copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
-# Attributes are told in the class's own docstring; a NamedTuple's fields would show a second time.
+# A class's own docstring describes its attributes; they are left out where autodoc would list them again.
 napoleon_use_ivar = True
 
 
-def _is_field(*arguments: object) -> bool | None:
+def _is_field(*arguments: Any) -> bool | None:
     """Leave out what says only which place of a tuple it is."""
     _app, _what, _name, member, _skip, _options = arguments
     text = getattr(member, "__doc__", None) or ""

@@ -1,6 +1,7 @@
 """Prepare the release of one package, or check that a tag is one.
 
-    python scripts/release.py PACKAGE VERSION   dates the changelog, sets the version, prints the tag
+    python scripts/release.py PACKAGE VERSION   dates the changelog, sets the version, prints the tag;
+                                                writes the install lines of all pages
     python scripts/release.py --check TAG       tag, version and changelog agree; prints the folder
 
 Commit what the first one changed, and push the tag that it prints. The other packages are not touched.
@@ -9,6 +10,7 @@ Commit what the first one changed, and push the tag that it prints. The other pa
 import argparse
 import datetime as dt
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,7 +36,9 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
             print(check(parsed.check, root))
         elif parsed.package and parsed.version:
             today = dt.datetime.now(dt.timezone.utc).date()
-            print(release(parsed.package, parsed.version, today, root))
+            tag = release(parsed.package, parsed.version, today, root)
+            write_pages(root)
+            print(tag)
         else:
             parser.error("give PACKAGE VERSION, or --check TAG")
     except ValueError as error:
@@ -69,6 +73,13 @@ def release(package: str, version: str, today: dt.date, root: Path) -> str:
     changelog.write_text(dated)
     project.write_text(_VERSION.sub(f'version = "{version}"', project.read_text(), count=1))
     return f"{package}-v{version}"
+
+
+def write_pages(root: Path) -> None:
+    """Write the pages again: what is released is installed from PyPI from then on."""
+    script = root / "scripts" / "pages.py"
+    if script.exists():
+        subprocess.run([sys.executable, script], check=True, stdout=subprocess.DEVNULL)
 
 
 def check(tag: str, root: Path) -> str:

@@ -54,6 +54,24 @@ class Distribution(NamedTuple):
         return tuple(each for each in _folders() if distribution_name(each) in names)
 
 
+class Addresses(NamedTuple):
+    """The addresses of this project, from `docs/addresses.toml`.
+
+    Attributes:
+        repository: The repository's page.
+        site: The documentation, without a slash at the end.
+    """
+
+    repository: str
+    site: str
+
+
+def addresses() -> Addresses:
+    """Read the addresses of this project."""
+    text = (ROOT / "docs" / "addresses.toml").read_text(encoding="utf-8")
+    return Addresses(**tomllib.loads(text))
+
+
 def distribution_name(folder: str) -> str:
     """Return the name that the distribution in a folder is installed by; core's is bare."""
     return "mlflow-connections" + ("" if folder == "core" else f"-{folder}")

@@ -2,6 +2,10 @@
 
 import datetime as dt
 import importlib.util
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -104,3 +108,20 @@ def test_a_folder_of_several_words_has_tags_too(script: ModuleType, workspace: P
     (workspace / "packages/kedro").rename(workspace / "packages/kedro-import-path")
     tag = script.release("kedro-import-path", "0.1.0", dt.date(2026, 11, 25), workspace)
     assert script.check(tag, workspace) == "packages/kedro-import-path"
+
+
+def test_a_release_turns_the_install_lines_to_pypi(tmp_path: Path) -> None:
+    """Pages name Git until everything that they install is released, and PyPI afterwards."""
+    left_out = shutil.ignore_patterns("__pycache__", "_build", "tests", ".*_cache")
+    for name in ("docs", "packages", "scripts", ".github"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=left_out)
+    for name in ("README.md", "CONTRIBUTING.md", "noxfile.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    page = tmp_path / "packages" / "databricks" / "README.md"
+    for package, source in (("core", "Git"), ("databricks", "PyPI")):
+        changelog = tmp_path / "packages" / package / "CHANGELOG.md"
+        changelog.write_text(CHANGELOG)
+        script = tmp_path / "scripts" / "release.py"
+        subprocess.run([sys.executable, script, package, "0.1.0"], check=True, capture_output=True)
+        lines = re.findall(r"(?m)^\$ pip install (.*)$", page.read_text())
+        assert lines == ["\\" if source == "Git" else "mlflow-connections-databricks"]

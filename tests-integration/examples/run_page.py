@@ -149,6 +149,8 @@ def evaluate_console(example: Example) -> None:
             commands.append((line[2:], []))
         elif line.startswith("> "):
             commands[-1] = (f"{commands[-1][0]}\n{line[2:]}", commands[-1][1])
+        elif commands and commands[-1][0].endswith("\\"):
+            commands[-1] = (f"{commands[-1][0]}\n{line}", commands[-1][1])
         elif line.strip():
             commands[-1][1].append(line)
     assert commands, "a command begins with '$ '"
