@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from ._environment import check_environment, credential_variables, is_credential_variable
 from ._errors import (
     AmbiguousConnectionError,
     InvalidOptionError,
@@ -19,6 +18,7 @@ from .discovery import (
     is_keyword,
     names_connection,
 )
+from .environment import check_environment, credential_variables, is_credential_variable
 from .options import (
     DEFAULT_SOURCE_NAMES,
     SourceNames,

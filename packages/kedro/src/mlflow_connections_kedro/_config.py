@@ -13,13 +13,6 @@ from mlflow_connections import InvalidOptionError, MissingOptionError
 PATTERNS = ("mlflow*", "mlflow*/**", "**/mlflow*")
 """The patterns by which kedro-mlflow finds `mlflow.yml`; Kedro's patterns for its own files have this form."""
 
-FAMILIES = ("MLFLOW_", "DATABRICKS_", "ARM_", "AWS_", "AZURE_", "AZUREML_", "GOOGLE_")
-"""Prefixes of the environment variables that an entry of `credentials.yml` may set: those of MLflow,
-its stores and the clients of its artifact stores. Other keys are read by connections only."""
-
-SETTINGS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
-"""Variables that `mlflow.yml` decides about, so no entry of `credentials.yml` may set them."""
-
 
 class ConfigFiles:
     """Names the files of a config loader. Each call reads files again, so call it for messages only.
@@ -231,27 +224,3 @@ def entry_name(name: str | None, files: ConfigFiles) -> str:
     if name is None:
         return "the credentials (server.credentials names no entry)"
     return f"entry '{name}' of {files.name('credentials', name)}"
-
-
-def entry_variables(entry: Mapping[str, Any], entry_name: str) -> dict[str, str]:
-    """Return the environment variables that an entry sets: its keys of a known family.
-
-    Raises:
-        InvalidOptionError: Such a key has a value that no environment variable can hold.
-    """
-    exported = {}
-    for key, value in entry.items():
-        if value is None or not is_variable(key):
-            continue
-        if not isinstance(value, str | int | float):
-            raise InvalidOptionError(
-                f"'{key}' in {entry_name} must be text, a number, or true or false: it becomes an "
-                "environment variable."
-            )
-        exported[key] = str(value).lower() if isinstance(value, bool) else str(value)
-    return exported
-
-
-def is_variable(key: object) -> bool:
-    """Return whether a key of an entry is exported as an environment variable of that name."""
-    return isinstance(key, str) and key.startswith(FAMILIES) and key not in SETTINGS

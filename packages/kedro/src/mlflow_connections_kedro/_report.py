@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mlflow_connections import Endpoint, MissingOptionError
 from mlflow_connections.deadline import Deadline
 from mlflow_connections.discovery import find_connection
+from mlflow_connections.environment import credential_variables
 from mlflow_connections.reports import option_rows, probe_endpoint, table
 from mlflow_connections.secrets import mask, mask_uri
 
@@ -16,7 +17,6 @@ from . import _kedro_mlflow
 from ._config import (
     ConfigFiles,
     entry_name,
-    entry_variables,
     is_content_fault,
     read_config,
     read_entry,
@@ -79,7 +79,7 @@ class Project(NamedTuple):
 
     def exported(self) -> dict[str, str]:
         """Return the environment variables that the entry sets."""
-        return entry_variables(self.entry(), self.entry_name())
+        return credential_variables(self.entry(), self.entry_name())
 
     def endpoint(self) -> Endpoint | None:
         """Resolve as a run would, or return None if there is no tracking URI.

@@ -23,6 +23,7 @@ from mlflow_connections import (
     resolve,
 )
 from mlflow_connections.discovery import names_connection
+from mlflow_connections.environment import credential_variables, is_credential_variable
 from mlflow_connections.mlflow_state import (
     REGISTRY_VARIABLE,
     TRACKING_VARIABLE,
@@ -36,7 +37,7 @@ from mlflow_connections.mlflow_state import (
 from mlflow_connections.options import SourceNames
 from mlflow_connections.secrets import get_logger, mask_uri
 
-from ._config import ConfigFiles, entry_name, entry_variables, is_variable, read_entry
+from ._config import ConfigFiles, entry_name, read_entry
 from ._server import Server, Value
 
 logger = get_logger(__name__)
@@ -103,7 +104,7 @@ def resolve_server(
     if uses or export_plain:
         entry = read_entry(server.credentials, loader, files)
         where = entry_name(server.credentials, files) if uses or entry else ""
-        variables = entry_variables(entry, where)
+        variables = credential_variables(entry, where)
         if uses:
             # A connection may read its values from these variables.
             with set_meanwhile(variables):
@@ -112,7 +113,7 @@ def resolve_server(
                 tracking = endpoint.tracking_uri
             if server.registry in server.connections:
                 registry = endpoint.registry_uri
-        elif unread := [str(key) for key in entry if not is_variable(key)]:
+        elif unread := [str(key) for key in entry if not is_credential_variable(key)]:
             logger.warning(
                 "No connection is named, so of %s only environment variables are exported; not "
                 "read: %s.",

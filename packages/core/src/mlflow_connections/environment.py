@@ -7,6 +7,15 @@ from typing import Any
 
 from ._errors import InvalidOptionError, PluginTypeError
 
+__all__ = [
+    "ALLOW_VARIABLE",
+    "CREDENTIAL_VARIABLES",
+    "URI_VARIABLES",
+    "check_environment",
+    "credential_variables",
+    "is_credential_variable",
+]
+
 ALLOW_VARIABLE = "MLFLOW_CONNECTIONS_ALLOW_VARIABLES"
 """Names, separated by commas, that connections may set although they change how programs run."""
 
