@@ -7,6 +7,7 @@ sandbox's page in a Chromium.
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,6 +103,8 @@ PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
 WORKFLOWS = ("check-jsonschema>=0.33", "zizmor>=1.10")
 SITE = ("sphinx>=8", "myst-parser>=4", "furo", "sphinx-design>=0.6", "sphinx-copybutton>=0.5.2")
 BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
+# Certificates and a signed assertion for the issuer.
+HTTP_STAND_NEEDS = ("trustme>=1.2", "pyjwt[crypto]>=2.8")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
 
 nox.needs_version = ">=2025.2.9"
@@ -189,7 +192,7 @@ def types(session: nox.Session) -> None:
         *PYTEST,
         *{need for needs in UNIT_NEEDS.values() for need in needs},
         *("mypy>=1.18", "nox[uv]", "packaging", "sphinx", "kedro-mlflow==2.0.3", "ipython"),
-        *("sybil>=9", "tomli"),
+        *("sybil>=9", "tomli", *HTTP_STAND_NEEDS),
         *("types-requests", "types-PyYAML", "types-jsonschema", "types-docutils"),
         *BROWSER,
     )
@@ -200,7 +203,9 @@ def types(session: nox.Session) -> None:
     # One by one: each folder has a conftest of its own, and mypy wants module names to differ.
     session.run("mypy", "packages/conftest.py")
     session.run("mypy", "tests-integration/conftest.py")
-    for folder in sorted({group.folder for group in GROUPS.values()} | {"browser", "editor"}):
+    for folder in sorted(
+        {group.folder for group in GROUPS.values()} | {"browser", "editor", "http_stand"}
+    ):
         session.run("mypy", f"tests-integration/{folder}")
 
 
@@ -299,6 +304,31 @@ def editor(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests-integration/editor", *session.posargs, env=environment)
 
 
+@nox.session(tags=["matrix", "http-stand"])
+@nox.parametrize("mlflow", ["2.22", "3.5", "newest"], ids=["2.22", "3.5", "newest"])
+def http_stand(session: nox.Session, mlflow: str) -> None:
+    """Test the connection `http` behind npm's oidc-provider and Debian's Apache with its modules.
+
+    Nothing is installed on the machine, and no root is needed.
+    """
+    installed = Path(session.cache_dir).resolve() / "http-stand"
+    tests = ROOT / "tests-integration" / "http_stand"
+    done = subprocess.run(
+        [sys.executable, str(tests / "install.py"), str(installed)],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        session.skip(done.stderr.strip())
+    session.install(
+        *wheels(session, ["core", "http", "sandbox"]),
+        *(*PYTEST, *HTTP_STAND_NEEDS, *mlflow_of(mlflow)),
+    )
+    environment = {**QUIET, "HTTP_STAND": str(installed)}
+    session.run("pytest", "-q", str(tests), *session.posargs, env=environment)
+
+
 def chromium(session: nox.Session) -> str:
     """Return the path of a Chromium, or end the session with how to get one."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -363,7 +393,7 @@ def matrix_python(session: nox.Session, package: str) -> None:
 MLFLOW_PAIRS = [
     *(
         nox.param(group, mlflow, id=f"{group}-{mlflow}")
-        for group in ("databricks", "kedro", "databand", "events", "snowflake")
+        for group in ("databricks", "http", "kedro", "databand", "events", "snowflake")
         for mlflow in ("2.22", "3.5", "newest")
     ),
     *(nox.param("azureml", mlflow, id=f"azureml-{mlflow}") for mlflow in ("2.22", "3.15")),

@@ -30,7 +30,7 @@ from mlflow_connections_snowflake import load
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / "build" / "demo"
 PLAIN = "sqlite"
-CONNECTIONS = ("databricks", "azureml", "databand", "snowflake")
+CONNECTIONS = ("databricks", "azureml", "http", "databand", "snowflake")
 """Each is a keyword, a stand-in of the sandbox and an environment of the Kedro project."""
 
 # Variables of a developer's own shell that would send a run somewhere else.

@@ -11,10 +11,12 @@ from typing import Any
 
 import mlflow
 import pytest
+import trustme
 from mlflow.artifacts import download_artifacts
 
 from mlflow_connections import use
 from mlflow_connections.reports import probe
+from mlflow_connections_sandbox import Fault
 
 TRAIN = """
 import mlflow
@@ -101,17 +103,98 @@ def test_a_login_page_loses_no_artifact(protected: Any, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("connected")
 def test_another_origin_sees_no_credential(protected: Any, foreign: Any) -> None:
     """Neither a second client, nor a download by its URL, nor a redirect takes anything along."""
-    with mlflow.start_run() as started:
-        mlflow.log_text("x", "a.txt")
-    other = mlflow.MlflowClient(foreign.url)
-    other.get_run(started.info.run_id)
-    path = started.info.artifact_uri.partition("mlflow-artifacts:/")[2]
-    base = f"{foreign.url}/api/2.0/mlflow-artifacts/artifacts"
-    assert Path(download_artifacts(f"{base}/{path}/a.txt")).read_text() == "x"
-    assert len(foreign.headers) >= 2
-    known = {"authorization", "proxy-authorization", "cookie"}
+    protected.secret_headers = {"X-Access-Secret": "s3cr3t-header"}
+    with use("http", {"headers": protected.secret_headers}):
+        with mlflow.start_run() as started:
+            mlflow.log_text("x", "a.txt")
+        other = mlflow.MlflowClient(foreign.url)
+        other.get_run(started.info.run_id)
+        path = started.info.artifact_uri.partition("mlflow-artifacts:/")[2]
+        base = f"{foreign.url}/api/2.0/mlflow-artifacts/artifacts"
+        assert Path(download_artifacts(f"{base}/{path}/a.txt")).read_text() == "x"
+        seen = len(foreign.headers)
+        assert seen >= 2
+        protected.faults.inject(
+            Fault("/experiments/search", 307, headers=(("Location", f"{foreign.url}/x"),))
+        )
+        with pytest.raises(Exception, match=f"redirects to {foreign.url}"):
+            mlflow.MlflowClient().search_experiments()
+    assert len(foreign.headers) == seen  # the redirect was not followed
+    known = {"authorization", "proxy-authorization", "cookie", "x-access-secret"}
     assert not [headers for headers in foreign.headers if known & headers.keys()]
     assert protected.client.client_secret not in str(foreign.headers)
+    assert "s3cr3t-header" not in str(foreign.headers)
+
+
+@pytest.fixture
+def certified(protected: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The stand-in, with the variables of its address that wants a client certificate."""
+    for name, value in protected.mtls_environment().items():
+        monkeypatch.setenv(name, value)
+    return protected
+
+
+def test_a_client_certificate_opens_the_server(certified: Any, foreign: Any) -> None:
+    """An encrypted key and an own authority, from variables: artifacts pass, in this process and in a command."""
+    with use("http"):
+        mlflow.set_experiment("behind-certificates")
+        with mlflow.start_run() as started:
+            mlflow.log_text("x", "a.txt")
+        mlflow.MlflowClient(foreign.url).get_run(started.info.run_id)
+    done = run("run", "http", "--", sys.executable, "-c", TRAIN)
+    assert done.returncode == 0, done.stderr
+    with use("http"):
+        found = mlflow.get_run(done.stdout.strip().splitlines()[-1])
+        assert found.data.metrics == {"m": 1.0}
+        assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/a.txt") == "hello"
+    assert certified.issued == 0
+    assert certified.certificate.password not in str(foreign.headers)
+
+
+def test_a_client_certificate_goes_with_secret_headers(certified: Any) -> None:
+    """The server wants both; without the header it redirects to a login page, which is one sentence."""
+    certified.secret_headers = {"X-Access-Secret": "s3cr3t-header"}
+    with use("http", {"headers": certified.secret_headers}):
+        mlflow.MlflowClient().search_experiments()
+    with use("http"), pytest.raises(Exception, match=r"redirects to http://localhost:"):
+        mlflow.MlflowClient().search_experiments()
+
+
+@pytest.mark.parametrize(
+    ("taken", "given", "sentence"),
+    [
+        (
+            ("CLIENT_CERTIFICATE", "CLIENT_KEY"),
+            {},
+            "most likely because it wants a client certificate",
+        ),
+        ((), {"client_certificate": "other.pem"}, "refuses the client certificate"),
+        (("CA_FILE",), {}, "is not trusted .*: set 'ca_file'"),
+        (("CLIENT_KEY_PASSWORD",), {}, "client.key is encrypted: set 'client_key_password'"),
+    ],
+    ids=["none", "another", "untrusted", "no-password"],
+)
+def test_a_handshake_that_fails_is_one_sentence(
+    certified: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    taken: tuple[str, ...],
+    given: dict[str, str],
+    sentence: str,
+) -> None:
+    """MLflow alone would try for minutes; the sentence names the option to set."""
+    for name in taken:
+        monkeypatch.delenv(f"MLFLOW_CONNECTIONS_HTTP_{name}")
+    other = tmp_path / "other.pem"
+    stranger = trustme.CA().issue_cert("trainer@example.com")
+    stranger.private_key_and_cert_chain_pem.write_to_path(other)
+    options = {name: str(tmp_path / value) for name, value in given.items()}
+    if given:
+        monkeypatch.delenv("MLFLOW_CONNECTIONS_HTTP_CLIENT_KEY")
+    with pytest.raises(Exception, match=sentence) as caught, use("http", {}, options):
+        mlflow.MlflowClient().search_experiments()
+    assert "Traceback" not in str(caught.value)
+    assert certified.certificate.password not in str(caught.value)
 
 
 @pytest.mark.usefixtures("accounts")

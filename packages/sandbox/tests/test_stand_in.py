@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from mlflow_connections_sandbox import Fault, StandIn
+from mlflow_connections_sandbox import Fault, OpenMlflow, StandIn
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -67,27 +67,12 @@ class Plain(StandIn):
         return {"PLAIN_URL": self.url}
 
 
-class Forwarding(Plain):
-    """Passes everything on."""
+class Elsewhere(OpenMlflow):
+    """Forwards to another path."""
 
-    name = "forwarding"
-
-    def app(self) -> "ASGIApp":
-        """Make the application."""
-
-        def forward(request: Request) -> Response:
-            return self.mlflow.forward(request)
-
-        def elsewhere(request: Request) -> Response:
-            return self.mlflow.forward(request, "/echo/" + request.path_params["rest"])
-
-        methods = ["GET", "POST", "PUT", "DELETE"]
-        return Starlette(
-            routes=[
-                Route("/other/{rest:path}", elsewhere, methods=methods),
-                Route("/{rest:path}", forward, methods=methods),
-            ]
-        )
+    def forward(self, request: Request) -> Response:
+        """Replace the beginning of the path."""
+        return self.mlflow.forward(request, request.url.path.replace("/other/", "/echo/"))
 
 
 @pytest.fixture
@@ -100,9 +85,18 @@ def plain(tmp_path: Path) -> Iterator[Plain]:
 
 
 @pytest.fixture
-def forwarding(plain: Plain, tmp_path: Path) -> Iterator[Forwarding]:
+def forwarding(plain: Plain, tmp_path: Path) -> Iterator[OpenMlflow]:
     """A stand-in before the other one, which plays the MLflow server."""
-    stand_in = Forwarding(plain.url, tmp_path / "forwarding")
+    stand_in = OpenMlflow(plain.url, tmp_path / "forwarding")
+    stand_in.start()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def elsewhere(plain: Plain, tmp_path: Path) -> Iterator[Elsewhere]:
+    """A stand-in that forwards to another path of the other one."""
+    stand_in = Elsewhere(plain.url, tmp_path / "elsewhere")
     stand_in.start()
     yield stand_in
     stand_in.close()
@@ -214,7 +208,7 @@ def test_a_closed_stand_in_comes_back_at_its_address(plain: Plain) -> None:
 
 
 def test_a_request_is_forwarded_whole_but_for_credentials_and_connection(
-    forwarding: Forwarding, plain: Plain
+    forwarding: OpenMlflow, plain: Plain
 ) -> None:
     """Method, path, query, headers and body arrive; a Host of its own, no credentials."""
     body = bytes(range(256)) * 4096
@@ -237,16 +231,16 @@ def test_a_request_is_forwarded_whole_but_for_credentials_and_connection(
     assert "authorization" not in got["headers"]
 
 
-def test_a_body_without_a_length_is_forwarded_in_chunks(forwarding: Forwarding) -> None:
+def test_a_body_without_a_length_is_forwarded_in_chunks(elsewhere: Elsewhere) -> None:
     """What arrives chunked goes out chunked, and elsewhere if the stand-in says so."""
     answer = requests.post(
-        f"{forwarding.url}/other/place", data=iter([b"abc", b"defg"]), timeout=5
+        f"{elsewhere.url}/other/place", data=iter([b"abc", b"defg"]), timeout=5
     ).json()
     assert (answer["path"], answer["size"]) == ("/echo/place", 7)
     assert "content-length" not in answer["headers"]
 
 
-def test_a_backend_that_is_down_gives_502(forwarding: Forwarding, plain: Plain) -> None:
+def test_a_backend_that_is_down_gives_502(forwarding: OpenMlflow, plain: Plain) -> None:
     """A dead MLflow server is a bad gateway, not a crash of the stand-in."""
     plain.close()
     answer = requests.get(f"{forwarding.url}/whole", timeout=5)
@@ -255,7 +249,7 @@ def test_a_backend_that_is_down_gives_502(forwarding: Forwarding, plain: Plain) 
 
 
 def test_forwarding_ignores_a_proxy_of_the_environment(
-    forwarding: Forwarding, monkeypatch: pytest.MonkeyPatch
+    forwarding: OpenMlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy variable meant for the client does not lead the sandbox's own requests away."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")

@@ -4,6 +4,7 @@
 - `_sources`: where headers come from, such as a token endpoint, a file or a command.
 - `_renewal`: one fetch for all threads, renewed before a token expires.
 - `_authenticator`: headers on each request, a second try after 401, login pages refused.
+- `_handshake`: one sentence for a TLS connection that is refused.
 - `_certificates`: client certificates in the form that MLflow reads.
 """
 

@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 from mlflow_connections import AccessError, InvalidOptionError
 from mlflow_connections.authentication import Authenticator, Headers, origin_of
 
+from ._handshake import check_handshake
 from ._renewal import Renewing
 from ._sources import HeaderSource, rebuild
 
@@ -32,13 +33,17 @@ class HttpAuthenticator(Authenticator):
     """
 
     opener = "mlflow_connections_http:open_authenticator"
-    secret_variables = ("MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET",)
+    secret_variables = (
+        "MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET",
+        "MLFLOW_CONNECTIONS_HTTP_CLIENT_KEY_PASSWORD",
+    )
 
     def __init__(
         self, origin: str, source: HeaderSource, *, share: bool = False, joined: bool = False
     ) -> None:
         self.origin, self._source, self._share, self._joined = origin, source, share, joined
         self._renewing = Renewing(source)
+        self._is_checked = not origin.startswith("https:")
 
     def __eq__(self, other: object) -> bool:
         """Return whether both are the same identity at the same server."""
@@ -67,8 +72,11 @@ class HttpAuthenticator(Authenticator):
         """Add the headers to a prepared request, and look at its response before anything else does.
 
         Raises:
-            ConnectionsError: There are no valid headers.
+            ConnectionsError: There are no valid headers, or no TLS connection is possible.
         """
+        if not self._is_checked:
+            check_handshake(self.origin)
+            self._is_checked = True
         used = self.headers().values
         request.headers.update(used)
 

@@ -67,6 +67,7 @@ class HttpConnection(Connection):
         Option(
             "client_assertion_file",
             "A file with a JWT that proves the client in place of a secret (workload identity).",
+            env="MLFLOW_CONNECTIONS_HTTP_CLIENT_ASSERTION_FILE",
         ),
         Option(
             "client_auth",
@@ -80,7 +81,11 @@ class HttpConnection(Connection):
             env="MLFLOW_CONNECTIONS_HTTP_SCOPE",
         ),
         Option("audience", "The audience to ask for.", env="MLFLOW_CONNECTIONS_HTTP_AUDIENCE"),
-        Option("resource", "The resource to ask for (RFC 8707)."),
+        Option(
+            "resource",
+            "The resource to ask for (RFC 8707).",
+            env="MLFLOW_CONNECTIONS_HTTP_RESOURCE",
+        ),
         Option(
             "token_file",
             "A file with a token, read again when it changes.",
@@ -107,10 +112,27 @@ class HttpConnection(Connection):
             secret=True,
         ),
         Option("header", "The header that carries the token.", default="Authorization"),
-        Option("client_certificate", "A PEM file with a client certificate, and its key or not."),
-        Option("client_key", "A PEM file with the key of that certificate."),
-        Option("client_key_password", "Decrypts that key.", secret=True),
-        Option("ca_file", "A PEM file with the certificates to trust server and issuer by."),
+        Option(
+            "client_certificate",
+            "A PEM file with a client certificate, and its key or not.",
+            env="MLFLOW_CONNECTIONS_HTTP_CLIENT_CERTIFICATE",
+        ),
+        Option(
+            "client_key",
+            "A PEM file with the key of that certificate.",
+            env="MLFLOW_CONNECTIONS_HTTP_CLIENT_KEY",
+        ),
+        Option(
+            "client_key_password",
+            "Decrypts that key.",
+            env="MLFLOW_CONNECTIONS_HTTP_CLIENT_KEY_PASSWORD",
+            secret=True,
+        ),
+        Option(
+            "ca_file",
+            "A PEM file with the certificates to trust server and issuer by.",
+            env="MLFLOW_CONNECTIONS_HTTP_CA_FILE",
+        ),
         Option(
             "allow_http",
             "Send credentials without TLS to a host other than this one.",

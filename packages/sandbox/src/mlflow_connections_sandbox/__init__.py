@@ -3,6 +3,7 @@
 from ._journal import Journal, Received
 from ._mlflow_backend import MlflowBackend
 from ._mlflow_server import MlflowServer
+from ._open import OpenMlflow
 from ._recorder import Fault, Faults
 from ._sandbox import STAND_INS, Sandbox
 from ._stand_in import StandIn
@@ -14,6 +15,7 @@ __all__ = [
     "Journal",
     "MlflowBackend",
     "MlflowServer",
+    "OpenMlflow",
     "Received",
     "Sandbox",
     "StandIn",

@@ -106,4 +106,5 @@ def _text(sandbox: Sandbox) -> str:
     for name in sandbox.names:
         lines += ["", f"# {name}, at {sandbox[name].url}"]
         lines += exports(sandbox.environment(name))
+        lines += [f"# {note}" for note in sandbox[name].notes()]
     return "\n".join([*lines, "", "# It runs until Ctrl-C."])

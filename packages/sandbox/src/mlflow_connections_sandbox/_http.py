@@ -3,24 +3,31 @@
 It issues opaque tokens for a client (RFC 6749 4.4) and looks each one up as token introspection does (RFC 7662), so
 expiry and revocation hold at once. People without a token are sent to a login page on another origin, as proxies do;
 that page answers 200, and MLflow's client takes it for success.
+
+A second address wants a client certificate instead of a token (mTLS), and refuses the handshake without one.
 """
 
 import base64
 import binascii
 import secrets
+import shlex
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
 
+import trustme
+from cryptography.hazmat.primitives import serialization
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from ._stand_in import StandIn
+from ._loopback import LoopbackServer, TlsFiles
+from ._recorder import RequestRecorder
+from ._stand_in import StandIn, exports
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -47,14 +54,32 @@ class HttpClient(NamedTuple):
     scope: str = "tracking"
 
 
+class ClientCertificate(NamedTuple):
+    """The PEM files of the client that the second address lets in.
+
+    Attributes:
+        certificate: Its certificate.
+        key: Its key, encrypted.
+        password: Decrypts the key.
+        ca_file: The authority of the server's certificate.
+    """
+
+    certificate: Path
+    key: Path
+    password: str
+    ca_file: Path
+
+
 class ProtectedMlflow(StandIn):
-    """An issuer and the MLflow server that wants its tokens, at one address.
+    """An issuer and the MLflow server that wants its tokens, at one address, and client certificates at another.
 
     Attributes:
         client: The client that the issuer knows.
         lifetime: Seconds that a token lives.
         secret_headers: Headers that each request must carry besides the token; none at first.
         issued: How many tokens it issued.
+        certificate: The client certificate that `mtls_url` wants, once started.
+        mtls_url: The second address.
     """
 
     name: ClassVar[str] = "http"
@@ -67,6 +92,15 @@ class ProtectedMlflow(StandIn):
         self.lifetime = 300.0
         self.secret_headers: dict[str, str] = {}
         self.issued = 0
+        tls = folder / "tls"
+        password = f"k+%:{secrets.token_hex(8)}"
+        self.certificate = ClientCertificate(
+            tls / "client.crt", tls / "client.key", password, tls / "ca.pem"
+        )
+        self._tls = TlsFiles(tls / "server.crt", tls / "server.key", tls / "clients.pem")
+        self._mtls = LoopbackServer("stand-in 'http' with client certificates", self._tls)
+        self.mtls_url = self._mtls.url
+        self._has_certificates = False
         self._tokens: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -84,6 +118,66 @@ class ProtectedMlflow(StandIn):
             "MLFLOW_CONNECTIONS_HTTP_CLIENT_ID": self.client.client_id,
             "MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET": self.client.client_secret,
         }
+
+    def mtls_environment(self) -> Mapping[str, str]:
+        """Return the variables of the connection `http` for the address that wants a client certificate."""
+        return {
+            "MLFLOW_CONNECTIONS_HTTP_URL": self.mtls_url,
+            "MLFLOW_CONNECTIONS_HTTP_CA_FILE": str(self.certificate.ca_file),
+            "MLFLOW_CONNECTIONS_HTTP_CLIENT_CERTIFICATE": str(self.certificate.certificate),
+            "MLFLOW_CONNECTIONS_HTTP_CLIENT_KEY": str(self.certificate.key),
+            "MLFLOW_CONNECTIONS_HTTP_CLIENT_KEY_PASSWORD": self.certificate.password,
+        }
+
+    def notes(self) -> Sequence[str]:
+        """Return how to use the address that wants a client certificate."""
+        return [
+            f"With a client certificate instead, at {self.mtls_url}: . {shlex.quote(str(self._script))}"
+        ]
+
+    @property
+    def _script(self) -> Path:
+        return self.folder / "client-certificate.sh"
+
+    def start(self) -> None:
+        """Start serving both addresses.
+
+        Raises:
+            RuntimeError: A server did not start.
+        """
+        super().start()
+        if not self._has_certificates:
+            self._write_certificates()
+            self._has_certificates = True
+        app = Starlette(routes=[Route("/{path:path}", self._forward_certified, methods=_ANY)])
+        self._mtls.start(RequestRecorder(app, self.journal, self.faults))
+
+    def close(self) -> None:
+        """Stop serving."""
+        super().close()
+        self._mtls.close()
+
+    def _write_certificates(self) -> None:
+        """Write the certificates of the server and of the client, each by an authority of its own."""
+        self._tls.certificate.parent.mkdir(exist_ok=True)
+        authority, clients = trustme.CA(), trustme.CA()
+        authority.cert_pem.write_to_path(self.certificate.ca_file)
+        clients.cert_pem.write_to_path(self._tls.client_authority)
+        server = authority.issue_cert("127.0.0.1")
+        server.cert_chain_pems[0].write_to_path(self._tls.certificate)
+        server.private_key_pem.write_to_path(self._tls.key)
+        client = clients.issue_cert("trainer@example.com")
+        client.cert_chain_pems[0].write_to_path(self.certificate.certificate)
+        key = serialization.load_pem_private_key(client.private_key_pem.bytes(), None)
+        self.certificate.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(self.certificate.password.encode()),
+            )
+        )
+        unset = [f"unset {name}" for name in self.environment().keys() - self.mtls_environment()]
+        self._script.write_text("\n".join([*sorted(unset), *exports(self.mtls_environment()), ""]))
 
     def revoke(self) -> None:
         """Let every token end now."""
@@ -145,10 +239,18 @@ class ProtectedMlflow(StandIn):
             headers={"Cache-Control": "no-store"},
         )
 
+    def _forward_certified(self, request: Request) -> Response:
+        return self.mlflow.forward(request) if self._has_headers(request) else self._login()
+
+    def _has_headers(self, request: Request) -> bool:
+        return all(
+            secrets.compare_digest(request.headers.get(name, "").encode(), value.encode())
+            for name, value in self.secret_headers.items()
+        )
+
     def _forward(self, request: Request) -> Response:
-        for name, value in self.secret_headers.items():
-            if not secrets.compare_digest(request.headers.get(name, "").encode(), value.encode()):
-                return self._login()
+        if not self._has_headers(request):
+            return self._login()
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if not token:
             return self._login()

@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -16,6 +18,20 @@ if TYPE_CHECKING:
 _transports: dict[tuple[object, object], asyncio.Transport] = {}
 
 
+class TlsFiles(NamedTuple):
+    """The PEM files of a server that speaks TLS and lets in clients with a certificate alone.
+
+    Attributes:
+        certificate: Its certificate.
+        key: The key of that certificate.
+        client_authority: The authority of the clients' certificates.
+    """
+
+    certificate: Path
+    key: Path
+    client_authority: Path
+
+
 class LoopbackServer:
     """Serves an ASGI application. After `close` it can start again at the same address.
 
@@ -25,11 +41,18 @@ class LoopbackServer:
         url: Its URL, once started.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, tls: TlsFiles | None = None) -> None:
+        """Reserve a port.
+
+        Args:
+            name: Its name in errors.
+            tls: The files that it needs for TLS when it starts; None without TLS.
+        """
         self.name = name
+        self._tls = tls
         self._socket: socket.socket | None = _bind(0)
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -57,6 +80,10 @@ class LoopbackServer:
             log_level="warning",
             timeout_graceful_shutdown=1,
         )
+        if self._tls is not None:
+            config.ssl_certfile, config.ssl_keyfile = self._tls.certificate, self._tls.key
+            config.ssl_ca_certs = str(self._tls.client_authority)
+            config.ssl_cert_reqs = ssl.CERT_REQUIRED
         listening = self._socket or _bind(self.port)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

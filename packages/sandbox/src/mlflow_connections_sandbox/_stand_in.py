@@ -63,6 +63,10 @@ class StandIn(ABC):
         """Return the tables that the sandbox's page shows above the requests; none by default."""
         return ()
 
+    def notes(self) -> "Sequence[str]":
+        """Return sentences that the command `up` prints below the variables; none by default."""
+        return ()
+
     def administer(self) -> None:  # noqa: B027 - most services need nobody else
         """Do the work of an administrator outside of the service from now on; nothing by default.
 
