@@ -36,6 +36,14 @@ def test_each_package_is_in_the_design() -> None:
 
 
 @in_each
+def test_the_pages_install_it(package: Path) -> None:
+    """The page that installs every package has a line for this one."""
+    name = import_name(package).replace("_", "-")
+    text = (ROOT / "docs" / "install.md").read_text()
+    assert re.search(rf"^<!-- install: (?:.* )?{name}[\[ ]", text, re.MULTILINE)
+
+
+@in_each
 def test_hatch_installs_it(package: Path) -> None:
     """The one editable environment has every package."""
     assert f'"packages/{package.name}"' in (ROOT / "hatch.toml").read_text()

@@ -6,7 +6,7 @@ What each kind of block means:
 - Python is run; all blocks of a page share their names.
 - Of a `console` block each line after `$` is run by a shell. Where the page shows output, all of its
   lines must come, in that order; `...` and `…` stand for anything. Folder and variables stay.
-- YAML is held to what reads it, INI is parsed.
+- YAML is held to what reads it, INI is parsed. The shell steps of a GitHub workflow are run, except those that install.
 
 An example is left out only by Sybil's own comment before it, `<!--- skip: next "why" --->`. One line of
 JSON is printed for each example: what it is, and why it did not run if it did not.
@@ -112,7 +112,34 @@ def check_snowflake(content: Any) -> None:
     read(content, "the example")
 
 
+def run_workflow(content: Any) -> None:
+    """Run the shell steps of a GitHub workflow, with secrets from the variables of the same name."""
+    for job in content["jobs"].values():
+        environment = dict(os.environ)
+        for step in job["steps"]:
+            command = step.get("run", "")
+            if not command or command.startswith("pip install"):
+                continue
+            secrets = {
+                name: re.sub(r"\$\{\{ secrets\.(\w+) \}\}", lambda m: os.environ[m[1]], value)
+                for name, value in step.get("env", {}).items()
+            }
+            Path("github_env").touch()
+            run(
+                f"set -eo pipefail\n{command}", environment | secrets | {"GITHUB_ENV": "github_env"}
+            )
+            environment |= variables_for_later_steps(Path("github_env").read_text())
+            Path("github_env").unlink()
+
+
+def variables_for_later_steps(text: str) -> dict[str, str]:
+    """Read the variables of a file that `GITHUB_ENV` names."""
+    lines = re.findall(r"(?ms)^(\w+)(?:=([^\n]*)|<<(\S+)\n(.*?)\n\3)$", text)
+    return {name: value or several for name, value, _, several in lines}
+
+
 CHECKS: Mapping[str, Callable[[Any], None]] = {
+    "jobs": run_workflow,
     "server": check_mlflow,
     "snowflake": check_snowflake,
     "mlflow": check_snowflake,
