@@ -121,7 +121,9 @@ def run_workflow(content: Any) -> None:
             if not command or command.startswith("pip install"):
                 continue
             secrets = {
-                name: re.sub(r"\$\{\{ secrets\.(\w+) \}\}", lambda m: os.environ[m[1]], value)
+                name: re.sub(
+                    r"\$\{\{ secrets\.(\w+) \}\}", lambda found: os.environ[str(found[1])], value
+                )
                 for name, value in step.get("env", {}).items()
             }
             Path("github_env").touch()
