@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote_plus, urlsplit
 
-from mlflow_connections import AccessError, MissingDependencyError, UnreachableError
+from mlflow_connections import AccessError, UnreachableError
 from mlflow_connections.authentication import Headers, fetch_from_agent, origin_of
 from mlflow_connections.secrets import mask
+
+from ._google import fetch_identity_token
 
 if TYPE_CHECKING:
     import requests
@@ -361,21 +363,7 @@ class GoogleIdentity(HeaderSource):
             MissingDependencyError: google-auth is not installed.
             AccessError: There is no Google credential here, or it cannot sign for the audience.
         """
-        try:
-            from google.auth import exceptions
-            from google.auth.transport.requests import Request
-            from google.oauth2 import id_token
-        except ImportError:
-            raise MissingDependencyError(
-                "'google_audience' needs google-auth. Run: pip install 'mlflow-connections-http[google]'."
-            ) from None
-        try:
-            token = id_token.fetch_id_token(Request(), self.audience)  # type: ignore[no-untyped-call,unused-ignore]
-        except (exceptions.GoogleAuthError, OSError) as error:
-            raise AccessError(
-                f"Google issued no identity token for '{self.audience}': {str(error)[:_SHOWN]}. Set "
-                "GOOGLE_APPLICATION_CREDENTIALS, or run where a service account is attached."
-            ) from None
+        token = fetch_identity_token(self.audience)
         return Headers(self.header.of(token, "Google"), lifetime_of(token))
 
     def describe(self, *, share: bool) -> Mapping[str, Any]:  # noqa: ARG002 - no secret
