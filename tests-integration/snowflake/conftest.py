@@ -189,15 +189,14 @@ def _shell(
 
 @contextmanager
 def _ready(folder: Path, server: MlflowServer, where: Path) -> Iterator[Project]:
-    """Start an account, set the bridge of a project up in it, and do the cloud administrator's part."""
+    """Start an account, set the way to MLflow of a project up in it, with clouds that trust it."""
     from mlflow import MlflowClient
 
     account = Snowflake(server.url, where, server.folder / "artifacts")
+    account.administer()
     account.start()
     command = "from mlflow_connections_snowflake._cli import console; console()"
     _shell(folder, account, "-c", command, "apply")
-    for integration in ("MLFLOW_API", "MLFLOW_STORAGE"):
-        account.trust(integration)
     yield Project(folder, account, MlflowClient(server.url))
     account.close()
 

@@ -121,7 +121,7 @@ def project(
         "--name",
         "Valves",
     )
-    shell(folder, None, *starter, answers="yes\n")
+    shell(folder, None, *starter, answers="functions\n")
     project = folder / "valves"
     (project / "src/valves/nodes.py").write_text(NODES)
     (project / "src/valves/pipeline_registry.py").write_text(REGISTRY)

@@ -30,29 +30,40 @@ def made(shell: Callable[..., str], folder: Path, use_mlflow: str) -> Path:
     return folder / "wine"
 
 
-@pytest.fixture(scope="module")
+BY_EXTERNAL_ACCESS = "yes"
+BY_EXTERNAL_FUNCTIONS = pytest.param("functions", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[BY_EXTERNAL_ACCESS, BY_EXTERNAL_FUNCTIONS])
 def project(
+    request: pytest.FixtureRequest,
     shell: Callable[..., str],
     ready: Callable[..., Any],
     mlflow_server: MlflowServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Any]:
-    """The starter's project with MLflow, untouched, and an account that is set up for it."""
-    folder = made(shell, tmp_path_factory.mktemp("starter"), "yes")
+    """The starter's project with MLflow, untouched, in an account that `apply` has set up for it."""
+    folder = made(shell, tmp_path_factory.mktemp("starter"), request.param)
     with ready(folder, mlflow_server, tmp_path_factory.mktemp("account")) as found:
         yield found
 
 
 def test_untouched_it_runs_as_tasks(project: Any, mlflow_server: MlflowServer) -> None:
-    """One command runs it in Snowflake; its run, with model, is read back and loaded from MLflow."""
+    """One command runs it in Snowflake, in both ways; its run, with model, is read back from MLflow."""
     import mlflow
     import pandas as pd
 
+    config = yaml.safe_load((project.folder / "conf/base/snowflake.yml").read_text())["snowflake"]
+    is_direct = "external_access" in config["mlflow"]
+    assert is_direct is not ("gateway" in config["mlflow"])
+    before = len(project.runs("wine"))
+    project.account.public.journal.clear()
     project.account.statements.clear()
     project.kedro("snowflake-mlflow", "run", "--dry-run", "-o", "pipeline.sql")
     assert project.account.statements.matching() == []
     shown = project.kedro("snowflake-mlflow", "run")
-    [run] = project.runs("wine")
+    run, *others = project.runs("wine")
+    assert len(others) == before
     assert f"MLflow run {run.info.run_id}: FINISHED" in shown
     for node in ("split", "train", "evaluate"):
         assert re.search(rf"done +{node} +\d+\.\d s", shown), shown
@@ -68,11 +79,17 @@ def test_untouched_it_runs_as_tasks(project: Any, mlflow_server: MlflowServer) -
     assert (model.predict(wine.drop(columns="cultivar")) == wine["cultivar"]).mean() > 0.9
 
     ran = [executed.sql for executed in project.account.statements.matching()]
+    asked = {entry.path for entry in project.account.public.journal.requests()}
+    uploaded = [path for path in asked if "/mlflow-artifacts/artifacts/" in path]
+    called = [sql for sql in ran if '"MLFLOW_RUN' in sql or '"MLFLOW_CALL"' in sql]
+    assert bool(uploaded) is is_direct
+    assert bool(called) is not is_direct
+    assert project.account.public.token not in "".join(ran) + shown
     script = (project.folder / "pipeline.sql").read_text()
     written = [block.partition("\n")[2].rstrip(";") for block in script.strip().split("\n\n")[1:]]
     assert [sql for sql in ran if sql in written] == written
     stage = project.account.account.stages
-    left = [path.name for path in stage._root.rglob("*") if path.is_file()]
+    left = [path.name for path in stage.root.rglob("*") if path.is_file()]
     assert not [name for name in left if name.endswith(".pickle")]
     assert "credentials.yml" not in "".join(left)
 
@@ -97,7 +114,9 @@ def test_it_runs_on_this_machine_too(
     assert set(run.data.metrics) == {"training_accuracy", "accuracy"}
 
 
-@pytest.mark.parametrize(("answer", "has_mlflow"), [("yes", True), ("no", False)])
+@pytest.mark.parametrize(
+    ("answer", "has_mlflow"), [("yes", True), ("functions", True), ("no", False)]
+)
 def test_mlflow_is_asked_for(
     shell: Callable[..., str], tmp_path: Path, answer: str, has_mlflow: bool
 ) -> None:
@@ -118,9 +137,9 @@ def test_mlflow_is_asked_for(
 
 
 def test_a_bad_answer_is_refused(shell: Callable[..., str], tmp_path: Path) -> None:
-    """An answer that is neither yes nor no is told, and nothing is made."""
+    """An answer that is none of the three is told, and nothing is made."""
     shown = shell(tmp_path, None, *STARTER, answers="My Wine\nperhaps\n", succeeds=False)
-    assert "It must be y, yes, n or no" in shown
+    assert "It must be yes, functions or no" in shown
     assert not (tmp_path / "my-wine").exists()
 
 

@@ -1,14 +1,29 @@
 """Real Python procedures, whose processes reach nothing but the account, with plain fluent MLflow."""
 
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+import yaml
 from snowflake.snowpark.exceptions import SnowparkSQLException
 
 from mlflow_connections_sandbox import MlflowServer
-from mlflow_connections_snowflake import clean, store
+from mlflow_connections_sandbox._snowflake import MLFLOW_URL
+from mlflow_connections_snowflake import (
+    BridgeConfig,
+    apply,
+    check,
+    clean,
+    read,
+    statements,
+    store,
+    ways,
+)
+from mlflow_connections_snowflake._sql import procedure_clauses
 
 CLAUSES = """
 RETURNS VARCHAR LANGUAGE PYTHON RUNTIME_VERSION = '3.11'
@@ -132,36 +147,113 @@ import mlflow
 import mlflow_connections
 
 
-def train(session, url):
-    options = {"mode": "external_access", "url": url}
-    endpoint = mlflow_connections.use("snowflake", options=options).endpoint
+def train(session):
+    options = {"mode": "external_access", "url": "https://mlflow.sandbox.example"}
+    mlflow_connections.use("snowflake", options=options)
     mlflow.set_experiment("external")
     with mlflow.start_run() as run:
         mlflow.log_metric("m", 1)
         mlflow.log_text("x", "x.txt")
-    return run.info.run_id + " " + endpoint.environment["MLFLOW_TRACKING_TOKEN"]
+    return run.info.run_id + " " + mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/x.txt")
+
+
+if __name__ == "__main__":
+    print(train(None))
+"""
+
+INSIDE = """
+import mlflow
+
+mlflow.set_tracking_uri(URI)
+mlflow.set_experiment("external")
+with mlflow.start_run() as run:
+    mlflow.log_metric("m", 1)
+    mlflow.log_text("x", "x.txt")
+print(run.info.run_id, mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/x.txt"))
 """
 
 
-def test_external_access(bridge: Any, mlflow_server: MlflowServer) -> None:
-    """With the rule, the secret and one option the same code speaks to MLflow itself."""
-    place = mlflow_server.url.removeprefix("http://")
-    session = bridge.session
-    session.use_role("ACCOUNTADMIN")
-    # The generator writes https only, and the sandbox's MLflow has no certificate.
-    for sql in f"""
-        CREATE OR REPLACE NETWORK RULE DEMO.DEMO.R MODE = EGRESS TYPE = HOST_PORT
-            VALUE_LIST = ('{place}');
-        CREATE OR REPLACE SECRET DEMO.DEMO.T TYPE = GENERIC_STRING SECRET_STRING = 't0ken';
-        CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION A ALLOWED_NETWORK_RULES = (DEMO.DEMO.R)
-            ALLOWED_AUTHENTICATION_SECRETS = (DEMO.DEMO.T) ENABLED = TRUE
-    """.split(";"):
-        session.sql(sql).collect()
-    clauses = "EXTERNAL_ACCESS_INTEGRATIONS = (A) SECRETS = ('mlflow_token' = DEMO.DEMO.T)"
-    create(bridge, "EXTERNAL", "URL VARCHAR", EXTERNAL, clauses)
-    run_id, token = session.call("DEMO.DEMO.EXTERNAL", mlflow_server.url).split()
-    assert token == "t0ken"
-    assert bridge.mlflow.get_run(run_id).data.metrics == {"m": 1.0}
+@pytest.fixture
+def direct(bridge: Any, monkeypatch: pytest.MonkeyPatch) -> BridgeConfig:
+    """External access beside the bridge, set up by the generated SQL alone."""
+    section = yaml.safe_load(bridge.config.read_text())["snowflake"]["mlflow"]
+    access = {"url": MLFLOW_URL, "token_from_env": "MLFLOW_SNOWFLAKE_TOKEN"}
+    config = read({"mlflow": {**section, "external_access": access}})
+    monkeypatch.setenv("MLFLOW_SNOWFLAKE_TOKEN", bridge.stand_in.public.token)
+    apply(bridge.session, statements(config))
+    bridge.session.use_role("ACCOUNTADMIN")
+    return config
+
+
+def arrived(bridge: Any, shown: str) -> None:
+    """Read a run and its artifact back from MLflow."""
+    run_id, text = shown.split()
+    assert text == "x"
+    read = bridge.mlflow.get_run(run_id)
+    assert read.data.metrics == {"m": 1.0}
+    assert read.info.status == "FINISHED"
     # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's is.
     mlflow.set_tracking_uri(bridge.mlflow.tracking_uri)
     assert [i.path for i in bridge.mlflow.list_artifacts(run_id)] == ["x.txt"]
+
+
+def test_external_access(bridge: Any, direct: BridgeConfig) -> None:
+    """With the generated rule, secret and integration the same code speaks HTTPS to MLflow itself."""
+    session = bridge.session
+    assert direct.external_access is not None
+    assert [finding for finding in check(session, direct) if not finding.ok] == []
+    ready = {way.name: way.ready for way in ways(session, direct)}
+    assert ready["external access"]
+    bridge.stand_in.public.journal.clear()
+    create(bridge, "EXTERNAL", "", EXTERNAL, procedure_clauses(direct.external_access))
+    arrived(bridge, session.call("DEMO.DEMO.EXTERNAL"))
+    asked = bridge.stand_in.public.journal.requests("/mlflow-artifacts/artifacts/")
+    assert {entry.method for entry in asked} == {"GET", "PUT"}
+    ran = "".join(one.sql for one in bridge.stand_in.statements.matching("SECRET"))
+    assert bridge.stand_in.public.token not in ran
+
+
+def test_external_access_with_a_wrong_token(bridge: Any, direct: BridgeConfig) -> None:
+    """MLflow's refusal reaches the caller, and the token does not."""
+    assert direct.external_access is not None
+    session = bridge.session
+    session.sql("ALTER SECRET DEMO.DEMO.MLFLOW_TOKEN SET SECRET_STRING = 'not-it'").collect()
+    create(bridge, "EXTERNAL", "", EXTERNAL, procedure_clauses(direct.external_access))
+    with pytest.raises(SnowparkSQLException, match="UNAUTHENTICATED") as refused:
+        session.call("DEMO.DEMO.EXTERNAL")
+    assert "not-it" not in str(refused.value)
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_in_a_container(bridge: Any, direct: BridgeConfig, tmp_path: Path, is_direct: bool) -> None:
+    """A service, an ML Job or a notebook in a container reaches MLflow in both ways, by its own token."""
+    for sql in (
+        "CREATE ROLE IF NOT EXISTS SERVICE",
+        "GRANT ROLE SERVICE TO USER SANDBOX",
+        "GRANT ROLE MLFLOW_CALLER TO ROLE SERVICE",
+        "GRANT USAGE ON WAREHOUSE COMPUTE_WH TO ROLE SERVICE",
+        "GRANT USAGE ON INTEGRATION MLFLOW_ACCESS TO ROLE SERVICE",
+        "GRANT READ ON SECRET DEMO.DEMO.MLFLOW_TOKEN TO ROLE SERVICE",
+    ):
+        bridge.session.sql(sql).collect()
+    given = (
+        {
+            "integrations": ["MLFLOW_ACCESS"],
+            "secrets": {"mlflow_token": "DEMO.DEMO.MLFLOW_TOKEN"},
+        }
+        if is_direct
+        else {}
+    )
+    environment = bridge.stand_in.container(tmp_path / "container", "SERVICE", **given)
+    uri = store.Bridge.of(bridge.setup).uri()
+    code = EXTERNAL if is_direct else f"URI = {uri!r}\n{INSIDE}"
+    (tmp_path / "job.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "job.py")],
+        env={**environment, "SNOWFLAKE_WAREHOUSE": "COMPUTE_WH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    arrived(bridge, done.stdout.strip().splitlines()[-1])

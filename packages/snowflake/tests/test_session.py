@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector.config_manager import CONFIG_MANAGER
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
+from mlflow_connections_snowflake import _session
 from mlflow_connections_snowflake._session import connection_parameters
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -157,3 +158,24 @@ def test_a_password_may_be_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> Non
         connection_parameters(parameters=given)
     monkeypatch.setenv("MY_PASSWORD", "p")
     assert connection_parameters(parameters=given)["password"] == "p"
+
+
+def test_a_container_signs_in_by_its_services_token(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Snowflake's file is read again for each session, and anything that is set explicitly comes first."""
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    monkeypatch.setattr(_session, "_SERVICE_TOKEN", file)
+    monkeypatch.setenv("SNOWFLAKE_ACCOUNT", "a")
+    monkeypatch.setenv("SNOWFLAKE_HOST", "inner")
+    service = {"account": "a", "host": "inner", "authenticator": "oauth"}
+    assert connection_parameters() == {**service, "token": "first"}
+    file.write_text("second")
+    assert connection_parameters() == {**service, "token": "second"}
+    monkeypatch.setenv("SNOWFLAKE_USER", "u")
+    monkeypatch.setenv("SNOWFLAKE_PASSWORD", "p")
+    assert "token" not in connection_parameters()
+    file.unlink()
+    monkeypatch.delenv("SNOWFLAKE_PASSWORD")
+    assert connection_parameters() == {"account": "a", "host": "inner", "user": "u"}

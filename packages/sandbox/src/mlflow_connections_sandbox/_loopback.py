@@ -19,17 +19,18 @@ _transports: dict[tuple[object, object], asyncio.Transport] = {}
 
 
 class TlsFiles(NamedTuple):
-    """The PEM files of a server that speaks TLS and lets in clients with a certificate alone.
+    """The PEM files of a server that speaks TLS.
 
     Attributes:
         certificate: Its certificate.
         key: The key of that certificate.
-        client_authority: The authority of the clients' certificates.
+        client_authority: The authority of the clients' certificates, to let in clients with one alone; None
+            lets in every client.
     """
 
     certificate: Path
     key: Path
-    client_authority: Path
+    client_authority: Path | None = None
 
 
 class LoopbackServer:
@@ -82,8 +83,9 @@ class LoopbackServer:
         )
         if self._tls is not None:
             config.ssl_certfile, config.ssl_keyfile = self._tls.certificate, self._tls.key
-            config.ssl_ca_certs = str(self._tls.client_authority)
-            config.ssl_cert_reqs = ssl.CERT_REQUIRED
+            if self._tls.client_authority is not None:
+                config.ssl_ca_certs = str(self._tls.client_authority)
+                config.ssl_cert_reqs = ssl.CERT_REQUIRED
         listening = self._socket or _bind(self.port)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

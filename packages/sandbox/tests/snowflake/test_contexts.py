@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,10 +155,11 @@ def test_copy_files_in_owners_rights_is_a_switch(account: Snowflake, is_allowed:
 
 FILES = """
 import io
+import tempfile
 from snowflake.snowpark.files import SnowflakeFile
 
 def main(session, statements):
-    folder = statements[0]
+    folder = tempfile.mkdtemp()
     with open(folder + "/a.txt", "w") as file:
         file.write("from a file")
     session.file.put(folder + "/a.txt", "@s/in", auto_compress=False, overwrite=True)
@@ -184,11 +184,11 @@ def main(session, statements):
 
 
 @pytest.mark.parametrize("rights", ["OWNER", "CALLER"])
-def test_files_go_by_the_session_inside(account: Snowflake, rights: str, tmp_path: Path) -> None:
+def test_files_go_by_the_session_inside(account: Snowflake, rights: str) -> None:
     """`session.file` and SnowflakeFile work with either rights; a second session does not."""
     with Session.builder.configs(account.connection()).create() as session:
         session.sql(procedure("files", FILES, rights)).collect()
-        got = json.loads(session.call("files", [str(tmp_path)]))
+        got = json.loads(session.call("files", []))
     assert got[:3] == ["from a file", "from a stream", "from a file"]
     assert "scoped URL" in got[3]
     assert "Invalid mode 'w' for SnowflakeFile.open" in got[4]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+import trustme
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
 from mlflow_connections_sandbox._snowflake import Snowflake
@@ -41,9 +43,9 @@ def main(session, text, number, given):
 
 
 def test_a_procedure_has_no_network(stand_in: Snowflake, run: Run, upstream: Any) -> None:
-    """Neither the handler nor a Python process that it starts reaches any server or name."""
+    """The handler reaches no server and no name, and starts no process that might."""
     body = f"""
-import socket, subprocess, sys
+import os, socket, subprocess, sys
 
 PORT = {upstream.server_address[1]}
 
@@ -54,16 +56,130 @@ def main(session):
             socket.create_connection((host, port), 2).close()
         except OSError as error:
             refused.append(str(error))
-    code = f"import socket; socket.create_connection(('127.0.0.1', {{PORT}}), 2)"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    return [*refused, child.stderr]
+    for start in (
+        lambda: subprocess.run([sys.executable, "-c", "print(1)"]),
+        lambda: os.system("true"),
+        os.fork,
+    ):
+        try:
+            start()
+        except OSError as error:
+            refused.append(str(error))
+    return refused
 """
     run(procedure("p()", body))
-    assert ["no network access" in text for text in json.loads(run("CALL p()")[0][0])] == [
-        True,
-        True,
-        True,
-    ]
+    network, name, *processes = json.loads(run("CALL p()")[0][0])
+    assert "no network access" in network
+    assert "no network access" in name
+    assert len(processes) == 3
+    assert all("creates no processes" in text for text in processes)
+
+
+def test_a_procedure_writes_into_its_temporary_folder_alone(run: Run, tmp_path: Path) -> None:
+    """Everything else is a read-only file system, the home and the current folder as well."""
+    body = f"""
+import os, tempfile
+from pathlib import Path
+
+OTHERS = [Path({str(tmp_path)!r}), Path.home(), Path.cwd(), Path(__file__).parent]
+
+def main(session):
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a").mkdir()
+        (Path(folder) / "a" / "x.txt").write_text("x")
+        os.rename(Path(folder) / "a", Path(folder) / "b")
+        got = [(Path(folder) / "b" / "x.txt").read_text()]
+    with open(os.devnull, "w") as nothing:
+        nothing.write("x")
+    for other in OTHERS:
+        for write in (
+            lambda: (other / "x.txt").write_text("x"),
+            lambda: (other / "y").mkdir(),
+            lambda: os.symlink(__file__, other / "z"),
+        ):
+            try:
+                write()
+            except OSError as error:
+                got.append(error.strerror)
+    return got
+"""
+    run(procedure("p()", body))
+    assert json.loads(run("CALL p()")[0][0]) == ["x", *["Read-only file system"] * 12]
+    assert list(tmp_path.glob("[xyz]*")) == []
+
+
+PUBLIC = """
+import ssl
+import urllib.error
+import urllib.request
+
+import requests
+from snowflake.snowpark.secrets import get_generic_secret_string
+
+URL = "https://mlflow.sandbox.example"
+
+def main(session):
+    token = {"Authorization": "Bearer " + get_generic_secret_string("mlflow_token")}
+    got = []
+    for url, headers in ((URL + "/api/echo", token), (URL + "/api/echo", {})):
+        answer = requests.post(url, json={"a": 1}, headers=headers, timeout=10)
+        got.append([answer.status_code, answer.json()])
+    with urllib.request.urlopen(
+        urllib.request.Request(URL + "/api/echo", b"{}", token), timeout=10
+    ) as answer:
+        got.append([answer.status, answer.read().decode()])
+    for url in (URL + ":8443/", "https://other.sandbox.example/"):
+        try:
+            requests.get(url, timeout=10)
+        except requests.ConnectionError as error:
+            got.append(str(error))
+    try:
+        urllib.request.urlopen(URL, timeout=10, context=ssl.create_default_context(cadata=OWN))
+    except urllib.error.URLError as error:
+        got.append(str(error))
+    return got
+"""
+
+
+def test_mlflow_has_a_public_url(stand_in: Snowflake, run: Run, upstream: Any) -> None:
+    """A rule for its name opens HTTPS to MLflow, whose certificate processes inside trust, by its token."""
+    own = trustme.CA().cert_pem.bytes().decode()
+    run(
+        "CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('mlflow.sandbox.example')"
+    )
+    run(f"CREATE SECRET k TYPE = GENERIC_STRING SECRET_STRING = '{stand_in.public.token}'")
+    run(
+        "CREATE EXTERNAL ACCESS INTEGRATION e ALLOWED_NETWORK_RULES = (n)"
+        " ALLOWED_AUTHENTICATION_SECRETS = (k) ENABLED = TRUE"
+    )
+    clauses = "EXTERNAL_ACCESS_INTEGRATIONS = (e) SECRETS = ('mlflow_token' = k)"
+    run(procedure("p()", f"OWN = {own!r}\n{PUBLIC}", clauses=clauses))
+    allowed, refused, plain, port, name, certificate = json.loads(run("CALL p()")[0][0])
+    assert allowed == [200, {"asked": {"a": 1}}]
+    assert (refused[0], refused[1]["error_code"]) == (401, "UNAUTHENTICATED")
+    assert plain[0] == 200
+    assert "no network access to mlflow.sandbox.example" not in port
+    assert "Max retries exceeded" in port
+    assert "no network access to other.sandbox.example" in name
+    assert "CERTIFICATE_VERIFY_FAILED" in certificate
+    assert [headers.get("authorization") for headers, _ in upstream.seen] == [None, None]
+
+
+def test_mlflows_public_url_needs_a_rule(stand_in: Snowflake, run: Run) -> None:
+    """Without external access its name is unknown to a procedure, and outside of the account always."""
+    body = """
+import requests
+
+def main(session):
+    try:
+        requests.get("https://mlflow.sandbox.example/", timeout=10)
+    except requests.ConnectionError as error:
+        return str(error)
+"""
+    run(procedure("p()", body, "VARCHAR"))
+    assert "no network access to mlflow.sandbox.example" in run("CALL p()")[0][0]
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(stand_in.public.url, timeout=10)
 
 
 def test_external_access_opens_one_place(run: Run, upstream: Any) -> None:

@@ -42,7 +42,7 @@ _TRUST = {
 _TRUST_KEYS = ("role_arn", "tenant_id", "application_id", "audience")
 _GATEWAY_KEYS = ("provider", "url", "integration", "vpc_link", "api_key_from_env", *_TRUST_KEYS)
 _STORAGE_KEYS = ("location", "integration", "role_arn", "tenant_id", "internal_stage")
-_EXTERNAL_ACCESS_KEYS = ("url", "integration", "network_rule", "secret")
+_EXTERNAL_ACCESS_KEYS = ("url", "integration", "network_rule", "secret", "token_from_env")
 _SECTIONS = ("gateway", "storage", "external_access")
 
 _GUID = (
@@ -58,6 +58,7 @@ _FORMS = {
     "application_id": _GUID,
     "vpc_link": (r"[\w-]{1,64}", "a1b2c3"),
     "api_key_from_env": (r"[A-Za-z_]\w*", "GATEWAY_API_KEY"),
+    "token_from_env": (r"[A-Za-z_]\w*", "MLFLOW_SNOWFLAKE_TOKEN"),
 }
 
 
@@ -70,12 +71,14 @@ class ExternalAccess:
         integration: The external access integration.
         network_rule: The rule that allows the traffic.
         secret: MLflow's token, in Snowflake's secret store.
+        token_from_env: The environment variable with the token, for `apply`; empty for none.
     """
 
     url: str
     integration: Identifier
     network_rule: Identifier
     secret: Identifier
+    token_from_env: str = ""
 
     @property
     def host_and_port(self) -> str:
@@ -405,6 +408,7 @@ def _external_access(
             database, schema
         ),
         name(given.text("secret", "MLFLOW_TOKEN"), given.place("secret")).within(database, schema),
+        _formed(given, "token_from_env") if given.content.get("token_from_env") is not None else "",
     )
 
 

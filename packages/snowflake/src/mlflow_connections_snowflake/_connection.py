@@ -111,7 +111,7 @@ def _url(values: Mapping[str, Any]) -> str:
             "'url' is neither in the connection options nor in the environment variable "
             "MLFLOW_SNOWFLAKE_URL. Mode external_access needs MLflow's URL: add it there."
         )
-    if not str(url).startswith(("https://", "http://")):
+    if not str(url).startswith("https://"):
         raise InvalidOptionError(f"'url' in the connection options is {url!r}, not https://….")
     return str(url)
 

@@ -190,9 +190,17 @@ def check(session: "Session", config: BridgeConfig) -> Iterator[Finding]:
         if statement.target is None or statement.target in missing:
             # The fix of a missing object includes everything that depends on it.
             continue
+        if statement.verb == "ALTER" and statement.target.kind == "SECRET":
+            # Nobody can look at a secret's value.
+            continue
         if statement.verb == "CREATE":
-            # Includes the grants: a new object has none.
-            fixes = [s for s in written if s.target == statement.target and s.verb != "ALTER"]
+            # Includes the grants: a new object has none. A new secret has no value either.
+            fixes = [
+                s
+                for s in written
+                if s.target == statement.target
+                and (s.verb != "ALTER" or statement.target.kind == "SECRET")
+            ]
             finding = _present(queries, statement.target, fixes, config)
             if not finding.ok:
                 missing.add(statement.target)

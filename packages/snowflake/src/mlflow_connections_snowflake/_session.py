@@ -4,6 +4,8 @@ Sources, the first that applies: parameters given by the caller; a named connect
 `SNOWFLAKE_ACCOUNT` and its like; the default connection. A named connection comes from
 `connections.toml` and from `SNOWFLAKE_CONNECTIONS_<NAME>_<KEY>`, which takes precedence, as in the
 `snow` command (https://docs.snowflake.com/en/developer-guide/snowflake-cli/connecting/configure-connections).
+In a container Snowflake sets `SNOWFLAKE_ACCOUNT` and `SNOWFLAKE_HOST`, and puts the service's token into a file
+(https://docs.snowflake.com/en/developer-guide/snowpark-container-services/spcs-execute-sql).
 """
 
 import base64
@@ -14,6 +16,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mlflow_connections import (
@@ -48,6 +51,14 @@ IDENTITY = (
 SECRETS = frozenset({"password", "token", "private_key_file_pwd", "private_key_raw"})
 
 _PARAMETERS = (*IDENTITY, "private_key_path", "database", "schema", "port", "protocol")
+_SERVICE_TOKEN = Path("/snowflake/session/token")
+"""The token of the service that a container belongs to; Snowflake renews it."""
+_CREDENTIALS = frozenset(
+    (
+        *("authenticator", "password", "token", "token_file_path"),
+        *("private_key_file", "private_key_path", "private_key_raw"),
+    )
+)
 _PASSPHRASE = "PRIVATE_KEY_PASSPHRASE"  # noqa: S105 - the name of snow's variable
 # A code of SnowparkSessionException, from snowflake/snowpark/_internal/error_message.py.
 _MORE_THAN_ONE = "1409"
@@ -109,7 +120,10 @@ def connection_parameters(
         return _translated(parameters)
     if connection is None and os.environ.get("SNOWFLAKE_ACCOUNT"):
         read = {key: os.environ.get(f"SNOWFLAKE_{key.upper()}") for key in _PARAMETERS}
-        return _translated({key: value for key, value in read.items() if value})
+        found = {key: value for key, value in read.items() if value}
+        if not found.keys() & _CREDENTIALS and _SERVICE_TOKEN.is_file():
+            found |= {"authenticator": "oauth", "token": _SERVICE_TOKEN.read_text().strip()}
+        return _translated(found)
     return _translated(_named(connection))
 
 

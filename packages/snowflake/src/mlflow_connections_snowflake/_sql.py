@@ -20,6 +20,7 @@ For external access, which the administrator sets up:
 
     CREATE OR REPLACE NETWORK RULE n MODE = EGRESS TYPE = HOST_PORT VALUE_LIST = ('host:443')
     CREATE SECRET IF NOT EXISTS n TYPE = GENERIC_STRING SECRET_STRING = ''
+    ALTER SECRET n SET SECRET_STRING = '${NAME}'
     CREATE EXTERNAL ACCESS INTEGRATION IF NOT EXISTS n
         ALLOWED_NETWORK_RULES = (n) ALLOWED_AUTHENTICATION_SECRETS = (n) ENABLED = TRUE
     ALTER EXTERNAL ACCESS INTEGRATION n SET …
@@ -158,8 +159,19 @@ def _external_access_part(config: BridgeConfig) -> Iterator[Statement]:
         secret,
         "TYPE = GENERIC_STRING",
         "SECRET_STRING = ''",
-        purpose="MLflow's token, still empty: set it by ALTER SECRET … SET SECRET_STRING = '…'",
+        purpose="MLflow's token, empty at first"
+        if access.token_from_env
+        else "MLflow's token, still empty: set it by ALTER SECRET … SET SECRET_STRING = '…'",
     )
+    if access.token_from_env:
+        yield Statement(
+            ADMIN,
+            f"MLflow's token: the value of the environment variable {access.token_from_env}",
+            f"ALTER {secret.kind} {secret.sql} SET\n"
+            f"  SECRET_STRING = '${{{access.token_from_env}}}'",
+            secret,
+            variables=(access.token_from_env,),
+        )
     allowed = (
         f"ALLOWED_NETWORK_RULES = ({rule.sql})",
         f"ALLOWED_AUTHENTICATION_SECRETS = ({secret.sql})",

@@ -55,6 +55,7 @@ def test_credentials_become_the_connectors_variables() -> None:
         ({"stage": "x'; DROP TABLE y"}, "'stage' in the connection options"),
         ({"flush_seconds": -1}, "not a time from 0 on"),
         ({"mode": "external_access", "url": "mlflow:5000"}, "not https://"),
+        ({"mode": "external_access", "url": "http://mlflow:5000"}, "not https://"),
     ],
 )
 def test_what_cannot_work_is_refused(options: dict[str, object], told: str) -> None:

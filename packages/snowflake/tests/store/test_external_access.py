@@ -55,6 +55,25 @@ def test_it_stands_alone(content: dict[str, Any]) -> None:
         statements(read(content))
 
 
+def test_apply_sets_the_token_from_a_variable(content: dict[str, Any]) -> None:
+    """The secret's value is written when the statement runs: a script shows the variable alone."""
+    content["mlflow"]["external_access"]["token_from_env"] = "MY_TOKEN"
+    written = statements(read(content))
+    [value] = [s for s in written if s.target and (s.verb, s.target.kind) == ("ALTER", "SECRET")]
+    assert value.sql == (
+        'ALTER SECRET "DEMO"."DEMO"."MLFLOW_TOKEN" SET\n  SECRET_STRING = \'${MY_TOKEN}\''
+    )
+    assert value.variables == ("MY_TOKEN",)
+    assert "${MY_TOKEN}" in script(written)
+    names = [s.sql.partition("\n")[0] for s in written]
+    assert names.index('CREATE SECRET IF NOT EXISTS "DEMO"."DEMO"."MLFLOW_TOKEN"') < names.index(
+        value.sql.partition("\n")[0]
+    )
+    content["mlflow"]["external_access"]["token_from_env"] = "not a name"
+    with pytest.raises(InvalidOptionError, match=r"external_access\.token_from_env"):
+        read(content)
+
+
 def test_dropping_takes_the_integration_first(content: dict[str, Any]) -> None:
     """An integration is dropped before the objects that it names."""
     gone = [s.sql.split('"')[0].strip() for s in drops(read(content), with_integrations=True)][-3:]

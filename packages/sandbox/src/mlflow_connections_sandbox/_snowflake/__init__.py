@@ -4,8 +4,9 @@ The real connector and a real Snowpark session talk to it. See docs/sandbox-snow
 """
 
 from mlflow_connections_sandbox._snowflake.external._gateway import BASES, ApiGateway
+from mlflow_connections_sandbox._snowflake.external._mlflow_https import MLFLOW_URL
 
 from ._journal import Executed, Statements
 from ._stand_in import Snowflake
 
-__all__ = ["BASES", "ApiGateway", "Executed", "Snowflake", "Statements"]
+__all__ = ["BASES", "MLFLOW_URL", "ApiGateway", "Executed", "Snowflake", "Statements"]

@@ -14,6 +14,11 @@ from mlflow_connections_sandbox._snowflake.external._external_functions import (
     CallBehavior,
 )
 from mlflow_connections_sandbox._snowflake.external._gateway import BASES, ApiGateway
+from mlflow_connections_sandbox._snowflake.external._mlflow_https import (
+    MLFLOW_HOST,
+    MLFLOW_PORT,
+    PublicMlflow,
+)
 from mlflow_connections_sandbox._stand_in import StandIn
 from mlflow_connections_sandbox._tables import Table
 
@@ -26,6 +31,8 @@ from ._server import SnowflakeServer
 from ._session import SqlSession
 from ._tables import calls, statements
 from ._users import Users
+from .procedures._containers import PRIVILEGED, container_environment
+from .sql._reader import SqlReader
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
@@ -46,6 +53,7 @@ class Snowflake(StandIn):
     Attributes:
         account: Its objects, and the privileges on them.
         gateways: The gateways before MLflow, by provider: aws, azure and google.
+        public: MLflow itself at a public URL, for external access.
         statements: Every statement that arrived.
         users: The users and what they sign in with.
         password: The password of the user SANDBOX.
@@ -71,6 +79,9 @@ class Snowflake(StandIn):
             for provider in BASES
         }
         self.account = SnowflakeAccount(folder, list(self.gateways.values()), clouds)
+        self.public = PublicMlflow(mlflow_url, folder / "mlflow-https")
+        self.account.procedures.servers = {f"{MLFLOW_HOST}:{MLFLOW_PORT}": self.public.port}
+        self.account.procedures.bundle = self.public.bundle
         root = folder.parent / "mlflow" / "artifacts" if artifacts is None else artifacts
         self.account.stages.buckets = dict.fromkeys(_BUCKETS, root)
         self.account.procedures.connect = self._ticket
@@ -192,6 +203,45 @@ class Snowflake(StandIn):
         self.account.procedures.tickets[ticket] = own
         return self._ticket(ticket, own)
 
+    def container(
+        self,
+        folder: Path,
+        role: str,
+        integrations: Sequence[str] = (),
+        secrets: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        """Return all variables of a process as in a container: a service, an ML Job or a notebook.
+
+        Start Python with these variables and no others. The process reaches its account, signed in by a token
+        for one role, and what its integrations open.
+
+        Args:
+            folder: The container's folder.
+            role: The role that owns the service.
+            integrations: Its external access integrations, as SHOW INTEGRATIONS has them.
+            secrets: The qualified names of its secrets, by the name under which each is mounted.
+
+        Raises:
+            SqlError: An integration or a secret does not exist, or the role may not use it.
+            ValueError: The role may own no service.
+        """
+        if role in PRIVILEGED:
+            raise ValueError(f"The role {role} may own no service.")
+        access, session = self.account.access, SqlSession("", USER, role, DATABASE, SCHEMA)
+        for name in integrations:
+            access.require(session, "USAGE", ("INTEGRATION", (name,), None))
+        named = {key: SqlReader(name).name() for key, name in (secrets or {}).items()}
+        for key in named.values():
+            access.require(session, "READ", ("SECRET", key, None))
+        procedures, connection = self.account.procedures, self.connection()
+        return container_environment(
+            folder,
+            self.token(role, "OAUTH"),
+            connection,
+            procedures.network_environment([(name,) for name in integrations], connection),
+            procedures.secret_values(named),
+        )
+
     def _ticket(self, ticket: str, session: SqlSession) -> dict[str, Any]:
         """Return the connection parameters for the session of a procedure or task."""
         return self.connection(
@@ -215,6 +265,8 @@ class Snowflake(StandIn):
             "SNOWFLAKE_DEFAULT_CONNECTION_NAME": "sandbox",
             # The connector would look for metadata services of clouds at each sign-in.
             "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
+            # The value of the secret for external access, which `mlflow-snowflake apply` sets.
+            "MLFLOW_SNOWFLAKE_TOKEN": self.public.token,
         }
 
     def tables(self) -> Sequence[Table]:
@@ -226,8 +278,8 @@ class Snowflake(StandIn):
         super().keep(newest)
         self.statements.keep(newest)
         self.account.external_functions.remote.deliveries.keep(newest)
-        for gateway in self.gateways.values():
-            gateway.keep(newest)
+        for server in (*self.gateways.values(), self.public):
+            server.keep(newest)
 
     def app(self) -> "ASGIApp":
         """Return the application that answers."""
@@ -236,9 +288,9 @@ class Snowflake(StandIn):
         return self._sql.app
 
     def start(self) -> None:
-        """Start to answer, and start the gateways."""
-        for gateway in self.gateways.values():
-            gateway.start()
+        """Start to answer, and start the gateways and MLflow's public server."""
+        for server in (*self.gateways.values(), self.public):
+            server.start()
         super().start()
 
     def close(self) -> None:
@@ -246,7 +298,8 @@ class Snowflake(StandIn):
         self.account.tasks.close()
         # In parallel: each server polls for its end.
         with ThreadPoolExecutor() as pool:
-            closing = [pool.submit(gateway.close) for gateway in self.gateways.values()]
+            others = (*self.gateways.values(), self.public)
+            closing = [pool.submit(server.close) for server in others]
             super().close()
             for one in closing:
                 one.result()

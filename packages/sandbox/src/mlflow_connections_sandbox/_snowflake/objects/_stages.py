@@ -32,11 +32,12 @@ class Stages:
     """Executes file commands.
 
     Attributes:
+        root: The folder of internal stages.
         buckets: The folder of each cloud location: `s3://…/`, `gcs://…/`, `azure://…/`.
     """
 
     def __init__(self, root: Path, catalog: Catalog, access: Privileges, clouds: Clouds) -> None:
-        self._root = root
+        self.root = root
         self._catalog = catalog
         self._access = access
         self._clouds = clouds
@@ -232,7 +233,7 @@ class Stages:
     def _internal(self, entry: CatalogEntry) -> Path:
         # Names may contain any character, a slash too.
         digest = hashlib.sha256("\0".join(entry.name).encode()).hexdigest()[:16]
-        return self._root / digest
+        return self.root / digest
 
 
 def _files(root: Path, prefix: str, pattern: str | None) -> list[Path]:

@@ -1,24 +1,50 @@
-"""Block the network of a procedure's process and of every Python process that it starts.
+"""Confine a process inside the account: its network, and for a procedure its files and processes.
+
+A procedure writes only into its temporary folder and starts no process, as Snowflake documents ("Limitations", writing
+stored procedures in Python); how Snowflake refuses is not published, so the errors here are those of a read-only file
+system and of a missing permission. A container may do both.
 
 Copied as `sitecustomize.py` to the front of the module path; it must import nothing of the package.
 """
 
+import errno
+import json
 import os
 import re
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
+Address = tuple[Any, ...]
 
-class _Guard:
-    """Allows what the network rules of the procedure's integrations allow, and its account."""
+_PROCESSES = frozenset(
+    (
+        *("subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn"),
+        *("os.system", "pty.spawn"),
+    )
+)
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+_MADE = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1, "os.truncate": 0}
+"""Audit events of changes to the file system, and the position of the path that they change."""
 
-    def __init__(self, places: str) -> None:
+
+class NetworkGuard:
+    """Allows what the network rules of the integrations allow, and the account.
+
+    Args:
+        places: The allowed `host:port`, separated by commas; a host may have one `*`.
+        servers: The port of this machine that answers for a public `host:port`.
+    """
+
+    def __init__(self, places: str, servers: Mapping[str, int]) -> None:
         split = [place.rpartition(":") for place in places.split(",")]
         self._rules = [(_pattern(host), port) for host, _, port in split]
+        self._servers = servers
         self._resolved: set[str] = set()
         self._resolving = threading.local()
+        self._look_up = socket.getaddrinfo
 
     def watch(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Refuse an audited event that would leave the account."""
@@ -27,6 +53,25 @@ class _Guard:
         elif event == "socket.getaddrinfo" and arguments[0] is not None:
             name = arguments[0]
             self._check_name(name if isinstance(name, str) else name.decode())
+
+    def resolve(
+        self,
+        host: "str | bytes | None",
+        port: "str | int | None",
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - the name of the standard library
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Address]:
+        """Look a name up: a public name of the sandbox is a server on this machine."""
+        name = host if isinstance(host, str) else (host or b"").decode()
+        server = self._servers.get(f"{name.lower()}:{port}")
+        if server is None:
+            return list(self._look_up(host, port, family, type, proto, flags))
+        self._check_name(name)
+        if str(port) in self._ports(name):
+            self._resolved.add(f"127.0.0.1:{server}")
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", server))]
 
     def _check_address(self, address: object) -> None:
         # Anything but host and port is a socket of this machine.
@@ -46,7 +91,7 @@ class _Guard:
         # A connection names the address alone, so note those of a host that may be reached.
         self._resolving.active = True
         try:
-            for found in socket.getaddrinfo(host, None):
+            for found in self._look_up(host, None):
                 self._resolved.update(f"{found[4][0]}:{port}" for port in self._ports(host))
         except OSError:
             pass
@@ -57,10 +102,52 @@ class _Guard:
         return [port for pattern, port in self._rules if pattern.fullmatch(host)]
 
 
+class ProcedureGuard:
+    """Refuses writes outside of the temporary folder, and new processes.
+
+    Args:
+        writable: The temporary folder, and the files that the stand-in itself writes.
+    """
+
+    def __init__(self, writable: list[str]) -> None:
+        self._writable = [os.path.realpath(path) for path in writable]
+
+    def watch(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Refuse an audited event that a procedure may not cause."""
+        if event in _PROCESSES:
+            raise PermissionError(
+                errno.EPERM, "Operation not permitted: a stored procedure creates no processes"
+            )
+        if event == "open" and arguments[2] & _WRITES:
+            self._check(arguments[0])
+        elif event in _MADE:
+            self._check(arguments[_MADE[event]])
+
+    def _check(self, path: object) -> None:
+        # A number is a file that is open already.
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        real = os.path.realpath(os.fsdecode(path))
+        if real.startswith("/dev/"):
+            return
+        if not any(real == root or real.startswith(root + os.sep) for root in self._writable):
+            raise OSError(errno.EROFS, "Read-only file system", os.fsdecode(path))
+
+
 def _pattern(host: str) -> "re.Pattern[str]":
     """Return what a host of a network rule matches: its `*` stands for letters, digits and hyphens."""
     return re.compile(re.escape(host).replace(r"\*", "[A-Za-z0-9-]+"), re.IGNORECASE)
 
 
+def _install() -> None:
+    network = NetworkGuard(
+        os.environ["SANDBOX_NETWORK"], json.loads(os.environ.get("SANDBOX_SERVERS", "{}"))
+    )
+    vars(socket)["getaddrinfo"] = network.resolve
+    sys.addaudithook(network.watch)
+    if writable := os.environ.get("SANDBOX_WRITABLE"):
+        sys.addaudithook(ProcedureGuard(json.loads(writable)).watch)
+
+
 if "SANDBOX_NETWORK" in os.environ:
-    sys.addaudithook(_Guard(os.environ["SANDBOX_NETWORK"]).watch)
+    _install()

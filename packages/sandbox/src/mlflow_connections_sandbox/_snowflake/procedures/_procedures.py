@@ -8,12 +8,12 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow_connections_sandbox._snowflake._errors import SqlError
+from mlflow_connections_sandbox._snowflake._errors import Name, SqlError
 from mlflow_connections_sandbox._snowflake._session import SqlSession
 from mlflow_connections_sandbox._snowflake.objects._catalog import Catalog, CatalogEntry
 from mlflow_connections_sandbox._snowflake.objects._privileges import Privileges
@@ -34,6 +34,8 @@ class Procedures:
         connect: Returns connection parameters for a ticket.
         access_tokens: The OAuth access token that Snowflake would fetch, by the name of the secret.
         running: The processes of running calls, by the session that each runs in.
+        servers: The port of this machine that answers for a public `host:port`.
+        bundle: The certificates that processes inside the account trust.
     """
 
     def __init__(self, catalog: Catalog, access: Privileges, stages: Stages) -> None:
@@ -44,6 +46,8 @@ class Procedures:
         self.connect: Callable[[str, SqlSession], dict[str, Any]] | None = None
         self.access_tokens: dict[str, str] = {}
         self.running: dict[str, tuple[SqlSession, RunningProcess]] = {}
+        self.servers: dict[str, int] = {}
+        self.bundle: Path | None = None
 
     def call(self, entry: CatalogEntry, arguments: Sequence[Any], session: SqlSession) -> Any:
         """Call a procedure and return what its handler returned.
@@ -139,25 +143,50 @@ class Procedures:
     def _environment(
         self, entry: CatalogEntry, folder: Path, connection: Mapping[str, Any]
     ) -> dict[str, str]:
-        network = [f"{connection['host']}:{connection['port']}", *self._network(entry)]
+        temporary = folder / "tmp"
+        temporary.mkdir()
+        integrations = entry.properties.get("EXTERNAL_ACCESS_INTEGRATIONS", ())
         return {
             **kept_environment(),
+            **self.network_environment(integrations, connection),
             "HOME": str(folder),
-            "TMPDIR": str(folder),
+            "TMPDIR": str(temporary),
             "PYTHONPATH": str(folder),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "1",
             "GIT_PYTHON_REFRESH": "quiet",
             # Otherwise each sign-in asks the metadata services of three clouds, in vain.
             "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
-            "SANDBOX_NETWORK": ",".join(network),
-            "SANDBOX_SECRETS": json.dumps(self._secrets(entry)),
+            # The connector itself writes to stages: here they are folders of this machine.
+            "SANDBOX_WRITABLE": json.dumps(
+                [str(path) for path in (temporary, folder / "answer.json", self._stages.root)]
+            ),
+            "SANDBOX_SECRETS": json.dumps(self.secret_values(entry.properties.get("SECRETS", {}))),
         }
 
-    def _network(self, entry: CatalogEntry) -> list[str]:
-        """Return the hosts and ports that the procedure's external access integrations open."""
+    def network_environment(
+        self, integrations: Iterable[Name], connection: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Return the variables that the guard reads, and those by which clients trust public servers.
+
+        Args:
+            integrations: The external access integrations of the process.
+            connection: The parameters with which it reaches its account.
+        """
+        network = [f"{connection['host']}:{connection['port']}", *self._network(integrations)]
+        found = {
+            "SANDBOX_NETWORK": ",".join(network),
+            "SANDBOX_SERVERS": json.dumps(self.servers),
+        }
+        if self.bundle is not None:
+            trusted = str(self.bundle)
+            found |= {"REQUESTS_CA_BUNDLE": trusted, "SSL_CERT_FILE": trusted}
+        return found
+
+    def _network(self, integrations: Iterable[Name]) -> list[str]:
+        """Return the hosts and ports that external access integrations open."""
         found = []
-        for name in entry.properties.get("EXTERNAL_ACCESS_INTEGRATIONS", ()):
+        for name in integrations:
             integration = self._catalog.get(("INTEGRATION", name, None))
             if integration.properties["ENABLED"]:
                 for rule in integration.properties["ALLOWED_NETWORK_RULES"]:
@@ -165,10 +194,10 @@ class Procedures:
                     found += [v if ":" in v else f"{v}:443" for v in values["VALUE_LIST"]]
         return found
 
-    def _secrets(self, entry: CatalogEntry) -> dict[str, dict[str, str]]:
-        """Return what the procedure may read of each secret, by the variable of its SECRETS clause."""
+    def secret_values(self, clause: Mapping[str, Name]) -> dict[str, dict[str, str]]:
+        """Return what a process may read of each secret, by the variable of its SECRETS clause."""
         found = {}
-        for variable, name in entry.properties.get("SECRETS", {}).items():
+        for variable, name in clause.items():
             properties = self._catalog.get(("SECRET", name, None)).properties
             shown = {"TYPE", "SECRET_STRING", "USERNAME", "PASSWORD"}
             found[variable] = {k: str(v) for k, v in properties.items() if k in shown}
