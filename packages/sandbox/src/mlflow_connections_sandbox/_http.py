@@ -97,7 +97,8 @@ class ProtectedMlflow(StandIn):
         self.certificate = ClientCertificate(
             tls / "client.crt", tls / "client.key", password, tls / "ca.pem"
         )
-        self._tls = TlsFiles(tls / "server.crt", tls / "server.key", tls / "clients.pem")
+        self._clients = tls / "clients.pem"
+        self._tls = TlsFiles(tls / "server.crt", tls / "server.key", self._clients)
         self._mtls = LoopbackServer("stand-in 'http' with client certificates", self._tls)
         self.mtls_url = self._mtls.url
         self._has_certificates = False
@@ -162,7 +163,7 @@ class ProtectedMlflow(StandIn):
         self._tls.certificate.parent.mkdir(exist_ok=True)
         authority, clients = trustme.CA(), trustme.CA()
         authority.cert_pem.write_to_path(self.certificate.ca_file)
-        clients.cert_pem.write_to_path(self._tls.client_authority)
+        clients.cert_pem.write_to_path(self._clients)
         server = authority.issue_cert("127.0.0.1")
         server.cert_chain_pems[0].write_to_path(self._tls.certificate)
         server.private_key_pem.write_to_path(self._tls.key)
