@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from mlflow_connections_outbox import Destination, Event, Outbox, Policy, admin
+from mlflow_connections_outbox.testing import FaultServer
 
 SINK = '''
 """Posts events to an HTTP server with the standard library."""
@@ -366,3 +367,109 @@ def test_a_batch_is_one_request(receiver: Receiver) -> None:
     assert outbox.flush(20) == 0
     assert receiver.requests - before <= 4
     outbox.close()
+
+
+PATIENT_SINK = '''
+"""Posts an event a request, each with a deadline of its own, for as long as a send may take."""
+import json, time, urllib.request
+from mlflow_connections_outbox import Unavailable
+
+class PatientSink:
+    def __init__(self, destination, environ, state):
+        self.url = destination.url
+        self.seconds = float(environ["SECONDS_A_SEND"])
+        self.tells = environ["TELLS"] == "yes"
+
+    def send(self, batch):
+        until = time.monotonic() + self.seconds
+        for count, event in enumerate(batch, start=1):
+            if time.monotonic() > until:
+                raise Unavailable("out of time")
+            body = json.dumps(event._asdict()).encode()
+            try:
+                with urllib.request.urlopen(self.url, body, timeout=10) as answer:
+                    answer.read()
+            except OSError as error:
+                raise Unavailable(type(error).__name__) from None
+            if self.tells:
+                batch.accept(count)
+
+    def close(self):
+        pass
+'''
+
+
+def deliver_short_runs(
+    folder: Path, latency: float, *, runs: int = 100, tells: bool = True, faults: bool = False
+) -> tuple[list[str], list[str], int]:
+    """Log short runs of five metrics each to a destination that takes some time for each request.
+
+    A send of the sink lasts for 120 requests at most, as half a minute does at 0.25 s a request.
+
+    Returns:
+        The IDs of the events in order, those of the accepted requests, and the number of requests.
+    """
+    (folder / "a_patient_sink.py").write_text(PATIENT_SINK)
+    server = FaultServer()
+    server.delay = latency
+    if faults:
+        server.faults = ["", "", "", "cut"] * 10 + ["", "", "", "", "lost"] * 10
+    secrets = {"SECONDS_A_SEND": str(120 * latency), "TELLS": "yes" if tells else "no"}
+    outbox = Outbox(Destination("http", server.url, "a_patient_sink:PatientSink"), secrets, POLICY)
+    for run in range(runs):
+        outbox.append(Event(f"run-{run}", "run_started", run, {}))
+        for step in range(5):
+            outbox.append(Event(f"run-{run}", "metrics", run, {"step": step}))
+        outbox.append(Event(f"run-{run}", "status_changed", run, {}))
+        outbox.flush(4 * latency)
+    assert outbox.folder is not None
+    while outbox.flush(1):
+        pass
+    outbox.close()
+    (report,) = admin.reports()
+    assert (report.content.events, report.content.rejected, report.content.aside) == (0, 0, 0)
+    assert report.counts.delivered == 7 * runs
+    server.close()
+    arrived = [json.loads(request.body) for request in server.accepted]
+    steps: dict[int, list[str]] = {run: [] for run in range(runs)}
+    for event in {event["id"]: event for event in arrived}.values():
+        steps[event["at"]].append(event["kind"])
+    assert set(map(tuple, steps.values())) == {("run_started", *["metrics"] * 5, "status_changed")}
+    ids = [event["id"] for event in arrived]
+    return list(dict.fromkeys(ids)), ids, len(server.requests)
+
+
+def check_short_runs(folder: Path, latency: float) -> None:
+    """Check that nothing is sent twice without a fault, and no more than the faults are with them."""
+    unique, ids, requests = deliver_short_runs(folder, latency)
+    assert len(unique) == 700
+    assert ids == unique
+    assert requests == 700
+
+
+def test_short_runs_get_through_at_ordinary_latency(receiver: Receiver, tmp_path: Path) -> None:
+    """100 runs of 5 metrics, of which a send covers 120 events: all is acknowledged, and nothing sent twice."""
+    check_short_runs(tmp_path, 0.004)
+
+
+@pytest.mark.slow
+def test_short_runs_get_through_at_a_quarter_of_a_second(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    """The same at 0.25 s a request, for which a send of half a minute does not suffice."""
+    check_short_runs(tmp_path, 0.25)
+
+
+def test_each_fault_repeats_one_request_at_most(receiver: Receiver, tmp_path: Path) -> None:
+    """With connections that are cut before and after the destination took an event, each cut costs one request."""
+    unique, ids, requests = deliver_short_runs(tmp_path, 0.002, runs=30, faults=True)
+    assert len(unique) == 210
+    assert len(ids) - 210 == 10  # as many as replies were lost
+    assert requests == 210 + 10 + 10
+
+
+def test_a_sink_that_tells_no_prefix_repeats_little(receiver: Receiver, tmp_path: Path) -> None:
+    """Where a send that fails counts for nothing, batches shrink to what a send covers."""
+    unique, ids, _ = deliver_short_runs(tmp_path, 0.002, runs=50, tells=False)
+    assert len(unique) == 350
+    assert len(ids) <= 2 * 350

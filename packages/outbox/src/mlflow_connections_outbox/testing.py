@@ -79,6 +79,7 @@ class FaultServer:
         respond: Answers a request that meets no fault.
 
     Attributes:
+        delay: Seconds before each answer.
         url: Where it listens.
         requests: Every request, in order.
         accepted: The requests that `respond` answered with a status below 300, also where the reply
@@ -92,6 +93,7 @@ class FaultServer:
         self.requests: list[Request] = []
         self.accepted: list[Request] = []
         self.faults: list[Response | str] = []
+        self.delay = 0.0
         self._respond = respond
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -137,8 +139,7 @@ class FaultServer:
                 response = self._respond(request)
                 if response.status < 300:
                     self.accepted.append(request)
-        if fault == "hang":
-            self._closed.wait()
+        self._closed.wait(None if fault == "hang" else self.delay)
         if isinstance(fault, str) and fault:
             handler.close_connection = True
             handler.connection.close()
