@@ -1,14 +1,30 @@
 """One event as one line."""
 
 import math
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum, IntEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_connections_outbox import Event
-from mlflow_connections_outbox._format import encode, frame, parse
+from mlflow_connections_outbox._format import (
+    encode,
+    encode_by_standard_library,
+    frame,
+    make_encode,
+    parse,
+)
+
+ENCODERS = list(dict.fromkeys([encode_by_standard_library, make_encode()]))
+"""One, or two where orjson is installed."""
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -21,8 +37,17 @@ EVENTS = st.builds(
 
 
 def back(event: Event) -> Event:
+    """Write an event with each encoder, and read it again, which makes no difference."""
+    found = [read_back(event, each) for each in ENCODERS]
+    assert {repr(each) for each in found} == {repr(found[0])}
+    return found[0]
+
+
+def read_back(event: Event, encoder: Callable[[Event], bytes]) -> Event:
     """Write an event and read it again."""
-    parsed = parse(frame(7, encode(event)).removesuffix(b"\n"), "an-id")
+    line = frame(7, encoder(event))
+    assert line.isascii()
+    parsed = parse(line.removesuffix(b"\n"), "an-id")
     assert parsed is not None
     assert parsed[0] == 7
     return parsed[1]
@@ -81,3 +106,79 @@ def test_what_is_no_json_becomes_json() -> None:
 def test_a_lone_surrogate_survives() -> None:
     """Text that UTF-8 cannot carry is carried all the same."""
     assert back(Event("s", "k", 0, {"name": "\ud800"})).data == {"name": "\ud800"}
+
+
+class Color(Enum):
+    """An enumeration without a number."""
+
+    RED = "red"
+
+
+class Level(IntEnum):
+    """An enumeration of numbers."""
+
+    HIGH = 3
+
+
+class Pair(NamedTuple):
+    """A tuple with names."""
+
+    left: int
+    right: int
+
+
+@dataclass
+class Record:
+    """A class with fields."""
+
+    field: int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            None,
+            True,
+            "null",
+            "\x7f\x00\u2028",
+            "ä",
+            2**63,
+            2**64,
+            2**200,
+            -(2**70),
+            1e16,
+            -0.0,
+            5e-324,
+        ),
+        *(math.nan, math.inf, Color.RED, Level.HIGH, Pair(1, 2), Record(1), {"k": Record(1)}, {3}),
+        *(datetime(2026, 1, 1, tzinfo=timezone.utc), uuid.UUID(int=1), {1: 2}, {None: 1}, b"bytes"),
+    ],
+    ids=repr,
+)
+def test_every_encoder_writes_the_same_event(value: Any) -> None:
+    """Whatever is in an event, it is read as the same, whichever library wrote it."""
+    assert back(Event("s", "k", 0, {"value": value, "after": 1})).data["after"] == 1
+    assert back(Event("s", "k", 0, {"value": value}, "its-id")).id == "its-id"
+
+
+def test_enumerations_become_their_values() -> None:
+    """What a member stands for is kept, not its name in Python."""
+    assert back(Event("s", "k", 0, {"c": Color.RED, "l": Level.HIGH})).data == {"c": "red", "l": 3}
+
+
+def test_without_orjson_the_standard_library_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is optional: where it is missing, or not what it seems, nothing is missed."""
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    assert make_encode() is encode_by_standard_library
+    monkeypatch.setitem(sys.modules, "orjson", math)
+    assert make_encode() is encode_by_standard_library
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_an_event_that_contains_itself_is_refused(encoder: Callable[[Event], bytes]) -> None:
+    """Nothing can be made of it."""
+    endless: dict[str, Any] = {}
+    endless["self"] = endless
+    with pytest.raises(ValueError, match="contains itself"):
+        encoder(Event("s", "k", 0, endless))

@@ -7,6 +7,8 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from ._interface import Event
@@ -137,6 +139,8 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, (set, frozenset)):
         return list(value)
+    if isinstance(value, Enum):
+        return value.value
     item = getattr(value, "item", None)
     if callable(item):
         try:
@@ -166,24 +170,51 @@ def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
     return made
 
 
-_FAST = _make_encoder()
+_CHUNKS = _make_encoder()
 
 
-def encode(event: Event) -> bytes:
+def encode_by_standard_library(event: Event) -> bytes:
     """Return an event as JSON. NaN and the infinities are kept, as Python's own words for them.
 
     Raises:
         ValueError: It contains itself, or nothing can be made of it.
     """
-    content = [event.stream, event.kind, event.at, event.data]
-    if event.id:  # an event that is sent once more keeps its ID
-        content.append(event.id)
+    # An event that is sent once more keeps its ID.
+    content = event[:5] if event[4] else event[:4]
     try:
-        return "".join(_FAST(content, 0)).encode("ascii")
+        return "".join(_CHUNKS(content, 0)).encode("ascii")
     except RecursionError:
         raise ValueError("An event contains itself.") from None
     except TypeError:  # keys that are no text
-        return "".join(_FAST(_with_text_keys(content), 0)).encode("ascii")
+        return "".join(_CHUNKS(_with_text_keys(content), 0)).encode("ascii")
+
+
+def make_encode() -> Callable[[Event], bytes]:
+    """Return a function that returns an event as JSON: by orjson, if that is installed, in a fifth of the time.
+
+    orjson decides nothing: what it does not write as the standard library does goes there. That is text
+    beyond ASCII, NaN (which it writes as null), numbers beyond 64 bits, and types that JSON has not.
+    """
+    try:
+        orjson = import_module("orjson")
+        dumps = orjson.dumps
+        options = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    except (ImportError, AttributeError):
+        return encode_by_standard_library
+
+    def encode_by_orjson(event: Event) -> bytes:
+        try:
+            body: bytes = dumps(event[:5] if event[4] else event[:4], None, options)
+            if b"null" not in body and body.isascii():
+                return body
+        except TypeError:  # the base of its errors
+            pass
+        return encode_by_standard_library(event)
+
+    return encode_by_orjson
+
+
+encode = make_encode()
 
 
 def _with_text_keys(value: Any) -> Any:

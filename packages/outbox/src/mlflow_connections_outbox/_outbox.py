@@ -47,7 +47,8 @@ class _Process:
         self.poll_at = 0
         self.seen = 0
         self.unauthorized = False
-        self.disk_tried_at: float | None = None
+        self.in_memory = False
+        self.disk_tried_at = 0.0
         self.not_taken = 0
         self.not_taken_noted = 0
         self.stalled_at: tuple[Path, int] | None = None
@@ -136,7 +137,22 @@ class Outbox:
             body = encode(event)
             process = self._process
             with process.lock:
-                self._append(process, body)
+                if process.in_memory and not self._may_use_disk(process):
+                    # Behind what is in memory already, so that order is kept.
+                    self._append_to_memory(process, body)
+                    return
+                writer = process.writer
+                try:
+                    stamp = writer.append(body)
+                except Exception as error:  # noqa: BLE001 - of ours too: the event must not be lost for it
+                    self._append_despite(process, body, error)
+                    return
+                if writer.has_news:
+                    self._report(writer)
+                # Poll inline: Python 3.12 warns when a process with threads forks.
+                if stamp >= process.poll_at:
+                    process.poll_at = stamp + _POLL_EVERY
+                    self._poll(process)
         except Exception as error:  # noqa: BLE001 - user code must not fail for a second destination
             self._faults.not_kept(f"Keeping an event ({event.kind}) for", error)
 
@@ -172,34 +188,22 @@ class Outbox:
             self._process.writer.close()
         return left
 
-    def _append(self, process: _Process, body: bytes) -> None:
-        if process.memory or (
-            process.disk_tried_at is not None
-            and process.disk_tried_at > time.monotonic() - _DISK_TRIED_EVERY
-        ):
-            # Behind what is in memory already, so that order is kept.
-            self._append_to_memory(process, body)
-            return
-        writer = process.writer
-        try:
-            stamp = writer.append(body)
-        except SpoolFull:
-            process.disk_tried_at = time.monotonic()
-            self._append_to_memory(process, body)
-            self._faults.no_room(writer.folder)
+    def _may_use_disk(self, process: _Process) -> bool:
+        """Return whether everything in memory is delivered, and the disk may be tried again."""
+        if process.memory or time.monotonic() < process.disk_tried_at + _DISK_TRIED_EVERY:
+            return False
+        process.in_memory = False
+        return True
+
+    def _append_despite(self, process: _Process, body: bytes, error: Exception) -> None:
+        """Keep an event in memory that the disk did not take."""
+        process.disk_tried_at = time.monotonic()
+        self._append_to_memory(process, body)
+        if isinstance(error, SpoolFull):
+            self._faults.no_room(process.writer.folder)
             self._poll(process)
-            return
-        except Exception as error:  # noqa: BLE001 - of ours too: the event must not be lost for it
-            process.disk_tried_at = time.monotonic()
-            self._append_to_memory(process, body)
+        else:
             self._faults.no_disk(error)
-            return
-        if writer.has_news:
-            self._report(writer)
-        # Poll inline: Python 3.12 warns when a process with threads forks.
-        if stamp >= process.poll_at:
-            process.poll_at = stamp + _POLL_EVERY
-            self._poll(process)
 
     def _report(self, writer: Writer) -> None:
         writer.has_news = False
@@ -214,6 +218,7 @@ class Outbox:
             self._faults.full_no_more()
 
     def _append_to_memory(self, process: _Process, body: bytes) -> None:
+        process.in_memory = True
         if not process.memory.append(body):
             process.not_taken += 1
             self._faults.no_memory(len(process.memory))
