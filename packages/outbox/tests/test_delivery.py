@@ -1,5 +1,6 @@
 """Delivering: batches, pauses, and what is refused."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -24,10 +25,15 @@ class Source:
         ]
         self.rejected: list[int] = []
         self.aged = 0
+        self.ahead: list[int] = []
 
     def collect(self, limit: int) -> list[Record]:
         """Return the first ones."""
         return self.records[:limit]
+
+    def read_ahead(self, limit: int) -> None:
+        """Note the limit."""
+        self.ahead.append(limit)
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
         """Insist on the order."""
@@ -297,6 +303,45 @@ def test_a_sink_that_takes_all_or_nothing_gets_batches_it_can_take(
         clock += 10.0
     assert sink.got == list(range(3000))
     assert sent < 3 * 3000
+
+
+def test_the_next_batch_is_read_while_one_is_on_the_wire() -> None:
+    """Another thread reads ahead during a send, and not where everything is on the wire already."""
+    source = Source(20)
+    read = threading.Event()
+
+    def read_ahead(limit: int) -> None:
+        source.ahead.append(limit)
+        read.set()
+
+    def behave(events: Sequence[Event]) -> None:
+        if len(events) == POLICY.batch:
+            assert read.wait(30)
+            read.clear()
+
+    source.read_ahead = read_ahead  # type: ignore[method-assign]
+    sink = Sink(behave)
+    delivery = Delivery(source, lambda: sink, POLICY, lambda _: None, read_ahead=True)
+    while delivery.step(flush=True):
+        pass
+    assert sink.got == list(range(20))
+    assert source.ahead == [16, 16]
+
+
+def test_a_fault_while_reading_ahead_is_no_fault_of_the_send() -> None:
+    """It is met again, and told, when the events are collected."""
+    source = Source(20)
+
+    def read_ahead(limit: int) -> None:
+        raise OSError(5, "io")
+
+    source.read_ahead = read_ahead  # type: ignore[method-assign]
+    sink = Sink(lambda _: None)
+    delivery = Delivery(source, lambda: sink, POLICY, lambda _: None, read_ahead=True)
+    while delivery.step(flush=True):
+        pass
+    assert sink.got == list(range(20))
+    assert delivery.status.state == "ok"
 
 
 def test_batches_are_full_again_soon_after_an_outage() -> None:

@@ -414,6 +414,8 @@ class Model(RuleBasedStateMachine):
         records = spool.collect(limit)
         if answer == "no":
             return
+        if limit % 2:
+            spool.read_ahead(2 * limit)
         for record in records[: len(records) // 2 if answer == "part" else None]:
             number = record.event.data["n"]
             if self.rejects and number % 7 == 3:

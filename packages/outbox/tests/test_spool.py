@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -220,3 +221,34 @@ def test_giving_up_spares_what_comes_later(tmp_path: Path) -> None:
     segment.append(frame(2, encode(Event("run", "k", 0, {"n": 1}))))
     assert [record.event.data["n"] for record in spool.collect(10)] == [1]
     segment.close()
+
+
+def test_one_thread_reads_ahead_while_another_acknowledges(tmp_path: Path) -> None:
+    """Events are given out once and in order, and their segments removed, whichever thread read them."""
+    for number in range(40):
+        segment = Segment(tmp_path)
+        for each in range(50):
+            body = encode(Event("run", "k", 0, {"n": 50 * number + each}))
+            segment.append(frame(time.monotonic_ns(), body))
+        segment.close()
+    spool = Spool(tmp_path)
+    ended = threading.Event()
+
+    def read_ahead() -> None:
+        while not ended.is_set():
+            spool.read_ahead(130)
+
+    threads = [threading.Thread(target=read_ahead) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    got: list[int] = []
+    while records := spool.collect(70):
+        got += [record.event.data["n"] for record in records]
+        spool.acknowledge(records[:40])
+        spool.acknowledge(records[40:])
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert got == list(range(2000))
+    assert not spool.remove_delivered()
+    assert not list(tmp_path.glob("*.seg"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import _status as states
 from . import admin
+from ._shipper import collect_garbage_seldom
 
 _PROGRESS_EVERY = 0.2
 
@@ -142,6 +143,7 @@ def _print_report(report: admin.Report, url: str) -> None:
 
 
 def _ship(parsed: argparse.Namespace) -> int:
+    collect_garbage_seldom()
     results: list[dict[str, Any]] = []
     for report in admin.outboxes(parsed.destination):
         shipped, problem = _ship_one(report, parsed)
@@ -166,7 +168,7 @@ def _ship_one(report: admin.Report, parsed: argparse.Namespace) -> tuple[admin.S
     """Ship one outbox, and return what came of it, or why nothing could be done."""
     if report.problem:
         return None, report.problem
-    progress = _Progress(report.name)
+    progress = _Progress(report.name) if sys.stderr.isatty() else None
     try:
         shipped = admin.ship(
             *(report.folder, parsed.timeout, progress), adopt=parsed.other_machines
@@ -174,7 +176,8 @@ def _ship_one(report: admin.Report, parsed: argparse.Namespace) -> tuple[admin.S
     except (OSError, ValueError) as error:
         return None, str(error)
     finally:
-        progress.end()
+        if progress:
+            progress.end()
     return shipped, ""
 
 
@@ -239,7 +242,7 @@ def _when(seconds: float) -> str:
 
 
 class _Progress:
-    """One line on a terminal that is written over; nothing where nobody looks."""
+    """One line on a terminal that is written over."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -247,7 +250,7 @@ class _Progress:
         self._shown = False
 
     def __call__(self, delivered: int, waiting: int) -> None:
-        if sys.stderr.isatty() and time.monotonic() > self._shown_at + _PROGRESS_EVERY:
+        if time.monotonic() > self._shown_at + _PROGRESS_EVERY:
             self._shown_at, self._shown = time.monotonic(), True
             line = f"\r{self._name}: {delivered:,} delivered, {waiting:,} waiting "
             print(line, end="", file=sys.stderr, flush=True)

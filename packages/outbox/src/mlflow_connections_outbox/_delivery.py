@@ -2,9 +2,11 @@
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Protocol
 
 from mlflow_connections.secrets import mask
@@ -29,6 +31,9 @@ class Source(Protocol):
     def collect(self, limit: int) -> list[Record]:
         """Return the next events in order; the same ones again until they are acknowledged."""
 
+    def read_ahead(self, limit: int) -> None:
+        """Make the next call of `collect` quick; called by another thread."""
+
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
         """Forget events that the destination has, or that were rejected."""
 
@@ -42,6 +47,28 @@ class Source(Protocol):
         """Return how many lines could not be read."""
 
 
+class _ReadAhead:
+    """A thread that reads the next batch while one is on the wire. It ends with the process."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._limits: SimpleQueue[int] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, limit: int) -> None:
+        """Have so many events ready, with what is on the wire, as soon as may be."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="read ahead", daemon=True)
+            self._thread.start()
+        self._limits.put(limit)
+
+    def _run(self) -> None:
+        while True:
+            limit = self._limits.get()
+            with suppress(Exception):  # `collect` meets it too
+                self._source.read_ahead(limit)
+
+
 class Delivery:
     """Takes events from a source to a sink, a batch at a time.
 
@@ -50,6 +77,7 @@ class Delivery:
         open_sink: Opens the sink; called anew after each failure, for credentials may have changed.
         policy: Batches, pauses and the age limit.
         report: Called with each change of the status.
+        read_ahead: Whether a thread reads the next batch while one is on the wire.
 
     Attributes:
         status: How delivery goes.
@@ -65,6 +93,8 @@ class Delivery:
         open_sink: Callable[[], Sink],
         policy: Policy,
         report: Callable[[Status], None],
+        *,
+        read_ahead: bool = False,
     ) -> None:
         self.status = Status(pid=os.getpid())
         self.delivered = 0
@@ -82,6 +112,7 @@ class Delivery:
         self._retry_at = self._flush_at = float("-inf")
         self._sending_since: float | None = None
         self._reported_stall = False
+        self._ahead = _ReadAhead(source) if read_ahead else None
 
     def step(self, flush: bool = False) -> bool:
         """Send a batch if one is due, and return whether one was delivered.
@@ -98,6 +129,8 @@ class Delivery:
             return False
         before = self._done
         self._sending_since = now
+        if self._ahead is not None and len(records) == self.limit:
+            self._ahead.begin(2 * self.limit)
         try:
             if self._sink is None:
                 self._sink = self._open_sink()

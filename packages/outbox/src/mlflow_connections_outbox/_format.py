@@ -6,7 +6,7 @@ The package's docstring describes both.
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -27,6 +27,8 @@ _HEADER_1 = re.compile(
 )
 HEADER_SIZE = ACKED_AT + 16 + len(" created= boot= host= pid=\n") + 20 + 36 + _WIDTH + 10
 HEADER_SIZE_1 = ACKED_AT + 16 + len(" born= boot= pid=\n") + 20 + 36 + 10
+_LINE = re.compile(rb"([0-9a-f]{8}) ((\d+) ([^\n]*))\n")
+_AROUND = len(b"01234567 \n")
 _NAME = re.compile(r"(?P<number>\d+)-(?P<token>[0-9a-f]+)(?:\.(?P<adopter>[0-9a-f]+))?\.seg")
 
 
@@ -111,12 +113,12 @@ def parse_header(content: bytes) -> Header:
     for version, pattern, size in ((2, _HEADER, HEADER_SIZE), (1, _HEADER_1, HEADER_SIZE_1)):
         if match := pattern.match(content):
             fields = match.groupdict()
-            acked = max(int(fields["acked"]), size)
-            if version == 2 and acked_field(int(fields["acked"])) != content[ACKED_AT:][:16]:
-                acked = size
+            noted = int(fields["acked"])
+            if version == 2 and acked_field(noted) != content[ACKED_AT : ACKED_AT + 16]:
+                noted = size
             boot, host = fields["boot"].decode(), fields.get("host", b"").decode()
             created, pid = int(fields["created"]), int(fields["pid"])
-            return Header(acked, created, boot, host, pid, size, version)
+            return Header(max(noted, size), created, boot, host, pid, size, version)
     size = _first_line_of(content)
     return Header(size, 0, "", "", 0, size, 2)
 
@@ -240,25 +242,6 @@ def decode(body: bytes, identity: str) -> Event:
     return Event(stream, kind, at, data, more[0] if more else identity)
 
 
-def event_of(content: Any, stem: str, begin: int) -> Event | None:
-    """Return the event of a line's content, or None if it is none.
-
-    Args:
-        content: The JSON of an event.
-        stem: The part of its segment's name that never changes.
-        begin: The byte where the line begins.
-    """
-    try:
-        stream, kind, at, data = content
-        return Event(stream, kind, at, data, f"{stem}:{begin}")
-    except (ValueError, TypeError):
-        pass
-    try:  # it brings its ID
-        return Event(*content)
-    except TypeError:
-        return None
-
-
 def frame(stamp: int, body: bytes) -> bytes:
     """Return the line of an encoded event.
 
@@ -270,37 +253,49 @@ def frame(stamp: int, body: bytes) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(content), content)
 
 
-def parse_one(line: bytes) -> tuple[int, Any] | None:
-    """Parse one line as `parse_all` does, or return None if it is damaged."""
-    try:
-        return parse_all([line])[0]
-    except ValueError:
-        return None
+class Lines(NamedTuple):
+    """The events of many lines, in columns.
+
+    Attributes:
+        sizes: The bytes of each line, with its newline.
+        stamps: Nanoseconds, ascending.
+        fields: The stream, kind, time and data of each.
+    """
+
+    sizes: list[int]
+    stamps: list[int]
+    fields: list[list[Any]]
 
 
-def parse_all(lines: Sequence[bytes]) -> list[tuple[int, Any] | None]:
+def parse_block(block: bytes, after: int) -> Lines | None:
     """Parse many lines at once, which takes a part of the time of parsing each.
 
-    Returns:
-        The stamp and the content of each line; None for a damaged one.
+    Args:
+        block: Whole lines.
+        after: The stamp before the first one.
 
-    Raises:
-        ValueError: A line with a right checksum has no event in it.
+    Returns:
+        The events; None if any line needs a closer look: it is damaged, brings its ID, or is stamped before
+        its predecessor.
     """
-    stamps: list[int | None] = []
-    bodies: list[bytes] = []
-    crc32 = zlib.crc32
-    for line in lines:
-        content = line[9:]
-        # The common case first: the checksum as it is written.
-        if line[:8] == b"%08x" % crc32(content) or is_whole(line):
-            stamp, _, body = content.partition(b" ")
-            stamps.append(int(stamp))
-            bodies.append(body)
-        else:
-            stamps.append(None)
-    contents = iter(_READ(f"[{b','.join(bodies).decode('ascii')}]"))
-    return [None if stamp is None else (stamp, next(contents)) for stamp in stamps]
+    checksums: tuple[bytes, ...]
+    found = _LINE.findall(block)
+    if not found:
+        return None
+    checksums, contents, stamp_digits, bodies = zip(*found, strict=True)
+    if b"%08x" * len(found) % tuple(map(zlib.crc32, contents)) != b"".join(checksums):
+        return None
+    sizes = [len(content) + _AROUND for content in contents]
+    stamps = list(map(int, stamp_digits))
+    if sum(sizes) != len(block) or stamps[0] < after or stamps != sorted(stamps):
+        return None
+    try:
+        fields = _READ(f"[{b','.join(bodies).decode('ascii')}]")
+        if set(map(type, fields)) != {list} or set(map(len, fields)) != {4}:
+            return None
+    except (ValueError, RecursionError):
+        return None
+    return Lines(sizes, stamps, fields) if len(fields) == len(sizes) else None
 
 
 def is_whole(line: bytes) -> bool:
@@ -327,5 +322,5 @@ def parse(line: bytes, identity: str) -> tuple[int, Event] | None:
             return None
         stamp, _, body = content.partition(b" ")
         return int(stamp), decode(body, identity)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None

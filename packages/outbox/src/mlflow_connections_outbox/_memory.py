@@ -81,6 +81,9 @@ class Memory:
             records.append(Record(stamp, number, self._name, event))
         return records
 
+    def read_ahead(self, limit: int) -> None:
+        """Do nothing: all is here."""
+
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:  # noqa: ARG002
         """Forget events that the destination has."""
         for _ in records:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import threading
 import zlib
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ FLUSH = "flush"
 COUNTS = "counts.json"
 NOT_TAKEN = "not_taken"
 _STRAY_AGE = 3600.0
+_SOURCE = itemgetter(Record._fields.index("source"))
 
 
 class Counts(NamedTuple):
@@ -84,6 +87,8 @@ class Spool:
         self._left_alone: dict[str, Header] = {}
         self._synced: dict[Path, int] = {}
         self._lock: int | None = None
+        # One thread reads ahead while another delivers.
+        self._reading = threading.RLock()
         self._counts = self._saved = Counts()
 
     # ----- the lock
@@ -134,14 +139,20 @@ class Spool:
 
         The same ones come again until they are acknowledged.
         """
-        pending = self._pending
-        if not self._merge.fill(pending, limit):
-            # What is left in the last listing does not suffice: read the clock, then list anew.
-            now = self._disk.monotonic_ns()
-            self._list()
-            self._merge = Merge(self._readers.values(), self._machine.boot, now)
-            self._merge.fill(pending, limit)
-        return list(islice(pending, limit))
+        with self._reading:
+            pending = self._pending
+            if not self._merge.fill(pending, limit):
+                # What is left in the last listing does not suffice: read the clock, then list anew.
+                now = self._disk.monotonic_ns()
+                self._list()
+                self._merge = Merge(self._readers.values(), self._machine.boot, now)
+                self._merge.fill(pending, limit)
+            return list(islice(pending, limit))
+
+    def read_ahead(self, limit: int) -> None:
+        """Read what the next call of `collect` returns, while another thread waits for the destination."""
+        with self._reading:
+            self._merge.fill(self._pending, limit)
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
         """Note that the first events that `collect` returned are delivered.
@@ -152,17 +163,17 @@ class Spool:
             records: The events, those at the front.
             rejected: How many of them are dead letters.
         """
-        ends: dict[str, int] = {}
-        for record in records:
-            ends[record.source] = record.end
-            self._pending.popleft()
-        counts = Counter(record.source for record in records)
-        for source, end in ends.items():
-            if reader := self._readers.get(source):
-                with suppress(OSError):
-                    # Removed at once: a backlog of many segments would be gone through again and again.
-                    if reader.acknowledge(end, counts[source]):
-                        self._removed(source)
+        ends = {record.source: record.end for record in records}
+        counts = Counter(map(_SOURCE, records))
+        with self._reading:
+            for _ in records:
+                self._pending.popleft()
+            for source, end in ends.items():
+                if reader := self._readers.get(source):
+                    with suppress(OSError):
+                        # Removed at once: a backlog of many segments would be gone through again and again.
+                        if reader.acknowledge(end, counts[source]):
+                            self._removed(source)
         self._count(delivered=len(records) - rejected)
 
     def reject(self, record: Record, reason: str) -> None:
@@ -177,9 +188,10 @@ class Spool:
 
     def remove_delivered(self) -> bool:
         """Remove segments that are done with, and return whether one is left that is not another machine's."""
-        for name, reader in list(self._readers.items()):
-            if reader.remove_if_done():
-                self._removed(name)
+        with self._reading:
+            for name, reader in list(self._readers.items()):
+                if reader.remove_if_done():
+                    self._removed(name)
         return self.is_in_use()
 
     def is_in_use(self) -> bool:
@@ -299,9 +311,10 @@ class Spool:
         self._count(damaged=reader.damaged)
 
     def _forget(self) -> None:
-        self._readers.clear()
-        self._pending.clear()
-        self._merge = Merge((), "", 0)
+        with self._reading:
+            self._readers.clear()
+            self._pending.clear()
+            self._merge = Merge((), "", 0)
 
     def _is_alive(self, path: Path) -> bool:
         if path.name in self._left_alone:
@@ -319,29 +332,31 @@ class Spool:
                 names.add(path.name)
                 continue
             with suppress(FileNotFoundError):
-                if ours := self._claim(name, path):
-                    names.add(ours.name)
-                    if ours.name not in self._readers:
-                        self._readers[ours.name] = Reader(ours, self._disk)
+                if reader := self._claim(name, path):
+                    names.add(reader.name)
+                    self._readers.setdefault(reader.name, reader)
         for gone in self._readers.keys() - names:
             del self._readers[gone]
         self.foreign = len(self._left_alone)
 
-    def _claim(self, name: SegmentName, path: Path) -> Path | None:
-        """Return the path of a segment that this machine may touch, or None if another may still write it.
+    def _claim(self, name: SegmentName, path: Path) -> Reader | None:
+        """Open a segment that this machine may touch, or return None if another may still write it.
 
         A lock is believed only where it can be seen: between processes of one boot, and on file
         systems that show all machines' locks. Elsewhere a segment belongs to the machine that its
         header or its name says, until it was silent for long.
         """
-        header = self._left_alone.get(path.name) or self._header(path)
+        reader = None
+        if (header := self._left_alone.get(path.name)) is None:
+            reader = Reader(path, self._disk)
+            header = reader.header
         ours = not name.adopter and header.host == self._machine.host
         if (
             self._trusts_locks
             or (header.boot == self._machine.boot and not name.adopter)
             or (ours or name.adopter == self._tag)
         ):
-            return path
+            return reader or Reader(path, self._disk)
         status = self._disk.status(path)
         if not self._adopt and self._disk.time() - status.mtime < self._policy.silence:
             self._left_alone[path.name] = header
@@ -351,14 +366,7 @@ class Spool:
         self._disk.rename(path, adopted)
         self._disk.touch(adopted)  # its silence begins anew
         self._left_alone.pop(path.name, None)
-        return adopted
-
-    def _header(self, path: Path) -> Header:
-        descriptor = self._disk.open(path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
-        try:
-            return read_header(descriptor, self._disk)
-        finally:
-            self._disk.close(descriptor)
+        return Reader(adopted, self._disk)
 
     @property
     def _tag(self) -> str:

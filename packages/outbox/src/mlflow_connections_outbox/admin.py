@@ -226,7 +226,7 @@ def _is_foreign(path: Path) -> bool:
 def ship(
     folder: Path,
     timeout: float,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None] | None = None,
     *,
     adopt: bool = False,
 ) -> Shipped:
@@ -237,7 +237,8 @@ def ship(
     Args:
         folder: The outbox.
         timeout: Seconds to try at most.
-        progress: Called with how many events were delivered and how many wait.
+        progress: Called with how many events were delivered and how many wait, which takes a count of
+            them first.
         adopt: Whether to deliver as well what other machines left, which must not write any more.
 
     Raises:
@@ -252,21 +253,24 @@ def ship(
         lambda: open_sink(destination, {}, state_of(folder)),
         policy,
         lambda status: _status.write(folder, status),
+        read_ahead=True,
     )
     deadline = time.monotonic() + timeout
-    before = measure(folder, check=False)
+    rejected = _dead_letters.count(folder)
     delivered = read_counts(folder).delivered
-    total = before.events
+    total = measure(folder, check=False).events if progress else 0
     try:
         while time.monotonic() < deadline:
             if not spool.try_lock():
                 request_flush(folder)
                 waiting = measure(folder, check=False).events
-                progress(max(0, total - waiting), waiting)
+                if progress:
+                    progress(max(0, total - waiting), waiting)
                 if not waiting:
                     break
             elif delivery.step(flush=True):
-                progress(delivery.delivered, max(0, total - delivery.delivered))
+                if progress:
+                    progress(delivery.delivered, max(0, total - delivery.delivered))
                 continue
             elif not delivery.has_work or delivery.status.state == _status.UNAUTHORIZED:
                 break
@@ -280,7 +284,7 @@ def ship(
     return Shipped(
         max(delivery.delivered, read_counts(folder).delivered - delivered),
         after.events,
-        max(0, after.rejected - before.rejected),
+        max(0, after.rejected - rejected),
         after.aside,
         delivery.status.reason,
     )
