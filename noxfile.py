@@ -80,6 +80,7 @@ GROUPS = {
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
     "outbox": Group("outbox", ("core", "outbox", "sandbox")),
     "events": Group("events", ("core", "events", "mirror", "sandbox")),
+    "durable": Group("durable", ("core", "durable", "sandbox")),
     # Alone, for its plugin takes any tracking URI for an ARN.
     "sagemaker": Group("sagemaker", ("core", "databand", "sandbox"), ("sagemaker-mlflow>=0.5",)),
     "snowflake": Group(
@@ -99,7 +100,7 @@ GROUPS = {
     ),
 }
 # Groups with tests that are marked so.
-SLOW = ["azureml", "outbox", "events", "kedro-mlflow", "snowflake", "examples"]
+SLOW = ["azureml", "outbox", "events", "durable", "kedro-mlflow", "snowflake", "examples"]
 # Programs that only those tests start.
 SLOW_NEEDS = {"kedro-mlflow": ("kedro-viz>=12",)}
 PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
@@ -396,7 +397,7 @@ def matrix_python(session: nox.Session, package: str) -> None:
 MLFLOW_PAIRS = [
     *(
         nox.param(group, mlflow, id=f"{group}-{mlflow}")
-        for group in ("databricks", "http", "kedro", "databand", "events", "snowflake")
+        for group in ("databricks", "http", "kedro", "databand", "durable", "events", "snowflake")
         for mlflow in ("2.22", "3.5", "newest")
     ),
     *(nox.param("azureml", mlflow, id=f"azureml-{mlflow}") for mlflow in ("2.22", "3.15")),

@@ -47,6 +47,7 @@ KNOWN_DISTRIBUTIONS = {
     "databand": "mlflow-connections-databand",
     "databricks": "mlflow-connections-databricks",
     "http": "mlflow-connections-http",
+    "durable": "mlflow-connections-durable",
     "mirror": "mlflow-connections-mirror",
     "snowflake": "mlflow-connections-snowflake",
 }

@@ -6,6 +6,7 @@ A library without a keyword, for packages that copy or delay what is logged. How
 * `duplicate` returns a store that answers as before and whose accepted calls become events.
 * `composite` registers URIs that name an inner store; `plugin` holds the functions that MLflow's
   entry-point groups name for them.
+* `proxy` returns an object that is another one except for a few methods.
 * `keeps_its_uri` and `activate` are for stores whose own tracking URI must stay in force.
 
 MLflow imports this package whenever it is imported itself, so each name is loaded on first use.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._duplicate import EventLog, Redact, duplicate, duplicate_registry
     from ._inner import inner_tracking_uri
+    from ._proxy import proxy
     from ._transparent import activate, keeps_its_uri
     from .composite import Composite, inner_of, is_composite
 
@@ -31,6 +33,7 @@ __all__ = [
     "inner_tracking_uri",
     "is_composite",
     "keeps_its_uri",
+    "proxy",
 ]
 
 _HOMES = {
@@ -44,6 +47,7 @@ _HOMES = {
     "inner_tracking_uri": "._inner",
     "is_composite": ".composite",
     "keeps_its_uri": "._transparent",
+    "proxy": "._proxy",
 }
 
 

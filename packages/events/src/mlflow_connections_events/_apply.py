@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,11 +11,10 @@ from mlflow_connections.secrets import masked
 from mlflow_connections_outbox import Event, Rejected
 
 from ._mlflow import accepted_arguments, artifact_repository
-from .ids import IdMap
+from .ids import SOURCE_TAG, IdMap
 
-SOURCE_TAG = "mlflow_connections.source_id"
-"""The tag of runs, logged models and versions that holds the ID in the events they were made from."""
-
+ATTEMPT_SECONDS = 5.0
+"""The time after which a server that responds has also done what it was asked before."""
 _MAX_METRICS = 1_000
 _MAX_PARAMS = 100
 _MAX_TAGS = 100
@@ -201,7 +201,9 @@ class Applier:
         if self._ids.get(event.stream) or (self._own_ids and data.get("server_id")):
             return
         experiment = self._experiment(data["experiment_id"], data.get("experiment_name"))
-        run = self._find_run(event.stream, experiment) or self._create_run(event, experiment)
+        run = _found_at_last(event, lambda: self._find_run(event.stream, experiment))
+        if run is None:
+            run = self._create_run(event, experiment)
         self._know(event.stream, run.info.run_id, data.get("artifact_uri"), run.info.artifact_uri)
         self._log(run.info.run_id, [], list(data.get("params", {}).items()), {})
 
@@ -314,7 +316,7 @@ class Applier:
             context = data.get("run", {})
             run_id = self._run_id(data["source_run"], context) if data["source_run"] else None
             experiment = self._model_experiment(data, run_id)
-            model = self._find_model(data["model_id"], experiment)
+            model = _found_at_last(event, lambda: self._find_model(data["model_id"], experiment))
             if model is None:
                 model = self._tracking.create_logged_model(
                     experiment_id=experiment,
@@ -452,7 +454,7 @@ class Applier:
         source = f"{event.stream}/{data['version']}"
         if self._ids.get(source):
             return
-        version = self._find_version(event.stream, source)
+        version = _found_at_last(event, lambda: self._find_version(event.stream, source))
         if version is None:
             tags = {**data["tags"], SOURCE_TAG: source}
             more = {"model_id": self._model(data["model_id"])} if data.get("model_id") else {}
@@ -524,6 +526,18 @@ class Applier:
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _found_at_last(event: Event, find: Callable[[], Any]) -> Any:
+    """Look for what an event creates, a second time if another process attempted to create it.
+
+    Its request may still be in the queue of a server that responds to the first look.
+    """
+    found = find()
+    if found is None and event.data.get("attempted"):
+        time.sleep(ATTEMPT_SECONDS)
+        found = find()
+    return found
 
 
 def _unless_gone(delete: Callable[[], object]) -> None:

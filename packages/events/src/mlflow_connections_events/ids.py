@@ -11,9 +11,11 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["IdMap"]
+__all__ = ["SOURCE_TAG", "IdMap"]
 
 FILE = "ids.jsonl"
+SOURCE_TAG = "mlflow_connections.source_id"
+"""The tag of runs, logged models and versions that holds the ID in the events they were made from."""
 
 
 class IdMap:

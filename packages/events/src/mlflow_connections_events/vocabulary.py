@@ -135,6 +135,8 @@ class RunStarted(_RunData, total=False):
         resumed: Whether the run existed before this process saw it. Its params and tags are those it
             had by then; its earlier metrics, inputs and artifacts are not part of the stream.
         server_id: Whether the server has issued the ID; false for a provisional one.
+        attempted: Whether a request to create it was sent whose response was lost; so for models and
+            versions. The source's ID was in its tag.
     """
 
     experiment_id: str
@@ -151,6 +153,7 @@ class RunStarted(_RunData, total=False):
     tags: Mapping[str, str]
     resumed: bool
     server_id: bool
+    attempted: bool
 
 
 class RunUpdated(_RunData, total=False):
@@ -259,6 +262,7 @@ class ModelLogged(_RunData, total=False):
     params: Mapping[str, str]
     tags: Mapping[str, str]
     server_id: bool
+    attempted: bool
 
 
 class ModelParamsLogged(_RunData, total=False):
@@ -319,6 +323,7 @@ class VersionCreated(TypedDict, total=False):
     run_link: str | None
     tags: Mapping[str, str]
     description: str | None
+    attempted: bool
 
 
 class VersionUpdated(TypedDict):

@@ -5,12 +5,19 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 from . import _status as states
 from . import admin
 from ._shipper import collect_garbage_seldom
 
+COMMANDS = "mlflow_connections.outbox_commands"
+"""The entry-point group of commands that other packages add.
+
+Each names a function that receives `add(name, run, text)`. That adds a command and returns its parser, which
+has `--destination` and `--output`; `run` takes the parsed arguments and returns the exit code.
+"""
 _PROGRESS_EVERY = 0.2
 
 
@@ -39,7 +46,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         description="Events on this machine that their destination does not have yet. Every command "
         "exits with 1 while something waits or was set aside.",
     )
-    commands = parser.add_subparsers(required=True, metavar="status | ship | retry | drop")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
 
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--destination", metavar="NAME", help="only this one (default: all)")
@@ -72,12 +79,19 @@ def _parser(program: str) -> argparse.ArgumentParser:
         action="store_true",
         help="also what other machines left that do not write any more",
     )
+    ship.add_argument(
+        "--to",
+        metavar="ADDRESS",
+        help="another destination of the same kind, for one that was never asked or moved",
+    )
     command(
         "retry", _retry, "Bring back rejected events and those that were set aside for their age."
     )
     drop = command("drop", _drop, "Drop what waits and what was set aside.")
     drop.add_argument("--rejected", action="store_true", help="only what was rejected for good")
     drop.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    for point in sorted(entry_points(group=COMMANDS)):
+        point.load()(command)
     return parser
 
 
@@ -145,7 +159,10 @@ def _print_report(report: admin.Report, url: str) -> None:
 def _ship(parsed: argparse.Namespace) -> int:
     collect_garbage_seldom()
     results: list[dict[str, Any]] = []
-    for report in admin.outboxes(parsed.destination):
+    reports = admin.outboxes(parsed.destination)
+    if parsed.to and len({report.name for report in reports}) > 1:
+        raise ValueError("--to needs one destination: choose it with --destination.")
+    for report in reports:
         shipped, problem = _ship_one(report, parsed)
         if shipped is None:
             results.append({"name": report.name, "problem": problem})
@@ -171,7 +188,7 @@ def _ship_one(report: admin.Report, parsed: argparse.Namespace) -> tuple[admin.S
     progress = _Progress(report.name) if sys.stderr.isatty() else None
     try:
         shipped = admin.ship(
-            *(report.folder, parsed.timeout, progress), adopt=parsed.other_machines
+            *(report.folder, parsed.timeout, progress), adopt=parsed.other_machines, to=parsed.to
         )
     except (OSError, ValueError) as error:
         return None, str(error)

@@ -83,8 +83,8 @@ class Launcher:
         """
         if unauthorized and time.monotonic() > self._started_at + _OWN_TRY_EVERY:
             self._beside_others = True
-        if not self.guard.acquire(blocking=False):
-            return  # it is being started
+        if self._policy.shipper == "none" or not self.guard.acquire(blocking=False):
+            return  # or it is being started
         try:
             if self._has_helper or self._is_starting or not self._is_needed():
                 return
@@ -115,7 +115,7 @@ class Launcher:
         """
         process: subprocess.Popen[bytes] | None = None
         with self.guard:
-            if self._is_starting or not self._is_needed():
+            if self._policy.shipper == "none" or self._is_starting or not self._is_needed():
                 return
             if not self._in_thread:
                 try:

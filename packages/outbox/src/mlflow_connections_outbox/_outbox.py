@@ -15,6 +15,7 @@ from mlflow_connections.secrets import mask_uri
 
 from . import _status
 from ._fault_log import FaultLog
+from ._files import create, spool_of, state_of
 from ._format import encode
 from ._interface import Destination, Event, Sink, open_sink
 from ._launcher import Launcher
@@ -131,6 +132,23 @@ class Outbox:
         """The folder of this process' events, once there are any on the disk."""
         return self._process.writer.folder
 
+    @property
+    def state(self) -> Path:
+        """The folder where the sink keeps its state; created if need be.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        folder = spool_of(self.destination)
+        create(folder, self.destination)
+        return state_of(folder)
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the destination has everything that this process appended; costs a few system calls."""
+        process = self._process
+        return not process.writer.mark() and not process.memory
+
     def append(self, event: Event) -> None:
         """Keep an event: it is on the disk when this returns. Never raises, whatever is wrong."""
         try:
@@ -244,6 +262,8 @@ class Outbox:
     def _flush(self, process: _Process, timeout: float) -> int:
         called = time.monotonic()
         writer, memory = process.writer, process.memory
+        if self._policy.shipper == "none":
+            return writer.waiting() + len(memory)
         with process.lock:
             writer.look()
         mark = writer.mark()
@@ -340,6 +360,9 @@ def _at_exit() -> None:
     started = time.monotonic()
     for outbox in list(_living):
         process = outbox._process
+        if outbox._policy.shipper == "none":
+            outbox._note_not_taken(process)
+            continue
         until = started + outbox._policy.exit_timeout
         left = outbox.flush(max(0.0, until - time.monotonic()))
         in_memory = len(process.memory)

@@ -26,7 +26,8 @@ class Policy(NamedTuple):
         sync: How often the shipper forces written events to the disk, which is what a power cut may
             take. 0 leaves it to the operating system. A killed process loses nothing either way.
         sync_events: Whether every `append` forces its event to the disk before it returns.
-        shipper: `process`, or `thread` where no process can be started.
+        shipper: `process`, or `thread` where no process can be started; `none` where nothing is delivered
+            before somebody asks for it.
         max_memory: Bytes of events that may wait in memory while the disk takes none.
         max_dead_letters: The bytes of rejected events beyond which the user is warned. None is
             dropped: a dead letter takes the room that its segment gives back.
@@ -52,7 +53,7 @@ class Policy(NamedTuple):
     max_age: float = 30 * 86400.0
     sync: float = 0.2
     sync_events: bool = False
-    shipper: Literal["process", "thread"] = "process"
+    shipper: Literal["process", "thread", "none"] = "process"
     max_memory: int = 64 << 20
     max_dead_letters: int = 256 << 20
     dead_letter_file: int = 16 << 20

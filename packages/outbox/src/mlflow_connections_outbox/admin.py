@@ -1,6 +1,7 @@
 """The outboxes on this machine, whoever filled them: look, deliver, bring back, drop."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from . import _dead_letters, _status
 from ._delivery import Delivery
 from ._disk import DISK
 from ._files import ASIDE, OVERFLOW, read_destination, segments, segments_in, spools, state_of
-from ._interface import Destination, open_sink
+from ._interface import Destination, Event, open_sink
 from ._policy import Policy
 from ._reader import is_alive, read_header, waiting_in
 from ._spool import (
@@ -28,7 +29,17 @@ from ._status import Status
 
 _POLL_EVERY = 0.1
 
-__all__ = ["Content", "Report", "Shipped", "drop", "outboxes", "reports", "retry", "ship"]
+__all__ = [
+    "Content",
+    "Report",
+    "Shipped",
+    "drop",
+    "outboxes",
+    "reports",
+    "retry",
+    "ship",
+    "waiting_events",
+]
 
 
 class Content(NamedTuple):
@@ -229,6 +240,7 @@ def ship(
     progress: Callable[[int, int], None] | None = None,
     *,
     adopt: bool = False,
+    to: str | None = None,
 ) -> Shipped:
     """Deliver what waits, from this process, or ask the shipper that is at it not to wait.
 
@@ -240,6 +252,7 @@ def ship(
         progress: Called with how many events were delivered and how many wait, which takes a count of
             them first.
         adopt: Whether to deliver as well what other machines left, which must not write any more.
+        to: The address of another destination of the same kind, in place of the outbox's own.
 
     Raises:
         OSError: The outbox cannot be read.
@@ -248,6 +261,8 @@ def ship(
     policy = Policy.read()[0]._replace(max_age=float("inf"))
     spool = Spool(folder, policy, adopt=adopt)
     destination = read_destination(folder)
+    if to is not None:
+        destination = destination._replace(url=to)
     delivery = Delivery(
         spool,
         lambda: open_sink(destination, {}, state_of(folder)),
@@ -262,6 +277,10 @@ def ship(
     try:
         while time.monotonic() < deadline:
             if not spool.try_lock():
+                if to is not None:
+                    raise BlockingIOError(
+                        f"A shipper is delivering from {folder}: end the processes that write to it first."
+                    )
                 request_flush(folder)
                 waiting = measure(folder, check=False).events
                 if progress:
@@ -288,6 +307,16 @@ def ship(
         after.aside,
         delivery.status.reason,
     )
+
+
+def waiting_events(folder: Path) -> list[Event]:
+    """Read the events that wait in an outbox, in order, and leave them there.
+
+    Raises:
+        OSError: The outbox cannot be read.
+    """
+    spool = Spool(folder)
+    return [record.event for record in spool.collect(sys.maxsize)]
 
 
 def drop(folder: Path, *, rejected_only: bool = False) -> int:

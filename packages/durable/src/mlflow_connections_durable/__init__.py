@@ -1,0 +1,37 @@
+"""MLflow that answers at once and delivers later: the keyword `durable`.
+
+Calls that write become events of an outbox and return in microseconds; another process delivers them to
+the server. Runs, models and experiments that are created while the server does not answer have
+provisional IDs until it does.
+
+- `_connection`: the keyword and its option; `_uri` and `_composite`: the URIs behind it.
+- `_server`: everything of one server in this process, shared by its stores.
+- `_patience`: calls to the server with a deadline, and silence after one that failed.
+- `_local`: the runs, models and files that this process knows, for reads of its own writes.
+- `_tracking`, `_registry`, `_artifacts`: MLflow's three interfaces over these.
+- `_kept_files`: copies of artifacts until they are delivered.
+- `sink`: delivery, in the shipper's process; `_commands`: commands of `mlflow-connections outbox`.
+
+The names of this package are loaded on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._connection import Durable, connection
+
+__all__ = ["Durable", "connection"]
+
+_HOMES = {"Durable": "._connection", "connection": "._connection"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name], __package__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,56 @@
+"""The stores behind a durable URI."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mlflow_connections_events import keeps_its_uri
+
+from . import _uri
+from ._delivering import is_delivering
+
+
+class DurableStores(NamedTuple):
+    """Builds the stores of one server.
+
+    Attributes:
+        uri: The parsed durable URI.
+    """
+
+    uri: _uri.DurableUri
+
+    @property
+    def inner(self) -> str:
+        """The server's tracking URI, or `offline`."""
+        return self.uri.server
+
+    def wrap_tracking(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
+        """Return the tracking store that answers at once; what delivers gets the server's own."""
+        if is_delivering():
+            return build()
+        from ._server import server_of
+        from ._tracking import durable_tracking
+
+        server = server_of(self.uri)
+        inner = None if self.uri.is_offline else build()
+        # Only a store that keeps its URI may be used without this wrapping again.
+        transparent = keeps_its_uri(self.uri.server)
+        return durable_tracking(server, inner, enabled if transparent else None)
+
+    def wrap_registry(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:  # noqa: ARG002 - the protocol's
+        """Return the model registry that registers later if the server does not answer."""
+        if is_delivering():
+            return build()
+        from ._registry import durable_registry
+        from ._server import server_of
+
+        inner = None if self.uri.is_offline else build()
+        return durable_registry(server_of(self.uri), inner)
+
+
+def parse(uri: str) -> DurableStores:
+    """Parse a durable URI.
+
+    Raises:
+        InvalidOptionError: It names no server, or something unknown.
+    """
+    return DurableStores(_uri.parse(uri))

@@ -1,0 +1,108 @@
+"""The keyword `durable`: an MLflow server whose clients never wait for it."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow_connections import (
+    Binder,
+    Connection,
+    Endpoint,
+    InvalidOptionError,
+    Option,
+    mlflow_state,
+    resolve,
+)
+from mlflow_connections.secrets import mask_uri
+from mlflow_connections_events import activate, is_composite, keeps_its_uri
+
+from ._uri import OFFLINE, SCHEME, DurableUri
+
+VARIABLE = "MLFLOW_CONNECTIONS_DURABLE"
+"""Holds the durable URI while a server that must keep its own URI is behind it; children inherit it."""
+
+SERVER_VARIABLE = "MLFLOW_CONNECTIONS_DURABLE_SERVER"
+"""Names the server where no option does."""
+
+_OWN_STORES = ("sqlite", "postgresql", "mysql", "mssql", "file")
+
+
+class Durable(Connection):
+    """Keeps what is logged on this machine at once, and delivers it to an MLflow server later.
+
+    Calls return in microseconds, also while the server is down. Nothing that was logged is lost.
+    """
+
+    declared = (
+        Option(
+            "server",
+            "The MLflow server: a URI, a connection's name or a keyword; `offline` for none.",
+            env=SERVER_VARIABLE,
+            required=True,
+        ),
+    )
+
+    def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Return the durable URI, or the server's own if MLflow must recognise that."""
+        server = self._server(credentials, options)
+        if keeps_its_uri(server.tracking_uri):
+            activate()
+            return server.tracking_uri
+        return str(DurableUri(server.tracking_uri))
+
+    def environment(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Return the server's environment, and where it came from, for a delivery on another day."""
+        server = self._server(credentials, options)
+        environment = {**server.environment, SERVER_VARIABLE: self._named(credentials, options)}
+        if keeps_its_uri(server.tracking_uri):
+            environment[VARIABLE] = str(DurableUri(server.tracking_uri))
+        return environment
+
+    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Binder | None:
+        """Return the server's identity, if it has one that no variable can hold."""
+        binders = self._server(credentials, options).binders
+        return binders[0] if binders else None
+
+    def inner_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
+        """Return the tracking URI in force, if that is the server."""
+        server = self._server(credentials, options)
+        current = mlflow_state.tracking_uri() or ""
+        if server.environment or server.binders or server.tracking_uri != current:
+            return None
+        return current
+
+    def _named(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        return str(self.values(credentials, options)["server"])
+
+    def _server(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Endpoint:
+        named = self._named(credentials, options)
+        if named == OFFLINE:
+            return Endpoint(OFFLINE)
+        if named == SCHEME or is_composite(named):
+            raise InvalidOptionError(
+                f"'server' must name an MLflow server, not {mask_uri(named)!r}."
+            )
+        server = resolve(named)
+        if is_composite(server.tracking_uri):
+            raise InvalidOptionError(
+                f"'server' must name an MLflow server, and '{named}' stands in front of one itself."
+            )
+        if is_on_this_machine(server.tracking_uri):
+            raise InvalidOptionError(
+                f"'server' is {mask_uri(server.tracking_uri)!r}, which is no server that could be "
+                f"down: use it without '{SCHEME}'."
+            )
+        return server
+
+
+def is_on_this_machine(uri: str) -> bool:
+    """Return whether a tracking URI is a file store, a path or a database, which no server stands before."""
+    if uri in {"databricks", "databricks-uc"}:
+        return False
+    scheme = uri.partition(":")[0].partition("+")[0].lower()
+    return ":" not in uri or scheme in _OWN_STORES or (os.name == "nt" and len(scheme) == 1)
+
+
+connection = Durable()

@@ -1,0 +1,187 @@
+"""The runs, models and files that this process knows: the answers to reads of its own writes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ._mlflow import accepted_arguments, metric_entities
+
+MAX_POINTS = 200_000
+"""The metric points of a run that are kept for its history; beyond it the server is asked."""
+
+Point = tuple[int, int, float]
+"""Step, time and value: of a metric's points the greatest is its latest."""
+
+
+class LocalRun:
+    """A run as this process knows it.
+
+    Attributes:
+        run_id: The ID by which the process knows it.
+        is_whole: Whether this process created it, so that nothing of it is elsewhere.
+        is_seen: Whether anything is known of it but its ID.
+        is_provisional: Whether the ID is not the server's.
+        status: MLflow's name of its status.
+        stage: `active` or `deleted`.
+        latest: For each metric its latest point, and what MLflow 3 adds to it.
+        history: For each metric all points in the order of their arrival, or None if they were too many.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        experiment_id: str,
+        *,
+        user: str = "",
+        name: str | None = None,
+        start: int = 0,
+        end: int | None = None,
+        status: str = "RUNNING",
+        stage: str = "active",
+        artifact_uri: str = "",
+        tags: Mapping[str, str] | None = None,
+        is_whole: bool = False,
+        is_seen: bool = True,
+        is_provisional: bool = False,
+    ) -> None:
+        self.run_id = run_id
+        self.experiment_id = experiment_id
+        self.user, self.name, self.start, self.end = user, name, start, end
+        self.status, self.stage, self.artifact_uri = status, stage, artifact_uri
+        self.is_whole, self.is_seen, self.is_provisional = is_whole, is_seen, is_provisional
+        self.params: dict[str, str] = {}
+        self.tags: dict[str, str] = dict(tags or {})
+        self.latest: dict[str, tuple[Point, Mapping[str, Any]]] = {}
+        self.history: dict[str, dict[tuple[Any, ...], None]] | None = {} if is_whole else None
+        self.datasets: list[Any] = []
+        self.input_models: list[Any] = []
+        self.output_models: list[Any] = []
+        self._points = 0
+
+    @classmethod
+    def of(cls, run: Any, *, is_whole: bool) -> "LocalRun":
+        """Return the local state of a run that the server returned."""
+        info = run.info
+        local = cls(
+            info.run_id,
+            str(info.experiment_id),
+            user=info.user_id or "",
+            name=getattr(info, "run_name", None),
+            start=info.start_time or 0,
+            end=info.end_time,
+            status=info.status,
+            stage=info.lifecycle_stage,
+            artifact_uri=info.artifact_uri or "",
+            tags=run.data.tags,
+            is_whole=is_whole,
+        )
+        local.params.update(run.data.params)
+        for metric in metric_entities(run):
+            more = _more(metric)
+            local.latest[metric.key] = ((metric.step, metric.timestamp, metric.value), more)
+        inputs, outputs = getattr(run, "inputs", None), getattr(run, "outputs", None)
+        local.datasets += getattr(inputs, "dataset_inputs", None) or []
+        local.input_models += getattr(inputs, "model_inputs", None) or []
+        local.output_models += getattr(outputs, "model_outputs", None) or []
+        return local
+
+    def add_metrics(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Add metrics as rows of events: key, value, time, step, and perhaps more."""
+        for key, value, timestamp, step, *rest in rows:
+            more = rest[0] if rest else {}
+            point = (step, timestamp, value)
+            latest = self.latest.get(key)
+            if latest is None or point >= latest[0]:
+                self.latest[key] = (point, more)
+            if self.history is not None:
+                # The server too keeps one of equal points.
+                points = self.history.setdefault(key, {})
+                before = len(points)
+                points[(*point, *more.values())] = None
+                self._points += len(points) - before
+                if self._points > MAX_POINTS:
+                    self.history = None
+
+    def add_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags; the one that holds the name renames the run, as on a server."""
+        self.tags.update(tags)
+        self.name = tags.get("mlflow.runName", self.name)
+
+    def rename(self, name: str) -> None:
+        """Set the name, which a server repeats as a tag."""
+        self.name = self.tags["mlflow.runName"] = name
+
+    def info(self) -> Any:
+        """Return MLflow's entity of the run's metadata."""
+        from mlflow.entities import RunInfo
+
+        arguments = {
+            "run_uuid": self.run_id,
+            "run_id": self.run_id,
+            "experiment_id": self.experiment_id,
+            "user_id": self.user,
+            "status": self.status,
+            "start_time": self.start,
+            "end_time": self.end,
+            "lifecycle_stage": self.stage,
+            "artifact_uri": self.artifact_uri,
+            "run_name": self.name,
+        }
+        return RunInfo(**accepted_arguments(RunInfo, arguments))
+
+    def entity(self) -> Any:
+        """Return MLflow's entity of the whole run."""
+        from mlflow.entities import Param, Run, RunData, RunInputs, RunTag
+
+        data = RunData(
+            [self._metric(key, *found) for key, found in self.latest.items()],
+            [Param(k, v) for k, v in self.params.items()],
+            [RunTag(k, v) for k, v in self.tags.items()],
+        )
+        inputs = accepted_arguments(
+            RunInputs,
+            {"dataset_inputs": list(self.datasets), "model_inputs": list(self.input_models)},
+        )
+        arguments: dict[str, Any] = {"run_inputs": RunInputs(**inputs)}
+        if self.output_models:
+            from mlflow.entities import RunOutputs
+
+            arguments["run_outputs"] = RunOutputs(list(self.output_models))
+        return Run(self.info(), data, **accepted_arguments(Run, arguments))
+
+    def points(self, key: str) -> list[Any] | None:
+        """Return the whole history of a metric, or None if this process does not know it."""
+        if self.history is None:
+            return None
+        return [self._metric(key, (s, t, v), {}) for s, t, v, *_ in self.history.get(key, ())]
+
+    def _metric(self, key: str, point: Point, more: Mapping[str, Any]) -> Any:
+        from mlflow.entities import Metric
+
+        step, timestamp, value = point
+        return Metric(key, value, timestamp, step, **accepted_arguments(Metric, dict(more)))
+
+
+def _more(metric: Any) -> dict[str, Any]:
+    names = ("model_id", "dataset_name", "dataset_digest")
+    return {name: value for name in names if (value := getattr(metric, name, None))}
+
+
+class LocalFiles:
+    """The files of a run or a model that this process has logged.
+
+    Attributes:
+        files: For each path below the owner's root its size and the upload that keeps its copy.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, tuple[int, str]] = {}
+
+    def listed(self, folder: str) -> dict[str, int | None]:
+        """Return the entries of a folder: of files their size, of folders None."""
+        prefix = f"{folder}/" if folder else ""
+        found: dict[str, int | None] = {}
+        for path, (size, _) in list(self.files.items()):
+            if path.startswith(prefix):
+                name, slash, _ = path[len(prefix) :].partition("/")
+                found[prefix + name] = None if slash else size
+        return found

@@ -1,0 +1,201 @@
+"""Every private name of MLflow that this package relies on. No other module touches one.
+
+Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide what differs between versions.
+"""
+
+import copy
+import inspect
+import json
+from collections.abc import Callable, Iterable, MutableMapping
+from functools import cache
+from typing import Any
+
+from ._patience import ATTEMPT_SECONDS
+
+ARTIFACT_ASYNC = "_log_artifact_async"
+"""The method of an artifact repository through which `mlflow.log_image` uploads."""
+
+
+def accepted_arguments(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that a function of this version of MLflow accepts."""
+    known = _parameters(function)
+    return {name: value for name, value in arguments.items() if name in known}
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
+def artifact_builders() -> MutableMapping[str, Callable[..., Any]]:
+    """Return MLflow's own mapping from scheme to builder of artifact repositories, to be changed in place."""
+    from mlflow.store.artifact import artifact_repository_registry
+
+    registry: Any = artifact_repository_registry._artifact_repository_registry
+    found: MutableMapping[str, Callable[..., Any]] = registry._registry
+    return found
+
+
+def asking_store(store: Any) -> Any:
+    """Return a store like the given one whose REST requests are made once, with a short timeout.
+
+    MLflow's retries cannot be switched off for one call, and one that went on in the background could
+    create a run a second time. A store that is none of MLflow's REST stores is returned as it is.
+    """
+    from mlflow.store.tracking import rest_store
+
+    if not isinstance(store, rest_store.RestStore):
+        return store
+    asking: Any = copy.copy(store)
+
+    def call_once(
+        api: Any, json_body: Any = None, endpoint: Any = None, *_: Any, **more: Any
+    ) -> Any:
+        path, method = _endpoint(store, rest_store, api)
+        found = more.get("response_proto") or api.Response()
+        return _call_once(store, endpoint or path, method, json_body, found)
+
+    asking._call_endpoint = call_once
+    return asking
+
+
+def asking_registry(store: Any) -> Any:
+    """Return a registry whose REST requests are made once, or None if it is not that of MLflow's server.
+
+    Creating a version at Databricks uploads files, which is no matter of seconds.
+    """
+    from mlflow.store.model_registry.rest_store import RestStore
+
+    if type(store) is not RestStore:
+        return None
+    asking: Any = copy.copy(store)
+
+    def call_once(api: Any, json_body: Any, *_: Any, **__: Any) -> Any:
+        endpoint, method = store._get_endpoint_from_method(api)
+        found = store._get_response_from_method(api)
+        return _call_once(store, endpoint, method, json_body, found)
+
+    asking._call_endpoint = call_once
+    return asking
+
+
+def _call_once(store: Any, endpoint: str, method: str, json_body: Any, found: Any) -> Any:
+    from mlflow.utils.proto_json_utils import parse_dict
+    from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+    body = json.loads(json_body) if json_body else None
+    response = http_request(
+        host_creds=store.get_host_creds(),
+        endpoint=endpoint,
+        method=method,
+        max_retries=0,
+        timeout=ATTEMPT_SECONDS,
+        retry_timeout_seconds=ATTEMPT_SECONDS,
+        raise_on_status=False,
+        **{"params" if method == "GET" else "json": body},
+    )
+    response = verify_rest_response(response, endpoint)
+    parse_dict(js_dict=json.loads(response.text), message=found)
+    return found
+
+
+def _endpoint(store: Any, module: Any, api: Any) -> tuple[str, str]:
+    if api in getattr(store, "_V3_APIS", ()):
+        found: tuple[str, str] = store._V3_METHOD_TO_INFO[api]
+    else:
+        # A variable of the module in MLflow 2.22.
+        table = getattr(store, "_METHOD_TO_INFO", None) or module._METHOD_TO_INFO
+        found = table[api]
+    return found
+
+
+def metric_entities(run: Any) -> Iterable[Any]:
+    """Return the latest metrics of a run, as entities with times and steps."""
+    found: Iterable[Any] = run.data._metric_objs or ()
+    return found
+
+
+def random_name() -> str:
+    """Return a name for a run or a model, as a server makes one."""
+    from mlflow.utils.name_utils import _generate_random_name
+
+    name: str = _generate_random_name()
+    return name
+
+
+def checked_metric(key: Any, value: Any, timestamp: Any, step: Any) -> None:
+    """Raise MLflow's error for a metric that a server would refuse."""
+    from mlflow.utils.validation import _validate_metric
+
+    _validate_metric(key, value, timestamp, step)
+
+
+def checked_param(key: Any, value: Any) -> Any:
+    """Return a param as a server would keep it, or raise MLflow's error."""
+    from mlflow.utils.validation import _validate_param
+
+    return _validate_param(key, value)
+
+
+def checked_tag(key: Any, value: Any) -> Any:
+    """Return a tag as a server would keep it, or raise MLflow's error."""
+    from mlflow.utils.validation import _validate_tag
+
+    return _validate_tag(key, value)
+
+
+def check_batch(metrics: Any, params: Any, tags: Any) -> None:
+    """Raise MLflow's error for a batch that is too large, or that sets a param twice."""
+    from mlflow.utils.validation import _validate_batch_log_limits, _validate_param_keys_unique
+
+    _validate_batch_log_limits(metrics, params, tags)
+    _validate_param_keys_unique(params)
+
+
+def check_experiment_name(name: Any) -> None:
+    """Raise MLflow's error for a name that no experiment can have."""
+    from mlflow.utils.validation import _validate_experiment_name
+
+    _validate_experiment_name(name)
+
+
+def check_experiment_tag(key: Any, value: Any) -> None:
+    """Raise MLflow's error for a tag that no experiment can have."""
+    from mlflow.utils.validation import _validate_experiment_tag
+
+    _validate_experiment_tag(key, value)
+
+
+def check_model_name(name: Any) -> None:
+    """Raise MLflow's error for a name that no logged model can have."""
+    from mlflow.utils.validation import _validate_logged_model_name
+
+    _validate_logged_model_name(name)
+
+
+def check_registered_name(name: Any) -> None:
+    """Raise MLflow's error for a name that no registered model can have."""
+    from mlflow.utils.validation import _validate_model_name
+
+    _validate_model_name(name)
+
+
+def check_alias(name: Any) -> None:
+    """Raise MLflow's error for a name that no alias can have."""
+    from mlflow.utils.validation import _validate_model_alias_name
+
+    _validate_model_alias_name(name)
+
+
+def store_without_server() -> Any:
+    """Return a tracking store of which every abstract method may be missing."""
+    from mlflow.store.tracking.abstract_store import AbstractStore
+
+    return type("OfflineStore", (AbstractStore,), {"__abstractmethods__": frozenset()})()
+
+
+def registry_without_server() -> Any:
+    """Return a model registry store of which every abstract method may be missing."""
+    from mlflow.store.model_registry.abstract_store import AbstractStore
+
+    return type("OfflineRegistry", (AbstractStore,), {"__abstractmethods__": frozenset()})()

@@ -1,0 +1,159 @@
+"""Calls to the server with a deadline, and silence after one that failed.
+
+MLflow's own timeouts are variables of the whole process and last for minutes, so a call runs in a thread
+of its own, which is abandoned at the deadline. Creating calls make one attempt at most (see
+`_mlflow.asking_store`): a retry that goes on in the background could create something a second time.
+"""
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from mlflow_connections.secrets import mask_uri
+from mlflow_connections_events.replay import judge
+from mlflow_connections_outbox import Rejected
+
+T = TypeVar("T")
+
+ATTEMPT_SECONDS = 2.0
+"""How long one attempt of a request may take."""
+DEADLINE_SECONDS = 2.3
+"""How long a caller waits for an attempt, name resolution included."""
+SILENCE_SECONDS = 5.0
+"""How long the server is not asked again after an attempt failed."""
+_PROBE_AFTER = 1.0
+_PROBE_SECONDS = 1.3
+_PROBE_EVERY = 5.0
+
+_NEVER_ARRIVED = ("ConnectTimeout", "NewConnectionError", "NameResolutionError")
+
+
+class Away(Exception):  # noqa: N818 - said of a server
+    """The server does not respond.
+
+    Attributes:
+        unsure: Whether the request may have arrived, so that the server may still act on it.
+    """
+
+    def __init__(self, message: str, *, unsure: bool = False) -> None:
+        super().__init__(message)
+        self.unsure = unsure
+
+
+class Patience:
+    """Asks one server, and remembers that it did not respond.
+
+    Args:
+        uri: Its tracking URI, for messages.
+        clock: Seconds of a monotonic clock.
+    """
+
+    def __init__(self, uri: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._uri = uri
+        self._clock = clock
+        self._silent_until = float("-inf")
+        self._reason = "it was not asked yet"
+
+    def attempt(self, call: Callable[[], T]) -> T:
+        """Make one attempt of a call that itself retries nothing.
+
+        Raises:
+            Away: The server does not respond, is busy, or does not accept the credentials.
+            Exception: MLflow's own, if the server refuses the request.
+        """
+        self._refuse_if_silent()
+        running = _Running(call)
+        if not running.wait(DEADLINE_SECONDS):
+            raise self._away(f"no response in {DEADLINE_SECONDS:g} seconds", unsure=True)
+        return self._result(running)
+
+    def wait(self, call: Callable[[], T], probe: Callable[[], object]) -> T:
+        """Wait for a call however long it takes, as long as the server responds to a probe.
+
+        Raises:
+            Away: The server does not respond.
+            Exception: MLflow's own, if the server refuses the request.
+        """
+        self._refuse_if_silent()
+        running = _Running(call)
+        pause = _PROBE_AFTER
+        while not running.wait(pause):
+            probing = _Running(probe)
+            # Either of the two ends the wait.
+            until = self._clock() + _PROBE_SECONDS
+            while not running.is_done and not probing.is_done and self._clock() < until:
+                running.wait(0.02)
+            if running.is_done:
+                break
+            if not probing.is_done:
+                raise self._away("no response to a probe", unsure=True)
+            self._result(probing)
+            pause = _PROBE_EVERY
+        return self._result(running)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the server failed a moment ago and is not asked."""
+        return self._clock() < self._silent_until
+
+    def _refuse_if_silent(self) -> None:
+        if self.is_silent:
+            raise Away(self._reason)
+
+    def _result(self, running: "_Running[T]") -> T:
+        error = running.error
+        if error is None:
+            self._silent_until = float("-inf")
+            return running.value
+        judged = judge(error, self._uri)
+        if isinstance(judged, Rejected):
+            self._silent_until = float("-inf")
+            raise error
+        raise self._away(str(judged), unsure=not _never_arrived(error))
+
+    def _away(self, reason: str, *, unsure: bool) -> Away:
+        self._silent_until = self._clock() + SILENCE_SECONDS
+        self._reason = f"The MLflow server at {mask_uri(self._uri)} does not respond: {reason}"
+        return Away(self._reason, unsure=unsure)
+
+
+class _Running(threading.Thread, Generic[T]):
+    """A call in a thread of its own, which nobody has to wait for."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        super().__init__(name="mlflow-connections-durable", daemon=True)
+        self._context = contextvars.copy_context()
+        self._call = call
+        self._done = threading.Event()
+        self.value: T
+        self.error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.value = self._context.run(self._call)
+        except Exception as error:  # noqa: BLE001 - raised again by who waits
+            self.error = error
+        finally:
+            self._done.set()
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end of the call, and return whether it came."""
+        return self._done.wait(seconds)
+
+
+def _never_arrived(error: BaseException | None) -> bool:
+    """Return whether a request certainly never reached the server: nobody accepted the connection."""
+    seen = 0
+    text = f"{error}"
+    while error is not None and seen < 10:
+        if type(error).__name__ in _NEVER_ARRIVED or isinstance(error, ConnectionRefusedError):
+            return True
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return any(name in text for name in (*_NEVER_ARRIVED, "Connection refused"))

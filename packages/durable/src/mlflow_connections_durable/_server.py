@@ -1,0 +1,282 @@
+"""Everything of one server in this process, shared by its stores: outbox, IDs, patience, local state."""
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from mlflow_connections.mlflow_state import SERVER_VARIABLES
+from mlflow_connections.secrets import get_logger, looks_secret, mask_uri
+from mlflow_connections_events import is_composite
+from mlflow_connections_events.ids import IdMap
+from mlflow_connections_outbox import Destination, Event, Outbox, Policy
+
+from ._connection import SERVER_VARIABLE
+from ._experiment_ids import is_provisional_experiment
+from ._kept_files import KeptFiles
+from ._local import LocalFiles, LocalRun
+from ._patience import Patience
+from ._records import EXPERIMENTS, MODELS, RUNS, Records
+from ._uri import DurableUri
+from .sink import DESCRIPTION, TARGET_VARIABLE
+
+logger = get_logger("mlflow_connections_durable")
+
+SINK = "mlflow_connections_durable.sink:open_sink"
+"""The function that opens the sink; spools name it."""
+BATCH = 1_000
+"""The events of one delivery: as many as MLflow takes metrics in one request."""
+FLUSH_SECONDS = 20.0
+"""How long a read waits, at most, for a server that responds to have what was written before."""
+RUN_END_SECONDS = 2.0
+"""How long the end of an outermost run waits, at most, for delivery."""
+
+_PREFIXES = ("MLFLOW_", "DATABRICKS_", "ARM_", "AWS_", "AZURE_", "AZUREML_", "GOOGLE_")
+
+
+class Server:
+    """One server, or none for `offline`.
+
+    Args:
+        uri: The durable URI.
+
+    Attributes:
+        lock: Held while local state changes; events are appended under it, so that both agree.
+        runs: The runs that this process knows.
+        models: The logged models that it created or fetched, as MLflow's entities.
+        experiments: The experiments that it knows, as MLflow's entities.
+        versions: The registered versions that wait for registration, by model and number.
+        registered: The registered models that wait for registration.
+    """
+
+    def __init__(self, uri: DurableUri) -> None:
+        self.uri = uri
+        self.target = uri.server
+        self.is_offline = uri.is_offline
+        self.patience = Patience(uri.server)
+        # Reentrant: a signal handler may log while it interrupts a call.
+        self.lock = threading.RLock()
+        self.runs: dict[str, LocalRun] = {}
+        self.files: dict[str, LocalFiles] = {}
+        self.models: dict[str, Any] = {}
+        self.experiments: dict[str, Any] = {}
+        self.versions: dict[tuple[str, str], Any] = {}
+        self.registered: dict[str, Any] = {}
+        self.provisional_models: set[str] = set()
+        self.untold: dict[str, LocalRun] = {}
+        self.asking: Any = None
+        self._told_provisional = False
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """The outbox of this process for the server."""
+        policy = Policy.read()[0]._replace(batch=BATCH)
+        if self.is_offline:
+            policy = policy._replace(shipper="none")
+        destination = Destination("durable", address(self.target), SINK)
+        outbox = Outbox(destination, secrets_of(self.target), policy)
+        self._describe(outbox)
+        return outbox
+
+    @cached_property
+    def state(self) -> Path:
+        """The state folder of the spool; one of this process alone if the disk takes none."""
+        try:
+            return self.outbox.state
+        except OSError:
+            return Path(gettempdir()) / f"mlflow-connections-durable-{uuid.uuid4().hex}"
+
+    @cached_property
+    def ids(self) -> IdMap:
+        """The map of provisional IDs, which the shipper writes."""
+        return IdMap(self.state)
+
+    @cached_property
+    def kept(self) -> KeptFiles:
+        """The kept files of the spool."""
+        return KeptFiles(self.state)
+
+    @cached_property
+    def run_records(self) -> Records:
+        """The runs that this machine created."""
+        return Records(self.state / RUNS)
+
+    @cached_property
+    def experiment_records(self) -> Records:
+        """The experiments that this machine has seen."""
+        return Records(self.state / EXPERIMENTS)
+
+    @cached_property
+    def model_records(self) -> Records:
+        """The logged models that this machine created."""
+        return Records(self.state / MODELS)
+
+    def emit(self, stream: str, kind: str, data: Mapping[str, Any]) -> None:
+        """Append an event."""
+        self.outbox.append(Event(stream, kind, time.time_ns() // 1_000_000, data))
+
+    def real(self, known: str) -> str | None:
+        """Return the server's ID for the ID of a run or model, or None while it has none."""
+        run = self.runs.get(known)
+        provisional = known in self.provisional_models or (run is not None and run.is_provisional)
+        if found := self.ids.get(known):
+            return found
+        if provisional or self.run_records.get(known) or self.model_records.get(known):
+            self.ids.refresh()
+            if found := self.ids.get(known):
+                return found
+            record = self.run_records.get(known) or self.model_records.get(known) or {}
+            return None if provisional or record.get("provisional") else known
+        return known
+
+    def real_experiment(self, known: str) -> str | None:
+        """Return the server's ID of an experiment, or None while it has none."""
+        if not is_provisional_experiment(known):
+            return known
+        key = f"experiment {known}"
+        if self.ids.get(key) is None:
+            self.ids.refresh()
+        return self.ids.get(key)
+
+    def files_of(self, root: str) -> LocalFiles:
+        """Return the files logged below the root of a run or a model."""
+        with self.lock:
+            return self.files.setdefault(root.rstrip("/"), LocalFiles())
+
+    def know_experiment(self, experiment: Any) -> None:
+        """Remember an experiment, for this process and the next ones."""
+        known = str(experiment.experiment_id)
+        before = self.experiments.get(known)
+        self.experiments[known] = experiment
+        if before is None or before.name != experiment.name:
+            record = self.experiment_records.get(known)
+            data = {"name": experiment.name, "artifact_location": experiment.artifact_location}
+            if record != data:
+                self.experiment_records.add(known, data)
+
+    def tell_provisional(self, run: LocalRun, reason: str) -> None:
+        """Say once that runs begin without the server, and remember to say where they end up."""
+        self.untold[run.run_id] = run
+        if self.is_offline or self._told_provisional:
+            return
+        self._told_provisional = True
+        logger.warning(
+            "%s. The run %s begins without it, under a provisional ID; `mlflow-connections outbox "
+            "runs` shows the server's ID once it has one.",
+            reason.rstrip("."),
+            run.run_id,
+        )
+
+    def tell_delivered(self) -> None:
+        """Name the URL of each run that began without the server and has arrived whole since."""
+        if self.is_offline or not self.untold or not self.outbox.is_delivered:
+            return
+        self.ids.refresh()
+        for run_id, run in list(self.untold.items()):
+            if real := self.ids.get(run_id):
+                del self.untold[run_id]
+                self._told_provisional = False
+                experiment = self.real_experiment(run.experiment_id) or run.experiment_id
+                logger.warning(
+                    "The MLflow server at %s has everything again. The run %s with the provisional "
+                    "ID %s is %s.",
+                    mask_uri(self.target),
+                    run.name or real,
+                    run_id,
+                    run_url(self.target, experiment, real),
+                )
+
+    def renew_after_fork(self) -> None:
+        """Forget locks in a forked child, where a thread of the parent may have held them."""
+        self.lock = threading.RLock()
+        for name in ("ids", "run_records", "experiment_records", "model_records"):
+            self.__dict__.pop(name, None)  # read again when they are needed
+
+    def _describe(self, outbox: Outbox) -> None:
+        """Note which server it is, for a delivery by a process that has no secrets of this one."""
+        named = os.environ.get(SERVER_VARIABLE) or self.target
+        description = {"uri": mask_uri(self.target), "server": mask_uri(named)}
+        with suppress(OSError):
+            path = outbox.state / DESCRIPTION
+            text = json.dumps(description)
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                temporary = path.with_name(f"{DESCRIPTION}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
+
+
+def address(target: str) -> str:
+    """Return the URL of a destination; Databricks' URI alone does not say which workspace it is."""
+    shown = mask_uri(target)
+    host = os.environ.get("DATABRICKS_HOST", "")
+    if target.startswith("databricks") and host:
+        return mask_uri(f"{shown} at {host}")
+    return shown
+
+
+def secrets_of(target: str) -> dict[str, str]:
+    """Return the server and the variables that it needs, as they are now, as secrets of an outbox."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_PREFIXES) and name not in SERVER_VARIABLES and not is_composite(value)
+    }
+    environment.pop(TARGET_VARIABLE, None)
+    return {TARGET_VARIABLE: json.dumps([target, environment])}
+
+
+def run_url(target: str, experiment_id: str, run_id: str) -> str:
+    """Return the page of a run in MLflow's UI, or its ID if the server has no such page."""
+    if target.startswith(("http://", "https://")):
+        return f"{mask_uri(target).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    return run_id
+
+
+_servers: dict[tuple[str, tuple[tuple[str, str], ...]], Server] = {}
+_guard = threading.RLock()
+
+
+def server_of(uri: DurableUri) -> Server:
+    """Return what this process shares of a server; another set of credentials is another one."""
+    import atexit
+
+    secrets = {name: value for name, value in os.environ.items() if looks_secret(name)}
+    key = address(uri.server), tuple(sorted(secrets.items()))
+    with _guard:
+        if not _servers:
+            atexit.register(_at_exit)
+        if key not in _servers:
+            _servers[key] = Server(uri)
+        return _servers[key]
+
+
+def _at_exit() -> None:
+    """Wait a moment for delivery, and name the runs that have arrived."""
+    for server in list(_servers.values()):
+        if server.is_offline and not server.outbox.is_delivered:
+            logger.warning(
+                "What was logged waits in %s. Deliver it with `mlflow-connections outbox ship --to "
+                "<server>`; `mlflow-connections outbox view` shows it.",
+                server.outbox.folder,
+            )
+        elif server.untold and not server.is_offline:
+            server.outbox.flush(Policy.read()[0].exit_timeout)
+            server.tell_delivered()
+
+
+def _after_fork() -> None:
+    global _guard  # noqa: PLW0603 - a lock cannot be renewed in place
+    _guard = threading.RLock()
+    for server in _servers.values():
+        server.renew_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,167 @@
+"""The sink: what was logged is applied to the server, kept artifacts are uploaded and then removed.
+
+The shipper imports this module in a process of its own. Spools name `open_sink`, so its place is fixed.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlflow_connections.mlflow_state import CREDENTIAL_VARIABLES
+from mlflow_connections.secrets import explain, mask_uri
+from mlflow_connections_events.replay import ReplaySink
+from mlflow_connections_outbox import Batch, Destination, Event, Sink, Unauthorized, Unavailable
+
+from ._delivering import delivering
+from ._experiment_ids import is_provisional_experiment
+from ._kept_files import KeptFiles
+from ._records import EXPERIMENTS, RUNS, Records
+from ._uri import OFFLINE
+
+TARGET_VARIABLE = "MLFLOW_CONNECTIONS_DURABLE_TARGET"
+"""The secret of the outbox with the server's URI and the variables that it needs."""
+DESCRIPTION = "server.json"
+"""The file of the state folder that says which server it is, without secrets."""
+_RESOLVED: dict[str, str] = {}
+
+
+class Target(NamedTuple):
+    """The server that events go to.
+
+    Attributes:
+        uri: Its tracking URI.
+        environment: Variables that it needs.
+        is_own: Whether it is the server that was logged to, so that its IDs are those in the events.
+    """
+
+    uri: str
+    environment: Mapping[str, str]
+    is_own: bool
+
+    def __repr__(self) -> str:
+        """Hide every credential."""
+        return f"Target({mask_uri(self.uri)!r})"
+
+
+def open_sink(destination: Destination, environ: Mapping[str, str], state: Path) -> Sink:
+    """Open the sink of a server.
+
+    Args:
+        destination: Its URL is the server's, without credentials; with `outbox ship --to` another one's.
+        environ: Holds the server and its credentials, if a process that logs has started this one.
+        state: The folder for the map of IDs and the kept files.
+
+    Raises:
+        Unavailable: There is no server (`offline`).
+        Unauthorized: This process cannot find the server's credentials.
+    """
+    target = _target(destination, environ, state)
+    with delivering():
+        return DurableSink(target, environ, state)
+
+
+class DurableSink:
+    """Applies batches to a server.
+
+    Args:
+        target: The server.
+        environ: The environment of the delivery.
+        state: The folder for the map of IDs and the kept files.
+        consume: Whether kept files are removed once they are uploaded.
+    """
+
+    def __init__(
+        self, target: Target, environ: Mapping[str, str], state: Path, *, consume: bool = True
+    ) -> None:
+        self._is_own = target.is_own
+        self._kept = KeptFiles(state, consume=consume)
+        self._kept.sweep()
+        self._experiments = Records(state / EXPERIMENTS)
+        kept = {k: v for k, v in environ.items() if k not in CREDENTIAL_VARIABLES}
+        environment = {**kept, **target.environment}
+        environment.pop(TARGET_VARIABLE, None)
+        self.replay = ReplaySink(
+            target.uri, environment, state, files=self._kept, own_ids=target.is_own
+        )
+
+    def send(self, batch: Batch) -> None:
+        """Apply a batch in order; see `ReplaySink.send`."""
+        events = [self._prepared(event) for event in batch]
+        with delivering():
+            self.replay.send(Batch(events, batch.accept, batch.reject))
+
+    def close(self) -> None:
+        """Close connections."""
+        self.replay.close()
+
+    def _prepared(self, event: Event) -> Event:
+        """Return an event whose experiment is named if its ID means nothing to the server."""
+        experiment = event.data.get("experiment_id")
+        if event.kind not in {"run_started", "model_logged"} or experiment is None:
+            return event
+        name = event.data.get("experiment_name")
+        if self._is_own and not is_provisional_experiment(experiment):
+            name = None
+        elif name is None:
+            name = (self._experiments.get(experiment) or {}).get("name")
+        data = {**event.data, "experiment_name": name}
+        if not self._is_own:
+            data["server_id"] = False
+        return event._replace(data=data)
+
+
+def announcements(state: Path) -> list[Event]:
+    """Return the announcements of all runs that this machine created, for a server that has none of them."""
+    found = []
+    for run_id, record in Records(state / RUNS).all().items():
+        data: dict[str, Any] = {k: v for k, v in record.items() if k not in {"provisional", "key"}}
+        found.append(Event(run_id, "run_started", data.get("start_time") or 0, data, run_id))
+    return found
+
+
+def _target(destination: Destination, environ: Mapping[str, str], state: Path) -> Target:
+    noted = _noted(state)
+    packed = environ.get(TARGET_VARIABLE)
+    url = destination.url
+    own = noted.get("uri") in {None, url} or url.startswith(f"{noted['uri']} at ")
+    if packed:
+        uri, environment = json.loads(packed)
+        return Target(uri, environment, is_own=uri != OFFLINE)
+    if url == OFFLINE:
+        raise Unavailable(
+            "'server' is 'offline': ship what waits with `mlflow-connections outbox ship --to <server>`."
+        )
+    if not own or noted.get("uri") == OFFLINE:
+        return _resolved(url, is_own=False)
+    return _resolved(noted.get("server") or url, is_own=True)
+
+
+def _noted(state: Path) -> dict[str, str]:
+    with suppress(OSError, ValueError):
+        found: dict[str, str] = json.loads((state / DESCRIPTION).read_text(encoding="utf-8"))
+        return found
+    return {}
+
+
+def _resolved(server: str, *, is_own: bool) -> Target:
+    """Resolve a server by its keyword, name or URI, and sign in as it says."""
+    from mlflow_connections import ConnectionsError, resolve
+
+    if "***" in server:
+        raise Unauthorized(
+            f"The credentials in the URI of {server} are not known to this process; they are sent along "
+            "by the next process that logs."
+        )
+    try:
+        endpoint = resolve(server)
+    except ConnectionsError as error:
+        raise Unauthorized(explain(error)) from None
+    if server not in _RESOLVED:
+        _RESOLVED[server] = endpoint.tracking_uri
+        for binder in endpoint.binders:
+            binder.bind()
+    mine = {name: os.environ[name] for name in CREDENTIAL_VARIABLES if name in os.environ}
+    return Target(endpoint.tracking_uri, {**mine, **endpoint.environment}, is_own=is_own)

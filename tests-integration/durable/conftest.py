@@ -1,0 +1,286 @@
+"""Fixtures of the tests of durable: a real server behind a proxy that can fail, and a comparison of two servers."""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from mlflow_connections_events.ids import SOURCE_TAG
+from mlflow_connections_sandbox import MlflowServer
+
+# Of several MLflows none knows all the attributes of another.
+mlflow: Any = import_module("mlflow")
+
+HERE = Path(__file__).parent
+
+
+class FaultProxy:
+    """Passes requests on to a server, or fails as it is told to.
+
+    Attributes:
+        url: The address of the proxy, which stays the same whatever happens to the server.
+        mode: `up`, `down` (connections are closed at once), `hang` (no response ever), `busy` (503), `login`
+            (an HTML page) or `forbidden` (403).
+        lose: A path ending with this is passed on once, and its response is lost.
+        requests: Method and path of each request that was passed on.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.mode = "up"
+        self.lose: list[str] = []
+        self.requests: list[tuple[str, str]] = []
+        self._target = target.removeprefix("http://")
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self) -> None:
+                proxy._handle(self, super().handle_one_request)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def _pass_on(self) -> None:
+                proxy._pass_on(self)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _pass_on  # noqa: N815
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: object) -> None:
+                pass
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def count(self, ending: str) -> int:
+        """Return how many requests to a path were passed on."""
+        return sum(path.endswith(ending) for _, path in self.requests)
+
+    def close(self) -> None:
+        """Stop."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handle(self, handler: BaseHTTPRequestHandler, go_on: Callable[[], None]) -> None:
+        if self.mode == "down":
+            handler.close_connection = True
+            return
+        go_on()
+
+    def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
+        if self.mode == "down":
+            handler.close_connection = True
+            return
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        if self.mode == "hang":
+            while self.mode == "hang":
+                time.sleep(0.05)
+            handler.close_connection = True
+            return
+        if (answer := _FAULTS.get(self.mode)) is not None:
+            _send(handler, *answer)
+            return
+        path = handler.path.partition("?")[0]
+        self.requests.append((handler.command, path))
+        connection = http.client.HTTPConnection(self._target, timeout=60)
+        try:
+            headers = {k: v for k, v in handler.headers.items() if k.lower() != "host"}
+            connection.request(handler.command, handler.path, body, headers)
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        for ending in self.lose:
+            if path.endswith(ending):
+                self.lose.remove(ending)
+                handler.close_connection = True
+                return
+        kept = {k: v for k, v in response.getheaders() if k.lower() not in _HOP_BY_HOP}
+        _send(handler, response.status, content, kept)
+
+
+_HOP_BY_HOP = {"transfer-encoding", "connection", "content-length", "content-encoding"}
+_FAULTS: Mapping[str, tuple[int, bytes, Mapping[str, str]]] = {
+    "busy": (503, b"busy", {}),
+    "login": (200, b"<html>Sign in</html>", {"Content-Type": "text/html"}),
+    "forbidden": (403, b"no", {}),
+}
+
+
+def _send(
+    handler: BaseHTTPRequestHandler, status: int, content: bytes, headers: Mapping[str, str]
+) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    if handler.command != "HEAD":
+        handler.wfile.write(content)
+
+
+@pytest.fixture
+def proxy(mlflow_server: MlflowServer) -> Iterator[FaultProxy]:
+    """A proxy in front of a real server."""
+    proxy = FaultProxy(mlflow_server.url)
+    yield proxy
+    proxy.mode = "up"
+    proxy.close()
+
+
+@pytest.fixture(autouse=True)
+def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the outboxes of a test."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT", "0")
+    return tmp_path / "outbox"
+
+
+class Program:
+    """Runs programs that use MLflow, in processes of their own.
+
+    Args:
+        folder: Their working directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, uri: str, *arguments: str, **more: str) -> "subprocess.Popen[str]":
+        """Start a program of this folder: its name without `.py`, and its arguments."""
+        name, *rest = arguments
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, **more}
+        return subprocess.Popen(
+            [sys.executable, str(HERE / f"{name}.py"), *rest],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, uri: str, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        """Run a program to its end, which must be a good one."""
+        process = self.start(uri, *arguments, **more)
+        out, error = process.communicate()
+        assert process.returncode == 0, error
+        return subprocess.CompletedProcess(process.args, 0, out, error)
+
+    def outbox(self, *arguments: str, code: int = 0, **more: str) -> str:
+        """Run `mlflow-connections outbox`, and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "mlflow_connections", "outbox", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def ship(self, *arguments: str, **more: str) -> Mapping[str, Any]:
+        """Deliver everything, and return what the command reports."""
+        text = self.outbox("ship", "--timeout", "120", "--output", "json", *arguments, **more)
+        (report,) = json.loads(text)
+        found: Mapping[str, Any] = report
+        return found
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Runs programs that use MLflow."""
+    return Program(tmp_path)
+
+
+def described(uri: str, experiment: str) -> list[dict[str, Any]]:
+    """Describe all runs of an experiment by what a user can see of them, without IDs and places."""
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None, experiment
+    runs = client.search_runs([found.experiment_id], run_view_type=ViewType.ALL)
+    names = {run.info.run_id: f"<run {run.info.run_name}>" for run in runs}
+    for model in _models(client, found.experiment_id):
+        names[model.model_id] = f"<model {model.name}>"
+    assert len(set(names.values())) == len(names), f"something is there twice: {names}"
+    descriptions = [_described(client, run, names) for run in runs]
+    return sorted(descriptions, key=lambda each: str(each["name"]))
+
+
+def _models(client: MlflowClient, experiment_id: str) -> Sequence[Any]:
+    search = getattr(client, "search_logged_models", None)
+    return list(search([experiment_id])) if search else []
+
+
+def _described(client: MlflowClient, run: Any, names: Mapping[str, str]) -> dict[str, Any]:
+    info, inputs = run.info, run.inputs
+    outputs = getattr(getattr(run, "outputs", None), "model_outputs", None) or []
+    return {
+        "name": info.run_name,
+        "info": (info.status, info.lifecycle_stage, info.user_id, info.end_time is not None),
+        "params": run.data.params,
+        "tags": {
+            k: _named(v, names)
+            for k, v in run.data.tags.items()
+            if k not in {SOURCE_TAG, "mlflow.log-model.history"}
+        },
+        "metrics": {
+            key: sorted(
+                (m.step, repr(m.value)) for m in client.get_metric_history(info.run_id, key)
+            )
+            for key in run.data.metrics
+        },
+        "datasets": sorted(
+            repr((each.dataset.to_dictionary(), [(t.key, t.value) for t in each.tags]))
+            for each in (inputs.dataset_inputs if inputs else [])
+        ),
+        "models": sorted((names.get(m.model_id, m.model_id), m.step) for m in outputs),
+        "files": _files(client, info, names),
+    }
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    for known, name in names.items():
+        text = text.replace(known, name)
+    return text
+
+
+def _files(client: MlflowClient, info: Any, names: Mapping[str, str]) -> dict[str, str]:
+    if info.lifecycle_stage == "deleted":
+        return {}
+    found: dict[str, str] = {}
+    waiting: list[str | None] = [None]
+    while waiting:
+        for entry in client.list_artifacts(info.run_id, waiting.pop()):
+            if entry.is_dir:
+                waiting.append(entry.path)
+                continue
+            content = Path(client.download_artifacts(info.run_id, entry.path)).read_bytes()
+            found[entry.path] = _named(content.decode("latin-1"), names)
+    return found
+
+
+Described = Callable[[str, str], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def describe() -> Described:
+    """The description of all runs of an experiment."""
+    return described

@@ -1,0 +1,102 @@
+"""One training, plain and through durable, under all kinds of outages: afterwards both are equal."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mlflow_connections_sandbox import MlflowServer
+
+Fault = Callable[[Any, threading.Event], None]
+LONGEST_WAIT = 2.5
+"""Seconds that a call may wait for a server that does not respond; the machine's own load comes on top."""
+
+
+def healthy(proxy: Any, ended: threading.Event) -> None:
+    """Let everything through."""
+
+
+def down(proxy: Any, ended: threading.Event) -> None:
+    """Be down from the start to the end."""
+    proxy.mode = "down"
+
+
+def killed_in_the_middle(proxy: Any, ended: threading.Event) -> None:
+    """Go away once the training has begun."""
+    while not proxy.count("/runs/create") and not ended.wait(0.02):
+        pass
+    ended.wait(0.5)
+    proxy.mode = "down"
+
+
+def flapping(proxy: Any, ended: threading.Event) -> None:
+    """Be away every other half second."""
+    while not ended.wait(0.5):
+        proxy.mode = "down" if proxy.mode == "up" else "up"
+
+
+@pytest.fixture(scope="module")
+def expected(mlflow_server: MlflowServer) -> dict[str, Any]:
+    """The plain runs, described once."""
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "pause"),
+    [
+        (healthy, "0"),
+        (down, "0"),
+        pytest.param(killed_in_the_middle, "0.05", marks=pytest.mark.slow),
+        pytest.param(flapping, "0.1", marks=pytest.mark.slow),
+    ],
+    ids=lambda each: getattr(each, "__name__", "")[:20],
+)
+def test_a_training_arrives_whole_and_once(
+    fault: Fault,
+    pause: str,
+    proxy: Any,
+    program: Any,
+    describe: Any,
+    expected: dict[str, Any],
+    mlflow_server: MlflowServer,
+) -> None:
+    """Whatever happens to the server, it has in the end what it has without durable, each run once."""
+    if not expected:
+        program.run(mlflow_server.url, "train", "plain")
+        expected["runs"] = describe(mlflow_server.url, "plain")
+    ended = threading.Event()
+    thread = threading.Thread(target=fault, args=(proxy, ended), daemon=True)
+    name = f"durable {fault.__name__}"
+    thread.start()
+    if fault is down:
+        thread.join()
+    begun = time.monotonic()
+    done = program.run(f"durable+{proxy.url}", "train", name, pause)
+    lasted = time.monotonic() - begun
+    ended.set()
+    thread.join()
+    proxy.mode = "up"
+    report = program.ship()
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    assert describe(mlflow_server.url, name) == expected["runs"]
+    assert len(expected["runs"]) == 4
+    longest = float(done.stdout.split()[-1])
+    print(f"{fault.__name__}: longest call {longest:.3f} s, {lasted:.1f} s in all")
+
+
+@pytest.mark.parametrize("lost", ["/runs/create", "/experiments/create"])
+def test_a_lost_response_doubles_nothing(
+    lost: str, proxy: Any, program: Any, describe: Any, mlflow_server: MlflowServer
+) -> None:
+    """The server did the work and its reply never came: the shipper finds what is there."""
+    proxy.lose = [lost]
+    name = f"lost {lost}"
+    done = program.run(f"durable+{proxy.url}", "train", name)
+    assert proxy.lose == []
+    program.ship()
+    runs = describe(mlflow_server.url, name)
+    assert [each["name"] for each in runs] == ["child", "deleted", "fails", "parent"]
+    rows = program.outbox("runs", "--output", "json")
+    assert done.stdout.split()[-2] in rows
