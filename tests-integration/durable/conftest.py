@@ -7,21 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import ViewType
 
-from mlflow_connections_events.ids import SOURCE_TAG
+from mlflow_connections_events.testing import describe
 from mlflow_connections_sandbox import MlflowServer
-
-# Of several MLflows none knows all the attributes of another.
-mlflow: Any = import_module("mlflow")
 
 HERE = Path(__file__).parent
 
@@ -197,7 +191,9 @@ class Program:
 
     def ship(self, *arguments: str, **more: str) -> Mapping[str, Any]:
         """Deliver everything, and return what the command reports."""
-        text = self.outbox("ship", "--timeout", "120", "--output", "json", *arguments, **more)
+        text = self.outbox(
+            "ship", "--timeout", "120", "--output", "json", *arguments, code=0, **more
+        )
         (report,) = json.loads(text)
         found: Mapping[str, Any] = report
         return found
@@ -209,78 +205,17 @@ def program(tmp_path: Path) -> Program:
     return Program(tmp_path)
 
 
-def described(uri: str, experiment: str) -> list[dict[str, Any]]:
-    """Describe all runs of an experiment by what a user can see of them, without IDs and places."""
-    mlflow.set_tracking_uri(uri)
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None, experiment
-    runs = client.search_runs([found.experiment_id], run_view_type=ViewType.ALL)
-    names = {run.info.run_id: f"<run {run.info.run_name}>" for run in runs}
-    for model in _models(client, found.experiment_id):
-        names[model.model_id] = f"<model {model.name}>"
-    assert len(set(names.values())) == len(names), f"something is there twice: {names}"
-    descriptions = [_described(client, run, names) for run in runs]
-    return sorted(descriptions, key=lambda each: str(each["name"]))
+def described(uri: str, experiment: str, **more: Any) -> dict[str, Any]:
+    """Describe everything of an experiment, under one name for all experiments."""
+    found = describe(uri, experiments=[experiment], exact=False, **more)
+    plain: dict[str, Any] = json.loads(json.dumps(found).replace(experiment, "<experiment>"))
+    return plain
 
 
-def _models(client: MlflowClient, experiment_id: str) -> Sequence[Any]:
-    search = getattr(client, "search_logged_models", None)
-    return list(search([experiment_id])) if search else []
+Described = Callable[..., dict[str, Any]]
 
 
-def _described(client: MlflowClient, run: Any, names: Mapping[str, str]) -> dict[str, Any]:
-    info, inputs = run.info, run.inputs
-    outputs = getattr(getattr(run, "outputs", None), "model_outputs", None) or []
-    return {
-        "name": info.run_name,
-        "info": (info.status, info.lifecycle_stage, info.user_id, info.end_time is not None),
-        "params": run.data.params,
-        "tags": {
-            k: _named(v, names)
-            for k, v in run.data.tags.items()
-            if k not in {SOURCE_TAG, "mlflow.log-model.history"}
-        },
-        "metrics": {
-            key: sorted(
-                (m.step, repr(m.value)) for m in client.get_metric_history(info.run_id, key)
-            )
-            for key in run.data.metrics
-        },
-        "datasets": sorted(
-            repr((each.dataset.to_dictionary(), [(t.key, t.value) for t in each.tags]))
-            for each in (inputs.dataset_inputs if inputs else [])
-        ),
-        "models": sorted((names.get(m.model_id, m.model_id), m.step) for m in outputs),
-        "files": _files(client, info, names),
-    }
-
-
-def _named(text: str, names: Mapping[str, str]) -> str:
-    for known, name in names.items():
-        text = text.replace(known, name)
-    return text
-
-
-def _files(client: MlflowClient, info: Any, names: Mapping[str, str]) -> dict[str, str]:
-    if info.lifecycle_stage == "deleted":
-        return {}
-    found: dict[str, str] = {}
-    waiting: list[str | None] = [None]
-    while waiting:
-        for entry in client.list_artifacts(info.run_id, waiting.pop()):
-            if entry.is_dir:
-                waiting.append(entry.path)
-                continue
-            content = Path(client.download_artifacts(info.run_id, entry.path)).read_bytes()
-            found[entry.path] = _named(content.decode("latin-1"), names)
-    return found
-
-
-Described = Callable[[str, str], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def describe() -> Described:
-    """The description of all runs of an experiment."""
+@pytest.fixture(name="described")
+def described_fixture() -> Described:
+    """The description of everything of an experiment."""
     return described

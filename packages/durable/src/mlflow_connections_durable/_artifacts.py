@@ -26,7 +26,7 @@ from ._delivering import is_delivering
 from ._kept_files import unreadable
 from ._mlflow import artifact_builders
 from ._patience import Away
-from ._server import FLUSH_SECONDS, Server
+from ._server import FLUSH_SECONDS, DurableServer
 from ._uri import SCHEME
 
 logger = get_logger("mlflow_connections_durable")
@@ -37,7 +37,7 @@ _MAX_OWNERS = 10_000
 _MARK = "_mlflow_connections_durable"
 
 
-class Owner(NamedTuple):
+class DurableOwner(NamedTuple):
     """The run, or the logged model, whose artifacts are below a root.
 
     Attributes:
@@ -48,18 +48,18 @@ class Owner(NamedTuple):
         is_whole: Whether this process created the owner.
     """
 
-    server: Server
+    server: DurableServer
     root: str
     run_id: str | None
     model_id: str | None
     is_whole: bool
 
 
-_owners: "OrderedDict[str, Owner]" = OrderedDict()
+_owners: "OrderedDict[str, DurableOwner]" = OrderedDict()
 _lock = threading.RLock()
 
 
-def register_owner(owner: Owner) -> None:
+def register_owner(owner: DurableOwner) -> None:
     """Remember the owner of a root: MLflow fetches a run or a model before it opens its repository."""
     root = owner.root.rstrip("/")
     with _lock:
@@ -92,7 +92,7 @@ def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
     return build
 
 
-def owner_of(uri: str) -> tuple[Owner | None, str]:
+def owner_of(uri: str) -> tuple[DurableOwner | None, str]:
     """Return the owner of the root that a URI is, or is below, and the path below that root."""
     root, below = str(uri).rstrip("/"), ""
     while root:
@@ -116,7 +116,7 @@ class DurableArtifacts(ArtifactRepository):
     """
 
     def __init__(
-        self, artifact_uri: str, owner: Owner, below: str, make: Callable[[], Any] | None
+        self, artifact_uri: str, owner: DurableOwner, below: str, make: Callable[[], Any] | None
     ) -> None:
         super().__init__(artifact_uri)
         self._owner = owner

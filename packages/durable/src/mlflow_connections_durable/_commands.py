@@ -15,7 +15,7 @@ from mlflow_connections_events.ids import IdMap
 from mlflow_connections_outbox import Batch, Event, admin
 
 from ._records import RUNS, Records
-from .sink import DESCRIPTION, DurableSink, Target, announcements
+from .sink import DESCRIPTION, DurableSink, DurableTarget, announcements
 
 NAME = "durable"
 _CHUNK = 500
@@ -135,7 +135,7 @@ def _replay(folder: Path) -> list[str]:
         known = [event for event in announcements(spool_state) if event.stream in streams]
         state = folder / f"state-{number}"
         _link(spool_state, state)
-        sink = DurableSink(Target(uri, {}, is_own=False), {}, state, consume=False)
+        sink = DurableSink(DurableTarget(uri, {}, is_own=False), {}, state, consume=False)
         problems += _send(sink, [*known, *waiting])
     return problems
 

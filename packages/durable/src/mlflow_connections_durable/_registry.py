@@ -19,7 +19,7 @@ from mlflow_connections_events.ids import SOURCE_TAG
 from . import _mlflow
 from ._delivering import is_delivering
 from ._patience import Away
-from ._server import Server
+from ._server import DurableServer
 from ._tracking import refuse
 
 logger = get_logger("mlflow_connections_durable")
@@ -27,7 +27,7 @@ logger = get_logger("mlflow_connections_durable")
 _FLUSH_SECONDS = 5.0
 
 
-def durable_registry(server: Server, inner: Any | None) -> Any:
+def durable_registry(server: DurableServer, inner: Any | None) -> Any:
     """Return the model registry store of a server.
 
     Args:
@@ -47,7 +47,7 @@ class DurableRegistry:
         inner: The server's own registry, or None for `offline`.
     """
 
-    def __init__(self, server: Server, inner: Any | None) -> None:
+    def __init__(self, server: DurableServer, inner: Any | None) -> None:
         self._server = server
         self._inner = inner
         self._asking = None if inner is None else _mlflow.asking_registry(inner)

@@ -41,7 +41,7 @@ RUN_END_SECONDS = 2.0
 _PREFIXES = ("MLFLOW_", "DATABRICKS_", "ARM_", "AWS_", "AZURE_", "AZUREML_", "GOOGLE_")
 
 
-class Server:
+class DurableServer:
     """One server, or none for `offline`.
 
     Args:
@@ -239,11 +239,11 @@ def run_url(target: str, experiment_id: str, run_id: str) -> str:
     return run_id
 
 
-_servers: dict[tuple[str, tuple[tuple[str, str], ...]], Server] = {}
+_servers: dict[tuple[str, tuple[tuple[str, str], ...]], DurableServer] = {}
 _guard = threading.RLock()
 
 
-def server_of(uri: DurableUri) -> Server:
+def server_of(uri: DurableUri) -> DurableServer:
     """Return what this process shares of a server; another set of credentials is another one."""
     import atexit
 
@@ -253,7 +253,7 @@ def server_of(uri: DurableUri) -> Server:
         if not _servers:
             atexit.register(_at_exit)
         if key not in _servers:
-            _servers[key] = Server(uri)
+            _servers[key] = DurableServer(uri)
         return _servers[key]
 
 

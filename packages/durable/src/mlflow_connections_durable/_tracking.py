@@ -24,7 +24,7 @@ from mlflow_connections_events import entities, proxy
 from mlflow_connections_events.ids import SOURCE_TAG
 
 from . import _mlflow
-from ._artifacts import Owner, register_owner, wrap_artifacts
+from ._artifacts import DurableOwner, register_owner, wrap_artifacts
 from ._delivering import is_delivering
 from ._experiment_ids import is_provisional_experiment, provisional_experiment
 from ._local import LocalRun
@@ -32,7 +32,7 @@ from ._patience import Away
 from ._server import (
     FLUSH_SECONDS,
     RUN_END_SECONDS,
-    Server,
+    DurableServer,
 )
 from ._uri import SCHEME
 
@@ -49,7 +49,7 @@ _INT64 = 2**63
 
 
 def durable_tracking(
-    server: Server, inner: Any | None, enabled: Callable[[], bool] | None = None
+    server: DurableServer, inner: Any | None, enabled: Callable[[], bool] | None = None
 ) -> Any:
     """Return the tracking store of a server.
 
@@ -85,7 +85,7 @@ class DurableTracking:
         inner: The server's own store, or None for `offline`.
     """
 
-    def __init__(self, server: Server, inner: Any | None) -> None:
+    def __init__(self, server: DurableServer, inner: Any | None) -> None:
         self._server = server
         self._inner = inner
         self._asking = None if inner is None else _mlflow.asking_store(inner)
@@ -371,7 +371,7 @@ class DurableTracking:
                 if oldest is not None:
                     del server.runs[oldest]
         if local.artifact_uri:
-            owner = Owner(server, local.artifact_uri, local.run_id, None, local.is_whole)
+            owner = DurableOwner(server, local.artifact_uri, local.run_id, None, local.is_whole)
             register_owner(owner)
 
     def _fetch_run(self, run_id: str) -> LocalRun:
@@ -396,7 +396,7 @@ class DurableTracking:
         else:
             local = LocalRun.of(run, is_whole=False)
             local.tags.pop(SOURCE_TAG, None)
-        owner = Owner(server, local.artifact_uri, local.run_id, None, is_whole=False)
+        owner = DurableOwner(server, local.artifact_uri, local.run_id, None, is_whole=False)
         register_owner(owner)
         return local
 
@@ -765,7 +765,7 @@ class DurableTracking:
         if model.artifact_location:
             run_id = model.source_run_id or None
             location = model.artifact_location
-            register_owner(Owner(self._server, location, run_id, model.model_id, is_whole))
+            register_owner(DurableOwner(self._server, location, run_id, model.model_id, is_whole))
 
     # ----- the server
 
@@ -832,7 +832,7 @@ class DurableTracking:
         refuse(self._server, away, what)
 
 
-def refuse(server: Server, away: Away | None, what: str) -> NoReturn:
+def refuse(server: DurableServer, away: Away | None, what: str) -> NoReturn:
     """Raise MLflow's error for a read that only a server could answer."""
     if server.is_offline:
         reason = "'server' is 'offline', so no server can answer"

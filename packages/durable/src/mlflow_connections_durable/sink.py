@@ -28,7 +28,7 @@ DESCRIPTION = "server.json"
 _RESOLVED: dict[str, str] = {}
 
 
-class Target(NamedTuple):
+class DurableTarget(NamedTuple):
     """The server that events go to.
 
     Attributes:
@@ -43,7 +43,7 @@ class Target(NamedTuple):
 
     def __repr__(self) -> str:
         """Hide every credential."""
-        return f"Target({mask_uri(self.uri)!r})"
+        return f"DurableTarget({mask_uri(self.uri)!r})"
 
 
 def open_sink(destination: Destination, environ: Mapping[str, str], state: Path) -> Sink:
@@ -74,7 +74,12 @@ class DurableSink:
     """
 
     def __init__(
-        self, target: Target, environ: Mapping[str, str], state: Path, *, consume: bool = True
+        self,
+        target: DurableTarget,
+        environ: Mapping[str, str],
+        state: Path,
+        *,
+        consume: bool = True,
     ) -> None:
         self._is_own = target.is_own
         self._kept = KeptFiles(state, consume=consume)
@@ -122,14 +127,14 @@ def announcements(state: Path) -> list[Event]:
     return found
 
 
-def _target(destination: Destination, environ: Mapping[str, str], state: Path) -> Target:
+def _target(destination: Destination, environ: Mapping[str, str], state: Path) -> DurableTarget:
     noted = _noted(state)
     packed = environ.get(TARGET_VARIABLE)
     url = destination.url
     own = noted.get("uri") in {None, url} or url.startswith(f"{noted['uri']} at ")
     if packed:
         uri, environment = json.loads(packed)
-        return Target(uri, environment, is_own=uri != OFFLINE)
+        return DurableTarget(uri, environment, is_own=uri != OFFLINE)
     if url == OFFLINE:
         raise Unavailable(
             "'server' is 'offline': ship what waits with `mlflow-connections outbox ship --to <server>`."
@@ -146,7 +151,7 @@ def _noted(state: Path) -> dict[str, str]:
     return {}
 
 
-def _resolved(server: str, *, is_own: bool) -> Target:
+def _resolved(server: str, *, is_own: bool) -> DurableTarget:
     """Resolve a server by its keyword, name or URI, and sign in as it says."""
     from mlflow_connections import ConnectionsError, resolve
 
@@ -164,4 +169,4 @@ def _resolved(server: str, *, is_own: bool) -> Target:
         for binder in endpoint.binders:
             binder.bind()
     mine = {name: os.environ[name] for name in CREDENTIAL_VARIABLES if name in os.environ}
-    return Target(endpoint.tracking_uri, {**mine, **endpoint.environment}, is_own=is_own)
+    return DurableTarget(endpoint.tracking_uri, {**mine, **endpoint.environment}, is_own=is_own)

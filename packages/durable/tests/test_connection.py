@@ -1,0 +1,68 @@
+"""The keyword `durable`."""
+
+import pytest
+
+from mlflow_connections import InvalidOptionError, MissingOptionError, resolve, use
+from mlflow_connections_durable import connection
+from mlflow_connections_durable._connection import SERVER_VARIABLE, VARIABLE
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start from an environment that says nothing."""
+    for name in ("MLFLOW_TRACKING_URI", VARIABLE, SERVER_VARIABLE, "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_it_returns_a_durable_uri() -> None:
+    """The server is part of the tracking URI, and of the environment for children."""
+    endpoint = resolve("durable", {}, {"server": "https://m"})
+    assert endpoint.tracking_uri == "durable+https://m"
+    assert endpoint.environment == {SERVER_VARIABLE: "https://m"}
+
+
+def test_the_environment_may_name_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell needs no option."""
+    monkeypatch.setenv(SERVER_VARIABLE, "https://m")
+    assert resolve("durable").tracking_uri == "durable+https://m"
+
+
+def test_offline_is_a_server_too() -> None:
+    """No server is resolved for it."""
+    assert resolve("durable", {}, {"server": "offline"}).tracking_uri == "durable://offline"
+
+
+def test_a_server_that_mlflow_knows_by_its_uri_keeps_it() -> None:
+    """Its tracking URI stays, and a variable names the durable one."""
+    endpoint = resolve("durable", {}, {"server": "databricks"})
+    assert endpoint.tracking_uri == "databricks"
+    assert endpoint.environment[VARIABLE] == "durable://?server=databricks"
+
+
+@pytest.mark.parametrize("server", ["durable", "durable+https://m", "durable://offline"])
+def test_a_server_must_be_one(server: str) -> None:
+    """A durable server behind a durable one is an error."""
+    with pytest.raises(InvalidOptionError, match="must name an MLflow server"):
+        resolve("durable", {}, {"server": server})
+
+
+@pytest.mark.parametrize(
+    "server", ["sqlite:///mlflow.db", "./mlruns", "file:///tmp/x", "postgresql+psycopg2://u@h/d"]
+)
+def test_a_database_or_a_folder_needs_no_patience(server: str) -> None:
+    """A store of this process cannot be down, so the message says to use it alone."""
+    with pytest.raises(InvalidOptionError, match="no server that could be down"):
+        resolve("durable", {}, {"server": server})
+
+
+def test_the_server_must_be_named() -> None:
+    """The error names the option."""
+    with pytest.raises(MissingOptionError, match="server"):
+        resolve("durable", {}, {})
+
+
+def test_the_server_in_force_stays_in_force() -> None:
+    """Durable in front of the present server is no other server."""
+    with use("http://m:5000"):
+        assert connection.inner_uri({}, {"server": "http://m:5000"}) == "http://m:5000"
+        assert connection.inner_uri({}, {"server": "http://other"}) is None

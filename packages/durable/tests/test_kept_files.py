@@ -1,0 +1,100 @@
+"""Copies of artifacts until the server has them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections_durable._kept_files import MAX_BYTES, KeptFiles
+from mlflow_connections_outbox import Event, Rejected
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A file of the user's."""
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"weights")
+    return path
+
+
+def event(upload: str, *paths: str) -> Event:
+    """Return the event of an upload."""
+    rows: list[Any] = [[path, 1, upload] for path in paths]
+    return Event("run", "artifacts_uploaded", 1, {"files": rows, "count": len(rows)}, "a:1")
+
+
+def test_a_copy_is_what_the_file_was(local: Path, tmp_path: Path) -> None:
+    """Later changes of the file, and its removal, do not reach the copy."""
+    kept = KeptFiles(tmp_path / "state")
+    upload, sizes = kept.keep([("deep/model.bin", local)])
+    local.write_bytes(b"other")
+    local.unlink()
+    (found,) = kept.fetch(event(upload, "deep/model.bin"), tmp_path)
+    assert sizes == [7]
+    assert found[0] == "deep/model.bin"
+
+
+def test_copies_are_private(local: Path, tmp_path: Path) -> None:
+    """Nobody else can read them."""
+    kept = KeptFiles(tmp_path / "state")
+    upload, _ = kept.keep([("model.bin", local)])
+    path = kept.path(upload, "model.bin")
+    assert path is not None
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_copies_go_once_the_server_has_them(local: Path, tmp_path: Path) -> None:
+    """After the last one was uploaded they are removed, and a repeated delivery finds nothing to do."""
+    kept = KeptFiles(tmp_path / "state")
+    upload, _ = kept.keep([("a", local), ("b", local)])
+    delivery = event(upload, "a", "b")
+    contents = [file.read_bytes() for _, file in kept.fetch(delivery, tmp_path)]
+    assert contents == [b"weights", b"weights"]
+    assert kept.path(upload, "a") is None
+    assert list(kept.fetch(delivery, tmp_path)) == []
+
+
+def test_an_interrupted_upload_keeps_its_copies(local: Path, tmp_path: Path) -> None:
+    """They stay until the whole upload is done."""
+    kept = KeptFiles(tmp_path / "state")
+    upload, _ = kept.keep([("a", local), ("b", local)])
+    files = iter(kept.fetch(event(upload, "a", "b"), tmp_path))
+    next(files)
+    del files
+    assert len(list(kept.fetch(event(upload, "a", "b"), tmp_path))) == 2
+
+
+def test_copies_that_are_gone_are_a_dead_letter(local: Path, tmp_path: Path) -> None:
+    """Somebody removed them, so the event can never be delivered."""
+    kept = KeptFiles(tmp_path / "state")
+    with pytest.raises(Rejected, match="are gone"):
+        list(kept.fetch(event("unknown", "a"), tmp_path))
+    assert local.exists()
+
+
+def test_a_view_leaves_the_copies(local: Path, tmp_path: Path) -> None:
+    """What only looks does not deliver."""
+    upload, _ = KeptFiles(tmp_path / "state").keep([("a", local)])
+    view = KeptFiles(tmp_path / "state", consume=False)
+    assert len(list(view.fetch(event(upload, "a"), tmp_path))) == 1
+    assert view.path(upload, "a") is not None
+
+
+def test_the_limit_is_kept(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it a file is refused, and nothing of it stays."""
+    monkeypatch.setenv(MAX_BYTES, "10")
+    kept = KeptFiles(tmp_path / "state")
+    kept.keep([("a", local)])
+    with pytest.raises(OSError, match="No space"):
+        kept.keep([("b", local), ("c", local)])
+    assert len(list((tmp_path / "state" / "files").iterdir())) == 1
+
+
+def test_a_missing_file_is_the_user_s_error(tmp_path: Path) -> None:
+    """It is raised as MLflow raises it, and no folder is left behind."""
+    kept = KeptFiles(tmp_path / "state")
+    with pytest.raises(FileNotFoundError):
+        kept.keep([("a", tmp_path / "missing")])
+    assert os.listdir(tmp_path / "state" / "files") == []  # noqa: PTH208 - names suffice

@@ -1,0 +1,121 @@
+"""Calls with a deadline, and silence after one that failed."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+from mlflow_connections_durable import _patience
+from mlflow_connections_durable._patience import Away, Patience
+
+
+@pytest.fixture
+def hang() -> Iterator[Callable[[], None]]:
+    """A call that does not return before the test ends."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        ended.wait()
+
+    yield wait
+    ended.set()
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten every wait."""
+    for name in ("DEADLINE_SECONDS", "_PROBE_AFTER", "_PROBE_SECONDS"):
+        monkeypatch.setattr(_patience, name, 0.1)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return self.now
+
+
+def refused() -> None:
+    """Fail as a port that nobody listens on."""
+    raise ConnectionRefusedError
+
+
+def test_a_result_is_returned() -> None:
+    """A call that succeeds costs nothing but a thread."""
+    assert Patience("http://m").attempt(lambda: 7) == 7
+
+
+def test_the_server_s_own_error_is_raised() -> None:
+    """A refusal is a response, so the server is not away."""
+    patience = Patience("http://m")
+
+    def refuse() -> None:
+        raise MlflowException("no", INVALID_PARAMETER_VALUE)
+
+    with pytest.raises(MlflowException, match="no"):
+        patience.attempt(refuse)
+    assert not patience.is_silent
+
+
+def test_a_hanging_server_is_left_after_the_deadline(hang: Callable[[], None]) -> None:
+    """Whether its request arrived is not known."""
+    begun = time.monotonic()
+    with pytest.raises(Away, match="no response") as caught:
+        Patience("http://m").attempt(hang)
+    assert caught.value.unsure
+    assert time.monotonic() - begun < 60
+
+
+def test_a_refused_connection_certainly_did_not_arrive() -> None:
+    """Nothing has to be looked for later."""
+    with pytest.raises(Away) as caught:
+        Patience("http://m").attempt(refused)
+    assert not caught.value.unsure
+
+
+def test_a_failing_server_is_not_asked_for_a_while() -> None:
+    """Within five seconds a call fails at once, and is not made."""
+    clock, calls = Clock(), []
+    patience = Patience("http://m", clock)
+    with pytest.raises(Away):
+        patience.attempt(refused)
+    with pytest.raises(Away):
+        patience.attempt(lambda: calls.append(1))
+    assert calls == []
+    clock.now = _patience.SILENCE_SECONDS + 1
+    patience.attempt(lambda: calls.append(2))
+    assert calls == [2]
+
+
+def test_a_slow_read_is_waited_for_while_the_server_responds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A search may last longer than any deadline, if a probe is answered meanwhile."""
+    monkeypatch.setattr(_patience, "_PROBE_EVERY", 0.05)
+    probes = []
+
+    def search() -> str:
+        while len(probes) < 2:
+            time.sleep(0.01)
+        return "found"
+
+    assert Patience("http://m").wait(search, lambda: probes.append(1)) == "found"
+
+
+def test_a_read_of_a_hanging_server_ends(hang: Callable[[], None]) -> None:
+    """Neither the call nor the probe returns."""
+    with pytest.raises(Away, match="probe"):
+        Patience("http://m").wait(hang, hang)
+
+
+def test_a_password_in_the_uri_is_hidden() -> None:
+    """Messages show the server without its credentials."""
+    with pytest.raises(Away) as caught:
+        Patience("http://me:hidden@m").attempt(refused)
+    assert "hidden" not in str(caught.value)
