@@ -260,9 +260,7 @@ def ship(
     """
     policy = Policy.read()[0]._replace(max_age=float("inf"))
     spool = Spool(folder, policy, adopt=adopt)
-    destination = read_destination(folder)
-    if to is not None:
-        destination = destination._replace(url=to)
+    destination = _destination(folder, spool, to)
     delivery = Delivery(
         spool,
         lambda: open_sink(destination, {}, state_of(folder)),
@@ -277,10 +275,6 @@ def ship(
     try:
         while time.monotonic() < deadline:
             if not spool.try_lock():
-                if to is not None:
-                    raise BlockingIOError(
-                        f"A shipper is delivering from {folder}: end the processes that write to it first."
-                    )
                 request_flush(folder)
                 waiting = measure(folder, check=False).events
                 if progress:
@@ -307,6 +301,18 @@ def ship(
         after.aside,
         delivery.status.reason,
     )
+
+
+def _destination(folder: Path, spool: Spool, to: str | None) -> Destination:
+    """Read the destination of an outbox, and put another address in its place once nobody delivers there."""
+    destination = read_destination(folder)
+    if to is None:
+        return destination
+    if not spool.try_lock():
+        raise BlockingIOError(
+            f"A shipper is delivering from {folder}: end the processes that write to it first."
+        )
+    return destination._replace(url=to)
 
 
 def waiting_events(folder: Path) -> list[Event]:
