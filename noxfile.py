@@ -381,9 +381,11 @@ def newest(name: str, version: str) -> str:
 
 def mlflow_of(version: str) -> list[str]:
     """Return the requirements of an MLflow version and its server."""
-    # Their servers do not start with SQLAlchemy 2.1, which they do not exclude.
+    # Their servers do not start with SQLAlchemy 2.1, which they do not exclude. MLflow 2.22 writes traces
+    # with OpenTelemetry 1.38 and none with 1.45.
     old = version in {"2.22", "3.5"}
-    return [newest("mlflow", version), *(["sqlalchemy<2.1"] if old else [])]
+    telemetry = ["opentelemetry-sdk<1.39"] if version == "2.22" else []
+    return [newest("mlflow", version), *(["sqlalchemy<2.1"] if old else []), *telemetry]
 
 
 @nox.session(python=PYTHONS, tags=["matrix"])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mlflow_connections_outbox import Event
 
 # Of several MLflows none knows all the attributes of another.
 mlflow: Any = import_module("mlflow")
+IS_MLFLOW_2 = mlflow.__version__.startswith("2.")
 
 
 class MemoryLog:
@@ -85,3 +87,86 @@ def _train(name: str, folder: Path) -> None:
 def train() -> Callable[[str, Path], None]:
     """A training that logs as widely as MLflow allows, to an experiment of the given name."""
     return _train
+
+
+@mlflow.trace(span_type="TOOL", attributes={"k": 3})  # type: ignore[untyped-decorator]  # of no known type
+def _search(question: str) -> dict[str, Any]:
+    span = mlflow.get_current_active_span()
+    span.add_event(mlflow.entities.SpanEvent("found", attributes={"n": 2}))
+    return {"docs": [question.upper(), "é"]}
+
+
+def _answer(question: str) -> None:
+    with mlflow.start_span(name=question, span_type="CHAIN") as span:
+        span.set_inputs({"question": question})
+        if not IS_MLFLOW_2:
+            mlflow.update_current_trace(tags={"color": "red"}, client_request_id="request-1")
+        found = _search(question)
+        if question == "fail":
+            raise ValueError(question)
+        span.set_outputs(" ".join(found["docs"]))
+
+
+def _log_traces(experiment: str) -> None:
+    """Log a trace of a run, one without, a failed one, a deleted one, tags, links and assessments."""
+    mlflow.set_experiment(experiment)
+    with mlflow.start_run(run_name="traced") as run:
+        _answer("why")
+    _answer("alone")
+    with suppress(ValueError):
+        _answer("fail")
+    _answer("deleted")
+    if not IS_MLFLOW_2:
+        mlflow.flush_trace_async_logging(terminate=False)
+    client = mlflow.MlflowClient()
+    traces = sorted(
+        client.search_traces(experiment_ids=[run.info.experiment_id]),
+        key=lambda trace: trace.info.timestamp_ms,
+    )
+    assert len(traces) == 4, traces
+    ids = [getattr(t.info, "trace_id", None) or t.info.request_id for t in traces]
+    client.set_trace_tag(ids[0], "run", f"tagged in {run.info.run_id}")
+    client.set_trace_tag(ids[1], "kept", "1")
+    client.set_trace_tag(ids[1], "gone", "1")
+    client.delete_trace_tag(ids[1], "gone")
+    named = "request_ids" if IS_MLFLOW_2 else "trace_ids"
+    client.delete_traces(run.info.experiment_id, **{named: [ids[3]]})
+    if not IS_MLFLOW_2:
+        _assess(client, ids, run.info.run_id)
+
+
+def _assess(client: Any, ids: list[str], run_id: str) -> None:
+    human = mlflow.entities.AssessmentSource("HUMAN", "me@acme.com")
+    good = mlflow.log_feedback(
+        trace_id=ids[0],
+        name="good",
+        value=True,
+        source=human,
+        rationale="It is.",
+        metadata={"a": "1"},
+    )
+    mlflow.log_feedback(trace_id=ids[0], name="score", value=0.25)
+    mlflow.log_expectation(
+        trace_id=ids[0], name="expected", value={"words": ["WHY", "é"]}, source=human
+    )
+    mlflow.update_assessment(
+        trace_id=ids[0],
+        assessment_id=good.assessment_id,
+        assessment=mlflow.entities.Feedback(
+            name="good", value=False, source=human, rationale="No."
+        ),
+    )
+    wrong = mlflow.log_feedback(trace_id=ids[1], name="wrong", value=1)
+    mlflow.delete_assessment(trace_id=ids[1], assessment_id=wrong.assessment_id)
+    mlflow.log_feedback(trace_id=ids[1], name="failed", error=ValueError("the judge is ill"))
+    judged = mlflow.log_feedback(trace_id=ids[2], name="judged", value="bad")
+    mlflow.override_feedback(
+        trace_id=ids[2], assessment_id=judged.assessment_id, value="fine", source=human
+    )
+    client.link_traces_to_run([ids[1], ids[2]], run_id)
+
+
+@pytest.fixture
+def log_traces() -> Callable[[str], None]:
+    """A function that logs traces as widely as MLflow allows, to an experiment of the given name."""
+    return _log_traces

@@ -76,6 +76,38 @@ class Store:
     def set_logged_model_tags(self, model_id: str, tags: Any) -> None:
         """Accept."""
 
+    def start_trace(self, trace_info: Any) -> Any:
+        """Start a trace, with an assessment that gets its ID here."""
+        assessments = [SimpleNamespace(**vars(a)) for a in trace_info.assessments]
+        for number, each in enumerate(assessments):
+            each.assessment_id = f"a-{number}"
+        tags = {**trace_info.tags, "mlflow.artifactLocation": "s3://bucket/tr-1"}
+        return SimpleNamespace(tags=tags, assessments=assessments)
+
+    def log_spans(self, location: str, spans: Any) -> Any:
+        """Accept."""
+        return spans
+
+    def delete_traces(
+        self,
+        experiment_id: str,
+        max_timestamp_millis: int | None = None,
+        max_traces: int | None = None,
+        trace_ids: list[str] | None = None,
+    ) -> int:
+        """Delete two."""
+        return 2
+
+    def link_traces_to_run(self, trace_ids: list[str], run_id: str) -> None:
+        """Accept."""
+
+    def create_assessment(self, assessment: Any) -> Any:
+        """Create an assessment whose ID is new."""
+        return SimpleNamespace(trace_id="tr-1", assessment_id="a-9")
+
+    def delete_assessment(self, trace_id: str, assessment_id: str) -> None:
+        """Accept."""
+
     def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
         """Accept."""
 
@@ -229,6 +261,94 @@ def test_a_model_of_another_process_is_fetched_once(log: MemoryLog) -> None:
         store.set_logged_model_tags("m-2", [RunTag("a", "1")])
     assert inner.asked == ["model m-2"]
     assert [event.stream for event in log.events] == ["m-2"] * 3
+
+
+def feedback(**more: Any) -> Any:
+    """Return a feedback as MLflow 3 does."""
+    fields: dict[str, Any] = {
+        "name": "good",
+        "assessment_id": None,
+        "feedback": SimpleNamespace(value=True, error=None),
+        "source": SimpleNamespace(source_type="HUMAN", source_id="me"),
+        "trace_id": "tr-1",
+        "span_id": None,
+        "rationale": "hidden",
+        "metadata": {},
+        "create_time_ms": 5,
+        "last_update_time_ms": 5,
+    }
+    return SimpleNamespace(**(fields | more))
+
+
+def test_a_trace_is_recorded_with_its_run_and_its_assessments(log: MemoryLog) -> None:
+    """The run comes first; tags that a server sets are left out; assessments have the server's IDs."""
+    store, _ = duplicated(log, kinds=KINDS, redact=lambda _, v: "***" if v == "hidden" else v)
+    info = SimpleNamespace(
+        trace_id="tr-1",
+        experiment_id="0",
+        status="OK",
+        timestamp_ms=1,
+        execution_time_ms=2,
+        request_metadata={"mlflow.sourceRun": "r1"},
+        tags={"t": "hidden", "mlflow.trace.spansLocation": "TRACKING_STORE"},
+        assessments=[feedback()],
+    )
+    store.start_trace(info)
+    run, trace, assessment = log.events
+    assert (run.stream, run.kind) == ("r1", "run_started")
+    assert (trace.stream, trace.kind, trace.data["tags"]) == ("tr-1", "trace_logged", {"t": "***"})
+    assert trace.data["artifact_location"] == "s3://bucket/tr-1"
+    assert trace.data["run"]["experiment_name"] == "Default"
+    assert (assessment.stream, assessment.kind) == ("tr-1", "assessment_logged")
+    assert assessment.data["assessment_id"] == "a-0"
+    assert assessment.data["rationale"] == "***"
+
+
+def test_spans_of_several_traces_are_events_of_each(log: MemoryLog) -> None:
+    """MLflow exports what has ended since the last time, of whichever trace."""
+    store, _ = duplicated(log, kinds=KINDS)
+    spans = [
+        SimpleNamespace(trace_id=trace, to_dict=lambda n=number: {"span_id": n})
+        for number, trace in enumerate(["tr-1", "tr-2", "tr-1"])
+    ]
+    store.log_spans("0", spans)
+    found = [
+        (event.stream, [span["span_id"] for span in event.data["spans"]]) for event in log.events
+    ]
+    assert found == [("tr-1", [0, 2]), ("tr-2", [1])]
+
+
+def test_deleted_traces_links_and_assessments_are_recorded(log: MemoryLog) -> None:
+    """By ID or by age, a link names its run, and an unknown kind of assessment is left out."""
+    store, _ = duplicated(log, kinds=KINDS)
+    store.delete_traces("0", trace_ids=["tr-1"])
+    store.delete_traces("0", max_timestamp_millis=7, max_traces=5)
+    store.link_traces_to_run(["tr-1"], "r1")
+    store.create_assessment(feedback())
+    store.create_assessment(feedback(feedback=None, issue="an issue"))
+    store.delete_assessment("tr-1", "a-9")
+    assert [(event.stream, event.kind) for event in log.events] == [
+        ("tr-1", "trace_deleted"),
+        ("0", "traces_deleted"),
+        ("r1", "run_started"),
+        ("tr-1", "trace_linked"),
+        ("tr-1", "assessment_logged"),
+        ("tr-1", "assessment_deleted"),
+    ]
+    assert (log.events[1].data["until"], log.events[1].data["count"]) == (7, 2)
+    assert log.events[3].data["linked_run"] == "r1"
+    assert log.events[4].data["assessment_id"] == "a-9"
+
+
+def test_a_product_of_runs_alone_records_no_trace(log: MemoryLog) -> None:
+    """Databand, for example, has no place for traces; recording them would cost requests."""
+    store, inner = duplicated(log)
+    store.log_spans("0", [SimpleNamespace(trace_id="tr-1")])
+    store.delete_traces("0", trace_ids=["tr-1"])
+    store.link_traces_to_run(["tr-1"], "r1")
+    store.create_assessment(feedback())
+    assert log.events == []
+    assert inner.asked == []
 
 
 def test_every_kind_of_the_vocabulary_has_a_type() -> None:

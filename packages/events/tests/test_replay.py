@@ -8,11 +8,10 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos import databricks_pb2 as codes
 
 from mlflow_connections_events._apply import _APPLY
+from mlflow_connections_events._traces import APPLY as APPLY_TO_TRACES
 from mlflow_connections_events.replay import _steps, judge, open_replay
 from mlflow_connections_events.vocabulary import KINDS
 from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
-
-NOT_REPLAYED = {"trace_logged", "trace_tagged", "trace_tag_deleted", "assessment_logged"}
 
 
 def test_logged_events_of_a_run_share_a_request() -> None:
@@ -58,9 +57,9 @@ def test_a_broken_connection_is_unavailable() -> None:
     assert isinstance(judge(error, "http://m"), Unavailable | Rejected)
 
 
-def test_every_kind_is_replayed_or_named_here() -> None:
-    """A kind that is added to the vocabulary is noticed."""
-    assert set(_APPLY) == KINDS - NOT_REPLAYED
+def test_every_kind_is_replayed() -> None:
+    """A kind that is added to the vocabulary, and to nothing else, is noticed."""
+    assert {*_APPLY, *APPLY_TO_TRACES} == KINDS
 
 
 def test_an_unknown_kind_is_rejected(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from mlflow_connections.secrets import masked
 from mlflow_connections_outbox import Event, Rejected
 
 from ._mlflow import accepted_arguments, artifact_repository
+from ._outcome import CREATED_BEFORE, error_code, is_duplicate, unless_duplicate, unless_gone
+from ._traces import APPLY as APPLY_TO_TRACES
+from ._traces import TraceApplier
 from .ids import SOURCE_TAG, IdMap
 
 ATTEMPT_SECONDS = 5.0
@@ -18,8 +21,6 @@ ATTEMPT_SECONDS = 5.0
 _MAX_METRICS = 1_000
 _MAX_PARAMS = 100
 _MAX_TAGS = 100
-_CREATED_BEFORE = "RESOURCE_ALREADY_EXISTS"
-_GONE = "RESOURCE_DOES_NOT_EXIST"
 
 
 class Files(Protocol):
@@ -67,6 +68,14 @@ class Applier:
         self._files = files
         self._own_ids = own_ids
         self._experiments: dict[str, str] = {}
+        self._traces = TraceApplier(
+            lambda: self._tracking,
+            client.tracking_uri,
+            ids,
+            self._experiment,
+            self._run_id,
+            own_ids=own_ids,
+        )
 
     def apply(self, event: Event) -> None:
         """Apply one event.
@@ -76,14 +85,18 @@ class Applier:
             Exception: Whatever MLflow raises.
         """
         apply = _APPLY.get(event.kind)
-        if apply is None:
+        apply_to_trace = APPLY_TO_TRACES.get(event.kind)
+        if apply is None and apply_to_trace is None:
             raise Rejected(
                 f"An event cannot be replayed: the kind '{event.kind}' is not known to this version. "
                 "Upgrade mlflow-connections-events, then retry.",
                 [0],
             )
         try:
-            apply(self, event)
+            if apply is not None:
+                apply(self, event)
+            elif apply_to_trace is not None:
+                apply_to_trace(self._traces, event)
         except (KeyError, TypeError, ValueError) as error:
             raise Rejected(
                 f"An event '{event.kind}' cannot be replayed: {type(error).__name__}: {error}.", [0]
@@ -125,13 +138,13 @@ class Applier:
             self._tracking.log_batch(run_id, metrics, params, tags)
         except Exception as error:
             odd = [metric for metric in metrics if not math.isfinite(metric.value)]
-            if not odd or not _is_duplicate(error):
+            if not odd or not is_duplicate(error):
                 raise
             # MLflow skips metrics that it has already, except NaN and the infinities.
             rest = [metric for metric in metrics if math.isfinite(metric.value)]
             self._tracking.log_batch(run_id, rest, params, tags)
             for metric in odd:
-                _unless_duplicate(lambda: self._tracking.log_batch(run_id, [metric], [], []))  # noqa: B023
+                unless_duplicate(lambda: self._tracking.log_batch(run_id, [metric], [], []))  # noqa: B023
 
     def _metric(self, row: Sequence[Any]) -> Any:
         from mlflow.entities import Metric
@@ -166,7 +179,7 @@ class Applier:
             except Exception as error:
                 # Another process was faster, or the response to an earlier attempt was lost.
                 experiment = self._tracking.get_experiment_by_name(name)
-                if error_code(error) != _CREATED_BEFORE or experiment is None:
+                if error_code(error) != CREATED_BEFORE or experiment is None:
                     raise
         if experiment.lifecycle_stage != "active":
             raise Rejected(
@@ -267,7 +280,7 @@ class Applier:
 
     def _tag_deleted(self, event: Event) -> None:
         run_id = self._run(event)
-        _unless_gone(lambda: self._tracking.delete_tag(run_id, event.data["key"]))
+        unless_gone(lambda: self._tracking.delete_tag(run_id, event.data["key"]))
 
     def _inputs_logged(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -294,7 +307,7 @@ class Applier:
 
         run_id = self._run(event)
         outputs = [LoggedModelOutput(self._model(m), step) for m, step in event.data["models"]]
-        _unless_duplicate(lambda: self._tracking.log_outputs(run_id, outputs))
+        unless_duplicate(lambda: self._tracking.log_outputs(run_id, outputs))
 
     # ----- models
 
@@ -363,11 +376,11 @@ class Applier:
 
     def _model_tag_deleted(self, event: Event) -> None:
         model_id = self._model(event.data["model_id"])
-        _unless_gone(lambda: self._tracking.delete_logged_model_tag(model_id, event.data["key"]))
+        unless_gone(lambda: self._tracking.delete_logged_model_tag(model_id, event.data["key"]))
 
     def _model_deleted(self, event: Event) -> None:
         model_id = self._model(event.data["model_id"])
-        _unless_gone(lambda: self._tracking.delete_logged_model(model_id))
+        unless_gone(lambda: self._tracking.delete_logged_model(model_id))
 
     def _model_recorded(self, event: Event) -> None:
         import json
@@ -382,16 +395,21 @@ class Applier:
     def _artifacts_uploaded(self, event: Event) -> None:
         if self._files is None:
             return
-        model = event.data.get("model")
-        target = self._run(event) if model is None else self._model(model)
+        upload = self._uploader(event)
         with tempfile.TemporaryDirectory() as temporary:
             for path, file in self._files.fetch(event, Path(temporary)):
                 local = self._rewritten(file, Path(temporary)) if file.name == "MLmodel" else file
-                folder = path.rpartition("/")[0]
-                if model is None:
-                    self._client.log_artifact(target, str(local), folder or None)
-                else:
-                    self._log_model_file(target, local, folder)
+                upload(local, path.rpartition("/")[0])
+
+    def _uploader(self, event: Event) -> Callable[[Path, str], None]:
+        """Return a function that uploads a file to a folder of the owner of an event's files."""
+        if trace := event.data.get("trace"):
+            return lambda file, folder: self._traces.log_file(trace, file, folder)
+        if model := event.data.get("model"):
+            model_id = self._model(model)
+            return lambda file, folder: self._log_model_file(model_id, file, folder)
+        run_id = self._run(event)
+        return lambda file, folder: self._client.log_artifact(run_id, str(file), folder or None)
 
     def _log_model_file(self, model_id: str, file: Path, folder: str) -> None:
         location = self._tracking.get_logged_model(model_id).artifact_location
@@ -417,7 +435,7 @@ class Applier:
         try:
             self._registry().create_registered_model(event.stream, tags, event.data["description"])
         except Exception as error:
-            if error_code(error) != _CREATED_BEFORE:
+            if error_code(error) != CREATED_BEFORE:
                 raise
 
     def _registered_model_updated(self, event: Event) -> None:
@@ -434,10 +452,10 @@ class Applier:
 
     def _registered_model_tag_deleted(self, event: Event) -> None:
         key = event.data["key"]
-        _unless_gone(lambda: self._registry().delete_registered_model_tag(event.stream, key))
+        unless_gone(lambda: self._registry().delete_registered_model_tag(event.stream, key))
 
     def _registered_model_deleted(self, event: Event) -> None:
-        _unless_gone(lambda: self._registry().delete_registered_model(event.stream))
+        unless_gone(lambda: self._registry().delete_registered_model(event.stream))
 
     def _version(self, event: Event) -> str:
         source = f"{event.stream}/{event.data['version']}"
@@ -502,11 +520,11 @@ class Applier:
 
     def _version_tag_deleted(self, event: Event) -> None:
         version, key = self._version(event), event.data["key"]
-        _unless_gone(lambda: self._registry().delete_model_version_tag(event.stream, version, key))
+        unless_gone(lambda: self._registry().delete_model_version_tag(event.stream, version, key))
 
     def _version_deleted(self, event: Event) -> None:
         version = self._version(event)
-        _unless_gone(lambda: self._registry().delete_model_version(event.stream, version))
+        unless_gone(lambda: self._registry().delete_model_version(event.stream, version))
 
     def _stage_transitioned(self, event: Event) -> None:
         data, version = event.data, self._version(event)
@@ -520,7 +538,7 @@ class Applier:
 
     def _alias_deleted(self, event: Event) -> None:
         alias = event.data["alias"]
-        _unless_gone(lambda: self._registry().delete_registered_model_alias(event.stream, alias))
+        unless_gone(lambda: self._registry().delete_registered_model_alias(event.stream, alias))
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
@@ -538,35 +556,6 @@ def _found_at_last(event: Event, find: Callable[[], Any]) -> Any:
         time.sleep(ATTEMPT_SECONDS)
         found = find()
     return found
-
-
-def _unless_gone(delete: Callable[[], object]) -> None:
-    """Delete something; that it is gone already is success."""
-    try:
-        delete()
-    except Exception as error:
-        if error_code(error) != _GONE and "No tag with name" not in str(error):
-            raise
-
-
-def _unless_duplicate(write: Callable[[], object]) -> None:
-    """Write something; that it is there already is success."""
-    try:
-        write()
-    except Exception as error:
-        if not _is_duplicate(error):
-            raise
-
-
-def _is_duplicate(error: Exception) -> bool:
-    """Return whether a database refused a row that it has: SQLite, PostgreSQL, MySQL or SQL Server."""
-    words = ("UNIQUE constraint", "unique constraint", "Duplicate entry", "duplicate key")
-    return any(word in str(error) for word in words)
-
-
-def error_code(error: BaseException) -> str:
-    """Return the error code of an MLflow exception, or an empty text."""
-    return str(getattr(error, "error_code", ""))
 
 
 _APPLY: Mapping[str, Callable[[Applier, Event], None]] = {

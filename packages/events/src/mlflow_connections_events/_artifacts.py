@@ -1,7 +1,7 @@
 """Artifacts: MLflow uploads them without its tracking store, so they are recorded at their repository.
 
-Recorded are the paths and sizes of the files that are uploaded for a run of a recorded store, or for a
-model that the run logs. The content is not part of the event.
+Recorded are the paths and sizes of the files that are uploaded for a run, a logged model or a trace of a
+recorded store. The content is not part of the event.
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ._mlflow import ARTIFACT_ASYNC, builders
 from ._proxy import Arguments, OnSuccess, call_then, proxy
-from .entities import Redact
+from .entities import TRACE_FILE, Redact
 from .vocabulary import MAX_FILES
 
 _MARK = "_mlflow_connections_events"
@@ -22,21 +22,19 @@ _MAX_OWNERS = 10_000
 
 
 class Owner(NamedTuple):
-    """The run, and perhaps the logged model, whose artifacts are below a URI.
+    """The run, logged model or trace whose artifacts are below a URI.
 
     Attributes:
-        emit: Logs an event, given the run, the kind and the data.
+        emit: Logs an event in the owner's stream, given the kind and the data.
         never_raise: Makes a recording function safe for the call that it records.
         redact: Applied to paths and URIs.
-        run_id: The run.
-        model_id: The logged model, or None for artifacts of the run itself.
+        named: The `model` or the `trace` by its ID; empty for artifacts of a run itself.
     """
 
-    emit: Callable[[str, str, Mapping[str, Any]], None]
+    emit: Callable[[str, Mapping[str, Any]], None]
     never_raise: Callable[[Callable[[Arguments, Any], None]], OnSuccess]
     redact: Redact
-    run_id: str
-    model_id: str | None = None
+    named: Mapping[str, str]
 
 
 _owners: "OrderedDict[str, Owner]" = OrderedDict()
@@ -82,6 +80,10 @@ def _recorded(repository: Any, owner: Owner, root: str) -> Any:
             _files_below(a.get("artifact_path"), Path(a["local_dir"])), a.get("artifact_path") or ""
         ),
         ARTIFACT_ASYNC: lambda a, _: upload(_file(a.get("artifact_path"), Path(a["filename"]))),
+        "upload_trace_data": lambda a, _: upload([(TRACE_FILE, len(a["trace_data"].encode()))]),
+        "upload_attachment": lambda a, _: upload(
+            [(f"attachments/{a['attachment_id']}", len(a["content_bytes"]))]
+        ),
     }
     methods = {
         name: call_then(method, owner.never_raise(record))
@@ -105,12 +107,11 @@ def _emit(
         "files": [[owner.redact("path", path), size] for path, size in files[:MAX_FILES]],
         "count": len(files),
         "bytes": sum(size or 0 for _, size in files),
+        **owner.named,
     }
-    if owner.model_id is not None:
-        data["model"] = owner.model_id
     if folder is not None:
         data["folder"] = owner.redact("path", folder)
-    owner.emit(owner.run_id, "artifacts_uploaded", data)
+    owner.emit("artifacts_uploaded", data)
 
 
 def _file(folder: str | None, file: Path) -> list[tuple[str, int | None]]:

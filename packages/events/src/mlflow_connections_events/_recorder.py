@@ -1,11 +1,13 @@
 """The recorder: each call that a store has accepted becomes events, and its caller never notices."""
 
+import functools
 import os
 import threading
 import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, cast
 
 from mlflow_connections.secrets import get_logger
@@ -16,7 +18,7 @@ from ._artifacts import Owner, register_owner
 from ._mlflow import write_futures
 from ._proxy import Arguments, OnSuccess, call_then
 from .entities import Redact
-from .vocabulary import KINDS, RunContext
+from .vocabulary import KINDS, RUN_KINDS, RunContext
 
 logger = get_logger(__name__)
 
@@ -27,6 +29,7 @@ _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 _MAX_RUNS = 10_000
 """So many runs are remembered. A forgotten one is only announced again."""
 _MAX_UNANNOUNCED = 100
+_SOURCE_RUN = "mlflow.sourceRun"
 
 
 class EventLog(Protocol):
@@ -241,8 +244,33 @@ class Recorder:
         }
         return {
             name: call_then(method, self.never_raise(record))
-            for name, record in records.items()
+            for name, record in (records | self._trace_records()).items()
             if (method := getattr(self.store, name, None)) is not None
+        }
+
+    def _trace_records(self) -> dict[str, Callable[[Arguments, Any], None]]:
+        return {
+            "start_trace": self._start_trace,
+            "end_trace": lambda _, info: self._log_trace(info, info),
+            "log_spans": self._log_spans,
+            "set_trace_tag": lambda a, _: self.append(
+                _trace(a),
+                "trace_tagged",
+                {"key": a["key"], "value": self._redact(a["key"], str(a["value"]))},
+            ),
+            "delete_trace_tag": lambda a, _: self.append(
+                _trace(a), "trace_tag_deleted", {"key": a["key"]}
+            ),
+            "link_traces_to_run": lambda a, _: self._link("trace_linked", a),
+            "unlink_traces_from_run": lambda a, _: self._link("trace_unlinked", a),
+            "delete_traces": self._delete_traces,
+            "create_assessment": lambda a, created: self._assess(
+                a["assessment"], created.trace_id or a["assessment"].trace_id, created.assessment_id
+            ),
+            "update_assessment": lambda a, updated: self._assess(updated, _trace(a)),
+            "delete_assessment": lambda a, _: self.append(
+                _trace(a), "assessment_deleted", {"assessment_id": a["assessment_id"]}
+            ),
         }
 
     def emit(self, run_id: str, kind: str, data: Mapping[str, Any]) -> None:
@@ -290,9 +318,13 @@ class Recorder:
         self._own(run.info.artifact_uri, run.info.run_id)
         self.runs.see(run.info.run_id, run)
 
-    def _own(self, artifact_uri: str, run_id: str, model_id: str | None = None) -> None:
-        owner = Owner(self.emit, self.never_raise, self._redact, run_id, model_id)
-        register_owner(artifact_uri, owner)
+    def _own(self, artifact_uri: str, run_id: str, **named: str) -> None:
+        emit = functools.partial(self.emit, run_id)
+        register_owner(artifact_uri, Owner(emit, self.never_raise, self._redact, named))
+
+    def _own_without_run(self, artifact_uri: str, stream: str, **named: str) -> None:
+        append = functools.partial(self.append, stream)
+        register_owner(artifact_uri, Owner(append, self.never_raise, self._redact, named))
 
     def _announce_unknown(self, run_id: str) -> AnnouncedRun:
         # Another process, or an earlier one, created the run: the destination may not know it.
@@ -427,7 +459,10 @@ class Recorder:
     def _see_model(self, model: Any) -> None:
         self.runs.see_model(model.model_id, model.source_run_id)
         if model.source_run_id:
-            self._own(model.artifact_location, model.source_run_id, model.model_id)
+            self._own(model.artifact_location, model.source_run_id, model=model.model_id)
+        elif not self._kinds <= RUN_KINDS:
+            # A product of runs alone has no place for files without one.
+            self._own_without_run(model.artifact_location, model.model_id, model=model.model_id)
 
     def _log_model(self, model: Any) -> None:
         self._see_model(model)
@@ -435,7 +470,8 @@ class Recorder:
         if model.source_run_id:
             self.emit(model.source_run_id, "model_logged", data)
         else:
-            self.append(model.model_id, "model_logged", data)
+            name = self._experiment_name(model.experiment_id)
+            self.append(model.model_id, "model_logged", {**data, "experiment_name": name})
 
     def _change_model(self, kind: str, arguments: Arguments, data: dict[str, Any]) -> None:
         if kind not in self._kinds:
@@ -446,3 +482,83 @@ class Recorder:
             self._see_model(self.store.get_logged_model(model_id))
         stream = self.runs.stream_of_model(model_id) or model_id
         self.append(stream, kind, {"model_id": model_id, **data})
+
+    # ----- traces
+
+    def _start_trace(self, arguments: Arguments, started: Any) -> None:
+        # MLflow 3 passes the whole trace; MLflow 2 passes parts of one that its server completes.
+        info = arguments.get("trace_info", started)
+        self._log_trace(info, started)
+        ids = {
+            (each.name, each.create_time_ms): each.assessment_id
+            for each in getattr(started, "assessments", None) or ()
+        }
+        for each in getattr(info, "assessments", None) or ():
+            known = each.assessment_id or ids.get((each.name, each.create_time_ms))
+            self._assess(each, entities.trace_id(info), known)
+
+    def _log_trace(self, info: Any, known: Any) -> None:
+        if "trace_logged" not in self._kinds:
+            return
+        trace_id = entities.trace_id(info)
+        location = known.tags.get(entities.ARTIFACT_LOCATION)
+        self._own_without_run(location, trace_id, trace=trace_id)
+        name = self._experiment_name(info.experiment_id)
+        data = cast("dict[str, Any]", entities.trace(info, name, self._redact, location))
+        if run_id := info.request_metadata.get(_SOURCE_RUN):
+            # The destination needs the run before a trace that names it.
+            with suppress(Exception):
+                run = self.runs.get(run_id) or self._announce_unknown(run_id)
+                data["run"] = run.context
+        self.append(trace_id, "trace_logged", data)
+
+    def _log_spans(self, arguments: Arguments, _: Any) -> None:
+        if "spans_logged" not in self._kinds:
+            return
+        of_traces: dict[str, list[Any]] = {}
+        for span in arguments["spans"]:
+            of_traces.setdefault(span.trace_id, []).append(span)
+        experiment = str(arguments["location"])
+        name = self._experiment_name(experiment)
+        for trace_id, spans in of_traces.items():
+            data = {"experiment_id": experiment, "experiment_name": name}
+            self.append(
+                trace_id, "spans_logged", {**data, "spans": entities.spans(spans, self._redact)}
+            )
+
+    def _link(self, kind: str, arguments: Arguments) -> None:
+        if kind not in self._kinds:
+            return
+        run_id = arguments["run_id"]
+        run = self.runs.get(run_id) or self._announce_unknown(run_id)
+        for trace_id in arguments["trace_ids"]:
+            self.append(trace_id, kind, {"linked_run": run_id, "run": run.context})
+
+    def _delete_traces(self, arguments: Arguments, count: Any) -> None:
+        if "trace_deleted" not in self._kinds:
+            return
+        experiment = str(arguments["experiment_id"])
+        name = self._experiment_name(experiment)
+        named = arguments.get("trace_ids") or arguments.get("request_ids") or ()
+        for trace_id in named:
+            data = {"experiment_id": experiment, "experiment_name": name}
+            self.append(trace_id, "trace_deleted", data)
+        if count and not named:
+            until = arguments["max_timestamp_millis"]
+            self.append(
+                experiment,
+                "traces_deleted",
+                {"experiment_name": name, "until": until, "count": count},
+            )
+
+    def _assess(self, entity: Any, trace_id: str, assessment_id: str | None = None) -> None:
+        if "assessment_logged" not in self._kinds:
+            return
+        data = entities.assessment(entity, self._redact, assessment_id)
+        if data is not None:
+            self.append(trace_id, "assessment_logged", cast("Mapping[str, Any]", data))
+
+
+def _trace(arguments: Arguments) -> str:
+    """Return the ID of the trace that a call names; MLflow 2 calls it a request ID."""
+    return str(arguments.get("trace_id") or arguments["request_id"])

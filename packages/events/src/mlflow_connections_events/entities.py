@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .vocabulary import Dataset, MetricRow, ModelLogged, RunStarted
+from .vocabulary import AssessmentLogged, Dataset, MetricRow, ModelLogged, RunStarted, TraceLogged
 
 __all__ = [
+    "ARTIFACT_LOCATION",
+    "TRACE_FILE",
     "Redact",
+    "assessment",
     "dataset",
     "keep",
     "logged_model",
@@ -14,8 +17,17 @@ __all__ = [
     "mlmodel",
     "pairs",
     "run",
+    "spans",
     "texts",
+    "trace",
+    "trace_id",
 ]
+
+ARTIFACT_LOCATION = "mlflow.artifactLocation"
+"""The tag of a trace in which a server says where its files are."""
+TRACE_FILE = "traces.json"
+"""The file of a trace's spans, for a server that does not keep them in its database."""
+_SERVERS_TAGS = frozenset({ARTIFACT_LOCATION, "mlflow.trace.spansLocation"})
 
 Redact = Callable[[str, str], str]
 """Receives a name and a value and returns the value to keep, for params, tags and URIs."""
@@ -116,6 +128,84 @@ def mlmodel(model: Any, redact: Redact) -> Mapping[str, Any]:
     """Return the content of a model's MLmodel file, as MLflow 2 records it with a run."""
     content: Mapping[str, Any] = _redacted("", model.get_tags_dict(), redact)
     return content
+
+
+def trace_id(info: Any) -> str:
+    """Return the ID of a trace, which MLflow 2 calls its request ID."""
+    return str(getattr(info, "trace_id", None) or info.request_id)
+
+
+def trace(
+    info: Any, experiment_name: str | None, redact: Redact, location: str | None = None
+) -> TraceLogged:
+    """Return what is known of a trace, without its spans and assessments.
+
+    Args:
+        info: A `TraceInfo`, of MLflow 2 or 3.
+        experiment_name: The name of its experiment.
+        redact: Applied to texts.
+        location: The URI of its files; by default the one in its tags.
+    """
+    tags = {k: v for k, v in (info.tags or {}).items() if k not in _SERVERS_TAGS}
+    location = location or (info.tags or {}).get(ARTIFACT_LOCATION) or ""
+    state = getattr(info, "state", None) or info.status
+    previews = {
+        name: text and redact(name, str(text))
+        for name in ("request_preview", "response_preview")
+        for text in [getattr(info, name, None)]
+    }
+    return {
+        "experiment_id": str(info.experiment_id),
+        "experiment_name": experiment_name,
+        "state": str(getattr(state, "value", state)),
+        "start_time": info.timestamp_ms,
+        "duration": info.execution_time_ms,
+        "client_request_id": getattr(info, "client_request_id", None),
+        "request_preview": previews["request_preview"],
+        "response_preview": previews["response_preview"],
+        "metadata": texts(info.request_metadata, redact),
+        "tags": texts(tags, redact),
+        "artifact_location": redact("artifact_location", location),
+    }
+
+
+def spans(entities: Iterable[Any], redact: Redact) -> list[Mapping[str, Any]]:
+    """Return spans as MLflow writes them in JSON."""
+    return [_redacted("", entity.to_dict(), redact) for entity in entities]
+
+
+def assessment(
+    entity: Any, redact: Redact, assessment_id: str | None = None
+) -> AssessmentLogged | None:
+    """Return all that MLflow knows of an assessment, or None for kinds that are not copied.
+
+    These are references to issues, which are entities of their own.
+
+    Args:
+        entity: A feedback or an expectation.
+        redact: Applied to texts.
+        assessment_id: The ID that the server has given it; by default the entity's own.
+    """
+    kind = "expectation" if getattr(entity, "expectation", None) is not None else "feedback"
+    value = getattr(entity, kind, None)
+    if value is None:
+        return None
+    error = getattr(value, "error", None)
+    return {
+        "assessment_id": str(assessment_id or entity.assessment_id),
+        "name": entity.name,
+        "kind": kind,
+        "value": _redacted(entity.name, value.value, redact),
+        "error": error and [error.error_code, error.error_message, error.stack_trace],
+        "source": [entity.source.source_type, str(entity.source.source_id)],
+        "source_run": getattr(entity, "run_id", None),
+        "span_id": entity.span_id,
+        "rationale": entity.rationale and redact("rationale", entity.rationale),
+        "metadata": texts(entity.metadata, redact),
+        "created": entity.create_time_ms,
+        "updated": entity.last_update_time_ms,
+        "overrides": getattr(entity, "overrides", None),
+    }
 
 
 def _redacted(name: str, value: Any, redact: Redact) -> Any:

@@ -25,10 +25,10 @@ from typing import Any
 from mlflow_connections.mlflow_state import SavedState, set_uris
 
 from .files import paths_below, repository_of
+from .ids import SOURCE_TAG
 
 __all__ = ["describe", "differences"]
 
-_SOURCE_TAG = "mlflow_connections.source_id"
 _LONGEST_TEXT = 2_000
 _LONG = 32
 _GENERATED = re.compile(r"[a-z]+-[a-z]+-\d+")
@@ -134,6 +134,7 @@ class _Description:
         versions = self._versions(runs.values(), models.values())
         traces = {self._label_trace(trace, ids): trace for trace in self._traces(ids)}
         self._pattern = re.compile("|".join(map(re.escape, self._longest_first())) or r"(?!)")
+        self._places = [*ids] if traces else []
         return {
             "experiments": {e.name: self._experiment(e) for e in experiments},
             "runs": {label: self._run(run) for label, run in runs.items()},
@@ -190,7 +191,7 @@ class _Description:
         return _ANY_ID.sub("<id>", _TIME.sub("<time>", found))
 
     def _texts(self, values: Mapping[str, Any] | None) -> dict[str, str]:
-        return {str(k): self._text(v) for k, v in (values or {}).items() if k != _SOURCE_TAG}
+        return {str(k): self._text(v) for k, v in (values or {}).items() if k != SOURCE_TAG}
 
     def _named(self, entity_id: str | None) -> str | None:
         return self._labels.get(entity_id, entity_id) if entity_id else None
@@ -233,7 +234,7 @@ class _Description:
         if not experiments:
             return []
         search = self._client.search_traces
-        where = "locations" if _takes(search, "locations") else "experiment_ids"
+        where = _search_place(search)
         # One after the other: the database of MLflow 3.5 answers several with one of their traces.
         found = [t for e in experiments for t in _paged(search, **{where: [e]}, max_results=100)]
         return sorted(found, key=lambda trace: trace.info.timestamp_ms)
@@ -278,11 +279,21 @@ class _Description:
                 str(self._named(m.model_id)) for m in getattr(inputs, "model_inputs", None) or ()
             ),
             "outputs": sorted([str(self._named(m.model_id)), m.step] for m in outputs),
+            "traces": self._linked(info.run_id),
             # A deleted run's files belong to nobody.
             "files": {}
             if info.lifecycle_stage == "deleted"
             else self._files(info.artifact_uri, self._uri),
         }
+
+    def _linked(self, run_id: str) -> list[str]:
+        """Return the traces of a run, and those that are linked to it."""
+        if not self._places:
+            return []
+        search = self._client.search_traces
+        where = _search_place(search)
+        found = search(**{where: self._places}, run_id=run_id, include_spans=False)
+        return sorted(str(self._named(_trace_id(trace.info))) for trace in found)
 
     def _run_tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         found = self._texts(tags)
@@ -368,7 +379,8 @@ class _Description:
             used[span.name] += 1
             described[f"{span.name}#{used[span.name]}"] = self._span(span, names)
         return {
-            **({"id": _trace_id(info)} if self._exact else {}),
+            # Of MLflow 3, whose clients make the ID; the one of MLflow 2 is the server's own.
+            **({"id": _trace_id(info)} if self._exact and hasattr(info, "trace_id") else {}),
             "state": str(getattr(info.status, "value", info.status)),
             "start": self._time(info.timestamp_ms),
             "duration": self._time(info.execution_time_ms),
@@ -413,7 +425,8 @@ class _Description:
                 "metadata": self._texts(each.metadata),
                 "created": self._time(each.create_time_ms),
                 "overrides": known.get(getattr(each, "overrides", None)),
-                "valid": getattr(each, "valid", None),
+                # A server says of feedback only that it is valid.
+                "valid": getattr(each, "valid", None) is not False,
             }
             for label, each in labels.values()
         }
@@ -461,8 +474,9 @@ def _otel_id(trace: Any) -> str | None:
     return None
 
 
-def _takes(function: Callable[..., Any], name: str) -> bool:
-    return name in inspect.signature(function).parameters
+def _search_place(search: Callable[..., Any]) -> str:
+    known = inspect.signature(search).parameters
+    return "locations" if "locations" in known else "experiment_ids"
 
 
 def _paged(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:

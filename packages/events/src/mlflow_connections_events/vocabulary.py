@@ -50,9 +50,15 @@ Kind = Literal[
     "alias_set",
     "alias_deleted",
     "trace_logged",
+    "spans_logged",
     "trace_tagged",
     "trace_tag_deleted",
+    "trace_linked",
+    "trace_unlinked",
+    "trace_deleted",
+    "traces_deleted",
     "assessment_logged",
+    "assessment_deleted",
 ]
 """The kinds of events. `DATA` names the type of each one's data."""
 
@@ -210,7 +216,7 @@ class OutputsLogged(_RunData, total=False):
 
 
 class ArtifactsUploaded(_RunData, total=False):
-    """Files of a run, or of a logged model.
+    """Files of a run, of a logged model or of a trace.
 
     The event holds no content. A copy reads it from `source`, as long as the source server keeps it. A
     write-behind store has no source: it keeps a copy of each file in its own state folder and adds the
@@ -218,6 +224,7 @@ class ArtifactsUploaded(_RunData, total=False):
 
     Attributes:
         model: The logged model that owns the files; absent if the run does.
+        trace: The trace that owns the files, likewise.
         folder: The folder below the owner's root that was uploaded; absent for single files.
         source: The URI of the owner's root.
         files: For each file its path below the owner's root, its size in bytes or None if unknown, and
@@ -227,6 +234,7 @@ class ArtifactsUploaded(_RunData, total=False):
     """
 
     model: str
+    trace: str
     folder: str
     source: str
     files: Sequence[Sequence[Any]]
@@ -248,11 +256,13 @@ class ModelLogged(_RunData, total=False):
     """A logged model of MLflow 3, whole, each time it is created or finalized.
 
     Attributes:
+        experiment_name: The experiment's name, for a model without a run; a run's context has it.
         server_id: Whether the destination's server has issued the ID; a write-behind store sets it.
     """
 
     model_id: str
     experiment_id: str
+    experiment_name: str | None
     source_run: str | None
     name: str
     model_type: str | None
@@ -375,17 +385,101 @@ class AliasDeleted(TypedDict):
     alias: str
 
 
-class TraceLogged(TypedDict):
-    """A trace with its spans, as MLflow 3 writes both in JSON. Stream: the trace's ID."""
+class TraceLogged(_RunData, total=False):
+    """A trace without its spans, whole, each time it is started or ended. Stream: the trace's ID.
 
-    info: Mapping[str, Any]
+    Clients of MLflow 3 make the ID; in MLflow 2 the server does.
+
+    Attributes:
+        state: `IN_PROGRESS`, `OK` or `ERROR`.
+        start_time: When the trace began.
+        duration: Its milliseconds; None while it is in progress.
+        metadata: Such as `mlflow.sourceRun`, the run it belongs to.
+        tags: Without those that a server sets for itself.
+        artifact_location: The URI of its files on the server that holds it.
+    """
+
+    experiment_id: str
+    experiment_name: str | None
+    state: str
+    start_time: int
+    duration: int | None
+    client_request_id: str | None
+    request_preview: str | None
+    response_preview: str | None
+    metadata: Mapping[str, str]
+    tags: Mapping[str, str]
+    artifact_location: str
+
+
+class SpansLogged(TypedDict):
+    """Spans of one trace, as MLflow 3 writes them in JSON. A span that comes again replaces the earlier.
+
+    MLflow keeps spans in its database, or else in the trace's file `traces.json`, which is an artifact.
+    They come before the trace itself, or after it.
+    """
+
+    experiment_id: str
+    experiment_name: str | None
     spans: Sequence[Mapping[str, Any]]
 
 
-class AssessmentLogged(TypedDict):
-    """An assessment of a trace, as MLflow 3 writes it in JSON."""
+class TraceLinked(_RunData, total=False):
+    """A trace that was linked to a run besides the one it belongs to, or was no longer linked."""
 
-    assessment: Mapping[str, Any]
+    linked_run: str
+
+
+class TraceDeleted(TypedDict):
+    """A deleted trace."""
+
+    experiment_id: str
+    experiment_name: str | None
+
+
+class TracesDeleted(TypedDict):
+    """Traces that were deleted by age. Stream: the experiment's ID.
+
+    Attributes:
+        until: The latest start of a deleted trace.
+        count: How many were deleted, the oldest first.
+    """
+
+    experiment_name: str | None
+    until: int
+    count: int
+
+
+class AssessmentLogged(TypedDict):
+    """An assessment of a trace, whole, each time it is created or changed. Stream: the trace's ID.
+
+    Attributes:
+        kind: `feedback` or `expectation`.
+        value: JSON.
+        error: Code, message and stack trace, instead of a feedback's value.
+        source: The type and ID of who has assessed.
+        overrides: The ID of the assessment that this one replaces.
+    """
+
+    assessment_id: str
+    name: str
+    kind: str
+    value: Any
+    error: Sequence[str | None] | None
+    source: Sequence[str]
+    source_run: str | None
+    span_id: str | None
+    rationale: str | None
+    metadata: Mapping[str, str]
+    created: int | None
+    updated: int | None
+    overrides: str | None
+
+
+class AssessmentDeleted(TypedDict):
+    """A deleted assessment."""
+
+    assessment_id: str
 
 
 DATA: Mapping[str, type] = {
@@ -419,8 +513,14 @@ DATA: Mapping[str, type] = {
     "alias_set": AliasSet,
     "alias_deleted": AliasDeleted,
     "trace_logged": TraceLogged,
+    "spans_logged": SpansLogged,
     "trace_tagged": Tagged,
     "trace_tag_deleted": TagDeleted,
+    "trace_linked": TraceLinked,
+    "trace_unlinked": TraceLinked,
+    "trace_deleted": TraceDeleted,
+    "traces_deleted": TracesDeleted,
     "assessment_logged": AssessmentLogged,
+    "assessment_deleted": AssessmentDeleted,
 }
 """The type of each kind's data."""
