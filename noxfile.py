@@ -359,6 +359,33 @@ def bench(session: nox.Session) -> None:
         session.run("python", f"benchmarks/bench_{name}.py", env=QUIET)
 
 
+@nox.session
+def bench_since(session: nox.Session) -> None:
+    """Print ratios of what the packages cost now to what they cost at an earlier commit."""
+    if not session.posargs:
+        session.error("Name the earlier commit: nox -s bench_since -- COMMIT")
+    commit, *rest = session.posargs
+    earlier = Path(session.create_tmp()) / "earlier"
+    shutil.rmtree(earlier, ignore_errors=True)
+    earlier.mkdir(parents=True)
+    archive = earlier.with_suffix(".tar")
+    session.run("git", "archive", "--output", str(archive), commit, "packages", external=True)
+    shutil.unpack_archive(archive, earlier)
+    venv = earlier / ".venv"
+    session.run(
+        uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, str(venv), external=True
+    )
+    measured = ("core", "kedro", "databricks", "azureml", "databand", "snowflake")
+    folders = [str(earlier / "packages" / name) for name in measured]
+    session.run(
+        *(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", str(venv), *folders),
+        external=True,
+    )
+    session.install(*wheels(session, measured))
+    script = "benchmarks/since.py"
+    session.run("python", script, str(venv), session.virtualenv.location, *rest, env=QUIET)
+
+
 BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "core": (("core",), ("mlflow-skinny",)),
     "kedro": (("core", "kedro", "databricks"), ("mlflow",)),

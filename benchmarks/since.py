@@ -1,10 +1,11 @@
 """Compare what the packages cost with what they cost at an earlier commit, in turns within one run.
 
-`nox -s bench_since -- COMMIT` installs both and runs this with the two interpreters. Each figure is the
+`nox -s bench_since -- COMMIT` installs both and runs this with the two environments. Each figure is the
 median over processes that take turns; what a process measures of itself is CPU time.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,13 +15,15 @@ from typing import NamedTuple
 from _ratio import Row, children_seconds, interleave, median, table
 
 ROUNDS = 11
+# Bytecode is kept, as in anybody's environment, or each process would compile what it imports.
+ENVIRON = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 # Most of these print seconds, measured after what is common to both was imported.
 IMPORTED = """
-import time, importlib
+import time
 {before}
 begun = time.process_time()
-importlib.import_module("{module}")
+{statement}
 print(time.process_time() - begun)
 """
 
@@ -71,8 +74,8 @@ os.environ.update(XDG_STATE_HOME=folder, MLFLOW_DISABLE_TELEMETRY="true", DBND__
 import mlflow
 logging.disable(logging.CRITICAL)
 from mlflow_connections_databand import connection
-uri = connection.tracking_uri({{}}, {{"databand_url": "http://127.0.0.1:9",
-    "duplicate_tracking_to": "sqlite:///" + folder + "/mlflow.db"}})
+uri = connection.tracking_uri({}, {"databand_url": "http://127.0.0.1:9",
+    "duplicate_tracking_to": "sqlite:///" + folder + "/mlflow.db"})
 mlflow.set_tracking_uri(uri)
 mlflow.start_run()
 for n in range(20):
@@ -92,16 +95,20 @@ class Side(NamedTuple):
 
     Attributes:
         python: Its interpreter.
-        is_old: Whether it holds the earlier commit.
     """
 
     python: str
-    is_old: bool
+
+    @classmethod
+    def of(cls, folder: str) -> "Side":
+        """Return the side of a virtual environment."""
+        (python,) = [p for p in Path(folder).resolve().glob("*/python*") if p.stem == "python"]
+        return cls(str(python))
 
     def printed(self, code: str) -> float:
         """Return the number that a program prints."""
         done = subprocess.run(
-            [self.python, "-c", code], capture_output=True, text=True, check=False
+            [self.python, "-c", code], capture_output=True, text=True, check=False, env=ENVIRON
         )
         if done.returncode:
             sys.exit(f"{self.python} failed:\n{code}\n{done.stderr}")
@@ -109,20 +116,17 @@ class Side(NamedTuple):
 
     def started(self, code: str) -> None:
         """Run a program to its end."""
-        subprocess.run([self.python, "-c", code], check=True, capture_output=True)
+        subprocess.run([self.python, "-c", code], check=True, capture_output=True, env=ENVIRON)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("old", help="the interpreter with the earlier commit's packages")
-    parser.add_argument("new", help="the interpreter with the packages as they are")
+    parser.add_argument("old", help="the environment with the earlier commit's packages")
+    parser.add_argument("new", help="the environment with the packages as they are")
     parser.add_argument("--only", default="", help="rows whose name holds this text")
     arguments = parser.parse_args()
-    for name in (arguments.old, arguments.new):
-        if not Path(name).exists():
-            parser.error(f"there is no {name}")
-    old, new = Side(arguments.old, True), Side(arguments.new, False)
+    old, new = Side.of(arguments.old), Side.of(arguments.new)
     rows = [row(old, new) for name, row in ROWS.items() if arguments.only in name]
     print(table(rows))
 
@@ -141,15 +145,13 @@ def whole(name: str, code: str) -> Callable[[Side, Side], Row]:
     return compare
 
 
-def printed(
-    name: str, code: str, unit: str, old_code: str | None = None
-) -> Callable[[Side, Side], Row]:
+def printed(name: str, code: str, unit: str) -> Callable[[Side, Side], Row]:
     """Compare what the processes measured of themselves."""
 
     def compare(old: Side, new: Side) -> Row:
         found: tuple[list[float], list[float]] = ([], [])
         interleave(
-            lambda: found[0].append(old.printed(old_code or code)),
+            lambda: found[0].append(old.printed(code)),
             lambda: found[1].append(new.printed(code)),
             ROUNDS,
         )
@@ -165,9 +167,9 @@ def resolved(call: str, setup: str = "", number: int = 1, warm: str = "") -> str
     return RESOLVED.format(call=call, setup=setup, number=number, warm=warm)
 
 
-def imported(module: str, before: str = "from mlflow_connections import use") -> str:
-    """Return the program that measures one import."""
-    return IMPORTED.format(module=module, before=before)
+def imported(statement: str, before: str = "from mlflow_connections import use") -> str:
+    """Return the program that measures one import after another."""
+    return IMPORTED.format(statement=statement, before=before)
 
 
 _MLFLOW = "import mlflow"
@@ -175,69 +177,60 @@ _DATABAND = (
     'o = {"databand_url": "https://db.example", "duplicate_tracking_to": "sqlite:////tmp/x.db"}; '
     'c = {"DBND__CORE__DATABAND_ACCESS_TOKEN": "t" * 20}'
 )
+_PLUGINS = ("databricks", "azureml", "databand", "snowflake._connection")
 ROWS: dict[str, Callable[[Side, Side], Row]] = {
-    row.__name__ if name is None else name: row
-    for name, row in {
-        "import": whole("import mlflow_connections", "import mlflow_connections"),
-        "use": whole("from … import use", "from mlflow_connections import use, resolve"),
-        **{
-            f"import {package}": printed(
-                f"import the {package} connection",
-                imported(f"mlflow_connections_{package}", before) + extra,
-                "ms",
-            )
-            for package, before, extra in (
-                ("databricks", "from mlflow_connections import use", ""),
-                ("azureml", "from mlflow_connections import use", ""),
-                ("databand", "from mlflow_connections import use", ""),
-                ("snowflake", "from mlflow_connections import use", ""),
-            )
-        },
-        "import mlflow": whole("import mlflow, with every package installed", _MLFLOW),
-        "kedro": printed(
-            "import the Kedro hooks",
-            imported("mlflow_connections_kedro._hooks", "import kedro"),
+    "import": whole("import mlflow_connections", "import mlflow_connections"),
+    "use": whole("from mlflow_connections import use", "from mlflow_connections import use"),
+    **{
+        f"import {module}": printed(
+            f"import the connection of {module.partition('.')[0]}",
+            imported(f"from mlflow_connections_{module} import connection"),
             "ms",
+        )
+        for module in _PLUGINS
+    },
+    "import mlflow": whole("import mlflow, with every package installed", _MLFLOW),
+    "kedro": printed(
+        "import the Kedro hooks",
+        imported("import mlflow_connections_kedro._hooks", "import kedro"),
+        "ms",
+    ),
+    "uri": printed(
+        "resolve a URI",
+        resolved('resolve("http://h.example")', number=5_000, warm="call()"),
+        "µs",
+    ),
+    "keyword first": printed("resolve databricks, first", resolved('resolve("databricks")'), "ms"),
+    "keyword again": printed(
+        "resolve databricks, again",
+        resolved('resolve("databricks")', number=5_000, warm="call()"),
+        "µs",
+    ),
+    "databand first": printed(
+        "resolve databand, first", resolved('resolve("databand", c, o)', _DATABAND), "ms"
+    ),
+    "databand again": printed(
+        "resolve databand, again",
+        resolved('resolve("databand", c, o)', _DATABAND, 500, "call()"),
+        "µs",
+    ),
+    "block first": printed(
+        "a use block of a URI, first, without MLflow",
+        resolved('use("http://h.example").__enter__()'),
+        "ms",
+    ),
+    "block again": printed(
+        "a use block of a URI, again, with MLflow",
+        resolved(
+            'b = use("http://h.example"); b.__enter__(); b.__exit__(None, None, None)',
+            "import mlflow",
+            200,
+            "call()",
         ),
-        "uri": printed(
-            "resolve a URI",
-            resolved('resolve("http://h.example")', number=5_000, warm="call()"),
-            "µs",
-        ),
-        "keyword first": printed(
-            "resolve databricks, first", resolved('resolve("databricks")'), "ms"
-        ),
-        "keyword again": printed(
-            "resolve databricks, again",
-            resolved('resolve("databricks")', number=5_000, warm="call()"),
-            "µs",
-        ),
-        "databand first": printed(
-            "resolve databand, first", resolved('resolve("databand", c, o)', _DATABAND), "ms"
-        ),
-        "databand again": printed(
-            "resolve databand, again",
-            resolved('resolve("databand", c, o)', _DATABAND, 500, "call()"),
-            "µs",
-        ),
-        "block first": printed(
-            "a use block of a URI, first, without MLflow",
-            resolved('use("http://h.example").__enter__()'),
-            "ms",
-        ),
-        "block again": printed(
-            "a use block of a URI, again, with MLflow",
-            resolved(
-                'b = use("http://h.example"); b.__enter__(); b.__exit__(None, None, None)',
-                "import mlflow",
-                200,
-                "call()",
-            ),
-            "µs",
-        ),
-        "append": printed("append an event", APPENDED, "µs"),
-        "log_metric": printed("log_metric with a copy, SQLite", COPIED.format(), "µs"),
-    }.items()
+        "µs",
+    ),
+    "append": printed("append an event", APPENDED, "µs"),
+    "log_metric": printed("log_metric with a copy, SQLite", COPIED, "µs"),
 }
 
 

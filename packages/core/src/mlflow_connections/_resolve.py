@@ -112,6 +112,8 @@ def resolve(
         from .named import default_connection
 
         tracking = default_connection()
+    if not credentials and not options and registry is None and _is_slashed(tracking):
+        return Endpoint(_text(tracking))
     credentials, options = credentials or _NOTHING, options or _NOTHING
     named = named_connection(tracking)
     if named is not None:
@@ -153,6 +155,11 @@ def resolve(
         _binders(connections, credentials, options),
         None if tracker is None else _inner_uri(tracker, credentials, options),
     )
+
+
+def _is_slashed(value: Any) -> bool:
+    """Return whether a value can only be a URI or a path: a keyword or a name has no slash."""
+    return isinstance(value, str) and "/" in value
 
 
 def named_connection(value: Any) -> "NamedConnection | None":

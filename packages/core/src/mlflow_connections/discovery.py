@@ -36,7 +36,7 @@ __all__ = [
 
 GROUP = "kedro_mlflow.connections"
 """The entry-point group in which connections are registered."""
-_KEYWORD = re.compile(r"[A-Za-z_][\w.-]*")
+_KEYWORD = r"[A-Za-z_][\w.-]*"
 
 MLFLOW_WORDS = frozenset({"databricks", "databricks-uc", "mlruns", "uc"})
 """Bare words that MLflow itself understands: Databricks, the Unity Catalog registries
@@ -74,7 +74,7 @@ class InstalledConnection(NamedTuple):
 
 def is_keyword(value: str) -> bool:
     """Return whether a value can be a keyword: one bare word, unlike any URI or path with a slash."""
-    return _KEYWORD.fullmatch(value) is not None
+    return re.fullmatch(_KEYWORD, value) is not None
 
 
 def names_connection(value: str) -> bool:

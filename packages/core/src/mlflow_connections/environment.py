@@ -26,10 +26,10 @@ URI_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 """Variables that hold the URIs, which only a connection's methods decide."""
 
 # Which program is found, which code it loads, which shell runs it and through which proxy it speaks.
-_CHANGES_PROGRAMS = re.compile(
-    r"PATH|PATHEXT|COMSPEC|SHELL|HOME|USERPROFILE|IFS|ENV|BASH_ENV|NODE_OPTIONS|JAVA_TOOL_OPTIONS"
-    r"|JDK_JAVA_OPTIONS|PERL5OPT|PERL5LIB|RUBYOPT|GCONV_PATH|LD_.*|DYLD_.*|PYTHON.*|.*_PROXY",
-    re.IGNORECASE,
+# Compiled on first use, as all patterns of core: it would be most of the cost of the import.
+_CHANGES_PROGRAMS = (
+    r"(?i)PATH|PATHEXT|COMSPEC|SHELL|HOME|USERPROFILE|IFS|ENV|BASH_ENV|NODE_OPTIONS|JAVA_TOOL_OPTIONS"
+    r"|JDK_JAVA_OPTIONS|PERL5OPT|PERL5LIB|RUBYOPT|GCONV_PATH|LD_.*|DYLD_.*|PYTHON.*|.*_PROXY"
 )
 
 
@@ -57,7 +57,9 @@ def check_environment(environment: object, origin: str) -> dict[str, str]:
         )
     allowed = {name.strip() for name in os.environ.get(ALLOW_VARIABLE, "").split(",")}
     refused = [
-        name for name in environment if _CHANGES_PROGRAMS.fullmatch(name) and name not in allowed
+        name
+        for name in environment
+        if re.fullmatch(_CHANGES_PROGRAMS, name) and name not in allowed
     ]
     if refused:
         names = ",".join(sorted(refused))

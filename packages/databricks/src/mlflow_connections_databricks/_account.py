@@ -4,15 +4,10 @@ databricks-sdk decides who signs in, from its own configuration attributes: each
 most belong to one method. It is asked for the list, since another list would soon be incomplete.
 """
 
-import configparser
-import hashlib
-import hmac
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from mlflow_connections import (
@@ -24,13 +19,16 @@ from mlflow_connections import (
 from mlflow_connections.options import OptionValue
 from mlflow_connections.secrets import mask_uri, masked
 
+if TYPE_CHECKING:
+    import configparser
+
 HOST = "DATABRICKS_HOST"
 PROFILE = "DATABRICKS_CONFIG_PROFILE"
 AUTH_TYPE = "DATABRICKS_AUTH_TYPE"
 
 # A colon makes it a secret scope for MLflow, a slash or a question mark ends it, and an at sign
 # marks a profile inside an artifact's URI.
-_PROFILE_NAME = re.compile(r"[\w.+-]+")
+_PROFILE_NAME = r"[\w.+-]+"
 
 _TOKEN = ("token",)
 _CLIENT = ("client_id", "client_secret")
@@ -54,42 +52,32 @@ _HARMLESS_PREFIXES = ("debug_", "disable_")
 
 def is_account_named(environ: Mapping[str, str]) -> bool:
     """Return whether the environment may name a workspace or an identity for databricks-sdk."""
-    return any(name.startswith(_PREFIXES) and value for name, value in environ.items())
+    return any(name.startswith(_PREFIXES) and environ[name] for name in environ)
 
 
-class SdkVariable(NamedTuple):
-    """A variable that databricks-sdk reads, set in the environment.
-
-    Attributes:
-        name: The variable.
-        method: The method that it belongs to, such as `azure`; empty for the place to go to.
-    """
-
-    name: str
-    method: str
-
-
-def sdk_variables(environ: Mapping[str, str]) -> list[SdkVariable]:
+def sdk_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables in the environment by which databricks-sdk chooses a place or a method.
+
+    Each has the method that it belongs to, such as `azure`; those of a place have none, an empty text.
 
     Raises:
         MissingDependencyError: databricks-sdk cannot be imported.
     """
     if not is_account_named(environ):
-        return []
+        return {}
     try:
         from databricks.sdk.config import Config
     except ImportError as error:
         raise MissingDependencyError(
             f"databricks-sdk cannot be imported: {error}. Run: pip install databricks-sdk."
         ) from masked(error)
-    found = []
+    found: dict[str, str] = {}
     for attribute in Config.attributes():
         name = str(attribute.name)
         if name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES) or not attribute.env:
             continue
         variables = (attribute.env, *(getattr(attribute, "env_aliases", None) or ()))
-        found += [SdkVariable(v, attribute.auth or "") for v in variables if environ.get(v)]
+        found |= {name: attribute.auth or "" for name in variables if environ.get(name)}
     return found
 
 
@@ -116,7 +104,7 @@ class Account(NamedTuple):
             InvalidOptionError: The name would make another URI.
         """
         check_profile(profile)
-        variables = {v.name: "" for v in sdk_variables(os.environ) if v.name != PROFILE}
+        variables = dict.fromkeys(sdk_variables(os.environ), "")
         variables[PROFILE] = profile
         if auth_type is not None:
             variables[AUTH_TYPE] = auth_type
@@ -203,9 +191,9 @@ def _method(values: Mapping[str, OptionValue], given: set[str]) -> Method:
 def _unified_method() -> Method:
     """Return the method that databricks-sdk finds in its other variables, such as ARM_*."""
     variables: dict[str, list[str]] = {}
-    for variable in sdk_variables(os.environ):
-        if variable.method:
-            variables.setdefault(variable.method, []).append(variable.name)
+    for name, method in sdk_variables(os.environ).items():
+        if method:
+            variables.setdefault(method, []).append(name)
     if len(variables) > 1:
         raise InvalidOptionError(
             "The environment has variables of several methods, and Databricks accepts one: "
@@ -234,7 +222,7 @@ def _emptied(host: str, source: str | None) -> dict[str, str]:
     names_another_host = source != "environment" and bool(left) and left != host.rstrip("/")
     if not names_another_host and not os.environ.get(PROFILE):
         return {}
-    places = {v.name for v in sdk_variables(os.environ) if not v.method}
+    places = {name for name, method in sdk_variables(os.environ).items() if not method}
     return dict.fromkeys(sorted(places - {HOST, AUTH_TYPE}), "")
 
 
@@ -244,7 +232,7 @@ def check_profile(profile: str) -> None:
     Raises:
         InvalidOptionError: It has a character other than letters, digits and `_ . + -`.
     """
-    if not _PROFILE_NAME.fullmatch(profile):
+    if not re.fullmatch(_PROFILE_NAME, profile):
         raise InvalidOptionError(
             f"'profile' is {mask_uri(profile)!r}, which cannot stand in databricks://<profile>: "
             "rename the profile in ~/.databrickscfg to letters, digits and _ . + - only."
@@ -320,9 +308,6 @@ def _missing(value: OptionValue) -> str:
     return f"'{option.name}' is neither in {place} nor in the environment variable {option.env}"
 
 
-_salt = secrets.token_bytes(16)
-
-
 class Identity:
     """The account in force: a boundary compares identities, and `check` asks whether one answers.
 
@@ -333,10 +318,12 @@ class Identity:
     def __init__(self, account: Account) -> None:
         self._host = account.variables.get(HOST) or ("" if account.profile else _host_left())
         self._profile = account.profile or os.environ.get(PROFILE, "")
-        around = {n: v for n, v in os.environ.items() if n.startswith(_PREFIXES)}
-        key = repr((account.profile, sorted(account.variables.items()), sorted(around.items())))
-        # Keyed, so that it reveals nothing about a secret.
-        self._key = hmac.new(_salt, key.encode(errors="replace"), hashlib.sha256).hexdigest()
+        around = {name: os.environ[name] for name in os.environ if name.startswith(_PREFIXES)}
+        self._key = (
+            account.profile,
+            frozenset(account.variables.items()),
+            frozenset(around.items()),
+        )
 
     def bind(self) -> None:
         """Do nothing: the variables hold the identity."""
@@ -402,6 +389,9 @@ def _host_left() -> str:
 
 def _host_of_profile(profile: str) -> str:
     """Read the host of a profile, as databricks-sdk does; empty if there is none."""
+    import configparser
+    from pathlib import Path
+
     file = Path(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg").expanduser()
     sections = configparser.ConfigParser(interpolation=None)
     try:
@@ -415,7 +405,7 @@ def _host_of_profile(profile: str) -> str:
     return ""
 
 
-def _default_profiles(sections: configparser.ConfigParser) -> Iterator[str]:
+def _default_profiles(sections: "configparser.ConfigParser") -> Iterator[str]:
     yield sections.get("__settings__", "default_profile", fallback="")
     yield sections.default_section
 

@@ -17,8 +17,6 @@ from mlflow_connections.secrets import get_logger
 from ._mlflow import builders, forget_cached_stores
 from .composite import Composite, is_composite, parse
 
-logger = get_logger(__name__)
-
 PREFIX = "MLFLOW_CONNECTIONS_"
 """A variable of this prefix that holds a composite URI wraps that URI's inner store wherever it is used."""
 
@@ -55,7 +53,9 @@ def _in_force() -> Iterator[tuple[str, Composite]]:
                 yield variable, parse(value)
             except ValueError as error:
                 # An exception would stop the import of MLflow.
-                logger.warning("The environment variable %s is ignored: %s", variable, error)
+                get_logger(__name__).warning(
+                    "The environment variable %s is ignored: %s", variable, error
+                )
 
 
 def _wraps(variable: str, store_uri: str) -> bool:
