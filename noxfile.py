@@ -67,7 +67,8 @@ WHOLE = {"sandbox": "sandbox[azureml,snowflake]"}
 EXAMPLES = {**WHOLE, "databand": "databand[dbnd]", "snowflake": "snowflake[kedro]"}
 KEDRO = ("core", "kedro", "databricks", "sandbox")
 GROUPS = {
-    "sandbox": Group("sandbox", ("sandbox",)),
+    # Databricks for the example project of the pytest plugin.
+    "sandbox": Group("sandbox", ("core", "databricks", "sandbox")),
     "databricks": Group("databricks", ("core", "databricks", "sandbox")),
     "kedro": Group("kedro", KEDRO, ("ipython",)),
     # kedro-mlflow imports kedro-datasets without declaring it.
@@ -102,7 +103,11 @@ GROUPS = {
 # Groups with tests that are marked so.
 SLOW = ["azureml", "outbox", "events", "durable", "kedro-mlflow", "snowflake", "examples"]
 # Programs that only those tests start.
-SLOW_NEEDS = {"kedro-mlflow": ("kedro-viz>=12",)}
+SLOW_NEEDS = {
+    "kedro-mlflow": ("kedro-viz>=12",),
+    # The demo's project.
+    "examples": ("-r", "examples/wine/requirements.txt"),
+}
 PYTEST = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100")
 WORKFLOWS = ("check-jsonschema>=0.33", "zizmor>=1.10")
 SITE = ("sphinx>=8", "myst-parser>=4", "furo", "sphinx-design>=0.6", "sphinx-copybutton>=0.5.2")

@@ -2,25 +2,32 @@
 
 `nox -s demo` runs it. The project in `wine/` is copied to `build/demo` and run there by
 `kedro run --env CONNECTION`; its code is the same each time. The result is read back over MLflow's API
-from the server behind the sandbox, never from the client's own report.
+from the server behind the sandbox, never from the client's own report. At the end there is a page with a
+picture of all runs, `build/demo/runs.html`; `--open` shows it and keeps the servers up until Ctrl-C.
 """
 
 import argparse
 import os
 import re
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from runs_page import Shown, page
 
 from mlflow_connections.reports import table
 from mlflow_connections_sandbox import Sandbox, StandIn
@@ -33,48 +40,164 @@ PLAIN = "sqlite"
 CONNECTIONS = ("databricks", "azureml", "http", "databand", "snowflake")
 """Each is a keyword, a stand-in of the sandbox and an environment of the Kedro project."""
 
+CONFUSION = "confusion_matrix.png"
+"""The artifact that the project's last node logs."""
+
 # Variables of a developer's own shell that would send a run somewhere else.
 _LEADING_ELSEWHERE = ("MLFLOW_", "DATABRICKS_", "AZURE", "DBND_", "SNOWFLAKE_")
 _PROGRESS = re.compile(r"Completed node: (\w+)")
 
 
-class Arrived(NamedTuple):
-    """One run of the project, as MLflow has it."""
+TABLE_WIDTH = 80
+"""Characters of a terminal that nobody has made wider."""
 
+
+class Arrived(NamedTuple):
+    """One run of the project, as MLflow has it.
+
+    Attributes:
+        name: The connection that it went through.
+        run: The run.
+        artifacts: The paths of its artifacts.
+        model: Whether the model that it logged can be loaded and used.
+        registered: The number of its versions in the model registry.
+        loss: The training loss after each epoch.
+        confusion: The picture that it logged, as PNG; empty if there is none.
+        copy: Whether the copy that a stand-in keeps equals it; empty if none is kept.
+    """
+
+    name: str
     run: Run
     artifacts: list[str]
     model: str
+    registered: int
+    loss: list[float]
+    confusion: bytes
+    copy: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether everything that the project logs is there."""
+        return bool(
+            self.run.info.status == "FINISHED"
+            and self.run.data.params
+            and "accuracy" in self.run.data.metrics
+            and self.confusion
+            and self.model == "loads"
+            and self.registered
+            and self.copy in {"", "equal"}
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Return a row of the table."""
+        data = self.run.data
+        return {
+            "connection": self.name,
+            "params": len(data.params),
+            "metrics": len(data.metrics),
+            "steps": len(self.loss),
+            "files": len(self.artifacts),
+            "model": self.model,
+            "registered": self.registered,
+            "accuracy": f"{data.metrics.get('accuracy', float('nan')):.3f}",
+            "copy": self.copy,
+        }
 
 
 def main() -> int:
     """Run the project through every connection, and return 0 if each run is complete."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="CONNECTION", help=", ".join(CONNECTIONS))
-    chosen = parser.parse_args().names or list(CONNECTIONS)
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        help="show the runs in a web browser, and keep the servers up until Ctrl-C",
+    )
+    parsed = parser.parse_args()
+    chosen = parsed.names or list(CONNECTIONS)
     project = prepare()
-    rows = []
     print(f"The same project, {1 + len(chosen)} times: {PLAIN}, {', '.join(chosen)}.\n", flush=True)
     store = f"sqlite:///{project / 'mlflow.db'}"
     run_project(project, PLAIN, {})
-    rows.append({**row(PLAIN, "no server", store), "copy": ""})
-    with started(chosen) as sandbox:
+    runs = [read_back(PLAIN, store)]
+    with started(chosen, page=parsed.open) as sandbox:
         for name in chosen:
             if name in PREPARATIONS:
                 PREPARATIONS[name](sandbox[name], project)
             run_project(project, name, sandbox.environment(name))
-            rows.append(row(name, f"stand-in {sandbox[name].url}", sandbox.mlflow_url))
-            rows[-1]["copy"] = copied(sandbox[name], sandbox.mlflow_url, f"/Shared/wine-{name}")
-    print(f"\n{table(rows)}\n")
-    print("Read back over MLflow's API from the store or the server behind the stand-in.")
-    if "databand" in chosen:
+            arrived = read_back(name, sandbox.mlflow_url)
+            copy = copied(sandbox[name], sandbox.mlflow_url, f"/Shared/wine-{name}")
+            runs.append(arrived._replace(copy=copy))
+        link = write_page(runs, sandbox.mlflow_url if parsed.open else "")
+        tell(runs, link, store)
+        if parsed.open:
+            keep_serving(sandbox, link)
+    return 0 if all(run.is_complete for run in runs) else 1
+
+
+def tell(runs: "Sequence[Arrived]", link: str, store: str) -> None:
+    """Print the table, what it says, and what to look at next."""
+    print(f"\n{table([run.row() for run in runs], width=TABLE_WIDTH)}\n")
+    incomplete = [run.name for run in runs if not run.is_complete]
+    verdict = f"INCOMPLETE: {', '.join(incomplete)}" if incomplete else "Every run is complete"
+    print(f"{verdict}, as read back over MLflow's API from the server behind the stand-in.")
+    if any(run.copy for run in runs):
         print("`copy` compares what Databand's stand-in received with MLflow, event by event.")
-    print()
-    print("Open it in MLflow's UI, the plain store or the one behind the stand-ins:\n")
+    print(f"\nA picture of the runs: {link}\n\nServe them again with MLflow's own pages:\n")
     data = FOLDER / "sandbox" / "mlflow"
-    for uri, artifacts in ((store, ""), (f"sqlite:///{data}/mlflow.db", f"{data}/artifacts")):
-        served = f" --artifacts-destination {artifacts}" if artifacts else ""
-        print(f"  {sys.executable} -m mlflow server --backend-store-uri {uri}{served}")
-    return 0 if all(r["complete"] and r["copy"] in {"", "equal"} for r in rows) else 1
+    served = ((store, ""), (f"sqlite:///{data / 'mlflow.db'}", str(data / "artifacts")))
+    for port, (uri, artifacts) in zip(free_ports(len(served)), served, strict=True):
+        # Four workers, as by default, would import MLflow four times.
+        words = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+        words += ["--backend-store-uri", uri]
+        words += ["--artifacts-destination", artifacts] if artifacts else []
+        where = "behind the stand-ins" if artifacts else "without a server"
+        print(f"  # {where}, at http://127.0.0.1:{port}\n  {shlex.join(words)}", flush=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return free ports of loopback, from MLflow's own 5000 upwards."""
+    found: list[int] = []
+    port = 5000
+    while len(found) < count:
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        port += 1
+    return found
+
+
+def write_page(runs: "Sequence[Arrived]", mlflow_url: str) -> str:
+    """Write a page with a picture of every run, and return its link.
+
+    Args:
+        runs: The runs.
+        mlflow_url: The server that shows those of the stand-ins; empty if it will be gone.
+    """
+    shown = []
+    for run in runs:
+        info = run.run.info
+        place = f"#/experiments/{info.experiment_id}/runs/{info.run_id}"
+        served = mlflow_url and run.name != PLAIN
+        shown.append(
+            Shown(run.row(), run.loss, run.confusion, f"{mlflow_url}/{place}" if served else "")
+        )
+    note = "The same Kedro project, run once per connection, as MLflow's API returned the runs."
+    file = FOLDER / "runs.html"
+    file.write_text(page(shown, note), encoding="utf-8")
+    return file.as_uri()
+
+
+def keep_serving(sandbox: Sandbox, link: str) -> None:
+    """Show the page of the runs, and serve until Ctrl-C."""
+    print(f"\nMLflow's own pages: {sandbox.mlflow_url}\nThe sandbox's page: {sandbox.page_url}")
+    print("They are there until Ctrl-C.", flush=True)
+    if not webbrowser.open(link):
+        print(f"No web browser was found to open {link}.", file=sys.stderr)
+    # Named, since a shell lets the commands that a script starts in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def prepare() -> Path:
@@ -84,10 +207,12 @@ def prepare() -> Path:
 
 
 @contextmanager
-def started(names: list[str]) -> Iterator[Sandbox]:
+def started(names: list[str], *, page: bool) -> Iterator[Sandbox]:
     """Start the sandbox, and print that: the MLflow server takes some seconds."""
     print("sandbox     starting a real MLflow server behind the stand-ins ...", flush=True)
-    with Sandbox(FOLDER / "sandbox", names) as sandbox:
+    with Sandbox(FOLDER / "sandbox", names, page=page) as sandbox:
+        for name in names:
+            print(f"{name:<11} stand-in at {sandbox[name].url}", flush=True)
         yield sandbox
 
 
@@ -161,35 +286,6 @@ def run_project(project: Path, name: str, environment: Mapping[str, str]) -> Non
             raise SystemExit(f"`kedro run` failed for {name}.")
 
 
-def row(name: str, where: str, uri: str) -> dict[str, Any]:
-    """Fetch the run, and return a row of the table."""
-    arrived = read_back(uri, f"/Shared/wine-{name}")
-    data = arrived.run.data
-    steps = MlflowClient(uri).get_metric_history(arrived.run.info.run_id, "training_loss")
-    versions = MlflowClient(uri).search_model_versions(f"run_id = '{arrived.run.info.run_id}'")
-    complete = bool(
-        arrived.run.info.status == "FINISHED"
-        and data.params
-        and "accuracy" in data.metrics
-        and "confusion_matrix.png" in arrived.artifacts
-        and arrived.model == "loads"
-    )
-    return {
-        "connection": name,
-        "through": where,
-        "run": arrived.run.info.run_id[:8],
-        "status": arrived.run.info.status,
-        "params": len(data.params),
-        "metrics": len(data.metrics),
-        "steps": len(steps),
-        "artifacts": len(arrived.artifacts),
-        "model": arrived.model,
-        "registered": len(versions),
-        "accuracy": f"{data.metrics.get('accuracy', float('nan')):.3f}",
-        "complete": complete,
-    }
-
-
 def copied(stand_in: StandIn, mlflow_url: str, experiment: str) -> str:
     """Return whether the copy that a stand-in keeps equals the run in MLflow; empty if it keeps none."""
     if not isinstance(stand_in, Databand):
@@ -200,17 +296,31 @@ def copied(stand_in: StandIn, mlflow_url: str, experiment: str) -> str:
     return f"{len(differences)} differences" if differences else "equal"
 
 
-def read_back(uri: str, experiment: str) -> Arrived:
-    """Fetch the newest run of an experiment, its artifacts and its model."""
+def read_back(name: str, uri: str) -> Arrived:
+    """Fetch the newest run of a connection's experiment, its artifacts and its model."""
+    experiment = f"/Shared/wine-{name}"
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         raise SystemExit(f"MLflow at {uri} has no experiment {experiment}.")
     run = client.search_runs([found.experiment_id], max_results=1)[0]
-    artifacts = [file.path for file in client.list_artifacts(run.info.run_id)]
+    run_id = run.info.run_id
+    artifacts = [file.path for file in client.list_artifacts(run_id)]
     mlflow.set_tracking_uri(uri)
-    model = mlflow.sklearn.load_model(f"runs:/{run.info.run_id}/model")
-    return Arrived(run, artifacts, "loads" if hasattr(model, "predict") else "does not load")
+    model = mlflow.sklearn.load_model(f"runs:/{run_id}/model")
+    confusion = b""
+    if CONFUSION in artifacts:
+        confusion = Path(client.download_artifacts(run_id, CONFUSION)).read_bytes()
+    history = client.get_metric_history(run_id, "training_loss")
+    return Arrived(
+        name=name,
+        run=run,
+        artifacts=artifacts,
+        model="loads" if hasattr(model, "predict") else "does not load",
+        registered=len(client.search_model_versions(f"run_id = '{run_id}'")),
+        loss=[metric.value for metric in sorted(history, key=lambda metric: metric.step)],
+        confusion=confusion,
+    )
 
 
 if __name__ == "__main__":

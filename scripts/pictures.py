@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ def main() -> None:
 
 def load_demo() -> Any:
     """Return the demo as a module."""
+    sys.path.insert(0, str(ROOT / "examples"))  # its other module is beside it
     spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "demo.py")
     assert spec
     assert spec.loader

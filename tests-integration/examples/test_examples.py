@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -212,15 +212,36 @@ def test_every_block_says_what_it_is(page: Path) -> None:
     )
 
 
-def test_every_command_says_its_version() -> None:
+SCRIPTS = [
+    script
+    for script in entry_points(group="console_scripts")
+    if script.dist and script.dist.name.replace("_", "-").startswith("mlflow-connections")
+]
+
+
+def test_there_are_scripts() -> None:
+    """Each product with a command is among those that the next tests run."""
+    assert {script.name for script in SCRIPTS} >= {
+        *("mlflow-connections", "mlflow-connections-sandbox", "mlflow-databand", "mlflow-snowflake")
+    }
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_every_command_says_its_version(script: EntryPoint) -> None:
     """`--version` of each console script prints its name and the installed version."""
-    scripts = [
-        point
-        for point in entry_points(group="console_scripts")
-        if point.dist and point.dist.name.replace("_", "-").startswith("mlflow-connections")
-    ]
-    assert len(scripts) >= 4
-    for script in scripts:
-        path = Path(sys.executable).with_name(script.name)
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
-        assert done.stdout == f"{script.name} {script.dist.version if script.dist else ''}\n"
+    path = Path(sys.executable).with_name(script.name)
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{script.name} {script.dist.version if script.dist else ''}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_every_command_says_that_the_disk_is_full(script: EntryPoint) -> None:
+    """Output that cannot be written is one sentence and exit code 1, not a traceback."""
+    path = Path(sys.executable).with_name(script.name)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [path, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    said = f"{script.name}: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)

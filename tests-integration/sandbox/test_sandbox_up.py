@@ -1,4 +1,4 @@
-"""The sandbox as a command: it starts, says what to export, and leaves nothing behind."""
+"""The sandbox as a command: it starts, says what to export, runs a command, and leaves nothing behind."""
 
 import json
 import os
@@ -7,20 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from mlflow_connections_sandbox import Sandbox
-
-UP = "import sys; from mlflow_connections_sandbox._cli import main; sys.exit(main(sys.argv[1:]))"
+MAIN = "import sys; from mlflow_connections_sandbox._cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":
     """Start the command as its console script does."""
-    command = [sys.executable, "-c", UP, "up", *arguments]
+    command = [sys.executable, "-c", MAIN, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
@@ -47,39 +44,50 @@ def read_soon(file: Path) -> str:
     raise AssertionError(f"{file} was never written")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_json_says_where_everything_is_until_a_signal_ends_it(
-    number: signal.Signals, tmp_path: Path
+def create_experiment(host: str, token: str) -> requests.Response:
+    """Create an experiment in the workspace."""
+    return requests.post(
+        f"{host}/api/2.0/mlflow/experiments/create",
+        json={"name": "/Shared/kept"},
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=30,
+    )
+
+
+def test_a_folder_keeps_everything_from_one_up_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It prints one JSON object, runs one MLflow process until a signal, exits with 0 and leaves no process."""
-    process = start("--folder", str(tmp_path), "--output", "json")
+    """JSON and pasted lines lead to the same data at the same address with the same token, until a signal each time.
+
+    Each prints where everything is, runs one MLflow process, ends with 0 and leaves no process.
+    """
+    folder = tmp_path / "folder"
+    process = start("up", "--folder", str(folder), "--output", "json")
     assert process.stdout is not None
     try:
         said = json.loads(process.stdout.readline())
         assert is_answering(said["mlflow_url"])
         assert requests.get(said["page_url"], timeout=10).ok
         # MLflow's own command keeps a second one, which waits in 280 MB.
-        assert len([x for x in processes_in(tmp_path) if "_leash.py" not in x]) == 1
-        host = said["environment"]["databricks"]["DATABRICKS_HOST"]
+        assert len([x for x in processes_in(folder) if "_leash.py" not in x]) == 1
+        exported = said["environment"]["databricks"]
+        host, token = exported["DATABRICKS_HOST"], exported["DATABRICKS_TOKEN"]
         assert requests.get(f"{host}/.well-known/databricks-config", timeout=10).ok
-        assert said["folder"] == str(tmp_path)
-        process.send_signal(number)
+        assert said["folder"] == str(folder)
+        assert create_experiment(host, token).ok
+        process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
     finally:
         process.kill()
         process.stdout.close()
     assert not is_answering(said["mlflow_url"])
-    assert processes_in(tmp_path) == []
-    assert (tmp_path / "mlflow" / "mlflow.db").exists()
+    assert processes_in(folder) == []
 
-
-def test_the_printed_lines_work_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its output can be pasted and its page opened; without a folder nothing stays on the disk."""
     browser, opened = tmp_path / "browser", tmp_path / "opened"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
     browser.chmod(0o700)
     monkeypatch.setenv("BROWSER", f"{browser} %s")
-    process = start("--open")
+    process = start("up", "--folder", str(folder), "--open")
     assert process.stdout is not None
     lines = []
     try:
@@ -87,62 +95,63 @@ def test_the_printed_lines_work_in_a_shell(tmp_path: Path, monkeypatch: pytest.M
             lines.append(line)
             if "Ctrl-C" in line:
                 break
+        pasted = "".join(lines) + '\nprintf "%s %s" "$DATABRICKS_HOST" "$DATABRICKS_TOKEN"'
         shell = subprocess.run(
-            [
-                "sh",
-                "-c",
-                "".join(lines) + '\nprintf "%s %s" "$DATABRICKS_HOST" "$DATABRICKS_TOKEN"',
-            ],
+            ["sh", "-c", pasted],
             capture_output=True,
             text=True,
             check=True,
             env={"PATH": os.environ["PATH"]},
         )
-        host, token = shell.stdout.split()
-        answer = requests.get(
-            f"{host}/api/2.0/mlflow/experiments/search?max_results=5",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
-        )
-        assert answer.status_code == 200
-        (folder,) = [shlex.split(x)[-1] for x in lines if x.startswith("# Data")]
+        assert shell.stdout.split() == [host, token]
+        again = create_experiment(host, token)
+        assert (again.status_code, again.json()["error_code"]) == (400, "RESOURCE_ALREADY_EXISTS")
+        assert [shlex.split(x)[-1] for x in lines if x.startswith("# Data")] == [str(folder)]
         # What somebody sees first, and what their browser was given.
         page = lines[0].split()[-1]
+        assert page == said["page_url"]
         assert "Databricks" in requests.get(f"{page}/state.json", timeout=10).text
         assert read_soon(opened) == page
-        assert Path(folder).is_dir()
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         assert process.wait() == 0
     finally:
         process.kill()
         process.stdout.close()
-    assert not Path(folder).exists()
+    assert processes_in(folder) == []
+    assert (folder / "mlflow" / "mlflow.db").exists()
 
 
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    """A sandbox that runs."""
-    with Sandbox(tmp_path, ["databricks"]) as running:
-        yield running
+CHILD = """
+import json, os, signal, sys, time, urllib.request
+asked = urllib.request.urlopen(os.environ["DATABRICKS_HOST"] + "/.well-known/databricks-config")
+names = ("DATABRICKS_HOST", "DATABRICKS_TOKEN", "DATABRICKS_CONFIG_PROFILE", "MINE")
+print(json.dumps({**{n: os.environ.get(n) for n in names}, "status": asked.status}), flush=True)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+while True:
+    time.sleep(0.1)
+"""
 
 
-def test_what_was_stored_is_there_again(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A sandbox in the same folder shows what the one before it stored."""
-    made = requests.post(
-        f"{sandbox['databricks'].url}/api/2.0/mlflow/experiments/create",
-        json={"name": "/Shared/kept"},
-        headers={
-            "Authorization": f"Bearer {sandbox.environment('databricks')['DATABRICKS_TOKEN']}"
-        },
-        timeout=30,
-    )
-    assert made.status_code == 200
-    sandbox.close()
-    assert not is_answering(sandbox.mlflow_url)
-    with Sandbox(tmp_path) as again:
-        found = requests.get(
-            f"{again.mlflow_url}/api/2.0/mlflow/experiments/get-by-name",
-            params={"experiment_name": "/Shared/kept"},
-            timeout=30,
-        )
-    assert found.json()["experiment"]["experiment_id"] == made.json()["experiment_id"]
+def test_run_gives_its_command_the_environment_and_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The command reaches the stand-in and no other account; a signal reaches it; its code is the code; nothing stays."""
+    monkeypatch.setenv("DATABRICKS_CONFIG_PROFILE", "work")
+    monkeypatch.setenv("MINE", "kept")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = start("run", "databricks", "--", sys.executable, "-c", CHILD, "--port", "is its own")
+    assert process.stdout is not None
+    try:
+        said = json.loads(process.stdout.readline())
+        assert said["status"] == 200
+        assert said["DATABRICKS_TOKEN"].startswith("dapi")
+        assert (said["DATABRICKS_CONFIG_PROFILE"], said["MINE"]) == (None, "kept")
+        assert len(list(tmp_path.glob("mlflow-connections-sandbox-*"))) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 7
+    finally:
+        process.kill()
+        process.stdout.close()
+    assert not is_answering(said["DATABRICKS_HOST"])
+    assert list(tmp_path.glob("mlflow-connections-sandbox-*")) == []
+    assert processes_in(tmp_path) == []

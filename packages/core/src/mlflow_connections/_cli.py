@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from ._errors import ConnectionsError, InvalidOptionError
 from ._resolve import DEFAULT, Endpoint, resolve
 from ._use import environment_of_child
-from .deadline import CHECK_SECONDS, left_a_thread
+from .command_line import CommandParser, add_version, run_command
+from .deadline import CHECK_SECONDS
 from .mlflow_state import REGISTRY_VARIABLE, TRACKING_VARIABLE
 from .options import SourceNames
 from .reports import connection_rows, describe, named_rows, probe, table
-from .secrets import MASK, mask, masked_output, unmasked
+from .secrets import MASK, unmasked
 
 if TYPE_CHECKING:
     from ._commands import Run
@@ -28,9 +29,6 @@ _SHOWN = ("option", "value", "from", "variable", "help")
 SOURCE_NAMES = SourceNames(remedy="a command line shows it to others")
 """The wording of messages: credentials come from variables, never from flags."""
 
-INTERRUPTED = 130
-"""The exit code of a shell after Ctrl-C."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -40,33 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         after Ctrl-C, 126 and 127 as a shell has them.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        with masked_output():
-            code = _answer(words)
-        sys.stdout.flush()  # a full disk or a closed pipe shows at the flush
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except OSError as error:
-        # The rest of the buffer would fail once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # `mlflow-connections list | head` is no fault
-            print(f"mlflow-connections: {mask(error.strerror or str(error))}", file=sys.stderr)
-        code = 1
-    except Exception:  # noqa: BLE001 - the interpreter would print its secrets
-        import traceback
-
-        print(mask(traceback.format_exc()), end="", file=sys.stderr)
-        code = 1
-    _leave_threads_behind(code)
-    return code
-
-
-def _leave_threads_behind(code: int) -> None:
-    """End at once if a client still waits for its service: it could keep the interpreter alive."""
-    if left_a_thread():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    return run_command("mlflow-connections", lambda: _answer(words))
 
 
 def _answer(words: list[str]) -> int:
@@ -80,8 +52,6 @@ def _answer(words: list[str]) -> int:
         _parser(words).parse_args(words[:split], parsed)
         parsed.arguments = words[split + 1 :]
         code: int = parsed.command(parsed)
-    except SystemExit as leaving:  # argparse, after `--help` or a wrong usage
-        return leaving.code if isinstance(leaving.code, int) else 1
     except ConnectionsError as error:
         if getattr(parsed, "output", "table") == "json":
             print(json.dumps({"ok": False, "error": type(error).__name__, "message": str(error)}))
@@ -107,31 +77,14 @@ def _list_of_added(words: Sequence[str]) -> str:
     return "\n".join(["commands of other distributions:", *added]) if added else ""
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose help fails when it cannot be written; argparse's own ignores that."""
-
-    def print_help(self, file: Any = None) -> None:
-        print(self.format_help(), end="", file=file)
-
-
-class _Version(argparse.Action):
-    """Print the version, which is read from the metadata only when it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"mlflow-connections {version('mlflow-connections')}")
-        parser.exit()
-
-
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog="mlflow-connections",
         description="Turn a keyword, credentials and options into an MLflow tracking URI that works.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_list_of_added(words),
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    add_version(parser, "mlflow-connections")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -247,7 +200,7 @@ def _run(parsed: argparse.Namespace) -> int:
         raise InvalidOptionError(
             f"There is no command to run; write: mlflow-connections run {name}-- COMMAND"
         )
-    from ._child import become, stay
+    from .child import become, stay
 
     endpoint = _endpoint(parsed)
     environment = environment_of_child(endpoint)

@@ -85,21 +85,25 @@ class ProtectedMlflow(StandIn):
     name: ClassVar[str] = "http"
     title: ClassVar[str] = "MLflow behind OpenID"
     guide: ClassVar[str] = "http"
+    prefixes = ("MLFLOW_CONNECTIONS_HTTP_",)
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)
-        self.client = HttpClient("trainer", f"s+%:{secrets.token_hex(8)}")
+        secret = self.kept.get("client_secret", lambda: f"s+%:{secrets.token_hex(8)}")
+        self.client = HttpClient("trainer", secret)
         self.lifetime = 300.0
         self.secret_headers: dict[str, str] = {}
         self.issued = 0
         tls = folder / "tls"
-        password = f"k+%:{secrets.token_hex(8)}"
+        password = self.kept.get("key_password", lambda: f"k+%:{secrets.token_hex(8)}")
         self.certificate = ClientCertificate(
             tls / "client.crt", tls / "client.key", password, tls / "ca.pem"
         )
         self._clients = tls / "clients.pem"
         self._tls = TlsFiles(tls / "server.crt", tls / "server.key", self._clients)
-        self._mtls = LoopbackServer("stand-in 'http' with client certificates", self._tls)
+        self._mtls = LoopbackServer(
+            "stand-in 'http' with client certificates", self._tls, self.kept.port("mtls_port")
+        )
         self.mtls_url = self._mtls.url
         self._has_certificates = False
         self._tokens: dict[str, float] = {}
@@ -146,6 +150,7 @@ class ProtectedMlflow(StandIn):
         Raises:
             RuntimeError: A server did not start.
         """
+        self.kept.put("mtls_port", self._mtls.port)
         super().start()
         if not self._has_certificates:
             self._write_certificates()

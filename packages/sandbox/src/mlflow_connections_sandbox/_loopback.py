@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ._mlflow_server import taken
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope
 
@@ -42,16 +44,23 @@ class LoopbackServer:
         url: Its URL, once started.
     """
 
-    def __init__(self, name: str, tls: TlsFiles | None = None) -> None:
+    def __init__(self, name: str, tls: TlsFiles | None = None, port: int = 0) -> None:
         """Reserve a port.
 
         Args:
             name: Its name in errors.
             tls: The files that it needs for TLS when it starts; None without TLS.
+            port: The port to use; 0 for any that is free.
+
+        Raises:
+            RuntimeError: Another program has the port.
         """
         self.name = name
         self._tls = tls
-        self._socket: socket.socket | None = _bind(0)
+        try:
+            self._socket: socket.socket | None = _bind(port)
+        except OSError:
+            raise taken(name, port) from None
         self.port: int = self._socket.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._server: uvicorn.Server | None = None

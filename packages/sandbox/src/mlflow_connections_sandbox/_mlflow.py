@@ -19,8 +19,21 @@ def main() -> None:
         import uvicorn  # noqa: F401 - MLflow looks whether it is imported to know that it is a server
     from mlflow import cli, server
 
+    if importlib.util.find_spec("uvicorn") is None or not hasattr(server, "_build_uvicorn_command"):
+        # gunicorn serves this application, in a process that is forked from this one.
+        server.app.after_request(_add_nonce)
     server._exec_cmd = _become  # type: ignore[assignment,attr-defined]
     cli.cli(prog_name="mlflow")
+
+
+def _nonce() -> tuple[str, str]:
+    return "X-Sandbox-Nonce", os.environ.get("SANDBOX_NONCE", "")
+
+
+def _add_nonce(response: Any) -> Any:
+    name, value = _nonce()
+    response.headers[name] = value
+    return response
 
 
 def _become(command: Sequence[Any], extra_env: Mapping[str, str], **_: Any) -> NoReturn:
@@ -28,6 +41,8 @@ def _become(command: Sequence[Any], extra_env: Mapping[str, str], **_: Any) -> N
     os.environ.update(extra_env)
     words = [str(word) for word in command]
     name, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[0], words[1:])
+    if name == "uvicorn":
+        arguments += ["--header", ":".join(_nonce())]
     sys.argv = [name, *arguments]
     runpy.run_module(name, run_name="__main__", alter_sys=True)
     raise SystemExit

@@ -1,6 +1,7 @@
-"""A real MLflow server in a process of its own: SQLite, served artifacts, a free loopback port."""
+"""A real MLflow server in a process of its own: SQLite, served artifacts, a loopback port."""
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 STARTUP_SECONDS = 180.0
 """The longest wait for a server: importing MLflow on a small busy machine takes long."""
 
+NONCE_HEADER = "X-Sandbox-Nonce"
+NONCE_VARIABLE = "SANDBOX_NONCE"
+
 _LEASH = Path(__file__).with_name("_leash.py")
 _MLFLOW = Path(__file__).with_name("_mlflow.py")
 
@@ -29,22 +33,31 @@ class MlflowServer:
     Attributes:
         folder: Holds the database, the artifacts and the server's log.
         url: Its URL, once started.
+        port: Its port; 0 for any that is free.
+        nonce: The value of the header X-Sandbox-Nonce in each of its answers, once started. Another
+            server that has its port does not know it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         self.url = ""
+        self.port = port
+        self.nonce = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the server and wait until it is healthy.
 
         Raises:
-            RuntimeError: It ended, or did not answer in time; the message holds its last lines.
+            RuntimeError: Its port is taken, it ended, or it did not answer in time; the message says which,
+                with its last lines.
         """
+        if self.port and not is_free(self.port):
+            raise taken("MLflow server", self.port)
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = self.folder.resolve()
-        port = free_port()
+        port = self.port or free_port()
+        self.nonce = secrets.token_hex(16)
         self.url = f"http://127.0.0.1:{port}"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -55,7 +68,7 @@ class MlflowServer:
                     *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
                     *("--artifacts-destination", str(folder / "artifacts")),
                 ],
-                env=_environment(),
+                env={**_environment(), NONCE_VARIABLE: self.nonce},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -93,13 +106,10 @@ class MlflowServer:
         assert self._process is not None  # noqa: S101 - called by start alone
         deadline = time.monotonic() + STARTUP_SECONDS
         try:
-            with requests.Session() as session:
-                # Loopback is never behind a proxy, whatever the environment says.
-                session.trust_env = False
-                while time.monotonic() < deadline and self._process.poll() is None:
-                    if _is_healthy(session, self.url):
-                        return
-                    time.sleep(0.1)
+            while time.monotonic() < deadline and self._process.poll() is None:
+                if has_nonce(self.url, self.nonce):
+                    return
+                time.sleep(0.1)
         except BaseException:
             self.close()
             raise
@@ -108,11 +118,16 @@ class MlflowServer:
         raise RuntimeError(f"The MLflow server did not come up; its log ends with:\n{tail}")
 
 
-def _is_healthy(session: requests.Session, url: str) -> bool:
-    try:
-        return session.get(f"{url}/health", timeout=5).ok
-    except requests.RequestException:
-        return False
+def has_nonce(url: str, nonce: str) -> bool:
+    """Return whether the MLflow server with a nonce is healthy at a URL, and no other program."""
+    with requests.Session() as session:
+        # Loopback is never behind a proxy, whatever the environment says.
+        session.trust_env = False
+        try:
+            answer = session.get(f"{url}/health", timeout=5, allow_redirects=False)
+        except requests.RequestException:
+            return False
+    return answer.ok and secrets.compare_digest(answer.headers.get(NONCE_HEADER, ""), nonce)
 
 
 def _environment() -> dict[str, str]:
@@ -125,6 +140,24 @@ def _environment() -> dict[str, str]:
         # Several more processes, for features that nobody asks a sandbox for.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
+
+
+def is_free(port: int) -> bool:
+    """Return whether nobody listens on a loopback port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def taken(what: str, port: int) -> RuntimeError:
+    """Return the error that a port of the user's choice, or of the start before, is not free."""
+    return RuntimeError(
+        f"The port {port} of the {what} is taken by another program: end that, or choose other ports with --port."
+    )
 
 
 def free_port() -> int:

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from ._kept import FolderLock, KeptValues
 from ._mlflow_server import MlflowServer
 from ._page import Page
-from ._stand_in import StandIn
+from ._stand_in import KEPT, StandIn
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,8 +30,18 @@ _KEPT = 1000
 """The number of requests that each stand-in keeps while a page shows them."""
 
 
+_PORTS = ("page_port", "mlflow_port")
+"""The first two of the ports that follow each other; those of the stand-ins come after them."""
+
+
+_SECOND_PORTS = {"azureml": "proxy_port", "http": "mtls_port"}
+"""Those of stand-ins with two addresses come last."""
+
+
 class Sandbox:
     """A context manager: everything runs inside it, and nothing but the folder is left after it.
+
+    A folder is used by one sandbox at a time. The next one in it has the same data, ports, tokens and passwords.
 
     Attributes:
         folder: Holds the MLflow server's data in `mlflow`, and each stand-in's below its name.
@@ -36,7 +49,15 @@ class Sandbox:
         server: The MLflow server behind them.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str] = (), *, page: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str] = (),
+        *,
+        page: bool = False,
+        port: int = 0,
+        server: MlflowServer | None = None,
+    ) -> None:
         """Create a sandbox; nothing runs yet.
 
         Args:
@@ -44,19 +65,21 @@ class Sandbox:
             names: The stand-ins to start.
             page: Whether to serve a page about it at `page_url`. Each journal then keeps only its
                 newest 1,000 entries.
+            port: The page's port. The MLflow server has the next one, and each stand-in of `STAND_INS` one of
+                those after that, in their order, whichever are started. 0 stands for the ports that the folder
+                had before, or else for any that are free.
+            server: The MLflow server to use, which is started and closed with the sandbox; by default
+                one of its own.
 
         Raises:
             ValueError: A name is not that of a stand-in.
         """
-        unknown = [name for name in names if name not in STAND_INS]
-        if unknown:
-            raise ValueError(
-                f"There is no stand-in named {', '.join(unknown)}; there are {', '.join(STAND_INS)}."
-            )
+        _check(names)
         self.folder = folder
         self.names = tuple(dict.fromkeys(names))
-        self.server = MlflowServer(folder / "mlflow")
+        self.server = MlflowServer(folder / "mlflow") if server is None else server
         self._has_page = page
+        self._port = port
         self._page: Page | None = None
         self._stand_ins: dict[str, StandIn] = {}
         self._running = ExitStack()
@@ -76,25 +99,79 @@ class Sandbox:
 
         Raises:
             ImportError: A stand-in needs something that is not installed; the message says what.
-            RuntimeError: The MLflow server or a stand-in did not start.
+            RuntimeError: Another sandbox uses the folder, another program has one of the ports, or
+                something did not start.
+            ValueError: The folder has a file that is not a sandbox's.
         """
         # A missing extra shows before the server is waited for.
-        classes = {name: _load(name) for name in self.names}
+        classes = {name: load_stand_in(name) for name in self.names}
+        self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as starting:
-            starting.enter_context(self.server)
+            lock = FolderLock(self.folder)
+            lock.acquire()
+            starting.callback(lock.close)
+            kept = KeptValues(self.folder / KEPT)
+            if self._port:
+                self._choose_ports(kept)
+            self._start_server(kept, starting)
             for name, stand_in_class in classes.items():
-                stand_in = stand_in_class(self.mlflow_url, self.folder / name)
-                starting.callback(stand_in.close)
-                stand_in.start()
-                self._stand_ins[name] = stand_in
+                self._start_stand_in(name, stand_in_class, starting)
             if self._has_page:
-                self._page = self._show(starting)
+                self._page = self._show(starting, kept.port("page_port"))
+                kept.put("page_port", self._page.port)
+            kept.write()
             self._running = starting.pop_all()
 
-    def _show(self, starting: ExitStack) -> Page:
+    def add(self, name: str) -> StandIn:
+        """Start another stand-in while the sandbox runs; one that runs is returned as it is.
+
+        Raises:
+            ImportError: It needs something that is not installed; the message says what.
+            RuntimeError: It did not start.
+            ValueError: There is no stand-in with this name.
+        """
+        if name not in self._stand_ins:
+            _check([name])
+            self._start_stand_in(name, load_stand_in(name), self._running)
+            self.names = (*self.names, name)
+        return self._stand_ins[name]
+
+    def _choose_ports(self, kept: KeptValues) -> None:
+        ports = count(self._port)
+        for name in _PORTS:
+            kept.put(name, next(ports))
+        of_stand_ins = {}
+        for name in STAND_INS:
+            (self.folder / name).mkdir(exist_ok=True)
+            of_stand_ins[name] = KeptValues(self.folder / name / KEPT)
+            of_stand_ins[name].put("port", next(ports))
+        for name, port in _SECOND_PORTS.items():
+            of_stand_ins[name].put(port, next(ports))
+        for values in of_stand_ins.values():
+            values.write()
+
+    def _start_server(self, kept: KeptValues, starting: ExitStack) -> None:
+        self.server.port = self.server.port or kept.port("mlflow_port")
+        starting.enter_context(self.server)
+        own = self.folder / "mlflow"
+        if self.server.folder == own:
+            kept.put("mlflow_port", urlsplit(self.server.url).port)
+        elif not own.is_symlink():
+            # The place at which stand-ins look for the server's artifacts.
+            own.symlink_to(self.server.folder, target_is_directory=True)
+
+    def _start_stand_in(
+        self, name: str, stand_in_class: type[StandIn], starting: ExitStack
+    ) -> None:
+        stand_in = stand_in_class(self.mlflow_url, self.folder / name)
+        starting.callback(stand_in.close)
+        stand_in.start()
+        self._stand_ins[name] = stand_in
+
+    def _show(self, starting: ExitStack, port: int) -> Page:
         for stand_in in self._stand_ins.values():
             stand_in.keep(_KEPT)
-        page = Page(self.mlflow_url, self.folder, tuple(self._stand_ins.values()))
+        page = Page(self.mlflow_url, self.folder, tuple(self._stand_ins.values()), port)
         # Last to start, so first to end: who looks on sees the end, not one stand-in after another.
         starting.callback(page.close)
         page.start()
@@ -126,7 +203,20 @@ class Sandbox:
         self.close()
 
 
-def _load(name: str) -> type[StandIn]:
+def _check(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in STAND_INS]
+    if unknown:
+        raise ValueError(
+            f"There is no stand-in named {', '.join(unknown)}; there are {', '.join(STAND_INS)}."
+        )
+
+
+def load_stand_in(name: str) -> type[StandIn]:
+    """Import a stand-in.
+
+    Raises:
+        ImportError: It needs something that is not installed; the message says what.
+    """
     module, _, attribute = STAND_INS[name].partition(":")
     try:
         loaded: type[StandIn] = getattr(import_module(module, __package__), attribute)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ._journal import Journal
+from ._kept import KeptValues
 from ._loopback import LoopbackServer
 from ._mlflow_backend import MlflowBackend
 from ._recorder import Faults, RequestRecorder
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from ._tables import Table
+
+
+KEPT = "kept.json"
+"""The file below a folder that keeps its ports and secrets."""
 
 
 class StandIn(ABC):
@@ -29,25 +34,30 @@ class StandIn(ABC):
         title: The name of the service; the keyword if empty.
         guide: Its page in the documentation.
         options: Options that the connection needs besides `environment()`.
+        prefixes: How the variables begin that lead the service's clients; others than those of
+            `environment()` would lead them elsewhere.
         mlflow: The MLflow server behind it.
         folder: The folder for its files, created when it starts.
         port: Its port of 127.0.0.1, reserved when it is created.
         url: Its URL, once started.
         journal: The requests it received.
         faults: The faults to inject.
+        kept: Its port and its secrets, which stay the same when it starts again in its folder.
     """
 
     name: ClassVar[str]
     title: ClassVar[str] = ""
     guide: ClassVar[str] = "sandbox"
     options: ClassVar[Mapping[str, str]] = {}
+    prefixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         self.mlflow = MlflowBackend(mlflow_url)
         self.folder = folder
         self.journal = Journal()
         self.faults = Faults()
-        self._server = LoopbackServer(f"stand-in '{self.name}'")
+        self.kept = KeptValues(folder / KEPT)
+        self._server = LoopbackServer(f"stand-in '{self.name}'", port=self.kept.port("port"))
         self.port = self._server.port
         self.url = self._server.url
 
@@ -89,6 +99,8 @@ class StandIn(ABC):
             RuntimeError: The server did not start.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.kept.put("port", self.port)
+        self.kept.write()
         self.faults.over.clear()
         self._server.start(RequestRecorder(self.app(), self.journal, self.faults))
 
@@ -96,6 +108,20 @@ class StandIn(ABC):
         """Stop serving."""
         self.faults.over.set()
         self._server.close()
+
+
+def shell_of(stand_ins: "Sequence[StandIn]", variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a process in which unmodified clients reach stand-ins, and nothing else.
+
+    Args:
+        stand_ins: The stand-ins.
+        variables: The variables of a process that may have accounts of its own.
+    """
+    foreign = tuple(prefix for one in stand_ins for prefix in one.prefixes)
+    left = {name: value for name, value in variables.items() if not name.startswith(foreign)}
+    for one in stand_ins:
+        left |= one.environment()
+    return left
 
 
 def exports(environment: Mapping[str, str]) -> list[str]:

@@ -5,11 +5,11 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
 from mlflow_connections import ConnectionsError
+from mlflow_connections.command_line import CommandParser, add_version, run_command
 
 from ._config import BridgeConfig, load
 from ._gateway import azure_policy, is_private, openapi, proxy
@@ -25,8 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0 on success, 1 if a check found a fault, 2 if the command could not run.
+        0 on success, 1 if a check found a fault or the output could not be written, 2 if the command could not
+        run, 130 after Ctrl-C.
     """
+    return run_command("mlflow-snowflake", lambda: _answer(arguments))
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
     given = _parser().parse_args(arguments)
     try:
         result: int = given.run(load(given.config), given)
@@ -42,13 +47,11 @@ def console() -> NoReturn:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="mlflow-snowflake",
         description="Connects Snowflake to MLflow: writes, applies and checks the SQL.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {version('mlflow-connections-snowflake')}"
-    )
+    add_version(parser, "mlflow-connections-snowflake")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     sql = _command(commands, "sql", _sql, "Write the SQL that sets up the way to MLflow.")
@@ -99,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: "argparse._SubParsersAction[CommandParser]",
     name: str,
     run: Callable[[BridgeConfig, argparse.Namespace], int],
     text: str,

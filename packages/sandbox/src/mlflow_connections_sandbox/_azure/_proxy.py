@@ -1,17 +1,27 @@
-"""An HTTP proxy that accepts CONNECT, terminates TLS, and lets nothing leave the machine.
+"""An HTTP proxy that accepts CONNECT and terminates TLS for Azure's hosts.
 
 Azure's clients talk to https://management.azure.com and other fixed hosts, but they do read
-HTTPS_PROXY and REQUESTS_CA_BUNDLE.
+HTTPS_PROXY and REQUESTS_CA_BUNDLE. Other hosts are refused, so that nothing leaves the machine, unless the proxy is
+told to pass them on: then their TLS is left alone.
 """
 
 import asyncio
+import base64
 import contextlib
+import os
 import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import certifi
 import trustme
+from requests.utils import get_environ_proxies
+
+from mlflow_connections_sandbox._mlflow_server import taken
+
+_PORTS = {"http": 80, "https": 443}
 
 
 class Proxy:
@@ -19,19 +29,27 @@ class Proxy:
 
     Attributes:
         url: For HTTPS_PROXY, once started.
+        port: Its port, once started.
+        passes_others: Whether it passes requests for other hosts on, through the proxy that this
+            process's own environment names for them.
         refused: Hosts that the proxy says it cannot reach.
         silent: Hosts that never answer, so that the connection hangs.
     """
 
-    def __init__(self, hosts: tuple[str, ...], target_port: int, folder: Path) -> None:
+    def __init__(
+        self, hosts: tuple[str, ...], target_port: int, folder: Path, port: int = 0
+    ) -> None:
         """Prepare a proxy.
 
         Args:
             hosts: The hosts it answers for; a leading `*.` stands for one label.
             target_port: The port that gets the plain requests.
-            folder: The folder for the certificate of the authority that signed the hosts' one.
+            folder: The folder for the certificates of the authority that signed the hosts' one.
+            port: Its port; 0 for any that is free.
         """
         self.url = ""
+        self.port = port
+        self.passes_others = False
         self.refused: set[str] = set()
         self.silent: set[str] = set()
         self._hosts = hosts
@@ -42,7 +60,7 @@ class Proxy:
         self._stop: asyncio.Event
         self._thread: threading.Thread | None = None
         self._open: set[asyncio.StreamWriter] = set()
-        self._port = 0
+        self._failed = False
 
     @property
     def bundle(self) -> Path:
@@ -50,14 +68,30 @@ class Proxy:
         return self._folder / "ca.pem"
 
     def start(self) -> None:
-        """Listen in a thread of this process."""
-        self._authority.cert_pem.write_to_path(self.bundle)
+        """Listen in a thread of this process.
+
+        Raises:
+            RuntimeError: Another program has the port.
+        """
+        self._write_bundle()
+        self._failed = False
         listening = threading.Event()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(listening)), name="azure proxy", daemon=True
         )
         self._thread.start()
         listening.wait()
+        if self._failed:
+            self._thread.join()
+            self._loop = self._thread = None
+            raise taken("Azure proxy", self.port)
+
+    def _write_bundle(self) -> None:
+        """Trust the sandbox's authority, and whom this process trusts: other hosts have real certificates."""
+        named = Path(os.environ.get("REQUESTS_CA_BUNDLE", ""))
+        others = named if named.is_file() and named != self.bundle else Path(certifi.where())
+        text = others.read_bytes().rstrip() + b"\n" + self._authority.cert_pem.bytes()
+        self.bundle.write_bytes(text)
 
     def close(self) -> None:
         """Stop, and close every connection."""
@@ -71,13 +105,18 @@ class Proxy:
         self._stop = asyncio.Event()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._authority.issue_cert(*self._hosts).configure_cert(context)
+        # The same port after a restart, so that the clients' environment stays valid.
+        try:
+            proxy = await asyncio.start_server(self._connect, "127.0.0.1", self.port)
+        except OSError:
+            self._failed = True
+            listening.set()
+            return
         # Two servers, since a stream of Python 3.10 cannot upgrade to TLS.
         ending_tls = await asyncio.start_server(self._end_tls, "127.0.0.1", 0, ssl=context)
         self._tls_port: int = ending_tls.sockets[0].getsockname()[1]
-        # The same port after a restart, so that the clients' environment stays valid.
-        proxy = await asyncio.start_server(self._connect, "127.0.0.1", self._port)
-        self._port = proxy.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.port = proxy.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         listening.set()
         await self._stop.wait()
         proxy.close()
@@ -94,8 +133,10 @@ class Proxy:
             except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
                 return
             method, _, rest = head.decode("latin-1").partition(" ")
-            host = rest.partition(" ")[0].rpartition(":")[0]
-            if method != "CONNECT" or not self._knows(host):
+            host, _, port = rest.partition(" ")[0].rpartition(":")
+            if method == "CONNECT" and self.passes_others and not self._knows(host):
+                await self._pass_on(host.strip("[]"), port, reader, writer)
+            elif method != "CONNECT" or not self._knows(host):
                 writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
             elif host in self.refused:
                 writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
@@ -103,11 +144,29 @@ class Proxy:
                 await reader.read()
             else:
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                await _pipe(reader, writer, self._tls_port)
+                await _pipe(reader, writer, *await _local(self._tls_port))
+
+    async def _pass_on(
+        self, host: str, port: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Join a client to a host that is not Azure's."""
+        upstream = get_environ_proxies(f"https://{host}").get("https", "")
+        if upstream.rstrip("/") == self.url:
+            upstream = ""
+        try:
+            if upstream:
+                target = await _ask(upstream, f"{host}:{port}")
+            else:
+                target = await asyncio.open_connection(host, int(port))
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        except (OSError, ValueError):
+            writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            return
+        await _pipe(reader, writer, *target)
 
     async def _end_tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with self._tracked(writer):
-            await _pipe(reader, writer, self._target_port)
+            await _pipe(reader, writer, *await _local(self._target_port))
 
     def _knows(self, host: str) -> bool:
         return host in self._hosts or f"*.{host.partition('.')[2]}" in self._hosts
@@ -122,9 +181,35 @@ class Proxy:
             writer.close()
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    """Join a connection to a port of this machine until either end closes."""
-    target_reader, target_writer = await asyncio.open_connection("127.0.0.1", port)
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _local(port: int) -> Ends:
+    """Connect to a port of this machine."""
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+async def _ask(upstream: str, target: str) -> Ends:
+    """Connect to another proxy and ask it for a target; its answer is the client's."""
+    parts = urlsplit(upstream if "://" in upstream else f"http://{upstream}")
+    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    port = parts.port or _PORTS.get(parts.scheme, 80)
+    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=tls)
+    head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        head += f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
+    writer.write(f"{head}\r\n".encode())
+    return reader, writer
+
+
+async def _pipe(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    target_reader: asyncio.StreamReader,
+    target_writer: asyncio.StreamWriter,
+) -> None:
+    """Join two connections until either end closes."""
     directions = [
         asyncio.create_task(_copy(reader, target_writer)),
         asyncio.create_task(_copy(target_reader, writer)),

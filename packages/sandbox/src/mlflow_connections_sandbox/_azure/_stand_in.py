@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from requests.utils import should_bypass_proxies
 from starlette.applications import Starlette
 from starlette.routing import Host, Route
 
@@ -56,12 +57,15 @@ class Azure(StandIn):
     name = "azureml"
     title = "Azure Machine Learning"
     guide = "sandbox-azureml"
+    prefixes = ("AZUREML_", "AZURE_", "ARM_", "IDENTITY_", "MSI_")
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)
         self.account = AzureAccount()
+        secret = ("client_secret", "other_client_secret", "federated_token", "identity_header")
+        self.kept.keep(self.account, *secret)
         self.tokens = Tokens(self.account)
-        self.proxy = Proxy(_hosts(), self.port, folder)
+        self.proxy = Proxy(_hosts(), self.port, folder, self.kept.port("proxy_port"))
         self.cli = AzureCli(folder / "bin")
 
     def app(self) -> "ASGIApp":
@@ -90,10 +94,20 @@ class Azure(StandIn):
             ]
         return Starlette(routes=routes)
 
+    def administer(self) -> None:
+        """Let clients reach every other host as well, since a shell has more to do than to talk to Azure."""
+        self.proxy.passes_others = True
+
     def start(self) -> None:
-        """Answer from now on."""
+        """Answer from now on.
+
+        Raises:
+            RuntimeError: Another program has one of its ports.
+        """
         super().start()
         self.proxy.start()
+        self.kept.put("proxy_port", self.proxy.port)
+        self.kept.write()
 
     def close(self) -> None:
         """Stop answering."""
@@ -101,18 +115,14 @@ class Azure(StandIn):
         super().close()
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables for a client with a service principal, and a home of its own.
+        """Return the variables for a client with a service principal.
 
-        azureml-core caches the discovery's response in the home folder, which it looks up when it
-        is imported.
+        The folder of Azure's own settings is another one, in which nobody is signed in.
         """
-        home = self.folder / "home"
-        home.mkdir(parents=True, exist_ok=True)
         account = self.account
         return {
             **self.network(),
-            "HOME": str(home),
-            "AZURE_CONFIG_DIR": str(home / ".azure"),
+            "AZURE_CONFIG_DIR": str(self.folder / "azure-config"),
             "AZUREML_CURRENT_CLOUD": account.cloud_name,
             "AZUREML_SUBSCRIPTION_ID": account.subscription_id,
             "AZUREML_RESOURCE_GROUP": account.resource_group,
@@ -123,11 +133,19 @@ class Azure(StandIn):
         }
 
     def network(self) -> Mapping[str, str]:
-        """Return the variables that lead a client here, without an identity."""
+        """Return the variables that lead a client here, without an identity.
+
+        What this process reaches without a proxy, its clients do as well.
+        """
+        known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+        direct = dict.fromkeys(["127.0.0.1", "localhost", *map(str.strip, known.split(","))])
+        for each in list(direct):
+            if not each or any(should_bypass_proxies(f"https://{host}", each) for host in _hosts()):
+                del direct[each]
         return {
             # curl and Python prefer the lower case, should the machine have it set.
             **dict.fromkeys(("HTTPS_PROXY", "https_proxy"), self.proxy.url),
-            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(direct)),
             "REQUESTS_CA_BUNDLE": str(self.proxy.bundle),
         }
 

@@ -25,6 +25,7 @@ class Databand(StandIn):
     name: ClassVar[str] = "databand"
     title: ClassVar[str] = "Databand"
     guide: ClassVar[str] = "sandbox-databand"
+    prefixes = ("DBND_", "DATABAND_")
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)

@@ -38,10 +38,13 @@ class Databricks(StandIn):
 
     name = "databricks"
     title = "Databricks"
+    prefixes = ("DATABRICKS_",)
 
     def __init__(self, mlflow_url: str, folder: Path) -> None:
         super().__init__(mlflow_url, folder)
         self.access = WorkspaceAccess()
+        names = ("token", "client_id", "client_secret", "other_client_id", "other_client_secret")
+        self.kept.keep(self.access, *names)
         self._tracking = Tracking(self.mlflow)
         self.unity_catalog = UnityCatalog(self.mlflow)
         self._artifacts = WorkspaceArtifacts(

@@ -43,14 +43,18 @@ class Page:
 
     Attributes:
         url: Its URL, once started.
+        port: Its port.
     """
 
-    def __init__(self, mlflow_url: str, folder: Path, stand_ins: Sequence[StandIn]) -> None:
+    def __init__(
+        self, mlflow_url: str, folder: Path, stand_ins: Sequence[StandIn], port: int = 0
+    ) -> None:
         self._mlflow = MlflowBackend(mlflow_url)
         self._folder = folder
         self._stand_ins = tuple(stand_ins)
-        self._server = LoopbackServer("sandbox's page")
+        self._server = LoopbackServer("sandbox's page", port=port)
         self.url = self._server.url
+        self.port = self._server.port
 
     def app(self) -> "ASGIApp":
         """Create the ASGI application."""

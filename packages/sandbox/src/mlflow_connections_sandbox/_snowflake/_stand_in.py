@@ -63,6 +63,7 @@ class Snowflake(StandIn):
     title: ClassVar[str] = "Snowflake"
     guide: ClassVar[str] = "sandbox-snowflake"
     options: ClassVar[Mapping[str, str]] = {"config": "snowflake.yml"}
+    prefixes = ("SNOWFLAKE_",)
 
     def __init__(self, mlflow_url: str, folder: Path, artifacts: Path | None = None) -> None:
         """Prepare an account.
@@ -87,7 +88,7 @@ class Snowflake(StandIn):
         self.account.procedures.connect = self._ticket
         self.account.tasks.connect = self._ticket
         self.statements = Statements()
-        self.password = secrets.token_urlsafe(12)
+        self.password = self.kept.get("password", lambda: secrets.token_urlsafe(12))
         self.users = Users({USER: self.password})
         self._sql: SnowflakeServer | None = None
 

@@ -8,10 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
-__all__ = ["become", "stay"]
+__all__ = ["become", "end_as", "run_to_its_end", "stay"]
 
 # The exit codes of a shell.
 NOT_EXECUTABLE = 126
@@ -43,6 +43,23 @@ def stay(command: Sequence[str], environment: Mapping[str, str]) -> int:
     Returns:
         Its exit code. If a signal ended it, the same signal ends this process.
     """
+    return end_as(run_to_its_end(command, environment))
+
+
+def run_to_its_end(
+    command: Sequence[str], environment: Mapping[str, str], program: str = "mlflow-connections"
+) -> int:
+    """Run a command to its end, for a caller who has to tidy up after it.
+
+    Args:
+        command: The program and its arguments.
+        environment: All of its variables.
+        program: The name of this process's command, for the message if the other cannot be started.
+
+    Returns:
+        Its exit code, or a shell's if it did not start; of a signal that ended it the negative number, for
+        `end_as`.
+    """
     sys.stdout.flush()
     process: subprocess.Popen[bytes] | None = None
     waiting: list[int] = []
@@ -53,29 +70,36 @@ def stay(command: Sequence[str], environment: Mapping[str, str]) -> int:
         else:
             process.send_signal(number)
 
-    for name in _FORWARDED:
+    def leave_to_the_terminal(_number: int, _frame: FrameType | None) -> None:
+        """Do nothing; SIG_IGN would be inherited."""
+
+    handlers: dict[str, Callable[[int, FrameType | None], None]] = {
+        **dict.fromkeys(_FORWARDED, forward),
+        **dict.fromkeys(_FROM_THE_TERMINAL, leave_to_the_terminal),
+    }
+    kept = {}
+    for name, handler in handlers.items():
         number = getattr(signal, name, None)
         # What was ignored, under nohup for one, stays ignored for both.
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, forward)
-    kept = {
-        number: signal.signal(
-            number, lambda *_: None
-        )  # a handler, not SIG_IGN: that would be inherited
-        for number in (getattr(signal, name, None) for name in _FROM_THE_TERMINAL)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
-    }
+            kept[number] = signal.signal(number, handler)
     try:
         process = subprocess.Popen(list(command), env=dict(environment))
+        for number in waiting:
+            process.send_signal(number)
+        return process.wait()
     except OSError as error:
-        return _not_started(command[0], error)
-    for number in waiting:
-        process.send_signal(number)
-    code = process.wait()
+        return _not_started(command[0], error, program)
+    finally:
+        for number, former in kept.items():
+            if former is not None:  # one that Python did not set
+                signal.signal(number, former)
+
+
+def end_as(code: int) -> int:
+    """Return an exit code; if it is the negative number of a signal, end this process by that signal."""
     if code < 0:
         _end_by(-code)
-    for number, handler in kept.items():
-        signal.signal(number, handler)
     return code if code >= 0 else 128 - code
 
 
@@ -89,6 +113,6 @@ def _end_by(number: int) -> None:
         os.kill(os.getpid(), number)
 
 
-def _not_started(program: str, error: OSError) -> int:
-    print(f"mlflow-connections: {program}: {error.strerror}", file=sys.stderr)
+def _not_started(command: str, error: OSError, program: str = "mlflow-connections") -> int:
+    print(f"{program}: {command}: {error.strerror}", file=sys.stderr)
     return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE

@@ -1,0 +1,33 @@
+"""How every console script of the family ends."""
+
+import pytest
+
+from mlflow_connections.command_line import INTERRUPTED, run_command
+from mlflow_connections.secrets import remember
+
+
+def raising(error: BaseException) -> int:
+    """Raise an error, as a command does."""
+    raise error
+
+
+def test_the_code_of_a_command_is_its_own() -> None:
+    """What the command returns, or leaves with, is the exit code."""
+    assert run_command("x", lambda: 3) == 3
+    assert run_command("x", lambda: raising(SystemExit(2))) == 2
+    assert run_command("x", lambda: raising(SystemExit("why"))) == 1
+
+
+def test_ctrl_c_ends_it_quietly(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C prints no traceback, and its code is a shell's."""
+    assert run_command("x", lambda: raising(KeyboardInterrupt())) == INTERRUPTED == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_fault_of_its_own_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """A traceback is printed without the values that must not be shown."""
+    remember("s3cr3t-value")
+    assert run_command("x", lambda: raising(RuntimeError("it was s3cr3t-value"))) == 1
+    shown = capsys.readouterr().err
+    assert "RuntimeError" in shown
+    assert "s3cr3t-value" not in shown

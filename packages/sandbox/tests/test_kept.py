@@ -1,0 +1,149 @@
+"""What a folder keeps, who may use it, and whose server answers."""
+
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
+from mlflow_connections_sandbox import MlflowServer, Sandbox, _mlflow_server
+from mlflow_connections_sandbox._databricks import Databricks
+from mlflow_connections_sandbox._http import ProtectedMlflow
+from mlflow_connections_sandbox._kept import FolderLock, KeptValues
+from mlflow_connections_sandbox._loopback import LoopbackServer
+from mlflow_connections_sandbox._stand_in import StandIn, shell_of
+from mlflow_connections_sandbox.databand import Databand
+
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def healthy_stranger() -> Iterator[LoopbackServer]:
+    """A server of somebody else, which is healthy as MLflow's is and answers everything."""
+    server = LoopbackServer("stranger")
+    answer = Route("/{path:path}", lambda _: PlainTextResponse("OK"))
+    server.start(Starlette(routes=[answer]))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    """A port that another program has."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize("kind", [Databand, Databricks, ProtectedMlflow])
+def test_a_stand_in_keeps_its_address_and_its_secrets(kind: type[StandIn], tmp_path: Path) -> None:
+    """In the same folder the next one has the same environment, from a file that only its owner reads."""
+    first = kind(NOBODY, tmp_path / "one")
+    first.start()
+    environment = first.environment()
+    first.close()
+    kept = tmp_path / "one" / "kept.json"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    again = kind(NOBODY, tmp_path / "one")
+    again.start()
+    try:
+        assert again.environment() == environment
+    finally:
+        again.close()
+
+
+def test_secrets_differ_between_folders(tmp_path: Path) -> None:
+    """Nobody can guess the token of another sandbox."""
+    one, other = (Databricks(NOBODY, tmp_path / name) for name in ("one", "other"))
+    assert one.access.token != other.access.token
+
+
+def test_a_file_that_is_no_sandboxs_is_refused(tmp_path: Path) -> None:
+    """The message names the file and says what to do."""
+    (tmp_path / "kept.json").write_text("[")
+    with pytest.raises(ValueError, match=r"kept\.json does not hold .* delete it"):
+        KeptValues(tmp_path / "kept.json")
+
+
+def test_a_folder_belongs_to_one_sandbox(tmp_path: Path) -> None:
+    """The second one is refused in one sentence, before anything starts; the folder is free again after the first."""
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    with pytest.raises(RuntimeError, match=r"belongs to a sandbox that runs \(process \d+\)"):
+        Sandbox(tmp_path, ["databricks"]).start()
+    lock.close()
+    next_one = FolderLock(tmp_path)
+    next_one.acquire()
+    next_one.close()
+
+
+def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, listener: int) -> None:
+    """Whether it is the page's, MLflow's or a stand-in's, the message names it and `--port`."""
+    with pytest.raises(
+        RuntimeError, match=rf"port {listener} of the MLflow server is taken.*--port"
+    ):
+        MlflowServer(tmp_path / "mlflow", listener).start()
+    kept = KeptValues(tmp_path / "kept.json")
+    kept.put("port", listener)
+    kept.write()
+    with pytest.raises(
+        RuntimeError, match=rf"port {listener} of the stand-in 'databricks' is taken"
+    ):
+        Databricks(NOBODY, tmp_path)
+
+
+def test_the_loser_of_a_port_never_passes_for_the_winner(
+    healthy_stranger: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that could not have its port fails, although another one answers there and is healthy."""
+    loser = tmp_path / "loser.py"
+    loser.write_text("import sys, time\ntime.sleep(0.5)\nsys.exit('address already in use')\n")
+    monkeypatch.setattr(_mlflow_server, "_MLFLOW", loser)
+    monkeypatch.setattr(_mlflow_server, "free_port", lambda: healthy_stranger.port)
+    with pytest.raises(RuntimeError, match="address already in use"):
+        MlflowServer(tmp_path / "mlflow").start()
+
+
+def test_a_nonce_proves_who_answers(healthy_stranger: LoopbackServer) -> None:
+    """Only an answer that is good and has the nonce is the server's own."""
+    assert not _mlflow_server.has_nonce(healthy_stranger.url, "n")
+    assert not _mlflow_server.has_nonce(NOBODY, "n")
+    own = LoopbackServer("own")
+    headers = {_mlflow_server.NONCE_HEADER: "n"}
+    own.start(Starlette(routes=[Route("/health", lambda _: JSONResponse({}, headers=headers))]))
+    try:
+        assert _mlflow_server.has_nonce(own.url, "n")
+        assert not _mlflow_server.has_nonce(own.url, "m")
+    finally:
+        own.close()
+
+
+def test_ports_follow_each_other(tmp_path: Path) -> None:
+    """With a port of the user's choice each part has its own, whichever parts are started."""
+    sandbox = Sandbox(tmp_path, ["databricks"], port=20_000)
+    sandbox._choose_ports(KeptValues(tmp_path / "kept.json"))
+    ports = {
+        name: KeptValues(tmp_path / name / "kept.json").port("port")
+        for name in ("azureml", "databand", "databricks", "http", "snowflake")
+    }
+    assert ports == {
+        "azureml": 20_002,
+        "databand": 20_003,
+        "databricks": 20_004,
+        "http": 20_005,
+        "snowflake": 20_006,
+    }
+    assert KeptValues(tmp_path / "azureml" / "kept.json").port("proxy_port") == 20_007
+    assert KeptValues(tmp_path / "http" / "kept.json").port("mtls_port") == 20_008
+
+
+def test_a_shell_of_stand_ins_has_no_other_account(tmp_path: Path) -> None:
+    """Variables that would lead a service's client elsewhere are left out; all others stay."""
+    workspace = Databricks(NOBODY, tmp_path)
+    before = {"DATABRICKS_CONFIG_PROFILE": "work", "DATABRICKS_HOST": "https://x", "PATH": "/bin"}
+    assert shell_of([workspace], before) == {"PATH": "/bin", **workspace.environment()}

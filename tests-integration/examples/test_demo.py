@@ -1,0 +1,115 @@
+"""The demo to its end: its page, its links, and the commands that it prints last."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from urllib.request import url2pathname
+
+import mlflow
+import pytest
+import requests
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+LAST_LINE = "They are there until Ctrl-C."
+
+
+class Links(HTMLParser):
+    """Collects the links of a page, and counts its pictures."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.pictures = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take a link or a picture."""
+        self.found += [value for name, value in attrs if name == "href" and value]
+        self.pictures += tag in {"svg", "img"}
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_links_and_commands_that_work(tmp_path: Path) -> None:
+    """`--open` opens a page whose links work; after Ctrl-C its last commands, as printed, serve the same runs."""
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o700)
+    demo = subprocess.Popen(
+        [sys.executable, "examples/demo.py", "--open", "databricks"],
+        cwd=tmp_path,
+        env={**os.environ, "BROWSER": f"{browser} %s"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stdout
+    lines = []
+    try:
+        for line in demo.stdout:
+            lines.append(line.rstrip("\n"))
+            if lines[-1] == LAST_LINE:
+                break
+        assert lines[-1] == LAST_LINE, "\n".join(lines)
+        rows = [
+            line for line in lines if re.match(r"(connection|-+|sqlite|databricks) .* \S+$", line)
+        ]
+        assert len([line for line in rows if "0.978" in line]) == 2
+        assert max(map(len, rows)) <= 80
+        (link,) = [line.split(": ", 1)[1] for line in lines if line.startswith("A picture of")]
+        shown = Links(Path(url2pathname(link.removeprefix("file://"))).read_text(encoding="utf-8"))
+        assert shown.pictures == 4
+        (run_page,) = shown.found
+        server, _, run_id = run_page.partition("/#/experiments/")[0], *run_page.rpartition("/")[1:]
+        assert requests.get(server, timeout=60).ok
+        assert mlflow.MlflowClient(server).get_run(run_id).info.status == "FINISHED"
+        for line in lines:
+            if line.startswith(("MLflow's own pages: ", "The sandbox's page: ")):
+                assert requests.get(line.split(": ", 1)[1], timeout=60).ok
+        while not opened.exists():
+            time.sleep(0.1)
+        assert opened.read_text().strip() == link
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait() == 0
+    finally:
+        demo.kill()
+        demo.stdout.close()
+    commands = {
+        before.split(", at ")[1]: line
+        for before, line in pairwise(lines)
+        if ", at http://" in before
+    }
+    assert len(commands) == 2
+    found = [names_served_by(command, url) for url, command in commands.items()]
+    assert found == [{"/Shared/wine-sqlite"}, {"/Shared/wine-databricks"}]
+
+
+def names_served_by(command: str, url: str) -> set[str]:
+    """Run a printed command, and return the experiments with a run in them that its server has."""
+    server = subprocess.Popen(
+        ["sh", "-c", command], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    try:
+        while not is_healthy(url):
+            assert server.poll() is None, command
+            time.sleep(0.2)
+        client = mlflow.MlflowClient(url)
+        experiments = client.search_experiments()
+        return {each.name for each in experiments if client.search_runs([each.experiment_id])}
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def is_healthy(url: str) -> bool:
+    """Return whether a server answers."""
+    try:
+        return requests.get(f"{url}/health", timeout=10).ok
+    except requests.ConnectionError:
+        return False
