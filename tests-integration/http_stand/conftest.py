@@ -90,7 +90,7 @@ class Stand:
         port = str(self.ports[host])
         return [int(line[1]) for line in lines if line[0] == port and line[2:] != ["HEAD", "/"]]
 
-    def start_issuer(self, lifetime: int = 4) -> None:
+    def start_issuer(self, lifetime: int = 8) -> None:
         """Start the OpenID provider.
 
         Args:

@@ -72,7 +72,7 @@ def check_run(stand: Any, run_id: str, host: str = "OPAQUE") -> None:
     with use("http", {"client_secret": stand.secret}, options(stand, host)):
         client = mlflow.MlflowClient()
         history = client.get_metric_history(run_id, "m")
-        assert [metric.value for metric in history] == [float(step) for step in range(14)]
+        assert [metric.value for metric in history] == [float(step) for step in range(26)]
         files = {each.path: each.file_size for each in client.list_artifacts(run_id)}
         assert files["large.bin"] == 30_000_000
         assert client.get_registered_model(f"model-{run_id}").name == f"model-{run_id}"

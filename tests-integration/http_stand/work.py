@@ -15,7 +15,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow_connections import use
 
 SECRET = "MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET"
-STEPS, PAUSE = 14, 1.0  # a token lives for four seconds
+STEPS, PAUSE = 26, 1.0  # a token lives for seven to eight seconds
 LARGE = 30_000_000  # bytes
 
 
