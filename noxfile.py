@@ -396,6 +396,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "kedro": (("core", "kedro", "databricks"), ("mlflow",)),
     "azureml": (("core", "azureml", "sandbox[azureml]"), ()),
     "databand": (("core", "databand", "sandbox"), ()),
+    "http": (("core", "http", "sandbox"), ()),
     "outbox": (("core", "outbox"), ()),
     "snowflake": (("core", "snowflake", "sandbox[snowflake]"), ()),
     "snowflake_kedro": (

@@ -9,10 +9,23 @@
 - `_certificates`: client certificates in the form that MLflow reads.
 """
 
-from ._authenticator import HttpAuthenticator, open_authenticator
+from typing import TYPE_CHECKING, Any
+
 from ._connection import HttpConnection
+
+if TYPE_CHECKING:
+    from ._authenticator import HttpAuthenticator, open_authenticator
 
 __all__ = ["HttpAuthenticator", "HttpConnection", "connection", "open_authenticator"]
 
 connection = HttpConnection()
 """The instance that is registered under the keyword `http`."""
+
+
+def __getattr__(name: str) -> Any:
+    # Most of the import time, and whoever only lists connections needs neither.
+    if name in {"HttpAuthenticator", "open_authenticator"}:
+        from . import _authenticator
+
+        return getattr(_authenticator, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

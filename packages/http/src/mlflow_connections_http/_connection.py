@@ -1,26 +1,20 @@
-"""The connection: its options, and the URI, variables and authenticator that come of them."""
+"""The connection: its options, and the URI, variables and authenticator that come of them.
+
+Cheap to import: the other modules are imported when an endpoint is resolved.
+"""
 
 import base64
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mlflow_connections import Connection, InvalidOptionError, MissingOptionError, Option
-from mlflow_connections.authentication import Authenticator, origin_of
 
-from ._authenticator import HttpAuthenticator
-from ._certificates import certificate_file
-from ._sources import (
-    ClientCredentials,
-    Fixed,
-    GoogleIdentity,
-    HeaderSource,
-    TokenCommand,
-    TokenFile,
-    TokenHeader,
-    WithFixed,
-)
+if TYPE_CHECKING:
+    from mlflow_connections.authentication import Authenticator
+
+    from ._sources import HeaderSource
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SOURCES: Final = ("client_id", "token_file", "token_command", "google_audience", "username")
@@ -174,6 +168,8 @@ class HttpConnection(Connection):
             if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS"):
                 environment["MLFLOW_TRACKING_INSECURE_TLS"] = "false"
         if values["client_certificate"]:
+            from ._certificates import certificate_file
+
             environment["MLFLOW_TRACKING_CLIENT_CERT_PATH"] = certificate_file(
                 *(
                     values[name]
@@ -184,13 +180,17 @@ class HttpConnection(Connection):
 
     def binder(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> Authenticator | None:
+    ) -> "Authenticator | None":
         """Return what authenticates the requests to the server.
 
         Raises:
             MissingOptionError: As for `tracking_uri`.
             InvalidOptionError: As for `tracking_uri`.
         """
+        from mlflow_connections.authentication import origin_of
+
+        from ._authenticator import HttpAuthenticator
+
         values = self.values(credentials, options)
         return HttpAuthenticator(
             origin_of(values["url"]),
@@ -222,6 +222,8 @@ class HttpConnection(Connection):
 
 def _is_joined(values: Mapping[str, Any]) -> bool:
     """Return whether certificate and key are joined in a file that ends with this process."""
+    from ._certificates import certificate_file
+
     path = values["client_certificate"]
     names = ("client_certificate", "client_key", "client_key_password")
     return path is not None and certificate_file(*(values[name] for name in names)) != path
@@ -288,6 +290,8 @@ def _check_client(values: Mapping[str, Any]) -> None:
 
 
 def _check_url(values: Mapping[str, Any], name: str) -> None:
+    from mlflow_connections.authentication import origin_of
+
     url = values[name]
     try:
         origin_of(url)
@@ -305,12 +309,14 @@ def _check_url(values: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _source(values: Mapping[str, Any]) -> HeaderSource:
-    header = TokenHeader(values["header"])
+def _source(values: Mapping[str, Any]) -> "HeaderSource":
+    from . import _sources as sources
+
+    header = sources.TokenHeader(values["header"])
     extra: Mapping[str, str] = values["headers"] or {}
     source: HeaderSource | None = None
     if values["client_id"] is not None:
-        source = ClientCredentials(
+        source = sources.ClientCredentials(
             issuer=values["issuer"],
             token_url=values["token_url"],
             client_id=values["client_id"],
@@ -324,16 +330,18 @@ def _source(values: Mapping[str, Any]) -> HeaderSource:
             header=header,
         )
     elif values["token_file"] is not None:
-        source = TokenFile(values["token_file"], header)
+        source = sources.TokenFile(values["token_file"], header)
     elif values["token_command"] is not None:
-        source = TokenCommand(tuple(values["token_command"]), values["token_timeout"], header)
+        source = sources.TokenCommand(
+            tuple(values["token_command"]), values["token_timeout"], header
+        )
     elif values["google_audience"] is not None:
-        source = GoogleIdentity(values["google_audience"], header)
+        source = sources.GoogleIdentity(values["google_audience"], header)
     elif values["username"] is not None:
         pair = f"{values['username']}:{values['password']}"
-        return Fixed(
+        return sources.Fixed(
             {values["header"]: f"Basic {base64.b64encode(pair.encode()).decode()}", **extra}
         )
     if source is None:
-        return Fixed(extra)
-    return WithFixed(source, extra) if extra else source
+        return sources.Fixed(extra)
+    return sources.WithFixed(source, extra) if extra else source
