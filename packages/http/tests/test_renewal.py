@@ -53,18 +53,40 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_headers_are_renewed_at_four_fifths_of_their_life(clock: Clock) -> None:
     """Not before, and before they expire."""
     renewing = Renewing(source := Counting(100.0))
-    assert renewing.headers() == ({"n": "1"}, 100.0)
+    assert renewing.headers() == ({"n": "1"}, 100.0, 80.0)
     clock.now += 79
-    assert renewing.headers() == ({"n": "1"}, 21.0)
+    assert renewing.headers() == ({"n": "1"}, 21.0, 1.0)
     clock.now += 2
     assert renewing.headers().values == {"n": "2"}
+    assert source.fetched == 2
+
+
+class Parent(HeaderSource):
+    """The headers of a process that holds the secret, as its children get them."""
+
+    def __init__(self, renewing: Renewing) -> None:
+        self.renewing = renewing
+
+    def fetch(self, rejected: Mapping[str, str] | None) -> Headers:
+        """Return what the parent holds."""
+        return self.renewing.headers(rejected)
+
+
+def test_a_child_renews_when_its_parent_does(clock: Clock) -> None:
+    """It asks late in a token's life; four fifths of what is left would be later than the parent's four fifths."""
+    child = Renewing(Parent(Renewing(source := Counting(100.0))))
+    child.source.fetch(None)
+    clock.now += 79
+    assert child.headers() == ({"n": "1"}, 21.0, 1.0)
+    clock.now += 2
+    assert child.headers() == ({"n": "2"}, 100.0, 80.0)
     assert source.fetched == 2
 
 
 def test_headers_without_a_lifetime_stay(clock: Clock) -> None:
     """Nothing says that they expire, so only a refusal or a change of the source renews them."""
     renewing = Renewing(source := Counting(None))
-    assert renewing.headers() == ({"n": "1"}, None)
+    assert renewing.headers() == ({"n": "1"}, None, None)
     clock.now += 1e9
     assert renewing.headers().values == {"n": "1"}
     source.version += 1

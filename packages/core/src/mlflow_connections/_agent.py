@@ -30,7 +30,7 @@ class HeadersOwner(Protocol):
     """The authenticator whose headers are served."""
 
     def headers(self, rejected: Mapping[str, str] | None = None) -> Any:
-        """Return valid headers with `values` and `lifetime`; see `Authenticator.headers`."""
+        """Return valid headers as `Headers` has them; see `Authenticator.headers`."""
 
 
 _agents: "dict[int, _Agent]" = {}
@@ -113,6 +113,7 @@ class _Agent:
                 answer: dict[str, object] = {
                     "headers": dict(found.values),
                     "lifetime": found.lifetime,
+                    "renew_in": found.renew_in,
                 }
             except ConnectionsError as error:
                 answer = {"error": str(error)}

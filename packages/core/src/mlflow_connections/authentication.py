@@ -45,10 +45,13 @@ class Headers(NamedTuple):
     Attributes:
         values: Names and values, most of them secret.
         lifetime: Seconds from now until they expire, or None if that is unknown or never.
+        renew_in: Seconds from now until new ones should be fetched, or None if their user decides. A process that gets
+            its headers from another one renews when that one does: a part of what is left would be too late.
     """
 
     values: Mapping[str, str]
     lifetime: float | None = None
+    renew_in: float | None = None
 
     def __repr__(self) -> str:
         """Hide the values."""
@@ -274,7 +277,7 @@ def fetch_from_agent(path: str, origin: str, rejected: Mapping[str, str] | None 
         raise AccessError(
             str(answer.get("error") or f"The process that holds the secret for {origin} ended.")
         )
-    return Headers(answer["headers"], answer["lifetime"])
+    return Headers(answer["headers"], answer["lifetime"], answer["renew_in"])
 
 
 def _after_fork() -> None:

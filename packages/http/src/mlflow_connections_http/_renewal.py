@@ -56,8 +56,10 @@ class Renewing:
                 held = self._held
                 if held is None or not self._is_fresh(held) or dict(held.values) == rejected:
                     held = self._held = self._renewed(held, rejected)
-        left = held.expires - time.monotonic()
-        return Headers(held.values, None if held.expires == float("inf") else left)
+        if held.expires == float("inf"):
+            return Headers(held.values)
+        now = time.monotonic()
+        return Headers(held.values, held.expires - now, max(held.renew - now, 0.0))
 
     def _is_fresh(self, held: _Held) -> bool:
         return time.monotonic() < held.renew and self.source.mark() == self._mark
@@ -65,7 +67,7 @@ class Renewing:
     def _renewed(self, held: _Held | None, rejected: Mapping[str, str] | None) -> _Held:
         mark, asked = self.source.mark(), time.monotonic()
         try:
-            values, lifetime = self.source.fetch(rejected)
+            values, lifetime, renew_in = self.source.fetch(rejected)
         except ConnectionsError:
             if held is None or asked >= held.expires or dict(held.values) == rejected:
                 raise
@@ -73,7 +75,8 @@ class Renewing:
         self._mark = mark
         if lifetime is None:
             return _Held(values, float("inf"), float("inf"))
-        return _Held(values, asked + RENEW_AT * lifetime, asked + lifetime)
+        renew = RENEW_AT * lifetime if renew_in is None else renew_in
+        return _Held(values, asked + renew, asked + lifetime)
 
 
 _all: "weakref.WeakSet[Renewing]" = weakref.WeakSet()

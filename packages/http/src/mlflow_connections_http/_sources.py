@@ -85,7 +85,7 @@ class WithFixed(HeaderSource):
     def fetch(self, rejected: Mapping[str, str] | None) -> Headers:
         """Fetch the other source's headers and add the fixed ones."""
         found = self.source.fetch(rejected)
-        return Headers({**self.headers, **found.values}, found.lifetime)
+        return found._replace(values={**self.headers, **found.values})
 
     def mark(self) -> object:
         """Return the other source's mark."""
