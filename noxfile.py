@@ -260,6 +260,7 @@ def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build."""
     session.install(*everything(session), *PYTEST, *SITE)
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")
+    session.run("python", "scripts/check_site.py", "docs/_build")
 
 
 @nox.session
@@ -281,6 +282,15 @@ def browser(session: nox.Session) -> None:
         *wheels(session, ["core", "databricks", "databand", "sandbox"]), *PYTEST, *BROWSER
     )
     session.run("pytest", "-q", "tests-integration/browser", *session.posargs, env=environment)
+
+
+@nox.session(tags=["browser"])
+def site(session: nox.Session) -> None:
+    """Test the built documentation in Chromium: every page, wide and narrow, light and dark."""
+    environment = {**QUIET, "CHROMIUM": chromium(session)}
+    session.install(*everything(session), *PYTEST, *SITE, *BROWSER)
+    session.run("sphinx-build", "-q", "-b", "html", "docs", "docs/_build")
+    session.run("pytest", "-q", "tests-integration/site", *session.posargs, env=environment)
 
 
 @nox.session(tags=["workflows"])

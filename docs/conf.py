@@ -29,28 +29,34 @@ extensions = [
     "narrow_tables",
 ]
 html_theme = "furo"
-html_title = f"{project} {release}"
+html_title = project
 html_baseurl = f"{addresses().site}/"
 html_show_sphinx = False
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
+templates_path = ["_templates"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_theme_options = {
     "source_repository": addresses().repository,
     "source_branch": "main",
     "source_directory": "docs/",
     "top_of_page_buttons": ["edit"],
 }
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_templates"]
 nitpicky = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
-# A page may begin with a comment, or leave out a level, as GitHub allows.
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True
 copybutton_line_continuation_character = "\\"
 
+# Names in single backticks become links where there is something to link to.
+default_role = "py:obj"
+suppress_warnings = ["ref.python"]  # a word such as `start` may be the name of several methods
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
@@ -65,6 +71,14 @@ def _is_field(*arguments: Any) -> bool | None:
     return True if text.startswith("Alias for field number") else None
 
 
+def _without_first_paragraph(*arguments: Any) -> None:
+    """Leave out of a module's docstring what its page begins with."""
+    _app, what, _name, _module, _options, lines = arguments
+    if what == "module":
+        del lines[: lines.index("") if "" in lines else len(lines)]
+
+
 def setup(app: Sphinx) -> None:
     """Connect the above."""
     app.connect("autodoc-skip-member", _is_field)
+    app.connect("autodoc-process-docstring", _without_first_paragraph)

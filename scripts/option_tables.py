@@ -7,16 +7,24 @@ from typing import Any
 from workspace import ROOT, distributions
 
 GROUP = "kedro_mlflow.connections"
+OPTIONS = "Options, under `server.connection` in Kedro's `mlflow.yml`, in a connections file, or in `use`:"
+CREDENTIALS = "Credentials, in an entry of `credentials.yml`, by their source in a connections file, or in `use`:"
+HEAD = ("| name | variable | meaning |", "|---|---|---|")
 
 
 def table(keyword: str) -> str:
-    """Return the table of the options and credentials of a connection.
+    """Return the tables of a connection's options and of its credentials, as far as it has some.
 
     Raises:
         KeyError: No package of this repository registers the keyword.
     """
-    lines = ["| option | set in | variable | default | meaning |", "|---|---|---|---|---|"]
-    return "\n".join([*lines, *map(row, connection(keyword).declared)])
+    declared = connection(keyword).declared
+    parts = []
+    for title, in_credentials in ((OPTIONS, False), (CREDENTIALS, True)):
+        rows = [row(each) for each in declared if each.in_credentials is in_credentials]
+        if rows:
+            parts.append("\n".join([title, "", *HEAD, *rows]))
+    return "\n\n".join(parts)
 
 
 def connection(keyword: str) -> Any:
@@ -37,11 +45,13 @@ def connection(keyword: str) -> Any:
 
 def row(option: Any) -> str:
     """Return an option's line of the table."""
-    place = "credentials" if option.in_credentials else "`server.connection`"
     variable = f"`{option.env}`" if option.env else ""
-    default = "required" if option.required else ""
+    meaning = str(option.help)
+    if option.choices:
+        meaning += f" One of {', '.join(f'`{choice}`' for choice in option.choices)}."
+    if option.required:
+        meaning += " Required."
     if option.default is not None:
-        default = f"`{str(option.default).lower() if option.type is bool else option.default}`"
-    choices = ", ".join(f"`{choice}`" for choice in option.choices or ())
-    meaning = f"{option.help} One of {choices}." if choices else option.help
-    return f"| `{option.name}` | {place} | {variable} | {default} | {meaning} |".replace("  ", " ")
+        default = str(option.default).lower() if option.type is bool else option.default
+        meaning += f" Default: `{default}`."
+    return f"| `{option.name}` | {variable} | {meaning} |".replace("  ", " ")

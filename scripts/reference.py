@@ -142,7 +142,7 @@ def page(module: Module) -> str:
     rows = "\n".join(f"| `{name}` | {summary(module, name)} |" for name in names(module))
     return (
         f"# {module.name}\n\n{about}\n\n| name | purpose |\n|---|---|\n{rows}\n\n"
-        f"The source is [{source}](../../{source}).\n\n<!-- autodoc: {module.name} -->\n"
+        f"The source is [`{source}`](../../{source}).\n\n<!-- autodoc: {module.name} -->\n"
     )
 
 
