@@ -213,7 +213,7 @@ def types(session: nox.Session) -> None:
     session.run("mypy", "packages/conftest.py")
     session.run("mypy", "tests-integration/conftest.py")
     for folder in sorted(
-        {group.folder for group in GROUPS.values()} | {"browser", "editor", "http_stand"}
+        {group.folder for group in GROUPS.values()} | {"browser", "editor", "site", "http_stand"}
     ):
         session.run("mypy", f"tests-integration/{folder}")
 
