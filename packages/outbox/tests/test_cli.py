@@ -1,6 +1,7 @@
 """The command `outbox`."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -172,8 +173,6 @@ def test_a_forgotten_token_deletes_no_old_events(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Shipping events of long ago with credentials that are not accepted keeps them, and fails."""
-    import os
-
     from mlflow_connections_outbox import Unauthorized
 
     for segment in left.glob("*.seg"):
@@ -207,6 +206,41 @@ def test_a_foreign_folder_does_not_hide_the_others(
     told = capsys.readouterr()
     assert told.out == "fake: 10 delivered, 0 waiting, 0 rejected\n"
     assert "must belong to you" in told.err
+    for words in (["retry"], ["drop", "--yes"]):
+        assert main([*words, "--output", "json"]) == 1
+        told = capsys.readouterr()
+        results = {each["name"]: each for each in json.loads(told.out)}
+        assert "must belong to you" in results["foreign"]["problem"]
+        assert "does not describe a destination" in results["damaged"]["problem"]
+        assert set(results["fake"]) == {"name", "retried" if words == ["retry"] else "dropped"}
+        assert "must belong to you" in told.err
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    left: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's folder that lets nobody in is neither passed over nor in the way of the others."""
+    foreign = left.parent / "foreign"
+    foreign.mkdir(mode=0o700)
+    looks, belongs = Path.exists, Path.stat
+
+    def exists(self: Path, **more: Any) -> bool:
+        if self.parent == foreign:
+            raise PermissionError(13, "Permission denied", str(self))
+        return looks(self, **more)
+
+    def stat(self: Path, **more: Any) -> os.stat_result:
+        found = belongs(self, **more)
+        if self == foreign:
+            return os.stat_result((found.st_mode, 0, 0, 1, found.st_uid + 1, 0, 0, 0, 0, 0))
+        return found
+
+    monkeypatch.setattr(Path, "exists", exists)
+    monkeypatch.setattr(Path, "stat", stat)
+    assert main(["status"]) == 1
+    shown = capsys.readouterr().out
+    assert f"{foreign} must belong to you" in shown
+    assert "waiting   10 events" in shown
 
 
 def test_damaged_lines_are_counted(

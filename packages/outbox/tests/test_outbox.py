@@ -21,7 +21,9 @@ from mlflow_connections_outbox import (
     Unauthorized,
     Unavailable,
 )
-from mlflow_connections_outbox._writer import waiting_bytes
+from mlflow_connections_outbox._files import create, spool_of
+from mlflow_connections_outbox._format import encode, frame
+from mlflow_connections_outbox._writer import Segment, waiting_bytes
 from mlflow_connections_outbox.admin import retry
 
 FAKE = Destination("fake", "http://fake", "a_fake_sink:make")
@@ -627,3 +629,42 @@ def test_two_callers_share_an_outbox_only_with_the_same_secrets(home: Path) -> N
     one = shared_outbox(FAKE, {"TOKEN": "a"})
     assert shared_outbox(FAKE, {"TOKEN": "a"}) is one
     assert shared_outbox(FAKE, {"TOKEN": "b"}) is not one
+
+
+def test_damaged_lines_are_told(
+    fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """What the disk spoiled is passed over, and the next process that writes is warned once."""
+    folder = spool_of(FAKE)
+    create(folder, FAKE)
+    segment = Segment(folder)
+    for number in range(3):
+        segment.append(frame(time.monotonic_ns(), encode(event(number))))
+    segment.close()
+    content = segment.path.read_bytes()
+    segment.path.write_bytes(content.replace(b'"n":1', b'"n":7'))
+    made = Outbox(FAKE, policy=Policy(shipper="thread", poll=0.01, linger=0.01, idle=0.1))
+    made.append(event(3))
+    until(lambda: made.flush(1) == 0 and "cannot be read, and so not be sent" in caplog.text)
+    made.close()
+    assert numbers(fake.got) == [0, 2, 3]
+    assert caplog.text.count("1 event in") == caplog.text.count("cannot be read") == 1
+
+
+@pytest.mark.parametrize("max_bytes", [1 << 30, 1000])
+def test_an_event_may_be_of_any_size(
+    fake: Any, max_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event larger than a segment, and than what is measured at once, is on the disk like any other."""
+    policy = Policy(shipper="thread", poll=0.01, linger=0.01, max_bytes=max_bytes, min_free=0)
+    made = Outbox(FAKE, policy=policy)
+    fake.free.clear()
+    for number in range(3):
+        made.append(Event("run", "k", 0, {"n": number, "pad": "x" * (5 << 20)}))
+    assert made.folder is not None
+    assert sum(path.stat().st_size for path in made.folder.rglob("*.seg")) > 15 << 20
+    assert "memory" not in caplog.text
+    fake.free.set()
+    assert made.flush(20) == 0
+    made.close()
+    assert numbers(fake.got) == [0, 1, 2]

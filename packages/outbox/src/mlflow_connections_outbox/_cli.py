@@ -165,8 +165,7 @@ def _ship(parsed: argparse.Namespace) -> int:
     for report in reports:
         shipped, problem = _ship_one(report, parsed)
         if shipped is None:
-            results.append({"name": report.name, "problem": problem})
-            print(f"{report.name}: {problem}", file=sys.stderr)
+            results.append(_problem(report._replace(problem=problem)))
             continue
         results.append({"name": report.name, **shipped._asdict()})
         if parsed.output == "text":
@@ -204,8 +203,16 @@ def _is_unfinished(result: dict[str, Any]) -> bool:
 
 def _retry(parsed: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
-    for report in _usable(parsed):
-        events = admin.retry(report.folder)
+    for report in admin.outboxes(parsed.destination):
+        events = 0
+        try:
+            if not report.problem:
+                events = admin.retry(report.folder)
+        except OSError as error:
+            report = report._replace(problem=str(error))  # noqa: PLW2901
+        if report.problem:
+            results.append(_problem(report))
+            continue
         results.append({"name": report.name, "retried": events})
         if parsed.output == "text":
             print(
@@ -213,32 +220,37 @@ def _retry(parsed: argparse.Namespace) -> int:
             )
     if parsed.output == "json":
         _print_json(results)
-    return 1 if any(result["retried"] for result in results) else 0
+    return 1 if any(result.get("retried", True) for result in results) else 0
 
 
 def _drop(parsed: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
-    for report in _usable(parsed):
+    for report in admin.reports(parsed.destination):
+        if report.problem:
+            results.append(_problem(report))
+            continue
         content = report.content
         more = 0 if parsed.rejected else content.events + content.aside
         events = more + content.rejected
         if not parsed.yes and not _confirmed(f"Drop {events:,} events for {report.name}? [y/N] "):
             return 1
-        dropped = admin.drop(report.folder, rejected_only=parsed.rejected)
+        try:
+            dropped = admin.drop(report.folder, rejected_only=parsed.rejected)
+        except OSError as error:
+            results.append(_problem(report._replace(problem=str(error))))
+            continue
         results.append({"name": report.name, "dropped": dropped})
         if parsed.output == "text":
             print(f"{report.name}: {dropped:,} dropped")
     if parsed.output == "json":
         _print_json(results)
-    return 0
+    return 1 if any("problem" in result for result in results) else 0
 
 
-def _usable(parsed: argparse.Namespace) -> list[admin.Report]:
-    reports = admin.reports(parsed.destination)
-    for report in reports:
-        if report.problem:
-            print(f"{report.name}: {report.problem}", file=sys.stderr)
-    return [report for report in reports if not report.problem]
+def _problem(report: admin.Report) -> dict[str, Any]:
+    """Name an outbox that cannot be used, and return that for programs."""
+    print(f"{report.name}: {report.problem}", file=sys.stderr)
+    return {"name": report.name, "problem": report.problem}
 
 
 def _confirmed(question: str) -> bool:

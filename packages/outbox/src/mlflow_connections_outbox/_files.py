@@ -120,9 +120,17 @@ def state_of(folder: Path) -> Path:
 def spools() -> list[Path]:
     """Read the folders of all destinations, sorted."""
     try:
-        return sorted(path.parent for path in root().glob(f"*/{DESTINATION}"))
+        folders = sorted(root().iterdir())
     except OSError:
         return []
+    return [folder for folder in folders if _may_be_spool(folder)]
+
+
+def _may_be_spool(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and (folder / DESTINATION).exists()
+    except OSError:
+        return True  # another user's: to read it says what is wrong
 
 
 def segments(folder: Path, disk: Disk = DISK) -> list[tuple[SegmentName, Path]]:

@@ -340,11 +340,12 @@ class Writer:
         """Return the segment that takes so many bytes: in the spool, or beyond its limit."""
         folder = place = self._create_folder()
         # Other processes write too, so only a part is taken before the next measurement.
-        self._quota = min(self._room_within(folder, size), _STEP)
+        step = max(_STEP, size)
+        self._quota = min(self._room_within(folder, size), step)
         overflows = self._quota < size
         if overflows:
             place = folder / OVERFLOW
-            self._quota = min(self._disk.free(folder) - self._policy.min_free, _STEP)
+            self._quota = min(self._disk.free(folder) - self._policy.min_free, step)
             if self._quota < size:
                 self._quota = 0
                 raise SpoolFull
