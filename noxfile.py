@@ -407,7 +407,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "azureml": (("core", "azureml", "sandbox[azureml]"), ()),
     "databand": (("core", "databand", "sandbox"), ()),
     "http": (("core", "http", "sandbox"), ()),
-    "outbox": (("core", "outbox"), ()),
+    "outbox": (("core", "outbox[fast]"), ()),
     "snowflake": (("core", "snowflake", "sandbox[snowflake]"), ()),
     "snowflake_kedro": (
         ("core", "snowflake[kedro]", "sandbox[snowflake]"),

@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mlflow_connections_outbox import Event
+from mlflow_connections_outbox import Event, Policy
 from mlflow_connections_outbox._disk import DISK, Disk, Machine
 from mlflow_connections_outbox._format import encode, frame
 from mlflow_connections_outbox._spool import Spool
@@ -116,7 +116,7 @@ TestAnySequence = AnySequence.TestCase
 PING_PONG = """
 import os, sys, time
 from pathlib import Path
-from mlflow_connections_outbox import Event
+from mlflow_connections_outbox import Event, Policy
 from mlflow_connections_outbox._format import encode, frame
 from mlflow_connections_outbox._writer import Segment
 
@@ -252,3 +252,21 @@ def test_one_thread_reads_ahead_while_another_acknowledges(tmp_path: Path) -> No
     assert got == list(range(2000))
     assert not spool.remove_delivered()
     assert not list(tmp_path.glob("*.seg"))
+
+
+def test_a_batch_of_large_events_is_short(tmp_path: Path) -> None:
+    """However large the events of a backlog are, only some megabytes of them are in memory."""
+    segment = Segment(tmp_path)
+    for number in range(60):
+        body = encode(Event("run", "k", 0, {"n": number, "pad": "x" * 100_000}))
+        segment.append(frame(time.monotonic_ns(), body))
+    segment.close()
+    spool = Spool(tmp_path, Policy(batch_bytes=1_000_000))
+    got: list[int] = []
+    while records := spool.collect(500):
+        spool.read_ahead(1000)
+        assert len(spool._pending) <= 22
+        assert len(records) <= 22
+        got += [record.event.data["n"] for record in records]
+        spool.acknowledge(records)
+    assert got == list(range(60))

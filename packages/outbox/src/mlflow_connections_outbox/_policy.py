@@ -35,6 +35,7 @@ class Policy(NamedTuple):
         max_aside: Bytes of events that may be set aside for their age. Beyond it they stay.
         segment_bytes: The size at which a process goes on to its next segment.
         batch: The number of events that one send takes at most.
+        batch_bytes: The bytes of events at which no more are read for it; one event may have more.
         linger: How long a batch may wait to grow.
         poll: How often the shipper looks for a process that waits in `flush`; it looks for events
             four times in a `linger`, and not more often than this.
@@ -60,6 +61,7 @@ class Policy(NamedTuple):
     max_aside: int = 1 << 30
     segment_bytes: int = 4 << 20
     batch: int = 500
+    batch_bytes: int = 8 << 20
     linger: float = 0.5
     poll: float = 0.05
     backoff: float = 0.5

@@ -3,9 +3,10 @@
 import heapq
 import os
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import accumulate, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,12 +37,14 @@ class Record(NamedTuple):
         end: The byte behind it.
         source: The name of the segment.
         event: The event.
+        size: The bytes of its line.
     """
 
     stamp: int
     end: int
     source: str
     event: Event
+    size: int = 0
 
 
 def read_header(descriptor: int, disk: Disk = DISK) -> Header:
@@ -53,6 +56,7 @@ def read_header(descriptor: int, disk: Disk = DISK) -> Header:
     return header
 
 
+SIZE: Callable[[Record], int] = itemgetter(Record._fields.index("size"))
 _new_event = partial(tuple.__new__, Event)
 _new_record = partial(tuple.__new__, Record)
 
@@ -99,8 +103,8 @@ class Reader:
                 return None
         return self._decoded[0]
 
-    def take(self, until: int, limit: int, into: deque[Record]) -> None:
-        """Move records to a queue, at least the one that `peek` returned.
+    def take(self, until: int, limit: int, into: deque[Record]) -> int:
+        """Move records to a queue, at least the one that `peek` returned, and return their bytes.
 
         Args:
             until: The stamp before which the others must be.
@@ -110,14 +114,18 @@ class Reader:
         decoded = self._decoded
         before = len(into)
         if decoded[-1].stamp < until and len(decoded) <= limit:
+            size = sum(map(SIZE, decoded))
             into.extend(decoded)
             decoded.clear()
         else:
+            size = decoded[0].size
             into.append(decoded.popleft())
             most = before + limit
             while decoded and decoded[0].stamp < until and len(into) < most:
+                size += decoded[0].size
                 into.append(decoded.popleft())
         self._given += len(into) - before
+        return size
 
     def acknowledge(self, end: int, count: int) -> bool:
         """Note that everything before a byte is delivered, and remove the segment if it is done with.
@@ -196,7 +204,9 @@ class Reader:
         ends = list(accumulate(lines.sizes, initial=self._read_to))
         ids = [f"{self._stem}:{begin}" for begin in ends[:-1]]
         events = map(_new_event, zip(*zip(*lines.fields, strict=True), ids, strict=True))
-        records = zip(lines.stamps, ends[1:], repeat(self.name), events, strict=False)
+        records = zip(
+            *(lines.stamps, ends[1:], repeat(self.name), events, lines.sizes), strict=False
+        )
         self._decoded.extend(map(_new_record, records))
         self._stamp = lines.stamps[-1]
 
@@ -210,7 +220,7 @@ class Reader:
                 continue
             # A signal handler that appends can overtake the append that it interrupts.
             self._stamp = max(self._stamp, found[0])
-            self._decoded.append(Record(self._stamp, end, self.name, found[1]))
+            self._decoded.append(Record(self._stamp, end, self.name, found[1], end - begin))
 
     def _whole_lines(self, descriptor: int) -> bytes:
         chunk = _CHUNK
@@ -248,14 +258,14 @@ class Merge:
         # The name decides between equal stamps, so that readers are never compared.
         self._heap: list[tuple[int, int, str, Reader]] = []
 
-    def fill(self, records: deque[Record], limit: int) -> bool:
-        """Add the next records to a queue until it has some.
+    def fill(self, records: deque[Record], limit: int, room: int = _FOREVER) -> bool:
+        """Add the next records to a queue until it has some, or so many bytes are added.
 
         Returns:
             Whether it has; if not, no other is left that is stamped before `now`.
         """
         heap, upcoming = self._heap, self._upcoming
-        while len(records) < limit:
+        while len(records) < limit and (room > 0 or not records):
             while upcoming and (not heap or upcoming[-1][:2] <= heap[0][:2]):
                 rank, _, name, reader = upcoming.pop()
                 if (stamp := self._stamp_of(reader)) is not None:
@@ -268,7 +278,7 @@ class Merge:
             until = min((stamp for other, stamp in rivals if other == rank), default=_FOREVER)
             if reader.header.boot == self._boot:
                 until = min(until, self._now)
-            reader.take(until, limit - len(records), records)
+            room -= reader.take(until, limit - len(records), records)
             if (stamp := self._stamp_of(reader)) is None:
                 heapq.heappop(heap)
             else:

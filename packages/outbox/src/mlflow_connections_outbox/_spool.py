@@ -17,7 +17,7 @@ from ._disk import DISK, Disk
 from ._files import ASIDE, OVERFLOW, read, refuse_foreign, replace, segments, segments_in
 from ._format import ACKED_AT, Header, SegmentName, acked_field, encode, frame
 from ._policy import Policy
-from ._reader import Merge, Reader, Record, is_alive, read_header, waiting_in
+from ._reader import SIZE, Merge, Reader, Record, is_alive, read_header, waiting_in
 from ._writer import Segment, check_locks, file_bytes
 
 LOCK = "lock"
@@ -141,18 +141,20 @@ class Spool:
         """
         with self._reading:
             pending = self._pending
-            if not self._merge.fill(pending, limit):
+            room = self._policy.batch_bytes - sum(map(SIZE, pending))
+            if not self._merge.fill(pending, limit, room):
                 # What is left in the last listing does not suffice: read the clock, then list anew.
                 now = self._disk.monotonic_ns()
                 self._list()
                 self._merge = Merge(self._readers.values(), self._machine.boot, now)
-                self._merge.fill(pending, limit)
+                self._merge.fill(pending, limit, room)
             return list(islice(pending, limit))
 
     def read_ahead(self, limit: int) -> None:
         """Read what the next call of `collect` returns, while another thread waits for the destination."""
         with self._reading:
-            self._merge.fill(self._pending, limit)
+            room = 2 * self._policy.batch_bytes - sum(map(SIZE, self._pending))
+            self._merge.fill(self._pending, limit, room)
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
         """Note that the first events that `collect` returned are delivered.
