@@ -326,6 +326,9 @@ def test_the_next_batch_is_read_while_one_is_on_the_wire() -> None:
         pass
     assert sink.got == list(range(20))
     assert source.ahead == [16, 16]
+    assert "read ahead" in {thread.name for thread in threading.enumerate()}
+    delivery.close()
+    assert "read ahead" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_fault_while_reading_ahead_is_no_fault_of_the_send() -> None:
@@ -340,6 +343,7 @@ def test_a_fault_while_reading_ahead_is_no_fault_of_the_send() -> None:
     delivery = Delivery(source, lambda: sink, POLICY, lambda _: None, read_ahead=True)
     while delivery.step(flush=True):
         pass
+    delivery.close()
     assert sink.got == list(range(20))
     assert delivery.status.state == "ok"
 

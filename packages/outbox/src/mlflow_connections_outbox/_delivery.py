@@ -48,11 +48,11 @@ class Source(Protocol):
 
 
 class _ReadAhead:
-    """A thread that reads the next batch while one is on the wire. It ends with the process."""
+    """A thread that reads the next batch while one is on the wire."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._limits: SimpleQueue[int] = SimpleQueue()
+        self._limits: SimpleQueue[int | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def begin(self, limit: int) -> None:
@@ -62,9 +62,15 @@ class _ReadAhead:
             self._thread.start()
         self._limits.put(limit)
 
+    def end(self) -> None:
+        """End the thread; the next call of `begin` starts another."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._limits.put(None)
+            thread.join()
+
     def _run(self) -> None:
-        while True:
-            limit = self._limits.get()
+        while (limit := self._limits.get()) is not None:
             with suppress(Exception):  # `collect` meets it too
                 self._source.read_ahead(limit)
 
@@ -166,7 +172,9 @@ class Delivery:
         return self._retry_at - time.monotonic()
 
     def close(self) -> None:
-        """Close the sink."""
+        """Close the sink, and end the thread that reads ahead."""
+        if self._ahead is not None:
+            self._ahead.end()
         sink, self._sink = self._sink, None
         if sink is not None:
             with suppress(Exception):  # it is not needed any more
