@@ -24,7 +24,7 @@ from mlflow_connections_outbox import (
 from mlflow_connections_outbox._files import create, spool_of
 from mlflow_connections_outbox._format import encode, frame
 from mlflow_connections_outbox._writer import Segment, waiting_bytes
-from mlflow_connections_outbox.admin import retry
+from mlflow_connections_outbox.admin import retry, waiting_events
 
 FAKE = Destination("fake", "http://fake", "a_fake_sink:make")
 
@@ -664,6 +664,8 @@ def test_an_event_may_be_of_any_size(
     assert made.folder is not None
     assert sum(path.stat().st_size for path in made.folder.rglob("*.seg")) > 15 << 20
     assert "memory" not in caplog.text
+    # More than a batch may have.
+    assert numbers(waiting_events(made.folder)) == [0, 1, 2]
     fake.free.set()
     assert made.flush(20) == 0
     made.close()

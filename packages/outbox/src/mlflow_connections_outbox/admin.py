@@ -321,7 +321,7 @@ def waiting_events(folder: Path) -> list[Event]:
     Raises:
         OSError: The outbox cannot be read.
     """
-    spool = Spool(folder)
+    spool = Spool(folder, Policy(batch_bytes=sys.maxsize))
     return [record.event for record in spool.collect(sys.maxsize)]
 
 
