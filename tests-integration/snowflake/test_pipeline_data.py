@@ -1,6 +1,8 @@
 """Data of a Kedro pipeline in Snowflake: frames, tables, files on a stage, and credentials that stay."""
 
+import json
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,32 @@ def save(numbers, file):
     return numbers, len(file)
 
 
-def read(wines, length):
+def read(wines, length, exported, server):
     mlflow.log_metric("wines", wines.count())
-    mlflow.log_metric("length", length)
+    mlflow.log_metric("length", length + len(exported))
+    mlflow.set_tag("server", server)
+    return exported
+"""
+
+SERVICE = """
+import requests
+from kedro.io import AbstractDataset
+
+
+class ServiceDataset(AbstractDataset):
+    def __init__(self, url, credentials):
+        self._url, self._token = url, credentials["token"]
+
+    def load(self):
+        answer = requests.get(self._url, headers={"Authorization": "Bearer " + self._token}, timeout=30)
+        answer.raise_for_status()
+        return answer.text
+
+    def save(self, data):
+        raise NotImplementedError
+
+    def _describe(self):
+        return {"url": self._url}
 """
 
 REGISTRY = """
@@ -47,7 +72,7 @@ def register_pipelines():
     nodes = [
         node(make, None, ["numbers", "file"], name="make"),
         node(save, ["numbers", "file"], ["wines", "length"], name="save"),
-        node(read, ["wines", "length"], None, name="read"),
+        node(read, ["wines", "length", "exported", "server"], "again", name="read"),
     ]
     return {"__default__": pipeline(nodes), "secretive": pipeline([node(len, "bucket", "x")])}
 """
@@ -66,11 +91,45 @@ CATALOG = {
         "credentials": "dev",
         "dataset": {"type": "pandas.CSVDataset", "save_args": {"index": False}},
     },
+    "exported": {
+        "type": "pandas.CSVDataset",
+        "filepath": "s3://mlflow-sandbox/exports/in.csv",
+        "credentials": "nowhere",
+    },
+    "again": {
+        "type": "pandas.CSVDataset",
+        "filepath": "s3://mlflow-sandbox/exports/out/again.csv",
+        "credentials": "nowhere",
+        "save_args": {"index": False},
+    },
+    "server": {
+        "type": "cellar.service.ServiceDataset",
+        "url": "https://mlflow.sandbox.example/version",
+        "credentials": "service",
+    },
     "bucket": {
         "type": "pandas.CSVDataset",
         "filepath": "s3://bucket/x.csv",
         "credentials": "nowhere",
     },
+}
+
+
+SETUP = """
+CREATE STORAGE INTEGRATION exports TYPE = EXTERNAL_STAGE STORAGE_PROVIDER = 'S3' ENABLED = TRUE
+  STORAGE_AWS_ROLE_ARN = 'arn:aws:iam::123456789012:role/exports'
+  STORAGE_ALLOWED_LOCATIONS = ('s3://mlflow-sandbox/exports/');
+CREATE STAGE demo.demo.exports URL = 's3://mlflow-sandbox/exports/' STORAGE_INTEGRATION = exports;
+CREATE NETWORK RULE demo.demo.service MODE = EGRESS TYPE = HOST_PORT VALUE_LIST = ('mlflow.sandbox.example');
+CREATE SECRET demo.demo.service_token TYPE = GENERIC_STRING SECRET_STRING = '{secret}';
+CREATE EXTERNAL ACCESS INTEGRATION service_access ALLOWED_NETWORK_RULES = (demo.demo.service)
+  ALLOWED_AUTHENTICATION_SECRETS = (demo.demo.service_token) ENABLED = TRUE
+"""
+"""What an administrator makes once, as docs/snowflake-kedro.md says."""
+
+IN_SNOWFLAKE = {
+    "stages": {"s3://mlflow-sandbox/exports/": "@EXPORTS"},
+    "secrets": {"service": {"secret": "SERVICE_TOKEN", "integration": "SERVICE_ACCESS"}},
 }
 
 
@@ -88,8 +147,18 @@ def project(
     project = folder / "cellar"
     (project / "src/cellar/nodes.py").write_text(NODES)
     (project / "src/cellar/pipeline_registry.py").write_text(REGISTRY)
+    (project / "src/cellar/service.py").write_text(SERVICE)
     (project / "conf/base/catalog.yml").write_text(yaml.safe_dump(CATALOG))
+    config = project / "conf/base/snowflake.yml"
+    content = yaml.safe_load(config.read_text())
+    content["snowflake"] |= IN_SNOWFLAKE
+    config.write_text(yaml.safe_dump(content))
     with ready(project, mlflow_server, tmp_path_factory.mktemp("account")) as found:
+        secret = json.dumps({"token": found.account.public.token})
+        found.account.execute(SETUP.format(secret=secret).split(";"))
+        exports = mlflow_server.folder / "artifacts/exports"
+        exports.mkdir(parents=True, exist_ok=True)
+        (exports / "in.csv").write_text("A\n8\n9\n")
         parameters = found.account.connection()
         del parameters["warehouse"]
         _credentials(project, {"snowflake": parameters, "dev": parameters})
@@ -138,12 +207,20 @@ def test_with_external_access_the_run_needs_no_functions(
 
 
 @pytest.mark.slow
-def test_frames_tables_and_files_travel(project: Any) -> None:
-    """A frame goes as a table that is dropped again; tables and files of the catalog stay."""
+def test_frames_tables_and_files_travel(project: Any, mlflow_server: MlflowServer) -> None:
+    """A frame goes as a table that is dropped again; what the catalog has stays; credentials are replaced."""
+    import mlflow
+
     shown = project.kedro("snowflake-mlflow", "run")
     [run] = project.runs("cellar")
     assert f"MLflow run {run.info.run_id}: FINISHED" in shown
-    assert run.data.metrics == {"numbers": 2.0, "wines": 2.0, "length": 3.0}
+    assert run.data.metrics == {"numbers": 2.0, "wines": 2.0, "length": 5.0}
+    # The catalog's own file in the cloud, by its stage; a service, by a secret for its credentials.
+    again = mlflow_server.folder / "artifacts/exports/out/again.csv"
+    assert again.read_text() == "A\n8\n9\n"
+    assert run.data.tags["server"] == mlflow.__version__
+    with zipfile.ZipFile(project.folder / "dist/snowflake/project.zip") as packed:
+        assert project.account.public.token not in str([packed.read(n) for n in packed.namelist()])
     ran = [executed.sql for executed in project.account.statements.matching()]
     [transient] = [sql for sql in ran if "TRANSIENT" in sql.upper()]
     table = re.search(r"CELLAR__DEFAULT__DATA__\w+__NUMBERS", transient)

@@ -185,6 +185,13 @@ def direct(bridge: Any, monkeypatch: pytest.MonkeyPatch) -> BridgeConfig:
     return config
 
 
+def clauses_of(config: BridgeConfig) -> str:
+    """Return the clauses with which a procedure reaches MLflow."""
+    access = config.external_access
+    assert access is not None
+    return " ".join(procedure_clauses([access.integration], {"mlflow_token": access.secret}))
+
+
 def arrived(bridge: Any, shown: str) -> None:
     """Read a run and its artifact back from MLflow."""
     run_id, text = shown.split()
@@ -200,12 +207,11 @@ def arrived(bridge: Any, shown: str) -> None:
 def test_external_access(bridge: Any, direct: BridgeConfig) -> None:
     """With the generated rule, secret and integration the same code speaks HTTPS to MLflow itself."""
     session = bridge.session
-    assert direct.external_access is not None
     assert [finding for finding in check(session, direct) if not finding.ok] == []
     ready = {way.name: way.ready for way in ways(session, direct)}
     assert ready["external access"]
     bridge.stand_in.public.journal.clear()
-    create(bridge, "EXTERNAL", "", EXTERNAL, procedure_clauses(direct.external_access))
+    create(bridge, "EXTERNAL", "", EXTERNAL, clauses_of(direct))
     arrived(bridge, session.call("DEMO.DEMO.EXTERNAL"))
     asked = bridge.stand_in.public.journal.requests("/mlflow-artifacts/artifacts/")
     assert {entry.method for entry in asked} == {"GET", "PUT"}
@@ -215,10 +221,9 @@ def test_external_access(bridge: Any, direct: BridgeConfig) -> None:
 
 def test_external_access_with_a_wrong_token(bridge: Any, direct: BridgeConfig) -> None:
     """MLflow's refusal reaches the caller, and the token does not."""
-    assert direct.external_access is not None
     session = bridge.session
     session.sql("ALTER SECRET DEMO.DEMO.MLFLOW_TOKEN SET SECRET_STRING = 'not-it'").collect()
-    create(bridge, "EXTERNAL", "", EXTERNAL, procedure_clauses(direct.external_access))
+    create(bridge, "EXTERNAL", "", EXTERNAL, clauses_of(direct))
     with pytest.raises(SnowparkSQLException, match="UNAUTHENTICATED") as refused:
         session.call("DEMO.DEMO.EXTERNAL")
     assert "not-it" not in str(refused.value)

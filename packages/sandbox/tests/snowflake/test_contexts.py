@@ -196,6 +196,35 @@ def test_files_go_by_the_session_inside(account: Snowflake, rights: str) -> None
     assert "stored procedure" in got[6]
 
 
+STREAM = """
+def main(session, statements):
+    try:
+        session.file.get_stream(statements[0])
+    except Exception as error:
+        return str(error)
+"""
+
+
+def test_no_client_streams_from_an_external_stage(account: Snowflake) -> None:
+    """`get_stream` is refused as GET is; only SnowflakeFile and COPY FILES reach such a stage."""
+    with Session.builder.configs(account.connection()).create() as session:
+        integration = (
+            "CREATE STORAGE INTEGRATION s3 TYPE = EXTERNAL_STAGE STORAGE_PROVIDER = 'S3' ENABLED = TRUE"
+            " STORAGE_AWS_ROLE_ARN = 'arn:aws:iam::123456789012:role/x'"
+            " STORAGE_ALLOWED_LOCATIONS = ('s3://mlflow-sandbox/')"
+        )
+        for sql in (
+            integration,
+            "CREATE STAGE outside URL = 's3://mlflow-sandbox/' STORAGE_INTEGRATION = s3",
+            procedure("stream", STREAM, "CALLER"),
+        ):
+            session.sql(sql).collect()
+        account.trust("S3")
+        refused = json.loads(session.call("stream", ["@outside/x"]))
+    assert "091003" in refused
+    assert "external stage" in refused
+
+
 def test_a_streamlit_app_has_owners_rights(account: Snowflake) -> None:
     """On a warehouse it is refused what an owner's-rights procedure is refused."""
     connection: Any = account.streamlit_connection()

@@ -42,6 +42,7 @@ def test_a_call_goes_out_with_snowflakes_headers(
     clauses = "HEADERS = ('team-id' = 'x') CONTEXT_HEADERS = (CURRENT_USER) COMPRESSION = NONE"
     run(echo("a VARCHAR, n NUMBER", clauses))
     bridge.gateways["aws"].credentials = {"Authorization": "Basic bWxmbG93"}
+    bridge.gateways["aws"].remaps_authorization = False
     assert json.loads(run("SELECT echo('it''s', 7)")[0][0]) == {"row": [0, "it's", 7]}
     headers, _ = upstream.seen[0]
     assert headers["sf-custom-team-id"] == "x"
@@ -220,7 +221,10 @@ def test_a_batch_can_be_delivered_twice(
     [
         (Fault(cut=True), "Could not connect"),
         (Fault(status=500, body="boom"), "500 'boom'"),
-        (Fault(status=200, body="<html>", content_type="text/html"), "Error parsing JSON"),
+        (
+            Fault(status=200, body="<html>", content_type="text/html"),
+            "Error parsing JSON response for external function",
+        ),
         (Fault(status=403, body="no"), "403 'no'"),
         (Fault(status=201, body="{}"), "201"),
         (Fault(status=302, headers=(("Location", "https://x.example/"),)), "302"),
@@ -296,7 +300,7 @@ def test_amazon_may_remap_an_injected_authorization(
     run(echo("a VARCHAR"))
     gateway = bridge.gateways["aws"]
     gateway.credentials = {"Authorization": "Basic x", "x-mlflow-token": "y"}
-    gateway.remaps_authorization = True
+    assert [name for name, one in bridge.gateways.items() if one.remaps_authorization] == ["aws"]
     run("SELECT echo('x')")
     headers, _ = upstream.seen[0]
     assert "authorization" not in headers

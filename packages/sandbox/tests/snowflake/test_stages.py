@@ -82,6 +82,9 @@ def test_artifacts_land_where_mlflow_looks(
     assert run("LIST @outside")[0][0].startswith(_PROVIDERS[provider][0])
 
 
+_NAMES = ", ".join(["'x'"] * 1001)
+
+
 @pytest.mark.parametrize("command", ["PUT 'file://{}/f' @outside", "GET @outside 'file://{}'"])
 def test_a_client_reaches_no_external_stage(
     stand_in: Snowflake, run: Run, tmp_path: Path, command: str
@@ -101,8 +104,12 @@ def test_a_client_reaches_no_external_stage(
         ("CREATE STAGE e URL = 's3://elsewhere/' STORAGE_INTEGRATION = s", "not allowed"),
         ("LIST @nothing", "NOTHING"),
         ("LIST '@inside/../..'", "leaves the stage"),
-        ("COPY FILES INTO @inside FROM @inside FILES = ('missing')", "missing"),
-        ("COPY FILES INTO @inside FROM (SELECT 1)", "Unsupported"),
+        ("COPY FILES INTO @inside FROM (SELECT 1)", "'1' is no stage"),
+        ("COPY FILES INTO @inside FROM (SELECT '@inside/x'", "syntax error"),
+        ("COPY FILES INTO @inside FROM (SELECT '@inside/x', '../y')", "leaves the stage"),
+        (f"COPY FILES INTO @inside FROM @inside FILES = ({_NAMES})", "1000"),
+        ("COPY FILES INTO @~ FROM @inside", "~"),
+        ("COPY FILES INTO @inside FROM @%t", "%t"),
         ("PUT 'ftp://x' @inside", "file://"),
     ],
 )
@@ -112,6 +119,28 @@ def test_what_cannot_be_is_refused(run: Run, sql: str, words: str) -> None:
     run("CREATE STAGE inside")
     with pytest.raises(ProgrammingError, match=words):
         run(sql)
+
+
+def test_files_are_copied_by_name_and_by_query(run: Run, tmp_path: Path) -> None:
+    """FILES and the rows of a query name files, a second column new names; what is missing is skipped in silence."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+    run("CREATE STAGE inside")
+    run("CREATE STAGE other")
+    run("CREATE TABLE files (url VARCHAR, name VARCHAR)")
+    run(f"PUT 'file://{tmp_path}/*.txt' @inside/in AUTO_COMPRESS = FALSE")
+    copied = run("COPY FILES INTO @other/one FROM @inside/in/ FILES = ('a.txt', 'missing')")
+    assert copied == [("one/a.txt",)]
+    run(
+        "INSERT INTO files VALUES ('@inside/in/a.txt', 'new/it''s.txt'), ('@inside/in/b.txt', NULL)"
+    )
+    run("INSERT INTO files VALUES ('@inside/missing', 'x')")
+    copied = run("COPY FILES INTO @other/two/ FROM (SELECT url, name FROM files ORDER BY 1)")
+    assert copied == [("two/new/it's.txt",), ("two/b.txt",)]
+    assert run("COPY FILES INTO @other FROM (SELECT '@inside/in/a.txt')") == [("a.txt",)]
+    assert {row[0] for row in run("LIST @other")} == {
+        *("other/one/a.txt", "other/two/new/it's.txt", "other/two/b.txt", "other/a.txt"),
+    }
 
 
 def test_a_replaced_stage_is_empty(run: Run, tmp_path: Path) -> None:

@@ -358,10 +358,18 @@ def _gateway(section: Section) -> Gateway | None:
         if gateway.content.get(key) is None or key in trust or (key, cloud) == ("vpc_link", "aws"):
             continue
         raise gateway.invalid(key, f"is not used with the provider {provider}")
+    url = _url(gateway, "url")
+    if cloud == "aws" and ".execute-api." not in url:
+        # https://docs.snowflake.com/en/sql-reference/external-functions-introduction
+        raise gateway.invalid(
+            "url",
+            "is not https://<id>.execute-api.<region>.amazonaws.com/<stage>: Snowflake calls no custom "
+            "domain of Amazon's gateway",
+        )
     optional = [k for k in ("vpc_link", "api_key_from_env") if gateway.content.get(k) is not None]
     return Gateway(
         provider,
-        _url(gateway, "url"),
+        url,
         name(gateway.text("integration", "MLFLOW_API"), gateway.place("integration"), 1),
         **{key: _formed(gateway, key) for key in (*trust, *optional)},
     )

@@ -31,11 +31,11 @@ cloud's administrator has set up. Functions are replaced, so that a new version 
 drops their grants, and Snowflake has no future grants on external functions, so each is granted again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from mlflow_connections import MissingOptionError
 
-from ._config import DEFAULT_SECRET, PROVIDERS, BridgeConfig, ExternalAccess, Gateway, Storage
+from ._config import PROVIDERS, BridgeConfig, ExternalAccess, Gateway, Storage
 from ._functions import BY_KEY, FUNCTIONS, RESPONSE, Function, source
 from ._names import Identifier, literal, literals
 from ._statement import (
@@ -106,12 +106,18 @@ def script(written: list[Statement]) -> str:
     return "\n".join(lines)
 
 
-def procedure_clauses(access: ExternalAccess) -> str:
-    """Return the clauses with which a procedure reaches MLflow itself."""
-    return (
-        f"EXTERNAL_ACCESS_INTEGRATIONS = ({access.integration.sql})\n"
-        f"  SECRETS = ('{DEFAULT_SECRET}' = {access.secret.sql})"
-    )
+def procedure_clauses(
+    integrations: Iterable[Identifier], secrets: Mapping[str, Identifier]
+) -> list[str]:
+    """Return the clauses with which a procedure reaches servers by external access.
+
+    Args:
+        integrations: The external access integrations.
+        secrets: The secrets by the names under which the procedure reads them.
+    """
+    names = ", ".join(dict.fromkeys(one.sql for one in integrations))
+    pairs = ", ".join(f"{literal(key)} = {one.sql}" for key, one in secrets.items())
+    return [f"EXTERNAL_ACCESS_INTEGRATIONS = ({names})", f"SECRETS = ({pairs})"]
 
 
 def api_integration(gateway: Gateway) -> SqlObject:

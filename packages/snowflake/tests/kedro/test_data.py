@@ -1,6 +1,7 @@
 """Data between nodes: what travels as a pickle, what comes along, and what Snowflake could not use."""
 
 import io
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import node, pipeline
 
 from mlflow_connections import ConnectionsError
+from mlflow_connections_snowflake._names import Identifier
 from mlflow_connections_snowflake.kedro._data import (
     StagePickle,
     catalog_inside,
     files_to_bring,
     places_of,
+    read_secret,
     travels,
 )
 from mlflow_connections_snowflake.kedro.datasets import SnowflakeStageFileDataset
@@ -192,7 +195,7 @@ def test_tables_use_the_procedures_session() -> None:
     """Of a Snowpark dataset's credentials only the place goes along, and its entry stays usable."""
     conf = {"t": {"type": TABLE, "table_name": "T", "credentials": "dev"}}
     places = places_of(conf, CREDENTIALS, {"t"})
-    assert places == {"t": {"database": "D", "schema": "S"}}
+    assert places == {"t": {"session": {"database": "D", "schema": "S"}}}
     inside = catalog_inside(conf, ["t"], places)
     assert inside["t"]["credentials"] == {"account": "-", "database": "D", "schema": "S"}
     assert "pa55word" not in str(inside)
@@ -200,6 +203,123 @@ def test_tables_use_the_procedures_session() -> None:
     places = places_of(factory, CREDENTIALS, {"wine_table"})
     made = catalog_inside(factory, ["wine_table"], places)["wine_table"]
     assert (made["table_name"], made["credentials"]["schema"]) == ("wine", "S")
+
+
+STAGES = {
+    "s3://b/": Identifier(("D", "S", "ALL")),
+    "s3://b/raw/": Identifier(("D", "S", "RAW")),
+}
+
+
+@pytest.mark.parametrize("is_factory", [False, True])
+def test_a_location_with_a_stage_needs_no_credentials(is_factory: bool) -> None:
+    """A file below a location of `stages` is read and written by that stage, with its own arguments."""
+    name = "{name}" if is_factory else "wine"
+    entry = {
+        "type": "pandas.CSVDataset",
+        "filepath": f"s3://b/raw/{name}.csv",
+        "credentials": "dev",
+        "fs_args": {"x": 1},
+        "load_args": {"sep": ";"},
+    }
+    conf = {name: entry, "other": {"type": "pandas.CSVDataset", "filepath": "s3://b/y.csv"}}
+    places = places_of(
+        conf,
+        CREDENTIALS,
+        {"wine", "other"},
+        stages=STAGES,
+        internal_stage=Identifier(("D", "S", "CODE")),
+    )
+    made = catalog_inside(conf, ["wine", "other"], places)
+    assert made["wine"] == {
+        "type": "mlflow_connections_snowflake.kedro.datasets.SnowflakeStageFileDataset",
+        "stage": "@D.S.RAW",
+        "filepath": "wine.csv",
+        "internal_stage": "@D.S.CODE",
+        "dataset": {"type": "pandas.CSVDataset", "load_args": {"sep": ";"}},
+    }
+    assert made["other"]["stage"] == "@D.S.ALL"
+    catalog: Any = DataCatalog.from_config(made)
+    assert [catalog.get(one)._place for one in ("wine", "other")] == [
+        "@D.S.RAW/wine.csv",
+        "@D.S.ALL/y.csv",
+    ]
+
+
+def test_a_version_on_a_stage_is_refused() -> None:
+    """A versioned file would lose its versions, so it is named before anything is deployed."""
+    conf = {"wine": {"type": "pandas.CSVDataset", "filepath": "s3://b/x.csv", "versioned": True}}
+    with pytest.raises(ConnectionsError, match="'wine' is versioned"):
+        places_of(conf, {}, {"wine"}, stages=STAGES)
+
+
+def test_credentials_that_are_a_secret_are_read_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry stays as it is: inside, its credentials come from the secret, also those of an inner dataset."""
+    conf = {
+        "service": {"type": "x.Api", "url": "https://x", "credentials": "dev"},
+        "cached": {"type": "x.Cached", "credentials": "dev", "dataset": {"credentials": "two"}},
+    }
+    with pytest.raises(ConnectionsError, match="'cached' needs the credentials 'two'"):
+        places_of(conf, CREDENTIALS, {"cached"}, secrets={"dev"})
+    places = places_of(conf, CREDENTIALS, set(conf), secrets={"dev", "two"})
+    assert "pa55word" not in str(places)
+    here = catalog_inside(conf, list(conf), places)
+    made: Any = DataCatalog.from_config(here)
+    assert not travels(made, "service")
+    for use in (made.get("service").load, lambda: made.get("service").save(1)):
+        with pytest.raises(DatasetError, match="in Snowflake alone"):
+            use()
+    read: list[str] = []
+
+    def read_secret(name: str) -> dict[str, str]:
+        read.append(name)
+        return {"key": name.upper()}
+
+    inside = catalog_inside(conf, ["service"], places, read_secret)
+    assert read == ["dev"]
+    assert inside["service"] == {
+        "type": "x.Api",
+        "url": "https://x",
+        "credentials": {"key": "DEV"},
+    }
+    inside = catalog_inside(conf, ["cached"], places, read_secret)["cached"]
+    assert (inside["credentials"], inside["dataset"]["credentials"]) == (
+        {"key": "DEV"},
+        {"key": "TWO"},
+    )
+
+
+class Secrets:
+    """Snowpark's secrets inside a procedure, one of each type."""
+
+    def get_secret_type(self, name: str) -> str:
+        """Return the type, which is the name's last word here."""
+        return name.rpartition("_")[2].upper()
+
+    def get_username_password(self, name: str) -> types.SimpleNamespace:
+        """Return a PASSWORD."""
+        return types.SimpleNamespace(username="u", password="p")
+
+    def get_generic_secret_string(self, name: str) -> str:
+        """Return a GENERIC_STRING."""
+        return {"credentials_good": '{"key": "k"}', "credentials_list": "[1]"}.get(name, "pa55word")
+
+
+def test_secrets_hold_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PASSWORD is a user name and a password, a GENERIC_STRING is JSON; anything else is refused, unseen."""
+    secrets = Secrets()
+    snowpark = pytest.importorskip("snowflake.snowpark")
+    monkeypatch.setattr(snowpark, "secrets", secrets, raising=False)
+    assert read_secret("password") == {"username": "u", "password": "p"}
+    monkeypatch.setattr(secrets, "get_secret_type", lambda name: "GENERIC_STRING")
+    assert read_secret("good") == {"key": "k"}
+    for wrong in ("list", "text"):
+        with pytest.raises(ConnectionsError, match=f"credentials '{wrong}' is not usable") as told:
+            read_secret(wrong)
+        assert "pa55word" not in str(told.value)
+    monkeypatch.setattr(secrets, "get_secret_type", lambda name: "OAUTH2")
+    with pytest.raises(ConnectionsError, match="not usable"):
+        read_secret("good")
 
 
 def test_a_file_on_a_stage_keeps_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -340,3 +340,29 @@ def test_external_access_is_a_clause_of_each_procedure(
         assert """SECRETS = ('mlflow_token' = "DEMO"."PIPES"."MLFLOW_TOKEN")""" in sql
         assert parses(sql)
     assert any('"tracking_uri": "https://mlflow.example.com"' in sql for sql in written)
+
+
+def test_secrets_of_credentials_are_in_the_clauses_too(
+    planned: Callable[..., Plan], parses: Parses
+) -> None:
+    """Each secret has a variable of its own and each integration is named once; a change is a new version."""
+    access = {"url": "https://mlflow.example.com", "integration": "OUT"}
+    mlflow = {"experiment_name": "x", "external_access": access}
+    plain = planned(mlflow=mlflow)
+    secrets = {
+        "bucket": {"secret": "bucket_key", "integration": "out"},
+        "The api": {"secret": "a.b.api", "integration": "other"},
+    }
+    made = planned(mlflow=mlflow, secrets=secrets)
+    sql = next(s.sql for s in statements(made, ARCHIVES) if "HANDLER = 'run_node'" in s.sql)
+    assert 'EXTERNAL_ACCESS_INTEGRATIONS = ("OUT", "OTHER")' in sql
+    assert """'credentials_bucket' = "DEMO"."PIPES"."BUCKET_KEY\"""" in sql
+    assert re.search(r"'credentials_the_api_[0-9a-f]{8}' = \"A\"\.\"B\"\.\"API\"", sql)
+    assert parses(sql)
+    assert version_of(made, ARCHIVES) != version_of(plain, ARCHIVES)
+    alone = planned(mlflow=None, secrets=secrets)
+    assert all(
+        "credentials_bucket" in s.sql
+        for s in statements(alone, ARCHIVES)
+        if s.sql.startswith("CREATE OR REPLACE PROCEDURE")
+    )

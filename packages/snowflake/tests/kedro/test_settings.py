@@ -84,6 +84,42 @@ def test_the_repository_is_always_named(settings: Callable[..., Settings]) -> No
     assert str(settings(repository="a.b.mine").repository) == "A.B.MINE"
 
 
+def test_stages_and_secrets_stand_for_credentials(settings: Callable[..., Settings]) -> None:
+    """Unqualified names belong to the pipeline's database and schema, as everywhere in the section."""
+    read = settings(
+        stages={"s3://bucket/raw/": "@files", "gcs://other/": "a.b.c"},
+        secrets={"bucket": {"secret": "bucket_key", "integration": "bucket_access"}},
+    )
+    assert {key: str(one) for key, one in read.stages.items()} == {
+        "s3://bucket/raw/": "DEMO.PIPES.FILES",
+        "gcs://other/": "A.B.C",
+    }
+    assert str(read.secrets["bucket"].secret) == "DEMO.PIPES.BUCKET_KEY"
+    assert str(read.secrets["bucket"].integration) == "BUCKET_ACCESS"
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"stages": {"s3://bucket": "@files"}}, "not a URL that ends with a slash"),
+        ({"stages": {"/data/": "@files"}}, "not a URL that ends with a slash"),
+        ({"stages": {"s3://b/": "not a name!"}}, "not the name of a Snowflake object"),
+        ({"secrets": {"x": {"secret": "a"}}}, r"secrets\.x\.integration .* is missing"),
+        (
+            {"secrets": {"x": {"secret": "a", "integration": "b", "value": "c"}}},
+            "unknown key 'value'",
+        ),
+        ({"secrets": {"x": "a"}}, "must be a mapping"),
+    ],
+)
+def test_what_cannot_stand_for_credentials_is_told(
+    settings: Callable[..., Settings], keys: dict[str, Any], sentence: str
+) -> None:
+    """A mistake in `stages` or `secrets` is named by its key."""
+    with pytest.raises(ConnectionsError, match=sentence):
+        settings(**keys)
+
+
 KEDRO_SNOWFLAKE: dict[str, Any] = {
     "connection": {
         "account": "abc-123",

@@ -117,7 +117,8 @@ def test_a_procedures_clauses(content: dict[str, Any]) -> None:
     """A procedure names the integration, and the secret under the name that the connection reads."""
     access = read(content).external_access
     assert access is not None
-    assert procedure_clauses(access) == (
-        'EXTERNAL_ACCESS_INTEGRATIONS = ("MLFLOW_ACCESS")\n'
-        '  SECRETS = (\'mlflow_token\' = "DEMO"."DEMO"."MLFLOW_TOKEN")'
-    )
+    clauses = procedure_clauses([access.integration], {"mlflow_token": access.secret})
+    assert clauses == [
+        'EXTERNAL_ACCESS_INTEGRATIONS = ("MLFLOW_ACCESS")',
+        'SECRETS = (\'mlflow_token\' = "DEMO"."DEMO"."MLFLOW_TOKEN")',
+    ]

@@ -1,7 +1,7 @@
 """An account: executes the statements that the stand-in knows, and forwards the others."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,13 @@ class Forwarded:
         sql: The statement.
         compiled: The calls in it, which are answered while it runs.
         then: A function to call once it has succeeded.
+        convert: A function that makes the statement's result of the rows of a query.
     """
 
     sql: str
     compiled: Compiled | None = None
     then: Callable[[], None] | None = None
+    convert: Callable[[Sequence[Sequence[Any]]], Rows] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,9 @@ class SnowflakeAccount:
         if reader.accept("SELECT", "SYSTEM$CANCEL_ALL_QUERIES"):
             # Snowpark sends this when it closes a session, which then runs nothing.
             return status("0 queries cancelled.")
-        if is_file_operation and reader.accept("READ_FILE"):
-            return Transfer(self.stages.read(parse_stage(bound or ""), session))
+        if is_file_operation and reader.word() in {"READ_FILE", "READ_STREAM"}:
+            read = self.stages.read if reader.accept("READ_FILE") else self.stages.stream
+            return Transfer(read(parse_stage(bound or ""), session))
         if reader.accept("ALTER", "SESSION"):
             # Whatever a session may set changes nothing here.
             return status("Statement executed successfully.")
@@ -213,6 +216,12 @@ class SnowflakeAccount:
         self.catalog.add(CatalogEntry(kind, (kind, name, None), role))
 
     def _files(self, command: FileCommand, sql: str, session: SqlSession) -> Outcome:
+        if command.query:
+            self._contexts.check_warehouse(SqlReader(command.query), session)
+            return Forwarded(
+                command.query,
+                convert=lambda rows: self.stages.copy_rows(command.stage, rows, session),
+            )
         if not self.stages.is_known(command, session):
             return Forwarded(sql)
         done = self.stages.execute(command, session)

@@ -1,6 +1,7 @@
 """The endpoints that the connector talks to: sessions and queries."""
 
 import asyncio
+import base64
 import logging
 import re
 import secrets
@@ -261,10 +262,15 @@ class SnowflakeServer:
             return _done(outcome, session, query)
         if isinstance(outcome, Transfer):
             return {"success": True, "data": {**outcome.data, "queryId": query}, "code": None}
-        return await self._pass_on(scope, session, body, outcome)
+        return await self._pass_on(scope, session, body, outcome, query)
 
     async def _pass_on(
-        self, scope: "Scope", session: SqlSession, body: dict[str, Any], passed: Forwarded
+        self,
+        scope: "Scope",
+        session: SqlSession,
+        body: dict[str, Any],
+        passed: Forwarded,
+        query: str,
     ) -> dict[str, Any]:
         compiled = passed.compiled
         if compiled is not None:
@@ -278,6 +284,9 @@ class SnowflakeServer:
             return self._like_snowflake(passed.sql, code, answer)
         if passed.then is not None:
             passed.then()
+        if passed.convert is not None:
+            rows = await run_in_threadpool(passed.convert, _rows_of(answer["data"]))
+            return _done(rows, session, query)
         data = answer["data"]
         if "finalDatabaseName" in data:
             session.database, session.schema = data["finalDatabaseName"], data["finalSchemaName"]
@@ -341,6 +350,16 @@ def _failed(error: SqlError, query: str) -> dict[str, Any]:
     code = f"{error.number:06d}"
     data = {"errorCode": code, "sqlState": error.state, "queryId": query}
     return {"success": False, "code": code, "message": error.message, "data": data}
+
+
+def _rows_of(data: Mapping[str, Any]) -> list[list[Any]]:
+    """Return the rows of a query's result, which fakesnow sends as Arrow or as JSON."""
+    if not data.get("rowsetBase64"):
+        return [list(row) for row in data.get("rowset") or ()]
+    import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
+
+    with pa.ipc.open_stream(base64.b64decode(data["rowsetBase64"])) as reader:
+        return [list(row.values()) for row in reader.read_all().to_pylist()]
 
 
 def _refused(number: int, state: str, text: str) -> Response:

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlflow_connections import InvalidOptionError
+from mlflow_connections_snowflake._config import DEFAULT_SECRET
 from mlflow_connections_snowflake._names import Identifier, literal, literals
 from mlflow_connections_snowflake._sql import procedure_clauses
 from mlflow_connections_snowflake._statement import SqlObject, Statement, create, drop
 
 from ._plan import Plan
-from ._task_names import PROJECT_ARCHIVE, beside
+from ._task_names import PROJECT_ARCHIVE, beside, secret_variable
 
 PART = "pipeline"
 OWN_ARCHIVE = "mlflow_connections.zip"
@@ -197,10 +198,15 @@ def _procedure(plan: Plan, handler: str, name: Identifier, imports: tuple[str, .
 
 
 def _access_clauses(plan: Plan) -> list[str]:
-    mlflow = plan.settings.mlflow
-    if mlflow is None or mlflow.external_access is None:
-        return []
-    return procedure_clauses(mlflow.external_access).split("\n  ")
+    mlflow, settings = plan.settings.mlflow, plan.settings
+    integrations, secrets = [], {}
+    if mlflow is not None and mlflow.external_access is not None:
+        integrations.append(mlflow.external_access.integration)
+        secrets[DEFAULT_SECRET] = mlflow.external_access.secret
+    for entry, one in sorted(settings.secrets.items()):
+        integrations.append(one.integration)
+        secrets[secret_variable(entry)] = one.secret
+    return procedure_clauses(integrations, secrets) if integrations else []
 
 
 def _put(path: Path, folder: str) -> str:

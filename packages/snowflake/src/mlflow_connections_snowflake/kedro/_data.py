@@ -1,13 +1,15 @@
 """The data of a pipeline in Snowflake: what the catalog stores, and what travels between nodes.
 
 Each node runs in a process of its own. Data that Kedro would keep in memory travels as a pickle on a
-stage, a Snowpark DataFrame as a transient table. Credentials never leave the user's machine.
+stage, a Snowpark DataFrame as a transient table. Credentials never leave the user's machine: an external
+stage, a secret in Snowflake or the procedure's session replaces them.
 """
 
 import hashlib
 import io
+import json
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +17,10 @@ from kedro.io import AbstractDataset, DatasetError, MemoryDataset
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
 from mlflow_connections.secrets import masked
+from mlflow_connections_snowflake._names import Identifier
 
-from ._task_names import identifier_part
+from ._task_names import identifier_part, secret_variable
+from .datasets import SnowflakeStageFileDataset
 
 if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
@@ -47,56 +51,163 @@ def used_entries(conf: Mapping[str, Any], datasets: Iterable[str]) -> dict[str, 
 
 
 def places_of(
-    conf: Mapping[str, Any], credentials: Mapping[str, Any], datasets: Iterable[str]
-) -> dict[str, dict[str, str]]:
-    """Return the database and schema in the credentials of datasets that use Snowflake's session.
+    conf: Mapping[str, Any],
+    credentials: Mapping[str, Any],
+    datasets: Iterable[str],
+    *,
+    stages: Mapping[str, Identifier] | None = None,
+    secrets: Collection[str] = (),
+    internal_stage: Identifier | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return what replaces the credentials of each dataset in Snowflake.
+
+    A file at a location that has an external stage is reached by that stage; a dataset that uses Snowflake's
+    session keeps the database and schema of its credentials; credentials that are a secret in Snowflake are read
+    from it.
 
     Args:
         conf: The catalog's configuration.
         credentials: The entries of credentials.yml.
         datasets: The datasets of a pipeline.
+        stages: The external stages by the location, `s3://bucket/path/`, that each stands for.
+        secrets: The entries of credentials.yml that are secrets in Snowflake.
+        internal_stage: The internal stage that files of an external one pass through.
+
+    Returns:
+        For each dataset, one of `{"stage": …}`, `{"session": …}` and `{"secrets": …}`.
 
     Raises:
-        InvalidOptionError: Another dataset needs credentials, which stay on this machine.
+        InvalidOptionError: A dataset needs credentials that nothing in Snowflake replaces.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for dataset in sorted(datasets):
         entry = _entry_of(conf, dataset)
-        named = next(_credentials_in(entry), None)
-        if named is None:
+        on_stage = _on_stage(dataset, entry, stages or {})
+        if on_stage is not None:
+            found[dataset] = {"stage": {**on_stage, "internal_stage": f"@{internal_stage}"}}
             continue
-        if not str(entry.get("type", "")).endswith(_OWN_SESSION):
-            raise InvalidOptionError(
-                f"The catalog's {dataset!r} needs the credentials {_label(named)}, which stay on "
-                "this machine. Keep it in Snowflake: as a table (snowflake.SnowparkTableDataset) "
-                "or on a stage "
-                "(mlflow_connections_snowflake.kedro.datasets.SnowflakeStageFileDataset, also over "
-                "a storage integration)."
-            )
-        values = credentials.get(named) if isinstance(named, str) else named
-        known = values if isinstance(values, Mapping) else {}
-        found[dataset] = {
-            key: str(known[key]) for key in ("database", "schema") if known.get(key) is not None
-        }
+        named = list(_credentials_in(entry))
+        if not named:
+            continue
+        if str(entry.get("type", "")).endswith(_OWN_SESSION):
+            values = credentials.get(named[0]) if isinstance(named[0], str) else named[0]
+            known = values if isinstance(values, Mapping) else {}
+            place = {k: str(known[k]) for k in ("database", "schema") if known.get(k) is not None}
+            found[dataset] = {"session": place}
+            continue
+        for one in named:
+            if not isinstance(one, str) or one not in secrets:
+                raise InvalidOptionError(
+                    f"The catalog's {dataset!r} needs the credentials {_label(one)}, which stay on "
+                    "this machine. In snowflake.yml, name an external stage for its location "
+                    "(`stages`) or a secret for its credentials (`secrets`), or keep the data in "
+                    "Snowflake, as a table (snowflake.SnowparkTableDataset) or on a stage "
+                    "(mlflow_connections_snowflake.kedro.datasets.SnowflakeStageFileDataset)."
+                )
+        found[dataset] = {"secrets": sorted(set(named))}
     return found
 
 
 def catalog_inside(
-    conf: Mapping[str, Any], datasets: Iterable[str], places: Mapping[str, Mapping[str, str]]
+    conf: Mapping[str, Any],
+    datasets: Iterable[str],
+    places: Mapping[str, Mapping[str, Any]],
+    read_secret: Callable[[str], Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
-    """Return the catalog for a node in Snowflake: its own entries, without named credentials."""
+    """Return the catalog for a node in Snowflake: its own entries, without named credentials.
+
+    Args:
+        conf: The catalog's configuration.
+        datasets: The node's datasets.
+        places: The result of `places_of`.
+        read_secret: Reads the credentials of an entry of credentials.yml; None on this machine, where a dataset
+            that needs them is replaced by a placeholder.
+    """
     entries: dict[str, Any] = {}
     for dataset in datasets:
+        place = places.get(dataset)
+        if place is None:
+            continue
         entry = _entry_of(conf, dataset)
-        if dataset in places and isinstance(entry, Mapping):
+        if "stage" in place:
+            entries[dataset] = _stage_entry(entry, place["stage"])
+        elif "session" in place:
             # Never empty: SnowparkTableDataset refuses empty credentials, and ignores these.
-            entries[dataset] = {**entry, "credentials": {"account": "-", **places[dataset]}}
+            entries[dataset] = {**entry, "credentials": {"account": "-", **place["session"]}}
+        elif read_secret is None:
+            # It cannot be made here without its credentials, and this machine never uses it.
+            entries[dataset] = {"type": f"{Placeholder.__module__}.{Placeholder.__qualname__}"}
+        else:
+            values = {name: dict(read_secret(name)) for name in place["secrets"]}
+            entries[dataset] = _with_credentials(entry, values)
     kept = {
         name: entry
         for name, entry in used_entries(conf, datasets).items()
         if name not in entries and next(_credentials_in(entry), None) is None
     }
     return {**kept, **entries}
+
+
+def read_secret(entry: str) -> Mapping[str, str]:
+    """Read the credentials of an entry of credentials.yml from its secret, inside a procedure.
+
+    Raises:
+        InvalidOptionError: The secret does not hold credentials.
+    """
+    from snowflake.snowpark import secrets
+
+    variable = secret_variable(entry)
+    kind = str(secrets.get_secret_type(variable)).upper()
+    if kind == "PASSWORD":
+        pair = secrets.get_username_password(variable)
+        return {"username": pair.username, "password": pair.password}
+    if kind == "GENERIC_STRING":
+        try:
+            values = json.loads(secrets.get_generic_secret_string(variable))
+        except ValueError:
+            values = None
+        if isinstance(values, Mapping):
+            return {str(key): value for key, value in values.items()}
+    # The value is not shown.
+    raise InvalidOptionError(
+        f"The secret for the credentials {entry!r} is not usable: make it a GENERIC_STRING that holds "
+        "the entry's keys and values as a JSON object, or a PASSWORD."
+    ) from None
+
+
+def _on_stage(
+    dataset: str, entry: Mapping[str, Any], stages: Mapping[str, Identifier]
+) -> dict[str, str] | None:
+    """Return the stage and the path of a file whose location has a stage; the longest location wins."""
+    path = str(entry.get("filepath", ""))
+    fits = [location for location in stages if path.startswith(location)]
+    if not fits:
+        return None
+    if entry.get("versioned"):
+        raise InvalidOptionError(
+            f"The catalog's {dataset!r} is versioned, which a file on a stage cannot be. Remove "
+            "`versioned`, or the location's stage from snowflake.yml."
+        )
+    location = max(fits, key=len)
+    return {"stage": f"@{stages[location]}", "filepath": path[len(location) :]}
+
+
+def _stage_entry(entry: Mapping[str, Any], place: Mapping[str, str]) -> dict[str, Any]:
+    left_out = ("filepath", "credentials", "fs_args", "versioned", "metadata")
+    inner = {key: value for key, value in entry.items() if key not in left_out}
+    own = f"{SnowflakeStageFileDataset.__module__}.{SnowflakeStageFileDataset.__qualname__}"
+    return {"type": own, **place, "dataset": inner}
+
+
+def _with_credentials(entry: Any, values: Mapping[str, Mapping[str, str]]) -> Any:
+    if isinstance(entry, Mapping):
+        return {
+            key: dict(values[one])
+            if key == "credentials" and isinstance(one, str)
+            else _with_credentials(one, values)
+            for key, one in entry.items()
+        }
+    return entry
 
 
 def _entry_of(conf: Mapping[str, Any], dataset: str) -> Mapping[str, Any]:
@@ -114,8 +225,7 @@ def _entry_of(conf: Mapping[str, Any], dataset: str) -> Mapping[str, Any]:
             ) or resolver.match_user_catch_all_pattern(dataset)
             if pattern:
                 resolved = resolver.resolve_pattern(dataset)
-                named = next(_credentials_in(factories[pattern]), None)
-                entry = {**resolved, **({} if named is None else {"credentials": named})}
+                entry = _restored(resolved, factories[pattern])
     return entry if isinstance(entry, Mapping) else {}
 
 
@@ -123,6 +233,16 @@ def _without_credentials(entry: Any) -> Any:
     if isinstance(entry, Mapping):
         return {k: _without_credentials(v) for k, v in entry.items() if k != "credentials"}
     return entry
+
+
+def _restored(resolved: Any, factory: Any) -> Any:
+    """Return a resolved entry with the credentials of its factory in their places."""
+    if not (isinstance(resolved, Mapping) and isinstance(factory, Mapping)):
+        return resolved
+    found = {key: _restored(one, factory.get(key)) for key, one in resolved.items()}
+    if factory.get("credentials") is not None:
+        found["credentials"] = factory["credentials"]
+    return found
 
 
 def _credentials_in(entry: Any) -> Iterator[Any]:
@@ -192,6 +312,29 @@ def _files(dataset: str, path: Path, project: Path) -> list[Path]:
             f"The catalog's {dataset!r} is read from {path}, which does not exist."
         )
     return files
+
+
+class Placeholder(AbstractDataset[Any, Any]):
+    """A dataset that exists in Snowflake alone, where its credentials are."""
+
+    def load(self) -> Any:
+        """Refuse to read it.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError("This dataset is read in Snowflake alone.")
+
+    def save(self, data: Any) -> None:  # noqa: ARG002 - the base names it
+        """Refuse to write it.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError("This dataset is written in Snowflake alone.")
+
+    def _describe(self) -> dict[str, Any]:
+        return {}
 
 
 class TableReference(NamedTuple):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
-from ._data import TravelingDataset, catalog_inside, is_parameter, travels
+from ._data import TravelingDataset, catalog_inside, is_parameter, read_secret, travels
 from ._task import TaskContext
 from ._task_names import PLACES_FILE, PROJECT_ARCHIVE
 
@@ -65,11 +65,11 @@ class NodeHooks:
     Args:
         task: The run of the graph.
         datasets: The node's inputs and outputs.
-        places: The database and schema of datasets that use Snowflake's session.
+        places: What replaces the credentials of datasets, from `places_of`.
     """
 
     def __init__(
-        self, task: TaskContext, datasets: list[str], places: Mapping[str, Mapping[str, str]]
+        self, task: TaskContext, datasets: list[str], places: Mapping[str, Mapping[str, Any]]
     ) -> None:
         self._task = task
         self._datasets = datasets
@@ -83,7 +83,7 @@ class NodeHooks:
             conf = dict(loader["catalog"])
         except Exception:  # noqa: BLE001 - a project without a catalog
             return
-        loader["catalog"] = catalog_inside(conf, self._datasets, self._places)
+        loader["catalog"] = catalog_inside(conf, self._datasets, self._places, read_secret)
 
     @hook_impl(trylast=True)
     def after_catalog_created(self, catalog: Any) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_connections import InvalidOptionError, MissingOptionError
 from mlflow_connections.secrets import get_logger
@@ -32,6 +32,7 @@ REPOSITORIES = {
 KEYS = (
     *("database", "schema", "warehouse", "stage", "packages", "repository", "python"),
     *("schedule", "retries", "timeout_minutes", "credentials", "pipeline_name_mapping"),
+    *("stages", "secrets"),
     MLFLOW_SECTION,
 )
 # The sections of kedro-snowflake, and their keys that have a meaning here.
@@ -56,6 +57,18 @@ _OLDEST_PYTHON = 10
 _TASKS, _NEIGHBOURS = 1000, 100
 
 
+class CredentialSecret(NamedTuple):
+    """An entry of credentials.yml that is a secret in Snowflake.
+
+    Attributes:
+        secret: The secret: a GENERIC_STRING with the entry as JSON, or a PASSWORD.
+        integration: The external access integration that allows the secret, and the way to its service.
+    """
+
+    secret: Identifier
+    integration: Identifier
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of all pipelines of a project.
@@ -74,6 +87,8 @@ class Settings:
         names: The names of pipelines in Snowflake, where they differ from Kedro's.
         connection: Parameters of the connection from kedro-snowflake's section `connection`.
         mlflow: The way to MLflow; None for pipelines without MLflow.
+        stages: The external stage of each location in the cloud, `s3://bucket/path/`.
+        secrets: The secrets by the entry of credentials.yml that each stands for.
     """
 
     home: Identifier
@@ -89,6 +104,8 @@ class Settings:
     names: Mapping[str, str] = field(hash=False)
     connection: Mapping[str, str] = field(hash=False)
     mlflow: BridgeConfig | None
+    stages: Mapping[str, Identifier] = field(default_factory=dict, hash=False)
+    secrets: Mapping[str, CredentialSecret] = field(default_factory=dict, hash=False)
 
     @property
     def external_access(self) -> bool:
@@ -157,7 +174,33 @@ def read_settings(
         )
         if with_mlflow
         else None,
+        _stages(section, home),
+        _secrets(section, home),
     )
+
+
+def _stages(section: Section, home: Identifier) -> dict[str, Identifier]:
+    given = section.section("stages")
+    found = {}
+    for location in given.content:
+        if not re.fullmatch(r"[a-z][a-z0-9+]*://[^\s]+/", str(location)):
+            raise given.invalid(str(location), "is not a URL that ends with a slash")
+        text = given.text(str(location))
+        found[str(location)] = stage(text, given.place(str(location))).within(*home.parts)
+    return found
+
+
+def _secrets(section: Section, home: Identifier) -> dict[str, CredentialSecret]:
+    given = section.section("secrets")
+    found = {}
+    for entry in given.content:
+        one = given.section(entry)
+        one.only("secret", "integration")
+        found[entry] = CredentialSecret(
+            name(one.text("secret"), one.place("secret")).within(*home.parts),
+            name(one.text("integration"), one.place("integration"), 1),
+        )
+    return found
 
 
 def _has_mlflow(section: Section) -> bool:

@@ -65,7 +65,14 @@ class PipelineProject(NamedTuple):
         found = pipelines[pipeline]
         datasets = {one for one in found.datasets() if not is_parameter(one)}
         entries = _read(self.loader, "catalog") or {}
-        places = places_of(entries, _read(self.loader, "credentials") or {}, datasets)
+        places = places_of(
+            entries,
+            _read(self.loader, "credentials") or {},
+            datasets,
+            stages=self.settings.stages,
+            secrets=self.settings.secrets,
+            internal_stage=self.settings.stage,
+        )
         catalog = self._catalog(catalog_inside(entries, datasets, places))
         data = files_to_bring(found, catalog, self.folder)
         conf = Path(self.loader.conf_source)

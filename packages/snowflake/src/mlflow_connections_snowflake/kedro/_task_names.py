@@ -16,7 +16,7 @@ MLFLOW, END = "MLFLOW", "END"
 PROJECT_ARCHIVE = "project.zip"
 """The file name of the project's archive, which the deploying side writes and a node unpacks."""
 PLACES_FILE = "snowflake-places.json"
-"""The file in that archive with the database and schema of datasets in Snowflake."""
+"""The file in that archive with what replaces the credentials of datasets in Snowflake."""
 
 _LONGEST = 60
 
@@ -35,6 +35,11 @@ def below(root: Identifier, node: str) -> Identifier:
 def beside(root: Identifier, last: str) -> Identifier:
     """Return the name of a task or procedure that is not named after a node."""
     return root.beside(f"{root.object}__{last}")
+
+
+def secret_variable(entry: str) -> str:
+    """Return the name in a procedure's SECRETS clause of the secret for an entry of credentials.yml."""
+    return f"credentials_{identifier_part(entry).lower()}"
 
 
 def identifier_part(text: str, taken: Collection[str] = ()) -> str:

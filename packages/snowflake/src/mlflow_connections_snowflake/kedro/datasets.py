@@ -1,6 +1,7 @@
 """Datasets for the catalog of a project whose pipelines run in Snowflake."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from kedro.io.core import parse_dataset_definition
 
 from mlflow_connections_snowflake._names import Identifier, stage
 from mlflow_connections_snowflake._session import open_session
+from mlflow_connections_snowflake._stage import Stage
 
 if TYPE_CHECKING:
     from snowflake.snowpark import Session
@@ -19,7 +21,9 @@ class SnowflakeStageFileDataset(AbstractDataset[Any, Any]):
     """A file on a stage, read and written by any file-based dataset.
 
     In Snowflake the procedure's own session is used; elsewhere the active session, or one that the
-    credentials open. It has the arguments of kedro-snowflake's `SnowflakeStageFileDataSet`.
+    credentials open. It has the arguments of kedro-snowflake's `SnowflakeStageFileDataSet`, and
+    `internal_stage` for a stage over a storage integration: Snowflake lets no client transfer a
+    file to or from such a stage, so files pass through an internal one.
 
     In a catalog::
 
@@ -38,6 +42,7 @@ class SnowflakeStageFileDataset(AbstractDataset[Any, Any]):
         filepath_arg: The name of the dataset's argument for its path.
         database: The stage's database; by default that of the credentials, else the session's.
         schema: The stage's schema, likewise.
+        internal_stage: The internal stage that files pass through, if `stage` is an external one.
         credentials: Connection parameters, used only outside of Snowflake.
         metadata: Ignored by Kedro; for other tools.
 
@@ -54,14 +59,15 @@ class SnowflakeStageFileDataset(AbstractDataset[Any, Any]):
         filepath_arg: str = "filepath",
         database: str | None = None,
         schema: str | None = None,
+        internal_stage: str | None = None,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         known = dict(credentials or {})
         self._credentials = known
-        self._stage = _stage(
-            stage, database or known.get("database"), schema or known.get("schema")
-        )
+        home = database or known.get("database"), schema or known.get("schema")
+        self._stage = _stage(stage, *home)
+        self._internal = None if internal_stage is None else _stage(internal_stage, *home)
         self._path = _on_stage(filepath)
         self._argument = filepath_arg
         self.metadata = metadata
@@ -77,6 +83,9 @@ class SnowflakeStageFileDataset(AbstractDataset[Any, Any]):
         """Download the file and read it."""
         with TemporaryDirectory() as folder:
             local = Path(folder) / PurePosixPath(self._path).name
+            if self._internal is not None:
+                self._external().download(self._path, local)
+                return self._inner(local).load()
             with self._session().file.get_stream(self._place) as source, local.open("wb") as target:
                 shutil.copyfileobj(source, target)
             return self._inner(local).load()
@@ -86,10 +95,16 @@ class SnowflakeStageFileDataset(AbstractDataset[Any, Any]):
         with TemporaryDirectory() as folder:
             local = Path(folder) / PurePosixPath(self._path).name
             self._inner(local).save(data)
+            if self._internal is not None:
+                self._external().upload({self._path: local})
+                return
             with local.open("rb") as stream:
                 self._session().file.put_stream(
                     stream, self._place, auto_compress=False, overwrite=True
                 )
+
+    def _external(self) -> Stage:
+        return Stage(self._stage, self._internal, "", lambda: nullcontext(self._session()))
 
     @property
     def _place(self) -> str:

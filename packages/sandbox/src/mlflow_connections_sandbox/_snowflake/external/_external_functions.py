@@ -134,7 +134,7 @@ class Remote:
         try:
             return self._clouds.prove(api_identity(bound.integration.properties), method, url, body)
         except Refused as refused:
-            raise external_function(bound.function.name[-1], f". Error: {refused}") from refused
+            raise SqlError(100351, "22000", f"SQL execution error: {refused}") from refused
 
 
 MAX_REPLY_BYTES = 10 * 1024 * 1024
@@ -295,14 +295,12 @@ class RowBatch:
             return json.loads(answer.content)
         except ValueError:
             shown = answer.text[:_SNIPPET]
-            raise self._bad(f"Error parsing JSON response: '{shown}'") from None
+            raise self._no_json(f"the response is not valid JSON: '{shown}'") from None
 
     def _values(self, reply: Any) -> list[Any]:
         """Check the rows of the reply, whose count and numbers must be those of the request."""
         if not isinstance(reply, dict) or not isinstance(reply.get("data"), list):
-            raise self._bad(
-                'Error parsing JSON response. top-level JSON object must contain "data" JSON array element'
-            )
+            raise self._no_json('top-level JSON object must contain "data" JSON array element')
         data = list(reply["data"])
         if self._policy.takes("row_count"):
             data = data[:-1]
@@ -333,6 +331,10 @@ class RowBatch:
 
     def _bad(self, text: str) -> SqlError:
         return external_function(self._name, f". Error: {text}; {self._trail()}")
+
+    def _no_json(self, text: str) -> SqlError:
+        message = f"Error parsing JSON response for external function {self._name}. Error: {text}"
+        return SqlError(100351, "22000", f"{message}; {self._trail()}")
 
     def _trail(self) -> str:
         return (

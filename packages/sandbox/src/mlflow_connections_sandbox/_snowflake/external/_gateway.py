@@ -63,8 +63,7 @@ class ApiGateway(StandIn):
         base: The public URL that external functions name, without a slash at its end.
         credentials: Headers to inject into each request to MLflow.
         remaps_authorization: Whether an injected `Authorization` reaches MLflow under another name
-            only, `x-amzn-Remapped-Authorization`, as Amazon documents for some integrations of
-            methods with AWS_IAM authorization.
+            only, `x-amzn-Remapped-Authorization`: Amazon documents that it may, so its gateway does.
         expired: Whether the gateway knows its callers no more, as after a change of its policy.
         api_key: The API key that callers must send, or None.
         operations: The allowed methods and paths below the base, or None to allow every POST to
@@ -78,7 +77,7 @@ class ApiGateway(StandIn):
         self.provider = provider
         self.base = BASES[provider]
         self.credentials: dict[str, str] = {}
-        self.remaps_authorization = False
+        self.remaps_authorization = provider == "aws"
         self.expired = False
         self.api_key: str | None = None
         self.operations: set[tuple[str, str]] | None = None

@@ -7,7 +7,7 @@ client must run on the same machine as the stand-in.
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,11 @@ from mlflow_connections_sandbox._snowflake._errors import (
 from mlflow_connections_sandbox._snowflake._results import Rows
 from mlflow_connections_sandbox._snowflake._session import SqlSession
 from mlflow_connections_sandbox._snowflake.external._clouds import Clouds, storage_identity
-from mlflow_connections_sandbox._snowflake.sql._file_commands import FileCommand, StageRef
+from mlflow_connections_sandbox._snowflake.sql._file_commands import (
+    FileCommand,
+    StageRef,
+    parse_stage,
+)
 from mlflow_connections_sandbox._snowflake.sql._statements import Target
 
 from ._catalog import Catalog, CatalogEntry
@@ -83,6 +87,40 @@ class Stages:
         """
         return {"path": str(self.file(ref, session))}
 
+    def stream(self, ref: StageRef, session: SqlSession) -> Mapping[str, Any]:
+        """Return where `session.file.get_stream` finds one file, on an internal stage.
+
+        Raises:
+            SqlError: The stage is an external one, or has no such file, or must not be read.
+        """
+        entry = self._stage(ref, session, "READ")
+        if "URL" in entry.properties:
+            raise _no_transfer(entry)
+        return self.read(ref, session)
+
+    def copy_rows(
+        self, target: StageRef, rows: Sequence[Sequence[Any]], session: SqlSession
+    ) -> Rows:
+        """Copy the files that a query returned, each under its new name if there is one.
+
+        As in Snowflake, a file that does not exist is skipped in silence. Scoped URLs are not known here.
+
+        Raises:
+            SqlError: A row is no file on a stage, or a stage may not be used.
+        """
+        goal = self._folder(self._stage(target, session, "WRITE"))
+        copied: list[list[Any]] = []
+        for url, *names in rows:
+            source = parse_stage(str(url))
+            found = self._folder(self._stage(source, session, "READ")) / source.path
+            name = str(names[0]) if names and names[0] is not None else found.name
+            landed = goal / target.path / parse_stage(f"@x/{name}").path
+            if found.is_file():
+                landed.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(found, landed)
+                copied.append([_relative(goal, landed)])
+        return Rows(("file",), copied)
+
     def clear(self, entry: CatalogEntry) -> None:
         """Delete the files of an internal stage that was dropped or replaced."""
         if "URL" not in entry.properties:
@@ -110,12 +148,7 @@ class Stages:
     def _put(self, command: FileCommand, session: SqlSession) -> Mapping[str, Any]:
         entry = self._stage(command.stage, session, "WRITE")
         if "URL" in entry.properties:
-            raise SqlError(
-                91003,
-                "55000",
-                f"Failure using stage area. Cause: [Cannot upload to external stage "
-                f"'{entry.name[-1]}'. Only internal stages take PUT.]",
-            )
+            raise _no_transfer(entry)
         folder = self._internal(entry) / command.stage.path
         folder.mkdir(parents=True, exist_ok=True)
         return {
@@ -131,13 +164,7 @@ class Stages:
     def _get(self, command: FileCommand, session: SqlSession) -> Mapping[str, Any]:
         entry = self._stage(command.stage, session, "READ")
         if "URL" in entry.properties:
-            # Snowflake documents that GET reads internal stages only; the number is assumed.
-            raise SqlError(
-                91003,
-                "55000",
-                f"Failure using stage area. Cause: [Cannot download from external stage "
-                f"'{entry.name[-1]}'. GET reads internal stages only.]",
-            )
+            raise _no_transfer(entry)
         root = self._folder(entry)
         found = _files(root, command.stage.path, command.options.get("PATTERN"))
         return {
@@ -185,10 +212,8 @@ class Stages:
         prefix = command.source.path
         wanted = [f"{prefix}{name}" for name in names] if names is not None else [prefix]
         for one in wanted:
-            found = _files(base, one, command.options.get("PATTERN"))
-            if names is not None and not any(_relative(base, path) == one for path in found):
-                raise compilation(f"Remote file '{one}' was not found.", 91016, "22000")
-            for path in found:
+            # Names that do not exist are skipped in silence, as in Snowflake.
+            for path in _files(base, one, command.options.get("PATTERN")):
                 # The path after the last slash of the source is kept below the target.
                 below = _relative(base, path)[len(prefix.rpartition("/")[0]) :].lstrip("/")
                 landed = goal / command.stage.path / below
@@ -246,6 +271,16 @@ def _files(root: Path, prefix: str, pattern: str | None) -> list[Path]:
         if name.startswith(prefix) and (pattern is None or re.fullmatch(pattern, name)):
             found.append(path)
     return found
+
+
+def _no_transfer(entry: CatalogEntry) -> SqlError:
+    """Return the refusal of PUT and GET for an external stage; `get_stream` is assumed to be alike."""
+    return SqlError(
+        91003,
+        "22000",
+        "Failure using stage area. Cause: [S GET and PUT commands are not supported with external stage "
+        f"'{entry.name[-1]}']",
+    )
 
 
 def _relative(root: Path, path: Path) -> str:

@@ -153,7 +153,7 @@ class _FileOperations:
                 stage_location, _, local_file_name = stage_location.rpartition("/")
             return self.ask(f"PUT {_local(local_file_name or '')} ? {listed}", stage_location)
         if target_directory is None:
-            return self.ask("READ_FILE ?", stage_location)
+            return self.ask("READ_STREAM ?", stage_location)
         Path(target_directory.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
         return self.ask(f"GET ? {_local(target_directory)} {listed}", stage_location)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow_connections_sandbox._snowflake._errors import Name, compilation, unsupported
+from mlflow_connections_sandbox._snowflake._errors import Name, compilation
 
 from ._clauses import read_clauses
 from ._reader import SqlReader
@@ -21,6 +21,8 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
     "REMOVE": {"PATTERN": "string"},
     "COPY FILES": {"FILES": "strings", "PATTERN": "string", "DETAILED_OUTPUT": "boolean"},
 }
+MAX_FILES = 1000
+"""The names in FILES of COPY FILES."""
 _VERBS = {
     "PUT": "PUT",
     "GET": "GET",
@@ -47,6 +49,7 @@ class FileCommand:
         verb: PUT, GET, LIST, REMOVE or COPY FILES.
         stage: The stage; the target of COPY FILES.
         source: The source of COPY FILES.
+        query: The query of COPY FILES that returns the files, and their new names in a second column.
         local: The client's path for PUT and GET.
         options: The other clauses.
     """
@@ -56,6 +59,7 @@ class FileCommand:
     source: StageRef | None = None
     local: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    query: str = ""
 
 
 def parse_file_command(reader: SqlReader, bound: str | None = None) -> FileCommand | None:
@@ -73,9 +77,14 @@ def parse_file_command(reader: SqlReader, bound: str | None = None) -> FileComma
         target = _stage(reader, bound)
         reader.expect("FROM")
         if reader.word() == "(":
-            raise unsupported("COPY FILES FROM a query")
+            query = reader.parenthesized()
+            found = read_clauses(reader, {"DETAILED_OUTPUT": "boolean"}, "COPY FILES")
+            return FileCommand("COPY FILES", target, options=found, query=query)
         source = _stage(reader, bound)
-        return FileCommand("COPY FILES", target, source, options=_options(reader, "COPY FILES"))
+        options = _options(reader, "COPY FILES")
+        if len(options.get("FILES", ())) > MAX_FILES:
+            raise compilation(f"COPY FILES takes no more than {MAX_FILES} FILES.", 1008)
+        return FileCommand("COPY FILES", target, source, options=options)
     verb = _VERBS.get(reader.word())
     if verb is None:
         return None

@@ -169,6 +169,18 @@ class SqlReader:
             self._at += 1
         return self.sql[first.start : last.end + 1]
 
+    def parenthesized(self) -> str:
+        """Consume a pair of parentheses with everything in it, and return the text inside."""
+        first = last = self._peek()
+        self.expect("(")
+        depth = 1
+        while depth and (last := self._peek()) is not None:
+            depth += {"(": 1, ")": -1}.get(self.word(), 0)
+            self._at += 1
+        if first is None or last is None:
+            raise self.unexpected()
+        return self.sql[first.end + 1 : last.start].strip()
+
     def rest(self) -> str:
         """Consume the rest of the statement and return its text."""
         token = self._peek()
