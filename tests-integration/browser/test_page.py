@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from axe_playwright_python.sync_playwright import (  # type: ignore[import-untyp
 )
 from playwright.sync_api import Locator, Page, expect
 
+from mlflow_connections_databand._composite import SINK
+from mlflow_connections_outbox import Destination, Event, Outbox
+from mlflow_connections_outbox.admin import outboxes
 from mlflow_connections_sandbox import Fault, Sandbox
 from mlflow_connections_sandbox._page import Page as SandboxPage
 
@@ -139,6 +143,58 @@ def test_news_comes_on_top_and_the_rest_stays(visit: Visit, sandbox: Sandbox) ->
     expect(requests.first).to_contain_text("503 fault")
     expect(requests.nth(1)).to_contain_text("/earlier")
     assert requests.nth(1).evaluate("row => row.mark") == "the same"
+
+
+def test_rows_can_be_filtered_and_cleared(visit: Visit, sandbox: Sandbox) -> None:
+    """Rows that do not match are hidden, cleared ones as well until they are asked for, and new ones show."""
+    page = visit(sandbox.page_url)
+    requests = rows(stand_in(page, "Databricks"), "Requests")
+    seen = requests.filter(visible=True)
+    send(sandbox, "/some-apples")
+    send(sandbox, "/some-pears")
+    expect(requests.first).to_contain_text("/some-pears")
+    page.get_by_label("Filter").fill("APPLES")
+    expect(seen).to_have_count(1)
+    expect(seen).to_contain_text("/some-apples")
+    page.get_by_label("Filter").fill("no such thing")
+    section = stand_in(page, "Databricks")
+    expect(section.get_by_text("Nothing here matches the filter.")).to_be_visible()
+    page.get_by_label("Filter").fill("")
+    page.get_by_role("button", name="Clear", exact=True).click()
+    expect(seen).to_have_count(0)
+    expect(section.get_by_text("Nothing new here.")).to_be_visible()
+    send(sandbox, "/some-plums")
+    expect(seen).to_have_count(1)
+    expect(seen).to_contain_text("/some-plums")
+    page.get_by_role("button", name="Show all").click()
+    expect(requests.filter(has_text="/some-apples")).to_be_visible()
+    expect(page.get_by_role("button", name="Show all")).to_be_hidden()
+
+
+def test_an_error_says_why(visit: Visit, sandbox: Sandbox) -> None:
+    """The workspace's words are beside the status of a request that it refused."""
+    page = visit(sandbox.page_url)
+    send(sandbox, "/api/2.0/mlflow/runs/get")
+    refused = rows(stand_in(page, "Databricks"), "Requests").first
+    expect(refused).to_contain_text("401")
+    expect(refused).to_contain_text("Credential was not sent")
+
+
+def test_what_waits_in_an_outbox_shows_live(visit: Visit, sandbox: Sandbox) -> None:
+    """Events that wait show in a card of their own, which is hidden before there is an outbox."""
+    page = visit(sandbox.page_url)
+    card = page.get_by_role("region", name="Waiting in outboxes")
+    expect(page.get_by_role("status")).to_have_text("Live")
+    expect(card).to_be_hidden()
+    outbox = Outbox(Destination("elsewhere", "http://127.0.0.1:9", SINK))
+    waiting = rows(card, "Outboxes").filter(has_text="elsewhere").locator("td").nth(1)
+    for count in ("1", "2"):
+        outbox.append(Event("run", "status", 0, {"status": "RUNNING"}))
+        expect(waiting).to_have_text(count)
+    outbox.close()
+    for report in outboxes():
+        shutil.rmtree(report.folder)
+    expect(card).to_be_hidden()
 
 
 def test_an_outage_shows(visit: Visit, sandbox: Sandbox) -> None:

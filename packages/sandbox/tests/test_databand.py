@@ -223,7 +223,20 @@ def test_people_see_how_much_it_was_told_of_each_run(tracker: Databand) -> None:
         told["state"].lower(),
         str(len(told["tasks"])),
         *(str(sum(len(task[what]) for task in told["tasks"])) for what in ("params", "metrics")),
+        "0",
         str(sum(len(task["datasets"] + task["targets"]) for task in told["tasks"])),
     ]
-    assert [cell.text for cell in row.cells[4:]] == ["2", "2", "1", "2"]
+    assert [cell.text for cell in row.cells[4:]] == ["2", "2", "1", "0", "2"]
     assert len(table.columns) == len(row.cells)
+
+
+def test_a_note_is_not_counted_as_a_metric(tracker: Databand) -> None:
+    """A fact that comes as a metric of the system has a count of its own on the page."""
+    tell(tracker)
+    body = copy.deepcopy(RECORDED["log_metrics"][0])
+    fact = body["metrics_info"][0]["metric"]
+    fact.update(key="mlflow.status", source="system", value="FINISHED", value_str="FINISHED")
+    assert post(tracker, "tracking/log_metrics", body).status_code == 200
+    (table,) = tracker.tables()
+    counts = dict(zip(table.columns, (cell.text for cell in table.rows[0].cells), strict=True))
+    assert (counts["Metrics"], counts["Notes"]) == ("1", "1")

@@ -5,8 +5,11 @@ import os
 import re
 import shlex
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +22,7 @@ from starlette.routing import Route
 from mlflow_connections_sandbox import Fault, StandIn
 from mlflow_connections_sandbox._loopback import LoopbackServer
 from mlflow_connections_sandbox._page import Page
+from mlflow_connections_sandbox._recorder import reason_of
 from mlflow_connections_sandbox._tables import Cell, Row, Table, code, duration, moment, path
 
 if TYPE_CHECKING:
@@ -110,6 +114,70 @@ def test_faults_show(page: Page, stand_in: Shown) -> None:
     assert [(c["text"], c["kind"]) for c in one["counts"]] == [("cut", "bad"), ("503", "bad")]
 
 
+def test_an_error_shows_its_reason_without_what_the_client_sent_to_be_let_in(
+    page: Page, stand_in: Shown
+) -> None:
+    """The words of the answer show beside its status, without the token that it repeats."""
+    body = json.dumps({"error_code": "X", "message": "Token 'dapi-sesame'\nis not valid."})
+    stand_in.faults.inject(Fault(status=403, body=body, times=2))
+    headers = {"Authorization": "Bearer dapi-sesame"}
+    requests.get(f"{stand_in.url}/first", headers=headers, timeout=5)
+    requests.get(f"{stand_in.url}/second?access_token=dapi-sesame", timeout=5)
+    requests.get(f"{stand_in.url}/good", timeout=5)
+    reasons = [row[5] for row in texts(state(page)["tables"][-1])]
+    assert reasons == ["", *["Token '***' is not valid."] * 2]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"error": "invalid_client", "error_description": "Wrong secret"}', "Wrong secret"),
+        (b'{"error": {"code": "NotFound", "message": "No such workspace"}}', "No such workspace"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b"<style>p {}</style><h1>Bad\n Gateway</h1>", "Bad Gateway"),
+        (b"plain", "plain"),
+        (b'["a"]', "['a']"),
+        (b"", ""),
+        (b"\xff" * 1000, "\ufffd" * 300),
+    ],
+)
+def test_the_reason_of_an_error_is_in_its_services_words(body: bytes, reason: str) -> None:
+    """Each service has its own shape of an error; the sentence in it is shown, on one line."""
+    assert reason_of(body) == reason
+
+
+def test_what_waits_in_outboxes_shows(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each destination has a row with what waits and why; without the package there is none."""
+    monkeypatch.setitem(sys.modules, "mlflow_connections_outbox.admin", None)
+    assert texts(requests.get(f"{page.url}/outboxes.json", timeout=5).json()) == []
+    found = {
+        "name": "databand",
+        "url": "https://d",
+        "folder": "/f",
+        "events": 1200,
+        "oldest": 1e9,
+        "delivered": 3,
+        "rejected": 1,
+        "aside": 0,
+        "state": "unavailable",
+        "reason": "no <b>",
+        "problem": "",
+    }
+    admin = SimpleNamespace(reports=lambda: [SimpleNamespace(plain=lambda: found)])
+    monkeypatch.setitem(sys.modules, "mlflow_connections_outbox.admin", admin)
+    (row,) = wait_for_rows(page)
+    assert row[:2] == ["databand at https://d", "1,200"]
+    assert row[2].startswith("2001-09-")
+    assert row[3:] == ["3", "1", "0", "unavailable", "no <b>"]
+
+
+def wait_for_rows(page: Page) -> list[list[str]]:
+    """Return the rows of the outboxes as soon as they are read again."""
+    while not (rows := texts(requests.get(f"{page.url}/outboxes.json", timeout=5).json())):
+        pass
+    return rows
+
+
 def test_an_outage_shows(page: Page, stand_in: Shown) -> None:
     """A stand-in that was closed is down, and running again once it is back."""
     stand_in.close()
@@ -173,7 +241,7 @@ def test_texts_that_no_encoding_can_write_do_not_stop_it(page: Page, stand_in: S
     assert texts(state(page)["tables"][0]) == [["\ud800 <b>"]]
 
 
-@pytest.mark.parametrize("path", ["/state.json", "/runs.json", *STATIC])
+@pytest.mark.parametrize("path", ["/state.json", "/runs.json", "/outboxes.json", *STATIC])
 def test_only_this_machine_is_answered(page: Page, path: str) -> None:
     """Another host's name, as DNS rebinding brings it, gets nothing; loopback's names do."""
     port = page.url.rpartition(":")[2]
@@ -206,7 +274,7 @@ def test_its_files_name_no_other_place(page: Page, path: str) -> None:
 
 def test_it_only_reads(page: Page) -> None:
     """Nothing can be changed by it."""
-    for place in ("/state.json", "/runs.json", "/"):
+    for place in ("/state.json", "/runs.json", "/outboxes.json", "/"):
         assert requests.post(page.url + place, timeout=5).status_code == 405
 
 
@@ -266,6 +334,12 @@ def test_runs_lead_into_mlflows_pages(tmp_path: Path) -> None:
 def test_durations_read_well(seconds: float, text: str) -> None:
     """The unit fits the value."""
     assert duration(seconds).text == text
+
+
+def test_a_time_has_its_date() -> None:
+    """A page that is open for days says which day."""
+    now = time.time()
+    assert moment(now).text == time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
 
 
 @pytest.mark.parametrize("at", [0.0, -1e9, 1e12, 1e18, 1e300])

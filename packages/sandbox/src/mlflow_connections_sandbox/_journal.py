@@ -59,6 +59,7 @@ class Received(NamedTuple):
         status: The status of the response; 0 if the connection was cut instead.
         seconds: The time until the response.
         is_fault: Whether a fault was injected.
+        reason: The words of a response that is an error, without secrets; empty for others.
     """
 
     at: float
@@ -67,6 +68,7 @@ class Received(NamedTuple):
     status: int
     seconds: float
     is_fault: bool = False
+    reason: str = ""
 
 
 class Journal:
@@ -78,10 +80,17 @@ class Journal:
         self._lock = threading.Lock()
 
     def add(
-        self, method: str, path: str, status: int, seconds: float, *, is_fault: bool = False
+        self,
+        method: str,
+        path: str,
+        status: int,
+        seconds: float,
+        *,
+        is_fault: bool = False,
+        reason: str = "",
     ) -> None:
         """Add a request."""
-        self._received.add(Received(time.time(), method, path, status, seconds, is_fault))
+        self._received.add(Received(time.time(), method, path, status, seconds, is_fault, reason))
         with self._lock:
             self._counts[status] += 1
 

@@ -1,9 +1,15 @@
 """The outermost layer of every stand-in: it records each request and injects faults before the stand-in sees it."""
 
 import asyncio
+import json
+import re
 import threading
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl
+
+from mlflow_connections.secrets import looks_secret, mask
 
 from ._journal import Journal
 from ._loopback import cut
@@ -13,6 +19,14 @@ if TYPE_CHECKING:
 
 _LOOKS_EVERY = 0.05
 """Seconds between two looks of what is delayed at whether the stand-in ends."""
+
+_REASON_BYTES = 64 * 1024
+_REASON_CHARACTERS = 300
+_MARKUP_CHARACTERS = 4096
+_REASONS = ("error_description", "message", "error", "detail")
+"""The keys of a reason in the errors of MLflow, Databricks, Azure, Databand, Snowflake and OAuth."""
+
+_TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 class Fault(NamedTuple):
@@ -133,12 +147,17 @@ class _Noted:
         self._status = 0
         self._started = time.monotonic()
         self._is_noted = False
+        self._error: bytes | None = None
         self.is_fault = False
 
     async def __call__(self, message: "Message") -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-        elif not message.get("more_body", False):
+            if self._status >= 400 and not _has(message, b"content-encoding"):
+                self._error = b""
+        elif self._error is not None and len(self._error) < _REASON_BYTES:
+            self._error += message.get("body", b"")
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
             # Before the last byte: a client that has its answer finds it in the journal.
             self.note()
         await self._send(message)
@@ -153,7 +172,41 @@ class _Noted:
                 self._status,
                 seconds,
                 is_fault=self.is_fault,
+                reason=reason_of(self._error, _secrets_of(self._scope)) if self._error else "",
             )
+
+
+def _has(message: "Message", name: bytes) -> bool:
+    return any(key.lower() == name for key, _ in message.get("headers", ()))
+
+
+def _secrets_of(scope: "Scope") -> list[str]:
+    """Return what a client sent to be let in, which an error may repeat."""
+    named = {b"authorization", b"cookie", b"x-identity-header"}
+    values = [value.decode("latin-1") for name, value in scope["headers"] if name in named]
+    values += [
+        value
+        for name, value in parse_qsl(scope.get("query_string", b"").decode("latin-1"))
+        if looks_secret(name)
+    ]
+    return [word for value in values for word in (value, *value.split()) if len(word) > 5]
+
+
+def reason_of(body: bytes, secrets: Iterable[str] = ()) -> str:
+    """Return the words of an error as the services write them, on one line, or the beginning of its text.
+
+    Args:
+        body: The body of the response; JSON of any of the services, or text.
+        secrets: Values to hide.
+    """
+    text = body.decode(errors="replace")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = _TAG.sub(" ", text[:_MARKUP_CHARACTERS])
+    while isinstance(found, dict):
+        found = next((found[key] for key in _REASONS if found.get(key)), "")
+    return mask(" ".join(str(found).split()), secrets)[:_REASON_CHARACTERS]
 
 
 async def _answer(fault: Fault, send: "Send") -> None:

@@ -84,8 +84,7 @@ def moment(at: float) -> Cell:
     except (OverflowError, OSError, ValueError):
         # Clients choose the times of their runs.
         return Cell(f"{at:.0f}", "number")
-    is_today = then[:3] == time.localtime()[:3]
-    return Cell(time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then), "number")
+    return Cell(time.strftime("%Y-%m-%d %H:%M:%S", then), "number")
 
 
 def duration(seconds: float) -> Cell:

@@ -19,12 +19,20 @@ CREATE TABLE IF NOT EXISTS rows (
 CREATE TABLE IF NOT EXISTS rows_sent (kind TEXT PRIMARY KEY, count INTEGER);
 """
 
+# Facts that Databand has no field for come as metrics of this kind.
+_NOTE = """(json_extract(body, '$.metric.source') IS 'system'
+     AND json_extract(body, '$.metric.key') LIKE 'mlflow.%')"""
+
 _NEWEST = """
 SELECT uid, state, info,
     (SELECT COUNT(*) FROM tasks WHERE run = runs.uid) AS tasks,
     (SELECT COUNT(*) FROM tasks JOIN params ON task = uid WHERE run = runs.uid) AS params,
     (SELECT COUNT(*) FROM tasks JOIN rows USING (attempt)
-     WHERE run = runs.uid AND kind = 'metric') AS metrics,
+     WHERE run = runs.uid AND kind = 'metric'
+     AND NOT {note}) AS metrics,
+    (SELECT COUNT(*) FROM tasks JOIN rows USING (attempt)
+     WHERE run = runs.uid AND kind = 'metric'
+     AND {note}) AS notes,
     (SELECT COUNT(*) FROM tasks JOIN rows USING (attempt)
      WHERE run = runs.uid AND kind IN ('dataset', 'target')) AS data
 FROM runs ORDER BY runs.rowid DESC LIMIT ?
@@ -112,7 +120,7 @@ class TrackerDatabase:
     def newest(self, count: int) -> list[dict[str, Any]]:
         """Return the newest runs, newest first, with the numbers of their parts."""
         with self._lock:
-            found = self._rows(_NEWEST, count)
+            found = self._rows(_NEWEST.format(note=_NOTE), count)
         return [{**json.loads(row["info"]), **dict(row)} for row in found]
 
     def repeated(self) -> int:

@@ -71,7 +71,7 @@ class Databand(StandIn):
         return self.database.run(uid)
 
 
-_COUNTED = ("tasks", "params", "metrics", "data")
+_COUNTED = ("tasks", "params", "metrics", "notes", "data")
 
 
 def _runs_table(newest: Iterable[Mapping[str, Any]]) -> Table:
@@ -88,5 +88,5 @@ def _runs_table(newest: Iterable[Mapping[str, Any]]) -> Table:
         )
         for run in newest
     ]
-    columns = ("Started", "Run", "Job", "State", "Tasks", "Params", "Metrics", "Data")
+    columns = ("Started", "Run", "Job", "State", "Tasks", "Params", "Metrics", "Notes", "Data")
     return Table("Runs it was told of", columns, rows, "It was told of no run yet.")

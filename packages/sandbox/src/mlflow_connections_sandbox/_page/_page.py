@@ -15,6 +15,7 @@ from mlflow_connections_sandbox._loopback import LoopbackServer
 from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 from mlflow_connections_sandbox._stand_in import StandIn
 
+from ._outboxes import Outboxes
 from ._runs import newest_runs
 from ._view import shown, view
 
@@ -52,6 +53,7 @@ class Page:
         self._mlflow = MlflowBackend(mlflow_url)
         self._folder = folder
         self._stand_ins = tuple(stand_ins)
+        self._outboxes = Outboxes()
         self._server = LoopbackServer("sandbox's page", port=port)
         self.url = self._server.url
         self.port = self._server.port
@@ -61,6 +63,7 @@ class Page:
         routes = [
             Route("/state.json", self._state),
             Route("/runs.json", self._runs),
+            Route("/outboxes.json", self._waiting),
             Mount("/", StaticFiles(directory=_STATIC, html=True)),
         ]
         return Guard(Starlette(routes=routes))
@@ -77,13 +80,16 @@ class Page:
         """Stop serving; an open page says that the sandbox has ended."""
         self._server.close()
 
-    # Two questions, so that a slow MLflow server holds nothing else up.
+    # Several questions, so that a slow MLflow server or a slow disk holds nothing else up.
 
     def _state(self, request: "Request") -> Response:  # noqa: ARG002 - an endpoint's signature
         return _answer(view(self._mlflow.url, self._folder, self._stand_ins))
 
     def _runs(self, request: "Request") -> Response:  # noqa: ARG002
         return _answer(shown(newest_runs(self._mlflow)))
+
+    def _waiting(self, request: "Request") -> Response:  # noqa: ARG002
+        return _answer(shown(self._outboxes.table()))
 
 
 def _answer(value: Mapping[str, Any]) -> Response:

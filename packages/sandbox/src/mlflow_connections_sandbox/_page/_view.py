@@ -10,6 +10,7 @@ from mlflow_connections_sandbox._tables import (
     Cell,
     Row,
     Table,
+    code,
     duration,
     moment,
     path,
@@ -77,11 +78,12 @@ def _requests(one: StandIn) -> Table:
                 path(r.path),
                 status(r.status, is_fault=r.is_fault),
                 duration(r.seconds),
+                code(r.reason),
             ),
         )
         for number, r in one.journal.newest(NEWEST)
     ]
-    columns = ("Time", "Method", "Path", "Status", "Took")
+    columns = ("Time", "Method", "Path", "Status", "Took", "Reason")
     return Table("Requests", columns, rows, "Nothing arrived yet.")
 
 

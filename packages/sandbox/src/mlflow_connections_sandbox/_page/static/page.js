@@ -3,6 +3,7 @@
 
 const STATE_EVERY = 500; // milliseconds
 const RUNS_EVERY = 3000;
+const OUTBOXES_EVERY = 2000;
 const PATH_END = 36; // characters
 
 const byId = (id) => document.getElementById(id);
@@ -78,6 +79,43 @@ function makeTable(table) {
   return made;
 }
 
+/** Keys of the rows that a person has cleared away, on this page alone; `state.json` still has them. */
+const cleared = new Set();
+
+function keyOf(tr) {
+  return `${tr.closest("[data-owner]")?.dataset.owner}/${tr.closest(".table").dataset.key}/${tr.dataset.key}`;
+}
+
+/** Show the rows of a table that match the filter and are not cleared away. */
+function sift(node) {
+  const wanted = byId("filter").value.trim().toLowerCase();
+  const rows = [...node.querySelectorAll("tbody tr")];
+  for (const tr of rows) {
+    tr.hidden = cleared.has(keyOf(tr)) || !tr.textContent.toLowerCase().includes(wanted);
+  }
+  const isBare = rows.every((tr) => tr.hidden);
+  node.querySelector("table").hidden = isBare;
+  const empty = node.querySelector(".empty");
+  empty.hidden = !isBare;
+  if (rows.length) write(empty, wanted ? "Nothing here matches the filter." : "Nothing new here.");
+}
+
+function siftAll() {
+  document.querySelectorAll(".table").forEach(sift);
+}
+
+byId("filter").addEventListener("input", siftAll);
+byId("clear").addEventListener("click", () => {
+  document.querySelectorAll(".table tbody tr").forEach((tr) => cleared.add(keyOf(tr)));
+  byId("all").hidden = false;
+  siftAll();
+});
+byId("all").addEventListener("click", () => {
+  cleared.clear();
+  byId("all").hidden = true;
+  siftAll();
+});
+
 function paintTable(node, table) {
   write(node.querySelector("h3"), table.title);
   const body = node.querySelector("tbody");
@@ -86,10 +124,8 @@ function paintTable(node, table) {
   const make = () => Object.assign(document.createElement("tr"), { className: isNews });
   reconcile(body, table.rows, make, paintRow);
   node.dataset.painted = "yes";
-  node.querySelector("table").hidden = table.rows.length === 0;
-  const empty = node.querySelector(".empty");
-  empty.hidden = table.rows.length > 0;
-  write(empty, table.empty);
+  if (!table.rows.length) write(node.querySelector(".empty"), table.empty);
+  sift(node);
 }
 
 async function copy(button, text) {
@@ -131,6 +167,7 @@ function paintCount(item, count) {
 function makeStandIn(one) {
   const made = fromTemplate("stand-in");
   made.id = one.key;
+  made.dataset.owner = one.key;
   made.setAttribute("aria-label", one.title);
   return made;
 }
@@ -164,6 +201,11 @@ function paintState(state) {
 
 function paintRuns(table) {
   reconcile(byId("runs-table"), [table], makeTable, paintTable);
+}
+
+function paintOutboxes(table) {
+  byId("outboxes").hidden = !table.rows.length;
+  reconcile(byId("outboxes-table"), [table], makeTable, paintTable);
 }
 
 function setLive(isLive) {
@@ -203,3 +245,4 @@ async function follow(address, every, paint, tell) {
 
 follow("state.json", STATE_EVERY, paintState, setLive);
 follow("runs.json", RUNS_EVERY, paintRuns, () => {});
+follow("outboxes.json", OUTBOXES_EVERY, paintOutboxes, () => {});
