@@ -323,7 +323,7 @@ class _Description:
         model = self._client.get_logged_model(model.model_id)
         return {
             "name": model.name,
-            "type": model.model_type,
+            "type": model.model_type or "",
             "status": str(getattr(model.status, "value", model.status)),
             "run": self._named(model.source_run_id),
             "params": self._texts(model.params),

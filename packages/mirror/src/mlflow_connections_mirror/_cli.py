@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from ._copy import Copied
 
 
-_COUNTED = ("runs", "metrics", "files", "models", "versions")
+_ALWAYS_COUNTED = ("runs", "metrics", "files", "models", "versions")
+_COUNTED = (*_ALWAYS_COUNTED, "traces", "assessments")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,14 +46,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlflow-connections mirror",
         description="Copy runs to another MLflow server: metrics with their history, params, tags, "
-        "inputs, artifacts, logged models, registered versions, nested runs. Nothing is masked. A run "
-        "that was copied before is brought up to date, not copied again.",
+        "inputs, artifacts, logged models, registered versions, nested runs, traces, assessments. "
+        "Nothing is masked. What was copied before is brought up to date, not copied again.",
     )
     parser.add_argument(
         "names",
         nargs="+",
         metavar="RUN_OR_EXPERIMENT",
-        help="the ID of a run, with the runs nested in it, or the name or ID of an experiment",
+        help="the ID of a run, which brings the runs nested in it and its traces, or the name or ID of an "
+        "experiment, which brings all that is in it",
     )
     parser.add_argument(
         *("--from", "-f"),
@@ -76,6 +79,7 @@ def _copy(parsed: argparse.Namespace) -> int:
     if source.tracking_uri == target.tracking_uri:
         raise InvalidOptionError("--from and --to name the same server; name another destination.")
     from ._copy import Copier
+    from ._progress import ProgressLine
 
     with tempfile.TemporaryDirectory() as state:
         copier = Copier(
@@ -85,22 +89,14 @@ def _copy(parsed: argparse.Namespace) -> int:
             lambda: use(parsed.target),
             Path(state),
         )
-        runs = copier.select(parsed.names)
-        for number, run in enumerate(runs):
-            _show_progress(number, len(runs), run.info.run_name or run.info.run_id)
-            copier.copy(run)
-        _show_progress(len(runs), len(runs), "")
+        items = copier.select(parsed.names)
+        with closing(ProgressLine(len(items))) as progress:
+            for item in items:
+                progress.show(item.kind, item.name)
+                copier.copy(item)
+                progress.advance()
     _report(copier.result, target, parsed.output)
     return 1 if copier.result.rejections else 0
-
-
-def _show_progress(done: int, total: int, name: str) -> None:
-    if sys.stderr.isatty():
-        width = 30
-        filled = width * done // max(total, 1)
-        bar = "#" * filled + "-" * (width - filled)
-        end = "\n" if done == total else ""
-        print(f"\r[{bar}] {done}/{total} runs {name[:40]:40}", end=end, file=sys.stderr, flush=True)
 
 
 def _report(result: "Copied", target: Endpoint, output: str) -> None:
@@ -112,18 +108,23 @@ def _report(result: "Copied", target: Endpoint, output: str) -> None:
                 {
                     "to": place,
                     "runs": result.runs,
-                    **{k: v for k, v in result.counts.items() if k != "runs"},
+                    **{what: result.counts[what] for what in _COUNTED if what != "runs"},
                     "rejected": rejections,
                 },
                 indent=2,
             )
         )
         return
-    counted = ((result.counts[what], what) for what in _COUNTED)
+    counted = (
+        (result.counts[what], what)
+        for what in _COUNTED
+        if what in _ALWAYS_COUNTED or result.counts[what]
+    )
     parts = [f"{n:,} {what if n != 1 else what.removesuffix('s')}" for n, what in counted]
     print(f"Copied {', '.join(parts)} to {place}.")
     for rejection in result.rejections:
-        print(f"Not copied: {rejection.kind} of run {rejection.run}: {rejection.reason}")
+        place = f"{rejection.event} of {rejection.item} {rejection.id}"
+        print(f"Not copied: {place}: {rejection.reason}")
 
 
 if __name__ == "__main__":

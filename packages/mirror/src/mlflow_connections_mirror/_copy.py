@@ -1,4 +1,4 @@
-"""Copying existing runs from one server to another, run by run, with retries."""
+"""Copying from one server to another, item by item, with retries."""
 
 import time
 from collections import Counter
@@ -12,7 +12,7 @@ from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import ReplaySink, judge
 from mlflow_connections_outbox import Batch, Event, Rejected, Unauthorized, Unavailable
 
-from ._reader import RunReader
+from ._reader import Item, SourceReader
 
 T = TypeVar("T")
 
@@ -25,16 +25,18 @@ Side = Callable[[], AbstractContextManager[Any]]
 
 
 class Rejection(NamedTuple):
-    """An event that the destination refused.
+    """Something that the destination refused.
 
     Attributes:
-        run: The source run.
-        kind: The kind of event.
+        item: The kind of item it belongs to, such as `run`.
+        id: The item's ID at the source.
+        event: The kind of event.
         reason: The destination's words.
     """
 
-    run: str
-    kind: str
+    item: str
+    id: str
+    event: str
     reason: str
 
 
@@ -43,7 +45,7 @@ class Copied(NamedTuple):
 
     Attributes:
         runs: For each source run its ID on the destination.
-        counts: How much was copied: metrics, files, models and versions.
+        counts: How much was copied: runs, metrics, files, models, versions, traces, assessments.
         rejections: Everything that the destination refused.
     """
 
@@ -53,7 +55,7 @@ class Copied(NamedTuple):
 
 
 class Copier:
-    """Copies runs between two servers, of which one at a time is in force in this process.
+    """Copies between two servers, of which one at a time is in force in this process.
 
     Args:
         source_uri: The tracking URI of the source.
@@ -75,42 +77,51 @@ class Copier:
         self._sink: ReplaySink | None = None
         self.result = Copied({}, Counter(), [])
 
-    def select(self, names: Iterable[str]) -> list[Any]:
-        """Fetch the runs to copy, parents first.
+    def select(self, names: Iterable[str]) -> list[Item]:
+        """Fetch the list of what is to be copied, parents first.
 
         Raises:
             InvalidOptionError: The source has neither a run nor an experiment of this name or ID.
         """
 
-        def fetch() -> list[Any]:
+        def fetch() -> list[Item]:
             with self._source():
-                self._reader = RunReader(self._source_uri)
-                return self._reader.select(names)
+                return SourceReader(self._source_uri).select(names)
 
         return retried(fetch, self._source_uri)
 
-    def copy(self, run: Any) -> None:
-        """Copy one run; a run that was copied before is brought up to date.
+    def copy(self, item: Item) -> None:
+        """Copy one item; one that was copied before is brought up to date.
 
         Raises:
             Unavailable: One of the servers does not answer, after some retries.
+            UnreachableError: The destination refuses the experiment, and so all that is in it.
         """
 
         def read() -> list[Event]:
             with self._source():
-                return list(self._reader.events(run))
+                return list(item.read())
 
         events = retried(read, self._source_uri)
-        for start in range(0, len(events), _BATCH):
-            self._deliver(run.info.run_id, events[start : start + _BATCH])
-        self._count(events)
+        if not self._deliver(item, events[:1]):
+            # Whatever follows needs what was refused.
+            if item.kind == "experiment":
+                raise UnreachableError(self.result.rejections[-1].reason)
+            return
+        for start in range(1, len(events), _BATCH):
+            self._deliver(item, events[start : start + _BATCH])
+        self.result.counts[f"{item.kind}s"] += 1
 
-    def _deliver(self, run: str, events: list[Event]) -> None:
+    def _deliver(self, item: Item, events: list[Event]) -> list[Event]:
+        """Deliver events and return those that were not refused."""
         rest = events
+        refused: set[str] = set()
 
         def reject(position: int, reason: str) -> None:
             event = rest[position]
-            self.result.rejections.append(Rejection(run, event.kind, reason))
+            if event.id not in refused:
+                refused.add(event.id)
+                self.result.rejections.append(Rejection(item.kind, item.id, event.kind, reason))
 
         def deliver() -> None:
             nonlocal rest
@@ -124,19 +135,23 @@ class Copier:
                     self._sink.send(batch)
             finally:
                 rest = rest[batch.accepted :]
-            if (copied := self._sink.ids.get(run)) is not None:
-                self.result.runs[run] = copied
 
         retried(deliver, self._target_uri)
+        copied = self._sink and self._sink.ids.get(item.id)
+        if item.kind == "run" and copied:
+            self.result.runs[item.id] = copied
+        delivered = [event for event in events if event.id not in refused]
+        self._count(delivered)
+        return delivered
 
     def _count(self, events: Iterable[Event]) -> None:
         counts = self.result.counts
-        counts["runs"] += 1
         for event in events:
             counts["metrics"] += len(event.data.get("metrics", ()))
             counts["files"] += event.data.get("count", 0)
             counts["models"] += event.kind == "model_logged" and event.data["status"] != "PENDING"
             counts["versions"] += event.kind == "version_created"
+            counts["assessments"] += event.kind == "assessment_logged"
 
 
 class _FilesOf:

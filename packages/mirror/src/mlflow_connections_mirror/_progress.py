@@ -1,0 +1,41 @@
+"""A line on a terminal that says how far a copy has come. Elsewhere nothing is written."""
+
+import shutil
+import sys
+
+_BAR = 24
+
+
+class ProgressLine:
+    """Counts items, not bytes: a run with a large file takes longer than its share of the bar.
+
+    Args:
+        total: The number of items.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._is_shown = total > 0 and sys.stderr.isatty()
+
+    def show(self, kind: str, name: str) -> None:
+        """Say which item is being copied."""
+        filled = _BAR * self._done // max(self._total, 1)
+        bar = "#" * filled + "-" * (_BAR - filled)
+        self._write(f"[{bar}] {self._done}/{self._total}  {kind} {name}")
+
+    def advance(self) -> None:
+        """Count an item as copied."""
+        self._done += 1
+
+    def close(self) -> None:
+        """Remove the line, so that what is printed next begins on an empty one."""
+        self._write("")
+
+    def _write(self, line: str) -> None:
+        if self._is_shown:
+            width = shutil.get_terminal_size().columns - 1
+            # Control characters in a name must not move the cursor.
+            text = "".join(c if c.isprintable() else "?" for c in line)[:width]
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
