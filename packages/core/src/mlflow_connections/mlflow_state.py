@@ -122,20 +122,23 @@ class SavedState(NamedTuple):
             names: More environment variables to restore; those that were not set are unset.
             after: What was changed since this state was taken is left alone: other code has set it.
         """
-        now = SavedState.take()
-        wanted = self.mlflow
+        wanted: _mlflow.State = self.mlflow
+        variables: dict[str, str | None] = dict(self.variables)
         if after is not None:
+            # Only then: reading the whole environment is most of the cost of a block.
+            now = SavedState.take()
             kept = {
                 name: getattr(now.mlflow, name)
                 for name in wanted._fields
                 if getattr(now.mlflow, name) != getattr(after.mlflow, name)
             }
             wanted = wanted._replace(**kept)
+            for name, _ in {*now.variables.items()} ^ {*after.variables.items()}:
+                variables[name] = now.variables.get(name)
         _mlflow.write_state(wanted)
         # Last: MLflow's own setters change the variables too, also those that are left alone.
         for name in {*ALWAYS_RESTORED, *names}:
-            changed = after is not None and now.variables.get(name) != after.variables.get(name)
-            set_variable(name, (now if changed else self).variables.get(name))
+            set_variable(name, variables.get(name))
 
     def __repr__(self) -> str:
         """Hide everything: an environment is full of secrets."""
