@@ -105,6 +105,7 @@ SLOW = ["azureml", "outbox", "events", "durable", "kedro-mlflow", "snowflake", "
 # Programs that only those tests start.
 SLOW_NEEDS = {
     "kedro-mlflow": ("kedro-viz>=12",),
+    "snowflake": ("streamlit>=1.40",),
     # The demo's project.
     "examples": ("-r", "examples/wine/requirements.txt"),
 }

@@ -10,7 +10,7 @@ from snowflake.snowpark import Session
 
 from mlflow_connections import AccessError
 from mlflow_connections_sandbox import Fault, MlflowServer
-from mlflow_connections_sandbox._snowflake import BASES, Snowflake
+from mlflow_connections_sandbox._snowflake import BASES, MLFLOW_URL, Snowflake
 from mlflow_connections_snowflake import (
     Client,
     Finding,
@@ -79,6 +79,50 @@ def test_one_command_after_the_other(
     assert "external function DEMO.DEMO.MLFLOW_RUN_CREATE(VARCHAR) is missing" in (
         capsys.readouterr().out
     )
+
+
+def test_external_access_alone(
+    snowflake: Snowflake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without a gateway the same commands set external access up, name what is missing, and drop it."""
+    for name, value in snowflake.environment().items():
+        monkeypatch.setenv(name, value)
+    access = {"url": MLFLOW_URL, "token_from_env": "MLFLOW_SNOWFLAKE_TOKEN"}
+    section = {"experiment_name": "x", "database": "demo", "schema": "demo"}
+    config = tmp_path / "snowflake.yml"
+    config.write_text(yaml.safe_dump({"mlflow": {**section, "external_access": access}}))
+    given = ("--config", str(config))
+
+    assert main(["check", *given]) == 1
+    told = capsys.readouterr().out
+    assert "external access integration MLFLOW_ACCESS is missing" in told
+    assert "no     external access: MLFLOW_ACCESS is not set up" in told
+    assert main(["apply", *given, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "SECRET_STRING = '${MLFLOW_SNOWFLAKE_TOKEN}'" in shown
+    for _ in range(2):
+        assert main(["apply", *given]) == 0
+    assert "statements ran." in capsys.readouterr().err
+    assert main(["check", *given]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith("Nothing to fix.\n")
+    assert "yes    external access: MLFLOW_ACCESS" in told
+    assert "no     external functions: " in told
+    assert snowflake.public.token not in shown + told
+    secret = snowflake.account.catalog.get(("SECRET", ("DEMO", "DEMO", "MLFLOW_TOKEN"), None))
+    assert secret.properties["SECRET_STRING"] == snowflake.public.token
+
+    monkeypatch.delenv("MLFLOW_SNOWFLAKE_TOKEN")
+    snowflake.statements.clear()
+    assert main(["apply", *given]) == 2
+    assert snowflake.statements.matching('"DEMO"') == [], "nothing ran"
+    assert "MLFLOW_SNOWFLAKE_TOKEN" in capsys.readouterr().err
+    assert main(["drop", *given, "--integrations"]) == 0
+    assert main(["check", *given]) == 1
+    assert "network rule DEMO.DEMO.MLFLOW_EGRESS is missing" in capsys.readouterr().out
 
 
 def test_the_sql_of_the_specifications_users(each_bridge: Any) -> None:

@@ -262,3 +262,43 @@ def test_in_a_container(bridge: Any, direct: BridgeConfig, tmp_path: Path, is_di
     )
     assert done.returncode == 0, done.stderr
     arrived(bridge, done.stdout.strip().splitlines()[-1])
+
+
+STREAMLIT = """
+from streamlit.testing.v1 import AppTest
+
+def train(session):
+    app = AppTest.from_string(APP, default_timeout=120).run()
+    if app.exception:
+        raise RuntimeError(app.exception[0].value)
+    return app.markdown[0].value
+"""
+
+APP = """
+import mlflow
+import streamlit as st
+
+START
+mlflow.set_experiment("external")
+with mlflow.start_run() as run:
+    mlflow.log_metric("m", 1)
+    mlflow.log_text("x", "x.txt")
+st.write(run.info.run_id + " " + mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/x.txt"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_in_streamlit(bridge: Any, direct: BridgeConfig, is_direct: bool) -> None:
+    """An app on a warehouse, which has an owner's-rights procedure's session, logs to MLflow in both ways."""
+    pytest.importorskip("streamlit")
+    options = {"mode": "external_access", "url": MLFLOW_URL}
+    start = (
+        f"import mlflow_connections\nmlflow_connections.use('snowflake', options={options!r})"
+        if is_direct
+        else f"mlflow.set_tracking_uri({store.Bridge.of(bridge.setup).uri()!r})"
+    )
+    body = f"APP = {APP.replace('START', start)!r}\n{STREAMLIT}"
+    clauses = clauses_of(direct) if is_direct else ""
+    create(bridge, "STREAMLIT", "", body, clauses)
+    arrived(bridge, bridge.session.call("DEMO.DEMO.STREAMLIT"))

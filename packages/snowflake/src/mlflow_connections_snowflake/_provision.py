@@ -95,13 +95,16 @@ def apply(
 
     Raises:
         BridgeError: A statement failed. The message names it and quotes Snowflake.
+        MissingOptionError: An environment variable is not set; no statement ran.
     """
     from snowflake.snowpark.exceptions import SnowparkSQLException
 
-    for number, statement in enumerate(written, 1):
+    # A variable that is not set shows before anything runs.
+    texts = [_filled(statement) for statement in written]
+    for number, (statement, text) in enumerate(zip(written, texts, strict=True), 1):
         progress(number, statement)
         try:
-            session.sql(_filled(statement)).collect()
+            session.sql(text).collect()
         except SnowparkSQLException as error:
             if statement.verb == "USE" and _has_role(session, statement, error):
                 continue
