@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,9 @@ def test_check_has_a_time_limit(project: "Project") -> None:
         done = call(project, "check", "--timeout", "0.5")
     assert done.exit_code == 1
     assert "Gave up after 0.5 s, waiting for the " in done.output
+    for thread in threading.enumerate():
+        if thread.name == "mlflow-connections-check":
+            thread.join()  # its warning about the closed server would be a line of the next test's
 
 
 def test_error_is_one_line(project: "Project") -> None:
