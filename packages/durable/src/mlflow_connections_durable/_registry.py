@@ -55,13 +55,16 @@ class DurableRegistry:
     def methods(self, store: Any) -> dict[str, Callable[..., Any]]:
         """Return the replaced methods of a store, by name."""
         kind = type(store)
+        # Some methods are those of MLflow's REST store alone.
+        names = set(dir(type(self) if self._inner is None else kind)) | set(dir(kind))
         found: dict[str, Callable[..., Any]] = {}
-        for name in dir(kind):
-            if name.startswith("_") or not inspect.isfunction(getattr(kind, name)):
+        for name in names - {"methods"}:
+            theirs, own = getattr(kind, name, None), getattr(self, name, None)
+            if name.startswith("_") or not (inspect.isfunction(theirs) or theirs is None):
                 continue
-            if own := getattr(self, name, None):
+            if own is not None:
                 found[name] = own
-            elif not inspect.iscoroutinefunction(getattr(kind, name)):
+            elif not inspect.iscoroutinefunction(theirs):
                 found[name] = self._remote(name)
         return found
 

@@ -1,0 +1,128 @@
+"""Ranks, models, machines without a network: all with the server down, and afterwards as if it had been up."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections_events.testing import differences
+from mlflow_connections_sandbox import MlflowServer
+
+
+def test_several_ranks_log_to_one_run_that_waits(
+    proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
+) -> None:
+    """Children and resumed runs know a provisional ID, before and after it has a real one."""
+    proxy.mode = "down"
+    done = program.run(f"durable+{proxy.url}", "ranks", "ranks")
+    provisional = done.stdout.split()[-1]
+    proxy.mode = "up"
+    program.ship()
+    (row,) = json.loads(program.outbox("runs", "--output", "json"))
+    assert row["id"] == provisional != row["server_id"]
+    assert row["url"].endswith(f"/runs/{row['server_id']}")
+    program.run(f"durable+{proxy.url}", "ranks", "resume", provisional)
+    program.ship()
+    (run,) = described(mlflow_server.url, "ranks")["runs"].values()
+    text = json.dumps(run)
+    assert [f"loss_{rank}" in text for rank in range(3)] == [True] * 3
+    assert [f"rank_{rank}.txt" in text for rank in range(3)] == [True] * 3
+    assert "resumed_elsewhere" in text
+
+
+@pytest.mark.parametrize("mode", ["down", pytest.param("up", marks=pytest.mark.slow)])
+def test_a_model_is_logged_registered_and_loads(
+    mode: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
+) -> None:
+    """A model, its version, tags and alias are on the server in the end, whenever it responded."""
+    plain, name, registered = plain_store(program), f"model {mode}", f"wine-{mode}"
+    program.run(plain, "models", name, registered)
+    proxy.mode = mode
+    program.run(f"durable+{proxy.url}", "models", name, registered)
+    proxy.mode = "up"
+    report = program.ship()
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    expected, found = (described(uri, name, load=True) for uri in (plain, mlflow_server.url))
+    assert differences(expected, found, ignore=_OF_MLFLOW) == []
+    assert registered in found["registered"]
+
+
+def plain_store(program: Any) -> str:
+    """Return a store of the same version of MLflow, for plain runs under the same names."""
+    return f"sqlite:///{program.folder / 'plain.db'}"
+
+
+_OF_MLFLOW = ("models/*/tags/mlflow.modelVersions",)
+"""MLflow's client repeats a tag that its server wrote, with a number in place of a text."""
+
+
+def test_offline_runs_are_shipped_by_two_machines(
+    program: Any, described: Any, mlflow_server: MlflowServer, outbox: Path, tmp_path: Path
+) -> None:
+    """No server is asked; later two copies of the folder lead to each run once."""
+    name = "offline"
+    done = program.run("durable://offline", "train", name)
+    assert "outbox ship --to" in done.stderr
+    assert "View run" not in done.stdout
+    copy = tmp_path / "copied"
+    shutil.copytree(outbox, copy)
+    program.outbox("ship", "--timeout", "5", code=1)
+    report = program.ship("--to", mlflow_server.url)
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    first = described(mlflow_server.url, name)
+    assert len(first["runs"]) == 4
+    other = {"MLFLOW_CONNECTIONS_OUTBOX_DIR": str(copy)}
+    report = program.ship("--to", mlflow_server.url, "--other-machines", **other)
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    assert differences(first, described(mlflow_server.url, name)) == []
+
+
+def test_what_waits_can_be_viewed_and_stays(program: Any, tmp_path: Path, described: Any) -> None:
+    """A local store shows all of it, with histories and files, and nothing is taken out of the outbox."""
+    program.run("durable://offline", "train", "viewed")
+    before = program.outbox("status", code=1)
+    program.outbox("view", "--store", str(tmp_path / "view"))
+    assert program.outbox("status", code=1) == before
+    found = described(f"sqlite:///{tmp_path / 'view' / 'mlflow.db'}", "viewed")
+    assert len(found["runs"]) == 4
+    assert "hello.txt" in json.dumps(found["runs"]["<experiment>/parent"])
+    with sqlite3.connect(tmp_path / "view" / "mlflow.db") as database:
+        (points,) = database.execute("select count(*) from metrics where key = 'loss'").fetchone()
+    assert points == 61
+
+
+@pytest.mark.slow
+def test_autologging_arrives_whole(
+    proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
+) -> None:
+    """Scikit-learn's grid search with its child runs and models, with the server down and plain."""
+    pytest.importorskip("sklearn")
+    plain = plain_store(program)
+    program.run(plain, "models", "autolog", "autolog")
+    proxy.mode = "down"
+    program.run(f"durable+{proxy.url}", "models", "autolog", "autolog")
+    proxy.mode = "up"
+    report = program.ship()
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    expected, found = (described(uri, "autolog", load=True) for uri in (plain, mlflow_server.url))
+    assert differences(expected, found, ignore=[*_OF_MLFLOW, *_TIMINGS]) == []
+
+
+_TIMINGS = ("*_time*", "*/metrics/training_*time*")
+
+
+@pytest.mark.parametrize("mode", ["hang", "busy", "login", "forbidden"])
+def test_whatever_answers_in_place_of_the_server_is_waited_out(
+    mode: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
+) -> None:
+    """A hanging server, 503, a login page or wrong credentials delay a training and lose nothing."""
+    proxy.mode = mode
+    done = program.run(f"durable+{proxy.url}", "train", f"mode {mode}")
+    assert float(done.stdout.split()[-1]) < 10
+    proxy.mode = "up"
+    report = program.ship()
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    assert len(described(mlflow_server.url, f"mode {mode}")["runs"]) == 4
