@@ -407,6 +407,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "kedro": (("core", "kedro", "databricks"), ("mlflow",)),
     "azureml": (("core", "azureml", "sandbox[azureml]"), ()),
     "databand": (("core", "databand", "sandbox"), ()),
+    "durable": (("core", "durable", "sandbox"), ()),
     "http": (("core", "http", "sandbox"), ()),
     "outbox": (("core", "outbox[fast]"), ()),
     "snowflake": (("core", "snowflake", "sandbox[snowflake]"), ()),

@@ -10,7 +10,13 @@ from mlflow_connections_durable._connection import SERVER_VARIABLE, VARIABLE
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start from an environment that says nothing."""
-    for name in ("MLFLOW_TRACKING_URI", VARIABLE, SERVER_VARIABLE, "MLFLOW_TRACKING_TOKEN"):
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+        VARIABLE,
+        SERVER_VARIABLE,
+        "MLFLOW_TRACKING_TOKEN",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -19,6 +25,15 @@ def test_it_returns_a_durable_uri() -> None:
     endpoint = resolve("durable", {}, {"server": "https://m"})
     assert endpoint.tracking_uri == "durable+https://m"
     assert endpoint.environment == {SERVER_VARIABLE: "https://m"}
+
+
+def test_the_registry_is_named_unless_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow then need not derive it in each call; the user's own choice, and Databricks', stay."""
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    assert resolve("durable", {}, {"server": "https://m"}).registry_uri == "durable+https://m"
+    assert resolve("durable", {}, {"server": "databricks"}).registry_uri is None
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "https://other")
+    assert resolve("durable", {}, {"server": "https://m"}).registry_uri is None
 
 
 def test_the_environment_may_name_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,18 @@ class Connection(ABC):
         """Return the URI for `mlflow.set_registry_uri`; by default the tracking URI."""
         return self.tracking_uri(credentials, options)
 
+    def implied_registry_uri(
+        self,
+        credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
+        options: Mapping[str, Any],  # noqa: ARG002
+    ) -> str | None:
+        """Return the registry URI to set where the user names none; by default None, which leaves it to MLflow.
+
+        MLflow derives the same one again in each call, for which it looks for Spark: a tenth of a
+        millisecond, which only a connection notices whose calls do not wait for a server.
+        """
+        return None
+
     def environment(
         self,
         credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses

@@ -146,11 +146,7 @@ def resolve(
     remember(*(value for name, value in environment.items() if looks_secret(name)))
     return Endpoint(
         _text(tracking) if tracker is None else _uri(tracker, "tracking_uri", credentials, options),
-        _uri(registrar, "registry_uri", credentials, options)
-        if registrar is not None
-        else None
-        if registry is None
-        else _text(registry),
+        _registry_uri(tracker, registrar, registry, credentials, options),
         MappingProxyType(environment),
         _binders(connections, credentials, options),
         None if tracker is None else _inner_uri(tracker, credentials, options),
@@ -326,6 +322,23 @@ def _uri(
         raise PluginTypeError(
             f"{_name(connection)}.{method}() returned {kind}, not a URI; report it to its author."
         )
+    return uri
+
+
+def _registry_uri(
+    tracker: "Connection | None",
+    registrar: "Connection | None",
+    registry: "str | os.PathLike[str] | None",
+    credentials: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> str | None:
+    if registrar is not None:
+        return _uri(registrar, "registry_uri", credentials, options)
+    if registry is not None:
+        return _text(registry)
+    # Older connections do not have the method.
+    implied = getattr(tracker, "implied_registry_uri", None)
+    uri: str | None = implied(credentials, options) if implied else None
     return uri
 
 

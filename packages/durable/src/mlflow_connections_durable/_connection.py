@@ -50,6 +50,13 @@ class Durable(Connection):
             return server.tracking_uri
         return str(DurableUri(server.tracking_uri))
 
+    def implied_registry_uri(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> str | None:
+        """Return the durable URI, unless a registry is chosen already or the server keeps its own URI."""
+        uri = self.tracking_uri(credentials, options)
+        return uri if uri.startswith(SCHEME) and mlflow_state.registry_uri() is None else None
+
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
