@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from mlflow_connections_events.testing import differences
 from mlflow_connections_sandbox import MlflowServer
@@ -38,21 +39,28 @@ def test_a_model_is_logged_registered_and_loads(
     mode: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:
     """A model, its version, tags and alias are on the server in the end, whenever it responded."""
-    plain, name, registered = plain_store(program), f"model {mode}", f"wine-{mode}"
-    program.run(plain, "models", name, registered)
+    name, registered = f"model {mode}", f"wine-{mode}"
+    program.run(mlflow_server.url, "models", name, registered)
+    expected = described(mlflow_server.url, name, load=True)
+    put_aside(mlflow_server.url, name, registered)
     proxy.mode = mode
     program.run(f"durable+{proxy.url}", "models", name, registered)
     proxy.mode = "up"
     report = program.ship()
     assert (report["waiting"], report["rejected"]) == (0, 0)
-    expected, found = (described(uri, name, load=True) for uri in (plain, mlflow_server.url))
+    found = described(mlflow_server.url, name, load=True)
     assert differences(expected, found, ignore=_OF_MLFLOW) == []
     assert registered in found["registered"]
 
 
-def plain_store(program: Any) -> str:
-    """Return a store of the same version of MLflow, for plain runs under the same names."""
-    return f"sqlite:///{program.folder / 'plain.db'}"
+def put_aside(uri: str, experiment: str, registered: str | None = None) -> None:
+    """Rename what a plain program logged: the same names are needed again, since files hold them."""
+    client = MlflowClient(uri, uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    client.rename_experiment(found.experiment_id, f"{experiment} plain")
+    if registered is not None:
+        client.rename_registered_model(registered, f"{registered}-plain")
 
 
 _OF_MLFLOW = ("models/*/tags/mlflow.modelVersions",)
@@ -100,14 +108,15 @@ def test_autologging_arrives_whole(
 ) -> None:
     """Scikit-learn's grid search with its child runs and models, with the server down and plain."""
     pytest.importorskip("sklearn")
-    plain = plain_store(program)
-    program.run(plain, "models", "autolog", "autolog")
+    program.run(mlflow_server.url, "models", "autolog", "autolog")
+    expected = described(mlflow_server.url, "autolog", load=True)
+    put_aside(mlflow_server.url, "autolog")
     proxy.mode = "down"
     program.run(f"durable+{proxy.url}", "models", "autolog", "autolog")
     proxy.mode = "up"
     report = program.ship()
     assert (report["waiting"], report["rejected"]) == (0, 0)
-    expected, found = (described(uri, "autolog", load=True) for uri in (plain, mlflow_server.url))
+    found = described(mlflow_server.url, "autolog", load=True)
     assert differences(expected, found, ignore=[*_OF_MLFLOW, *_TIMINGS]) == []
 
 
