@@ -73,8 +73,15 @@ GROUPS = {
     "kedro": Group("kedro", KEDRO, ("ipython",)),
     # kedro-mlflow imports kedro-datasets without declaring it.
     "kedro-mlflow": Group("kedro", KEDRO, ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets")),
-    # AzureML's stand-in has a proxy that plays fixed hosts, here Google's.
-    "http": Group("http", ("core", "http[google,encrypted-key]", "sandbox[azureml]")),
+    # AzureML's stand-in has a proxy that plays fixed hosts, here Google's. Kedro for its ParallelRunner.
+    "http": Group(
+        "http",
+        (
+            *("core", "http[google,encrypted-key]", "mirror", "durable", "databand"),
+            "sandbox[azureml]",
+        ),
+        ("kedro>=1",),
+    ),
     # Kedro for its ParallelRunner, whose spawned workers must sign in too; Databand for copies.
     "azureml": Group("azureml", ("core", "azureml", "databand", "sandbox[azureml]"), ("kedro>=1",)),
     # The Databricks stand-in is one of the primaries that keep their own URI.

@@ -25,6 +25,7 @@ __all__ = [
     "Headers",
     "Provider",
     "fetch_from_agent",
+    "lasting_variables",
     "origin_of",
 ]
 
@@ -95,6 +96,13 @@ class Authenticator(ABC):
     def describe(self) -> Mapping[str, Any] | None:
         """Return what `opener` needs to rebuild this in a child, as JSON values; None if that holds a secret."""
 
+    def describe_whole(self) -> Mapping[str, Any] | None:
+        """Return what `opener` needs to rebuild this where this process is not, secrets included.
+
+        None if only this process can authenticate; by default the description without secrets.
+        """
+        return self.describe()
+
     def needs_parent(self) -> bool:
         """Return whether child processes need this process for as long as they run."""
         return self.describe() is None
@@ -104,10 +112,21 @@ class Authenticator(ABC):
 
         If the description would hold one, the headers are served on a socket from now on.
         """
-        return {
-            AUTH_VARIABLE: PROVIDER_NAME,
-            DESCRIPTION_VARIABLE: json.dumps(_description(self)),
-        }
+        description = self.describe()
+        if description is None:
+            from ._agent import agent_for
+
+            description = {"agent": agent_for(self)}
+        return _variables(self, description)
+
+    def lasting_variables(self) -> dict[str, str]:
+        """Return the variables by which a process authenticates that outlives this one, such as a shipper.
+
+        They may hold a secret: hand them to that process alone. Without a whole description that process needs this
+        one, as a child does.
+        """
+        description = self.describe_whole()
+        return self.variables() if description is None else _variables(self, description)
 
     def bind(self) -> None:
         """Put this in force for its origin, here and in child processes; see `Binder`."""
@@ -165,17 +184,27 @@ def origin_of(url: str) -> str:
     return f"{scheme}://{shown}:{port or _DEFAULT_PORTS[scheme]}"
 
 
-def _description(authenticator: Authenticator) -> dict[str, Any]:
-    description = authenticator.describe()
-    if description is None:
-        from ._agent import agent_for
-
-        description = {"agent": agent_for(authenticator)}
-    return {
+def _variables(authenticator: Authenticator, description: Mapping[str, Any]) -> dict[str, str]:
+    found = {
         "origin": authenticator.origin,
         "opener": authenticator.opener,
         "description": description,
     }
+    return {AUTH_VARIABLE: PROVIDER_NAME, DESCRIPTION_VARIABLE: json.dumps(found)}
+
+
+def lasting_variables(uri: str) -> dict[str, str]:
+    """Return the lasting variables of the authenticator in force, if it is that of a server; see `Authenticator`.
+
+    Args:
+        uri: The server's tracking URI.
+    """
+    authenticator = current()
+    try:
+        same = authenticator is not None and origin_of(uri) == authenticator.origin
+    except InvalidOptionError:
+        same = False
+    return authenticator.lasting_variables() if authenticator is not None and same else {}
 
 
 def current() -> Authenticator | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_connections import (
+    Binder,
     Connection,
     Endpoint,
     InvalidOptionError,
@@ -68,10 +69,19 @@ class DatabandConnection(Connection):
             environment[VARIABLE] = str(databand._replace(inner=inner.tracking_uri))
         return environment
 
+    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Binder | None:
+        """Return the store's identity, if it has one that no variable can hold."""
+        _, inner = self._destination(credentials, options)
+        return inner.binders[0] if inner.binders else None
+
     def inner_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
         """Return the tracking URI in force, if what goes there is what Databand gets a copy of."""
         _, inner = self._destination(credentials, options)
-        if inner.environment or inner.tracking_uri != (current_tracking_uri() or ""):
+        if (
+            inner.environment
+            or inner.binders
+            or inner.tracking_uri != (current_tracking_uri() or "")
+        ):
             return None
         return mlflow_state.tracking_uri() or ""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+from mlflow_connections.authentication import lasting_variables
 from mlflow_connections.mlflow_state import SERVER_VARIABLES
 from mlflow_connections.secrets import get_logger, looks_secret, mask_uri
 from mlflow_connections_events import is_composite
@@ -229,6 +230,8 @@ def secrets_of(target: str) -> dict[str, str]:
         if name.startswith(_PREFIXES) and name not in SERVER_VARIABLES and not is_composite(value)
     }
     environment.pop(TARGET_VARIABLE, None)
+    # The shipper outlives this process, and fetches tokens by itself.
+    environment |= lasting_variables(target)
     return {TARGET_VARIABLE: json.dumps([target, environment])}
 
 

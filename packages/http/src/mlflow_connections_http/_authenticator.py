@@ -64,6 +64,10 @@ class HttpAuthenticator(Authenticator):
         """Return the description of the source; None if it holds a secret that may not be shared."""
         return self._source.describe(share=self._share)
 
+    def describe_whole(self) -> Mapping[str, Any] | None:
+        """Return the description of the source with its secret."""
+        return self._source.describe(share=True)
+
     def needs_parent(self) -> bool:
         """Return whether child processes get their headers or their certificate from this process."""
         return self._joined or super().needs_parent()

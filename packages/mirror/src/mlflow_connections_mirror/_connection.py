@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_connections import (
+    Binder,
     Connection,
     Endpoint,
     InvalidOptionError,
@@ -50,16 +51,28 @@ class Mirror(Connection):
         """Return the primary's environment, and the copy's in one variable of its own."""
         primary, copy = self._servers(credentials, options)
         environment = dict(primary.environment)
-        if copy.environment:
-            environment[COPY_VARIABLE] = packed(copy.tracking_uri, copy.environment)
+        copys = dict(copy.environment)
+        if copy.authenticator is not None:
+            copys |= copy.authenticator.lasting_variables()
+        if copys:
+            environment[COPY_VARIABLE] = packed(copy.tracking_uri, copys)
         if keeps_its_uri(primary.tracking_uri):
             environment[VARIABLE] = str(MirrorUri(primary.tracking_uri, copy.tracking_uri))
         return environment
 
+    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Binder | None:
+        """Return the primary's identity, if it has one that no variable can hold."""
+        primary, _ = self._servers(credentials, options)
+        return primary.binders[0] if primary.binders else None
+
     def inner_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
         """Return the tracking URI in force, if that is the primary."""
         primary, _ = self._servers(credentials, options)
-        if primary.environment or primary.tracking_uri != (current_tracking_uri() or ""):
+        if (
+            primary.environment
+            or primary.binders
+            or primary.tracking_uri != (current_tracking_uri() or "")
+        ):
             return None
         return mlflow_state.tracking_uri() or ""
 

@@ -5,11 +5,15 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from mlflow_connections.authentication import DESCRIPTION_VARIABLE, lasting_variables
 from mlflow_connections.mlflow_state import CREDENTIAL_VARIABLES
 from mlflow_connections.secrets import mask_uri
 
 COPY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_COPY_CREDENTIALS"
 PRIMARY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_PRIMARY_CREDENTIALS"
+
+IDENTITY_VARIABLES = (*CREDENTIAL_VARIABLES, DESCRIPTION_VARIABLE)
+"""Variables from which MLflow, or an authenticator, takes an identity."""
 
 
 class MirroredServer(NamedTuple):
@@ -50,6 +54,8 @@ def secrets_of(primary: str, copy: str) -> dict[str, str]:
     mine = {name: os.environ[name] for name in CREDENTIAL_VARIABLES if name in os.environ}
     known = unpacked(os.environ.get(COPY_VARIABLE))
     environment = known.environment if known and known.uri == copy else {}
+    # The shipper outlives this process, and fetches tokens by itself.
+    mine |= lasting_variables(primary)
     return {
         PRIMARY_VARIABLE: packed(primary, mine),
         COPY_VARIABLE: packed(copy, environment),

@@ -10,13 +10,18 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from mlflow_connections.mlflow_state import CREDENTIAL_VARIABLES
 from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import ReplaySink
 from mlflow_connections_outbox import Destination, Event, Unauthorized, Unavailable
 
-from ._credentials import COPY_VARIABLE, PRIMARY_VARIABLE, MirroredServer, unpacked
+from ._credentials import (
+    COPY_VARIABLE,
+    IDENTITY_VARIABLES,
+    PRIMARY_VARIABLE,
+    MirroredServer,
+    unpacked,
+)
 
 
 def open_sink(destination: Destination, environ: Mapping[str, str], state: Path) -> ReplaySink:
@@ -42,14 +47,16 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     primary = unpacked(environ.get(PRIMARY_VARIABLE))
     if _only_delivers():
         # The credentials of the process that logs are the primary's.
-        for name in CREDENTIAL_VARIABLES:
+        for name in IDENTITY_VARIABLES:
             os.environ.pop(name, None)
+        # A sink that is opened again, after the copy was away, finds MLflow imported and set up.
+        os.environ.update(copy.environment)
     elif copy.environment:
         raise Unavailable(
             "The copy needs credentials of its own and thus a process of its own; the outbox has none, "
             "because it could not write to the disk."
         )
-    kept = {k: v for k, v in environ.items() if k not in CREDENTIAL_VARIABLES}
+    kept = {k: v for k, v in environ.items() if k not in IDENTITY_VARIABLES}
     return ReplaySink(copy.uri, {**kept, **copy.environment}, state, files=_PrimaryFiles(primary))
 
 
@@ -85,7 +92,7 @@ class _PrimaryFiles:
 
 @contextmanager
 def _in_force(server: MirroredServer) -> Iterator[None]:
-    names = {*CREDENTIAL_VARIABLES, *server.environment, "MLFLOW_TRACKING_URI"}
+    names = {*IDENTITY_VARIABLES, *server.environment, "MLFLOW_TRACKING_URI"}
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ.update(server.environment)
     os.environ["MLFLOW_TRACKING_URI"] = server.uri
