@@ -41,7 +41,8 @@ class Screen(NamedTuple):
     scheme: Literal["light", "dark"]
 
 
-SCREENS = [Screen(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+SCREENS = [Screen(width, scheme) for width in (1280, 390) for scheme in SCHEMES]
 
 
 class Quiet(SimpleHTTPRequestHandler):
