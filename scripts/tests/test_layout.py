@@ -73,7 +73,8 @@ def test_each_has_what_a_release_needs(package: Path) -> None:
     The generated lines that install it do not count.
     """
     assert (package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
-    assert (package / "CHANGELOG.md").read_text().startswith("# Changelog")
+    title = f"# Changelog of {import_name(package).replace('_', '-')}\n\n## Unreleased\n\n"
+    assert (package / "CHANGELOG.md").read_text().startswith(title)
     readme = (package / "README.md").read_text()
     written = re.sub(r"(?s)<!-- install: .*?<!-- end install -->", "", readme)
     assert len(written.splitlines()) < 60

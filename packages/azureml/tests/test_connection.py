@@ -1,4 +1,4 @@
-"""What the connection does before it asks Azure anything."""
+"""The connection before its first request to Azure."""
 
 import json
 import subprocess
@@ -142,7 +142,7 @@ def test_nothing_secret_is_exported_by_default() -> None:
 def test_identity_is_exported_when_asked_for(
     credentials: Mapping[str, str], options: Mapping[str, str], shared: Mapping[str, str]
 ) -> None:
-    """What azure-identity reads goes into the environment, and nothing else of the credentials."""
+    """Only the variables that azure-identity reads are exported, nothing else of the credentials."""
     environment = connection.environment(
         credentials, {**WORKSPACE, **options, "share_with_workers": True}
     )
@@ -151,7 +151,7 @@ def test_identity_is_exported_when_asked_for(
 
 
 def test_workers_of_the_interactive_may_ask() -> None:
-    """Where a person may be asked, workers are not told that nobody may."""
+    """With `interactive: true`, workers are not told that nobody may be asked."""
     environment = connection.environment({}, {**WORKSPACE, "interactive": True})
 
     assert "MLFLOW_CONNECTIONS_AZUREML" not in environment

@@ -11,7 +11,7 @@ URI = (
 
 
 class TestInJob(ConnectionContract):
-    """What a connection promises, kept with the job's own URI."""
+    """The contract of connections holds with the job's own URI."""
 
     keyword = "azureml"
     options = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}  # noqa: RUF012 - as the contract has it

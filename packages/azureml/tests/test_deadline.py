@@ -9,12 +9,12 @@ from mlflow_connections_azureml._deadline import RequestDeadline
 
 
 def test_result_is_given() -> None:
-    """What the call gives comes back."""
+    """The result of the call is returned."""
     assert RequestDeadline(60).run(lambda: 7) == 7
 
 
 def test_error_is_raised() -> None:
-    """What the call raises comes back as it is."""
+    """An exception of the call is raised as it is."""
 
     def fail() -> None:
         raise AccessError("no")
@@ -37,6 +37,6 @@ def test_hanging_call_is_left_behind() -> None:
 
 
 def test_left_counts_down_to_a_moment() -> None:
-    """What is left gets less, and is never nothing: no client takes a timeout of 0."""
+    """The remaining time shrinks and never reaches 0, which no client takes as a timeout."""
     assert 50 < RequestDeadline(60).left <= 60
     assert RequestDeadline(0).left == pytest.approx(0.1)

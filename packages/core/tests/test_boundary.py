@@ -62,7 +62,7 @@ def endpoint(name: str, **variables: str) -> Endpoint:
 
 
 def test_an_outer_blocks_credentials_are_out_of_sight_inside(bound: list[str]) -> None:
-    """What a block exports is not there in a block for another server, and comes back after it."""
+    """Exported variables are absent in an inner block for another server, and return after it."""
     with Applied(endpoint("a", TEST_TOKEN="of-a")):
         with Applied(endpoint("b")):
             assert "TEST_TOKEN" not in os.environ

@@ -135,7 +135,7 @@ def test_run_gives_the_command_the_resolved_environment(shell: Shell) -> None:
 
 
 def test_run_leaves_the_commands_own_options_alone(shell: Shell) -> None:
-    """What follows `--` belongs to the command, also where it looks like ours."""
+    """Words after `--` belong to the command, even if they look like our options."""
     code = "import sys; print(sys.argv[1:])"
     shown = shell(
         "run", "http://h", "--", sys.executable, "-c", code, "--output", "json", "--", "x"
@@ -196,7 +196,7 @@ def test_run_says_when_a_command_cannot_be_executed(shell: Shell, tmp_path: Path
 
 
 def test_an_option_without_a_value_is_refused_without_showing_it(shell: Shell) -> None:
-    """What has no `=` may have been a secret."""
+    """An `--option` without `=` is not repeated, since it may be a secret."""
     shown = shell("show", "declared", "--option", "hunter2")
     assert shown.returncode == 1
     assert "NAME=VALUE" in shown.stderr

@@ -359,7 +359,7 @@ def test_init_writes_a_first_file(shell: Shell) -> None:
 
 
 def test_init_adds_to_a_file_and_leaves_out_what_is_not_answered(shell: Shell) -> None:
-    """What is there stays; empty answers leave an option to its variable or default."""
+    """Existing content stays, and an empty answer leaves an option to its variable or default."""
     before = (shell.project / "mlflow-connections.toml").read_text()
     done = shell("init", stdin="\ndeclared\nw\n\n\n\n\n\n")
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ def raising(error: BaseException) -> int:
 
 
 def test_the_code_of_a_command_is_its_own() -> None:
-    """What the command returns, or leaves with, is the exit code."""
+    """The command's return value, or its SystemExit, is the exit code."""
     assert run_command("x", lambda: 3) == 3
     assert run_command("x", lambda: raising(SystemExit(2))) == 2
     assert run_command("x", lambda: raising(SystemExit("why"))) == 1

@@ -135,7 +135,7 @@ def test_an_unknown_keyword_names_the_package_to_install(word: str) -> None:
 
 
 def test_an_unknown_word_is_told_how_to_be_a_folder(install: Install) -> None:
-    """Who meant a folder learns how to write one."""
+    """The error for an unknown word also says how to write a folder."""
     with pytest.raises(UnknownConnectionError, match=r"write '\./runs'"):
         find_connection("runs")
 

@@ -593,7 +593,7 @@ def test_python_3_10_needs_a_reader(project: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_repr_hides_values(project: Path) -> None:
-    """What stands in the file is not shown by accident."""
+    """A secret written into the file is not shown by its error."""
     write(
         project / "mlflow-connections.toml",
         '[connections.p]\nconnection = "http://p"\nanything = "hunter2"\n',

@@ -87,7 +87,7 @@ def test_a_full_uri_never_scans_the_installed_distributions(
 
 @pytest.mark.parametrize("word", ["databricks", "databricks-uc", "uc", "mlruns"])
 def test_words_of_mlflow_pass_when_nobody_owns_them(word: str, install: Install) -> None:
-    """What MLflow itself understands needs no plugin."""
+    """URIs that MLflow understands need no plugin."""
     assert resolve(word).tracking_uri == word
 
 
@@ -122,7 +122,7 @@ def test_the_distribution_of_databricks_may_register_it(install: Install) -> Non
 
 
 def test_credentials_beside_a_uri_are_exported_by_their_variables() -> None:
-    """What MLflow and the clouds' clients read from variables is part of the endpoint."""
+    """Credentials that MLflow and the clouds' clients read from variables are part of the endpoint."""
     endpoint = resolve(
         "https://server",
         {

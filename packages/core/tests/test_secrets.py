@@ -48,7 +48,7 @@ from mlflow_connections.secrets import MASK, explain, looks_secret, mask, mask_u
     ],
 )
 def test_names_of_secrets_are_known(name: str) -> None:
-    """What usually holds a secret is recognised in any spelling."""
+    """Names that usually hold a secret are recognised in any spelling."""
     assert looks_secret(name)
 
 
@@ -170,7 +170,7 @@ def test_no_secret_shows_in_anything_that_we_raise_or_log(
 
 @given(SECRETS)
 def test_a_reading_hides_its_secret(secret: str) -> None:
-    """What `show` prints, and the repr of what was read, hold no secret."""
+    """Neither the output of `show` nor the repr of read options holds a secret."""
     (reading,) = read_options((Option("token", "A token.", secret=True),), {"token": secret}, {})
     assert reading.value == secret
     assert secret not in repr(reading)
@@ -243,7 +243,7 @@ def test_a_short_secret_is_hidden_where_it_stands_alone() -> None:
 
 
 def test_secrets_that_overlap_leave_no_rest() -> None:
-    """Where two secrets share characters, all of them are hidden."""
+    """Secrets that overlap are hidden completely."""
     assert mask("abcdefgh", ["abcdef", "defgh"]) == "***"
 
 

@@ -129,7 +129,7 @@ def test_a_plain_call_stays_in_force(mlflow: Mlflow) -> None:
 
 
 def test_the_environment_is_exported_and_put_back(install: Install) -> None:
-    """What a connection exports is there inside, and gone or as before afterwards."""
+    """Exported variables are set inside the block, and removed or restored after it."""
     install("exporting", EXPORTING)
     with use("exporting", {"token": "t1"}):
         assert os.environ["TEST_TOKEN"] == "t1"
@@ -139,7 +139,7 @@ def test_the_environment_is_exported_and_put_back(install: Install) -> None:
 def test_replacing_a_variable_is_told_by_name(
     install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who had another value there is warned; neither value shows."""
+    """Replacing another value causes a warning, which shows neither value."""
     install("exporting", EXPORTING)
     monkeypatch.setenv("TEST_TOKEN", "0ld")
     with caplog.at_level(logging.WARNING), use("exporting", {"token": "n3w"}):
@@ -151,7 +151,7 @@ def test_replacing_a_variable_is_told_by_name(
 
 
 def test_a_failure_changes_nothing(mlflow: Mlflow) -> None:
-    """Where resolving fails, nothing was set."""
+    """A failed resolution sets nothing."""
     mlflow[0].set_tracking_uri("http://mine")
     with pytest.raises(InvalidOptionError):
         use("http://t", None, {"option": "x"})

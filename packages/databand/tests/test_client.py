@@ -121,7 +121,7 @@ def test_without_a_token_it_logs_in_once(server: Server) -> None:
     ],
 )
 def test_an_answer_means_what_it_says(status: int, error: type[Exception], server: Server) -> None:
-    """What may be another day is tried again, and what never will be is not."""
+    """Temporary failures are retried, and permanent ones are not."""
     server.status = status
     with pytest.raises(error) as caught:
         DatabandClient(server.url, TOKEN).post("tracking/a", {}, 5)

@@ -13,7 +13,7 @@ WRITTEN = Path(__file__).parent / "written_by_0_1"
 
 
 def test_events_of_an_earlier_version_become_the_same_requests() -> None:
-    """What waited on a disk when the package was updated reaches Databand unchanged."""
+    """Events that waited on the disk during an update reach Databand unchanged."""
     events = [Event(**event) for event in json.loads((WRITTEN / "events.json").read_text())]
     requests: list[Any] = [{"endpoint": c.endpoint, "body": c.body} for c in merged(calls(events))]
     # As text: NaN is not equal to itself.

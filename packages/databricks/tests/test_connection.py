@@ -88,7 +88,7 @@ def test_a_profile_becomes_part_of_the_uri() -> None:
 
 
 def test_variables_that_would_beat_a_profile_are_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left in the environment does not lead the run to another workspace."""
+    """A variable left in the environment does not lead the run to another workspace."""
     monkeypatch.setenv("DATABRICKS_HOST", "https://left.example")
     monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
     assert told(profile="prod").environment == {
@@ -521,7 +521,7 @@ def test_host_of_a_profile_is_checked(
 
 
 def test_nothing_to_check_without_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no address is known, MLflow itself says so later."""
+    """Without a known address nothing is checked; MLflow reports it later."""
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "absent"))
     (identity,) = told().binders
     assert identity.check(1) is None  # type: ignore[attr-defined]

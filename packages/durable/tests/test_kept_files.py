@@ -75,7 +75,7 @@ def test_copies_that_are_gone_are_a_dead_letter(local: Path, tmp_path: Path) -> 
 
 
 def test_a_view_leaves_the_copies(local: Path, tmp_path: Path) -> None:
-    """What only looks does not deliver."""
+    """Commands that only read deliver nothing."""
     upload, _ = KeptFiles(tmp_path / "state").keep([("a", local)])
     view = KeptFiles(tmp_path / "state", consume=False)
     assert len(list(view.fetch(event(upload, "a"), tmp_path))) == 1

@@ -71,7 +71,7 @@ def test_show_of_an_option_that_is_missing(project: "Project") -> None:
 
 @pytest.mark.parametrize("command", ["show", "check"])
 def test_outside_of_a_project(command: str) -> None:
-    """What needs a project says so, in one line, with exit code 1."""
+    """A command that needs a project says so in one line and exits with 1."""
     done = call(None, command)
     assert done.exit_code == 1
     assert done.output.startswith("Error: This is not the folder of a Kedro project")
@@ -265,7 +265,7 @@ def test_init_without_questions(project: "Project") -> None:
     ],
 )
 def test_init_refuses(project: "Project", arguments: list[str], said: str) -> None:
-    """What cannot work is one line, and no file is written."""
+    """An answer that cannot work is one line of error, and no file is written."""
     done = call(project, "init", *arguments)
     assert done.exit_code == 1
     assert said in done.output
@@ -311,7 +311,7 @@ def schema(tmp_path: Path) -> Draft7Validator:
     ],
 )
 def test_schema_accepts(schema: Draft7Validator, server: object) -> None:
-    """What works in a project is valid."""
+    """Settings that work in a project are valid."""
     assert [error.message for error in schema.iter_errors({"server": server, "tracking": {}})] == []
 
 
@@ -335,7 +335,7 @@ def test_schema_accepts(schema: Draft7Validator, server: object) -> None:
     ],
 )
 def test_schema_refuses(schema: Draft7Validator, server: object) -> None:
-    """What cannot work in a project is not valid."""
+    """Settings that cannot work in a project are invalid."""
     assert not schema.is_valid({"server": server})
 
 

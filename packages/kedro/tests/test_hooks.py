@@ -35,7 +35,7 @@ class MlflowHook:
 
 
 class SubclassedHook(MlflowHook):
-    """What a project makes of it."""
+    """The server that a project resolves to."""
 
     __module__ = "shop.hooks"
 
@@ -64,7 +64,7 @@ def test_nothing_is_set_when_nothing_is_said(project: "Project") -> None:
 
 @pytest.mark.parametrize("word", ["databricks", "databricks-uc", "databricks://profile"])
 def test_words_of_mlflow_are_no_folders(project: "Project", word: str) -> None:
-    """What MLflow itself understands is handed on; credentials beside it are exported."""
+    """A URI that MLflow understands is passed on, and credentials beside it are exported."""
     project.write("base/credentials.yml", {"dbx": {"DATABRICKS_TOKEN": 815, "AWS_X": None}})
     project.server(tracking_uri=word, credentials="dbx")
     project.context()

@@ -1,4 +1,4 @@
-"""Where the specification's import path works because this package is installed, and without a start-up file."""
+"""The specification's import path works with this package installed, without a start-up file."""
 
 import subprocess
 import sys

@@ -17,7 +17,7 @@ SERVERS = [
 
 @given(primary=st.sampled_from([*SERVERS, None]), copy=st.sampled_from(["http://copy", "./copy"]))
 def test_any_two_servers_survive_quoting(primary: str | None, copy: str) -> None:
-    """What is written is read back."""
+    """A URI that is written is read back equal."""
     uri = MirrorUri(primary, copy)
     assert parse(str(uri)) == uri
 

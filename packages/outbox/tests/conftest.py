@@ -1,4 +1,4 @@
-"""What the tests of the outbox share: a spool of their own, and destinations that can be looked at."""
+"""Fixtures of the outbox's tests: a spool of their own, and destinations that can be inspected."""
 
 import itertools
 import json
@@ -126,7 +126,7 @@ def outbox(fake: Fake) -> Iterator[Outbox]:
 
 
 class Arrivals:
-    """What a file sink has received.
+    """The events that a file sink has received.
 
     Attributes:
         destination: Leads to it.

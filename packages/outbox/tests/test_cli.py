@@ -64,7 +64,7 @@ def test_status_without_an_outbox(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ship_delivers_now(left: Path, fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """What waits is delivered in order; what is rejected is counted, and fails the command once."""
+    """Waiting events are delivered in order; rejected ones are counted and fail the command once."""
     fake.error = None
     fake.bad = {"bad"}
     assert main(["ship"]) == 1
@@ -246,7 +246,7 @@ def test_a_folder_that_cannot_be_read_is_named(
 def test_damaged_lines_are_counted(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the disk spoiled is told before and after the rest is delivered."""
+    """Damaged lines are reported before and after the rest is delivered."""
     segment = next(left.glob("*.seg"))
     content = segment.read_bytes()
     place = content.index(b'"n":7')
@@ -288,7 +288,7 @@ def test_events_beyond_the_limit_are_counted(fake: Any, capsys: pytest.CaptureFi
 def test_events_that_find_no_room_are_counted(
     fake: Any, capsys: pytest.CaptureFixture[str], until: Any
 ) -> None:
-    """Where neither the disk nor memory has room new events are lost, and the command says how many."""
+    """With neither disk nor memory left, new events are lost, and the command counts them."""
     fake.error = Unavailable("down")
     policy = DOWN._replace(max_bytes=2_000, min_free=1 << 62, max_memory=500)
     outbox = Outbox(FAKE, policy=policy)

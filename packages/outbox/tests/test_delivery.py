@@ -214,7 +214,7 @@ def test_a_factory_that_fails_loses_nothing() -> None:
 
 
 def test_no_secret_of_a_url_is_told() -> None:
-    """What a sink says is shown to people, so its URLs lose their credentials."""
+    """A sink's message is shown to people, so credentials are removed from its URLs."""
 
     def behave(events: Sequence[Event]) -> None:
         raise Unavailable("cannot reach https://me:hunter2@host/?token=abc123")

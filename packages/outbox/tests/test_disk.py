@@ -41,7 +41,7 @@ def test_locks_are_believed_where_all_machines_see_them(
 
 @pytest.mark.parametrize("kind", ["fuse.s3fs", "9p", "beegfs", "fuse.sshfs", ""])
 def test_an_unknown_file_system_is_not_believed(kind: str) -> None:
-    """What is not known to show other machines' locks may hide them."""
+    """An unknown file system counts as one that may hide other machines' locks."""
     assert not sees_other_machines(kind, frozenset({"rw"}))
 
 

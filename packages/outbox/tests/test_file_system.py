@@ -65,7 +65,7 @@ class File:
 
 
 class FileSystem:
-    """What the machines share.
+    """The file system that the machines share.
 
     Attributes:
         locks: `true`; `lying` (everybody gets every lock); `local` (a machine sees its own alone).
@@ -662,7 +662,7 @@ def test_what_is_delivered_of_a_segment_does_not_count_towards_the_limit() -> No
 
 
 def test_beyond_the_limit_some_of_the_disk_stays_free() -> None:
-    """Where the disk has little room left an append says so; what the limit allows is still taken."""
+    """A nearly full disk is reported by an append; events within the limit are still taken."""
     process = Process(FileSystem("true"), MACHINE)
     process.files.free = POLICY.min_free - 1
     policy = POLICY._replace(max_bytes=2000)

@@ -78,7 +78,7 @@ def test_a_changed_byte_is_noticed(event: Event, data: st.DataObject) -> None:
 
 
 def test_nan_and_infinities_stay_floats() -> None:
-    """What JSON has no word for arrives as the float that it was."""
+    """NaN and the infinities, which JSON lacks, arrive as floats."""
     data = back(Event("s", "k", 0, {"nan": math.nan, "most": math.inf, "least": -math.inf})).data
     assert math.isnan(data["nan"])
     assert (data["most"], data["least"]) == (math.inf, -math.inf)
@@ -163,7 +163,7 @@ def test_every_encoder_writes_the_same_event(value: Any) -> None:
 
 
 def test_enumerations_become_their_values() -> None:
-    """What a member stands for is kept, not its name in Python."""
+    """An enum member is written as its value, not as its name."""
     assert back(Event("s", "k", 0, {"c": Color.RED, "l": Level.HIGH})).data == {"c": "red", "l": 3}
 
 

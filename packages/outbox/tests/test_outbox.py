@@ -86,7 +86,7 @@ def test_a_url_with_credentials_is_refused(url: str) -> None:
 
 
 def test_append_never_raises(outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """What cannot be kept is told once, and the rest goes on."""
+    """An event that cannot be kept is warned of once, and the others are kept."""
     endless: dict[str, Any] = {}
     endless["self"] = endless
     for _ in range(5):
@@ -332,7 +332,7 @@ def test_without_a_disk_events_go_from_memory(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where the spool cannot be written one warning is given, and everything arrives in order."""
+    """A spool that cannot be written causes one warning, and everything arrives in order."""
     (tmp_path / "a file").touch()
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "a file" / "below"))
     made = Outbox(FAKE, policy=Policy(poll=0.01, linger=0.01))

@@ -1,4 +1,4 @@
-"""What the environment may set."""
+"""The settings that the environment may change."""
 
 import os
 from pathlib import Path

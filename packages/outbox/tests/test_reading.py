@@ -86,7 +86,7 @@ def test_a_damaged_header_loses_nothing(position: int, value: int) -> None:
 
 
 def test_reading_goes_on_where_delivery_stopped(tmp_path: Path) -> None:
-    """What was acknowledged is not read again, by another reader either."""
+    """Acknowledged records are not read again, also not by another reader."""
     path = write(tmp_path, some(4))
     reader = Reader(path)
     records: deque[Record] = deque()

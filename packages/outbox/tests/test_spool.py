@@ -93,7 +93,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        """What is done with is removed."""
+        """Delivered segments are removed."""
         self.spool.remove_delivered()
 
     def take(self, records: list[Any]) -> None:
@@ -104,7 +104,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_ahead_of_its_turn(self) -> None:
-        """What has arrived is the beginning of what was appended."""
+        """The delivered events are a prefix of the appended ones."""
         arrived = list(self.arrived.values())
         assert arrived == self.appended[: len(arrived)]
 
@@ -195,7 +195,7 @@ def test_only_one_takes_events_out(tmp_path: Path) -> None:
 def test_hundreds_of_small_segments_hold_no_files_open(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """What many short processes left is delivered without a descriptor for each."""
+    """Segments of many short processes are delivered without a descriptor for each."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, before))
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))

@@ -98,7 +98,7 @@ def test_a_host_that_cannot_be_reached_is_a_bad_gateway(azure: Azure) -> None:
 def test_the_machines_own_proxy_is_used_for_other_hosts(
     azure: Azure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where only a proxy reaches the world, it is asked, with its password; its answer is the client's."""
+    """A request for another host goes through the machine's own proxy, with its password."""
     upstream = Echo(b"HTTP/1.1 200 Yes\r\n\r\n")
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@127.0.0.1:{upstream.port}")
     azure.administer()

@@ -1,4 +1,4 @@
-"""What the command line says when nothing can be started."""
+"""The messages of the command line when nothing can be started."""
 
 import signal
 import subprocess

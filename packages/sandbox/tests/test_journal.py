@@ -1,4 +1,4 @@
-"""What is remembered of what happened."""
+"""The journal keeps the newest entries."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ def test_everything_is_kept_at_first() -> None:
 
 
 def test_only_the_newest_are_kept_when_told_so() -> None:
-    """What was there before is dropped as well, down to the newest."""
+    """A limit drops older entries too, down to the newest."""
     kept: RingLog[str] = RingLog()
     for item in "abcde":
         kept.add(item)

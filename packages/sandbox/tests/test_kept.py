@@ -1,4 +1,4 @@
-"""What a folder keeps, who may use it, and whose server answers."""
+"""A sandbox's folder: its kept values, its lock, and the check of whose server answers."""
 
 import socket
 import stat

@@ -65,7 +65,7 @@ def test_closing_standard_input_ends_the_whole_group() -> None:
 
 
 def test_a_command_that_ignores_being_asked_is_killed() -> None:
-    """What does not end by itself is ended."""
+    """A command that ignores the end of its owner is killed."""
     held = leash("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + COMMAND)
     assert held.stdin is not None
     assert held.stdout is not None

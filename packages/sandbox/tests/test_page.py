@@ -203,7 +203,7 @@ def test_the_page_and_the_memory_are_bounded_and_the_counts_go_on(
 
 
 def test_its_lines_work_in_a_shell(page: Page, stand_in: Shown) -> None:
-    """What is pasted sets exactly the variables of the environment."""
+    """The lines to paste set exactly the variables of the environment."""
     pasted = {one["title"]: one["text"] for one in state(page)["pasted"]}
     script = f'{pasted["In a shell"]}\nprintf \'%s|%s\' "$SHOWN_URL" "$SHOWN_WORDS"'
     shell = subprocess.run(
@@ -231,7 +231,7 @@ def test_it_says_how_a_connection_is_named(page: Page) -> None:
 
 
 def test_a_stand_ins_own_tables_come_first(page: Page) -> None:
-    """What it shows of itself says more than the requests, which come last."""
+    """A stand-in's own tables come before its requests."""
     assert [table["title"] for table in state(page)["tables"]] == ["Its own", "Requests"]
 
 

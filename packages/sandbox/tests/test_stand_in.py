@@ -1,4 +1,4 @@
-"""What a stand-in does on the wire, with a small application and a backend of its own."""
+"""A stand-in on the wire, with a small application and a backend of its own."""
 
 import http.client
 import json
@@ -232,7 +232,7 @@ def test_a_request_is_forwarded_whole_but_for_credentials_and_connection(
 
 
 def test_a_body_without_a_length_is_forwarded_in_chunks(elsewhere: Elsewhere) -> None:
-    """What arrives chunked goes out chunked, and elsewhere if the stand-in says so."""
+    """A chunked request is forwarded chunked, and to another path if the stand-in says so."""
     answer = requests.post(
         f"{elsewhere.url}/other/place", data=iter([b"abc", b"defg"]), timeout=5
     ).json()

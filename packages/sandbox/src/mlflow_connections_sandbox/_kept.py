@@ -87,7 +87,7 @@ class FolderLock:
         self._descriptor = descriptor
 
     def close(self) -> None:
-        """Give the folder back."""
+        """Release the folder."""
         if self._descriptor is not None:
             # A process that was forked meanwhile has the descriptor as well.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
