@@ -107,3 +107,18 @@ def test_the_tree_in_contributing_is_the_tree_on_the_disk() -> None:
     """A module that is added, removed or described anew is noticed until `python scripts/tree.py` runs."""
     text = PAGE.read_text(encoding="utf-8")
     assert with_tree(text) == text
+
+
+_OPENERS = re.compile(r'(?m)^\s*r?"""(?:What|Where|Who|Whose|Give|Gives|Tell|Tells) .*')
+
+
+def test_no_docstring_opens_with_a_clause() -> None:
+    """A docstring names its thing or its act: no What, Where or Who in place of a noun, no Give or Tell."""
+    folders = ("packages", "scripts", "tests-integration", "benchmarks", "docs", "examples")
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in _OPENERS.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -131,7 +131,7 @@ def test_each_cell_says_how_far_it_was_tried() -> None:
 
 
 def test_each_shown_cell_has_its_test() -> None:
-    """What the guide calls shown is what the tests here show, no more and no less."""
+    """The guide marks as shown exactly the claims that a test shows."""
     shown = {place for place, cell in cells().items() if cell == "shown"}
     assert shown == SHOWN.keys()
 

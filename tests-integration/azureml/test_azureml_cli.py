@@ -72,7 +72,7 @@ def test_unknown_tenant_of_a_person(azure: Azure, person: Any) -> None:
 def test_failure_of_the_azure_cli(
     azure: Azure, person: Any, failure: str, error: str, says: tuple[str, ...]
 ) -> None:
-    """What `az` refuses is one sentence with the command that helps, and nothing is logged."""
+    """A refusal of `az` is one sentence with the command that helps, and nothing is logged."""
     azure.cli.fail(failure)
 
     answer = person.resolve(options=ARM)

@@ -11,7 +11,7 @@ ACCOUNT = AzureAccount()
 
 
 class TestAzureML(ConnectionContract):
-    """What a connection promises, by `sdk: arm` and a service principal."""
+    """The contract of connections, with `sdk: arm` and a service principal."""
 
     keyword = "azureml"
     options = {  # noqa: RUF012 - as the contract has it

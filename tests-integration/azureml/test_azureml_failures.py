@@ -1,4 +1,4 @@
-"""What a person reads when something is wrong: one sentence, in time, with nothing secret in it."""
+"""Failures: one sentence, in time, with nothing secret in it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Who signs in: every way without a person works, and a person is asked only when that is wanted."""
+"""Identities: every method without a person works, and a person is asked only with `interactive`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the tests of the duplicating store share: a tracker, and ways to duplicate to it."""
+"""Fixtures of the duplicating store's tests: a tracker, and ways to duplicate to it."""
 
 import os
 import time

@@ -191,7 +191,7 @@ def test_autologging_is_copied(
     duplicate: Duplicate,
     deliver: Deliver,
 ) -> None:
-    """What scikit-learn's autologging writes, nested runs too, stands in both places."""
+    """Runs of scikit-learn's autologging, nested ones too, arrive in both places."""
     linear_model: Any = import_module("sklearn.linear_model")
     model_selection: Any = import_module("sklearn.model_selection")
     with duplicate(sqlite_uri):

@@ -73,7 +73,7 @@ def test_a_child_process_is_copied_too(
 def test_any_store_keeps_its_uri_where_the_variable_says_so(
     tracker: Databand, sqlite_uri: str
 ) -> None:
-    """Who sets the variable before MLflow is imported duplicates without a composite tracking URI."""
+    """With the variable set before MLflow is imported, runs are copied without a composite tracking URI."""
     script = (
         "import mlflow\n"
         "with mlflow.start_run(run_name='kept'):\n"

@@ -65,7 +65,7 @@ def test_a_uri_without_a_store_uses_the_current_one(
 def test_a_uri_without_a_store_says_which_default_it_uses(
     tracker: Databand, sqlite_uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where no store is known, runs go to MLflow's default, and one warning names it."""
+    """Without a known store, runs go to MLflow's default, and one warning names it."""
     mlflow.set_tracking_uri(f"dbnd://127.0.0.1:{tracker.port}")
     with caplog.at_level(logging.WARNING, logger="mlflow_connections_events._inner"):
         MlflowClient().create_run("0")

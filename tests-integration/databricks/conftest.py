@@ -14,7 +14,7 @@ from mlflow_connections_sandbox._databricks import Databricks
 
 
 class Account(NamedTuple):
-    """What a user gives the connection.
+    """A user's credentials and options for the connection.
 
     Attributes:
         credentials: As in credentials.yml.

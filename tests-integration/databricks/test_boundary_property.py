@@ -25,7 +25,7 @@ NAMES = ("mine", "theirs", "third")
 
 
 class Force(NamedTuple):
-    """What is in force: a server, and the experiment that code has made active there."""
+    """The server in force, and the experiment that code has made active there."""
 
     uri: str
     experiment: str | None

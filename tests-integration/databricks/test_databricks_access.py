@@ -1,4 +1,4 @@
-"""Who comes in, who does not, and what an unmodified client is told then."""
+"""Accepted and refused identities, and the errors that unmodified clients show."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def ask(workspace: Databricks, path: str, token: str | None = None) -> requests.
 def test_the_link_that_a_run_prints_leads_to_it(
     name: str, token: Any, workspace: Databricks, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What MLflow prints when a run ends opens the run in MLflow's own pages."""
+    """The link that MLflow prints at the end of a run opens it in MLflow's own pages."""
     with use("databricks", token.credentials, token.options):
         mlflow.set_experiment(name)
         with mlflow.start_run() as run:
@@ -71,7 +71,7 @@ def test_a_wrong_oauth_secret_never_reaches_the_api(name: str, workspace: Databr
 def test_an_expired_token_is_refused(
     account: str, name: str, workspace: Databricks, request: pytest.FixtureRequest
 ) -> None:
-    """What worked a moment ago does not once every token has expired."""
+    """Requests are refused once every token has expired."""
     given = request.getfixturevalue(account)
     with use("databricks", given.credentials, given.options):
         mlflow.set_experiment(name)

@@ -269,7 +269,7 @@ def test_both_registries_are_apart(
 def test_a_workspace_without_a_metastore_says_so(
     catalog: mlflow.MlflowClient, workspace: Databricks
 ) -> None:
-    """Where Unity Catalog is not enabled, the client's hint names the legacy registry."""
+    """Without Unity Catalog, the client's hint names the legacy registry."""
     workspace.unity_catalog.is_enabled = False
     with pytest.raises(Error, match="METASTORE_DOES_NOT_EXIST"):
         catalog.create_registered_model("main.default.model")

@@ -264,7 +264,7 @@ def log_and_read(iap: IdentityAwareProxy) -> None:
 
 
 def test_the_metadata_server_signs_in(google: Google, iap: IdentityAwareProxy) -> None:
-    """Where a service account is attached, one token serves all requests."""
+    """With an attached service account, one token serves all requests."""
     log_and_read(iap)
     assert list(google.tokens.values()) == ["metadata"]
 

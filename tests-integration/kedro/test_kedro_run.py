@@ -150,7 +150,7 @@ def test_active_run_is_used(project: "Project") -> None:
 
 
 def test_an_active_run_on_another_server_is_warned_of(project: "Project") -> None:
-    """Where the active run's server differs from mlflow.yml, a warning names both."""
+    """A warning names both servers if the active run's differs from that of mlflow.yml."""
     other = project.store("other.db")
     project.server(tracking_uri=other)
     done = project.python("-c", _ACTIVE, project.database)

@@ -127,7 +127,7 @@ print(json.dumps(os.environ.get("MLFLOW_REGISTRY_URI")))
 
 
 def test_second_session_without_a_key_reads_the_variable_again(project: "Project") -> None:
-    """What the first session put into MLFLOW_TRACKING_URI is not taken for the user's own."""
+    """A MLFLOW_TRACKING_URI of the first session is not taken for the user's own."""
     project.server("first", tracking_uri=project.store("other.db"))
     project.write("conf/second/parameters.yml", "one: 1\n")
     done = project.python("-c", _SESSIONS, "first", "second", MLFLOW_TRACKING_URI=project.database)

@@ -95,7 +95,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address that it listens on."""
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
@@ -469,7 +469,7 @@ def test_each_fault_repeats_one_request_at_most(receiver: Receiver, tmp_path: Pa
 
 
 def test_a_sink_that_tells_no_prefix_repeats_little(receiver: Receiver, tmp_path: Path) -> None:
-    """Where a send that fails counts for nothing, batches shrink to what a send covers."""
+    """With sends that fail whole, batches shrink to what one send covers."""
     unique, ids, _ = deliver_short_runs(tmp_path, 0.002, runs=50, tells=False)
     assert len(unique) == 350
     assert len(ids) < 3 * 350

@@ -49,7 +49,7 @@ class Quiet(SimpleHTTPRequestHandler):
     """Serves files without a line for each."""
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_hostile_names_arrive_byte_for_byte(bridge: Any, client: Client, evil: s
 def test_hostile_run_ids_and_keys_touch_nothing(
     bridge: Any, client: Client, experiment_id: str, run_id: str, evil: str
 ) -> None:
-    """What is no run, and no key that MLflow allows, is refused, and every other run stays as it was."""
+    """Unknown runs and invalid keys are refused, and every other run stays as it was."""
     client.log_parameter(run_id, "kept", "1")
 
     def state() -> list[Any]:
@@ -241,7 +241,7 @@ def test_a_slow_gateway_is_polled(bridge: Any, client: Client, run_id: str) -> N
 def test_a_gateway_in_trouble_is_an_error_to_catch(
     bridge: Any, client: Client, fault: Fault, kind: type[Exception], sentence: str
 ) -> None:
-    """What goes wrong on the way is an error of its own kind, with one sentence."""
+    """Each fault on the way is an error of its own kind, with one sentence."""
     policy, gateway = bridge.stand_in.policy, bridge.stand_in.gateways["aws"]
     patience, policy.retry_seconds = policy.retry_seconds, 0.1
     gateway.faults.inject(fault)
@@ -254,7 +254,7 @@ def test_a_gateway_in_trouble_is_an_error_to_catch(
 
 
 def test_mlflows_own_words(client: Client) -> None:
-    """What MLflow refuses comes with its code and its own message."""
+    """A refusal of MLflow keeps its code and its own message."""
     with pytest.raises(MlflowRefusedError) as caught:
         client.update_run("0" * 32, "FINISHED")
     assert caught.value.code == "RESOURCE_DOES_NOT_EXIST"
@@ -275,7 +275,7 @@ def test_a_role_without_grants_is_told(bridge: Any) -> None:
 
 
 def test_no_value_is_ever_in_a_statement(bridge: Any, client: Client, run_id: str) -> None:
-    """What reached the account as SQL holds none of the values: they were all bound."""
+    """The SQL that reached the account holds none of the values: all were bound."""
     client.log_parameter(run_id, "bound", "secret value")
     client.log_batch(run_id, params={"bound too": "secret value"})
     sent = bridge.stand_in.statements

@@ -27,7 +27,7 @@ from mlflow_connections_snowflake._cli import main
 
 
 def wrong(bridge: Any) -> list[Finding]:
-    """What a check of the bridge finds wrong."""
+    """The faults that a check of the bridge finds."""
     return [finding for finding in check(bridge.session, bridge.setup) if not finding.ok]
 
 

@@ -125,7 +125,7 @@ CREATE SECRET demo.demo.service_token TYPE = GENERIC_STRING SECRET_STRING = '{se
 CREATE EXTERNAL ACCESS INTEGRATION service_access ALLOWED_NETWORK_RULES = (demo.demo.service)
   ALLOWED_AUTHENTICATION_SECRETS = (demo.demo.service_token) ENABLED = TRUE
 """
-"""What an administrator makes once, as docs/snowflake-kedro.md says."""
+"""The objects that an administrator creates once, as in docs/snowflake-kedro.md."""
 
 IN_SNOWFLAKE = {
     "stages": {"s3://mlflow-sandbox/exports/": "@EXPORTS"},

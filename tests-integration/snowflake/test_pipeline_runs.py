@@ -309,7 +309,7 @@ GRANT EXECUTE TASK ON ACCOUNT TO ROLE pipelines;
 GRANT ROLE mlflow_caller TO ROLE pipelines;
 GRANT ROLE pipelines TO USER sandbox
 """
-"""What docs/snowflake-kedro.md says that a role needs."""
+"""The privileges of a role, as docs/snowflake-kedro.md lists them."""
 
 
 @pytest.mark.slow

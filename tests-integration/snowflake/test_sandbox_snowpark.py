@@ -55,7 +55,7 @@ def _bridge(session: "Session", provider: str) -> None:
 def test_a_run_is_made_through_each_gateway(
     snowflake: Snowflake, session: "Session", mlflow_server: MlflowServer, provider: str
 ) -> None:
-    """What a statement logs through a provider's gateway is read back from MLflow."""
+    """Values logged by a statement through each provider's gateway are read back from MLflow."""
     _bridge(session, provider)
     snowflake.trust("MLFLOW_API")
     name = "it's $ \\ ü"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def procedure(bridge: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """What a procedure has: the active session of a caller, and MLflow's URI; no other way out."""
+    """The environment of a procedure: the caller's active session and MLflow's URI, no other way out."""
     bridge.session.use_role("MLFLOW_CALLER")
     mlflow.set_tracking_uri(store.Bridge.of(bridge.setup).uri())
     mlflow.set_experiment(request.node.name)
@@ -114,7 +114,7 @@ def test_what_mlflow_refuses_is_named_at_the_end(procedure: Any) -> None:
 
 
 def test_wrong_values_are_refused_where_they_are_logged(procedure: Any) -> None:
-    """What cannot be a key, and another value for a param, raise in the line that logs them."""
+    """Invalid keys, and a second value for a param, raise in the line that logs them."""
     with mlflow.start_run() as run:
         mlflow.log_param("p", 1)
         with pytest.raises(MlflowException, match="Changing param values"):
@@ -220,7 +220,7 @@ def test_a_gateway_that_is_down_loses_nothing(procedure: Any) -> None:
 
 
 def test_logging_from_threads(procedure: Any) -> None:
-    """What threads log is sent by the session's thread, and none of it is lost."""
+    """Values of other threads are sent by the session's thread, and none is lost."""
 
     def work(number: int) -> None:
         for step in range(50):

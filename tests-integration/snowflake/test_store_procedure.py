@@ -117,7 +117,7 @@ def test_files_that_may_not_be_removed_are_cleaned_later(bridge: Any) -> None:
 
 
 def test_an_account_that_refuses_to_copy_files(bridge: Any) -> None:
-    """Where an owner's-rights procedure may not copy files, the error says so, and caller's rights do."""
+    """Without the right to copy files, an owner's-rights procedure raises an error that says so; caller's rights work."""
     create(bridge, "NOTE", "URI VARCHAR", NOTE)
     create(bridge, "NOTE_AS_CALLER", "URI VARCHAR", NOTE, "EXECUTE AS CALLER")
     uri = store.Bridge.of(bridge.setup).uri()

@@ -35,7 +35,7 @@ def test_it_gives_a_composite_uri_and_the_token_beside_it() -> None:
 
 
 def test_it_reads_dbnds_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """dbnd's own configuration is enough."""
+    """The configuration of dbnd is enough."""
     monkeypatch.setenv("DBND__CORE__DATABAND_URL", "http://localhost:8080")
     monkeypatch.setenv("DBND__MLFLOW_TRACKING__DUPLICATE_TRACKING_TO", "http://mlflow-store/")
     assert connection.tracking_uri({}, {}) == (

@@ -634,7 +634,7 @@ def test_two_callers_share_an_outbox_only_with_the_same_secrets(home: Path) -> N
 def test_damaged_lines_are_told(
     fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """What the disk spoiled is passed over, and the next process that writes is warned once."""
+    """Damaged lines are skipped, and the next process that writes is warned once."""
     folder = spool_of(FAKE)
     create(folder, FAKE)
     segment = Segment(folder)

@@ -337,7 +337,7 @@ def test_one_run_however_often_it_is_delivered(
 
 
 def test_a_double_that_cannot_be_deleted_is_an_error(client: Client, session: Session) -> None:
-    """Where the second run cannot be taken away, the caller hears it rather than MLflow's users."""
+    """A duplicate run that cannot be deleted is reported to the caller."""
     session.deliveries = 2
     session.mlflow.undeletable = True
     with pytest.raises(MlflowRefusedError, match="must be active"):
@@ -428,7 +428,7 @@ def test_mlflows_refusal_is_an_error(client: Client) -> None:
 
 @pytest.mark.parametrize("answer", ["", "[]", "null", "{}", '{"body": 5}', "__import__('os')"])
 def test_results_are_parsed_and_never_run(client: Client, session: Session, answer: str) -> None:
-    """What is no reply of the bridge is refused; nothing in it is evaluated."""
+    """A result that is not a reply of the bridge is refused, and nothing in it is evaluated."""
     session.answer = answer
     with pytest.raises(BridgeError, match="it is not the function that"):
         client.experiment("x")

@@ -48,7 +48,7 @@ def test_any_quoted_name_is_read_back(parts: list[str]) -> None:
 
 @given(text=texts)
 def test_text_is_a_name_or_refused(text: str) -> None:
-    """What is accepted without quotes is nothing but words and dots; all else is refused."""
+    """An unquoted name holds only words and dots; anything else is refused."""
     try:
         read = name(text, "here")
     except InvalidOptionError:

@@ -1,4 +1,4 @@
-"""What this machine created, in files beside the map of IDs, for other processes and for people.
+"""The runs and models that this machine created, in files beside the map of IDs, for other processes and for people.
 
 Each line is one JSON document; the last line of an ID wins. A torn last line is passed over.
 """

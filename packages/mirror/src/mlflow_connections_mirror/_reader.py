@@ -1,4 +1,4 @@
-"""What exists on an MLflow server, read as the events that would have made it."""
+"""Existing entities of an MLflow server, read as the events that would have made them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial

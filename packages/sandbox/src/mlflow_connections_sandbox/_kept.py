@@ -1,4 +1,4 @@
-"""What a folder keeps from one start of a sandbox to the next: ports and secrets. One sandbox uses it at a time."""
+"""The values that a folder keeps between starts of a sandbox: ports and secrets. One sandbox uses it at a time."""
 
 import fcntl
 import json

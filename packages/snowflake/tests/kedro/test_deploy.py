@@ -97,7 +97,7 @@ def test_hostile_names_stay_names(plan: Plan, parses: Parses) -> None:
 @settings(max_examples=30, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 def test_parameters_arrive_as_they_were(text: str) -> None:
-    """What a parameter holds is read back from CONFIG as it was, as Snowflake reads a literal."""
+    """A parameter's value survives CONFIG unchanged, read as Snowflake reads a literal."""
     written = literal(json.dumps({"a": text}))
     inner = written[1:-1].replace("''", "'").replace("\\\\", "\\")
     assert json.loads(inner) == {"a": text}

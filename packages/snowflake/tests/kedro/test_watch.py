@@ -1,4 +1,4 @@
-"""What people see of a run: lines as things change, and at the end the error that matters."""
+"""The display of a run: a line for each change, and at the end the error that matters."""
 
 import io
 from collections.abc import Callable
@@ -100,7 +100,7 @@ def test_what_ended_without_an_error_is_told(planned: Callable[..., Plan]) -> No
 
 
 def test_commands_are_of_the_same_pipeline(planned: Callable[..., Plan]) -> None:
-    """What is to be typed next has the pipeline and the environment that this run had."""
+    """The suggested next command names the pipeline and the environment of this run."""
     plan = planned()
     assert command(plan, "watch") == "kedro snowflake-mlflow watch"
     other = replace(plan, pipeline="it's", env="prod")
@@ -168,7 +168,7 @@ def test_snowflakes_own_tries_are_waited_for(planned: Callable[..., Plan]) -> No
 
 
 def test_a_retry_is_watched_from_where_it_begins(planned: Callable[..., Plan]) -> None:
-    """What earlier tries did counts, but not as the end of this one; other runs do not count."""
+    """Earlier attempts of this run are shown but do not end it; other runs are ignored."""
     plan = planned()
     other = TaskRun(plan.end.object, "SUCCEEDED", NOON, NOON, "", "", ("other", 1))
     first = [

@@ -1,4 +1,4 @@
-"""What the stores cannot do is refused by name; nothing answers None as if it had worked."""
+"""Unsupported calls are refused by name; none returns None as if it had worked."""
 
 import inspect
 

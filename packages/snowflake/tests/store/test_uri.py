@@ -92,6 +92,6 @@ def test_mlflows_uri_becomes_a_path_on_the_stage(location: str, uri: str, path: 
 
 @pytest.mark.parametrize("uri", ["s3://other/ml/1/r", "s3://b/mlx/1/r", "file:///mlruns/1/r", "/a"])
 def test_what_lies_elsewhere_has_no_path(uri: str) -> None:
-    """What is not below the stage's location is no path on it; it stays to be told."""
+    """A URI outside of the stage's location is kept as it is, for the error message."""
     bridge, path = Bridge.from_uri(on_stage(Bridge.named(None, location="s3://b/ml/"), uri))
     assert (path, bridge.root) == ("", uri)
