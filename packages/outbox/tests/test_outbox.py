@@ -1,5 +1,6 @@
 """The outbox in one process: what user code meets."""
 
+import json
 import logging
 import os
 import re
@@ -21,8 +22,10 @@ from mlflow_connections_outbox import (
     Unauthorized,
     Unavailable,
 )
-from mlflow_connections_outbox._files import create, spool_of
+from mlflow_connections_outbox._disk import DISK
+from mlflow_connections_outbox._files import create, read_destination, spool_of
 from mlflow_connections_outbox._format import encode, frame
+from mlflow_connections_outbox._memory import Memory
 from mlflow_connections_outbox._writer import Segment, waiting_bytes
 from mlflow_connections_outbox.admin import retry, waiting_events
 
@@ -279,10 +282,12 @@ def test_many_dead_letters_are_told(
         made.append(event(number, kind="bad"))
     assert made.flush(20) == 0
     until(lambda: not made.flush(0) and "Rejected events for fake" in caplog.text)
-    assert re.search(r"take \d,\d{3} bytes in .*, of \d+ events that were rejected", caplog.text)
+    assert re.search(r"take \d,\d{3} bytes in .*, [1-9]\d* events by now beside", caplog.text)
     made.close()
     assert made.folder is not None
+    fake.bad = set()
     assert retry(made.folder) == 20
+    until(lambda: made.flush(1) == 0 and len(fake.got) == 20)
 
 
 def test_old_events_are_set_aside_loudly(
@@ -670,3 +675,72 @@ def test_an_event_may_be_of_any_size(
     assert made.flush(20) == 0
     made.close()
     assert numbers(fake.got) == [0, 1, 2]
+
+
+def test_a_spool_may_be_created_by_many_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread or a signal handler that creates the spool in the middle of its creation is in nobody's way."""
+    folder = spool_of(FAKE)
+    rename = DISK.rename
+    inner = iter(range(3))
+
+    def interrupted(before: Any, after: Any) -> None:
+        for _ in inner:
+            create(folder, FAKE)
+        rename(before, after)
+
+    monkeypatch.setattr(DISK, "rename", interrupted, raising=False)
+    create(folder, FAKE)
+    assert read_destination(folder) == FAKE
+    assert [path.name for path in folder.iterdir()] == ["destination.json"]
+
+
+def test_memory_takes_events_while_it_gives_some_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Appending beside the thread that sends stops nothing, and loses nothing."""
+    memory = Memory(lambda: fake_sink, Policy(), lambda: False, lambda _: None)
+    fake_sink: Any = None
+    for number in range(3):
+        assert memory.append(encode(event(number)))
+    loads = json.loads
+
+    class Appending:
+        @staticmethod
+        def loads(body: bytes) -> Any:
+            memory.append(encode(event(len(memory))))
+            return loads(body)
+
+    monkeypatch.setattr("mlflow_connections_outbox._memory.json", Appending)
+    monkeypatch.setattr(memory, "_may_send", lambda: True)
+    records = memory.collect(10)
+    assert [record.event.data["n"] for record in records] == [0, 1, 2]
+    memory.acknowledge(records)
+    assert len(memory) == 3
+    monkeypatch.undo()
+    monkeypatch.setattr(memory, "_may_send", lambda: True)
+    assert [record.event.data["n"] for record in memory.collect(10)] == [3, 4, 5]
+
+
+def test_many_threads_may_append_to_memory(
+    fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a disk each event of many threads arrives once, while others are sent."""
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "a file" / "below"))
+    made = Outbox(FAKE, policy=Policy(poll=0.0, linger=0.0, batch=50))
+
+    def work(stream: str) -> None:
+        for number in range(1000):
+            made.append(event(number, stream))
+
+    threads = [threading.Thread(target=work, args=(str(n),)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    while made.flush(20):
+        pass
+    made.close()
+    for stream in map(str, range(4)):
+        assert numbers([e for e in fake.got if e.stream == stream]) == list(range(1000))
+    assert made._process.memory._bytes == 0

@@ -11,7 +11,6 @@ from . import _dead_letters, _status
 from ._files import OVERFLOW
 from ._interface import Destination
 from ._policy import Policy
-from ._spool import read_counts
 from ._status import Status
 
 logger = get_logger("mlflow_connections_outbox")
@@ -111,15 +110,15 @@ class FaultLog:
             ),
         )
 
-    def _many_dead_letters(self, folder: Path) -> None:
+    def _many_dead_letters(self, folder: Path, new: int) -> None:
         with suppress(OSError):
             size = _dead_letters.size(folder)
             if size > self._policy.max_dead_letters:
                 self._warn(
                     "dead letters",
                     lambda: (
-                        f"Rejected events for {self._name} take {size:,} bytes in {folder}, of "
-                        f"{count(read_counts(folder).rejected)} that were rejected so far. None is "
+                        f"Rejected events for {self._name} take {size:,} bytes in {folder}, "
+                        f"{count(new)} by now beside those of earlier shippers. None is "
                         "dropped: `mlflow-connections outbox retry` sends them again, and "
                         "`mlflow-connections outbox drop --rejected` gives them up."
                     ),
@@ -136,7 +135,7 @@ class FaultLog:
             self.rejected(
                 status.rejection, status.rejected, f"kept in {folder / _dead_letters.FILE}"
             )
-            self._many_dead_letters(folder)
+            self._many_dead_letters(folder, status.rejected)
         if status.expired:
             self._warn(
                 "age",

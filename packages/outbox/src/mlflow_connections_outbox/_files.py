@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -161,7 +162,8 @@ def replace(path: Path, content: bytes, disk: Disk = DISK) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # No two writers share it: threads, signal handlers, and machines with the same process ID.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     descriptor = disk.open(temporary, flags, 0o600)
     try:

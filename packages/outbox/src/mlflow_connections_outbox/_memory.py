@@ -55,9 +55,9 @@ class Memory:
 
     def append(self, body: bytes) -> bool:
         """Keep an encoded event, and return whether there was room. The caller holds a lock."""
-        if self._bytes + len(body) > self._policy.max_memory:
-            return False
         with self.guard:
+            if self._bytes + len(body) > self._policy.max_memory:
+                return False
             self._added += 1
             self._bytes += len(body)
             self._events.append((time.monotonic_ns(), self._added, body))
@@ -74,8 +74,10 @@ class Memory:
         """Return the next events, once nothing older waits on the disk."""
         if not self._events or not self._may_send():
             return []
+        with self.guard:  # other threads append meanwhile
+            events = list(islice(self._events, limit))
         records: list[Record] = []
-        for stamp, number, body in islice(self._events, limit):
+        for stamp, number, body in events:
             stream, kind, at, data, *_ = json.loads(body)
             event = Event(stream, kind, at, data, f"{self._name}:{number}")
             records.append(Record(stamp, number, self._name, event))
@@ -86,8 +88,9 @@ class Memory:
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:  # noqa: ARG002
         """Forget events that the destination has."""
-        for _ in records:
-            self._bytes -= len(self._events.popleft()[2])
+        with self.guard:
+            for _ in records:
+                self._bytes -= len(self._events.popleft()[2])
 
     def reject(self, record: Record, reason: str) -> None:  # noqa: ARG002 - there is no place for it
         """Report an event that the destination will never take; there is no place to keep it."""

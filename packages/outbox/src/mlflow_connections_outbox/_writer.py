@@ -295,9 +295,11 @@ class Writer:
 
     def close(self) -> None:
         """Leave the segment to the shipper; a forked child leaves it to its parent."""
+        # First of all: a signal handler that appends now must not take the quick way.
+        self._quick_until = 0
         segment, self._segment = self._segment, None
         self._descriptor = -1
-        self._quick_until = self._granted = self._room = self._written = self._events = 0
+        self._granted = self._room = self._written = self._events = 0
         if segment is not None:
             segment.close()
 
