@@ -87,7 +87,8 @@ GROUPS = {
     # The Databricks stand-in is one of the primaries that keep their own URI.
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
     "outbox": Group("outbox", ("core", "outbox", "sandbox")),
-    "events": Group("events", ("core", "events", "mirror", "sandbox")),
+    # Two servers with tokens of their own are a pair to mirror.
+    "events": Group("events", ("core", "events", "mirror", "http", "sandbox")),
     "durable": Group("durable", ("core", "durable", "sandbox")),
     # Alone, for its plugin takes any tracking URI for an ARN.
     "sagemaker": Group("sagemaker", ("core", "databand", "sandbox"), ("sagemaker-mlflow>=0.5",)),

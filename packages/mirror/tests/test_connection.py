@@ -7,7 +7,14 @@ import pytest
 from mlflow_connections import InvalidOptionError, MissingOptionError, resolve, use
 from mlflow_connections_mirror import connection
 from mlflow_connections_mirror._connection import VARIABLE
-from mlflow_connections_mirror._credentials import COPY_VARIABLE, PRIMARY_VARIABLE, secrets_of
+from mlflow_connections_mirror._credentials import (
+    COPY_VARIABLE,
+    PRIMARY_VARIABLE,
+    SERVERS_VARIABLE,
+    read_names,
+    secrets_of,
+    server_named,
+)
 
 OPTIONS = {"primary": "http://m:5000", "copy": "http://c:5000"}
 
@@ -71,3 +78,18 @@ def test_credentials_of_the_two_servers_stay_apart(monkeypatch: pytest.MonkeyPat
     assert json.loads(secrets[COPY_VARIABLE]) == json.loads(copy)
     # The variable of another copy says nothing about this one.
     assert json.loads(secrets_of("http://m", "http://other")[COPY_VARIABLE]) == ["http://other", {}]
+
+
+def test_how_the_servers_were_named_is_noted_without_secrets() -> None:
+    """A later delivery signs in by these names; a URI's password is not among them."""
+    options = {"primary": "http://m:5000", "copy": "http://me:hidden@c:5000"}
+    names = read_names(resolve("mirror", {}, options).environment[SERVERS_VARIABLE])
+    assert names == ("http://m:5000", "http://***@c:5000")
+    assert server_named(names.primary) == ("http://m:5000", {})
+    assert server_named(names.copy) is None
+    assert read_names("no JSON") == read_names(None) == (None, None)
+
+
+def test_a_name_that_takes_a_missing_secret_is_not_resolved() -> None:
+    """The delivery goes on with what else is known, and says that the server refuses it."""
+    assert server_named("no-such-connection") is None

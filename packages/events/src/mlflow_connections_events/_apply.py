@@ -1,5 +1,6 @@
 """Applying events to the stores of an MLflow server. Each function may run twice with one result."""
 
+import json
 import math
 import tempfile
 import time
@@ -97,6 +98,9 @@ class Applier:
                 apply(self, event)
             elif apply_to_trace is not None:
                 apply_to_trace(self._traces, event)
+        except json.JSONDecodeError:
+            # Of a response: a login page, or a proxy's, in place of the server's.
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise Rejected(
                 f"An event '{event.kind}' cannot be replayed: {type(error).__name__}: {error}.", [0]
@@ -383,8 +387,6 @@ class Applier:
         unless_gone(lambda: self._tracking.delete_logged_model(model_id))
 
     def _model_recorded(self, event: Event) -> None:
-        import json
-
         from mlflow.models import Model
 
         content = json.loads(self._ids.replaced(json.dumps(event.data["mlmodel"])))

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mlflow_connections.secrets import masked
-from mlflow_connections_outbox import Event, Rejected
+from mlflow_connections.secrets import explain, mask_uri, masked
+from mlflow_connections_outbox import Event, Rejected, Unavailable
 
 from ._mlflow import artifact_repository
 
@@ -27,6 +27,7 @@ class SourceFiles:
 
         Raises:
             Rejected: A file no longer exists at the source.
+            Unavailable: The source does not list its files now.
         """
         data = event.data
         repository = repository_of(data["source"], self._tracking_uri)
@@ -40,12 +41,22 @@ class SourceFiles:
             try:
                 yield path, Path(repository.download_artifacts(path, str(local.parent)))
             except Exception as error:
-                if not any(entry == path for entry in paths_below(repository, _parent(path))):
+                if not self._exists(repository, path):
                     raise Rejected(
                         f"The artifact {path} of {event.stream} no longer exists at the source.",
                         [0],
                     ) from masked(error)
                 raise
+
+    def _exists(self, repository: Any, path: str) -> bool:
+        try:
+            return any(entry == path for entry in paths_below(repository, _parent(path)))
+        except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
+            # The source's fault: it must not count against the event.
+            place, said = mask_uri(self._tracking_uri), explain(error)
+            raise Unavailable(f"The artifacts at {place} cannot be read now: {said}") from masked(
+                error
+            )
 
 
 def repository_of(uri: str, tracking_uri: str) -> Any:

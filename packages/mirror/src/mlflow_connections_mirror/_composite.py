@@ -1,6 +1,8 @@
 """The stores behind a mirror URI: the primary's, whose accepted calls are copied."""
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mlflow_connections.secrets import mask_uri
@@ -8,7 +10,7 @@ from mlflow_connections_events import duplicate, duplicate_registry, inner_track
 from mlflow_connections_outbox import Destination, Outbox, shared_outbox
 
 from . import _uri
-from ._credentials import secrets_of
+from ._credentials import SERVERS_VARIABLE, note_names, secrets_of
 
 SINK = "mlflow_connections_mirror.sink:open_sink"
 """The function that opens the sink; spools name it."""
@@ -32,7 +34,12 @@ class MirrorCopy(NamedTuple):
         """Return the outbox of the copy; the URIs' credentials do not go to the disk."""
         primary = self.uri.primary or inner_tracking_uri(str(self.uri))
         destination = Destination("mirror", mask_uri(self.uri.copy), SINK)
-        return shared_outbox(destination, secrets_of(primary, self.uri.copy))
+        outbox = shared_outbox(destination, secrets_of(primary, self.uri.copy))
+        if named := os.environ.get(SERVERS_VARIABLE):
+            # Without a disk there is no later process either.
+            with suppress(OSError):
+                note_names(outbox.state, named)
+        return outbox
 
     def wrap_tracking(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
         """Return the primary's tracking store, whose accepted calls are copied."""

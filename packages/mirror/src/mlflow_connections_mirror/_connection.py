@@ -14,7 +14,7 @@ from mlflow_connections import (
 )
 from mlflow_connections_events import activate, keeps_its_uri
 
-from ._credentials import COPY_VARIABLE, packed
+from ._credentials import COPY_VARIABLE, SERVERS_VARIABLE, names_of, packed
 from ._uri import SCHEME, MirrorUri, parse
 
 VARIABLE = "MLFLOW_CONNECTIONS_MIRROR"
@@ -48,9 +48,11 @@ class Mirror(Connection):
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Return the primary's environment, and the copy's in one variable of its own."""
+        """Return the primary's environment, the copy's in one variable, and how both were named."""
         primary, copy = self._servers(credentials, options)
-        environment = dict(primary.environment)
+        values = self.values(credentials, options)
+        named = names_of(values["primary"], values["copy"])
+        environment = {**primary.environment, SERVERS_VARIABLE: named}
         copys = dict(copy.environment)
         if copy.authenticator is not None:
             copys |= copy.authenticator.lasting_variables()

@@ -2,15 +2,22 @@
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
+from mlflow_connections import ConnectionsError, resolve
 from mlflow_connections.authentication import DESCRIPTION_VARIABLE, lasting_variables
 from mlflow_connections.mlflow_state import CREDENTIAL_VARIABLES
 from mlflow_connections.secrets import mask_uri
 
+SERVERS_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_SERVERS"
+"""Holds how the primary and the copy were named, as JSON without secrets, so that a later delivery can sign in."""
 COPY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_COPY_CREDENTIALS"
 PRIMARY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_PRIMARY_CREDENTIALS"
+
+_NAMES = "servers.json"
 
 IDENTITY_VARIABLES = (*CREDENTIAL_VARIABLES, DESCRIPTION_VARIABLE)
 """Variables from which MLflow, or an authenticator, takes an identity."""
@@ -60,3 +67,61 @@ def secrets_of(primary: str, copy: str) -> dict[str, str]:
         PRIMARY_VARIABLE: packed(primary, mine),
         COPY_VARIABLE: packed(copy, environment),
     }
+
+
+class ServerNames(NamedTuple):
+    """How the servers of a mirror were named: by a keyword, by a connection's name, or by a URI.
+
+    Attributes:
+        primary: The primary, or None if it was the tracking URI in force.
+        copy: The copy.
+    """
+
+    primary: str | None = None
+    copy: str | None = None
+
+
+def names_of(primary: str | None, copy: str) -> str:
+    """Return how both servers were named, as the value of `SERVERS_VARIABLE`."""
+    return json.dumps([primary and mask_uri(primary), mask_uri(copy)])
+
+
+def read_names(value: str | None) -> ServerNames:
+    """Return the names in the value of `SERVERS_VARIABLE`, or none."""
+    try:
+        return ServerNames(*json.loads(value or "[]"))
+    except (TypeError, ValueError):
+        return ServerNames()
+
+
+def note_names(state: Path, names: str) -> None:
+    """Keep how the servers were named in the outbox's state folder.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    path = state / _NAMES
+    if not path.exists() or path.read_text(encoding="utf-8") != names:
+        temporary = path.with_name(f"{_NAMES}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+        temporary.write_text(names, encoding="utf-8")
+        temporary.replace(path)
+
+
+def noted_names(state: Path) -> str | None:
+    """Read what `note_names` has kept, or return None if it has kept nothing."""
+    try:
+        return (state / _NAMES).read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def server_named(name: str | None) -> MirroredServer | None:
+    """Return a server by its name, or None if that takes a secret which this process does not have."""
+    if not name or "***" in name:
+        return None
+    try:
+        endpoint = resolve(name)
+    except ConnectionsError:
+        return None
+    tokens = endpoint.authenticator.lasting_variables() if endpoint.authenticator else {}
+    return MirroredServer(endpoint.tracking_uri, {**endpoint.environment, **tokens})

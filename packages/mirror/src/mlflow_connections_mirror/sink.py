@@ -19,7 +19,11 @@ from ._credentials import (
     COPY_VARIABLE,
     IDENTITY_VARIABLES,
     PRIMARY_VARIABLE,
+    SERVERS_VARIABLE,
     MirroredServer,
+    noted_names,
+    read_names,
+    server_named,
     unpacked,
 )
 
@@ -36,7 +40,9 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
         Unauthorized: The copy's URI has credentials that this process does not know.
         Unavailable: The copy needs credentials, and this process has others in force.
     """
-    copy = unpacked(environ.get(COPY_VARIABLE)) or MirroredServer(destination.url, {})
+    names = read_names(environ.get(SERVERS_VARIABLE) or noted_names(state))
+    only_delivers = _only_delivers()
+    copy = unpacked(environ.get(COPY_VARIABLE)) or _copy_named(names.copy, destination.url)
     if mask_uri(copy.uri) != destination.url:
         raise Unauthorized(f"The environment variable {COPY_VARIABLE} names another server.")
     if copy.uri == destination.url and "***" in destination.url:
@@ -44,8 +50,8 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
             f"The credentials in the URI of the copy at {destination.url} are not known to this "
             "process; they are sent along by the next process that logs."
         )
-    primary = unpacked(environ.get(PRIMARY_VARIABLE))
-    if _only_delivers():
+    primary = unpacked(environ.get(PRIMARY_VARIABLE)) or server_named(names.primary)
+    if only_delivers:
         # The credentials of the process that logs are the primary's.
         for name in IDENTITY_VARIABLES:
             os.environ.pop(name, None)
@@ -58,6 +64,12 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
         )
     kept = {k: v for k, v in environ.items() if k not in IDENTITY_VARIABLES}
     return ReplaySink(copy.uri, {**kept, **copy.environment}, state, files=_PrimaryFiles(primary))
+
+
+def _copy_named(name: str | None, url: str) -> MirroredServer:
+    """Return the copy by its name, unless that is another server's by now."""
+    named = server_named(name)
+    return named if named and mask_uri(named.uri) == url else MirroredServer(url, {})
 
 
 @cache

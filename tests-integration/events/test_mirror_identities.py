@@ -1,0 +1,144 @@
+"""Two servers with credentials of their own: each sees its own, also in a delivery hours later."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mlflow_connections import use
+from mlflow_connections_events.testing import describe, differences
+from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox._http import ProtectedMlflow
+
+TRAIN = """
+import sys
+import mlflow
+import mlflow_connections
+
+with mlflow_connections.use("mirror", {}, {"primary": "old", "copy": "new"}):
+    mlflow.set_experiment(sys.argv[1])
+    with mlflow.start_run(run_name="trained"):
+        mlflow.log_param("alpha", 1)
+        mlflow.log_metric("loss", 0.5, step=1)
+        mlflow.log_text("hello", "a.txt")
+"""
+
+
+class Pair(NamedTuple):
+    """Two protected servers, and how the connections `old` and `new` are described."""
+
+    old: ProtectedMlflow
+    new: ProtectedMlflow
+
+
+@pytest.fixture(scope="module")
+def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A second MLflow server, with data of its own."""
+    with MlflowServer(tmp_path_factory.mktemp("other")) as server:
+        yield server
+
+
+@pytest.fixture
+def pair(
+    mlflow_server: MlflowServer,
+    other_server: MlflowServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Pair]:
+    """Both servers behind issuers of their own, as connections in a file, with secrets in variables."""
+    old = ProtectedMlflow(other_server.url, tmp_path / "old")
+    new = ProtectedMlflow(mlflow_server.url, tmp_path / "new")
+    lines = []
+    for name, stand_in in (("old", old), ("new", new)):
+        stand_in.start()
+        monkeypatch.setenv(f"{name.upper()}_SECRET", stand_in.client.client_secret)
+        lines += [
+            f"[connections.{name}]",
+            'connection = "http"',
+            f'url = "{stand_in.url}"',
+            f'issuer = "{stand_in.issuer}"',
+            f'audience = "{stand_in.client.audience}"',
+            f'client_id = "{stand_in.client.client_id}"',
+            f'credentials = {{ client_secret = {{ env = "{name.upper()}_SECRET" }} }}',
+        ]
+    file = tmp_path / "connections.toml"
+    file.write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_FILE", str(file))
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
+    monkeypatch.chdir(tmp_path)
+    yield Pair(old, new)
+    old.close()
+    new.close()
+
+
+def command(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of this environment."""
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+
+
+def train(experiment: str) -> None:
+    """Train in a process of its own, which is over when this returns."""
+    done = command("-c", TRAIN, experiment)
+    assert done.returncode == 0, done.stderr
+
+
+def assert_equal(experiment: str) -> None:
+    """Compare the two servers, each with its own credentials."""
+    found = []
+    for name in ("old", "new"):
+        with use(name) as endpoint:
+            found.append(describe(endpoint.tracking_uri, experiments=[experiment]))
+    assert differences(*found) == []
+    assert len(found[1]["runs"]) == 1
+    assert found[1]["runs"][f"{experiment}/trained"]["files"] == {"a.txt": "hello"}
+
+
+def test_the_command_shows_each_server_its_own_token(pair: Pair, tmp_path: Path) -> None:
+    """Runs move between servers of two issuers, and neither sees a token that it does not know."""
+    experiment = f"identities {tmp_path.name}"
+    with use("old"):
+        log_a_run(experiment)
+    done = command("-m", "mlflow_connections", "mirror", experiment, "--from", "old", "--to", "new")
+    assert done.returncode == 0, done.stderr
+    assert_equal(experiment)
+    for stand_in in pair:
+        assert stand_in.issued >= 1
+        assert stand_in.journal.counts().get(401, 0) == 0
+
+
+def log_a_run(experiment: str) -> None:
+    """Log what `TRAIN` logs."""
+    import mlflow
+
+    mlflow.set_experiment(experiment)
+    with mlflow.start_run(run_name="trained"):
+        mlflow.log_param("alpha", 1)
+        mlflow.log_text("hello", "a.txt")
+
+
+def test_a_later_delivery_fetches_its_own_tokens(pair: Pair, tmp_path: Path) -> None:
+    """A training ends while the copy is away; hours later another process signs in to both and delivers."""
+    experiment = f"later {tmp_path.name}"
+    pair.new.close()
+    train(experiment)
+    pair.old.revoke()
+    pair.new.start()
+    pair.new.revoke()
+    issued = pair.old.issued
+    done = command("-m", "mlflow_connections", "outbox", "ship")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pair.old.issued > issued
+    assert_equal(experiment)
+    for stand_in in pair:
+        assert stand_in.journal.counts().get(401, 0) == 0
+    for file in (tmp_path / "outbox").rglob("*"):
+        if file.is_file():
+            content = file.read_text(errors="ignore")
+            assert pair.old.client.client_secret not in content
+            assert pair.new.client.client_secret not in content
