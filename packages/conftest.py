@@ -1,5 +1,6 @@
 """Shared by the tests of all packages, which may run in one process."""
 
+import logging
 import sys
 
 import pytest
@@ -17,3 +18,14 @@ def no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     if secrets is not None:
         monkeypatch.setattr(secrets, "_known", {})
         monkeypatch.setattr(secrets, "_variables", set())
+
+
+@pytest.fixture(autouse=True)
+def no_log_handlers_of_kedro(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep records off the output: once imported, Kedro prints those of every package to stdout."""
+    if "kedro" not in request.path.parts:
+        root = logging.getLogger()
+        of_pytest = [each for each in root.handlers if type(each).__module__.startswith("_pytest")]
+        monkeypatch.setattr(root, "handlers", of_pytest)
