@@ -37,7 +37,7 @@ def sorted_out(requirements: list[str]) -> tuple[dict[str, str], list[str]]:
     for requirement in requirements:
         found = _REQUIREMENT.fullmatch(requirement)
         if found is None:
-            raise ValueError(f"'{requirement}' is no requirement")
+            raise ValueError(f"'{requirement}' is not a requirement")
         if found["name"] in folders:
             wanted[folders[found["name"]]] = found["extras"] or ""
         else:

@@ -48,7 +48,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
 
 
 def release(package: str, version: str, today: dt.date, root: Path) -> str:
-    """Date the changelog, set the version, and give the tag.
+    """Date the changelog, set the version, and return the tag.
 
     Raises:
         ValueError: There is no such package, the version is none or not a later one, or the
@@ -61,7 +61,7 @@ def release(package: str, version: str, today: dt.date, root: Path) -> str:
     try:
         wanted = Version(version)
     except InvalidVersion:
-        raise ValueError(f"'{version}' is no version; write one like 1.2.0.") from None
+        raise ValueError(f"'{version}' is not a version; write one like 1.2.0.") from None
     if str(wanted) != version:
         raise ValueError(f"Write the version as {wanted}, not '{version}'.")
     if later is not None and wanted <= later:
@@ -86,11 +86,11 @@ def check(tag: str, root: Path) -> str:
     """Return the folder that a tag releases.
 
     Raises:
-        ValueError: It is no tag of a release, or version or changelog say something else.
+        ValueError: It is not a tag of a release, or the version or the changelog differ from it.
     """
     found = _TAG.fullmatch(tag)
     if found is None:
-        raise ValueError(f"'{tag}' is no tag of a release, such as core-v1.2.0.")
+        raise ValueError(f"'{tag}' is not a tag of a release, such as core-v1.2.0.")
     package, version = found.groups()
     project, changelog = files(package, root)
     if current(project) != version:

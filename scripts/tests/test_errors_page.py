@@ -205,7 +205,7 @@ def test_a_package_without_messages_has_no_section() -> None:
 
 @pytest.mark.parametrize("package", SPEAKING)
 def test_every_message_has_its_entry(package: str) -> None:
-    """A message that is new, or was reworded, is missed here until the page tells its cure."""
+    """A message that is new, or was reworded, fails this test until the page has its entry."""
     known = phrases(package)
     found = messages(package)
     assert found

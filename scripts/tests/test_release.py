@@ -63,9 +63,9 @@ def test_the_first_release_keeps_the_version_it_was_begun_with(
     ("arguments", "said"),
     [
         (["cor", "1.0"], "no package 'cor'; there are core, kedro"),
-        (["core", "one"], "'one' is no version"),
+        (["core", "one"], "'one' is not a version"),
         (["core", "1.0-rc1"], "Write the version as 1.0rc1"),
-        (["--check", "core"], "no tag of a release"),
+        (["--check", "core"], "not a tag of a release"),
         (["--check", "core-v9.9"], "has version 0.1.0"),
         (["--check", "core-v0.1.0"], "no dated section 0.1.0"),
     ],

@@ -24,7 +24,7 @@ def test_only_the_tracking_uri_must_be_written() -> None:
 
 
 def test_an_abstract_connection_cannot_be_made() -> None:
-    """The base class itself is no connection."""
+    """The base class itself is not a connection."""
     with pytest.raises(TypeError):
         Connection()  # type: ignore[abstract]  # what is tested
 

@@ -195,7 +195,7 @@ def test_a_host_in_the_environment_is_named_as_such(monkeypatch: pytest.MonkeyPa
 )
 def test_a_host_that_is_no_address_is_refused(host: str) -> None:
     """Another scheme, no name, or a port that is none."""
-    with pytest.raises(InvalidOptionError, match="no address"):
+    with pytest.raises(InvalidOptionError, match="not an address"):
         told({"token": TOKEN}, host=host)
 
 

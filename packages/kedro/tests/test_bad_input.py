@@ -1,4 +1,4 @@
-"""Bad settings get one clear sentence each, which names the file and the cure and shows no secret."""
+"""Bad settings get one clear sentence each, which names the file and the fix and shows no secret."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ BASE = "conf/base/mlflow.yml"
             {"tracking_uri": "http://a", "connection": {"workspace": "w"}},
             (
                 rf"'server.connection' in {BASE} has 'workspace', but 'http://a' \(server.tracking_uri in "
-                rf"{BASE}\) is the keyword of no connection: write a keyword there, or remove"
+                rf"{BASE}\) is not the keyword of a connection: write a keyword there, or remove"
             ),
         ),
         (
@@ -87,7 +87,7 @@ BASE = "conf/base/mlflow.yml"
         (
             {"tracking_uri": "declred"},
             (
-                f"server.tracking_uri in {BASE}: 'declred' is the keyword of no installed connection .* "
+                f"server.tracking_uri in {BASE}: 'declred' is not the keyword of an installed connection .* "
                 "Did you mean 'declared'"
             ),
         ),

@@ -250,7 +250,7 @@ def test_init_without_questions(project: "Project") -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--connection", "nobody"], "'nobody' is the keyword of no installed connection"),
+        (["--connection", "nobody"], "'nobody' is not the keyword of an installed connection"),
         (["--no-input"], "--connection is missing; it takes one of declared, empty, lake"),
         (["--connection", "declared", "--option", "region"], "--option takes NAME=VALUE"),
         (

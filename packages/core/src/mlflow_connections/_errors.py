@@ -51,7 +51,7 @@ class PluginLoadError(ConnectionsError, ImportError):
 
 
 class PluginTypeError(ConnectionsError, TypeError):
-    """The object behind a keyword is no connection, or it returned something that is no URI."""
+    """The object behind a keyword is not a connection, or returned something other than a URI."""
 
 
 class MissingOptionError(ConnectionsError, KeyError):

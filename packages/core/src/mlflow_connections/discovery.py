@@ -189,7 +189,7 @@ def _unknown(keyword: str) -> str:
             fix += f" Run: pip install {KNOWN_DISTRIBUTIONS[close[0]]}."
     have = f"installed are {', '.join(names)}" if names else "none is installed"
     return (
-        f"'{keyword}' is the keyword of no installed connection ({have}).{fix} "
+        f"'{keyword}' is not the keyword of an installed connection ({have}).{fix} "
         f"If you meant a folder, write './{keyword}'."
     )
 

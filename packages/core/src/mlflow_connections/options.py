@@ -205,7 +205,7 @@ def refuse_misplaced(
             )
         if declared and option is None:
             raise InvalidOptionError(
-                f"'{key}' in {source_names.options} is no option of this connection"
+                f"'{key}' in {source_names.options} is not an option of this connection"
                 f"{_suggestion(str(key), plain)}; "
                 + (f"it takes {', '.join(plain)}." if plain else "it takes none.")
             )

@@ -281,7 +281,7 @@ def check_host(host: str, is_variable: bool) -> str:
     parts = _parts(host)
     if parts is None:
         raise InvalidOptionError(
-            f"{place} is {mask_uri(host)!r}, which is no address: write https:// and the "
+            f"{place} is {mask_uri(host)!r}, which is not an address: write https:// and the "
             "workspace's name, for example https://adb-123.4.azuredatabricks.net."
         )
     if "@" in parts.netloc:

@@ -194,7 +194,7 @@ def _options_for_nobody(server: Server, files: ConfigFiles) -> str:
         )
     return (
         f"'server.connection' in {place} has {names}, but {mask_uri(server.tracking.text)!r} "
-        f"({server.tracking.place}) is the keyword of no connection: write a keyword there, or "
+        f"({server.tracking.place}) is not the keyword of a connection: write a keyword there, or "
         "remove the options."
     )
 

@@ -127,7 +127,7 @@ def _bind(port: int) -> socket.socket:
     # each answer waits 40 ms for the client's acknowledgement of its head.
     taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        # As servers do: a connection of before that still lingers does not block the port.
+        # As servers do: a lingering connection of an earlier server does not block the port.
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port))
     except OSError:
