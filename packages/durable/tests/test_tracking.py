@@ -1,0 +1,248 @@
+"""The stores without a server: what is refused at once, and reads of one's own writes."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+
+from mlflow_connections_durable import _composite, _server
+from mlflow_connections_durable._patience import Away
+from mlflow_connections_outbox import admin
+
+IS_2 = mlflow.__version__.startswith("2.")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An outbox of this test alone."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
+    yield tmp_path
+    _server._servers.clear()
+
+
+@pytest.fixture
+def store() -> Any:
+    """A tracking store that never asks."""
+    return _composite.parse("durable://offline").wrap_tracking(lambda: None, lambda: True)
+
+
+@pytest.fixture
+def registry(store: Any) -> Any:
+    """The registry of the same server."""
+    return _composite.parse("durable://offline").wrap_registry(lambda: None, lambda: True)
+
+
+@pytest.fixture
+def run_id(store: Any) -> str:
+    """A run."""
+    experiment = store.create_experiment("wine", None, [])
+    run = store.create_run(experiment, "me", 1, [RunTag("a", "1")], "first")
+    return str(run.info.run_id)
+
+
+def metric(key: Any = "m", value: Any = 1.0, timestamp: Any = 1, step: Any = 0) -> Metric:
+    """Return a metric, which need not be a valid one."""
+    return Metric(key, value, timestamp, step)
+
+
+def deleted(store: Any, run_id: str) -> None:
+    """Log to a run after its deletion."""
+    store.delete_run(run_id)
+    store.log_metric(run_id, metric())
+
+
+REFUSED: dict[str, Callable[[Any, str], object]] = {
+    "a metric's name with odd characters": lambda s, r: s.log_metric(r, metric("a?b")),
+    "a metric's name that is too long": lambda s, r: s.log_metric(r, metric("m" * 251)),
+    "a metric's name with dots": lambda s, r: s.log_metric(r, metric("../m")),
+    "a value that is text": lambda s, r: s.log_metric(r, metric(value="high")),
+    "no value": lambda s, r: s.log_metric(r, metric(value=None)),
+    "a truth value": lambda s, r: s.log_metric(r, metric(value=True)),
+    "a negative time": lambda s, r: s.log_metric(r, metric(timestamp=-1)),
+    "half a step": lambda s, r: s.log_metric(r, metric(step=0.5)),
+    "a step beyond 64 bits": lambda s, r: s.log_metric(r, metric(step=2**63)),
+    "a param's name with odd characters": lambda s, r: s.log_param(r, Param("a?b", "1")),
+    "a param's name that is too long": lambda s, r: s.log_param(r, Param("p" * 251, "1")),
+    "a param twice in a batch": lambda s, r: s.log_batch(
+        r, [], [Param("p", "1"), Param("p", "2")], []
+    ),
+    "a tag's name that is too long": lambda s, r: s.set_tag(r, RunTag("t" * 251, "1")),
+    "too many metrics at once": lambda s, r: s.log_batch(r, [metric()] * 1001, [], []),
+    "an unknown tag's deletion": lambda s, r: s.delete_tag(r, "unknown"),
+    "a deleted run": deleted,
+    "an experiment without a name": lambda s, _: s.create_experiment("", None, []),
+    "an experiment's name again": lambda s, _: s.create_experiment("wine", None, []),
+    "a run in an unknown experiment": lambda s, _: s.create_run("77", "me", 1, [], "n"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_a_server_refuses_is_refused_at_once(what: str, store: Any, run_id: str) -> None:
+    """The call raises MLflow's own error, and nothing of it waits."""
+    (report,) = admin.reports("durable")
+    with pytest.raises(MlflowException):
+        REFUSED[what](store, run_id)
+    (after,) = admin.reports("durable")
+    assert after.content.events - report.content.events <= (1 if what == "a deleted run" else 0)
+
+
+def test_a_param_is_never_changed(store: Any, run_id: str) -> None:
+    """Its own value again is accepted, as by a server."""
+    store.log_param(run_id, Param("p", "1"))
+    store.log_param(run_id, Param("p", "1"))
+    with pytest.raises(MlflowException, match="Changing param values"):
+        store.log_param(run_id, Param("p", "2"))
+    assert store.get_run(run_id).data.params == {"p": "1"}
+
+
+def test_long_values_are_cut_as_by_a_server(store: Any, run_id: str) -> None:
+    """What is read back is what the server will hold."""
+    store.log_param(run_id, Param("p", "x" * 7_000))
+    assert len(store.get_run(run_id).data.params["p"]) == 6_000
+
+
+def test_own_writes_are_read(store: Any, run_id: str) -> None:
+    """Metrics with their history, params, tags, state, name and experiment."""
+    for step in range(3):
+        store.log_metric(run_id, metric("loss", 3.0 - step, step + 1, step))
+    store.log_batch(run_id, [metric("nan", float("nan"))], [Param("p", "1")], [RunTag("b", "2")])
+    store.delete_tag(run_id, "a")
+    store.update_run_info(run_id, RunStatus.FINISHED, 99, "renamed")
+    run = store.get_run(run_id)
+    assert run.data.metrics["loss"] == 1.0
+    assert [m.value for m in store.get_metric_history(run_id, "loss")] == [3.0, 2.0, 1.0]
+    assert run.data.params == {"p": "1"}
+    assert run.data.tags == {"b": "2", "mlflow.runName": "renamed"}
+    assert (run.info.status, run.info.end_time, run.info.run_name) == ("FINISHED", 99, "renamed")
+    assert store.get_experiment(run.info.experiment_id).name == "wine"
+    assert store.get_experiment_by_name("wine").experiment_id == run.info.experiment_id
+
+
+def test_another_process_finds_a_run(store: Any, run_id: str) -> None:
+    """What this machine noted is enough to resume it."""
+    _server._servers.clear()
+    other = _composite.parse("durable://offline").wrap_tracking(lambda: None, lambda: True)
+    assert other.get_run(run_id).info.run_name == "first"
+    other.log_metric(run_id, metric("later", 2.0))
+    assert other.get_run(run_id).data.metrics == {"later": 2.0}
+    assert other.get_experiment_by_name("wine") is not None
+
+
+def test_what_only_a_server_knows_is_one_sentence(store: Any, registry: Any) -> None:
+    """A search, and a run of another machine."""
+    for call in (
+        lambda: store.search_runs(["0"], "", 1),
+        lambda: store.get_run("f" * 32),
+        lambda: registry.search_model_versions("name = 'wine'"),
+    ):
+        with pytest.raises(MlflowException, match="no server can answer for") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_asynchronous_logging_is_done_at_once(store: Any, run_id: str) -> None:
+    """There is nothing to wait for, so nothing is lost with the queue of a killed process."""
+    store.log_metric_async(run_id, metric("m", 2.0)).wait()
+    store.log_batch_async(run_id, [], [], [RunTag("t", "1")])
+    run = store.get_run(run_id)
+    assert (run.data.metrics, run.data.tags["t"]) == ({"m": 2.0}, "1")
+
+
+@pytest.mark.skipif(IS_2, reason="logged models came with MLflow 3")
+def test_a_logged_model_is_read_back(store: Any, run_id: str) -> None:
+    """Its state, tags and params; the tag that the server writes itself is left out."""
+    from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModelTag
+
+    run = store.get_run(run_id)
+    model = store.create_logged_model(
+        run.info.experiment_id, "tree", run_id, [LoggedModelTag("a", "1")], None, None
+    )
+    store.log_logged_model_params(model.model_id, [LoggedModelParameter("depth", "3")])
+    tags = [LoggedModelTag("b", "2"), LoggedModelTag("mlflow.modelVersions", "[]")]
+    store.set_logged_model_tags(model.model_id, tags)
+    store.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    found = store.get_logged_model(model.model_id)
+    assert (found.name, found.source_run_id, found.params) == ("tree", run_id, {"depth": "3"})
+    assert found.tags == {"a": "1", "b": "2"}
+    assert found.status == LoggedModelStatus.READY
+    (other,) = store.search_logged_models([run.info.experiment_id], "name = 'tree'")
+    assert other.model_id == model.model_id
+
+
+def test_registration_is_deferred(registry: Any, run_id: str) -> None:
+    """The version is ready with a provisional number, and its tags and aliases wait too."""
+    from mlflow.entities.model_registry import ModelVersionTag
+
+    registry.create_registered_model("wine", None, "Red.")
+    version = registry.create_model_version("wine", "runs:/x/model", run_id)
+    other = registry.create_model_version("wine", "runs:/x/model", run_id)
+    registry.set_registered_model_alias("wine", "champion", version.version)
+    registry.set_model_version_tag("wine", version.version, ModelVersionTag("a", "1"))
+    assert version.version != other.version
+    assert registry.get_model_version("wine", version.version).status == "READY"
+    assert registry.get_registered_model("wine").description == "Red."
+    with pytest.raises(MlflowException, match="already exists"):
+        registry.create_registered_model("wine", None, None)
+    (report,) = admin.outboxes("durable")
+    kinds = [event.kind for event in admin.waiting_events(report.folder)]
+    assert kinds[-5:] == [
+        *("registered_model_created", "version_created", "version_created"),
+        *("alias_set", "version_tagged"),
+    ]
+
+
+def test_artifacts_are_read_back_and_never_leave_their_root(
+    store: Any, run_id: str, folder: Path
+) -> None:
+    """Files and folders are listed, and downloaded as they were when they were logged."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    local = folder / "data" / "a.txt"
+    local.parent.mkdir()
+    local.write_text("one")
+    repository = get_artifact_repository(store.get_run(run_id).info.artifact_uri)
+    repository.log_artifact(str(local))
+    repository.log_artifacts(str(local.parent), "deep")
+    local.write_text("two")
+    assert [(e.path, e.is_dir) for e in repository.list_artifacts()] == [
+        ("a.txt", False),
+        ("deep", True),
+    ]
+    assert [e.path for e in repository.list_artifacts("deep")] == ["deep/a.txt"]
+    assert repository.list_artifacts("a.txt") == []
+    found = Path(repository.download_artifacts("deep"))
+    assert (found / "a.txt").read_text() == "one"
+    with pytest.raises(MlflowException):
+        repository.log_artifact(str(local), "../outside")
+    with pytest.raises(FileNotFoundError):
+        repository.log_artifact(str(folder / "missing"))
+
+
+def test_a_server_that_was_asked_is_not_asked_for_each_call(folder: Path) -> None:
+    """After the first silence a training goes on without any wait."""
+    asked = []
+
+    class Dead:
+        """A server that does not respond."""
+
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            def call(*_: Any, **__: Any) -> Any:
+                asked.append(name)
+                raise Away("down")
+
+            return call
+
+    server = _server.server_of(_composite.parse("durable+http://127.0.0.1:9").uri)
+    from mlflow_connections_durable._tracking import DurableTracking
+
+    tracking = DurableTracking(server, None)
+    tracking._inner = tracking._asking = Dead()
+    server.outbox._policy = server.outbox._policy._replace(shipper="none")
+    tracking.create_run("1", "me", 1, [], "a")
+    tracking.create_run("1", "me", 1, [], "b")
+    assert asked == ["create_run"]
+    assert (folder / "outbox").exists()
