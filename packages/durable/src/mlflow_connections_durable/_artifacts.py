@@ -46,6 +46,7 @@ class DurableOwner(NamedTuple):
         run_id: The run, or None for a model without one.
         model_id: The model, or None for a run's own artifacts.
         is_whole: Whether this process created the owner.
+        trace_id: The trace, or None for a run or a model.
     """
 
     server: DurableServer
@@ -53,6 +54,7 @@ class DurableOwner(NamedTuple):
     run_id: str | None
     model_id: str | None
     is_whole: bool
+    trace_id: str | None = None
 
 
 _owners: "OrderedDict[str, DurableOwner]" = OrderedDict()
@@ -243,10 +245,12 @@ class DurableArtifacts(ArtifactRepository):
         }
         if owner.model_id is not None:
             data["model"] = owner.model_id
+        if owner.trace_id is not None:
+            data["trace"] = owner.trace_id
         with owner.server.lock:
             known = owner.server.files_of(owner.root).files
             known.update(kept)
-            stream = owner.run_id or owner.model_id or ""
+            stream = owner.run_id or owner.model_id or owner.trace_id or ""
             owner.server.emit(stream, "artifacts_uploaded", data)
 
     def _send_directly(self, files: Sequence[tuple[str, Path]], error: OSError) -> None:
@@ -315,6 +319,8 @@ class DurableArtifacts(ArtifactRepository):
 
     def _named(self) -> str:
         owner = self._owner
+        if owner.trace_id:
+            return f"the trace {owner.trace_id}"
         return f"the model {owner.model_id}" if owner.model_id else f"the run {owner.run_id}"
 
 

@@ -34,6 +34,7 @@ from ._server import (
     RUN_END_SECONDS,
     DurableServer,
 )
+from ._traces import DurableTraces
 from ._uri import SCHEME
 
 logger = get_logger("mlflow_connections_durable")
@@ -107,7 +108,8 @@ class DurableTracking:
                 found[name] = own
             elif not inspect.iscoroutinefunction(theirs):
                 found[name] = self._remote(name)
-        return found
+        traces = DurableTraces(self._server, self._experiment_name)
+        return {**found, **traces.methods(kind)}
 
     # ----- experiments
 
@@ -226,6 +228,10 @@ class DurableTracking:
         if record is None and known == _DEFAULT:
             record = {"name": "Default", "artifact_location": f"{SCHEME}:/{known}"}
         return None if record is None else _experiment(known, record)
+
+    def _experiment_name(self, known: str) -> str | None:
+        found = self._recorded_experiment(known)
+        return None if found is None else str(found.name)
 
     def _local_experiment(self, known: str) -> Any:
         if found := self._recorded_experiment(known):

@@ -25,6 +25,7 @@ TARGET_VARIABLE = "MLFLOW_CONNECTIONS_DURABLE_TARGET"
 """The secret of the outbox with the server's URI and the variables that it needs."""
 DESCRIPTION = "server.json"
 """The file of the state folder that says which server it is, without secrets."""
+_NAME_EXPERIMENTS = frozenset({"run_started", "model_logged", "trace_logged", "spans_logged"})
 _RESOLVED: dict[str, str] = {}
 
 
@@ -105,7 +106,7 @@ class DurableSink:
     def _prepared(self, event: Event) -> Event:
         """Return an event whose experiment is named if its ID means nothing to the server."""
         experiment = event.data.get("experiment_id")
-        if event.kind not in {"run_started", "model_logged"} or experiment is None:
+        if event.kind not in _NAME_EXPERIMENTS or experiment is None:
             return event
         name = event.data.get("experiment_name")
         if self._is_own and not is_provisional_experiment(experiment):
@@ -113,7 +114,7 @@ class DurableSink:
         elif name is None:
             name = (self._experiments.get(experiment) or {}).get("name")
         data = {**event.data, "experiment_name": name}
-        if not self._is_own:
+        if not self._is_own and "server_id" in data:
             data["server_id"] = False
         return event._replace(data=data)
 
