@@ -64,7 +64,7 @@ def test_the_server_s_own_error_is_raised() -> None:
 
 
 def test_a_hanging_server_is_left_after_the_deadline(hang: Callable[[], None]) -> None:
-    """Whether its request arrived is not known."""
+    """Nobody knows if its request arrived."""
     begun = time.monotonic()
     with pytest.raises(Away, match="no response") as caught:
         Patience("http://m").attempt(hang)

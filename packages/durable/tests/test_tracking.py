@@ -100,7 +100,7 @@ def test_a_param_is_never_changed(store: Any, run_id: str) -> None:
 
 
 def test_long_values_are_cut_as_by_a_server(store: Any, run_id: str) -> None:
-    """What is read back is what the server will hold."""
+    """A read returns the text that the server will hold."""
     store.log_param(run_id, Param("p", "x" * 7_000))
     assert len(store.get_run(run_id).data.params["p"]) == 6_000
 
@@ -123,7 +123,7 @@ def test_own_writes_are_read(store: Any, run_id: str) -> None:
 
 
 def test_another_process_finds_a_run(store: Any, run_id: str) -> None:
-    """What this machine noted is enough to resume it."""
+    """The notes of this machine are enough to resume it."""
     _server._servers.clear()
     other = _composite.parse("durable://offline").wrap_tracking(lambda: None, lambda: True)
     assert other.get_run(run_id).info.run_name == "first"

@@ -18,11 +18,11 @@ from mlflow_connections_outbox import Rejected
 T = TypeVar("T")
 
 ATTEMPT_SECONDS = 2.0
-"""How long one attempt of a request may take."""
+"""The longest time of one attempt of a request."""
 DEADLINE_SECONDS = 2.3
-"""How long a caller waits for an attempt, name resolution included."""
+"""The longest wait of a caller for an attempt, name resolution included."""
 SILENCE_SECONDS = 5.0
-"""How long the server is not asked again after an attempt failed."""
+"""The time after a failed attempt in which the server is not asked again."""
 _PROBE_AFTER = 1.0
 _PROBE_SECONDS = 1.3
 _PROBE_EVERY = 5.0

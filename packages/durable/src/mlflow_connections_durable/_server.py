@@ -35,9 +35,9 @@ SINK = "mlflow_connections_durable.sink:open_sink"
 BATCH = 1_000
 """The events of one delivery: as many as MLflow takes metrics in one request."""
 FLUSH_SECONDS = 20.0
-"""How long a read waits, at most, for a server that responds to have what was written before."""
+"""The longest wait of a read for a server that responds to have what was written before."""
 RUN_END_SECONDS = 2.0
-"""How long the end of an outermost run waits, at most, for delivery."""
+"""The longest wait for delivery at the end of an outermost run."""
 
 _PREFIXES = ("MLFLOW_", "DATABRICKS_", "ARM_", "AWS_", "AZURE_", "AZUREML_", "GOOGLE_")
 
