@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import requests
 import trustme
 from mlflow.artifacts import download_artifacts
 
@@ -85,6 +86,34 @@ def test_a_revoked_token_is_replaced(protected: Any) -> None:
         mlflow.log_text("kept", "a.txt")
     assert mlflow.artifacts.load_text(f"{started.info.artifact_uri}/a.txt") == "kept"
     assert protected.issued == 3
+
+
+def token_of(protected: Any) -> str:
+    """Fetch a token as a cluster or a command line does."""
+    client = protected.client
+    form = {"grant_type": "client_credentials", "audience": client.audience}
+    form |= {"client_id": client.client_id, "client_secret": client.client_secret}
+    return str(
+        requests.post(f"{protected.issuer}/token", data=form, timeout=30).json()["access_token"]
+    )
+
+
+@pytest.mark.parametrize("source", ["token_file", "token_command"])
+def test_a_token_of_somebody_else_is_read_again(
+    protected: Any, tmp_path: Path, source: str
+) -> None:
+    """A file that is replaced, as Kubernetes does, and a command that prints the present token."""
+    file = tmp_path / "token"
+    file.write_text(token_of(protected))
+    command = [sys.executable, "-c", f"print(open({str(file)!r}).read())"]
+    value = str(file) if source == "token_file" else command
+    with use("http", {}, {"url": protected.url, source: value}):
+        mlflow.set_experiment("behind-tokens")
+        with mlflow.start_run() as started:
+            protected.revoke()
+            file.write_text(token_of(protected))
+            mlflow.log_text("kept", "a.txt")
+        assert mlflow.artifacts.load_text(f"{started.info.artifact_uri}/a.txt") == "kept"
 
 
 def test_a_login_page_loses_no_artifact(protected: Any, tmp_path: Path) -> None:
