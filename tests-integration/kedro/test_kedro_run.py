@@ -244,7 +244,7 @@ def test_secrets_hook(
     )
     if with_kedro_mlflow and order != "(tryfirst=True)" and not stale:
         # kedro-mlflow asks for the server before such a hook is called.
-        assert "'vault', which is no entry of the project's credentials" in project.fail()
+        assert "'vault', which is not an entry of the project's credentials" in project.fail()
         return
     first, _ = project.run()
     assert first["variables"]["LAKE_TOKEN"] == "t-0815"

@@ -66,7 +66,7 @@ def test_a_server_must_be_one(server: str) -> None:
 )
 def test_a_database_or_a_folder_needs_no_patience(server: str) -> None:
     """A store of this process cannot be down, so the message says to use it alone."""
-    with pytest.raises(InvalidOptionError, match="no server that could be down"):
+    with pytest.raises(InvalidOptionError, match="not a server that could be down"):
         resolve("durable", {}, {"server": server})
 
 

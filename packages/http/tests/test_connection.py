@@ -71,7 +71,7 @@ class TestHeaders(ConnectionContract):
             {"token_command": "az account"},
             "'token_command' in the connection options must be a list",
         ),
-        ({"headers": {"X": "s3cr3t\n"}}, {}, "'X' is no header"),
+        ({"headers": {"X": "s3cr3t\n"}}, {}, "'X' is not a header"),
         ({"headers": "s3cr3t"}, {}, "'headers' in the credentials must be a mapping."),
         ({}, {"client_key": "k"}, "'client_key' is given without 'client_certificate'"),
     ],

@@ -56,7 +56,7 @@ BASE = "conf/base/mlflow.yml"
         (
             {"tracking_uri": "lake", "credentials": "typo"},
             (
-                f"'server.credentials' in {BASE} names 'typo', which is no entry of the project's "
+                f"'server.credentials' in {BASE} names 'typo', which is not an entry of the project's "
                 r"credentials \(there are broken, dev, words\)."
             ),
         ),

@@ -82,7 +82,7 @@ def test_all_is_everything_that_can_be_started(
     [
         (["run", "databricks"], 1, "There is no command to run"),
         (["up", "--", "true"], 1, "`up` takes no command"),
-        (["up", "--port", "0"], 2, "'0' is no port"),
+        (["up", "--port", "0"], 2, "'0' is not a port"),
         (["run", "nobody", "--", "true"], 1, "no stand-in named nobody"),
     ],
 )

@@ -32,7 +32,7 @@ __all__ = [
 AUTH_VARIABLE = "MLFLOW_TRACKING_AUTH"
 """MLflow's variable for the name of the plugin it asks."""
 DESCRIPTION_VARIABLE = "MLFLOW_CONNECTIONS_AUTHENTICATOR"
-"""Holds the JSON description of the bound authenticator, for child processes. It is no secret."""
+"""Holds the JSON description of the bound authenticator, for child processes. It is not secret."""
 PROVIDER_NAME = "mlflow-connections"
 """The name of core's plugin in that variable."""
 """The name by which MLflow finds this provider of authentication."""
@@ -169,7 +169,7 @@ def origin_of(url: str) -> str:
     """Return scheme, host and port of a URL, in lower case and with the port written out.
 
     Raises:
-        InvalidOptionError: It is no http or https URL with a host.
+        InvalidOptionError: It is not an http or https URL with a host.
     """
     from urllib.parse import urlsplit
 

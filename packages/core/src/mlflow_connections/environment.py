@@ -41,7 +41,7 @@ def check_environment(environment: object, origin: str) -> dict[str, str]:
         origin: The name of the connection's class, for messages.
 
     Raises:
-        PluginTypeError: It is no dict of text to text, sets a URI, or sets a variable that changes
+        PluginTypeError: It is not a dict of text to text, sets a URI, or sets a variable that changes
             how programs run, to which the user has not agreed.
     """
     if not isinstance(environment, Mapping) or not all(

@@ -98,7 +98,7 @@ class Durable(Connection):
             )
         if is_on_this_machine(server.tracking_uri):
             raise InvalidOptionError(
-                f"'server' is {mask_uri(server.tracking_uri)!r}, which is no server that could be "
+                f"'server' is {mask_uri(server.tracking_uri)!r}, which is not a server that could be "
                 f"down: use it without '{SCHEME}'."
             )
         return server

@@ -241,7 +241,7 @@ def _check(values: Mapping[str, Any]) -> None:
     for name, value in (values["headers"] or {}).items():
         if not (isinstance(name, str) and isinstance(value, str) and _is_header(name, value)):
             raise InvalidOptionError(
-                f"'headers' in the credentials: {name!r} is no header, or its value has a line break "
+                f"'headers' in the credentials: {name!r} is not a header, or its value has a line break "
                 "or characters outside ASCII."
             )
 

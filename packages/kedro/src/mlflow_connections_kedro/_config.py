@@ -205,7 +205,7 @@ def read_entry(name: str | None, loader: Any, files: ConfigFiles) -> Mapping[str
         have = ", ".join(sorted(map(str, entries)))
         raise MissingOptionError(
             f"'server.credentials' in {files.name('mlflow', 'server', 'credentials')} names "
-            f"'{name}', which is no entry of the project's credentials "
+            f"'{name}', which is not an entry of the project's credentials "
             + (f"(there are {have})." if have else "(there are none): add it to credentials.yml.")
         )
     entry = entries[name]

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="mlflow-connections mirror",
         description="Copy runs to another MLflow server: metrics with their history, params, tags, "
         "inputs, artifacts, logged models, registered versions, nested runs, traces, assessments. "
-        "Nothing is masked. What was copied before is brought up to date, not copied again.",
+        "Nothing is masked. Earlier copies are brought up to date.",
     )
     parser.add_argument(
         "names",

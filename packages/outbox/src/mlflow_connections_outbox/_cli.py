@@ -57,7 +57,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    status = command("status", _status, "Show what waits, what was set aside, and why.")
+    status = command("status", _status, "Show waiting and set-aside events, with the reasons.")
     status.add_argument(
         *("--watch", "-w"),
         nargs="?",
@@ -66,7 +66,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="show it again and again (default: every 2), until nothing waits",
     )
-    ship = command("ship", _ship, "Deliver what waits, now.")
+    ship = command("ship", _ship, "Deliver waiting events now.")
     ship.add_argument(
         *("--timeout", "-t"),
         type=float,
@@ -77,18 +77,18 @@ def _parser(program: str) -> argparse.ArgumentParser:
     ship.add_argument(
         "--other-machines",
         action="store_true",
-        help="also what other machines left that do not write any more",
+        help="also events of other machines, which must no longer write",
     )
     ship.add_argument(
         "--to",
         metavar="ADDRESS",
-        help="another destination of the same kind, for one that was never asked or moved",
+        help="another destination of the same kind, if the first has moved or never existed",
     )
     command(
         "retry", _retry, "Bring back rejected events and those that were set aside for their age."
     )
-    drop = command("drop", _drop, "Drop what waits and what was set aside.")
-    drop.add_argument("--rejected", action="store_true", help="only what was rejected for good")
+    drop = command("drop", _drop, "Delete waiting and set-aside events.")
+    drop.add_argument("--rejected", action="store_true", help="only rejected events")
     drop.add_argument("--yes", "-y", action="store_true", help="do not ask")
     for point in sorted(entry_points(group=COMMANDS)):
         point.load()(command)

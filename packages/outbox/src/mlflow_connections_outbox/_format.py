@@ -78,7 +78,7 @@ class SegmentName(NamedTuple):
 
 
 def segment_name(name: str) -> SegmentName | None:
-    """Parse the name of a file, or return None if it is no segment's."""
+    """Parse the name of a file, or return None if it is not a segment's."""
     match = _NAME.fullmatch(name)
     return SegmentName(int(match[1]), match[2], match[3] or "") if match else None
 
@@ -235,7 +235,7 @@ def decode(body: bytes, identity: str) -> Event:
         identity: The ID of the event, unless it brings one.
 
     Raises:
-        ValueError: It is no event.
+        ValueError: It is not an event.
         TypeError: The same.
     """
     stream, kind, at, data, *more = _READ(body.decode("ascii"))

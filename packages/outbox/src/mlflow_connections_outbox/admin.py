@@ -242,7 +242,7 @@ def ship(
     adopt: bool = False,
     to: str | None = None,
 ) -> Shipped:
-    """Deliver what waits, from this process, or ask the shipper that is at it not to wait.
+    """Deliver waiting events, or ask a running shipper to deliver them at once.
 
     Nothing is set aside for its age: whoever calls this wants it delivered.
 
@@ -326,7 +326,7 @@ def waiting_events(folder: Path) -> list[Event]:
 
 
 def drop(folder: Path, *, rejected_only: bool = False) -> int:
-    """Drop what waits and what was set aside, and return how many events that were.
+    """Delete waiting and set-aside events, and return their number.
 
     Args:
         folder: The outbox.

@@ -101,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
 def _port(text: str) -> int:
     if text.isdecimal() and 0 < int(text) < 65_500:
         return int(text)
-    raise argparse.ArgumentTypeError(f"'{text}' is no port that others could follow")
+    raise argparse.ArgumentTypeError(
+        f"'{text}' is not a port that leaves room for the stand-ins' own"
+    )
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

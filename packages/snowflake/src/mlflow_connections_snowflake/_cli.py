@@ -49,13 +49,13 @@ def console() -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="mlflow-snowflake",
-        description="Connects Snowflake to MLflow: writes, applies and checks the SQL.",
+        description="Connect Snowflake to MLflow: write, apply and check the SQL.",
     )
     add_version(parser, "mlflow-connections-snowflake")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    sql = _command(commands, "sql", _sql, "Write the SQL that sets up the way to MLflow.")
-    run = _command(commands, "apply", _apply, "Run that SQL.")
+    sql = _command(commands, "sql", _sql, "Write the SQL that connects Snowflake to MLflow.")
+    run = _command(commands, "apply", _apply, "Run the SQL that `sql` writes.")
     remove = _command(commands, "drop", _drop, "Drop what apply created.")
     for command in (sql, run, remove):
         command.add_argument("--part", choices=_PARTS, help="only this part; by default both")
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the integrations too; the cloud must then trust new ones",
     )
     proof = _command(commands, "check", _check, "Check the account, and call MLflow from it.")
-    sweep = _command(commands, "clean", _clean, "Remove files that transfers left on a stage.")
+    sweep = _command(commands, "clean", _clean, "Remove files that uploads left on a stage.")
     sweep.add_argument(
         "--older-than",
         type=float,
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument(
         "--proxy",
         action="store_true",
-        help="an nginx before MLflow, which AWS needs if MLflow gets no Authorization header",
+        help="an nginx configuration in front of MLflow, for AWS if MLflow receives no Authorization header",
     )
     return parser
 
