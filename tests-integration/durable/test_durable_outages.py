@@ -47,7 +47,7 @@ def expected(mlflow_server: MlflowServer) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fault", "pause"),
     [
-        (healthy, "0"),
+        pytest.param(healthy, "0", marks=pytest.mark.slow),
         (down, "0"),
         pytest.param(killed_in_the_middle, "0.05", marks=pytest.mark.slow),
         pytest.param(flapping, "0.1", marks=pytest.mark.slow),
@@ -87,7 +87,9 @@ def test_a_training_arrives_whole_and_once(
     print(f"{fault.__name__}: longest call {longest:.3f} s, {lasted:.1f} s in all")
 
 
-@pytest.mark.parametrize("lost", ["/runs/create", "/experiments/create"])
+@pytest.mark.parametrize(
+    "lost", ["/runs/create", pytest.param("/experiments/create", marks=pytest.mark.slow)]
+)
 def test_a_lost_response_doubles_nothing(
     lost: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:

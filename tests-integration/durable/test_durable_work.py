@@ -14,6 +14,7 @@ from mlflow_connections_events.testing import differences
 from mlflow_connections_sandbox import MlflowServer
 
 
+@pytest.mark.slow
 def test_several_ranks_log_to_one_run_that_waits(
     proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:
@@ -35,7 +36,8 @@ def test_several_ranks_log_to_one_run_that_waits(
     assert "resumed_elsewhere" in text
 
 
-@pytest.mark.parametrize("mode", ["down", pytest.param("up", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["down", "up"])
 def test_a_model_is_logged_registered_and_loads(
     mode: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:
@@ -89,6 +91,7 @@ def test_offline_runs_are_shipped_by_two_machines(
     assert differences(first, described(mlflow_server.url, name)) == []
 
 
+@pytest.mark.slow
 def test_what_waits_can_be_viewed_and_stays(program: Any, tmp_path: Path, described: Any) -> None:
     """A local store shows all of it, with histories and files, and nothing is taken out of the outbox."""
     program.run("durable://offline", "train", "viewed")
@@ -151,6 +154,7 @@ _MEASURED = ("traces/*/duration", "traces/*/metadata/mlflow.trace.size*")
 """A duration may be 0 ms, and the client counts the bytes of a trace with the IDs that it knows."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["hang", "busy", "login", "forbidden"])
 def test_whatever_answers_in_place_of_the_server_is_waited_out(
     mode: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer

@@ -98,7 +98,7 @@ def test_a_slow_read_is_waited_for_while_the_server_responds(
 ) -> None:
     """A search may last longer than any deadline, if a probe is answered meanwhile."""
     monkeypatch.setattr(_patience, "_PROBE_EVERY", 0.05)
-    probes = []
+    probes: list[int] = []
 
     def search() -> str:
         while len(probes) < 2:

@@ -134,11 +134,12 @@ def test_another_process_finds_a_run(store: Any, run_id: str) -> None:
 
 def test_what_only_a_server_knows_is_one_sentence(store: Any, registry: Any) -> None:
     """A search, and a run of another machine."""
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: store.search_runs(["0"], "", 1),
         lambda: store.get_run("f" * 32),
         lambda: registry.search_model_versions("name = 'wine'"),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(MlflowException, match="no server can answer for") as caught:
             call()
         assert "\n" not in str(caught.value)
