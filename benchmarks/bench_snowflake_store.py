@@ -19,10 +19,14 @@ PROCEDURE = """
 import time
 
 import mlflow
+import mlflow_connections
 
 
 def log(session, uri, experiment, metrics):
-    mlflow.set_tracking_uri(uri)
+    if uri.startswith("https:"):
+        mlflow_connections.use("snowflake", options={"mode": "external_access", "url": uri})
+    else:
+        mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(experiment)
     begun = time.perf_counter()
     with mlflow.start_run() as run:
@@ -48,12 +52,13 @@ def _measure(server: Any, folder: Path) -> list[Row]:
     import mlflow
     from snowflake.snowpark import Session
 
-    from mlflow_connections_sandbox._snowflake import BASES, Snowflake
+    from mlflow_connections_sandbox._snowflake import BASES, MLFLOW_URL, Snowflake
     from mlflow_connections_snowflake import Client, apply, read, statements, store
 
     account = Snowflake(server.url, folder / "account", server.folder / "artifacts")
     account.start()
-    setup = read(_config(BASES["aws"]))
+    os.environ["MLFLOW_SNOWFLAKE_TOKEN"] = account.public.token
+    setup = read(_config(BASES["aws"], MLFLOW_URL))
     session = Session.builder.configs(account.connection()).create()
     apply(session, statements(setup))
     account.trust("MLFLOW_API")
@@ -72,14 +77,14 @@ def _measure(server: Any, folder: Path) -> list[Row]:
     singly = (len(account.statements.matching()), time.perf_counter() - begun, run_id)
 
     session.use_role("ACCOUNTADMIN")
-    _create_procedures(session, server.url)
+    _create_procedures(session, setup)
     account.statements.clear()
     uri = store.Bridge.of(setup).uri()
     batched_id, batched_seconds = _logged(session, "BATCHED", uri)
     # The CALL itself, and the session's own first statements, are no call to MLflow.
     batched = len(account.statements.matching('"MLFLOW_'))
     account.statements.clear()
-    direct_id, direct_seconds = _logged(session, "DIRECT", server.url)
+    direct_id, direct_seconds = _logged(session, "DIRECT", MLFLOW_URL)
     direct = len(account.statements.matching('"MLFLOW_'))
 
     _assert_alike(server.url, singly[2], batched_id, direct_id)
@@ -108,17 +113,12 @@ def _measure(server: Any, folder: Path) -> list[Row]:
     ]
 
 
-def _create_procedures(session: Any, url: str) -> None:
-    place = url.removeprefix("http://")
-    session.sql(
-        "CREATE OR REPLACE NETWORK RULE DEMO.DEMO.R MODE = EGRESS TYPE = HOST_PORT "
-        f"VALUE_LIST = ('{place}')"
-    ).collect()
-    session.sql(
-        "CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION A ALLOWED_NETWORK_RULES = (DEMO.DEMO.R) "
-        "ENABLED = TRUE"
-    ).collect()
-    for name, clause in (("BATCHED", ""), ("DIRECT", "EXTERNAL_ACCESS_INTEGRATIONS = (A)")):
+def _create_procedures(session: Any, setup: Any) -> None:
+    from mlflow_connections_snowflake._sql import procedure_clauses
+
+    access = setup.external_access
+    direct = procedure_clauses([access.integration], {"mlflow_token": access.secret})
+    for name, clause in (("BATCHED", ""), ("DIRECT", " ".join(direct))):
         session.sql(
             f"CREATE OR REPLACE PROCEDURE DEMO.DEMO.{name}(URI VARCHAR, NAME VARCHAR, METRICS NUMBER) "
             "RETURNS VARCHAR LANGUAGE PYTHON RUNTIME_VERSION = '3.11' "
@@ -144,7 +144,7 @@ def _assert_alike(url: str, *run_ids: str) -> None:
         assert [(metric.step, metric.value) for metric in values] == expected
 
 
-def _config(url: str) -> dict[str, Any]:
+def _config(url: str, mlflow_url: str) -> dict[str, Any]:
     role = "arn:aws:iam::123456789012:role/mlflow"
     keys = ("experiment_get_by_name", "run_create", "run_update", "run_log_metric")
     return {
@@ -152,6 +152,7 @@ def _config(url: str) -> dict[str, Any]:
             "experiment_name": "bench",
             "functions": {key: f"demo.demo.mlflow_{key}" for key in (*keys, "run_log_parameter")},
             "gateway": {"provider": "aws", "url": url, "role_arn": role},
+            "external_access": {"url": mlflow_url, "token_from_env": "MLFLOW_SNOWFLAKE_TOKEN"},
         }
     }
 

@@ -1,11 +1,15 @@
 """The stand-in of Snowflake before the real MLflow server, with real clients connected to it."""
 
+import atexit
+import functools
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -19,6 +23,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from snowflake.snowpark import Session
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave artifacts on the second and third cloud to the slow session: only the stage's URL differs."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        cloud = callspec.params.get("each_account", "aws") if callspec is not None else "aws"
+        if item.path.name == "test_store_artifacts.py" and cloud != "aws":
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -96,45 +110,69 @@ _ROLE = "arn:aws:iam::123456789012:role/mlflow"
 
 
 @contextmanager
-def bridged(server: MlflowServer, folder: Path, provider: str) -> Iterator[Bridge]:
+def bridged(server: MlflowServer, folder: Path, provider: str) -> Iterator[tuple[Snowflake, Path]]:
     """Start an account, apply the SQL for a cloud in it, and do the cloud administrator's part."""
-    from mlflow import MlflowClient
     from snowflake.snowpark import Session
 
     stand_in = Snowflake(server.url, folder / "account", server.folder / "artifacts")
     stand_in.start()
     config = _config(folder, provider)
     setup = load(config)
-    session = Session.builder.configs(stand_in.connection()).create()
-    apply(session, statements(setup))
-    stand_in.trust(setup.require_gateway()[0].integration.object)
-    assert setup.storage is not None
-    stand_in.trust(setup.storage.integration.object)
-    session.use_role("ACCOUNTADMIN")
-    # A caller brings the warehouse; the generated SQL is about the bridge alone.
-    session.sql("GRANT USAGE ON WAREHOUSE COMPUTE_WH TO ROLE MLFLOW_CALLER").collect()
-    yield Bridge(stand_in, config, setup, session, MlflowClient(server.url))
-    session.close()
+    with Session.builder.configs(stand_in.connection()).create() as session:
+        apply(session, statements(setup))
+        stand_in.trust(setup.require_gateway()[0].integration.object)
+        assert setup.storage is not None
+        stand_in.trust(setup.storage.integration.object)
+        session.use_role("ACCOUNTADMIN")
+        # A caller brings the warehouse; the generated SQL is about the bridge alone.
+        session.sql("GRANT USAGE ON WAREHOUSE COMPUTE_WH TO ROLE MLFLOW_CALLER").collect()
+    yield stand_in, config
     stand_in.close()
 
 
-@pytest.fixture(scope="module", params=list(BASES))
-def each_bridge(
+@contextmanager
+def _opened(server: MlflowServer, stand_in: Snowflake, config: Path) -> Iterator[Bridge]:
+    """Open the one active session: the store uses it, and refuses to choose between two."""
+    from mlflow import MlflowClient
+    from snowflake.snowpark import Session
+
+    with Session.builder.configs(stand_in.connection()).create() as session:
+        yield Bridge(stand_in, config, load(config), session, MlflowClient(server.url))
+
+
+@pytest.fixture(scope="session", params=list(BASES))
+def each_account(
     request: pytest.FixtureRequest,
     mlflow_server: MlflowServer,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Bridge]:
-    """The bridge through each cloud in turn."""
+) -> Iterator[tuple[Snowflake, Path]]:
+    """An account with the bridge through each cloud in turn; each test leaves it as it was."""
     with bridged(mlflow_server, tmp_path_factory.mktemp("bridge"), request.param) as made:
         yield made
 
 
-@pytest.fixture(scope="module")
-def bridge(
+@pytest.fixture(scope="session")
+def one_account(
     mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Bridge]:
-    """The bridge through AWS, where the cloud does not matter."""
+) -> Iterator[tuple[Snowflake, Path]]:
+    """An account with the bridge through AWS; each test leaves it as it was."""
     with bridged(mlflow_server, tmp_path_factory.mktemp("bridge"), "aws") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def each_bridge(
+    mlflow_server: MlflowServer, each_account: tuple[Snowflake, Path]
+) -> Iterator[Bridge]:
+    """The bridge through each cloud in turn."""
+    with _opened(mlflow_server, *each_account) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bridge(mlflow_server: MlflowServer, one_account: tuple[Snowflake, Path]) -> Iterator[Bridge]:
+    """The bridge through AWS, where the cloud does not matter."""
+    with _opened(mlflow_server, *one_account) as made:
         yield made
 
 
@@ -173,18 +211,70 @@ def _shell(
 ) -> str:
     """Run this Python in a folder, with the account's variables, and give what it printed."""
     variables = account.environment() if account is not None else {}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, **variables, **_PLAIN},
-        input=answers,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode == 0) is succeeds, done.stdout
-    return done.stdout
+    environment = {**os.environ, **variables, **_PLAIN}
+    if sys.platform == "linux":
+        code, shown = _warm().run(folder, environment, arguments, answers)
+    else:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment,
+            input=answers,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        code, shown = done.returncode, done.stdout
+    assert (code == 0) is succeeds, shown
+    return shown
+
+
+class WarmKedro:
+    """Runs Python in forks of one process that has Kedro imported, see `warm_kedro.py`."""
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="kedro-commands-")
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("warm_kedro.py"))],
+            cwd=self._folder.name,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._folder.cleanup()
+
+    def run(
+        self, folder: Path, environment: dict[str, str], arguments: tuple[str, ...], answers: str
+    ) -> tuple[int, str]:
+        """Run a command; return its exit code, and what it printed."""
+        given, shown = (Path(self._folder.name) / name for name in ("input", "output"))
+        given.write_text(answers)
+        job = {
+            "folder": str(folder),
+            "environment": environment,
+            "arguments": arguments,
+            "input": str(given),
+            "output": str(shown),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        code = int(json.loads(self._process.stdout.readline()))
+        return code, shown.read_text()
+
+
+@functools.cache
+def _warm() -> WarmKedro:
+    return WarmKedro()
 
 
 @contextmanager

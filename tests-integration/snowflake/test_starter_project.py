@@ -94,6 +94,7 @@ def test_untouched_it_runs_as_tasks(project: Any, mlflow_server: MlflowServer) -
     assert "credentials.yml" not in "".join(left)
 
 
+@pytest.mark.slow
 def test_it_runs_on_this_machine_too(
     project: Any, shell: Callable[..., str], tmp_path: Path
 ) -> None:

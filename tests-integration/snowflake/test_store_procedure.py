@@ -229,7 +229,7 @@ def test_external_access_with_a_wrong_token(bridge: Any, direct: BridgeConfig) -
     assert "not-it" not in str(refused.value)
 
 
-@pytest.mark.parametrize("is_direct", [True, False])
+@pytest.mark.parametrize("is_direct", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_in_a_container(bridge: Any, direct: BridgeConfig, tmp_path: Path, is_direct: bool) -> None:
     """A service, an ML Job or a notebook in a container reaches MLflow in both ways, by its own token."""
     for sql in (

@@ -76,7 +76,7 @@ def test_outside_of_snowflake_a_connection_is_opened(bridge: Any, tmp_path: Path
     assert [i.path for i in bridge.mlflow.list_artifacts(run_id)] == ["x.txt"]
 
 
-@pytest.mark.parametrize("way", ["entry points", "by hand"])
+@pytest.mark.parametrize("way", ["entry points", pytest.param("by hand", marks=pytest.mark.slow)])
 def test_from_a_zip(bridge: Any, tmp_path: Path, way: str) -> None:
     """Out of a zip on sys.path the scheme is found by its dist-info, or registered by hand."""
     archive = tmp_path / "packages.zip"
