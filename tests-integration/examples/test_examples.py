@@ -48,8 +48,13 @@ def has_a_sandbox(page: Path) -> bool:
 
 
 def is_slow(page: Path) -> bool:
-    """Return whether a page takes its time: by a server of its own, or by sessions with Snowflake."""
-    return has_a_sandbox(page) or "snowflake" in name_of(page)
+    """Return whether a page is left to the tagged session.
+
+    It takes its time, by a server of its own or by sessions with Snowflake; or it is a front page of a package or of
+    the site, whose examples are those of README.md and of the guides.
+    """
+    repeats = page == ROOT / "docs" / "index.md" or "packages" in page.relative_to(ROOT).parts
+    return repeats or has_a_sandbox(page) or "snowflake" in name_of(page)
 
 
 def at(page: Path) -> str:

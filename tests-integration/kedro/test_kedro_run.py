@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Spawned children beside kedro-mlflow have not been seen to pass yet.
 
 
+@pytest.mark.beside
 def test_plugin_of_the_specification(project: "Project") -> None:
     """A plugin written from the specification alone works in a real Kedro project."""
     project.server(tracking_uri="my_connection")
@@ -22,6 +23,7 @@ def test_plugin_of_the_specification(project: "Project") -> None:
     assert [path.read_text().split()[1] for path in folder.glob("*/*/metrics/answer")] == ["1.0"]
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("spelling", ["{}", "mlflow_{}"])
 def test_keyword_with_options_and_credentials(project: "Project", spelling: str) -> None:
     """A keyword in either spelling is resolved with its options and credentials; both URIs are set."""
@@ -140,6 +142,7 @@ print(run.info.run_id)
 """
 
 
+@pytest.mark.beside
 def test_active_run_is_used(project: "Project") -> None:
     """While a run is active nothing is resolved: not even a keyword that nobody registers."""
     project.server(tracking_uri="nobody", connection={"a": 1}, credentials="nowhere")
@@ -149,6 +152,7 @@ def test_active_run_is_used(project: "Project") -> None:
     assert project.metrics() == [1, 2]
 
 
+@pytest.mark.beside
 def test_an_active_run_on_another_server_is_warned_of(project: "Project") -> None:
     """A warning names both servers if the active run's differs from that of mlflow.yml."""
     other = project.store("other.db")
@@ -161,6 +165,7 @@ def test_an_active_run_on_another_server_is_warned_of(project: "Project") -> Non
     assert f"on {project.database}, which is used instead of {other}" in said
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("experiment", ["shop", "another"])
 def test_run_of_an_orchestrator_is_used(project: "Project", experiment: str) -> None:
     """MLFLOW_RUN_ID with a MLFLOW_TRACKING_URI is the run of an orchestrator: it is resumed there."""
@@ -178,6 +183,7 @@ def test_run_of_an_orchestrator_is_used(project: "Project", experiment: str) -> 
     assert project.metrics() == [1, 2]
 
 
+@pytest.mark.beside
 def test_kedro_mlflow_alone_does_not_find_the_orchestrators_run(
     project: "Project", with_kedro_mlflow: bool
 ) -> None:
@@ -202,6 +208,7 @@ def test_kedro_mlflow_alone_does_not_find_the_orchestrators_run(
     )
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner", "ParallelRunner"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_runs_end_with_their_pipeline(project: "Project", runner: str, *, fails: bool) -> None:
@@ -228,6 +235,7 @@ HOOKS = (Secrets(),)
 """
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("stale", [False, True])
 @pytest.mark.parametrize("order", ["(tryfirst=True)", "", "(trylast=True)"])
 def test_secrets_hook(
@@ -268,6 +276,7 @@ HOOKS = (Late(),)
 """
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("stage", ["after_catalog_created", "before_pipeline_run"])
 def test_credentials_that_change_late(
     project: "Project", stage: str, with_kedro_mlflow: bool
@@ -308,6 +317,7 @@ def test_commands_hear_the_projects_hooks(project: "Project") -> None:
     assert names == ["Default"]
 
 
+@pytest.mark.beside
 def test_a_misspelt_key_is_told_first(project: "Project") -> None:
     """A misspelling of kedro-mlflow's own key is met by one sentence, not by its model's error."""
     project.server(mlflow_trackin_uri=project.database)
@@ -316,6 +326,7 @@ def test_a_misspelt_key_is_told_first(project: "Project") -> None:
     assert "did you mean 'mlflow_tracking_uri'?" in said
 
 
+@pytest.mark.beside
 def test_credentials_of_a_plain_uri(project: "Project", with_kedro_mlflow: bool) -> None:
     """Variables of an entry are exported for a plain URI; any other key by kedro-mlflow only."""
     project.credentials(dev={"MLFLOW_TRACKING_USERNAME": "ann", "AWS_REGION": "r", "FOREIGN": "x"})
@@ -327,6 +338,7 @@ def test_credentials_of_a_plain_uri(project: "Project", with_kedro_mlflow: bool)
     )
 
 
+@pytest.mark.beside
 def test_nothing_of_mlflow_is_imported_before_it_is_needed(
     project: "Project", with_kedro_mlflow: bool
 ) -> None:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from conftest import Project
 
@@ -101,6 +103,7 @@ with KedroSession.create() as session:
 """
 
 
+@pytest.mark.beside
 def test_an_interrupted_pipeline_leaves_no_run(project: "Project") -> None:
     """After Ctrl-C the next session logs into a run of its own."""
     project.server(tracking_uri=project.database)
@@ -135,6 +138,7 @@ def test_second_session_without_a_key_reads_the_variable_again(project: "Project
     assert [row["tracking"] == project.database for row in project.seen()[::2]] == [False, True]
 
 
+@pytest.mark.beside
 def test_second_session_has_nothing_of_the_first(project: "Project") -> None:
     """A registry, and what credentials exported, end with the session that they were meant for."""
     project.credentials(lake={"token": "t-0815"})
