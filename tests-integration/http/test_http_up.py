@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
-CHECK = "mlflow-connections check http"
+CHECK = "mlflow-connections check http --timeout 600"
 
 
 def test_the_sandbox_stands_up_as_the_guide_prints(tmp_path: Path) -> None:
