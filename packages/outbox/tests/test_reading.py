@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlflow_connections_outbox import Event
+from mlflow_connections_outbox._disk import Disk
 from mlflow_connections_outbox._format import (
     ACKED_AT,
     HEADER_SIZE,
@@ -17,7 +18,13 @@ from mlflow_connections_outbox._format import (
     frame,
     parse,
 )
-from mlflow_connections_outbox._reader import Reader, Record, is_alive, waiting_in
+from mlflow_connections_outbox._reader import (
+    Reader,
+    Record,
+    count_waiting_lines,
+    is_alive,
+    waiting_in,
+)
 from mlflow_connections_outbox._writer import Segment
 
 
@@ -173,3 +180,48 @@ def test_lines_give_the_byte_behind_them(tmp_path: Path) -> None:
             record.stamp,
             record.event,
         )
+
+
+def test_waiting_lines_are_counted_on(tmp_path: Path) -> None:
+    """A count goes on from the last one, whatever was written and delivered since."""
+    segment = Segment(tmp_path)
+    reader = Reader(segment.path)
+    count = count_waiting_lines(segment.path)
+    assert count.lines == 0
+    waiting = stamp = 0
+    for written, delivered in ((5, 2), (0, 3), (7, 0), (4, 6), (3, 8)):
+        for event in some(written):
+            segment.append(frame(stamp := stamp + 1, encode(event)))
+        records: deque[Record] = deque()
+        for _ in range(delivered):
+            assert reader.peek() is not None
+            reader.take(1 << 63, 1, records)
+        if records:
+            reader.acknowledge(records[-1].end, delivered)
+        waiting += written - delivered
+        count = count_waiting_lines(segment.path, count)
+        assert count.lines == count_waiting_lines(segment.path).lines == waiting
+        assert waiting_in(segment.path).events == waiting
+    segment.close()
+
+
+def test_a_count_reads_nothing_twice(tmp_path: Path) -> None:
+    """A backlog of any size costs a flush only what is new in it."""
+
+    class Counting(Disk):
+        def __init__(self) -> None:
+            self.read = 0
+
+        def pread(self, descriptor: int, size: int, offset: int) -> bytes:
+            block = os.pread(descriptor, size, offset)
+            self.read += len(block)
+            return block
+
+    disk = Counting()
+    path = write(tmp_path, some(10_000))
+    count = count_waiting_lines(path, disk=disk)
+    assert count.lines == 10_000
+    assert disk.read > 300_000
+    disk.read = 0
+    assert count_waiting_lines(path, count, disk).lines == 10_000
+    assert disk.read < 5_000

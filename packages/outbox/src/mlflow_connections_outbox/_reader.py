@@ -331,6 +331,48 @@ def waiting_in(path: Path, disk: Disk = DISK, *, check: bool = True) -> Waiting:
         disk.close(descriptor)
 
 
+class LineCount(NamedTuple):
+    """A count of the lines between two bytes of a segment, to be continued."""
+
+    begin: int
+    end: int
+    lines: int
+
+
+def count_waiting_lines(
+    path: Path, before: LineCount | None = None, disk: Disk = DISK
+) -> LineCount:
+    """Count the lines that wait in a segment; whether they are damaged is not looked at.
+
+    Args:
+        path: The segment.
+        before: The last count, so that nothing is read twice.
+        disk: The file system.
+
+    Raises:
+        OSError: The segment is gone.
+    """
+    descriptor = disk.open(path, os.O_RDONLY | os.O_CLOEXEC, 0o600)
+    try:
+        acked = read_header(descriptor, disk).acked
+        if before is None or not before.begin <= acked <= before.end:
+            before = LineCount(acked, acked, 0)
+        delivered, _ = _newlines(descriptor, before.begin, acked, disk)
+        new, end = _newlines(descriptor, before.end, _FOREVER, disk)
+        return LineCount(acked, end, before.lines - delivered + new)
+    finally:
+        disk.close(descriptor)
+
+
+def _newlines(descriptor: int, begin: int, end: int, disk: Disk) -> tuple[int, int]:
+    """Count newlines up to a byte or the end of a file, and return also where that is."""
+    found = 0
+    while begin < end and (block := disk.pread(descriptor, min(end - begin, 1 << 18), begin)):
+        found += block.count(b"\n")
+        begin += len(block)
+    return found, begin
+
+
 def acknowledged(path: Path, disk: Disk = DISK) -> int:
     """Read up to which byte a segment is delivered; all of it if it is gone.
 

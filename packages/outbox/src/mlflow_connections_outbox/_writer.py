@@ -12,7 +12,7 @@ from ._files import OVERFLOW, create, segments, segments_in, spool_of
 from ._format import HEADER_SIZE, SegmentName, frame, header
 from ._interface import Destination
 from ._policy import Policy
-from ._reader import acknowledged, waiting_in
+from ._reader import LineCount, acknowledged, count_waiting_lines
 
 _STEP = 1 << 20
 _LOOK_EVERY = 1_000_000_000  # nanoseconds
@@ -148,6 +148,7 @@ class Writer:
         self._look_at = 0
         self._check_at = 0
         self._paths: list[Path] = []
+        self._counted: dict[Path, LineCount] = {}
         self._events = 0
         # Events since the last look whether the segment is still there: a look each costs a call.
         self._unchecked: list[bytes] = []
@@ -309,6 +310,7 @@ class Writer:
         for path in list(self._paths):
             end = self._end_of(path)
             if end is None:
+                self._counted.pop(path, None)
                 with suppress(ValueError):  # another thread was first
                     self._paths.remove(path)
             elif acknowledged(path, self._disk) < end:
@@ -322,11 +324,13 @@ class Writer:
             return None
 
     def waiting(self) -> int:
-        """Count the events of this process that wait. It reads all of them, so not for each call."""
+        """Count the events of this process that wait. It reads each of them once, and not again."""
         total = 0
         for path, _ in self.mark():
             with suppress(FileNotFoundError):
-                total += waiting_in(path, self._disk).events
+                found = count_waiting_lines(path, self._counted.get(path), self._disk)
+                self._counted[path] = found
+                total += found.lines
         return total
 
     def _fail_in_part(self) -> NoReturn:
