@@ -120,6 +120,32 @@ def test_an_event_that_the_server_refuses_is_rejected_alone(recorded: Any, tmp_p
     assert found.info.status == "FINISHED"
 
 
+def test_a_destination_restored_from_a_backup_gets_its_runs_again(
+    recorded: Any, tmp_path: Path
+) -> None:
+    """What follows of a lost run is refused with the remedy, and arrives once the run was copied again."""
+    mlflow.set_experiment("wine")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 1.0, step=0)
+    first, later = recorded.events[:3], recorded.events[3:]
+    assert [event.kind for event in later] == ["run_updated"]
+    source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))
+    replay(first, target, tmp_path / "state", source)
+    backup = f"sqlite:///{tmp_path / 'backup.db'}"
+    reasons: list[str] = []
+    sink = ReplaySink(backup, {}, tmp_path / "state")
+    sink.send(Batch(later, on_reject=lambda _, why: reasons.append(why)))
+    assert f"The run {run.info.run_id} no longer exists at the destination" in reasons[0]
+    replay(first, backup, tmp_path / "anew", source)
+    reasons.clear()
+    ReplaySink(backup, {}, tmp_path / "state").send(
+        Batch(later, on_reject=lambda _, why: reasons.append(why))
+    )
+    assert reasons == []
+    (found,) = describe(backup, experiments=["wine"])["runs"].values()
+    assert (found["status"], len(found["metrics"]["loss"])) == ("FINISHED", 1)
+
+
 def test_a_server_that_is_down_keeps_everything(tmp_path: Path) -> None:
     """A dead address is unavailable, and no event is accepted."""
     event = Event(

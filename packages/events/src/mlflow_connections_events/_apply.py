@@ -12,10 +12,18 @@ from mlflow_connections.secrets import masked
 from mlflow_connections_outbox import Event, Rejected
 
 from ._mlflow import accepted_arguments, artifact_repository
-from ._outcome import CREATED_BEFORE, error_code, is_duplicate, unless_duplicate, unless_gone
+from ._outcome import (
+    CREATED_BEFORE,
+    error_code,
+    is_duplicate,
+    is_gone,
+    unless_duplicate,
+    unless_gone,
+)
 from ._traces import APPLY as APPLY_TO_TRACES
 from ._traces import TraceApplier
 from .ids import SOURCE_TAG, IdMap
+from .vocabulary import RUN_KINDS
 
 ATTEMPT_SECONDS = 5.0
 """The time after which a server that responds has also done what it was asked before."""
@@ -95,7 +103,7 @@ class Applier:
             )
         try:
             if apply is not None:
-                apply(self, event)
+                self._unless_restored(event, lambda: apply(self, event))
             elif apply_to_trace is not None:
                 apply_to_trace(self._traces, event)
         except json.JSONDecodeError:
@@ -108,12 +116,63 @@ class Applier:
 
     def log(self, events: Sequence[Event]) -> None:
         """Apply `logged` events of one run, in as few requests as MLflow allows."""
+        self._unless_restored(events[0], lambda: self._log_together(events))
+
+    def _log_together(self, events: Sequence[Event]) -> None:
         run_id = self._run(events[0])
         metrics = [row for event in events for row in event.data.get("metrics", ())]
         # As pairs: a param with two values must reach the server, which refuses the second.
         params = {pair: None for e in events for pair in e.data.get("params", {}).items()}
         tags = {k: v for e in events for k, v in e.data.get("tags", {}).items()}
         self._log(run_id, metrics, list(params), tags)
+
+    def _unless_restored(self, event: Event, apply: Callable[[], None]) -> None:
+        """Apply an event of a run, again if the run was copied anew to a server that had lost it."""
+        try:
+            apply()
+        except Exception as error:
+            if event.kind not in RUN_KINDS or not is_gone(error) or not self._is_found_anew(event):
+                raise
+            apply()
+
+    def _is_found_anew(self, event: Event) -> bool:
+        """Return whether a run of which the server had one is there under another ID.
+
+        Raises:
+            Rejected: The server has lost the run.
+        """
+        known = self._ids.get(event.stream)
+        if known is None or self._has_run(known):
+            return False
+        run = self._find_run(event.stream, *self._all_experiments())
+        if run is None:
+            raise Rejected(
+                f"The run {event.stream} no longer exists at the destination, which may have been restored "
+                "from an older backup: copy the run again, then retry.",
+                [0],
+            )
+        for source, target in self._ids.pairs().items():
+            if known in target:
+                self._ids.put(source, target.replace(known, run.info.run_id))
+        return True
+
+    def _has_run(self, run_id: str) -> bool:
+        try:
+            self._tracking.get_run(run_id)
+        except Exception as error:
+            if not is_gone(error):
+                raise
+            return False
+        return True
+
+    def _all_experiments(self) -> list[str]:
+        found: list[str] = []
+        token = None
+        while True:
+            page = self._tracking.search_experiments(page_token=token)
+            found += [str(experiment.experiment_id) for experiment in page]
+            if not (token := page.token):
+                return found
 
     def _log(
         self,
@@ -232,11 +291,11 @@ class Applier:
             experiment, user, start, self._tags(tags), data["run_name"] or ""
         )
 
-    def _find_run(self, source: str, experiment: str) -> Any:
+    def _find_run(self, source: str, *experiments: str) -> Any:
         from mlflow.entities import ViewType
 
         found = self._tracking.search_runs(
-            [experiment], f"tags.`{SOURCE_TAG}` = '{source}'", ViewType.ALL, max_results=1
+            list(experiments), f"tags.`{SOURCE_TAG}` = '{source}'", ViewType.ALL, max_results=1
         )
         return found[0] if found else None
 
