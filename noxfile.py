@@ -120,6 +120,8 @@ GROUPS = {
 SLOW = ["azureml", "outbox", "events", "durable", "kedro-mlflow", "snowflake", "examples"]
 # Programs that only those tests start.
 SLOW_NEEDS = {
+    # PostgreSQL itself is Debian's.
+    "events": ("psycopg2-binary>=2.9",),
     "kedro-mlflow": ("kedro-viz>=12",),
     "snowflake": ("streamlit>=1.40",),
     # The demo's project.

@@ -51,7 +51,9 @@ def source(
         with mlflow.start_run(run_name="child", nested=True):
             mlflow.log_metric("loss", float("nan"))
     client = MlflowClient()
+    client.set_tag(run.info.run_id, "own", f"run {run.info.run_id}")
     deleted = client.create_run(run.info.experiment_id, run_name="deleted")
+    client.log_param(deleted.info.run_id, "alpha", "1")
     client.delete_run(deleted.info.run_id)
     client.set_experiment_tag(run.info.experiment_id, "team", "red")
     client.set_experiment_tag(run.info.experiment_id, "mlflow.note.content", "About wine.")
@@ -94,17 +96,35 @@ def test_an_experiment_arrives_whole_and_is_not_doubled(
     assert mirror(*command).returncode == 0
     expected = describe(source, experiments=[name])
     assert differences(expected, describe(target, experiments=[name])) == []
+    change(MlflowClient(source), name)
+    expected = describe(source, experiments=[name])
     done = mirror(*command)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["rejected"] == []
-    assert (report["metrics"], report["versions"], report["traces"]) == (31, 2, 3)
+    assert (report["metrics"], report["versions"], report["traces"]) == (32, 2, 3)
     arrived = describe(target, experiments=[name])
     # MLflow 3.5 rounds a duration anew when spans are logged again.
     rounded = ["traces/*/duration"] if mlflow.__version__.startswith("3.5.") else []
     assert differences(expected, arrived, ignore=rounded) == []
     assert len(arrived["runs"]) == len(report["runs"]) == 4
-    assert arrived["runs"][f"{name}/parent"]["params"]["api_key"] == "faithful"
+    assert arrived["runs"][f"{name}/renamed"]["params"]["api_key"] == "faithful"
+
+
+def change(client: MlflowClient, name: str) -> None:
+    """Change what was copied."""
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (run,) = (run for run in runs if run.info.run_name == "parent")
+    client.set_tag(run.info.run_id, "added", "later")
+    client.log_metric(run.info.run_id, "loss", 0.01, step=30)
+    client.update_run(run.info.run_id, name="renamed")
+    client.set_experiment_tag(experiment.experiment_id, "team", "blue")
+    client.update_registered_model(name, "Another wine.")
+    client.update_model_version(name, "2", "The second.")
+    client.set_model_version_tag(name, "2", "checked", "yes")
+    client.set_registered_model_alias(name, "best", "1")
 
 
 def test_what_cannot_be_copied_is_said_in_one_sentence(tmp_path: Path) -> None:

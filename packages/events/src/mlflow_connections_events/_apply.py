@@ -281,7 +281,12 @@ class Applier:
         if run is None:
             run = self._create_run(event, experiment)
         self._know(event.stream, run.info.run_id, data.get("artifact_uri"), run.info.artifact_uri)
-        self._log(run.info.run_id, [], list(data.get("params", {}).items()), {})
+        if run.info.lifecycle_stage == "deleted":
+            # It came before, whole; a deleted run takes no values.
+            self._tracking.restore_run(run.info.run_id)
+        # Its own ID was not known when it was created.
+        tags = {k: v for k, v in data["tags"].items() if event.stream in v}
+        self._log(run.info.run_id, [], list(data.get("params", {}).items()), tags)
 
     def _create_run(self, event: Event, experiment: str) -> Any:
         data = event.data

@@ -242,6 +242,8 @@ class TraceApplier:
         store, data = self._tracking(), event.data
         experiment = self._experiment(data["experiment_id"], data.get("experiment_name"))
         spans = json.loads(self._ids.replaced(json.dumps(data["spans"])))
+        if self._has_spans(event.stream, spans):
+            return
         if hasattr(store, "log_spans"):
             try:
                 store.log_spans(experiment, [Span.from_dict(span) for span in spans])
@@ -254,6 +256,24 @@ class TraceApplier:
             else:
                 return
         self._add_to_file(self.trace(event.stream), spans)
+
+    def _has_spans(self, trace: str, spans: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether a trace that came before has all of some spans.
+
+        To log them again would round the trace's duration anew.
+        """
+        get_trace = getattr(self._tracking(), "get_trace", None)
+        if self._own_ids or get_trace is None:
+            return False
+        existing = self._existing(trace)
+        if existing is None or existing.tags.get(SOURCE_TAG) != trace:
+            return False
+        try:
+            found = get_trace(trace, allow_partial=True).data.spans
+        except Exception:  # noqa: BLE001 - they are logged then, which says what is wrong
+            return False
+        known = {span.to_dict()["span_id"] for span in found}
+        return {span["span_id"] for span in spans} <= known
 
     def _add_to_file(self, trace: str, spans: Iterable[Mapping[str, Any]]) -> None:
         """Add spans to the file of a trace that exists."""

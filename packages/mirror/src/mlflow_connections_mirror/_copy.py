@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mlflow_connections import ConnectionsError, UnreachableError
+from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import ReplaySink, judge
 from mlflow_connections_outbox import Batch, Event, Rejected, Unauthorized, Unavailable
@@ -207,6 +208,9 @@ def _failure(function: Callable[[], T], uri: str) -> T | Exception:
         return function()
     except ConnectionsError as error:
         return error
+    except ImportError as error:
+        # Such as the driver of a database, or MLflow's own server.
+        return UnreachableError(f"{mask_uri(uri)} needs a module that is not installed: {error}.")
     except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
         judged = judge(error, uri)
         return UnreachableError(str(judged)) if isinstance(judged, Rejected) else judged

@@ -15,6 +15,7 @@ from mlflow_connections_outbox import Event
 _METRICS_OF_ONE_EVENT = 1_000
 _SOURCE_RUN = "mlflow.sourceRun"
 _COPIED_TAGS = frozenset({"mlflow.note.content", "mlflow.experimentKind"})
+_DATABRICKS_OWN = "mlflow.databricks"
 _NO_SPANS = ("missing span data", "is corrupted", "not fully exported")
 _PAGE = 1_000
 
@@ -158,9 +159,11 @@ class SourceReader:
         if run.info.lifecycle_stage == "active":
             for files in self._uploads(run.info.artifact_uri):
                 yield event("artifacts_uploaded", files)
-        if run.info.status != "RUNNING":
-            ended = {"status": run.info.status, "end_time": run.info.end_time}
-            yield event("run_updated", ended)
+        # Again, for a run that was copied before, and now that the IDs of its models are known.
+        if tags := {k: v for k, v in started["tags"].items() if not k.startswith(_DATABRICKS_OWN)}:
+            yield event("logged", {"tags": tags})
+        state = {"status": run.info.status, "end_time": run.info.end_time}
+        yield event("run_updated", {**state, "run_name": started["run_name"] or ""})
         yield from self._versions(f"run_id = '{stream}'", at, context)
         if run.info.lifecycle_stage == "deleted":
             yield event("stage_changed", {"stage": "deleted"})
@@ -308,30 +311,46 @@ class SourceReader:
         versions = _paged(self.client.search_model_versions, filter_string=filter_string)
         for version in sorted(versions, key=lambda each: (each.name, int(each.version))):
             model = self.client.get_registered_model(version.name)
-            number = str(version.version)
+            parts = [*_registered_model(model), *_version(version, model, context)]
+            for part, (kind, data) in enumerate(parts):
+                name = f"{version.name}/{version.version}.{part}"
+                yield Event(version.name, kind, at, data, name)
 
-            def event(kind: str, data: Mapping[str, Any]) -> Event:
-                return Event(version.name, kind, at, data, f"{version.name}/{number}.{kind}")  # noqa: B023
 
-            created = {"tags": model.tags, "description": model.description or None}
-            yield event("registered_model_created", created)
-            data = {
-                "version": number,
-                "source": version.source,
-                "source_run": version.run_id or None,
-                "model_id": getattr(version, "model_id", None),
-                "run_link": version.run_link or None,
-                "tags": version.tags,
-                "description": version.description or None,
-                "run": context,
-            }
-            yield event("version_created", data)
-            if version.current_stage not in {None, "", "None"}:
-                stage = {"version": number, "stage": version.current_stage}
-                yield event("stage_transitioned", {**stage, "archive_existing": False})
-            for alias, owner in model.aliases.items():
-                if str(owner) == number:
-                    yield event("alias_set", {"alias": alias, "version": number})
+def _registered_model(model: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    description = model.description or None
+    yield "registered_model_created", {"tags": model.tags, "description": description}
+    # Again, for a model that was copied before.
+    yield "registered_model_updated", {"description": description}
+    for key, value in model.tags.items():
+        yield "registered_model_tagged", {"key": key, "value": value}
+
+
+def _version(version: Any, model: Any, context: RunContext) -> Iterator[tuple[str, dict[str, Any]]]:
+    number, description = str(version.version), version.description or None
+    yield (
+        "version_created",
+        {
+            "version": number,
+            "source": version.source,
+            "source_run": version.run_id or None,
+            "model_id": getattr(version, "model_id", None),
+            "run_link": version.run_link or None,
+            "tags": version.tags,
+            "description": description,
+            "run": context,
+        },
+    )
+    # Again, for a version that was copied before.
+    yield "version_updated", {"version": number, "description": description}
+    for key, value in version.tags.items():
+        yield "version_tagged", {"version": number, "key": key, "value": value}
+    if version.current_stage not in {None, "", "None"}:
+        stage = {"version": number, "stage": version.current_stage}
+        yield "stage_transitioned", {**stage, "archive_existing": False}
+    for alias, owner in model.aliases.items():
+        if str(owner) == number:
+            yield "alias_set", {"alias": alias, "version": number}
 
 
 def _inputs_and_outputs(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:

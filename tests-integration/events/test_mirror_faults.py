@@ -1,0 +1,142 @@
+"""Copies under hard conditions: killed at any moment, and into PostgreSQL."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_connections_events.testing import describe, differences
+from mlflow_connections_sandbox import MlflowServer
+
+# Of several MLflows none knows all the attributes of another.
+mlflow: Any = import_module("mlflow")
+# MLflow 3.5 rounds a duration anew when spans are logged again.
+ROUNDED = ["traces/*/duration"] if mlflow.__version__.startswith("3.5.") else []
+
+pytestmark = pytest.mark.slow
+
+
+def mirror(*arguments: str) -> "subprocess.Popen[str]":
+    """Start the command."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mlflow_connections", "mirror", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def copied(url: str, experiment: str) -> int:
+    """Return how many runs have arrived."""
+    client = MlflowClient(url)
+    found = client.get_experiment_by_name(experiment)
+    return len(client.search_runs([found.experiment_id])) if found else 0
+
+
+def test_a_copy_that_is_killed_again_and_again_doubles_nothing(
+    log_traces: Callable[[str], None],
+    mlflow_server: MlflowServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command is killed whenever two more runs have arrived, and in the end everything is equal."""
+    monkeypatch.chdir(tmp_path)
+    name = f"killed {tmp_path.name}"
+    source = f"sqlite:///{tmp_path / 'source.db'}"
+    mlflow.set_tracking_uri(source)
+    mlflow.set_experiment(name)
+    client = MlflowClient()
+    client.create_registered_model(name)
+    for number in range(8):
+        with mlflow.start_run(run_name=f"run {number}") as run:
+            mlflow.log_param("number", number)
+            for step in range(20):
+                mlflow.log_metrics({"loss": 1 / (step + 1), "nan": float("nan")}, step=step)
+            mlflow.log_text("x" * 1_000, "a.txt")
+            client.create_model_version(name, f"{run.info.artifact_uri}/a.txt", run.info.run_id)
+    log_traces(name)
+    command = (name, "--from", source, "--to", mlflow_server.url)
+    for target in (1, 3, 6):
+        started = mirror(*command)
+        while copied(mlflow_server.url, name) < target and started.poll() is None:
+            time.sleep(0.02)
+        started.send_signal(signal.SIGKILL)
+        started.communicate()
+        assert started.returncode == -signal.SIGKILL
+    done = mirror(*command)
+    _, errors = done.communicate()
+    assert done.returncode == 0, errors
+    expected = describe(source, experiments=[name])
+    arrived = describe(mlflow_server.url, experiments=[name])
+    assert differences(expected, arrived, ignore=ROUNDED) == []
+    assert len(arrived["runs"]) == 9
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """The URI of a database of PostgreSQL, which Debian's package `postgresql` installs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert found, "this test needs PostgreSQL: install Debian's package postgresql"
+    # It refuses to run as root, and root's temporary folders are closed to others.
+    owner = "postgres" if os.geteuid() == 0 else None
+    folder = tempfile.mkdtemp(prefix="postgresql-")
+    if owner:
+        shutil.chown(folder, owner, owner)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = f"{folder}/data"
+
+    def call(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(found[-1] / program), *arguments],
+            check=True,
+            user=owner,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+        )
+
+    try:
+        call("initdb", "-D", data, "-A", "trust", "-U", "mlflow", "--no-sync")
+        options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
+        call("pg_ctl", "-D", data, "-w", "-o", options, "-l", f"{folder}/log", "start")
+        try:
+            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+        finally:
+            call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_training_arrives_in_postgresql_and_is_not_doubled(
+    train: Callable[[str, Path], None],
+    log_traces: Callable[[str], None],
+    postgresql: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is written twice is refused by the database in words of its own, and is a success."""
+    monkeypatch.chdir(tmp_path)
+    name = f"wine {tmp_path.name}"
+    source = f"sqlite:///{tmp_path / 'source.db'}"
+    mlflow.set_tracking_uri(source)
+    train(name, tmp_path)
+    log_traces(name)
+    expected = describe(source, experiments=[name])
+    for _ in range(2):
+        done = mirror(name, "--from", source, "--to", postgresql)
+        output, errors = done.communicate()
+        assert done.returncode == 0, output + errors
+        arrived = describe(postgresql, experiments=[name])
+        assert differences(expected, arrived, ignore=ROUNDED) == []
