@@ -126,7 +126,7 @@ def test_a_training_arrives_in_postgresql_and_is_not_doubled(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is written twice is refused by the database in words of its own, and is a success."""
+    """The database refuses a second write in words of its own, which is a success."""
     monkeypatch.chdir(tmp_path)
     name = f"wine {tmp_path.name}"
     source = f"sqlite:///{tmp_path / 'source.db'}"

@@ -123,7 +123,7 @@ def test_an_event_that_the_server_refuses_is_rejected_alone(recorded: Any, tmp_p
 def test_a_destination_restored_from_a_backup_gets_its_runs_again(
     recorded: Any, tmp_path: Path
 ) -> None:
-    """What follows of a lost run is refused with the remedy, and arrives once the run was copied again."""
+    """Later events of a lost run are refused with the remedy, and arrive once the run was copied again."""
     mlflow.set_experiment("wine")
     with mlflow.start_run() as run:
         mlflow.log_metric("loss", 1.0, step=0)
