@@ -28,7 +28,7 @@ _REFRESH_BEFORE = 300.0
 """Seconds before its end from which on a token is renewed, as azure-core's own policy does."""
 
 # The form of azure-identity's own check: an id, or a domain.
-_TENANT = re.compile(r"[\w.-]+")
+_TENANT = r"[\w.-]+"
 
 
 class Credential:
@@ -152,7 +152,7 @@ def credential_for(values: dict[str, Any]) -> Credential:
         identity = f"the managed identity '{values['managed_identity_client_id']}'"
     else:
         identity = "the Azure login of this machine"
-    if tenant is not None and not _TENANT.fullmatch(tenant):
+    if tenant is not None and not re.fullmatch(_TENANT, tenant):
         raise InvalidOptionError(f"The tenant_id of {identity} is neither an id nor a domain.")
     # `az` is stopped a second before the deadline, so that the message can name it.
     sign_in = SignIn(identity, cloud, tenant, max(int(seconds_for(values)) - 1, 1))

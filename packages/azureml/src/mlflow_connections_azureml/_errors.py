@@ -8,7 +8,6 @@ host.
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from mlflow_connections import (
     AccessError,
@@ -19,13 +18,13 @@ from mlflow_connections import (
 
 from ._options import Cloud, Workspace
 
-_AADSTS = re.compile(r"AADSTS\d+")
+_AADSTS = r"AADSTS\d+"
 # msal keeps no more of a response that is not JSON.
-_MSAL_STATUS = re.compile(r"HTTP Error: (\d{3})")
+_MSAL_STATUS = r"HTTP Error: (\d{3})"
 # Anything else in the place of a code may be a secret, and is not shown.
-_CODE = re.compile(r"\w{1,60}")
+_CODE = r"\w{1,60}"
 # `az` prints the exception of requests when it has no network.
-_CLI_HOST = re.compile(r"HTTPSConnectionPool\(host='([\w.-]+)'")
+_CLI_HOST = r"HTTPSConnectionPool\(host='([\w.-]+)'"
 
 
 class SignIn(NamedTuple):
@@ -143,7 +142,7 @@ def explain_sign_in_error(error: BaseException, sign_in: SignIn) -> ConnectionsE
     text = str(error)
     if (ours := _ours(error)) is not None:
         return ours
-    if match := _AADSTS.search(text):
+    if match := re.search(_AADSTS, text):
         kind, reason = _REFUSALS.get(
             match[0], (AccessError, "look the code up in Entra ID's sign-in logs")
         )
@@ -151,7 +150,7 @@ def explain_sign_in_error(error: BaseException, sign_in: SignIn) -> ConnectionsE
         return kind(f"Microsoft Entra ID refused {identity} ({match[0]}): {reason}.")
     if (host := unreachable_host(error)) is not None:
         return _unreachable(host or cloud.login)
-    if match := _CLI_HOST.search(text):
+    if match := re.search(_CLI_HOST, text):
         return _unreachable(match[1])
     if (status := sign_in_status(error)) >= 500:
         return UnreachableError(
@@ -288,6 +287,8 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 def unreachable_host(error: BaseException) -> str | None:
     """Return the host that gave no response: empty if it is not known, None if all responded."""
+    from urllib.parse import urlsplit
+
     import requests
     from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 
@@ -303,7 +304,7 @@ def sign_in_status(error: BaseException) -> int:
     """Return the status of Entra ID's response behind an error, or 0 if there is none."""
     if (response := response_behind(error)) is not None:
         return response.status
-    match = _MSAL_STATUS.search(str(error))
+    match = re.search(_MSAL_STATUS, str(error))
     return int(match[1]) if match else 0
 
 
@@ -319,6 +320,8 @@ def response_behind(error: BaseException) -> ErrorResponse | None:
 
 def error_response(response: Any) -> ErrorResponse:
     """Return the parts of an error response, as requests or azure-core received it."""
+    from urllib.parse import urlsplit
+
     try:
         body = response.json() if hasattr(response, "json") else None
     except ValueError:
@@ -326,6 +329,6 @@ def error_response(response: Any) -> ErrorResponse:
     error = body.get("error") if isinstance(body, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
     url = getattr(getattr(response, "request", None), "url", None) or ""
-    if not isinstance(code, str) or not _CODE.fullmatch(code):
+    if not isinstance(code, str) or not re.fullmatch(_CODE, code):
         code = "no code"  # a gateway's page has none
     return ErrorResponse(response.status_code, code, urlsplit(url).hostname or "")

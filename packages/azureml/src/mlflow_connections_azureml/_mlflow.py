@@ -12,11 +12,8 @@ device code, and waits for a person. So this module puts a credential of its own
 - In an AzureML job it is the job's own token, which azureml-mlflow reads by itself.
 """
 
-import hashlib
-import hmac
 import os
 import re
-import secrets
 import sys
 import threading
 from collections import Counter
@@ -45,12 +42,12 @@ RUN_ID_VARIABLE = "AZUREML_RUN_ID"
 _IDENTITY_PREFIXES = ("AZURE_", "IDENTITY_", "MSI_")
 _IDENTITY_VARIABLES = ("PATH", "HOME", "USERPROFILE")
 
-_RESOURCE_ID = re.compile(
+_RESOURCE_ID = (
     r"/subscriptions/([^/]+)/resourceGroups/([^/]+)"
     r"/providers/Microsoft\.MachineLearningServices/workspaces/([^/?]+)"
 )
 
-_salt = secrets.token_bytes(16)
+_salt = os.urandom(16)
 
 
 def session_of(values: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> str:
@@ -58,6 +55,8 @@ def session_of(values: Mapping[str, Any], environ: Mapping[str, str] | None = No
 
     It is a keyed hash whose key never leaves the process, so it reveals nothing.
     """
+    from hashlib import blake2b  # nobody who only imports this module pays for it
+
     environ = os.environ if environ is None else environ
     around = {
         name: value
@@ -65,7 +64,7 @@ def session_of(values: Mapping[str, Any], environ: Mapping[str, str] | None = No
         if name.startswith(_IDENTITY_PREFIXES) or name in _IDENTITY_VARIABLES
     }
     key = repr((sorted(values.items()), sorted(around.items())))
-    return hmac.new(_salt, key.encode(errors="replace"), hashlib.sha256).hexdigest()[:16]
+    return blake2b(key.encode(errors="replace"), digest_size=8, key=_salt).hexdigest()
 
 
 class TokenSource(Protocol):
@@ -318,7 +317,7 @@ def bind_inherited(environ: Mapping[str, str]) -> None:
         return
     for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         uri = environ.get(variable, "")
-        if not uri.startswith("azureml://") or (found := _RESOURCE_ID.search(uri)) is None:
+        if not uri.startswith("azureml://") or (found := re.search(_RESOURCE_ID, uri)) is None:
             continue
         if not is_bound(uri):
             bind(uri, Workspace(*found.groups()), InheritedCredential(environ))

@@ -1,13 +1,13 @@
 """The options of the connection, and the clouds and workspaces that they name."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_connections import InvalidOptionError, Option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECONDS = 60.0
 SECONDS_INTERACTIVE = 300.0
@@ -74,6 +74,8 @@ def cloud_of(name: str, environ: Mapping[str, str]) -> Cloud:
 
 def _authority(environ: Mapping[str, str]) -> str:
     """Return the host that AZURE_AUTHORITY_HOST names; the empty string if it is not set."""
+    from urllib.parse import urlsplit
+
     text = environ.get(AUTHORITY_VARIABLE, "").strip()
     if not text:
         return ""
@@ -110,7 +112,7 @@ class Workspace(NamedTuple):
 class WorkspaceFile(NamedTuple):
     """A config.json that names a workspace, as `Workspace.write_config` or the studio writes it."""
 
-    path: Path
+    path: "Path"
     workspace: Workspace
 
 
@@ -119,7 +121,7 @@ _FOLDERS = (".azureml", "aml_config", "")
 _NAMES = ("config.json", "project.json")
 
 
-def workspace_file(folder: Path | None = None) -> WorkspaceFile | None:
+def workspace_file(folder: "Path | None" = None) -> WorkspaceFile | None:
     """Read the file that `Workspace.from_config` finds from a folder upwards, or return None.
 
     A config.json that names no workspace belongs to another program and is passed over.
@@ -127,6 +129,8 @@ def workspace_file(folder: Path | None = None) -> WorkspaceFile | None:
     Args:
         folder: Where to begin; None stands for the working directory.
     """
+    from pathlib import Path
+
     start = Path.cwd() if folder is None else folder
     for inner in _FOLDERS:
         for name in _NAMES:
@@ -137,7 +141,9 @@ def workspace_file(folder: Path | None = None) -> WorkspaceFile | None:
     return None
 
 
-def _read_workspace(path: Path) -> Workspace | None:
+def _read_workspace(path: "Path") -> Workspace | None:
+    import json
+
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
