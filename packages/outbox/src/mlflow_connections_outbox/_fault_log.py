@@ -206,7 +206,7 @@ class FaultLog:
     def _end(self, kind: str) -> None:
         if kind in self._warned and kind not in self._over:
             self._over.add(kind)
-            logger.info("%s takes events again.", self._name)
+            logger.warning("%s takes events again; those that waited are sent now.", self._name)
 
 
 def count(events: int, one: str = "", many: str = "") -> str:
