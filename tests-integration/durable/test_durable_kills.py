@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from mlflow_connections_sandbox import MlflowServer
 
-KILLS = 25
+KILLS = 12
 STEPS = Path(__file__).parent / "steps.py"
 
 
