@@ -32,6 +32,7 @@ html_theme = "furo"
 html_title = project
 html_baseurl = f"{addresses().site}/"
 html_show_sphinx = False
+html_domain_indices = False
 html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
 templates_path = ["_templates"]

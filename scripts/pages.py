@@ -18,7 +18,17 @@ import option_tables
 import reference
 from workspace import ROOT, addresses, distributions
 
+
+def decisions(_: str) -> str:
+    """Return the list of all decisions, by number."""
+    paths = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
+    titles = [read(path).partition("\n")[0].removeprefix("# ") for path in paths]
+    lines = [f"- [{title}]({path.name})" for path, title in zip(paths, titles, strict=True)]
+    return "\n".join([*lines, "", f"<!-- toctree: {' '.join(path.stem for path in paths)} -->"])
+
+
 WRITERS: dict[str, Callable[[str], str]] = {
+    "decisions": decisions,
     "install": install_lines.block,
     "options": option_tables.table,
     "versions": compatibility.table,
@@ -72,7 +82,10 @@ def generated() -> Iterator[tuple[Path, str]]:
 
 def prose() -> list[Path]:
     """Return the files that people read."""
-    patterns = ("*.md", "docs/*.md", "packages/*/*.md", ".github/**/*.md", ".github/**/*.yml")
+    patterns = (
+        *("*.md", "docs/*.md", "docs/decisions/index.md", "packages/*/*.md"),
+        *(".github/**/*.md", ".github/**/*.yml"),
+    )
     starters = ROOT.glob("packages/*/src/**/starter/**/*.md")
     return sorted({*starters, *(path for each in patterns for path in ROOT.glob(each))})
 

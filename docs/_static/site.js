@@ -13,6 +13,10 @@ addEventListener("DOMContentLoaded", () => {
   for (const caption of document.querySelectorAll('[role="heading"]:not([aria-level])')) {
     caption.setAttribute("aria-level", "2");
   }
+  // In a table that is too wide, long names break; in all others they stay whole.
+  for (const table of document.querySelectorAll(".table-wrapper")) {
+    if (table.scrollWidth > table.clientWidth) table.classList.add("breaks");
+  }
   // A block that scrolls must be reachable by the keyboard.
   for (const block of document.querySelectorAll("pre, .table-wrapper")) {
     if (block.scrollWidth > block.clientWidth) block.tabIndex = 0;

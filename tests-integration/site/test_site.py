@@ -26,7 +26,7 @@ PAGES = sorted(
 )
 _WIDER = """() => [...document.querySelectorAll("body *")]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1
-        && !e.closest(".sidebar-drawer, .toc-drawer, .skip-to-content, pre, .headerlink"))
+        && !e.closest("thead, .sidebar-drawer, .toc-drawer, .skip-to-content, pre, .headerlink"))
     .slice(0, 5).map(e => e.outerHTML.slice(0, 160))"""
 
 
