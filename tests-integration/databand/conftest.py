@@ -1,11 +1,15 @@
 """Fixtures of the duplicating store's tests: a tracker, and ways to duplicate to it."""
 
 import os
+import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 import mlflow_connections
 from mlflow_connections_outbox._outbox import _shared
@@ -13,11 +17,30 @@ from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databand import Databand
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store to copy, since setting up its tables takes 0.6 s of CPU."""
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)",
+            (str(Path.cwd()), str(path.parent)),
+        )
+    return path
+
+
 @pytest.fixture
-def sqlite_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def sqlite_uri(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An MLflow store in a file, with artifacts below the test's folder."""
     monkeypatch.chdir(tmp_path)
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+    path = Path(shutil.copy(sqlite_template, tmp_path / "mlflow.db"))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)",
+            (str(sqlite_template.parent), str(tmp_path)),
+        )
+    return f"sqlite:///{path}"
 
 
 Duplicate = Callable[..., mlflow_connections.Applied]
