@@ -203,7 +203,7 @@ def run_command(workspace: Azure, tmp_path: Path) -> Scripts:
 
 @pytest.fixture
 def run_in_shell(tmp_path: Path) -> Scripts:
-    """Runs lines in a shell with nothing set but the PATH, in a folder that has a train.py."""
+    """Runs lines in a shell with nothing set but the PATH and a home, in a folder that has a train.py."""
 
     def run(*lines: str) -> Any:
         (tmp_path / "train.py").write_text(TRAIN)
@@ -212,6 +212,7 @@ def run_in_shell(tmp_path: Path) -> Scripts:
             ["sh", "-c", "\n".join(lines)],
             env={
                 "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+                "HOME": str(tmp_path),  # azureml-core cannot be imported without one
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "DO_NOT_TRACK": "1",
             },
