@@ -192,7 +192,7 @@ class Program:
     def ship(self, *arguments: str, **more: str) -> Mapping[str, Any]:
         """Deliver everything, and return what the command reports."""
         text = self.outbox(
-            "ship", "--timeout", "120", "--output", "json", *arguments, code=0, **more
+            "ship", "--timeout", "600", "--output", "json", *arguments, code=0, **more
         )
         (report,) = json.loads(text)
         found: Mapping[str, Any] = report
