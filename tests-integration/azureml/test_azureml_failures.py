@@ -183,19 +183,19 @@ CASES = [
     Case(
         "ARM hangs",
         "UnreachableError",
-        ("Azure Resource Manager at management.azure.com did not answer", "'timeout'"),
+        ("waiting for Azure Resource Manager at management.azure.com", "'timeout'"),
         lambda azure: azure.proxy.silent.add(azure.account.cloud.arm),
     ),
     Case(
         "Entra ID hangs",
         "UnreachableError",
-        ("login.microsoftonline.com did not answer", "'timeout'"),
+        ("at login.microsoftonline.com. Check the network", "'timeout'"),
         lambda azure: azure.proxy.silent.add(azure.account.cloud.login),
     ),
     Case(
         "discovery hangs",
         "UnreachableError",
-        ("The discovery service of the workspace", "'timeout'"),
+        ("waiting for the discovery service of the workspace", "'timeout'"),
         lambda azure: azure.proxy.silent.add(azure.account.workspace_host),
         sdks=("v1",),
     ),

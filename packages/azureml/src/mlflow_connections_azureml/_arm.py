@@ -8,18 +8,18 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from mlflow_connections import ConnectionsError, UnreachableError
+from mlflow_connections.deadline import Deadline
 
 from ._credential import credential_for
-from ._deadline import RequestDeadline
 from ._errors import Asked, error_response, explain, explain_response, private_link
 from ._mlflow import bind
-from ._options import Workspace
+from ._options import TIMEOUT_REMEDY, Workspace
 
 API_VERSION = "2024-04-01"
 """Of the resource type Microsoft.MachineLearningServices/workspaces; it has mlFlowTrackingUri."""
 
 
-def tracking_uri(values: dict[str, Any], session: str, deadline: RequestDeadline) -> str:
+def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> str:
     """Fetch the workspace's tracking URI from ARM, and bind the credential to it.
 
     Args:
@@ -30,12 +30,19 @@ def tracking_uri(values: dict[str, Any], session: str, deadline: RequestDeadline
     workspace = Workspace.of(values)
     credential = credential_for(values)
     cloud = credential.cloud
-    deadline.waiting_for = f"The sign-in of {credential.identity} at {cloud.login}"
-    token = credential.get_token(cloud.scope).token
-    deadline.waiting_for = f"Azure Resource Manager at {cloud.arm}"
+    token = deadline.call(
+        f"the sign-in of {credential.identity} at {cloud.login}",
+        lambda: credential.get_token(cloud.scope).token,
+        TIMEOUT_REMEDY,
+    )
     asked = Asked(cloud.arm, workspace, credential.identity)
     path = f"{quote(workspace.resource_id)}?api-version={API_VERSION}"
-    properties = _properties(_get(path, token, deadline, asked), asked)
+    response = deadline.call(
+        f"Azure Resource Manager at {cloud.arm}",
+        lambda: _get(path, token, deadline, asked),
+        TIMEOUT_REMEDY,
+    )
+    properties = _properties(response, asked)
     uri = _with_mlflow_2(properties.get("mlFlowTrackingUri"), workspace)
     if properties.get("publicNetworkAccess") == "Disabled":
         _check_reachable(token, deadline, asked._replace(host=urlsplit(uri).netloc))
@@ -43,7 +50,7 @@ def tracking_uri(values: dict[str, Any], session: str, deadline: RequestDeadline
     return uri
 
 
-def _get(path: str, token: str, deadline: RequestDeadline, asked: Asked) -> requests.Response:
+def _get(path: str, token: str, deadline: Deadline, asked: Asked) -> requests.Response:
     # ARM throttles, and its gateways fail now and then. Both say so before they do anything.
     retry = Retry(2, backoff_factor=0.5, status_forcelist=(429, 502, 503), raise_on_status=False)
     with requests.Session() as session:
@@ -53,7 +60,7 @@ def _get(path: str, token: str, deadline: RequestDeadline, asked: Asked) -> requ
                 f"https://{asked.host}{path}",
                 headers={"Authorization": f"Bearer {token}"},
                 # The deadline comes first: its message names the service.
-                timeout=deadline.left + 1,
+                timeout=(deadline.left or 0) + 1,
             )
         except requests.RequestException as error:
             raise explain(error, asked) from None
@@ -84,8 +91,12 @@ def _with_mlflow_2(uri: object, workspace: Workspace) -> str:
     return uri.replace("/mlflow/v1.0", "/mlflow/v2.0")
 
 
-def _check_reachable(token: str, deadline: RequestDeadline, asked: Asked) -> None:
+def _check_reachable(token: str, deadline: Deadline, asked: Asked) -> None:
     """Check that the host of a workspace without public access answers this machine."""
-    deadline.waiting_for = f"{asked.host}, the host of a workspace with a private link,"
-    if _get("/discovery", token, deadline, asked).status_code == 403:
+    response = deadline.call(
+        f"{asked.host}, the host of a workspace with a private link",
+        lambda: _get("/discovery", token, deadline, asked),
+        TIMEOUT_REMEDY,
+    )
+    if response.status_code == 403:
         raise private_link(asked.workspace)

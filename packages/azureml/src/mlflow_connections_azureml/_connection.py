@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow_connections import Connection, MissingDependencyError, Option
+from mlflow_connections.deadline import Deadline
 from mlflow_connections.secrets import masked
 
 from ._credential import refuse_half_a_service_principal
-from ._deadline import RequestDeadline
 from ._mlflow import (
     HEADLESS,
     HEADLESS_VARIABLE,
@@ -124,8 +124,7 @@ def _fetch_uri(values: dict[str, Any], session: str) -> str:
             f"`sdk: {values['sdk']}` needs a package that cannot be imported: {error}. "
             "Run: pip install --upgrade mlflow-connections-azureml."
         ) from masked(error)
-    deadline = RequestDeadline(seconds_for(values))
-    return deadline.run(lambda: tracking_uri(values, session, deadline))
+    return tracking_uri(values, session, Deadline(seconds_for(values)))
 
 
 def _configured(values: dict[str, Any]) -> Workspace | None:

@@ -286,3 +286,9 @@ def seconds_for(values: Mapping[str, Any]) -> float:
     if seconds <= 0:
         raise InvalidOptionError(f"'timeout' must be more than 0 seconds, not {seconds:g}.")
     return seconds
+
+
+TIMEOUT_REMEDY = (
+    "Check the network, HTTPS_PROXY and the firewall, or raise 'timeout' in the connection options."
+)
+"""What helps where Azure does not answer in time."""

@@ -33,12 +33,23 @@ class Deadline:
         self.seconds = seconds
         self._end = None if seconds is None else time.monotonic() + seconds
 
-    def call(self, waiting_for: str, function: Callable[[], T]) -> T:
+    @property
+    def left(self) -> float | None:
+        """Return the seconds that are left, at least 0.1 since no client takes a timeout of 0; None if for ever."""
+        return None if self._end is None else max(self._end - time.monotonic(), 0.1)
+
+    def call(
+        self,
+        waiting_for: str,
+        function: Callable[[], T],
+        remedy: str = "A longer timeout (--timeout) waits on.",
+    ) -> T:
         """Return what a function returns, or raise what it raises.
 
         Args:
             waiting_for: Said in the error, as in `the answer of https://server`.
             function: What to call.
+            remedy: Said in the error, a sentence on what the user can do.
 
         Raises:
             UnreachableError: The deadline has passed.
@@ -61,8 +72,7 @@ class Deadline:
         while not done.wait(min(_SLICE, max(self._end - time.monotonic(), 0))):
             if time.monotonic() >= self._end:
                 raise UnreachableError(
-                    f"Gave up after {self.seconds:g} s, waiting for {waiting_for}. "
-                    "A longer timeout (--timeout) waits on."
+                    f"Gave up after {self.seconds:g} s, waiting for {waiting_for}. {remedy}"
                 )
         _Abandoned.threads -= 1
         ((succeeded, result),) = box

@@ -1,0 +1,42 @@
+"""One limit of time over calls that have none of their own."""
+
+import threading
+
+import pytest
+
+from mlflow_connections import AccessError, UnreachableError
+from mlflow_connections.deadline import Deadline
+
+
+def test_a_result_is_returned() -> None:
+    """The caller gets what the call returns."""
+    assert Deadline(60).call("the moon", lambda: 7) == 7
+
+
+def test_an_error_is_raised() -> None:
+    """The caller gets what the call raises, as it is."""
+
+    def fail() -> None:
+        raise AccessError("no")
+
+    with pytest.raises(AccessError, match=r"^no$"):
+        Deadline(60).call("the moon", fail)
+
+
+def test_a_hanging_call_is_left_behind() -> None:
+    """A call that never ends is given up; the message names the time, what was asked, and the remedy."""
+    never, deadline = threading.Event(), Deadline(0.2)
+    with pytest.raises(
+        UnreachableError, match=r"^Gave up after 0\.2 s, waiting for the moon\. Look up\.$"
+    ):
+        deadline.call("the moon", never.wait, "Look up.")
+    never.set()
+
+
+def test_the_time_left_counts_down_to_a_moment() -> None:
+    """It gets less, and is never nothing: no client takes a timeout of 0."""
+    left = Deadline(60).left
+    assert left is not None
+    assert 50 < left <= 60
+    assert Deadline(0).left == pytest.approx(0.1)
+    assert Deadline(None).left is None
