@@ -291,4 +291,4 @@ def seconds_for(values: Mapping[str, Any]) -> float:
 TIMEOUT_REMEDY = (
     "Check the network, HTTPS_PROXY and the firewall, or raise 'timeout' in the connection options."
 )
-"""What helps where Azure does not answer in time."""
+"""The remedy where Azure does not answer in time."""
