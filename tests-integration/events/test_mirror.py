@@ -41,6 +41,7 @@ def mlflow_connections_cli(*arguments: str) -> int:
 
 def test_a_training_is_copied_whole(
     train: Train,
+    log_traces: Callable[[str], None],
     mlflow_server: MlflowServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -52,6 +53,7 @@ def test_a_training_is_copied_whole(
     options = {"primary": primary, "copy": mlflow_server.url}
     with mlflow_connections.use("mirror", {}, options):
         train(name, tmp_path)
+        log_traces(name)
         client = MlflowClient()
         client.create_registered_model(name, {"team": "red"})
         assert mlflow.get_tracking_uri().startswith("mirror://")
@@ -59,6 +61,7 @@ def test_a_training_is_copied_whole(
     expected = describe(primary, experiments=[name])
     arrived = describe(mlflow_server.url, experiments=[name])
     assert differences(expected, arrived) == []
-    assert len(arrived["runs"]) == 4
+    assert len(arrived["runs"]) == 5
+    assert len(arrived["traces"]) == 3
     copy = MlflowClient(mlflow_server.url)
     assert copy.get_registered_model(name).tags == {"team": "red"}
