@@ -369,7 +369,8 @@ def _or_none(fetch: Any, name: str) -> Any:
     try:
         return fetch(name)
     except Exception as error:
-        if str(getattr(error, "error_code", "")) in {
+        # Databases of MLflow 3.5 expect a number as the ID of an experiment, and raise Python's own error.
+        if isinstance(error, ValueError) or str(getattr(error, "error_code", "")) in {
             "RESOURCE_DOES_NOT_EXIST",
             "INVALID_PARAMETER_VALUE",
         }:
