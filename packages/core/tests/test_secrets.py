@@ -45,6 +45,8 @@ from mlflow_connections.secrets import MASK, explain, looks_secret, mask, mask_u
         "PAT",
         "sas",
         "pwd",
+        "OPENAI_KEY",
+        "openai_key",
     ],
 )
 def test_names_of_secrets_are_known(name: str) -> None:
@@ -53,7 +55,8 @@ def test_names_of_secrets_are_known(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tokenizer", "max_tokens", "passage", "path", "pattern", "workspace", "keyword"]
+    "name",
+    ["tokenizer", "max_tokens", "passage", "path", "pattern", "workspace", "keyword", "join_key"],
 )
 def test_other_names_are_no_secrets(name: str) -> None:
     """A hyperparameter that only contains such a word is none."""

@@ -43,6 +43,8 @@ _SENSITIVE_WORDS = (
     r"api[_\-]?key|access[_\-]?key|account[_\-]?key|private[_\-]?key|secret[_\-]?key|"
     r"credentials?|connection[_\-]?string|authorization)(?:$|[_\-.])"
 )
+# Variables of vendors, such as OPENAI_KEY. Names in lower case that end with `_key` are mostly columns.
+_KEY_VARIABLE = r"[A-Z][A-Z0-9_]*_KEY|(?:openai|anthropic|azure|aws|gcp|google|huggingface|hf|wandb|cohere)_?key"
 # `PWD` is the working folder of a shell; names that end so hold the place of a secret, or its kind.
 _HARMLESS_VARIABLE = (
     r"(?i)^PWD$|_(?:FILE|PATH|DIR|NAME|ID|URL|URI|TYPE|KIND|PROVIDER|COMMAND|SECONDS|TTL|EXPIRY)$"
@@ -74,8 +76,10 @@ _variables: set[str] = set()
 
 
 def looks_secret(name: str) -> bool:
-    """Return whether a key of this name usually holds a secret (`token`, `clientSecret`, `DB_PWD`)."""
-    return bool(re.search(_SENSITIVE_WORDS, re.sub(_CAMEL_HUMP, "_", name)))
+    """Return whether a key of this name usually holds a secret, as `clientSecret` or `OPENAI_KEY`."""
+    if re.search(_SENSITIVE_WORDS, re.sub(_CAMEL_HUMP, "_", name)):
+        return True
+    return re.fullmatch(_KEY_VARIABLE, name) is not None
 
 
 def remember(*values: object) -> None:

@@ -4,10 +4,6 @@ import re
 
 from mlflow_connections.secrets import MASK, looks_secret, mask_uri
 
-# Variables of vendors, such as OPENAI_KEY. Names in lower case that end with `_key` are mostly columns.
-_KEY_VARIABLE = re.compile(
-    r"[A-Z][A-Z0-9_]*_KEY|(?:openai|anthropic|azure|aws|gcp|google|huggingface|hf|wandb|cohere)_?key",
-)
 # A pair in a value: of a connection string (`Password=...;`), a header, JSON or a mapping's repr.
 _ASSIGNED = re.compile(
     r"""(?P<name>[\w.-]+)(?P<sign>\s*=\s*)(?P<value>"[^"]*"|'[^']*'|[^;&,\s]+)"""
@@ -25,7 +21,7 @@ def redact(name: str, value: str) -> str:
     A value whose name looks secret is hidden whole. In any other value, user and password of URIs,
     assignments to names that look secret, and authorization headers are hidden.
     """
-    if _is_secret(name):
+    if looks_secret(name):
         return MASK
     if "=" in value or ":" in value:
         value = _ASSIGNED.sub(_hide_assigned, value)
@@ -35,16 +31,12 @@ def redact(name: str, value: str) -> str:
     return _BEARER.sub(rf"\g<scheme> {MASK}", value) if "B" in value else value
 
 
-def _is_secret(name: str) -> bool:
-    return looks_secret(name) or _KEY_VARIABLE.fullmatch(name) is not None
-
-
 def _hide_assigned(match: "re.Match[str]") -> str:
-    return f"{match['name']}{match['sign']}{MASK}" if _is_secret(match["name"]) else match[0]
+    return f"{match['name']}{match['sign']}{MASK}" if looks_secret(match["name"]) else match[0]
 
 
 def _hide_quoted(match: "re.Match[str]") -> str:
-    if not _is_secret(match["name"]):
+    if not looks_secret(match["name"]):
         return match[0]
     quote, inner = match["quote"], match["value"][0]
     return f"{quote}{match['name']}{quote}{match['sign']}{inner}{MASK}{inner}"
