@@ -1,6 +1,7 @@
 """Fixtures of the tests of events: a recorded store, and a training that logs widely."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -97,6 +98,8 @@ def _search(question: str) -> dict[str, Any]:
 
 
 def _answer(question: str) -> None:
+    # A millisecond of its own: MLflow deletes by age.
+    time.sleep(0.005)
     with mlflow.start_span(name=question, span_type="CHAIN") as span:
         span.set_inputs({"question": question})
         if not IS_MLFLOW_2:
@@ -119,12 +122,14 @@ def _log_traces(experiment: str) -> None:
     if not IS_MLFLOW_2:
         mlflow.flush_trace_async_logging(terminate=False)
     client = mlflow.MlflowClient()
-    traces = sorted(
-        client.search_traces(experiment_ids=[run.info.experiment_id]),
-        key=lambda trace: trace.info.timestamp_ms,
-    )
-    assert len(traces) == 4, traces
-    ids = [getattr(t.info, "trace_id", None) or t.info.request_id for t in traces]
+    # By name: several may begin in one millisecond.
+    found = {
+        trace.info.tags["mlflow.traceName"]: trace
+        for trace in client.search_traces(experiment_ids=[run.info.experiment_id])
+    }
+    assert sorted(found) == ["alone", "deleted", "fail", "why"], found
+    infos = [found[each].info for each in ("why", "alone", "fail", "deleted")]
+    ids = [getattr(info, "trace_id", None) or info.request_id for info in infos]
     client.set_trace_tag(ids[0], "run", f"tagged in {run.info.run_id}")
     client.set_trace_tag(ids[1], "kept", "1")
     client.set_trace_tag(ids[1], "gone", "1")

@@ -141,4 +141,6 @@ def test_what_cannot_be_copied_is_said_in_one_sentence(tmp_path: Path) -> None:
         done = mirror(*arguments)
         assert done.returncode == 1
         assert message in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        # MLflow 3.5 logs that it opens a database.
+        said = [line for line in done.stderr.strip().splitlines() if " INFO " not in line]
+        assert len(said) == 1, done.stderr

@@ -369,11 +369,11 @@ def _or_none(fetch: Any, name: str) -> Any:
     try:
         return fetch(name)
     except Exception as error:
-        # Databases of MLflow 3.5 expect a number as the ID of an experiment, and raise Python's own error.
-        if isinstance(error, ValueError) or str(getattr(error, "error_code", "")) in {
-            "RESOURCE_DOES_NOT_EXIST",
-            "INVALID_PARAMETER_VALUE",
-        }:
+        # A database of MLflow 3.5 takes the ID of an experiment for a number without looking.
+        codes = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+        if str(getattr(error, "error_code", "")) in codes or "invalid literal for int" in str(
+            error
+        ):
             return None
         raise
 
