@@ -249,10 +249,14 @@ def _is_in_force(endpoint: Endpoint) -> bool:
     return (
         endpoint.tracking_uri.rstrip("/") == current.rstrip("/")
         and all(os.environ.get(name, "") == value for name, value in endpoint.environment.items())
-        # Without a block the variables are all that is known of the identity. A block inside another
-        # of the same identity has a binder of its own, which is equal.
-        and (not _blocks or all(binder in _binders_in_force() for binder in endpoint.binders))
+        and are_in_force(endpoint.binders)
     )
+
+
+def are_in_force(binders: "Sequence[Binder]") -> bool:
+    """Return whether identities are in force; outside any block the variables are all that is known of them."""
+    # A block inside another of the same identity has a binder of its own, which is equal.
+    return not _blocks or all(binder in _binders_in_force() for binder in binders)
 
 
 def _is_server_named() -> bool:

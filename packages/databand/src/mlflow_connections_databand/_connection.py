@@ -12,6 +12,7 @@ from mlflow_connections import (
     mlflow_state,
     resolve,
 )
+from mlflow_connections.boundary import are_identities_in_force
 from mlflow_connections_events import activate, keeps_its_uri
 
 from ._uri import TOKEN_VARIABLES, CompositeUri, is_composite, parse, read_databand_url
@@ -79,7 +80,7 @@ class DatabandConnection(Connection):
         _, inner = self._destination(credentials, options)
         if (
             inner.environment
-            or inner.binders
+            or not are_identities_in_force(inner.binders)
             or inner.tracking_uri != (current_tracking_uri() or "")
         ):
             return None

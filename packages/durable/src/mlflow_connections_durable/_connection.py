@@ -13,6 +13,7 @@ from mlflow_connections import (
     mlflow_state,
     resolve,
 )
+from mlflow_connections.boundary import are_identities_in_force
 from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events import activate, is_composite, keeps_its_uri
 
@@ -76,7 +77,11 @@ class Durable(Connection):
         """Return the tracking URI in force, if that is the server."""
         server = self._server(credentials, options)
         current = mlflow_state.tracking_uri() or ""
-        if server.environment or server.binders or server.tracking_uri != current:
+        if (
+            server.environment
+            or not are_identities_in_force(server.binders)
+            or server.tracking_uri != current
+        ):
             return None
         return current
 

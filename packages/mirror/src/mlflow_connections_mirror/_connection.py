@@ -12,6 +12,7 @@ from mlflow_connections import (
     mlflow_state,
     resolve,
 )
+from mlflow_connections.boundary import are_identities_in_force
 from mlflow_connections_events import activate, keeps_its_uri
 
 from ._credentials import COPY_VARIABLE, SERVERS_VARIABLE, names_of, packed
@@ -72,7 +73,7 @@ class Mirror(Connection):
         primary, _ = self._servers(credentials, options)
         if (
             primary.environment
-            or primary.binders
+            or not are_identities_in_force(primary.binders)
             or primary.tracking_uri != (current_tracking_uri() or "")
         ):
             return None
