@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from mlflow_connections import AccessError, UnreachableError
-from mlflow_connections.deadline import Deadline
+from mlflow_connections.deadline import Deadline, left_a_thread
 
 
 def test_a_result_is_returned() -> None:
@@ -24,13 +24,21 @@ def test_an_error_is_raised() -> None:
 
 
 def test_a_hanging_call_is_left_behind() -> None:
-    """A call that never ends is given up; the message names the time, what was asked, and the remedy."""
+    """A call that never ends is given up; the message names the time, what was asked, and the remedy.
+
+    Its thread counts as left behind until it ends.
+    """
     never, deadline = threading.Event(), Deadline(0.2)
     with pytest.raises(
         UnreachableError, match=r"^Gave up after 0\.2 s, waiting for the moon\. Look up\.$"
     ):
         deadline.call("the moon", never.wait, "Look up.")
+    assert left_a_thread()
     never.set()
+    for thread in threading.enumerate():
+        if thread.name == "mlflow-connections-check":
+            thread.join()
+    assert not left_a_thread()
 
 
 def test_the_time_left_counts_down_to_a_moment() -> None:

@@ -67,14 +67,15 @@ class Deadline:
                 box.append((False, error))
             done.set()
 
-        threading.Thread(target=work, name="mlflow-connections-check", daemon=True).start()
-        _Abandoned.threads += 1
+        thread = threading.Thread(target=work, name="mlflow-connections-check", daemon=True)
+        thread.start()
+        _waiting.append(thread)
         while not done.wait(min(_SLICE, max(self._end - time.monotonic(), 0))):
             if time.monotonic() >= self._end:
                 raise UnreachableError(
                     f"Gave up after {self.seconds:g} s, waiting for {waiting_for}. {remedy}"
                 )
-        _Abandoned.threads -= 1
+        _waiting.remove(thread)
         ((succeeded, result),) = box
         if succeeded:
             value: T = result
@@ -82,10 +83,9 @@ class Deadline:
         raise result
 
 
-class _Abandoned:
-    threads = 0
+_waiting: list[threading.Thread] = []
 
 
 def left_a_thread() -> bool:
     """Return whether a thread still waits, so that the end of this process could hang."""
-    return _Abandoned.threads > 0
+    return any(thread.is_alive() for thread in _waiting)
