@@ -18,12 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LICENSE = (ROOT / "LICENSE").read_bytes()
 FOLDERS = {each.module: each.folder for each in distributions().values()}
 MODULES = {folder: module for module, folder in FOLDERS.items()}
-# An extra's entry points need the extra: dbnd and Kedro load these only where they are installed.
+# dbnd, Kedro and pytest load these only where they are installed, which an extra or the user sees to.
 LOAD = """
 import sys
 from importlib.metadata import distribution
 for entry in distribution(sys.argv[1]).entry_points:
-    if entry.group not in ("dbnd", "kedro.starters"):
+    if entry.group not in ("dbnd", "kedro.starters", "pytest11"):
         entry.load()
 """
 

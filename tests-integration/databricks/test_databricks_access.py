@@ -285,14 +285,14 @@ def test_check_with_a_token_that_no_header_carries_shows_nothing(
 
 
 def test_check_of_a_host_that_refuses_ends_in_time() -> None:
-    """The client would try for a quarter of an hour; `check` gives up, and names the host."""
+    """The client would try for a quarter of an hour; `check` asks once, and names the host."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         host = f"https://127.0.0.1:{closed.getsockname()[1]}"  # bound, and nobody listens
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "mlflow_connections", "check", "databricks"),
-                *("--option", f"host={host}", "--timeout", "2"),
+                *("--option", f"host={host}"),
             ],
             env={**os.environ, "DATABRICKS_TOKEN": "dapi-s3cret"},
             capture_output=True,
@@ -303,8 +303,8 @@ def test_check_of_a_host_that_refuses_ends_in_time() -> None:
     assert done.stdout == ""
     *_, last = done.stderr.splitlines()
     assert last == (
-        "mlflow-connections: Gave up after 2 s, waiting for the answer of databricks "
-        f"(DATABRICKS_HOST={host}). A longer timeout (--timeout) waits on."
+        f"mlflow-connections: The Databricks workspace {host} cannot be reached: there is no connection "
+        "to it. Check the network, HTTPS_PROXY and the firewall, and the address of the workspace."
     )
     assert "Traceback" not in done.stderr
     assert "s3cret" not in done.stderr

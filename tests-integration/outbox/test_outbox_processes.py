@@ -310,7 +310,10 @@ def test_a_fault_loses_nothing(
         time.sleep(0.05)
     arrived = [event["data"]["n"] for event in receiver.streams()["run"]]
     assert arrived == list(range(3000))
-    assert len([record for record in caplog.records if record.levelname == "WARNING"]) <= 1
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    back = [sentence for sentence in said if "takes events again" in sentence]
+    assert len(back) <= 1
+    assert len(said) - len(back) <= 1
     outbox.close()
 
 
