@@ -13,7 +13,6 @@ from mlflow_connections import (
     resolve,
 )
 from mlflow_connections.boundary import are_identities_in_force
-from mlflow_connections_events import activate, keeps_its_uri
 
 from ._uri import TOKEN_VARIABLES, CompositeUri, is_composite, parse, read_databand_url
 
@@ -52,6 +51,8 @@ class DatabandConnection(Connection):
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         """Return the composite URI, or the store's own if MLflow must recognise that."""
+        from mlflow_connections_events import activate, keeps_its_uri
+
         databand, inner = self._destination(credentials, options)
         if keeps_its_uri(inner.tracking_uri):
             activate()
@@ -62,6 +63,8 @@ class DatabandConnection(Connection):
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
         """Return the token, and the environment of the inner connection."""
+        from mlflow_connections_events import keeps_its_uri
+
         databand, inner = self._destination(credentials, options)
         environment = dict(inner.environment)
         if token := self.values(credentials, options)["access_token"]:

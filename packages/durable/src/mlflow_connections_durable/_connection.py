@@ -15,7 +15,6 @@ from mlflow_connections import (
 )
 from mlflow_connections.boundary import are_identities_in_force
 from mlflow_connections.secrets import mask_uri
-from mlflow_connections_events import activate, is_composite, keeps_its_uri
 
 from ._uri import OFFLINE, SCHEME, DurableUri
 
@@ -45,6 +44,8 @@ class Durable(Connection):
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         """Return the durable URI, or the server's own if MLflow must recognise that."""
+        from mlflow_connections_events import activate, keeps_its_uri
+
         server = self._server(credentials, options)
         if keeps_its_uri(server.tracking_uri):
             activate()
@@ -62,6 +63,8 @@ class Durable(Connection):
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
         """Return the server's environment, and where it came from, for a delivery on another day."""
+        from mlflow_connections_events import keeps_its_uri
+
         server = self._server(credentials, options)
         environment = {**server.environment, SERVER_VARIABLE: self._named(credentials, options)}
         if keeps_its_uri(server.tracking_uri):
@@ -89,6 +92,8 @@ class Durable(Connection):
         return str(self.values(credentials, options)["server"])
 
     def _server(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Endpoint:
+        from mlflow_connections_events import is_composite
+
         named = self._named(credentials, options)
         if named == OFFLINE:
             return Endpoint(OFFLINE)

@@ -13,7 +13,6 @@ from mlflow_connections import (
     resolve,
 )
 from mlflow_connections.boundary import are_identities_in_force
-from mlflow_connections_events import activate, keeps_its_uri
 
 from ._credentials import COPY_VARIABLE, SERVERS_VARIABLE, names_of, packed
 from ._uri import SCHEME, MirrorUri, parse
@@ -40,6 +39,8 @@ class Mirror(Connection):
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         """Return the mirror URI, or the primary's own if MLflow must recognise that."""
+        from mlflow_connections_events import activate, keeps_its_uri
+
         primary, copy = self._servers(credentials, options)
         if keeps_its_uri(primary.tracking_uri):
             activate()
@@ -50,6 +51,8 @@ class Mirror(Connection):
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
         """Return the primary's environment, the copy's in one variable, and how both were named."""
+        from mlflow_connections_events import keeps_its_uri
+
         primary, copy = self._servers(credentials, options)
         values = self.values(credentials, options)
         named = names_of(values["primary"], values["copy"])

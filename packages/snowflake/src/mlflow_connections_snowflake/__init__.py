@@ -1,13 +1,20 @@
-"""MLflow from inside Snowflake, by external access or by external functions."""
+"""MLflow from inside Snowflake, by external access or by external functions.
 
-from ._client import Client, Metric
-from ._config import BridgeConfig, load, read
-from ._errors import BridgeError, MissingFunctionError, MlflowRefusedError
-from ._gateway import openapi
-from ._provision import Finding, Way, apply, check, clean, ways
-from ._session import open_session
-from ._sql import drops, script, statements
-from ._statement import Statement
+The names of this package are loaded on first use: MLflow imports it for every tracking URI.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._client import Client, Metric
+    from ._config import BridgeConfig, load, read
+    from ._errors import BridgeError, MissingFunctionError, MlflowRefusedError
+    from ._gateway import openapi
+    from ._provision import Finding, Way, apply, check, clean, ways
+    from ._session import open_session
+    from ._sql import drops, script, statements
+    from ._statement import Statement
 
 __all__ = [
     "BridgeConfig",
@@ -31,3 +38,37 @@ __all__ = [
     "statements",
     "ways",
 ]
+
+_HOMES = {
+    "BridgeConfig": "._config",
+    "BridgeError": "._errors",
+    "Client": "._client",
+    "Finding": "._provision",
+    "Metric": "._client",
+    "MissingFunctionError": "._errors",
+    "MlflowRefusedError": "._errors",
+    "Statement": "._statement",
+    "Way": "._provision",
+    "apply": "._provision",
+    "check": "._provision",
+    "clean": "._provision",
+    "drops": "._sql",
+    "load": "._config",
+    "open_session": "._session",
+    "openapi": "._gateway",
+    "read": "._config",
+    "script": "._sql",
+    "statements": "._sql",
+    "ways": "._provision",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name], __package__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
