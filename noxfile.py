@@ -113,7 +113,7 @@ GROUPS = {
     "examples": Group(
         "examples",
         tuple(EXAMPLES.get(each, each) for each in PACKAGES),
-        ("sybil>=9", "jsonschema>=4.20", "pip", "hatchling>=1.27", "editables"),
+        ("sybil>=9", "jsonschema>=4.20", "keyring>=24", "pip", "hatchling>=1.27", "editables"),
     ),
 }
 # Groups with tests that are marked so.

@@ -105,10 +105,16 @@ def check_mlflow(content: Any) -> None:
     jsonschema.validate(content, schema)
 
 
+WHOLE_SNOWFLAKE: dict[str, Any] = {}
+
+
 def check_snowflake(content: Any) -> None:
-    """Read snowflake.yml as `mlflow-snowflake` does."""
+    """Read snowflake.yml as `mlflow-snowflake` does; a part of it belongs to the page's whole one before it."""
     from mlflow_connections_snowflake import read
 
+    if "snowflake" in content:
+        content = {"snowflake": {**WHOLE_SNOWFLAKE, **content["snowflake"]}}
+        WHOLE_SNOWFLAKE.update(content["snowflake"])
     read(content, "the example")
 
 

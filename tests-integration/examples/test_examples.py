@@ -83,7 +83,7 @@ def test_the_examples_of_a_page(
         **shell(home),
         **({} if has_a_sandbox(page) else sandbox.environment(account)),
         **own_variables(sandbox, account),
-        "EXAMPLES_ADDRESSES": json.dumps(addresses(sandbox)),
+        "EXAMPLES_ADDRESSES": json.dumps(addresses(sandbox, account)),
     }
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("run_page.py")), str(page)],
@@ -160,13 +160,17 @@ def own_variables(sandbox: Sandbox, account: str) -> dict[str, str]:
     return {"MY_DATABAND_TOKEN": stand_in.account.token} if account == "databand" else {}
 
 
-def addresses(sandbox: Sandbox) -> dict[str, str]:
-    """Return what pages call the places that stand in the sandbox."""
+def addresses(sandbox: Sandbox, account: str) -> dict[str, str]:
+    """Return what pages about a service call the places that stand in the sandbox."""
     azure: Any = sandbox["azureml"]
     protected: Any = sandbox["http"]
-    return {
+    company = {
         "https://mlflow.example.com": protected.url,
         "https://id.example.com/realms/ml": protected.issuer,
+    }
+    return {
+        # Snowflake reaches a server of that name by HTTPS alone, which stays as it is printed.
+        **({} if account == "snowflake" else company),
         "my_subscription_id": azure.account.subscription_id,
         "my_resource_group": azure.account.resource_group,
         "my_workspace": azure.account.workspace_name,
