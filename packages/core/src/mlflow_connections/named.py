@@ -46,7 +46,7 @@ DEFAULT_VARIABLE = "MLFLOW_CONNECTIONS_DEFAULT"
 
 # Keys of a connection's table that are no options; an option of such a name goes below `options`.
 _KEYS = ("connection", "registry", "credentials", "options")
-_SECTION = re.compile(r"""^\s*\[+\s*tool\s*\.\s*["']?mlflow-connections\b""", re.MULTILINE)
+_SECTION = r"""(?m)^\s*\[+\s*tool\s*\.\s*["']?mlflow-connections\b"""
 
 Content = Mapping[str, Any]
 
@@ -284,7 +284,7 @@ def _content(path: str, status: os.stat_result) -> Any:
         raise InvalidOptionError(f"{path} cannot be read: {why}.") from None
     is_pyproject = os.path.basename(path) == "pyproject.toml"
     content: Any = None
-    if not is_pyproject or _SECTION.search(text):
+    if not is_pyproject or re.search(_SECTION, text):
         content = _parse_toml(text, path)
         if is_pyproject:
             content = content.get("tool", {}).get("mlflow-connections")
