@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow_connections import Connection, MissingDependencyError, Option
-from mlflow_connections.deadline import Deadline
 from mlflow_connections.secrets import masked
 
 from ._credential import refuse_half_a_service_principal
@@ -124,6 +123,8 @@ def _fetch_uri(values: dict[str, Any], session: str) -> str:
             f"`sdk: {values['sdk']}` needs a package that cannot be imported: {error}. "
             "Run: pip install --upgrade mlflow-connections-azureml."
         ) from masked(error)
+    from mlflow_connections.deadline import Deadline
+
     return tracking_uri(values, session, Deadline(seconds_for(values)))
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from mlflow_connections import InvalidOptionError, MissingOptionError
 from mlflow_connections.secrets import get_logger
 
-from ._errors import SignIn, explain_sign_in_error
 from ._options import Cloud, cloud_of, seconds_for
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
+
+    from ._errors import SignIn
 
 logger = get_logger(__name__)
 
@@ -43,7 +44,7 @@ class Credential:
     """
 
     def __init__(
-        self, credential: "TokenCredential", sign_in: SignIn, tenant: str | None = None
+        self, credential: "TokenCredential", sign_in: "SignIn", tenant: str | None = None
     ) -> None:
         """Wrap a credential.
 
@@ -93,6 +94,8 @@ class Credential:
         except Exception as error:
             logger.debug("azure-identity returned no token.", exc_info=True)
             # Not chained: a dozen lines on every credential that was tried say no more.
+            from ._errors import explain_sign_in_error
+
             raise explain_sign_in_error(error, self._sign_in) from None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Credential":
@@ -154,6 +157,8 @@ def credential_for(values: dict[str, Any]) -> Credential:
         identity = "the Azure login of this machine"
     if tenant is not None and not re.fullmatch(_TENANT, tenant):
         raise InvalidOptionError(f"The tenant_id of {identity} is neither an id nor a domain.")
+    from ._errors import SignIn
+
     # `az` is stopped a second before the deadline, so that the message can name it.
     sign_in = SignIn(identity, cloud, tenant, max(int(seconds_for(values)) - 1, 1))
     if values["client_secret"] is not None:
@@ -175,7 +180,7 @@ def credential_for(values: dict[str, Any]) -> Credential:
     return Credential(_found_on_this_machine(values, sign_in), sign_in, tenant)
 
 
-def _found_on_this_machine(values: dict[str, Any], sign_in: SignIn) -> "TokenCredential":
+def _found_on_this_machine(values: dict[str, Any], sign_in: "SignIn") -> "TokenCredential":
     from azure.identity import (
         ChainedTokenCredential,
         DefaultAzureCredential,
