@@ -422,7 +422,7 @@ def bench_since(session: nox.Session) -> None:
         *(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", str(venv), *folders),
         external=True,
     )
-    session.install(*wheels(session, measured))
+    session.install(*wheels(session, measured), "mlflow")
     script = "benchmarks/since.py"
     session.run("python", script, str(venv), session.virtualenv.location, *rest, env=QUIET)
 
