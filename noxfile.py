@@ -419,7 +419,7 @@ def bench_since(session: nox.Session) -> None:
     measured = ("core", "kedro", "databricks", "azureml", "databand", "snowflake")
     folders = [str(earlier / "packages" / name) for name in measured]
     session.run(
-        *(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", str(venv), *folders),
+        *(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", str(venv), "mlflow", *folders),
         external=True,
     )
     session.install(*wheels(session, measured), "mlflow")
