@@ -10,6 +10,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -87,6 +88,25 @@ def test_other_names_are_no_secrets(name: str) -> None:
 def test_a_uri_is_masked(uri: str, shown: str) -> None:
     """Userinfo and secret queries are hidden, also in a quoted URI inside; all else stays."""
     assert mask_uri(uri) == shown
+
+
+def test_the_path_of_a_key_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A variable named after a key may hold the key's place, which the message about it must name."""
+    key = tmp_path / "client.key"
+    key.write_text("a key")
+    monkeypatch.setenv("SERVICE_CLIENT_KEY", str(key))
+    assert mask(f"{key} is encrypted") == f"{key} is encrypted"
+    key.unlink()
+    assert mask(f"{key} is encrypted") == f"{MASK} is encrypted"
+
+
+def test_an_option_that_is_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A declared option is believed over its variable's name, also where it names no file."""
+    monkeypatch.setenv("PLAIN_CLIENT_KEY", "keys/absent.key")
+    read_options([Option("client_key", "A path.", env="PLAIN_CLIENT_KEY")], {}, {})
+    assert mask("There is no keys/absent.key") == "There is no keys/absent.key"
+    read_options([Option("key", "A key.", env="PLAIN_CLIENT_KEY", secret=True)], {}, {})
+    assert mask("There is no keys/absent.key") == f"There is no {MASK}"
 
 
 def test_the_longer_secret_vanishes_whole() -> None:

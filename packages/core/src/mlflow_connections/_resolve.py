@@ -27,7 +27,7 @@ from .options import (
     refuse_misplaced,
     require,
 )
-from .secrets import MASK, looks_secret, mask_uri, remember
+from .secrets import MASK, looks_secret, mask_uri, remember, secret_values
 
 if TYPE_CHECKING:
     from ._connection import Binder, Connection
@@ -143,7 +143,7 @@ def resolve(
     for connection in connections:
         environment |= _environment(connection, credentials, options)
         environment = {**_stripped_variables(connection), **environment}
-    remember(*(value for name, value in environment.items() if looks_secret(name)))
+    remember(*secret_values(environment))
     return Endpoint(
         _text(tracking) if tracker is None else _uri(tracker, "tracking_uri", credentials, options),
         _registry_uri(tracker, registrar, registry, credentials, options),

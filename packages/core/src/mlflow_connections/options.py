@@ -137,8 +137,8 @@ def _read_one(
     variable = environ.get(option.env, "") if option.env else ""
     if option.secret:
         remember(value, variable, options.get(option.name), option.default)
-        if option.env:
-            remember_variable(option.env)
+    if option.env:
+        remember_variable(option.env, secret=option.secret)
     if value is None and (variable.strip() if option.in_credentials else variable):
         value, source, place = variable, "environment", f"variable {option.env}"
     if value is None:

@@ -42,7 +42,7 @@ from .options import (
     read_options,
     refuse_misplaced,
 )
-from .secrets import MASK, explain, looks_secret, mask_uri, masker, remember
+from .secrets import MASK, explain, mask_uri, masker, remember, secret_values
 
 if TYPE_CHECKING:
     from .named import NamedConnection
@@ -322,7 +322,7 @@ def probe_endpoint(
     """
     deadline = deadline or Deadline(None)
     remember(*secrets)
-    remember(*(value for name, value in endpoint.environment.items() if looks_secret(name)))
+    remember(*secret_values(endpoint.environment))
     with Applied(endpoint), _patience():
         shown = mask_uri(endpoint.tracking_uri)
         client_class = _client_class()

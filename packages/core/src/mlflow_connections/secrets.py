@@ -30,6 +30,7 @@ __all__ = [
     "masker",
     "remember",
     "remember_variable",
+    "secret_values",
     "unmasked",
 ]
 
@@ -73,6 +74,7 @@ _LIMIT = 1000
 
 _known: dict[str, None] = {}
 _variables: set[str] = set()
+_plain_variables: set[str] = set()
 
 
 def looks_secret(name: str) -> bool:
@@ -101,9 +103,24 @@ def remember(*values: object) -> None:
         _known.pop(next(iter(_known)), None)
 
 
-def remember_variable(name: str) -> None:
-    """Remember that an environment variable holds a secret, whatever its value is later."""
-    _variables.add(name)
+def remember_variable(name: str, *, secret: bool = True) -> None:
+    """Remember that an environment variable holds a secret, whatever its value is later.
+
+    Args:
+        name: The variable.
+        secret: False if it holds none, whatever its name says, such as `CLIENT_KEY` with the path
+            of a key. A variable that somebody else declared as a secret stays one.
+    """
+    (_variables if secret else _plain_variables).add(name)
+
+
+def secret_values(environment: Mapping[str, str]) -> list[str]:
+    """Return the values of those environment variables that hold secrets, as their names say.
+
+    Args:
+        environment: Variables and their values.
+    """
+    return [value for name, value in environment.items() if _holds_secret(name, value)]
 
 
 def mask(text: str, secrets: Iterable[object] = ()) -> str:
@@ -268,15 +285,25 @@ class _MaskedStream:
 
 def _values_of_variables() -> set[str]:
     """Return the values of the environment variables that hold secrets now."""
-    found = set()
-    for name, value in os.environ.items():
-        if name in _variables or (len(value) >= _SHORT and _names_secret(name)):
-            found.add(value)
-    return {value for value in found if value.strip() and value.lower() not in _NO_SECRET_VALUES}
+    return {
+        value
+        for value in secret_values(os.environ)
+        if value.strip() and value.lower() not in _NO_SECRET_VALUES
+    }
 
 
-def _names_secret(variable: str) -> bool:
-    return looks_secret(variable) and not re.search(_HARMLESS_VARIABLE, variable)
+def _holds_secret(variable: str, value: str) -> bool:
+    if variable in _variables:
+        return True
+    if len(value) < _SHORT or variable in _plain_variables or not looks_secret(variable):
+        return False
+    return not re.search(_HARMLESS_VARIABLE, variable) and not _is_a_file(value)
+
+
+def _is_a_file(value: str) -> bool:
+    """Return whether a value is the path of a file, such as that of a key: a message must name it."""
+    # Path.is_file raises for a text that can be no path, such as one that is too long.
+    return os.sep in value and os.path.isfile(value)  # noqa: PTH113
 
 
 def _all_forms(secrets: Iterable[str]) -> dict[str, int]:
