@@ -90,6 +90,26 @@ def test_what_a_server_refuses_is_refused_at_once(what: str, store: Any, run_id:
     assert after.content.events - report.content.events <= (1 if what == "a deleted run" else 0)
 
 
+NUMBERS = [w for w in REFUSED if any(part in w for part in ("value", "time", "step"))]
+
+
+@pytest.mark.parametrize("what", NUMBERS)
+def test_numbers_are_checked_each_time(what: str, store: Any, run_id: str) -> None:
+    """A metric's name that was accepted before lets no wrong number pass."""
+    store.log_metric(run_id, metric())
+    with pytest.raises(MlflowException):
+        REFUSED[what](store, run_id)
+    assert [m.value for m in store.get_metric_history(run_id, "m")] == [1.0]
+
+
+def test_params_of_any_valid_name_are_kept(store: Any, run_id: str) -> None:
+    """Plain words, and what else a server takes."""
+    names = ["plain", "with space", "deep/path", "größe", "p" * 250, "dotted.name-1:2"]
+    for name in names:
+        store.log_param(run_id, Param(name, name))
+    assert store.get_run(run_id).data.params == {name: name for name in names}
+
+
 def test_a_param_is_never_changed(store: Any, run_id: str) -> None:
     """Its own value again is accepted, as by a server."""
     store.log_param(run_id, Param("p", "1"))

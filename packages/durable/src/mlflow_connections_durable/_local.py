@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mlflow_connections_events.entities import more_of_metric
+
 from ._mlflow import accepted_arguments, metric_entities
 
 MAX_POINTS = 200_000
 """The metric points of a run that are kept for its history; beyond it the server is asked."""
 
+_NOTHING: Mapping[str, Any] = {}
 Point = tuple[int, int, float]
 """Step, time and value: of a metric's points the greatest is its latest."""
 
@@ -76,7 +79,7 @@ class LocalRun:
         )
         local.params.update(run.data.params)
         for metric in metric_entities(run):
-            more = _more(metric)
+            more = more_of_metric(metric) or _NOTHING
             local.latest[metric.key] = ((metric.step, metric.timestamp, metric.value), more)
         inputs, outputs = getattr(run, "inputs", None), getattr(run, "outputs", None)
         local.datasets += getattr(inputs, "dataset_inputs", None) or []
@@ -86,17 +89,19 @@ class LocalRun:
 
     def add_metrics(self, rows: Iterable[Sequence[Any]]) -> None:
         """Add metrics as rows of events: key, value, time, step, and perhaps more."""
-        for key, value, timestamp, step, *rest in rows:
-            more = rest[0] if rest else {}
-            point = (step, timestamp, value)
+        for row in rows:
+            key, point = row[0], (row[3], row[2], row[1])
+            more = row[4] if len(row) > 4 else _NOTHING
             latest = self.latest.get(key)
             if latest is None or point >= latest[0]:
                 self.latest[key] = (point, more)
             if self.history is not None:
+                points = self.history.get(key)
+                if points is None:
+                    points = self.history[key] = {}
                 # The server too keeps one of equal points.
-                points = self.history.setdefault(key, {})
                 before = len(points)
-                points[(*point, *more.values())] = None
+                points[(*point, *more.values()) if more else point] = None
                 self._points += len(points) - before
                 if self._points > MAX_POINTS:
                     self.history = None
@@ -159,11 +164,6 @@ class LocalRun:
 
         step, timestamp, value = point
         return Metric(key, value, timestamp, step, **accepted_arguments(Metric, dict(more)))
-
-
-def _more(metric: Any) -> dict[str, Any]:
-    names = ("model_id", "dataset_name", "dataset_digest")
-    return {name: value for name in names if (value := getattr(metric, name, None))}
 
 
 class LocalFiles:

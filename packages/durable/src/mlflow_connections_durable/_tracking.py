@@ -22,6 +22,7 @@ from mlflow.utils.async_logging.run_operations import RunOperations
 from mlflow_connections.secrets import get_logger, mask_uri
 from mlflow_connections_events import entities, proxy
 from mlflow_connections_events.ids import SOURCE_TAG
+from mlflow_connections_events.vocabulary import MetricRow
 
 from . import _mlflow
 from ._artifacts import DurableOwner, register_owner, wrap_artifacts
@@ -443,7 +444,11 @@ class DurableTracking:
 
     def log_metric(self, run_id: str, metric: Any) -> None:
         """Log a metric."""
-        self.log_batch(run_id, (metric,), (), ())
+        server, local = self._server, self._writable(run_id)
+        rows = [self._row(metric)]
+        with server.lock:
+            local.add_metrics(rows)
+            server.emit(run_id, "logged", {"metrics": rows})
 
     def log_param(self, run_id: str, param: Any) -> None:
         """Log a param."""
@@ -460,14 +465,13 @@ class DurableTracking:
             MlflowException: A server would refuse one of them; nothing is logged then.
         """
         server, local = self._server, self._writable(run_id)
-        if len(metrics) + len(params) + len(tags) > 1:
-            _mlflow.check_batch(metrics, params, tags)
+        _mlflow.check_batch(metrics, params, tags)
         data: dict[str, Any] = {}
         if metrics:
             data["metrics"] = [self._row(metric) for metric in metrics]
         if params:
             checked = [_mlflow.checked_param(p.key, str(p.value)) for p in params]
-            data["params"] = {param.key: param.value for param in checked}
+            data["params"] = dict(checked)
         if tags:
             found = [_mlflow.checked_tag(tag.key, str(tag.value)) for tag in tags]
             data["tags"] = {tag.key: tag.value for tag in found}
@@ -483,19 +487,29 @@ class DurableTracking:
                 local.add_tags(data["tags"])
             server.emit(run_id, "logged", data)
 
-    def _row(self, metric: Any) -> list[Any]:
+    def _row(self, metric: Any) -> MetricRow:
+        """Return a metric as a row of an event.
+
+        Raises:
+            MlflowException: A server would refuse it.
+        """
         key, value, timestamp, step = metric.key, metric.value, metric.timestamp, metric.step
-        if key not in self._checked or type(value) is not float or type(timestamp) is not int:
+        # What a training logs at each step: a name that was checked before, and numbers of plain types.
+        if (
+            key in self._checked
+            and type(value) is float
+            and type(timestamp) is int
+            and type(step) is int
+            and 0 <= timestamp < _INT64
+            and -_INT64 <= step < _INT64
+        ):
+            row: MetricRow = [key, value, timestamp, step]
+        else:
             _mlflow.checked_metric(key, value, timestamp, step or 0)
             if len(self._checked) < _MAX_RUNS:
                 self._checked.add(key)
-        elif timestamp < 0:
-            _mlflow.checked_metric(key, value, timestamp, step or 0)
-        if type(step) is not int or not -_INT64 <= step < _INT64:
-            step = _int64(step or 0, key)
-        (row,) = entities.metrics((metric,))
-        row[2], row[3] = _int64(timestamp, key), step
-        return row
+            row = [key, entities.number(value), _int64(timestamp, key), _int64(step or 0, key)]
+        return [*row, more] if (more := entities.more_of_metric(metric)) else row
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Delete a tag.

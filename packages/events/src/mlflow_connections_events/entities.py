@@ -15,6 +15,8 @@ __all__ = [
     "logged_model",
     "metrics",
     "mlmodel",
+    "more_of_metric",
+    "number",
     "pairs",
     "run",
     "spans",
@@ -44,17 +46,23 @@ def metrics(entities: Iterable[Any]) -> list[MetricRow]:
 
 
 def _metric(entity: Any) -> MetricRow:
-    row = [entity.key, _number(entity.value), entity.timestamp, entity.step or 0]
-    # MLflow 2 has none of these attributes.
-    more = {
-        name: value
-        for name in ("model_id", "dataset_name", "dataset_digest")
-        if (value := getattr(entity, name, None))
-    }
-    return [*row, more] if more else row
+    row = [entity.key, number(entity.value), entity.timestamp, entity.step or 0]
+    return [*row, more] if (more := more_of_metric(entity)) else row
 
 
-def _number(value: Any) -> Any:
+def more_of_metric(entity: Any) -> dict[str, Any] | None:
+    """Return what only MLflow 3 says of a metric: its model and its dataset; None for most metrics."""
+    try:
+        model, name, digest = entity.model_id, entity.dataset_name, entity.dataset_digest
+    except AttributeError:
+        return None
+    if model or name or digest:
+        more = {"model_id": model, "dataset_name": name, "dataset_digest": digest}
+        return {key: value for key, value in more.items() if value}
+    return None
+
+
+def number(value: Any) -> Any:
     """Return a double, as MLflow stores it: there too an integer beyond 2**53 loses digits."""
     try:
         return float(value)
