@@ -10,7 +10,7 @@ from mlflow_connections_durable._experiment_ids import (
     is_provisional_experiment,
     provisional_experiment,
 )
-from mlflow_connections_durable._local import LocalFiles, LocalRun
+from mlflow_connections_durable._local import LocalFile, LocalFiles, LocalRun
 from mlflow_connections_durable._records import Records
 
 
@@ -52,7 +52,8 @@ def test_a_tag_renames_a_run(run: LocalRun) -> None:
 def test_folders_are_listed_from_their_files() -> None:
     """A folder shows its own files with their sizes, and folders without one."""
     files = LocalFiles()
-    files.files = {"a/b/c.txt": (3, "u"), "a/d.txt": (4, "u"), "e": (5, "u")}
+    sizes = {"a/b/c.txt": 3, "a/d.txt": 4, "e": 5}
+    files.files = {path: LocalFile(size, "u") for path, size in sizes.items()}
     assert files.listed("") == {"a": None, "e": 5}
     assert files.listed("a") == {"a/b": None, "a/d.txt": 4}
     assert files.listed("e") == {}

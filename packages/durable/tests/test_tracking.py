@@ -1,5 +1,6 @@
 """The stores without a server: what is refused at once, and reads of one's own writes."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
 from mlflow_connections_durable import _composite, _server
+from mlflow_connections_durable._kept_files import SMALL, KeptFiles
 from mlflow_connections_durable._patience import Away
 from mlflow_connections_outbox import admin
 
@@ -241,6 +243,48 @@ def test_artifacts_are_read_back_and_never_leave_their_root(
         repository.log_artifact(str(local), "../outside")
     with pytest.raises(FileNotFoundError):
         repository.log_artifact(str(folder / "missing"))
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1])
+def test_a_single_file_is_what_it_was(size: int, store: Any, run_id: str, folder: Path) -> None:
+    """Small or large, what is read back and what is delivered is the file as it was when it was logged."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    local, content = folder / "a.bin", os.urandom(size)
+    local.write_bytes(content)
+    repository = get_artifact_repository(store.get_run(run_id).info.artifact_uri)
+    repository.log_artifact(str(local), "deep")
+    local.unlink()
+    assert Path(repository.download_artifacts("deep/a.bin")).read_bytes() == content
+    (report,) = admin.reports("durable")
+    event = admin.waiting_events(report.folder)[-1]
+    delivered = KeptFiles(report.folder / "state").fetch(event, folder)
+    assert [(path, file.name, file.read_bytes()) for path, file in delivered] == [
+        ("deep/a.bin", "a.bin", content)
+    ]
+    assert event.data["bytes"] == size
+
+
+def test_contents_of_small_files_do_not_fill_the_memory(
+    store: Any, run_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a bound a small file that waits has a copy on the disk, and is read back like the others."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    monkeypatch.setattr(_server, "MAX_SMALL_BYTES", 5)
+    repository = get_artifact_repository(store.get_run(run_id).info.artifact_uri)
+    for name in "abc":
+        (folder / name).write_text(name * 3)
+        repository.log_artifact(str(folder / name))
+        (folder / name).unlink()
+    found = Path(repository.download_artifacts(""))
+    assert {name: (found / name).read_text() for name in "abc"} == {
+        "a": "aaa",
+        "b": "bbb",
+        "c": "ccc",
+    }
+    (report,) = admin.reports("durable")
+    assert len(list((report.folder / "state" / "files").iterdir())) == 2
 
 
 def test_a_server_that_was_asked_is_not_asked_for_each_call(folder: Path) -> None:

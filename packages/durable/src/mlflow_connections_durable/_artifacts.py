@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,8 @@ from mlflow_connections_events import inner_of
 from mlflow_connections_events.files import repository_of
 
 from ._delivering import is_delivering
-from ._kept_files import unreadable
+from ._kept_files import read_small, row_of_small, unreadable
+from ._local import LocalFile
 from ._mlflow import artifact_builders
 from ._patience import Away
 from ._server import FLUSH_SECONDS, DurableServer
@@ -132,8 +133,15 @@ class DurableArtifacts(ArtifactRepository):
         if is_delivering():
             self._inner().log_artifact(local_file, artifact_path)
             return
-        local = Path(local_file)
-        self._keep([(_joined(self._below, artifact_path, local.name), local)])
+        path = _joined(self._below, artifact_path, os.path.basename(local_file))  # noqa: PTH119 - hot
+        content = read_small(local_file)
+        server = self._owner.server
+        with server.lock:
+            if content is not None and server.has_room_for_small(len(content)):
+                row = row_of_small(path, content)
+                self._emit({path: LocalFile(len(content), "", content)}, [row])
+                return
+        self._keep([(path, Path(local_file))])
 
     def log_artifacts(self, local_dir: Any, artifact_path: str | None = None) -> None:
         """Keep copies of all files of a folder, to be uploaded."""
@@ -191,9 +199,12 @@ class DurableArtifacts(ArtifactRepository):
 
     def _download_file(self, remote_file_path: str, local_path: Any) -> None:
         server, full = self._owner.server, _joined(self._below, remote_file_path)
-        size_and_upload = server.files_of(self._owner.root).files.get(full)
-        if size_and_upload is not None:
-            kept = server.kept.path(size_and_upload[1], full)
+        file = server.files_of(self._owner.root).files.get(full)
+        if file is not None and file.content is not None:
+            Path(local_path).write_bytes(file.content)
+            return
+        if file is not None and file.upload:
+            kept = server.kept.path(file.upload, full)
             if kept is not None:
                 try:
                     shutil.copyfile(kept, local_path)
@@ -236,22 +247,27 @@ class DurableArtifacts(ArtifactRepository):
                 raise
             self._send_directly(files, error)
             return
-        kept = {path: (size, upload) for (path, _), size in zip(files, sizes, strict=True)}
+        kept = {p: LocalFile(size, upload) for (p, _), size in zip(files, sizes, strict=True)}
+        rows = [[path, file.size, upload] for path, file in kept.items()]
+        with owner.server.lock:
+            self._emit(kept, rows)
+
+    def _emit(self, files: Mapping[str, LocalFile], rows: list[list[Any]]) -> None:
+        """Append the event of an upload. The caller holds the server's lock."""
+        owner = self._owner
         data: dict[str, Any] = {
             "source": owner.root,
-            "files": [[path, *found] for path, found in kept.items()],
-            "count": len(kept),
-            "bytes": sum(sizes),
+            "files": rows,
+            "count": len(rows),
+            "bytes": sum(file.size for file in files.values()),
         }
         if owner.model_id is not None:
             data["model"] = owner.model_id
         if owner.trace_id is not None:
             data["trace"] = owner.trace_id
-        with owner.server.lock:
-            known = owner.server.files_of(owner.root).files
-            known.update(kept)
-            stream = owner.run_id or owner.model_id or owner.trace_id or ""
-            owner.server.emit(stream, "artifacts_uploaded", data)
+        owner.server.files_of(owner.root).files.update(files)
+        stream = owner.run_id or owner.model_id or owner.trace_id or ""
+        owner.server.emit(stream, "artifacts_uploaded", data)
 
     def _send_directly(self, files: Sequence[tuple[str, Path]], error: OSError) -> None:
         """Upload files at once, because no copy can be kept."""

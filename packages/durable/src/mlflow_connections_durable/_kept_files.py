@@ -4,17 +4,23 @@ An upload is one folder, `files/<upload>/<path>`, in the state folder of the spo
 with the original where the file system can (reflink), and is a full copy elsewhere; a hard link would show
 what the training writes to the file later. `files/<upload>.done` says that an upload was delivered, for a
 delivery that is repeated after a kill.
+
+A single file of at most `SMALL` bytes has no copy: its content travels in its event, which takes a third of the
+time of creating a folder and a file.
 """
 
 import errno
 import os
 import shutil
+import stat
 import sys
 import time
 import uuid
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mlflow_connections_outbox import Event, Rejected
 
@@ -25,6 +31,8 @@ FOLDER = "files"
 MAX_BYTES = "MLFLOW_CONNECTIONS_DURABLE_MAX_FILE_BYTES"
 """The environment variable that limits the bytes of kept artifacts."""
 DEFAULT_MAX_BYTES = 50 << 30
+SMALL = 8 << 10
+"""The largest file, in bytes, whose content travels in its event."""
 _FREE_BYTES = 256 << 20  # stay below this much free space only for the smallest files
 _SMALL = 1 << 20
 _FICLONE = 0x40049409
@@ -77,12 +85,16 @@ class KeptFiles:
         kept = self._folder / upload / path
         return kept if kept.is_file() else None
 
-    def fetch(self, event: Event, folder: Path) -> Iterable[tuple[str, Path]]:  # noqa: ARG002 - the protocol's
-        """Yield the copies of an `artifacts_uploaded` event, and remove them after the last one.
+    def fetch(self, event: Event, folder: Path) -> Iterable[tuple[str, Path]]:
+        """Yield the files of an `artifacts_uploaded` event, and remove kept copies after the last one.
 
         Raises:
-            Rejected: They are gone, and were not delivered.
+            Rejected: Copies are gone, and were not delivered.
         """
+        for number, (path, _, _, content) in enumerate(
+            r for r in event.data["files"] if len(r) > 3
+        ):
+            yield path, _unpacked(content, folder / str(number), path)
         for upload, paths in _uploads(event):
             kept = self._folder / upload
             if not kept.is_dir():
@@ -117,10 +129,40 @@ class KeptFiles:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
 
 
+def read_small(local: "str | os.PathLike[str]") -> bytes | None:
+    """Read a file that is small enough for its event, or return None for any other.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    descriptor = os.open(local, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(descriptor)
+        if status.st_size > SMALL or not stat.S_ISREG(status.st_mode):
+            return None
+        content = os.read(descriptor, SMALL + 1)
+    finally:
+        os.close(descriptor)
+    # Else somebody is writing it, or it is none of a disk's files.
+    return content if len(content) == status.st_size else None
+
+
+def row_of_small(path: str, content: bytes) -> list[Any]:
+    """Return the row of an `artifacts_uploaded` event with the content of a file."""
+    return [path, len(content), "", b2a_base64(content, newline=False).decode("ascii")]
+
+
+def _unpacked(content: str, folder: Path, path: str) -> Path:
+    file = folder / Path(path).name  # MLflow uploads it under the name of the local file
+    folder.mkdir(mode=0o700)
+    file.write_bytes(a2b_base64(content))
+    return file
+
+
 def _uploads(event: Event) -> Iterator[tuple[str, list[str]]]:
     found: dict[str, list[str]] = {}
     for row in event.data["files"]:
-        if len(row) > 2:
+        if len(row) == 3:
             found.setdefault(row[2], []).append(row[0])
     yield from found.items()
 

@@ -1,7 +1,7 @@
 """The runs, models and files that this process knows: the answers to reads of its own writes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlflow_connections_events.entities import more_of_metric
 
@@ -166,22 +166,40 @@ class LocalRun:
         return Metric(key, value, timestamp, step, **accepted_arguments(Metric, dict(more)))
 
 
+class LocalFile(NamedTuple):
+    """A file that this process has logged.
+
+    Attributes:
+        size: In bytes.
+        upload: The upload that keeps its copy; empty for a small file, which has none.
+        content: The content of a small file, unless it was forgotten once the server had it.
+    """
+
+    size: int
+    upload: str
+    content: bytes | None = None
+
+
 class LocalFiles:
     """The files of a run or a model that this process has logged.
 
     Attributes:
-        files: For each path below the owner's root its size and the upload that keeps its copy.
+        files: By the path below the owner's root.
     """
 
     def __init__(self) -> None:
-        self.files: dict[str, tuple[int, str]] = {}
+        self.files: dict[str, LocalFile] = {}
+
+    def forget_contents(self) -> None:
+        """Forget the contents of small files, for the server has them."""
+        self.files = {path: file._replace(content=None) for path, file in self.files.items()}
 
     def listed(self, folder: str) -> dict[str, int | None]:
         """Return the entries of a folder: of files their size, of folders None."""
         prefix = f"{folder}/" if folder else ""
         found: dict[str, int | None] = {}
-        for path, (size, _) in list(self.files.items()):
+        for path, file in list(self.files.items()):
             if path.startswith(prefix):
                 name, slash, _ = path[len(prefix) :].partition("/")
-                found[prefix + name] = None if slash else size
+                found[prefix + name] = None if slash else file.size
         return found

@@ -36,6 +36,8 @@ BATCH = 1_000
 """The events of one delivery: as many as MLflow takes metrics in one request."""
 FLUSH_SECONDS = 20.0
 """The longest wait of a read for a server that responds to have what was written before."""
+MAX_SMALL_BYTES = 32 << 20
+"""The bytes of small files that are kept in memory for reads; beyond it the server is asked."""
 RUN_END_SECONDS = 2.0
 """The longest wait for delivery at the end of an outermost run."""
 
@@ -66,6 +68,7 @@ class DurableServer:
         self.lock = threading.RLock()
         self.runs: dict[str, LocalRun] = {}
         self.files: dict[str, LocalFiles] = {}
+        self._small_bytes = 0
         self.models: dict[str, Any] = {}
         self.experiments: dict[str, Any] = {}
         self.versions: dict[tuple[str, str], Any] = {}
@@ -150,6 +153,20 @@ class DurableServer:
         """Return the files logged below the root of a run or a model."""
         with self.lock:
             return self.files.setdefault(root.rstrip("/"), LocalFiles())
+
+    def has_room_for_small(self, size: int) -> bool:
+        """Return whether the content of a small file may be kept in memory, and count it if so.
+
+        Those before it are forgotten where the server has them. The caller holds `lock`.
+        """
+        if self._small_bytes + size > MAX_SMALL_BYTES:
+            if not self.outbox.is_delivered:
+                return False
+            for files in self.files.values():
+                files.forget_contents()
+            self._small_bytes = 0
+        self._small_bytes += size
+        return True
 
     def know_experiment(self, experiment: Any) -> None:
         """Remember an experiment, for this process and the next ones."""

@@ -218,17 +218,17 @@ class OutputsLogged(_RunData, total=False):
 class ArtifactsUploaded(_RunData, total=False):
     """Files of a run, of a logged model or of a trace.
 
-    The event holds no content. A copy reads it from `source`, as long as the source server keeps it. A
-    write-behind store has no source: it keeps a copy of each file in its own state folder and adds the
-    name of that copy to the file's row.
+    A copy reads the content from `source`, as long as the source server keeps it. A write-behind store has
+    no source: it keeps a copy of each file in its own state folder and adds the name of that copy to the
+    file's row. Of a small file it adds an empty name and the content itself, in base64.
 
     Attributes:
         model: The logged model that owns the files; absent if the run does.
         trace: The trace that owns the files, likewise.
         folder: The folder below the owner's root that was uploaded; absent for single files.
         source: The URI of the owner's root.
-        files: For each file its path below the owner's root, its size in bytes or None if unknown, and
-            for a write-behind store the name of the kept copy. At most `MAX_FILES`.
+        files: For each file its path below the owner's root, its size in bytes or None if unknown, and for a
+            write-behind store the name of the kept copy, or its content. At most `MAX_FILES`.
         count: The number of all files.
         bytes: Their size, as far as known.
     """
