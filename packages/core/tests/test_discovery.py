@@ -167,6 +167,27 @@ def test_a_distribution_seen_twice_is_one_owner(
     assert callable(find_connection("mine").tracking_uri)
 
 
+def test_a_distribution_that_is_hidden_by_another_of_its_name_owns_nothing(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one on sys.path is the one that is imported, and it no longer has the keyword."""
+    install("mine", PLAIN, name="renamed")
+    info = tmp_path / "first" / "renamed-2.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: renamed\nVersion: 2.0\n")
+    monkeypatch.syspath_prepend(str(info.parent))
+    with pytest.raises(UnknownConnectionError):
+        find_connection("mine")
+
+
+def test_a_distribution_without_a_name_is_listed(install: Install, tmp_path: Path) -> None:
+    """Broken metadata neither hides a keyword nor stops the scan."""
+    install("mine", PLAIN, name="nameless")
+    (tmp_path / "site" / "nameless-1.2.dist-info" / "METADATA").unlink()
+    (found,) = [each for each in installed_connections() if each.keyword == "mine"]
+    assert found.distribution == "an unnamed distribution"
+
+
 def test_a_broken_import_is_chained(install: Install) -> None:
     """A plugin that fails at import is named with its target and distribution, its cause chained."""
     install("broken", "import no_such_module_at_all")

@@ -290,9 +290,10 @@ def _stripped_variables(connection: "Connection") -> dict[str, str]:
     """
     found = {}
     for option in declared_options(connection):
-        value = os.environ.get(option.env or "", "")
-        if option.in_credentials and option.env and option.strip and value.strip() != value:
-            found[option.env] = value.strip()
+        if option.in_credentials and option.env and option.strip:
+            value = os.environ.get(option.env, "")
+            if value.strip() != value:
+                found[option.env] = value.strip()
     return found
 
 

@@ -45,22 +45,34 @@ __all__ = ["Applied", "use"]
 
 
 class _Owner(NamedTuple):
-    """The thread and the asyncio task that entered a block."""
+    """The thread and the asyncio task that entered a block.
 
-    thread: "threading.Thread"
+    Attributes:
+        known_thread: The thread; None for the main thread of a process that had no other yet, for
+            which `threading` need not be imported.
+        task: The task; None outside of an event loop.
+    """
+
+    known_thread: "threading.Thread | None"
     task: Any
 
     @classmethod
     def current(cls) -> "_Owner":
-        """Return the running thread and task; the task is None outside of an event loop."""
-        import threading
-
+        """Return the running thread and task."""
+        threading = sys.modules.get("threading")
         asyncio = sys.modules.get("asyncio")
         try:
             task = asyncio.current_task() if asyncio else None
         except RuntimeError:  # no event loop runs in this thread
             task = None
-        return cls(threading.current_thread(), task)
+        return cls(threading.current_thread() if threading else None, task)
+
+    @property
+    def thread(self) -> "threading.Thread":
+        """The thread."""
+        import threading
+
+        return self.known_thread or threading.main_thread()
 
     def may_run_beside(self, other: "_Owner") -> bool:
         """Return whether this owner, which entered a block, may log while the other one runs."""
@@ -370,10 +382,13 @@ def _refuse_active_runs(endpoint: Endpoint) -> None:
             f"The run {_id(runs[-1])} is active on {current}, and its values would go to {wanted}: "
             "end the run before another server is used."
         )
+    elsewhere = _mlflow.runs_by_thread()
+    if not elsewhere:
+        return
     import threading
 
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    for ident, runs in _mlflow.runs_by_thread().items():
+    for ident, runs in elsewhere.items():
         if ident in names:
             raise BoundaryError(
                 f"The run {_id(runs[-1])} is active on {current} in the thread '{names[ident]}', and "

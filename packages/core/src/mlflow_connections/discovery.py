@@ -17,7 +17,7 @@ from ._errors import (
 from .secrets import masked
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution, EntryPoint
 
     from ._connection import Connection
 
@@ -115,20 +115,32 @@ _scan = _Scan()
 
 
 def _scan_entry_points() -> list[InstalledConnection]:
-    from importlib.metadata import entry_points
+    from importlib.metadata import distribution, distributions
 
-    found = {
-        # The same distribution seen through two entries of sys.path is one owner.
-        (ep.name, ep.value, ep.dist.name if ep.dist else ""): InstalledConnection(
-            ep.name,
-            ep.value,
-            ep.dist.name if ep.dist else "an unnamed distribution",
-            ep.dist.version if ep.dist else "",
-            ep,
-        )
-        for ep in reversed(list(entry_points(group=GROUP)))
-    }
+    # `entry_points()` parses the entry points of every distribution, which takes half as long again.
+    seen = [dist for dist in distributions() if GROUP in (dist.read_text("entry_points.txt") or "")]
+    found = {}
+    for dist in reversed(seen):
+        name = _read_metadata(dist, "Name")
+        # Another distribution of the name may come first on sys.path, and is the one imported.
+        first = distribution(name) if name else dist
+        version = _read_metadata(first, "Version")
+        for ep in first.entry_points:
+            if ep.group == GROUP:
+                # The same distribution seen through two entries of sys.path is one owner.
+                found[ep.name, ep.value, name] = InstalledConnection(
+                    ep.name, ep.value, name or "an unnamed distribution", version, ep
+                )
     return sorted(found.values(), key=lambda f: (f.keyword, f.distribution, f.target))
+
+
+def _read_metadata(dist: "Distribution", key: str) -> str:
+    """Read a value of a distribution's metadata; empty if it is missing, as in a broken environment."""
+    try:
+        metadata = dist.metadata
+    except FileNotFoundError:  # Python 3.14, without the file
+        return ""
+    return metadata[key] if key in metadata else ""  # noqa: SIM401 - before Python 3.12 it has no get
 
 
 def is_reserved(found: InstalledConnection) -> bool:

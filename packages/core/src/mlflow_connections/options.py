@@ -190,6 +190,8 @@ def refuse_misplaced(
     Raises:
         InvalidOptionError: The message names the key, never its value.
     """
+    if not credentials and not options:
+        return
     known = {option.name: option for option in declared}
     # What is declared as no secret is none, whatever its name, such as `token_file`.
     plain = [option.name for option in declared if not option.in_credentials]

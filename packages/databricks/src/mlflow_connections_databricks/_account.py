@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
 
 from mlflow_connections import (
     InvalidOptionError,
@@ -21,6 +20,7 @@ from mlflow_connections.secrets import mask_uri, masked
 
 if TYPE_CHECKING:
     import configparser
+    from urllib.parse import SplitResult
 
 HOST = "DATABRICKS_HOST"
 PROFILE = "DATABRICKS_CONFIG_PROFILE"
@@ -50,12 +50,12 @@ _HARMLESS = (
 _HARMLESS_PREFIXES = ("debug_", "disable_")
 
 
-def is_account_named(environ: Mapping[str, str]) -> bool:
-    """Return whether the environment may name a workspace or an identity for databricks-sdk."""
-    return any(name.startswith(_PREFIXES) and environ[name] for name in environ)
+def read_environment() -> dict[str, str]:
+    """Return the environment variables that may name a workspace or an identity for databricks-sdk."""
+    return {name: os.environ[name] for name in os.environ if name.startswith(_PREFIXES)}
 
 
-def sdk_variables(environ: Mapping[str, str]) -> dict[str, str]:
+def sdk_variables() -> dict[str, str]:
     """Return the variables in the environment by which databricks-sdk chooses a place or a method.
 
     Each has the method that it belongs to, such as `azure`; those of a place have none, an empty text.
@@ -63,7 +63,8 @@ def sdk_variables(environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         MissingDependencyError: databricks-sdk cannot be imported.
     """
-    if not is_account_named(environ):
+    environ = read_environment()
+    if not any(environ.values()):
         return {}
     try:
         from databricks.sdk.config import Config
@@ -104,7 +105,7 @@ class Account(NamedTuple):
             InvalidOptionError: The name would make another URI.
         """
         check_profile(profile)
-        variables = dict.fromkeys(sdk_variables(os.environ), "")
+        variables = dict.fromkeys(sdk_variables(), "")
         variables[PROFILE] = profile
         if auth_type is not None:
             variables[AUTH_TYPE] = auth_type
@@ -191,7 +192,7 @@ def _method(values: Mapping[str, OptionValue], given: set[str]) -> Method:
 def _unified_method() -> Method:
     """Return the method that databricks-sdk finds in its other variables, such as ARM_*."""
     variables: dict[str, list[str]] = {}
-    for name, method in sdk_variables(os.environ).items():
+    for name, method in sdk_variables().items():
         if method:
             variables.setdefault(method, []).append(name)
     if len(variables) > 1:
@@ -222,7 +223,7 @@ def _emptied(host: str, source: str | None) -> dict[str, str]:
     names_another_host = source != "environment" and bool(left) and left != host.rstrip("/")
     if not names_another_host and not os.environ.get(PROFILE):
         return {}
-    places = {name for name, method in sdk_variables(os.environ).items() if not method}
+    places = {name for name, method in sdk_variables().items() if not method}
     return dict.fromkeys(sorted(places - {HOST, AUTH_TYPE}), "")
 
 
@@ -292,7 +293,9 @@ def check_host(host: str, is_variable: bool) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _parts(host: str) -> SplitResult | None:
+def _parts(host: str) -> "SplitResult | None":
+    from urllib.parse import urlsplit  # most of the cost of importing this package
+
     try:
         parts = urlsplit(host)
         # Reading the port checks it.
@@ -313,16 +316,19 @@ class Identity:
 
     MLflow keeps a client of databricks-sdk by host, token and profile, which are equal for two
     OAuth clients of one host. A boundary drops it wherever identities differ.
+
+    Args:
+        account: The account that the given values make.
+        environ: The variables of `read_environment`, which may complete it.
     """
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, environ: Mapping[str, str]) -> None:
         self._host = account.variables.get(HOST) or ("" if account.profile else _host_left())
         self._profile = account.profile or os.environ.get(PROFILE, "")
-        around = {name: os.environ[name] for name in os.environ if name.startswith(_PREFIXES)}
         self._key = (
             account.profile,
             frozenset(account.variables.items()),
-            frozenset(around.items()),
+            frozenset(environ.items()),
         )
 
     def bind(self) -> None:

@@ -13,7 +13,7 @@ from ._account import (
     Identity,
     check_credential,
     check_host,
-    is_account_named,
+    read_environment,
     stripped,
 )
 
@@ -70,7 +70,8 @@ class DatabricksConnection(Connection):
             InvalidOptionError: As for `tracking_uri`.
             MissingOptionError: As for `tracking_uri`.
         """
-        return dict(self._account(credentials, options).variables)
+        # With nothing given the account has none.
+        return dict(self._account(credentials, options).variables) or self._trimmed()
 
     def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Identity | None:
         """Return the identity of the account, by which a boundary tells accounts apart.
@@ -78,16 +79,17 @@ class DatabricksConnection(Connection):
         None if neither the values nor the environment name one: any account in force stays.
         """
         account = self._account(credentials, options)
-        return Identity(account) if account.variables or is_account_named(os.environ) else None
+        environ = read_environment()
+        return Identity(account, environ) if account.variables or any(environ.values()) else None
 
     def _account(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Account:
         given = {
             option.name
-            for option in self.declared
+            for option in (self.declared if credentials or options else ())
             if (credentials if option.in_credentials else options).get(option.name) is not None
         }
         if not given:
-            return Account(variables=self._trimmed())
+            return Account()
         _refuse_contradictions(given)
         read = read_options(self.declared, credentials, options)
         if "profile" in given:
