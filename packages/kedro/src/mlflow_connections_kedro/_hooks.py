@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
-from mlflow_connections.secrets import get_logger
-
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Generator, Iterable, Mapping
 
     from kedro.framework.context import KedroContext
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from ._runs import PipelineRuns
     from ._session import Resolved, SessionBoundary
 
-logger = get_logger(__name__)
 _thread = threading.local()  # `session_id`: of the node that runs in this thread
 
 
@@ -67,7 +65,7 @@ class ConnectionHooks:
                 self._session.apply()
             except ConnectionsError as error:
                 # A hook that is called later may bring the credentials that are missing.
-                logger.debug("Not resolved yet: %s", error)
+                _logger().debug("Not resolved yet: %s", error)
 
     @hook_impl(specname="before_pipeline_run", tryfirst=True)
     def begin_pipeline(self, run_params: dict[str, Any]) -> None:
@@ -228,7 +226,7 @@ class SessionConnection:
             if resolved.server.connections:
                 self._boundary.enter(resolved.endpoint)
             return
-        logger.warning(
+        _logger().warning(
             "The credentials changed after kedro-mlflow had started its run, which stays on %s, "
             "although they lead to %s now. Change them in after_catalog_created or before.",
             shown(self._boundary.server),
@@ -325,7 +323,7 @@ class SessionConnection:
         try:
             value = read_server(config, files, {}, strict=False).tracking
         except ConnectionsError as error:
-            logger.warning("The MLflow run %s %s and is used, but: %s", run, state, error)
+            _logger().warning("The MLflow run %s %s and is used, but: %s", run, state, error)
             return
         if value is None:
             return
@@ -337,9 +335,9 @@ class SessionConnection:
         message = "The MLflow run %s %s on %s, which is used instead of %s (%s)."
         arguments = (run, state, shown(current), wanted, value.place)
         if same:
-            logger.info(message, *arguments)
+            _logger().info(message, *arguments)
         else:
-            logger.warning(message, *arguments)
+            _logger().warning(message, *arguments)
 
     def _end_left_over(self, run: str, uri: str | None, resolved: Resolved) -> None:
         """End the runs that an earlier session left active on another server."""
@@ -347,7 +345,7 @@ class SessionConnection:
         from ._session import shown
 
         tracking = resolved.server.tracking
-        logger.warning(
+        _logger().warning(
             "The MLflow run %s was still active on %s, where an earlier session of this process "
             "tracked. It was ended, since this session tracks to %s (%s).",
             run,
@@ -358,7 +356,7 @@ class SessionConnection:
         try:
             end_active_runs(active_runs(), "FINISHED")
         except Exception as error:  # noqa: BLE001 - the session must not go to the wrong server
-            logger.warning("MLflow could not end the run %s: %s", run, type(error).__name__)
+            _logger().warning("MLflow could not end the run %s: %s", run, type(error).__name__)
 
     def _read_replaced(self) -> Any:
         """Return a copy of the credentials and of mlflow.yml that hooks have set in the config loader."""
@@ -389,6 +387,12 @@ class SessionConnection:
             return {}
         entry = self._context.config_loader["credentials"].get(name)
         return {str(k): str(v) for k, v in entry.items()} if isinstance(entry, dict) else {}
+
+
+def _logger() -> logging.Logger:
+    from mlflow_connections.secrets import get_logger
+
+    return get_logger(__name__)
 
 
 def _session_id(run_params: dict[str, Any]) -> str:
