@@ -31,3 +31,17 @@ def test_a_fault_of_its_own_shows_no_secret(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().err
     assert "RuntimeError" in shown
     assert "s3cr3t-value" not in shown
+
+
+def test_an_error_of_a_file_is_no_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    """An OSError of the command itself is shown with its place, and what was printed stays."""
+
+    def command() -> int:
+        print("shown")
+        return raising(PermissionError(13, "denied"))
+
+    assert run_command("x", command) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "shown\n"
+    assert "PermissionError" in shown.err
+    assert "in raising" in shown.err

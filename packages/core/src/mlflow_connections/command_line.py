@@ -1,13 +1,14 @@
 """A console script that ends as a person expects: on Ctrl-C, a full disk, a closed pipe or a fault of its own."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from .deadline import left_a_thread
-from .secrets import mask, masked_output
+from .secrets import UnwritableOutputError, mask, masked_output
 
 __all__ = ["INTERRUPTED", "CommandParser", "add_version", "run_command"]
 
@@ -29,13 +30,12 @@ def run_command(program: str, answer: Callable[[], int]) -> int:
     try:
         with masked_output():
             code = _exit_code(answer)
-        sys.stdout.flush()  # a full disk or a closed pipe shows at the flush
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except OSError as error:
+    except UnwritableOutputError as error:
         # The rest of the buffer would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # `mlflow-connections list | head` is no fault
+        if error.errno != errno.EPIPE:  # `mlflow-connections list | head` is no fault
             print(f"{program}: {mask(error.strerror or str(error))}", file=sys.stderr)
         code = 1
     except Exception:  # noqa: BLE001 - the interpreter would print its secrets

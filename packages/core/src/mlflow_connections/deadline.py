@@ -65,17 +65,17 @@ class Deadline:
                 box.append((True, context.run(function)))
             except BaseException as error:  # noqa: BLE001 - it is raised again by the caller
                 box.append((False, error))
+            _waiting.remove(thread)
             done.set()
 
         thread = threading.Thread(target=work, name="mlflow-connections-check", daemon=True)
-        thread.start()
         _waiting.append(thread)
+        thread.start()
         while not done.wait(min(_SLICE, max(self._end - time.monotonic(), 0))):
             if time.monotonic() >= self._end:
                 raise UnreachableError(
                     f"Gave up after {self.seconds:g} s, waiting for {waiting_for}. {remedy}"
                 )
-        _waiting.remove(thread)
         ((succeeded, result),) = box
         if succeeded:
             value: T = result
@@ -83,6 +83,7 @@ class Deadline:
         raise result
 
 
+# The threads that wait now, also those that nobody waits for any more.
 _waiting: list[threading.Thread] = []
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MASK",
+    "UnwritableOutputError",
     "explain",
     "get_logger",
     "looks_secret",
@@ -237,6 +238,9 @@ def masked_output() -> Iterator[None]:
     """Mask whatever this process prints, for a command line: also the warnings of other packages.
 
     Lines are masked whole. An exception passes: whoever catches it prints a masked text.
+
+    Raises:
+        UnwritableOutputError: What was printed cannot be written.
     """
     before = sys.stdout, sys.stderr
     masked = _MaskedStream(sys.stdout), _MaskedStream(sys.stderr)
@@ -254,6 +258,10 @@ def unmasked(stream: TextIO) -> TextIO:
     return stream.stream if isinstance(stream, _MaskedStream) else stream
 
 
+class UnwritableOutputError(OSError):
+    """The output cannot be written: the disk is full, or a pipe was closed."""
+
+
 class _MaskedStream:
     """A text stream that masks what is written, a line at a time."""
 
@@ -266,7 +274,7 @@ class _MaskedStream:
         lines, newline, rest = self._held.rpartition("\n")
         if newline:
             self._held = rest
-            self.stream.write(mask(lines + newline))
+            self._pass_on(lines + newline)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -275,9 +283,17 @@ class _MaskedStream:
 
     def flush(self) -> None:
         held, self._held = self._held, ""
-        if held:
-            self.stream.write(mask(held))
-        self.stream.flush()
+        self._pass_on(held)
+        try:
+            self.stream.flush()
+        except OSError as error:
+            raise UnwritableOutputError(error.errno, error.strerror) from error
+
+    def _pass_on(self, text: str) -> None:
+        try:
+            self.stream.write(mask(text))
+        except OSError as error:
+            raise UnwritableOutputError(error.errno, error.strerror) from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
