@@ -298,7 +298,8 @@ def test_a_misspelt_credential_is_refused(install: Install) -> None:
     """A credential that is all but a declared one is a typo."""
     install("declared", DECLARED)
     with pytest.raises(
-        InvalidOptionError, match="'tokn' in the credentials is not read, did you mean 'token'"
+        InvalidOptionError,
+        match="'tokn' in the credentials is an unknown key, did you mean 'token'",
     ):
         resolve("declared", {"tokn": "v3ry"}, GOOD)
 

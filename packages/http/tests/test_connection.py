@@ -65,7 +65,7 @@ class TestHeaders(ConnectionContract):
         ),
         ({}, {"issuer": "https://i"}, "'issuer' is given without 'client_id'"),
         ({"username": "u"}, {}, "'username' and 'password' belong together"),
-        ({}, {"token_command": ["az", 1]}, "must be a list of texts"),
+        ({}, {"token_command": ["az", 1]}, "must be a list of strings"),
         (
             {},
             {"token_command": "az account"},

@@ -204,7 +204,7 @@ def test_a_command_prints_a_bare_token() -> None:
         ),
         (python("import time; time.sleep(60)", timeout=0.2), "did not end within 0.2 s"),
         (python("print('{\"a\": 1}')"), "printed JSON without a token"),
-        (python("print('{')"), "begins like JSON and is none"),
+        (python("print('{')"), "begins like JSON and is not valid JSON"),
         (python(""), "did not yield a token"),
         (TokenCommand(("no-such-program",)), "cannot be started: No such file"),
     ],

@@ -101,9 +101,12 @@ BASE = "conf/base/mlflow.yml"
         ),
         (
             {"traking_uri": "lake"},
-            f"'server.traking_uri' in {BASE} is not read; did you mean 'tracking_uri'",
+            f"'server.traking_uri' in {BASE} is an unknown key; did you mean 'tracking_uri'",
         ),
-        ({"whatever": 1}, f"'server.whatever' in {BASE} is not read; it takes tracking_uri, "),
+        (
+            {"whatever": 1},
+            f"'server.whatever' in {BASE} is an unknown key; it takes tracking_uri, ",
+        ),
     ],
 )
 def test_sentence(project: "Project", server: Any, said: str) -> None:

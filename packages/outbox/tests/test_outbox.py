@@ -83,7 +83,7 @@ def test_no_secret_is_on_the_disk(fake: Any, home: Path) -> None:
 @pytest.mark.parametrize("url", ["http://me:pw@there", "http://there?token=x"])
 def test_a_url_with_credentials_is_refused(url: str) -> None:
     """It would be written to the disk."""
-    with pytest.raises(ValueError, match="hand them over as secrets") as told:
+    with pytest.raises(ValueError, match="pass them as secrets") as told:
         Outbox(Destination("d", url, "m:f"))
     assert "pw" not in str(told.value)
 
@@ -624,7 +624,7 @@ def test_a_disk_error_on_sync_is_told_and_the_event_kept_once(
     assert made.flush(20) == 0
     made.close()
     assert numbers(fake.got) == [1, 2]
-    assert "could not force an event for fake at http://fake to stay" in caplog.text
+    assert "failed to make an event for fake at http://fake durable" in caplog.text
 
 
 def test_two_callers_share_an_outbox_only_with_the_same_secrets(home: Path) -> None:
@@ -650,7 +650,7 @@ def test_damaged_lines_are_told(
     segment.path.write_bytes(content.replace(b'"n":1', b'"n":7'))
     made = Outbox(FAKE, policy=Policy(shipper="thread", poll=0.01, linger=0.01, idle=0.1))
     made.append(event(3))
-    until(lambda: made.flush(1) == 0 and "cannot be read, and so not be sent" in caplog.text)
+    until(lambda: made.flush(1) == 0 and "cannot be read and will not be sent" in caplog.text)
     made.close()
     assert numbers(fake.got) == [0, 2, 3]
     assert caplog.text.count("1 event in") == caplog.text.count("cannot be read") == 1

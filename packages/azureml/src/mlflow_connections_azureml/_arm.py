@@ -85,7 +85,7 @@ def _with_mlflow_2(uri: object, workspace: Workspace) -> str:
     """Return the address for MLflow 2 and 3, as azureml-mlflow derives it: ARM says v1.0."""
     if not isinstance(uri, str) or not uri.startswith("azureml://"):
         raise ConnectionsError(
-            f"Azure Resource Manager names no tracking URI for the workspace '{workspace.name}'. "
+            f"Azure Resource Manager returned no tracking URI for the workspace '{workspace.name}'. "
             "Check that the workspace has MLflow, or use `sdk: v1`."
         )
     return uri.replace("/mlflow/v1.0", "/mlflow/v2.0")

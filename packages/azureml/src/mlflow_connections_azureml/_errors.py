@@ -160,7 +160,7 @@ def explain_sign_in_error(error: BaseException, sign_in: SignIn) -> ConnectionsE
     # msal drops the number of the error.
     if "authority configuration" in text:
         return InvalidOptionError(
-            f"{cloud.login} knows no such tenant as that of {identity}. Check tenant_id and 'cloud'."
+            f"{cloud.login} does not know the tenant of {identity}. Check tenant_id and 'cloud'."
         )
     # azure-identity 1.27 says so of a command that did not end in time, and of nothing else.
     if "Failed to invoke the Azure CLI" in text:
@@ -240,7 +240,7 @@ def explain_response(response: ErrorResponse, asked: Asked) -> ConnectionsError:
             "Try again later, and see https://status.azure.com."
         )
     return ConnectionsError(
-        f"Azure refused the question for the workspace '{workspace.name}' ({status}, {code}). "
+        f"Azure refused the request for the workspace '{workspace.name}' ({status}, {code}). "
         "Check 'subscription_id', 'resource_group' and 'workspace_name'."
     )
 
@@ -256,7 +256,7 @@ def private_link(workspace: Workspace) -> ConnectionsError:
 def _no_subscription(asked: Asked) -> ConnectionsError:
     return AccessError(
         f"{asked.who} cannot see subscription '{asked.workspace.subscription_id}'. Check "
-        "'subscription_id', which is an id and no name, check the tenant, and give the identity a "
+        "'subscription_id', which is an id and not a name, check the tenant, and give the identity a "
         "role on the workspace."
     )
 

@@ -133,8 +133,7 @@ class BoundCredential:
         credential = self._credentials.get(self._in_force, newest)
         if credential is None:
             raise AccessError(
-                "The connection to this AzureML workspace was left, and its sign-in with it. Resolve "
-                "`azureml` again."
+                "The block that signed in to this AzureML workspace has ended. Resolve `azureml` again."
             )
         return credential.get_token(*scopes, **options)
 

@@ -236,7 +236,7 @@ def _env(parsed: argparse.Namespace) -> int:
     if authenticator is not None:
         if authenticator.needs_parent():
             raise InvalidOptionError(
-                "The tokens of this connection come from a process that has to stay, which `env` is not: use "
+                "The tokens of this connection come from a process that keeps running, and `env` ends at once: use "
                 f"mlflow-connections run {parsed.connection} -- COMMAND, or set `share_with_workers: true`."
             )
         variables |= authenticator.variables()

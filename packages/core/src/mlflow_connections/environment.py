@@ -41,14 +41,14 @@ def check_environment(environment: object, origin: str) -> dict[str, str]:
         origin: The name of the connection's class, for messages.
 
     Raises:
-        PluginTypeError: It is not a dict of text to text, sets a URI, or sets a variable that changes
+        PluginTypeError: It is not a dict of strings to strings, sets a URI, or sets a variable that changes
             how programs run, to which the user has not agreed.
     """
     if not isinstance(environment, Mapping) or not all(
         isinstance(text, str) for pair in environment.items() for text in pair
     ):
         raise PluginTypeError(
-            f"{origin}.environment() must return a dict of text to text; report it to its author."
+            f"{origin}.environment() must return a dict of strings to strings; report it to its author."
         )
     if uris := [name for name in environment if name in URI_VARIABLES]:
         raise PluginTypeError(

@@ -214,7 +214,9 @@ def refuse_misplaced(
     absent = [o.name for o in declared if o.in_credentials and o.name not in credentials]
     for key in credentials:
         if key not in known and (close := _suggestion(str(key), absent)):
-            raise InvalidOptionError(f"'{key}' in {source_names.credentials} is not read{close}.")
+            raise InvalidOptionError(
+                f"'{key}' in {source_names.credentials} is an unknown key{close}."
+            )
 
 
 def _suggestion(name: str, names: Sequence[str]) -> str:

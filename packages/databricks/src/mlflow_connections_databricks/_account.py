@@ -209,7 +209,7 @@ def _refuse_another_method(auth_type: str, given: set[str]) -> None:
     if unused := sorted(given & {"token", *_CLIENT} - used):
         raise InvalidOptionError(
             f"'auth_type' is given together with {', '.join(map(repr, unused))}, which that method "
-            "does not use: keep either."
+            "does not use: keep one of the two."
         )
 
 

@@ -127,11 +127,11 @@ def _refuse_contradictions(given: set[str]) -> None:
     if "profile" in given and others:
         raise InvalidOptionError(
             f"'profile' is given together with {', '.join(map(repr, others))}: a profile holds the "
-            "address and the credentials, so keep either the profile or the others."
+            "address and the credentials, so keep the profile or the others."
         )
     client = sorted(given & {"client_id", "client_secret"})
     if "token" in given and client:
         raise InvalidOptionError(
             f"'token' is given together with {', '.join(map(repr, client))} in the credentials: "
-            "Databricks accepts one method, so keep either the token or the OAuth client."
+            "Databricks accepts one method, so keep the token or the OAuth client."
         )

@@ -267,7 +267,7 @@ def _check_source(values: Mapping[str, Any]) -> None:
     command = values["token_command"]
     if command is not None and not (command and all(isinstance(each, str) for each in command)):
         raise InvalidOptionError(
-            "'token_command' must be a list of texts: a program and its arguments."
+            "'token_command' must be a list of strings: a program and its arguments."
         )
 
 

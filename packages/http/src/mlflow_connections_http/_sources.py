@@ -421,7 +421,9 @@ def parse_token(output: str, place: str) -> tuple[str, float | None]:
     try:
         content = json.loads(output)
     except ValueError:
-        raise AccessError(f"{place} printed what begins like JSON and is none.") from None
+        raise AccessError(
+            f"{place} printed text that begins like JSON and is not valid JSON."
+        ) from None
     status = content.get("status")
     places: tuple[tuple[Any, Any], ...] = (
         (content.get("accessToken"), content.get("expires_on")),  # az account get-access-token

@@ -67,7 +67,7 @@ def _metadata(context: click.Context) -> Any:
     if context.obj is None:
         raise click.ClickException(
             "This is not the folder of a Kedro project (it has no pyproject.toml with "
-            "[tool.kedro]): change into one."
+            "[tool.kedro]): change into its folder."
         )
     return context.obj
 

@@ -96,8 +96,8 @@ def _options(declared: Sequence[Option], given: Mapping[str, str], *, ask: bool)
     for name in given:
         if name in known and known[name].in_credentials:
             raise InvalidOptionError(
-                f"'{name}' belongs in credentials.yml, for which a template is written: leave "
-                "--option away."
+                f"'{name}' belongs in credentials.yml, for which a template is written: leave out "
+                "this --option."
             )
         if known and name not in known:
             names = ", ".join(o.name for o in declared if not o.in_credentials) or "none"

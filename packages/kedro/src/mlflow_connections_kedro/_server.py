@@ -166,7 +166,7 @@ def _refuse_misspelled_section(config: Mapping[str, Any], files: ConfigFiles) ->
 
     for key in get_close_matches("server", list(map(str, config)), n=1, cutoff=0.8):
         raise InvalidOptionError(
-            f"'{key}' in {files.name('mlflow', key)} is not read; did you mean 'server'?"
+            f"'{key}' in {files.name('mlflow', key)} is an unknown key; did you mean 'server'?"
         )
 
 
@@ -180,7 +180,7 @@ def _refuse_unknown(server: Mapping[str, Any], files: ConfigFiles, *, strict: bo
                 continue
             fix = f"did you mean '{close[0]}'?" if close else f"it takes {', '.join(KEYS[:4])}."
             raise InvalidOptionError(
-                f"'server.{key}' in {files.name('mlflow', 'server', str(key))} is not read; {fix}"
+                f"'server.{key}' in {files.name('mlflow', 'server', str(key))} is an unknown key; {fix}"
             )
 
 

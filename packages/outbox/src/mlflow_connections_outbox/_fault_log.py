@@ -57,8 +57,8 @@ class FaultLog:
         self._warn(
             "sync",
             lambda: (
-                f"The disk could not force an event for {self._name} to stay ({error}): a power cut "
-                "may take it. Check the disk."
+                f"The disk failed to make an event for {self._name} durable ({error}), so a power cut "
+                "may lose it. Check the disk."
             ),
         )
 
@@ -148,7 +148,7 @@ class FaultLog:
         if status.damaged:
             self._warn(
                 "damaged",
-                lambda: f"{count(status.damaged)} in {folder} cannot be read, and so not be sent.",
+                lambda: f"{count(status.damaged)} in {folder} cannot be read and will not be sent.",
             )
 
     def rejected(self, reason: str, events: int, fate: str) -> None:

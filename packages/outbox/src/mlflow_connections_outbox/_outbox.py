@@ -113,7 +113,7 @@ class Outbox:
         if mask_uri(destination.url) != destination.url:
             raise ValueError(
                 f"The URL {mask_uri(destination.url)} of the destination '{destination.name}' "
-                "holds credentials: hand them over as secrets."
+                "holds credentials: pass them as secrets."
             )
         wrong: list[str] = []
         if policy is None:

@@ -115,7 +115,7 @@ class MlflowServer:
             raise
         self.close()
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-        raise RuntimeError(f"The MLflow server did not come up; its log ends with:\n{tail}")
+        raise RuntimeError(f"The MLflow server did not start; its log ends with:\n{tail}")
 
 
 def has_nonce(url: str, nonce: str) -> bool:
@@ -156,7 +156,7 @@ def is_free(port: int) -> bool:
 def taken(what: str, port: int) -> RuntimeError:
     """Return the error that a port of the user's choice, or of the start before, is not free."""
     return RuntimeError(
-        f"The port {port} of the {what} is taken by another program: end that, or choose other ports with --port."
+        f"The port {port} of the {what} is taken by another program: end that program, or choose other ports with --port."
     )
 
 
