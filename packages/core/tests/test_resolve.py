@@ -81,7 +81,7 @@ def test_a_full_uri_never_scans_the_installed_distributions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A full URI costs nothing: no metadata is read for it."""
-    monkeypatch.setattr("importlib.metadata.entry_points", SimpleNamespace())
+    monkeypatch.setattr("importlib.metadata.distributions", SimpleNamespace())
     assert resolve("http://h", registry="http://r").registry_uri == "http://r"
 
 

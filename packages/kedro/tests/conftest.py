@@ -1,6 +1,5 @@
 """Projects and plugins as they lie on a disk, without a process of their own."""
 
-import importlib.metadata
 import json
 import os
 import sys
@@ -14,7 +13,8 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks.manager import _create_hook_manager
 
-from mlflow_connections.discovery import GROUP, rescan
+from mlflow_connections import discovery
+from mlflow_connections.discovery import rescan
 from mlflow_connections_kedro._hooks import ConnectionHooks
 
 FAMILY = "mlflow-connections-"
@@ -51,15 +51,12 @@ class Empty(Connection):
 @pytest.fixture(autouse=True)
 def no_siblings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Only the connections of a test are installed, whatever else the environment has."""
-    real: Any = importlib.metadata.entry_points
-
-    def entry_points(**wanted: Any) -> Any:
-        found = real(**wanted)
-        if wanted.get("group") != GROUP:
-            return found
-        return [each for each in found if each.dist and not each.dist.name.startswith(FAMILY)]
-
-    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    scan = discovery._scan_entry_points
+    monkeypatch.setattr(
+        discovery,
+        "_scan_entry_points",
+        lambda: [found for found in scan() if not found.distribution.startswith(FAMILY)],
+    )
     rescan()
     yield
     rescan()
