@@ -1,5 +1,7 @@
 """Replay without a server: how a batch is planned, and what MLflow's errors mean."""
 
+import socket
+from http.client import RemoteDisconnected
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,30 @@ def test_a_broken_connection_is_unavailable() -> None:
     assert type(judge(ConnectionError("cut"), "http://m")) is Unavailable
     error = RestException({"error_code": "CUSTOM", "message": "no"})
     assert isinstance(judge(error, "http://m"), Unavailable | Rejected)
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [
+        (ConnectionRefusedError(111, "refused"), "it refuses connections"),
+        (socket.gaierror(-2, "unknown"), "its host name is unknown"),
+        (RemoteDisconnected("closed"), "it closed the connection"),
+        (TimeoutError("slow"), "it did not answer in time"),
+    ],
+)
+@pytest.mark.parametrize("held", ["raised from", "reason", "argument"])
+def test_an_outage_is_told_in_a_few_words(origin: OSError, words: str, held: str) -> None:
+    """Instead of the clients' hundreds of characters, wherever they keep the reason."""
+    middle = Exception("Max retries exceeded", *([origin] if held == "argument" else []))
+    if held == "raised from":
+        middle.__cause__ = origin
+    if held == "reason":
+        middle.reason = origin  # type: ignore[attr-defined]  # as urllib3 does
+    error = MlflowException("API request to http://m failed with exception HTTPConnectionPool")
+    error.__context__ = middle
+    assert str(judge(error, "http://m")) == (
+        f"The MLflow server at http://m does not take events now: {words}"
+    )
 
 
 def test_every_kind_is_replayed() -> None:

@@ -204,6 +204,23 @@ def test_a_flush_ends_in_time_and_is_not_repeated_in_vain(outbox: Outbox, fake: 
     assert numbers(fake.got) == [1, 2]
 
 
+def test_a_flush_that_insists_waits_for_a_destination_that_fails(
+    outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
+) -> None:
+    """It returns with everything delivered, although others give up at the first failure."""
+    fake.error = Unavailable("down")
+    outbox.append(event(1))
+    until(lambda: outbox.flush(0) and caplog.records)
+    assert outbox.flush(30) == 1
+
+    def recover() -> None:
+        fake.error = None
+
+    threading.Timer(0.5, recover).start()
+    assert outbox.flush(60, insist=True) == 0
+    assert numbers(fake.got) == [1]
+
+
 def test_beyond_the_limit_events_are_set_aside_and_arrive_in_their_turn(
     fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:

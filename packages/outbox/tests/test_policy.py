@@ -48,6 +48,8 @@ def test_the_sync_policy_and_the_wait_at_the_end_can_be_set() -> None:
         }
     )
     assert (wrong, policy.sync_events, policy.exit_timeout) == ([], True, 600.0)
+    assert policy.exit_insists
+    assert not Policy.read({})[0].exit_insists
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "nan", "inf"])
@@ -57,10 +59,12 @@ def test_what_is_not_understood_is_named_and_ignored(text: str) -> None:
         {
             "MLFLOW_CONNECTIONS_OUTBOX_MAX_BYTES": text,
             "MLFLOW_CONNECTIONS_OUTBOX_SHIPPER": text,
+            "MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": text,
         }
     )
     assert policy == Policy()
     assert [sentence.split()[0] for sentence in sorted(wrong)] == [
+        "MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT",
         "MLFLOW_CONNECTIONS_OUTBOX_MAX_BYTES",
         "MLFLOW_CONNECTIONS_OUTBOX_SHIPPER",
     ]

@@ -109,6 +109,36 @@ def test_the_loser_of_a_port_never_passes_for_the_winner(
         MlflowServer(tmp_path / "mlflow").start()
 
 
+HEALTHY = """
+import http.server, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("X-Sandbox-Nonce", os.environ["SANDBOX_NONCE"])
+        self.end_headers()
+address = "127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(address, Handler).serve_forever()
+"""
+
+
+def test_a_server_can_be_killed_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it runs after a kill; it comes back at its port. Only its own process kills it."""
+    program = tmp_path / "healthy.py"
+    program.write_text(HEALTHY)
+    monkeypatch.setattr(_mlflow_server, "_MLFLOW", program)
+    with MlflowServer(tmp_path / "mlflow", _mlflow_server.free_port()) as server:
+        url = server.url
+        server.kill()
+        assert not _mlflow_server.has_nonce(url, server.nonce)
+        with pytest.raises(RuntimeError, match=r"No MLflow server in .* started by this process"):
+            server.kill()
+        server.start()
+        assert server.url == url
+        assert _mlflow_server.has_nonce(url, server.nonce)
+
+
 def test_a_nonce_proves_who_answers(healthy_stranger: LoopbackServer) -> None:
     """Only an answer that is good and has the nonce is the server's own."""
     assert not _mlflow_server.has_nonce(healthy_stranger.url, "n")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mlflow_connections.secrets import mask_uri
-from mlflow_connections_events.replay import judge
+from mlflow_connections_events.replay import judge, network_fault
 from mlflow_connections_outbox import Rejected
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Patience:
         if isinstance(judged, Rejected):
             self._silent_until = float("-inf")
             raise error
-        raise self._away(str(judged), unsure=not _never_arrived(error))
+        raise self._away(network_fault(error) or str(judged), unsure=not _never_arrived(error))
 
     def _away(self, reason: str, *, unsure: bool) -> Away:
         self._silent_until = self._clock() + SILENCE_SECONDS

@@ -287,7 +287,8 @@ def _at_exit() -> None:
                 server.outbox.folder,
             )
         elif server.untold and not server.is_offline:
-            server.outbox.flush(Policy.read()[0].exit_timeout)
+            policy = Policy.read()[0]
+            server.outbox.flush(policy.exit_timeout, insist=policy.exit_insists)
             server.tell_delivered()
 
 

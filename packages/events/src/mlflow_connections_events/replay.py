@@ -21,8 +21,9 @@ MLflow is imported when the sink is opened, not when this module is imported.
 
 import json
 import os
+import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,7 +37,7 @@ from .ids import IdMap
 if TYPE_CHECKING:
     from ._apply import Applier, Files
 
-__all__ = ["REQUEST_SECONDS", "STRIKES", "ReplaySink", "judge", "open_replay"]
+__all__ = ["REQUEST_SECONDS", "STRIKES", "ReplaySink", "judge", "network_fault", "open_replay"]
 
 REQUEST_SECONDS = 30
 """How long one request may take, in a process that delivers and does nothing else."""
@@ -202,12 +203,43 @@ def judge(error: Exception, uri: str) -> Exception:
     code = str(getattr(error, "error_code", ""))
     status = _status(error)
     place = f"The MLflow server at {mask_uri(uri)}"
-    said = mask(" ".join(str(error).split())[:300], _secrets())
+    said = network_fault(error) or mask(" ".join(str(error).split())[:300], _secrets())
     if code in _UNAUTHORIZED or status in {401, 403, 407}:
         return Unauthorized(f"{place} does not accept the credentials: {said}")
     if code in _UNAVAILABLE or code in _INTERNAL or status >= 500 or status == 429:
         return Unavailable(f"{place} does not take events now: {said}")
     return Rejected(f"{place} refused an event: {said}", [0])
+
+
+def network_fault(error: BaseException) -> str:
+    """Return in a few words why no response came, or nothing if one came or the reason is another one.
+
+    The clients put it into hundreds of characters, in which their own names come before the reason.
+    """
+    for each in _behind(error):
+        for kinds, words in _NETWORK_FAULTS:
+            if isinstance(each, kinds):
+                return words
+    return ""
+
+
+_NETWORK_FAULTS: tuple[tuple[type[BaseException], str], ...] = (
+    (ConnectionRefusedError, "it refuses connections"),
+    (socket.gaierror, "its host name is unknown"),
+    (ConnectionResetError, "it closed the connection"),  # http.client.RemoteDisconnected, too
+    (TimeoutError, "it did not answer in time"),
+)
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised for, as far as Python or urllib3 keep them."""
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        held = (getattr(error, "reason", None), *error.args)
+        inner = next((each for each in held if isinstance(each, BaseException)), None)
+        error = inner or error.__cause__ or error.__context__
 
 
 def _status(error: Exception) -> int:

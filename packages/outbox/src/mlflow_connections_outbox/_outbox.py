@@ -29,6 +29,7 @@ _DISK_TRIED_EVERY = 1.0
 _POLL_EVERY = 1_000_000_000  # nanoseconds
 _JUST_FAILED = 5.0
 _FLUSH_POLLS_EVERY = 0.01
+_FLUSH_AGAIN_EVERY = 1.0
 _LONGEST_FORK = 1.0
 
 
@@ -174,7 +175,7 @@ class Outbox:
         except Exception as error:  # noqa: BLE001 - user code must not fail for a second destination
             self._faults.not_kept(f"Keeping an event ({event.kind}) for", error)
 
-    def flush(self, timeout: float) -> int:
+    def flush(self, timeout: float, *, insist: bool = False) -> int:
         """Wait until everything that this process appended is delivered, but never long.
 
         Returns at once where waiting is known to be pointless: the destination just failed, or was
@@ -182,12 +183,13 @@ class Outbox:
 
         Args:
             timeout: Seconds to wait at most.
+            insist: Wait while the destination fails, too, and have it tried each second.
 
         Returns:
             How many events of this process still wait.
         """
         try:
-            return self._flush(self._process, timeout)
+            return self._flush(self._process, timeout, insist=insist)
         except Exception as error:  # noqa: BLE001 - as in append
             self._faults.not_kept("Waiting for", error)
             return len(self._process.memory)
@@ -259,7 +261,7 @@ class Outbox:
                 self._faults.status(folder, status, writer.waiting)
         process.launcher.ensure_soon(process.unauthorized)
 
-    def _flush(self, process: _Process, timeout: float) -> int:
+    def _flush(self, process: _Process, timeout: float, *, insist: bool = False) -> int:
         called = time.monotonic()
         writer, memory = process.writer, process.memory
         if self._policy.shipper == "none":
@@ -267,26 +269,36 @@ class Outbox:
         with process.lock:
             writer.look()
         mark = writer.mark()
-        if (folder := writer.folder) and mark:
-            with suppress(OSError):  # it then takes its usual time
-                request_flush(folder)
-        memory.request_flush()
+        folder = writer.folder
+        self._request_flush(process)
+        requested = called
         while mark or memory:
             mark = [(path, end) for path, end in mark if acknowledged(path) < end]
             position = (mark[0][0], acknowledged(mark[0][0])) if mark else None
-            if position is not None and position == process.stalled_at:
+            if position is not None and position == process.stalled_at and not insist:
                 break
             if time.monotonic() >= called + timeout:
                 process.stalled_at = position if timeout > 0 else process.stalled_at
                 break
             status = _status.read(folder) if folder and mark else memory.status
             if _status.is_failing(status, max(process.begun, called - _JUST_FAILED)):
-                break
+                if not insist:
+                    break
+                if time.monotonic() >= requested + _FLUSH_AGAIN_EVERY:
+                    requested = time.monotonic()
+                    self._request_flush(process)
             self._poll(process)
             time.sleep(_FLUSH_POLLS_EVERY)
         self._poll(process)
         self._note_not_taken(process)
         return writer.waiting() + len(memory)
+
+    def _request_flush(self, process: _Process) -> None:
+        folder = process.writer.folder
+        if folder is not None and process.writer.mark():
+            with suppress(OSError):  # it then takes its usual time
+                request_flush(folder)
+        process.memory.request_flush()
 
     def _note_not_taken(self, process: _Process) -> None:
         new = process.not_taken - process.not_taken_noted
@@ -364,7 +376,7 @@ def _at_exit() -> None:
             outbox._note_not_taken(process)
             continue
         until = started + outbox._policy.exit_timeout
-        left = outbox.flush(max(0.0, until - time.monotonic()))
+        left = outbox.flush(max(0.0, until - time.monotonic()), insist=outbox._policy.exit_insists)
         in_memory = len(process.memory)
         lost = in_memory + process.not_taken
         outbox._faults.left(outbox.folder, left - in_memory, lost)

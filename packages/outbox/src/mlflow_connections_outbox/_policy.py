@@ -47,6 +47,8 @@ class Policy(NamedTuple):
         exit_timeout: How long the end of a process waits for delivery.
         silence: How long another machine's segment must not have been written before this one takes
             it over, on file systems that hide the locks of other machines.
+        exit_insists: Whether the end of a process waits while the destination fails, too: the user
+            has set `exit_timeout`.
     """
 
     max_bytes: int = 1 << 30
@@ -71,6 +73,7 @@ class Policy(NamedTuple):
     watchdog: float = 300.0
     exit_timeout: float = 5.0
     silence: float = 86400.0
+    exit_insists: bool = False
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> "tuple[Policy, list[str]]":
@@ -111,4 +114,6 @@ class Policy(NamedTuple):
             shipper="thread" if shipper == "thread" else "process",
             exit_timeout=number(EXIT_TIMEOUT, 1, default.exit_timeout),
         )
-        return policy, wrong
+        is_set = bool(environ.get(EXIT_TIMEOUT, "").strip())
+        is_understood = not any(sentence.startswith(EXIT_TIMEOUT) for sentence in wrong)
+        return policy._replace(exit_insists=is_set and is_understood), wrong

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ._mlflow_server import MlflowServer, has_nonce
@@ -111,7 +111,7 @@ def main(folder: Path) -> None:
         server.start()
     except RuntimeError as error:
         raise SystemExit(str(error)) from None
-    with server:
+    with closing(server):
         written = folder / f"{_SERVER}.new"
         written.write_text(json.dumps({"url": server.url, "nonce": server.nonce}))
         written.replace(folder / _SERVER)
