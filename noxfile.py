@@ -20,7 +20,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "scripts"))
-from workspace import distributions, with_siblings  # noqa: E402 - its folder is on no path before
+import bytecode  # noqa: E402 - its folder is on no path before
+from workspace import distributions, with_siblings  # noqa: E402 - the same
 
 # The tests start hundreds of interpreters, each of which would compile MLflow and its dependencies again
 # (3 s of CPU) where the environment says that no bytecode is kept.
@@ -118,6 +119,8 @@ GROUPS = {
 }
 # Groups with tests that are marked so.
 SLOW = ["azureml", "outbox", "events", "durable", "kedro-mlflow", "snowflake", "examples"]
+# Packages whose own tests have such ones.
+SLOW_UNITS = ["outbox"]
 # Programs that only those tests start.
 SLOW_NEEDS = {
     # PostgreSQL itself is Debian's.
@@ -189,7 +192,13 @@ def everything(session: nox.Session) -> list[str]:
 
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Run pytest with the arguments after `--` on the command line."""
-    session.run("pytest", "-q", *arguments, *session.posargs, env=QUIET)
+    with bytecode.shared(*folders_of_bytecode(session)):
+        session.run("pytest", "-q", *arguments, *session.posargs, env=QUIET)
+
+
+def folders_of_bytecode(session: nox.Session) -> tuple[Path, Path]:
+    """Return a session's environment, and the folder of the bytecode that all of them share."""
+    return Path(session.virtualenv.location), Path(session.cache_dir) / "bytecode"
 
 
 def with_needed(package: str) -> list[str]:
@@ -248,8 +257,13 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def unit(session: nox.Session, package: str) -> None:
     """Test one package alone, from its wheel."""
+    alone(session, package, marked="not slow")
+
+
+def alone(session: nox.Session, package: str, marked: str = "") -> None:
+    """Install one package alone, and run its own tests: all, or those of a marker expression."""
     session.install(*wheels(session, with_needed(package)), *PYTEST, *UNIT_NEEDS.get(package, ()))
-    pytest(session, f"packages/{package}/tests")
+    pytest(session, f"packages/{package}/tests", "-m", marked)
 
 
 @nox.session
@@ -285,7 +299,8 @@ def dist(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build."""
     session.install(*everything(session), *PYTEST, *SITE)
-    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")
+    with bytecode.shared(*folders_of_bytecode(session)):
+        session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")
     session.run("python", "scripts/check_site.py", "docs/_build")
 
 
@@ -463,7 +478,7 @@ def mlflow_of(version: str) -> list[str]:
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def matrix_python(session: nox.Session, package: str) -> None:
     """Test one package alone on one Python."""
-    unit.func(session, package)
+    alone(session, package)
 
 
 # azureml-mlflow caps MLflow at 3.15; nothing else is held to that.
@@ -489,6 +504,13 @@ def matrix_mlflow(session: nox.Session, group: str, mlflow: str) -> None:
 def slow(session: nox.Session, group: str) -> None:
     """Run a group's tests that take minutes."""
     integrate(session, group, *SLOW_NEEDS.get(group, ()), marked="slow")
+
+
+@nox.session(tags=["matrix"])
+@nox.parametrize("package", SLOW_UNITS, ids=SLOW_UNITS)
+def slow_unit(session: nox.Session, package: str) -> None:
+    """Run a package's own tests that take minutes."""
+    alone(session, package, marked="slow")
 
 
 KEDRO_PAIRS = [
