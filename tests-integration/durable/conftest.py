@@ -189,10 +189,10 @@ class Program:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
-    def ship(self, *arguments: str, **more: str) -> Mapping[str, Any]:
+    def ship(self, *arguments: str, code: int = 0, **more: str) -> Mapping[str, Any]:
         """Deliver everything, and return what the command reports."""
         text = self.outbox(
-            "ship", "--timeout", "600", "--output", "json", *arguments, code=0, **more
+            "ship", "--timeout", "600", "--output", "json", *arguments, code=code, **more
         )
         (report,) = json.loads(text)
         found: Mapping[str, Any] = report

@@ -8,9 +8,11 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, MutableMapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from ._patience import ATTEMPT_SECONDS
+
+T = TypeVar("T")
 
 ARTIFACT_ASYNC = "_log_artifact_async"
 """The method of an artifact repository through which `mlflow.log_image` uploads."""
@@ -127,11 +129,41 @@ def random_name() -> str:
     return name
 
 
-def checked_metric(key: Any, value: Any, timestamp: Any, step: Any) -> None:
-    """Raise MLflow's error for a metric that a server would refuse."""
+def refusal(message: str, code: str) -> Exception:
+    """Return the exception that MLflow's client raises when a server refuses a request with these words."""
+    from mlflow.exceptions import RestException
+
+    return RestException({"error_code": code, "message": message})
+
+
+def _as_refused(check: Callable[..., T], *values: Any) -> T:
+    """Call a check of MLflow's server, and raise what it finds as the client of a server does."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return check(*values)
+    except MlflowException as error:
+        raise refusal(error.message, error.error_code) from None
+
+
+def _refuse_missing(name: str, value: Any) -> None:
+    if value is None or value == "":
+        raise refusal(
+            f"Missing value for required parameter '{name}'. See the API docs for more information "
+            "about request parameters.",
+            "INVALID_PARAMETER_VALUE",
+        )
+
+
+def check_metric(key: Any, value: Any, timestamp: Any, step: Any) -> None:
+    """Raise what a client raises for a metric that a server would refuse, or that no request can hold."""
+    from mlflow.protos.service_pb2 import LogMetric
     from mlflow.utils.validation import _validate_metric
 
-    _validate_metric(key, value, timestamp, step)
+    LogMetric(key=key, value=value, timestamp=timestamp, step=step)
+    _refuse_missing("key", key)
+    _refuse_missing("value", value)
+    _as_refused(_validate_metric, key, value, timestamp, step)
 
 
 def checked_param(key: Any, value: str) -> tuple[Any, Any]:
@@ -147,7 +179,8 @@ def checked_param(key: Any, value: str) -> tuple[Any, Any]:
         return key, value
     from mlflow.utils.validation import _validate_param
 
-    param = _validate_param(key, value)
+    _refuse_missing("key", key)
+    param = _as_refused(_validate_param, key, value)
     return param.key, param.value
 
 
@@ -155,7 +188,8 @@ def checked_tag(key: Any, value: Any) -> Any:
     """Return a tag as a server would keep it, or raise MLflow's error."""
     from mlflow.utils.validation import _validate_tag
 
-    return _validate_tag(key, value)
+    _refuse_missing("key", key)
+    return _as_refused(_validate_tag, key, value)
 
 
 def check_batch(metrics: Any, params: Any, tags: Any) -> None:
@@ -164,43 +198,56 @@ def check_batch(metrics: Any, params: Any, tags: Any) -> None:
         return
     from mlflow.utils.validation import _validate_batch_log_limits, _validate_param_keys_unique
 
-    _validate_batch_log_limits(metrics, params, tags)
-    _validate_param_keys_unique(params)
+    _as_refused(_validate_batch_log_limits, metrics, params, tags)
+    _as_refused(_validate_param_keys_unique, params)
+
+
+def check_datasets(datasets: Any) -> None:
+    """Raise MLflow's error for datasets that no run can have read."""
+    from mlflow.utils.validation import _validate_dataset_inputs
+
+    for each in datasets:
+        each.to_proto()
+    _as_refused(_validate_dataset_inputs, datasets)
 
 
 def check_experiment_name(name: Any) -> None:
     """Raise MLflow's error for a name that no experiment can have."""
     from mlflow.utils.validation import _validate_experiment_name
 
-    _validate_experiment_name(name)
+    _refuse_missing("name", name)
+    _as_refused(_validate_experiment_name, name)
 
 
 def check_experiment_tag(key: Any, value: Any) -> None:
     """Raise MLflow's error for a tag that no experiment can have."""
     from mlflow.utils.validation import _validate_experiment_tag
 
-    _validate_experiment_tag(key, value)
+    _refuse_missing("key", key)
+    _as_refused(_validate_experiment_tag, key, value)
 
 
 def check_model_name(name: Any) -> None:
     """Raise MLflow's error for a name that no logged model can have."""
     from mlflow.utils.validation import _validate_logged_model_name
 
-    _validate_logged_model_name(name)
+    _as_refused(_validate_logged_model_name, name)
 
 
 def check_registered_name(name: Any) -> None:
     """Raise MLflow's error for a name that no registered model can have."""
     from mlflow.utils.validation import _validate_model_name
 
-    _validate_model_name(name)
+    _refuse_missing("name", name)
+    _as_refused(_validate_model_name, name)
 
 
 def check_alias(name: Any) -> None:
     """Raise MLflow's error for a name that no alias can have."""
     from mlflow.utils.validation import _validate_model_alias_name
 
-    _validate_model_alias_name(name)
+    _refuse_missing("alias", name)
+    _as_refused(_validate_model_alias_name, name)
 
 
 def store_without_server() -> Any:

@@ -5,12 +5,13 @@ The number of a version is the server's. A version that waits has a provisional 
 
 import inspect
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from mlflow_connections.secrets import get_logger
 from mlflow_connections_events import entities, proxy
@@ -25,6 +26,8 @@ from ._tracking import refuse
 logger = get_logger("mlflow_connections_durable")
 
 _FLUSH_SECONDS = 5.0
+_SMALLEST = 10**15
+"""The smallest provisional number. They are random: a clock may stand still or be the same twice."""
 
 
 def durable_registry(server: DurableServer, inner: Any | None) -> Any:
@@ -81,8 +84,8 @@ class DurableRegistry:
             pass
         server = self._server
         if name in server.registered:
-            raise MlflowException(
-                f"Registered Model (name={name}) already exists.", RESOURCE_ALREADY_EXISTS
+            raise _mlflow.refusal(
+                f"Registered Model (name={name}) already exists.", "RESOURCE_ALREADY_EXISTS"
             )
         now = time.time_ns() // 1_000_000
         model = RegisteredModel(name, now, now, description, [], list(tags or []))
@@ -148,7 +151,7 @@ class DurableRegistry:
         from mlflow.entities.model_registry import ModelVersionTag
 
         server = self._server
-        number = str(time.time_ns() // 1_000)
+        number = str(_SMALLEST + uuid.uuid4().int % (9 * _SMALLEST))
         arguments = {
             "run_id": run_id and server.real(run_id),
             "run_link": run_link,
@@ -274,7 +277,7 @@ class DurableRegistry:
             return found
         if (name, str(version)) in server.versions:
             return None
-        if len(str(version)) >= len("1000000000000000"):
+        if len(str(version)) >= len(str(_SMALLEST)):
             raise MlflowException(
                 f"Version {version} of {name} waits for its server, and this process did not create "
                 "it.",

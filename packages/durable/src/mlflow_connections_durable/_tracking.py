@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import operator
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -10,12 +9,7 @@ from typing import Any, NoReturn
 
 from mlflow.entities import Experiment, LifecycleStage, RunStatus
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    INVALID_PARAMETER_VALUE,
-    RESOURCE_ALREADY_EXISTS,
-    RESOURCE_DOES_NOT_EXIST,
-    TEMPORARILY_UNAVAILABLE,
-)
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from mlflow.store.entities import PagedList
 from mlflow.utils.async_logging.run_operations import RunOperations
 
@@ -168,8 +162,8 @@ class DurableTracking:
             )
         except Away:
             if self._known_experiment(name) is not None:
-                raise MlflowException(
-                    f"Experiment '{name}' already exists.", RESOURCE_ALREADY_EXISTS
+                raise _mlflow.refusal(
+                    f"Experiment(name={name}) already exists.", "RESOURCE_ALREADY_EXISTS"
                 ) from None
         except MlflowException as error:
             # Another process was faster between the look of `set_experiment` and its creation.
@@ -185,6 +179,8 @@ class DurableTracking:
     def set_experiment_tag(self, experiment_id: Any, tag: Any) -> None:
         """Set a tag of an experiment."""
         _mlflow.check_experiment_tag(tag.key, tag.value)
+        if self._recorded_experiment(str(experiment_id)) is None:
+            self._unless_away(lambda: self.get_experiment(experiment_id))
         self._server.emit(
             str(experiment_id), "experiment_tagged", {"key": tag.key, "value": str(tag.value)}
         )
@@ -237,7 +233,7 @@ class DurableTracking:
     def _local_experiment(self, known: str) -> Any:
         if found := self._recorded_experiment(known):
             return found
-        raise MlflowException(f"No Experiment with id={known} exists", RESOURCE_DOES_NOT_EXIST)
+        raise _mlflow.refusal(f"No Experiment with id={known} exists", "RESOURCE_DOES_NOT_EXIST")
 
     # ----- runs
 
@@ -246,8 +242,14 @@ class DurableTracking:
     ) -> Any:
         """Create a run; it has a provisional ID if the server does not respond."""
         server = self._server
-        tags = [_mlflow.checked_tag(tag.key, tag.value) for tag in tags or ()]
+        tags = list(tags or ())
         named = {tag.key: tag.value for tag in tags}
+        if run_name and named.get(_NAME, run_name) != run_name:
+            raise _mlflow.refusal(
+                "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different "
+                f"values (run_name='{run_name}', mlflow.runName='{named[_NAME]}').",
+                "INVALID_PARAMETER_VALUE",
+            )
         name = run_name or named.get(_NAME) or _mlflow.random_name()
         experiment_id = str(experiment_id)
         key = uuid.uuid4().hex
@@ -307,7 +309,7 @@ class DurableTracking:
         self, run_id: str, run_status: Any, end_time: int | None, run_name: str | None
     ) -> Any:
         """Set a run's status, end and name."""
-        server, local = self._server, self._writable(run_id, active=False)
+        server, local = self._server, self._writable(run_id)
         data: dict[str, Any] = {}
         with server.lock:
             if run_status is not None:
@@ -429,9 +431,9 @@ class DurableTracking:
             with server.lock:
                 local = server.runs.setdefault(run_id, local)
         if active and local.stage != LifecycleStage.ACTIVE:
-            raise MlflowException(
+            raise _mlflow.refusal(
                 f"The run {run_id} must be in the 'active' state. Current state is {local.stage}.",
-                INVALID_PARAMETER_VALUE,
+                "INVALID_PARAMETER_VALUE",
             )
         return local
 
@@ -505,10 +507,10 @@ class DurableTracking:
         ):
             row: MetricRow = [key, value, timestamp, step]
         else:
-            _mlflow.checked_metric(key, value, timestamp, step or 0)
+            _mlflow.check_metric(key, value, timestamp, step or 0)
             if len(self._checked) < _MAX_RUNS:
                 self._checked.add(key)
-            row = [key, entities.number(value), _int64(timestamp, key), _int64(step or 0, key)]
+            row = [key, entities.number(value), int(timestamp), int(step or 0)]
         return [*row, more] if (more := entities.more_of_metric(metric)) else row
 
     def delete_tag(self, run_id: str, key: str) -> None:
@@ -520,8 +522,8 @@ class DurableTracking:
         server, local = self._server, self._writable(run_id)
         with server.lock:
             if key not in local.tags and local.is_seen:
-                raise MlflowException(
-                    f"No tag with name: {key} in run with id {run_id}", RESOURCE_DOES_NOT_EXIST
+                raise _mlflow.refusal(
+                    f"No tag with name: {key} in run with id {run_id}", "RESOURCE_DOES_NOT_EXIST"
                 )
             local.tags.pop(key, None)
             server.emit(run_id, "tag_deleted", {"key": key})
@@ -560,6 +562,7 @@ class DurableTracking:
         server, local = self._server, self._writable(run_id)
         data: dict[str, Any] = {}
         if datasets:
+            _mlflow.check_datasets(datasets)
             data["datasets"] = [entities.dataset(each, entities.keep) for each in datasets]
         if models:
             data["models"] = [each.model_id for each in models]
@@ -657,8 +660,8 @@ class DurableTracking:
         if real is None:
             self._refuse(None, f"the logged model {model_id}")
         more = {"allow_deleted": True} if allow_deleted else {}
-        self._catch_up()
         try:
+            self._catch_up()
             model = self._ask(lambda store: store.get_logged_model(real, **more))
         except Away as away:
             self._refuse(away, f"the logged model {model_id}")
@@ -726,6 +729,8 @@ class DurableTracking:
 
     def _change_model(self, model_id: str, kind: str, data: Mapping[str, Any]) -> None:
         model = self._server.models.get(model_id)
+        if model is None and self._server.model_records.get(model_id) is None:
+            self._unless_away(lambda: self.get_logged_model(model_id))
         stream = (model.source_run_id if model is not None else None) or model_id
         self._server.emit(stream, kind, {"model_id": model_id, **data})
 
@@ -838,6 +843,14 @@ class DurableTracking:
 
         return call
 
+    def _unless_away(self, look: Callable[[], object]) -> None:
+        """Look at something before it is written to; without the server, it decides later."""
+        try:
+            look()
+        except MlflowException as error:
+            if error.error_code != "TEMPORARILY_UNAVAILABLE":
+                raise
+
     def _real(self, value: Any) -> Any:
         if isinstance(value, str):
             server = self._server
@@ -894,29 +907,12 @@ def _refuse_changed(local: LocalRun, params: Mapping[str, str]) -> None:
     for key, value in params.items():
         old = local.params.get(key, value)
         if old != value:
-            raise MlflowException(
+            raise _mlflow.refusal(
                 f"Changing param values is not allowed. Param with key='{key}' was already logged "
                 f"with value='{old}' for run ID='{local.run_id}'. Attempted logging new value "
                 f"'{value}'.",
-                INVALID_PARAMETER_VALUE,
+                "INVALID_PARAMETER_VALUE",
             )
-
-
-def _int64(value: Any, key: str) -> int:
-    try:
-        whole = (
-            int(value)
-            if isinstance(value, float) and value == int(value)
-            else operator.index(value)
-        )
-    except (TypeError, ValueError, OverflowError):
-        whole = _INT64
-    if not -_INT64 <= whole < _INT64:
-        raise MlflowException(
-            f"The step and the time of the metric '{key}' must be 64-bit integers, not {value!r}.",
-            INVALID_PARAMETER_VALUE,
-        )
-    return whole
 
 
 def _changed_model(model: Any, **changes: Any) -> Any:
