@@ -24,6 +24,7 @@ _MAKERS = {
     **dict.fromkeys((*_BUILTIN, "RuntimeError", "ValueError"), 0),
     **dict.fromkeys(("ClickException", "MlflowException"), 0),
     **dict.fromkeys(("Rejected", "Unauthorized", "Unavailable"), 0),  # the outbox's own
+    "refusal": 0,  # what MLflow's client raises
     "kind": 0,  # a variable that holds the class of an error
     "warning": 0,
     "invalid": 1,  # snowflake's Section

@@ -87,7 +87,7 @@ OF_PROTOBUF: dict[str, type[Exception]] = {
     "half a step": TypeError,
     "a step beyond 64 bits": ValueError,
 }
-"""What no request can hold never reaches a server."""
+"""The numbers that no request can hold, so that no server sees them."""
 
 
 @pytest.mark.parametrize("what", REFUSED)
