@@ -1,4 +1,4 @@
-"""What a server refuses at once is refused at once through durable too, in the same words."""
+"""Calls that a server refuses at once are refused at once through durable too, in the same words."""
 
 import re
 from collections.abc import Callable
