@@ -92,13 +92,16 @@ GROUPS = {
         ("kedro>=1",),
     ),
     # Kedro for its ParallelRunner, whose spawned workers must sign in too; Databand for copies.
-    "azureml": Group("azureml", ("core", "azureml", "databand", "sandbox[azureml]"), ("kedro>=1",)),
+    "azureml": Group(
+        "azureml", ("core", "azureml", "databand", "durable", "sandbox[azureml]"), ("kedro>=1",)
+    ),
     # The Databricks stand-in is one of the primaries that keep their own URI.
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
     "outbox": Group("outbox", ("core", "outbox", "sandbox")),
     # Two servers with tokens of their own are a pair to mirror.
     "events": Group("events", ("core", "events", "mirror", "http", "sandbox")),
-    "durable": Group("durable", ("core", "durable", "sandbox")),
+    # Databricks is one of the servers that keep their own URI.
+    "durable": Group("durable", ("core", "durable", "databricks", "sandbox")),
     # Alone, for its plugin takes any tracking URI for an ARN.
     "sagemaker": Group("sagemaker", ("core", "databand", "sandbox"), ("sagemaker-mlflow>=0.5",)),
     "snowflake": Group(

@@ -169,6 +169,24 @@ class Program:
             text=True,
         )
 
+    def run_through(self, *command: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        """Run `mlflow-connections run` with a keyword and options, `--`, and a program to its end."""
+        at = command.index("--")
+        connection, (name, *rest) = command[:at], command[at + 1 :]
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "mlflow_connections", "run", *connection, "--"),
+                *(sys.executable, str(HERE / f"{name}.py"), *rest),
+            ],
+            cwd=self.folder,
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
     def run(self, uri: str, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
         """Run a program to its end, which must be a good one."""
         process = self.start(uri, *arguments, **more)
@@ -210,6 +228,16 @@ def described(uri: str, experiment: str, **more: Any) -> dict[str, Any]:
     found = describe(uri, experiments=[experiment], exact=False, **more)
     plain: dict[str, Any] = json.loads(json.dumps(found).replace(experiment, "<experiment>"))
     return plain
+
+
+@pytest.fixture(scope="session")
+def plain_training(
+    mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What the program `train` logs without durable, described once for the session."""
+    name = "plain training"
+    Program(tmp_path_factory.mktemp("plain")).run(mlflow_server.url, "train", name)
+    return described(mlflow_server.url, name)
 
 
 Described = Callable[..., dict[str, Any]]

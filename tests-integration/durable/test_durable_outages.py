@@ -38,12 +38,6 @@ def flapping(proxy: Any, ended: threading.Event) -> None:
         proxy.mode = "down" if proxy.mode == "up" else "up"
 
 
-@pytest.fixture(scope="module")
-def expected(mlflow_server: MlflowServer) -> dict[str, Any]:
-    """The plain runs, described once."""
-    return {}
-
-
 @pytest.mark.parametrize(
     ("fault", "pause"),
     [
@@ -60,13 +54,10 @@ def test_a_training_arrives_whole_and_once(
     proxy: Any,
     program: Any,
     described: Any,
-    expected: dict[str, Any],
+    plain_training: dict[str, Any],
     mlflow_server: MlflowServer,
 ) -> None:
     """Whatever happens to the server, it has in the end what it has without durable, each run once."""
-    if not expected:
-        program.run(mlflow_server.url, "train", "plain")
-        expected["plain"] = described(mlflow_server.url, "plain")
     ended = threading.Event()
     thread = threading.Thread(target=fault, args=(proxy, ended), daemon=True)
     name = f"durable {fault.__name__}"
@@ -81,8 +72,8 @@ def test_a_training_arrives_whole_and_once(
     proxy.mode = "up"
     report = program.ship()
     assert (report["waiting"], report["rejected"]) == (0, 0)
-    assert differences(expected["plain"], described(mlflow_server.url, name)) == []
-    assert len(expected["plain"]["runs"]) == 4
+    assert differences(plain_training, described(mlflow_server.url, name)) == []
+    assert len(plain_training["runs"]) == 4
     longest = float(done.stdout.split()[-1])
     print(f"{fault.__name__}: longest call {longest:.3f} s, {lasted:.1f} s in all")
 

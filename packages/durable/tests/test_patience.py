@@ -119,3 +119,39 @@ def test_a_password_in_the_uri_is_hidden() -> None:
     with pytest.raises(Away) as caught:
         Patience("http://me:hidden@m").attempt(refused)
     assert "hidden" not in str(caught.value)
+
+
+def test_a_success_that_proves_nothing_leaves_the_silence(hang: Callable[[], None]) -> None:
+    """Credentials that are at hand say nothing about the server."""
+    clock = Clock()
+    patience = Patience("http://m", clock)
+    with pytest.raises(Away):
+        patience.attempt(hang)
+    clock.now = _patience.SILENCE_SECONDS + 1
+    with pytest.raises(Away):
+        patience.attempt(hang)
+    silent_until = patience._silent_until
+    clock.now = silent_until
+    assert patience.attempt(lambda: 7, proves=False) == 7
+    assert patience._silent_until == silent_until
+
+
+def test_few_requests_go_on_with_nobody_waiting() -> None:
+    """A client that signs in for minutes does not fill the process with threads; one that ends makes room."""
+    clock, ended, calls = Clock(), threading.Event(), []
+    patience = Patience("http://m", clock)
+
+    def sign_in() -> None:
+        calls.append(1)
+        ended.wait()
+
+    for number in range(10):
+        clock.now = number * 100.0
+        with pytest.raises(Away):
+            patience.attempt(sign_in)
+    assert len(calls) == _patience.MOST_ABANDONED
+    ended.set()
+    for running in patience._abandoned:
+        running.join()
+    clock.now = 2_000.0
+    assert patience.attempt(lambda: 7) == 7

@@ -1,6 +1,7 @@
 """The stores without a server: what is refused at once, and reads of one's own writes."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException, RestException
 
-from mlflow_connections_durable import _composite, _server
+from mlflow_connections_durable import _composite, _mlflow, _server
 from mlflow_connections_durable._kept_files import SMALL, KeptFiles
-from mlflow_connections_durable._patience import Away
+from mlflow_connections_durable._patience import ATTEMPT_SECONDS, Away
 from mlflow_connections_outbox import admin
 
 IS_2 = mlflow.__version__.startswith("2.")
@@ -319,3 +320,42 @@ def test_a_server_that_was_asked_is_not_asked_for_each_call(folder: Path) -> Non
     tracking.create_run("1", "me", 1, [], "b")
     assert asked == ["create_run"]
     assert (folder / "outbox").exists()
+
+
+def test_a_request_is_not_sent_once_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that came too late send nothing: a run that they created could be there twice."""
+    from mlflow.store.tracking.rest_store import RestStore
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    seconds = iter([0.0, ATTEMPT_SECONDS + 1])
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
+    asking = _mlflow.asking_store(RestStore(lambda: MlflowHostCreds("http://127.0.0.1:9")))
+    with pytest.raises(MlflowException, match="took too long to get"):
+        asking.create_run("1", "me", 1, [], "late")
+
+
+def test_the_address_of_a_run_needs_no_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a run MLflow asks for the server's host, for which Databricks' client signs in."""
+    from mlflow.store.tracking.rest_store import RestStore
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    monkeypatch.setenv("DATABRICKS_HOST", "https://dbc.acme.com")
+    found: list[Any] = [MlflowException("down"), MlflowHostCreds("https://signed-in")]
+
+    def host_credentials() -> Any:
+        result = found.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    inner = RestStore(host_credentials)
+    uri = "durable://?server=databricks"
+    store = _composite.parse(uri).wrap_tracking(lambda: inner, lambda: True)
+    assert store.get_host_creds().host == "https://dbc.acme.com"
+    (server,) = _server._servers.values()
+    server.patience._silent_until = float("-inf")
+    assert store.get_host_creds().host == "https://signed-in"
+    found.append(MlflowException("down"))
+    assert store.get_host_creds().host == "https://signed-in"

@@ -6,9 +6,14 @@ Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide what differs betw
 import copy
 import inspect
 import json
+import time
 from collections.abc import Callable, Iterable, MutableMapping
+from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from typing import Any, TypeVar
+
+from mlflow_connections.authentication import current, origin_of
 
 from ._patience import ATTEMPT_SECONDS
 
@@ -52,6 +57,7 @@ def asking_store(store: Any) -> Any:
 
     if not isinstance(store, rest_store.RestStore):
         return store
+    _import_sdk(store)
     asking: Any = copy.copy(store)
 
     def call_once(
@@ -85,13 +91,59 @@ def asking_registry(store: Any) -> Any:
     return asking
 
 
+def _import_sdk(store: Any) -> None:
+    """Import Databricks' SDK for its store; the import takes longer than an attempt may on a busy machine."""
+    if "databricks" in type(store).__module__:
+        with suppress(ImportError):
+            import_module("databricks.sdk")
+
+
+def host_credentials(host: str) -> Any:
+    """Return MLflow's entity of a server's address, without credentials."""
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    return MlflowHostCreds(host)
+
+
+def _signed_in(store: Any) -> Any:
+    """Return the credentials of a store, with a token at hand.
+
+    A service that is down can keep the clients of Databricks, Azure or an issuer busy for minutes. By then
+    nobody waits for the request, and a run that it created could be there twice.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+    from mlflow.utils import rest_utils
+
+    until = time.monotonic() + ATTEMPT_SECONDS
+    credentials = store.get_host_creds()
+    if getattr(credentials, "use_databricks_sdk", False):
+        # The client that `http_request` finds in its cache next, by the same arguments.
+        client = rest_utils.get_workspace_client
+        limits = {"retry_timeout_seconds": ATTEMPT_SECONDS, "timeout": ATTEMPT_SECONDS}
+        client(
+            credentials.use_secret_scope_token,
+            credentials.host,
+            credentials.token,
+            credentials.databricks_auth_profile,
+            **accepted_arguments(client, limits),
+        ).config.authenticate()
+    elif (signer := current()) is not None and signer.origin == origin_of(credentials.host):
+        signer.headers()
+    if time.monotonic() > until:
+        raise MlflowException(
+            "The server's credentials took too long to get.", TEMPORARILY_UNAVAILABLE
+        )
+    return credentials
+
+
 def _call_once(store: Any, endpoint: str, method: str, json_body: Any, found: Any) -> Any:
     from mlflow.utils.proto_json_utils import parse_dict
     from mlflow.utils.rest_utils import http_request, verify_rest_response
 
     body = json.loads(json_body) if json_body else None
     response = http_request(
-        host_creds=store.get_host_creds(),
+        host_creds=_signed_in(store),
         endpoint=endpoint,
         method=method,
         max_retries=0,

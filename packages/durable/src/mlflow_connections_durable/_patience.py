@@ -9,7 +9,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events.replay import judge, network_fault
@@ -23,6 +23,8 @@ DEADLINE_SECONDS = 2.3
 """The longest wait of a caller for an attempt, name resolution included."""
 SILENCE_SECONDS = 5.0
 """The time after a failed attempt in which the server is not asked again."""
+MOST_ABANDONED = 4
+"""The attempts that may go on with nobody waiting: some clients sign in for minutes to a service that is down."""
 _PROBE_AFTER = 1.0
 _PROBE_SECONDS = 1.3
 _PROBE_EVERY = 5.0
@@ -55,18 +57,29 @@ class Patience:
         self._clock = clock
         self._silent_until = float("-inf")
         self._reason = "it was not asked yet"
+        self._abandoned: list[_Running[Any]] = []
 
-    def attempt(self, call: Callable[[], T]) -> T:
+    def attempt(self, call: Callable[[], T], *, proves: bool = True) -> T:
         """Make one attempt of a call that itself retries nothing.
+
+        Args:
+            call: The call.
+            proves: Whether a success means that the server responds.
 
         Raises:
             Away: The server does not respond, is busy, or does not accept the credentials.
             Exception: MLflow's own, if the server refuses the request.
         """
         self._refuse_if_silent()
+        self._abandoned = [each for each in self._abandoned if not each.is_done]
+        if len(self._abandoned) >= MOST_ABANDONED:
+            raise self._away("earlier requests still wait for a response", unsure=False)
         running = _Running(call)
         if not running.wait(DEADLINE_SECONDS):
+            self._abandoned.append(running)
             raise self._away(f"no response in {DEADLINE_SECONDS:g} seconds", unsure=True)
+        if not proves and running.error is None:
+            return running.value
         return self._result(running)
 
     def wait(self, call: Callable[[], T], probe: Callable[[], object]) -> T:

@@ -239,6 +239,14 @@ def address(target: str) -> str:
     return shown
 
 
+def host_of(target: str) -> str:
+    """Return the address of a server as far as its URI and the environment say it."""
+    if target.startswith("databricks"):
+        return os.environ.get("DATABRICKS_HOST") or target
+    place = target.partition("://")[2].partition("/")[0]
+    return f"https://{place}" if place else target
+
+
 def secrets_of(target: str) -> dict[str, str]:
     """Return the server and the variables that it needs, as they are now, as secrets of an outbox."""
     environment = {

@@ -14,7 +14,7 @@ from mlflow.store.entities import PagedList
 from mlflow.utils.async_logging.run_operations import RunOperations
 
 from mlflow_connections.secrets import get_logger, mask_uri
-from mlflow_connections_events import entities, proxy
+from mlflow_connections_events import entities, keeps_its_uri, proxy
 from mlflow_connections_events.ids import SOURCE_TAG
 from mlflow_connections_events.vocabulary import MetricRow
 
@@ -28,6 +28,7 @@ from ._server import (
     FLUSH_SECONDS,
     RUN_END_SECONDS,
     DurableServer,
+    host_of,
 )
 from ._traces import DurableTraces
 from ._uri import SCHEME
@@ -86,6 +87,7 @@ class DurableTracking:
         self._inner = inner
         self._asking = None if inner is None else _mlflow.asking_store(inner)
         server.asking = self._asking
+        self._credentials: Any = None
         self._checked: set[str] = set()
         self._missing: dict[str, float] = {}
 
@@ -103,8 +105,25 @@ class DurableTracking:
                 found[name] = own
             elif not inspect.iscoroutinefunction(theirs):
                 found[name] = self._remote(name)
+        if hasattr(store, "get_host_creds"):
+            found["get_host_creds"] = self._host_credentials
         traces = DurableTraces(self._server, self._experiment_name)
         return {**found, **traces.methods(kind)}
+
+    def _host_credentials(self) -> Any:
+        """Return the server's address and credentials; its known address alone while it does not respond.
+
+        MLflow prints a run's address with it, and the clients of Databricks and Azure sign in for that.
+        """
+        server, inner = self._server, self._inner
+        assert inner is not None  # noqa: S101 - a store without a server has no such attribute
+        if not keeps_its_uri(server.target):
+            return inner.get_host_creds()
+        try:
+            self._credentials = server.patience.attempt(inner.get_host_creds, proves=False)
+        except Away:
+            return self._credentials or _mlflow.host_credentials(host_of(server.target))
+        return self._credentials
 
     # ----- experiments
 
@@ -256,7 +275,8 @@ class DurableTracking:
         experiment = server.real_experiment(experiment_id)
         parent = named.get(_PARENT)
         real_parent = None if parent is None else server.real(parent)
-        reason, unsure = "A run that this one belongs to waits for the server", False
+        waits = "An experiment" if experiment is None else "A run"
+        reason, unsure = f"{waits} that this one belongs to waits for the server", False
         if experiment is not None and (parent is None or real_parent is not None):
             try:
                 run = self._ask(

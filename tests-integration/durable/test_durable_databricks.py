@@ -1,0 +1,73 @@
+"""Durable in front of Databricks: its tracking URI stays, and its credentials reach a delivery on a later day."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections_events.testing import differences
+from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox._databricks import Databricks
+
+THROUGH = ("durable", "--option", "server=databricks", "--")
+
+
+@pytest.fixture
+def workspace(
+    mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Databricks]:
+    """A workspace before the real server, which the environment names."""
+    stand_in = Databricks(mlflow_server.url, tmp_path / "workspace")
+    stand_in.start()
+    for name, value in stand_in.environment().items():
+        monkeypatch.setenv(name, value)
+    yield stand_in
+    stand_in.close()
+
+
+def test_a_training_survives_a_workspace_that_is_down_and_an_expired_token(
+    workspace: Databricks,
+    program: Any,
+    described: Any,
+    plain_training: dict[str, Any],
+    mlflow_server: MlflowServer,
+) -> None:
+    """Nothing waits for minutes as Databricks' own client does; the runs wait for a right token, and arrive."""
+    name = "/Shared/survives"
+    workspace.close()
+    done = program.run_through(*THROUGH, "train", name, DATABRICKS_TOKEN="expired")
+    assert float(done.stdout.split()[-1]) < 10
+    assert "/ml/experiments/" in done.stdout
+    workspace.start()
+    # The shipper of that program goes on with what it was given.
+    while "does not accept the credentials" not in program.outbox("status", code=1):
+        time.sleep(0.5)
+    report = program.ship()
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    assert differences(plain_training, described(mlflow_server.url, name)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("account", ["token", "oauth"])
+def test_a_healthy_workspace_gives_its_own_ids(
+    account: str,
+    workspace: Databricks,
+    program: Any,
+    described: Any,
+    plain_training: dict[str, Any],
+    mlflow_server: MlflowServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No ID is provisional, however long the import of Databricks' SDK takes, and all arrives."""
+    if account == "oauth":
+        monkeypatch.delenv("DATABRICKS_TOKEN")
+        monkeypatch.setenv("DATABRICKS_CLIENT_ID", workspace.access.client_id)
+        monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", workspace.access.client_secret)
+    name = f"healthy {account}"
+    done = program.run_through(*THROUGH, "train", f"/Shared/{name}")
+    assert "provisional" not in done.stderr
+    report = program.ship()
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    assert differences(plain_training, described(mlflow_server.url, f"/Shared/{name}")) == []
