@@ -234,7 +234,7 @@ def described(uri: str, experiment: str, **more: Any) -> dict[str, Any]:
 def plain_training(
     mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """What the program `train` logs without durable, described once for the session."""
+    """The runs of the program `train` without durable, described once for the session."""
     name = "plain training"
     Program(tmp_path_factory.mktemp("plain")).run(mlflow_server.url, "train", name)
     return described(mlflow_server.url, name)
