@@ -352,7 +352,7 @@ def test_check_says_what_it_waited_for(shell: Shell, tmp_path: Path) -> None:
     assert shown.returncode == 1
     assert shown.stderr == (
         "mlflow-connections: Gave up after 0.5 s, waiting for the answer of http://h. "
-        "A longer timeout (--timeout) waits on.\n"
+        "Use --timeout to wait longer.\n"
     )
 
 

@@ -42,7 +42,7 @@ class Deadline:
         self,
         waiting_for: str,
         function: Callable[[], T],
-        remedy: str = "A longer timeout (--timeout) waits on.",
+        remedy: str = "Use --timeout to wait longer.",
     ) -> T:
         """Return what a function returns, or raise what it raises.
 
