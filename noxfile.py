@@ -28,7 +28,7 @@ from workspace import distributions, with_siblings  # noqa: E402 - the same
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PACKAGES = tuple(distributions())
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 # Beside a package's own wheel its unit tests may need these, and nothing that its users would miss.
 UNIT_NEEDS: dict[str, tuple[str, ...]] = {
     "core": (
