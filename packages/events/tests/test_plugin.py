@@ -30,3 +30,14 @@ def test_the_vocabulary_needs_no_mlflow() -> None:
         "import sys\nimport mlflow_connections_events.vocabulary\nprint('mlflow' in sys.modules)\n"
     )
     assert run(script) == "False"
+
+
+def test_a_process_that_delivers_imports_no_pandas() -> None:
+    """It takes a third of the import of MLflow and of its memory; what needs it later may import it."""
+    script = (
+        "import sys, tempfile\nfrom pathlib import Path\n"
+        "from mlflow_connections_events.replay import ReplaySink\n"
+        "ReplaySink('http://127.0.0.1:9', {}, Path(tempfile.gettempdir()) / 'absent')\n"
+        "print('mlflow' in sys.modules, 'pandas' in sys.modules)\n"
+    )
+    assert run(script) == "True False"

@@ -267,6 +267,24 @@ class Prefix:
 QUICK = POLICY._replace(backoff=0.0, max_backoff=0.0, batch=500)
 
 
+def test_the_sink_opens_while_the_batch_grows() -> None:
+    """What comes while it is opened, which may take a second, is part of its first batch."""
+    source, sink = Source(1), Sink(lambda _: None)
+    source.records = [source.records[0]._replace(stamp=time.monotonic_ns())]
+    opened: list[int] = []
+
+    def open_sink() -> Sink:
+        opened.append(len(source.records))
+        source.records += Source(3).records[1:]
+        return sink
+
+    delivery = Delivery(source, open_sink, POLICY._replace(linger=60.0), lambda _: None)
+    assert not delivery.step()
+    assert (opened, sink.got) == ([1], [])
+    assert delivery.step(flush=True)
+    assert (opened, sink.got) == ([1], [0, 1, 2])
+
+
 def test_what_a_sink_accepted_is_never_sent_again() -> None:
     """A sink that gets through 30 of 500 events before its time is up repeats none of them."""
     source, sink = Source(500), Prefix(30)

@@ -19,6 +19,7 @@ them in other streams. All other events are applied one by one, in order.
 MLflow is imported when the sink is opened, not when this module is imported.
 """
 
+import importlib
 import json
 import os
 import socket
@@ -282,7 +283,7 @@ class _Strikes:
 
 
 def _prepare(uri: str, environ: Mapping[str, str]) -> None:
-    """Set up MLflow's environment, in a process that has not imported MLflow and so only delivers.
+    """Import MLflow and set up its environment, in a process that has not yet, and so only delivers.
 
     In any other process the environment is the user's: MLflow's settings stay, and the credentials are
     those of the process.
@@ -299,3 +300,19 @@ def _prepare(uri: str, environ: Mapping[str, str]) -> None:
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
     os.environ.pop("MLFLOW_RUN_ID", None)
+    _import_mlflow()
+
+
+def _import_mlflow() -> None:
+    """Import MLflow as mlflow-skinny is, without pandas: it is a third of the time and of the memory.
+
+    Whatever needs pandas after that imports it.
+    """
+    modules: dict[str, Any] = sys.modules  # None stops an import
+    if "pandas" in modules:
+        return
+    modules["pandas"] = None
+    try:
+        importlib.import_module("mlflow")
+    finally:
+        del modules["pandas"]

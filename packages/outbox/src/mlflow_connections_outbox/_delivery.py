@@ -131,15 +131,19 @@ class Delivery:
             return False
         records = self._source.collect(self.limit)
         self.has_work = bool(records)
-        if not records or not (flush or self._is_due(records)):
+        if not records:
             return False
         before = self._done
         self._sending_since = now
-        if self._ahead is not None and len(records) == self.limit:
-            self._ahead.begin(2 * self.limit)
         try:
             if self._sink is None:
+                # While the batch grows: what a sink imports may take longer than that.
                 self._sink = self._open_sink()
+                records = self._source.collect(self.limit)
+            if not (flush or self._is_due(records)):
+                return False
+            if self._ahead is not None and len(records) == self.limit:
+                self._ahead.begin(2 * self.limit)
             self._deliver(self._sink, records)
         except Exception as error:  # noqa: BLE001 - a sink may raise anything; events must survive it
             self._shrink(len(records), self._done - before, time.monotonic() - now)
