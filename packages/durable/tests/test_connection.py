@@ -36,6 +36,18 @@ def test_the_registry_is_named_unless_one_is_chosen(monkeypatch: pytest.MonkeyPa
     assert resolve("durable", {}, {"server": "https://m"}).registry_uri is None
 
 
+def test_a_registry_uri_outlives_the_tracking_uri() -> None:
+    """Why no other connection sets one: MLflow's registry follows its tracking URI only while none is set."""
+    import mlflow
+
+    with use("http://first"):
+        mlflow.set_tracking_uri("http://second")
+        assert mlflow.get_registry_uri() == "http://second"
+        mlflow.set_registry_uri("http://first")
+        mlflow.set_tracking_uri("http://third")
+        assert mlflow.get_registry_uri() == "http://first"
+
+
 def test_the_environment_may_name_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell needs no option."""
     monkeypatch.setenv(SERVER_VARIABLE, "https://m")

@@ -34,6 +34,7 @@ from .mlflow_state import (
     tracking_uri,
 )
 from .secrets import get_logger, mask_uri
+from .spark import remember_absence
 
 if TYPE_CHECKING:
     import logging
@@ -102,6 +103,7 @@ class Applied:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._owner = _Owner.current()
+        remember_absence()
         with _lock:
             self._keeps_server = _is_in_force(endpoint)
             if not self._keeps_server:

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 from mlflow_connections.secrets import get_logger, mask_uri
+from mlflow_connections.spark import remember_absence
 
 from ._mlflow import (
     build_store,
@@ -22,6 +23,7 @@ def _always() -> bool:
 
 def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     """Build the tracking store of a composite URI."""
+    remember_absence()
     composite = parse(store_uri)
     inner = composite.inner or inner_tracking_uri(store_uri)
     return composite.wrap_tracking(
