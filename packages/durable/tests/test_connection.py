@@ -37,7 +37,7 @@ def test_the_registry_is_named_unless_one_is_chosen(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_registry_uri_outlives_the_tracking_uri() -> None:
-    """Why no other connection sets one: MLflow's registry follows its tracking URI only while none is set."""
+    """MLflow's registry follows its tracking URI only while none is set, so no other connection sets one."""
     import mlflow
 
     with use("http://first"):
