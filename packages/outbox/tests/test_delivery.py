@@ -268,7 +268,7 @@ QUICK = POLICY._replace(backoff=0.0, max_backoff=0.0, batch=500)
 
 
 def test_the_sink_opens_while_the_batch_grows() -> None:
-    """What comes while it is opened, which may take a second, is part of its first batch."""
+    """Events that come while it is opened, which may take a second, are part of its first batch."""
     source, sink = Source(1), Sink(lambda _: None)
     source.records = [source.records[0]._replace(stamp=time.monotonic_ns())]
     opened: list[int] = []
