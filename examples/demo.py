@@ -2,8 +2,10 @@
 
 `nox -s demo` runs it. The project in `wine/` is copied to `build/demo` and run there by
 `kedro run --env CONNECTION`; its code is the same each time. The result is read back over MLflow's API
-from the server behind the sandbox, never from the client's own report. At the end there is a page with a
-picture of all runs, `build/demo/runs.html`; `--open` shows it and keeps the servers up until Ctrl-C.
+from the server behind the sandbox, never from the client's own report. The server behind `durable` is killed
+in the middle of the run and started again, and its run is compared with the one without a server. At the end
+there is a page with a picture of all runs, `build/demo/runs.html`; `--open` shows it and keeps the servers up
+until Ctrl-C.
 """
 
 import argparse
@@ -16,18 +18,21 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlflow
+import outage
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from runs_page import Shown, page
+from sklearn.datasets import load_wine
 
 from mlflow_connections.reports import table
 from mlflow_connections_sandbox import Sandbox, StandIn
@@ -37,8 +42,9 @@ from mlflow_connections_snowflake import load
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / "build" / "demo"
 PLAIN = "sqlite"
-CONNECTIONS = ("databricks", "azureml", "http", "databand", "snowflake")
+STAND_INS = ("databricks", "azureml", "http", "databand", "snowflake")
 """Each is a keyword, a stand-in of the sandbox and an environment of the Kedro project."""
+CONNECTIONS = (*STAND_INS, outage.NAME)
 
 CONFUSION = "confusion_matrix.png"
 """The artifact that the project's last node logs."""
@@ -61,9 +67,11 @@ class Arrived(NamedTuple):
         artifacts: The paths of its artifacts.
         model: Whether the model that it logged can be loaded and used.
         registered: The number of its versions in the model registry.
+        predictions: The probabilities that the model gives all wines.
         loss: The training loss after each epoch.
         confusion: The picture that it logged, as PNG; empty if there is none.
-        copy: Whether the copy that a stand-in keeps equals it; empty if none is kept.
+        compared: `equal`, or the number of differences from the run or copy that it was compared with; empty
+            if there is none.
     """
 
     name: str
@@ -71,9 +79,10 @@ class Arrived(NamedTuple):
     artifacts: list[str]
     model: str
     registered: int
+    predictions: list[list[float]]
     loss: list[float]
     confusion: bytes
-    copy: str = ""
+    compared: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -85,7 +94,7 @@ class Arrived(NamedTuple):
             and self.confusion
             and self.model == "loads"
             and self.registered
-            and self.copy in {"", "equal"}
+            and self.compared in {"", "equal"}
         )
 
     def row(self) -> dict[str, Any]:
@@ -100,7 +109,7 @@ class Arrived(NamedTuple):
             "model": self.model,
             "registered": self.registered,
             "accuracy": f"{data.metrics.get('accuracy', float('nan')):.3f}",
-            "copy": self.copy,
+            "compared": self.compared,
         }
 
 
@@ -118,41 +127,111 @@ def main() -> int:
     project = prepare()
     print(f"The same project, {1 + len(chosen)} times: {PLAIN}, {', '.join(chosen)}.\n", flush=True)
     store = f"sqlite:///{project / 'mlflow.db'}"
-    run_project(project, PLAIN, {})
-    runs = [read_back(PLAIN, store)]
-    with started(chosen, page=parsed.open) as sandbox:
-        for name in chosen:
-            if name in PREPARATIONS:
-                PREPARATIONS[name](sandbox[name], project)
-            run_project(project, name, sandbox.environment(name))
-            arrived = read_back(name, sandbox.mlflow_url)
-            copy = copied(sandbox[name], sandbox.mlflow_url, f"/Shared/wine-{name}")
-            runs.append(arrived._replace(copy=copy))
-        link = write_page(runs, sandbox.mlflow_url if parsed.open else "")
-        tell(runs, link, store)
+    with ExitStack() as stack:
+        scene = sandbox = None
+        if outage.NAME in chosen:
+            # Its server starts beside the first run.
+            (port,) = free_ports(1)
+            scene = stack.enter_context(outage.Outage(FOLDER / outage.NAME, port))
+        run_project(project, PLAIN, {})
+        runs = [read_back(PLAIN, store)]
+        if stand_ins := [name for name in chosen if name != outage.NAME]:
+            sandbox = stack.enter_context(started(stand_ins, page=parsed.open))
+            runs += [run_at_stand_in(sandbox, name, project) for name in stand_ins]
+        if scene:
+            runs.append(run_through_outage(scene, project, store, runs[0]))
+        servers = dict.fromkeys(stand_ins, sandbox.mlflow_url if sandbox else "")
+        if scene:
+            servers[outage.NAME] = scene.server.url
+        link = write_page(runs, servers if parsed.open else {})
+        tell(runs, link, kept(store, sandbox, scene))
         if parsed.open:
-            keep_serving(sandbox, link)
+            keep_serving(sandbox, scene, link)
     return 0 if all(run.is_complete for run in runs) else 1
 
 
-def tell(runs: "Sequence[Arrived]", link: str, store: str) -> None:
+def run_at_stand_in(sandbox: Sandbox, name: str, project: Path) -> Arrived:
+    """Run the project through a stand-in, and fetch what arrived at the server behind it."""
+    if name in PREPARATIONS:
+        PREPARATIONS[name](sandbox[name], project)
+    run_project(project, name, sandbox.environment(name))
+    arrived = read_back(name, sandbox.mlflow_url)
+    return arrived._replace(compared=compared_copy(sandbox[name], sandbox.mlflow_url, arrived))
+
+
+def run_through_outage(scene: outage.Outage, project: Path, store: str, plain: Arrived) -> Arrived:
+    """Run the project while its server is killed and comes back, and compare the run with the plain one.
+
+    Args:
+        scene: The server.
+        project: The project's folder.
+        store: The tracking URI of the plain run.
+        plain: The plain run.
+    """
+    run_project(project, outage.NAME, scene.environment(), scene.follow)
+    found = scene.differences(store, experiment_of(PLAIN), experiment_of(outage.NAME))
+    arrived = read_back(outage.NAME, scene.server.url)
+    if arrived.predictions != plain.predictions:
+        found.append("the model's predictions differ")
+    return arrived._replace(compared=verdict(outage.NAME, found))
+
+
+class Kept(NamedTuple):
+    """The data of an MLflow server, which another one can serve again.
+
+    Attributes:
+        where: Its place in the demo, for people.
+        store: The URI of its database.
+        artifacts: The folder of its artifacts; empty if the database names it.
+    """
+
+    where: str
+    store: str
+    artifacts: str = ""
+
+
+def kept(plain: str, sandbox: Sandbox | None, scene: outage.Outage | None) -> list[Kept]:
+    """Return all data that the demo leaves."""
+    servers = {"behind the stand-ins": sandbox.server} if sandbox else {}
+    if scene:
+        servers["behind durable"] = scene.server
+    return [
+        Kept("without a server", plain),
+        *(
+            Kept(
+                where, f"sqlite:///{server.folder / 'mlflow.db'}", f"{server.folder / 'artifacts'}"
+            )
+            for where, server in servers.items()
+        ),
+    ]
+
+
+def tell(runs: "Sequence[Arrived]", link: str, left: Sequence[Kept]) -> None:
     """Print the table, what it says, and what to look at next."""
     print(f"\n{table([run.row() for run in runs], width=TABLE_WIDTH)}\n")
     incomplete = [run.name for run in runs if not run.is_complete]
     verdict = f"INCOMPLETE: {', '.join(incomplete)}" if incomplete else "Every run is complete"
-    print(f"{verdict}, as read back over MLflow's API from the server behind the stand-in.")
-    if any(run.copy for run in runs):
-        print("`copy` compares what Databand's stand-in received with MLflow, event by event.")
+    print(f"{verdict}, as read back over MLflow's API from the server behind it.")
+    for run in runs:
+        if run.compared:
+            print(COMPARISONS[run.name])
     print(f"\nA picture of the runs: {link}\n\nServe them again with MLflow's own pages:\n")
-    data = FOLDER / "sandbox" / "mlflow"
-    served = ((store, ""), (f"sqlite:///{data / 'mlflow.db'}", str(data / "artifacts")))
-    for port, (uri, artifacts) in zip(free_ports(len(served)), served, strict=True):
+    for port, (where, uri, artifacts) in zip(free_ports(len(left)), left, strict=True):
         # Four workers, as by default, would import MLflow four times.
         words = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
         words += ["--backend-store-uri", uri]
         words += ["--artifacts-destination", artifacts] if artifacts else []
-        where = "behind the stand-ins" if artifacts else "without a server"
         print(f"  # {where}, at http://127.0.0.1:{port}\n  {shlex.join(words)}", flush=True)
+
+
+COMPARISONS = {
+    "databand": "databand: its stand-in's copy was compared with MLflow, event by event.",
+    outage.NAME: (
+        "durable: its server was killed in the middle of the run and started again, and\n"
+        "everything there was compared with the run without a server."
+    ),
+}
+"""What `compared` says of the connections that have it."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -167,30 +246,35 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def write_page(runs: "Sequence[Arrived]", mlflow_url: str) -> str:
+def write_page(runs: "Sequence[Arrived]", servers: Mapping[str, str]) -> str:
     """Write a page with a picture of every run, and return its link.
 
     Args:
         runs: The runs.
-        mlflow_url: The server that shows those of the stand-ins; empty if it will be gone.
+        servers: The address of the server that shows a connection's run, unless it will be gone.
     """
     shown = []
     for run in runs:
         info = run.run.info
         place = f"#/experiments/{info.experiment_id}/runs/{info.run_id}"
-        served = mlflow_url and run.name != PLAIN
-        shown.append(
-            Shown(run.row(), run.loss, run.confusion, f"{mlflow_url}/{place}" if served else "")
-        )
+        server = servers.get(run.name)
+        link = f"{server}/{place}" if server else ""
+        shown.append(Shown(run.row(), run.loss, run.confusion, link))
     note = "The same Kedro project, run once per connection, as MLflow's API returned the runs."
     file = FOLDER / "runs.html"
     file.write_text(page(shown, note), encoding="utf-8")
     return file.as_uri()
 
 
-def keep_serving(sandbox: Sandbox, link: str) -> None:
+def keep_serving(sandbox: Sandbox | None, scene: outage.Outage | None, link: str) -> None:
     """Show the page of the runs, and serve until Ctrl-C."""
-    print(f"\nMLflow's own pages: {sandbox.mlflow_url}\nThe sandbox's page: {sandbox.page_url}")
+    print()
+    if sandbox:
+        print(f"MLflow's own pages: {sandbox.mlflow_url}")
+    if scene:
+        print(f"MLflow's own pages behind durable: {scene.server.url}")
+    if sandbox:
+        print(f"The sandbox's page: {sandbox.page_url}")
     print("They are there until Ctrl-C.", flush=True)
     if not webbrowser.open(link):
         print(f"No web browser was found to open {link}.", file=sys.stderr)
@@ -253,8 +337,25 @@ PREPARATIONS: dict[str, Callable[[Any, Path], None]] = {
 """The steps that a service needs before a project can log to it."""
 
 
-def run_project(project: Path, name: str, environment: Mapping[str, str]) -> None:
+def nodes_done(line: str) -> Iterator[str]:
+    """Yield the node that ends, according to a line that Kedro prints."""
+    if found := _PROGRESS.search(line):
+        yield f"{found[1]} done"
+
+
+def run_project(
+    project: Path,
+    name: str,
+    environment: Mapping[str, str],
+    follow: Callable[[str], Iterable[str]] = lambda _: (),
+) -> None:
     """Run the project in a clean environment, and print each node as it ends.
+
+    Args:
+        project: Its folder.
+        name: The environment of the project.
+        environment: Variables of the run.
+        follow: Called with each line that the run prints; returns further progress.
 
     Raises:
         SystemExit: The run failed; its last lines are shown.
@@ -264,7 +365,7 @@ def run_project(project: Path, name: str, environment: Mapping[str, str]) -> Non
     command += [] if name == PLAIN else ["--env", name]
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_LEADING_ELSEWHERE)}
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    wanted = {"MLFLOW_EXPERIMENT_NAME": f"/Shared/wine-{name}", "COLUMNS": "200"}
+    wanted = {"MLFLOW_EXPERIMENT_NAME": experiment_of(name), "COLUMNS": "1000"}
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command,
@@ -277,28 +378,49 @@ def run_project(project: Path, name: str, environment: Mapping[str, str]) -> Non
         assert process.stdout
         for line in process.stdout:
             output.write(line)
-            if found := _PROGRESS.search(line):
-                elapsed = time.monotonic() - begun
-                print(f"{name:<11} {elapsed:5.1f} s  {found[1]} done", flush=True)
+            for text in (*nodes_done(line), *follow(line)):
+                print(progress(f"{name:<11} {time.monotonic() - begun:5.1f} s  ", text), flush=True)
         if process.wait():
             output.seek(0)
             print("".join(output.readlines()[-40:]), file=sys.stderr)
             raise SystemExit(f"`kedro run` failed for {name}.")
 
 
-def copied(stand_in: StandIn, mlflow_url: str, experiment: str) -> str:
-    """Return whether the copy that a stand-in keeps equals the run in MLflow; empty if it keeps none."""
+def progress(place: str, text: str) -> str:
+    """Return a text behind its place, wrapped so that it fits the terminal."""
+    indent = " " * len(place)
+    return textwrap.fill(
+        text,
+        TABLE_WIDTH,
+        initial_indent=place,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def compared_copy(stand_in: StandIn, mlflow_url: str, arrived: Arrived) -> str:
+    """Compare the copy that a stand-in keeps with the run in MLflow; empty if it keeps none."""
     if not isinstance(stand_in, Databand):
         return ""
-    differences = compare(mlflow_url, stand_in, experiment)
+    return verdict(stand_in.name, compare(mlflow_url, stand_in, experiment_of(arrived.name)))
+
+
+def verdict(name: str, differences: Sequence[str]) -> str:
+    """Return `equal` or the number of differences, which are printed."""
     for difference in differences:
-        print(f"{stand_in.name}: {difference}", file=sys.stderr)
+        print(f"{name}: {difference}", file=sys.stderr)
     return f"{len(differences)} differences" if differences else "equal"
+
+
+def experiment_of(name: str) -> str:
+    """Return the experiment of a connection's run."""
+    return f"/Shared/wine-{name}"
 
 
 def read_back(name: str, uri: str) -> Arrived:
     """Fetch the newest run of a connection's experiment, its artifacts and its model."""
-    experiment = f"/Shared/wine-{name}"
+    experiment = experiment_of(name)
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
@@ -308,6 +430,8 @@ def read_back(name: str, uri: str) -> Arrived:
     artifacts = [file.path for file in client.list_artifacts(run_id)]
     mlflow.set_tracking_uri(uri)
     model = mlflow.sklearn.load_model(f"runs:/{run_id}/model")
+    wines = load_wine(as_frame=True).data
+    predictions = model.predict_proba(wines).tolist() if hasattr(model, "predict_proba") else []
     confusion = b""
     if CONFUSION in artifacts:
         confusion = Path(client.download_artifacts(run_id, CONFUSION)).read_bytes()
@@ -316,8 +440,9 @@ def read_back(name: str, uri: str) -> Arrived:
         name=name,
         run=run,
         artifacts=artifacts,
-        model="loads" if hasattr(model, "predict") else "does not load",
+        model="loads" if predictions else "does not load",
         registered=len(client.search_model_versions(f"run_id = '{run_id}'")),
+        predictions=predictions,
         loss=[metric.value for metric in sorted(history, key=lambda metric: metric.step)],
         confusion=confusion,
     )

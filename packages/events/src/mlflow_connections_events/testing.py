@@ -50,7 +50,8 @@ def describe(
     Args:
         tracking_uri: The server, or a database.
         experiments: The names of the experiments to describe; None for all, deleted ones included.
-            Registered models are then limited to those with versions of these runs.
+            Registered models are then limited to those with versions of these runs. A mapping describes
+            each under the name that it leads to, so that experiments of two names can be compared.
         exact: Whether times and generated names count, as they do for a copy. Without them, two
             executions of one script are alike.
         load: Whether to load each model with `mlflow.pyfunc` and say if it does.
@@ -128,7 +129,8 @@ class _Description:
     def whole(self) -> dict[str, Any]:
         """Return the description."""
         experiments = self._experiments()
-        ids = {str(e.experiment_id): e.name for e in experiments}
+        names = self._only if isinstance(self._only, Mapping) else {}
+        ids = {str(e.experiment_id): names.get(e.name, e.name) for e in experiments}
         runs = {self._label_run(run, ids): run for run in self._runs(ids)}
         models = {self._label_model(model, ids): model for model in self._models(ids)}
         versions = self._versions(runs.values(), models.values())
@@ -136,7 +138,7 @@ class _Description:
         self._pattern = re.compile("|".join(map(re.escape, self._longest_first())) or r"(?!)")
         self._places = [*ids] if traces else []
         return {
-            "experiments": {e.name: self._experiment(e) for e in experiments},
+            "experiments": {ids[str(e.experiment_id)]: self._experiment(e) for e in experiments},
             "runs": {label: self._run(run) for label, run in runs.items()},
             "models": {label: self._model(model) for label, model in models.items()},
             "registered": {name: self._registered(name, found) for name, found in versions.items()},

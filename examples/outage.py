@@ -1,0 +1,106 @@
+"""The scene of `durable`: a real MLflow server is killed in the middle of a run, and started again."""
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_connections_events.testing import describe, differences
+from mlflow_connections_sandbox import MlflowServer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+NAME = "durable"
+"""The keyword, and the environment of the Kedro project."""
+KILLED_AFTER = "Completed node: split"
+"""The line of the run at which the server is killed: its node before the training."""
+NEVER_EQUAL = ("models/*/files/model.skops",)
+"""Files that are another one in each run: skops names its members by addresses in memory."""
+
+_WAITS = 600
+"""Seconds that the run may wait for the server at its end; it ends once everything is delivered."""
+_GONE, _BACK = "takes no events now", "takes events again"
+_TOLD = re.compile(rf"WARNING +({NAME} at \S+ (?:{_GONE}|{_BACK}).*?)(?: +\S+\.py:\d+)?$")
+
+
+class Outage:
+    """A server of its own, which is started beside other work, and killed once.
+
+    Args:
+        folder: Holds the server's data and the outbox.
+        port: The server's; it comes back there.
+    """
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.server = MlflowServer(folder / "mlflow", port)
+        self._outbox = folder / "outbox"
+        self._error: Exception | None = None
+        self._starting = threading.Thread(target=self._start)
+
+    def __enter__(self) -> "Self":
+        self._starting.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._starting.join()
+        self.server.close()
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the variables of the run, once the server is up."""
+        self.wait()
+        return {
+            "MLFLOW_CONNECTIONS_DURABLE_SERVER": self.server.url,
+            "MLFLOW_CONNECTIONS_OUTBOX_DIR": str(self._outbox),
+            "MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": str(_WAITS),
+        }
+
+    def follow(self, line: str) -> Iterator[str]:
+        """Kill the server and start it again as the run goes on, and yield what happens.
+
+        Args:
+            line: The next line that the run prints.
+        """
+        if told := _TOLD.search(line):
+            yield told[1]
+        if KILLED_AFTER in line:
+            self.server.kill()
+            yield "the server is killed"
+        elif told and _GONE in told[1]:
+            self._starting = threading.Thread(target=self._start)
+            self._starting.start()
+            yield "the server is started again"
+
+    def differences(self, plain: str, of_plain: str, of_run: str) -> list[str]:
+        """Compare everything of the run with the same run without a server, entity by entity.
+
+        Args:
+            plain: The tracking URI of the other run.
+            of_plain: Its experiment.
+            of_run: This run's experiment.
+
+        Returns:
+            A line for each difference.
+        """
+        self.wait()
+        # Times and generated names are each run's own.
+        plain_run = describe(plain, experiments={of_plain: "wine"}, exact=False)
+        run = describe(self.server.url, experiments={of_run: "wine"}, exact=False)
+        return differences(plain_run, run, ignore=NEVER_EQUAL)
+
+    def wait(self) -> None:
+        """Wait until the server is up.
+
+        Raises:
+            RuntimeError: It did not come up.
+        """
+        self._starting.join()
+        if self._error is not None:
+            raise self._error
+
+    def _start(self) -> None:
+        try:
+            self.server.start()
+        except RuntimeError as error:
+            self._error = error
