@@ -22,5 +22,8 @@ def test_entities_are_found_by_label_and_ids_become_labels(tmp_path: Path) -> No
     assert runs["wine/fit#2"]["tags"]["mlflow.parentRunId"] == "<run wine/fit>"
     assert runs["wine/fit#2"]["metrics"] == {"loss": [(1, 3, "0.5", None, None, None)]}
     assert (runs["wine/fit#2"]["status"], runs["wine/fit#2"]["end"]) == ("FINISHED", 4)
+    renamed = describe(uri, experiments={"wine": "grapes"})
+    assert sorted(renamed["runs"]) == ["grapes/fit", "grapes/fit#2"]
+    assert renamed["runs"]["grapes/fit#2"]["tags"]["mlflow.parentRunId"] == "<run grapes/fit>"
     empty = describe(uri, experiments=["beer"])
     assert not any(empty.values())
