@@ -231,7 +231,7 @@ COMPARISONS = {
         "everything there was compared with the run without a server."
     ),
 }
-"""What `compared` says of the connections that have it."""
+"""The sentence that explains `compared`, for the connections that have it."""
 
 
 def free_ports(count: int) -> list[int]:
