@@ -97,13 +97,14 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     checking = command("check", _check, "Resolve a connection and call its server.")
     running = command("run", _run, "Run a command with the resolved environment.")
     exporting = command("env", _env, "Print the resolved environment, secrets included.")
-    starting = command(
-        "init", _init, "Write the first connection of a file by answering questions."
-    )
+    starting = command("init", _init, "Ask for a connection, and add it to a connections file.")
     command("schema", _schema, "Print the JSON schema of a connections file, for editors.")
     for added in (listing, showing, checking):
         added.add_argument(
-            "--output", choices=("table", "json"), default="table", help="for people or programs"
+            "--output",
+            choices=("table", "json"),
+            default="table",
+            help="the format (default: table)",
         )
     for added in (showing, checking, running, exporting):
         added.add_argument(
@@ -111,7 +112,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
             metavar="CONNECTION",
             nargs="?",
             default=DEFAULT,
-            help="a name of a connections file, a keyword, or a URI; by default the value of "
+            help="a name in a connections file, a keyword, or a URI; by default the value of "
             f"{DEFAULT}",
         )
         added.add_argument(
@@ -119,18 +120,20 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
             action="append",
             default=[],
             metavar="NAME=VALUE",
-            help="an option; secrets are read from their environment variables only",
+            help="an option of the connection; secrets come from environment variables only",
         )
     for added in (checking, running, exporting):
         added.add_argument(
-            "--registry", metavar="KEYWORD_OR_URI", help="the model registry, if it is another one"
+            "--registry",
+            metavar="KEYWORD_OR_URI",
+            help="the model registry, if it is on another server",
         )
     checking.add_argument(
         "--timeout",
         type=_seconds,
         default=CHECK_SECONDS,
         metavar="SECONDS",
-        help=f"how long to wait for all answers together; {CHECK_SECONDS:g} by default",
+        help=f"the time limit for the whole check; {CHECK_SECONDS:g} by default",
     )
     running.usage = f"{running.prog} [options] [CONNECTION] -- COMMAND [ARGUMENT ...]"
     exporting.add_argument(

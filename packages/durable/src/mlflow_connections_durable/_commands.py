@@ -51,11 +51,9 @@ class RunRow(NamedTuple):
 def add_runs(add: Add) -> None:
     """Add the command `runs`."""
     added = add(
-        "runs", runs, "List the runs of this machine with their provisional IDs and the server's."
+        "runs", runs, "List this machine's runs with their provisional IDs and the server's IDs."
     )
-    added.add_argument(
-        "--all", action="store_true", help="also those that had the server's ID at once"
-    )
+    added.add_argument("--all", action="store_true", help="list runs without a provisional ID too")
 
 
 def runs(parsed: argparse.Namespace) -> int:
@@ -96,11 +94,11 @@ def add_view(add: Add) -> None:
     added = add(
         "view",
         view,
-        "Replay what waits into a local SQLite store, and open MLflow's UI on it. What waits stays there.",
+        "Copy waiting events into a local SQLite store, and open MLflow's UI on it. The events keep waiting.",
     )
     added.add_argument("--port", type=int, default=5000, help="the port of the UI (default: 5000)")
     added.add_argument(
-        "--store", metavar="FOLDER", help="keep the store in a folder, and do not open the UI"
+        "--store", metavar="FOLDER", help="keep the store in this folder, and do not open the UI"
     )
 
 

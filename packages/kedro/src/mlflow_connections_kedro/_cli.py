@@ -73,7 +73,7 @@ def _metadata(context: click.Context) -> Any:
 
 
 @connections.command()
-@click.option("--connection", "keyword", metavar="KEYWORD", help="Skip the question for it.")
+@click.option("--connection", "keyword", metavar="KEYWORD", help="The keyword; skips its question.")
 @click.option(
     "--option",
     "given",
@@ -85,7 +85,7 @@ def _metadata(context: click.Context) -> Any:
     "--env", "-e", metavar="ENV", help="Write into this environment; by default the base one."
 )
 @click.option("--force", is_flag=True, help="Replace the server section of an existing mlflow.yml.")
-@click.option("--no-input", is_flag=True, help="Ask nothing: take --option and defaults.")
+@click.option("--no-input", is_flag=True, help="Ask no questions: use --option and defaults.")
 @click.pass_context
 @_one_line_errors
 def init(
@@ -136,7 +136,7 @@ def show(context: click.Context, env: str | None, params: dict[str, Any]) -> Non
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Seconds to wait for all answers together.",
+    help="The time limit for the whole check, in seconds.",
 )
 @click.pass_context
 @_one_line_errors

@@ -53,24 +53,26 @@ def _parser() -> argparse.ArgumentParser:
         "names",
         nargs="+",
         metavar="RUN_OR_EXPERIMENT",
-        help="the ID of a run, which brings the runs nested in it and its traces, or the name or ID of an "
-        "experiment, which brings all that is in it",
+        help="the ID of a run, copied with its nested runs and traces, or the name or ID of an experiment, "
+        "copied with everything in it",
     )
     parser.add_argument(
         *("--from", "-f"),
         dest="source",
         required=True,
         metavar="SERVER",
-        help="the source: a tracking URI, a connection's name, or a keyword",
+        help="the server to copy from: a tracking URI, a connection's name, or a keyword",
     )
     parser.add_argument(
         *("--to", "-t"),
         dest="target",
         required=True,
         metavar="SERVER",
-        help="the destination, likewise",
+        help="the server to copy to: a tracking URI, a connection's name, or a keyword",
     )
-    parser.add_argument("--output", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--output", choices=("text", "json"), default="text", help="the format (default: text)"
+    )
     return parser
 
 

@@ -34,7 +34,11 @@ class Mirror(Connection):
             "The server that answers: a URI, a path, a connection's name or a keyword; by default the "
             "current tracking URI.",
         ),
-        Option("copy", "The server that gets a copy, likewise.", required=True),
+        Option(
+            "copy",
+            "The server to copy to: a URI, a path, a connection's name or a keyword.",
+            required=True,
+        ),
     )
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:

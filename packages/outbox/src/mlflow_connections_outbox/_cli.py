@@ -43,14 +43,16 @@ def main(arguments: Sequence[str] | None = None, program: str = "mlflow-connecti
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Events on this machine that their destination does not have yet. Every command "
-        "exits with 1 while something waits or was set aside.",
+        description="Show, deliver, retry or drop events that their destination does not have yet. `status`, "
+        "`ship` and `retry` exit with 1 while events wait, were rejected or set aside.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
 
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--destination", metavar="NAME", help="only this one (default: all)")
-    shared.add_argument("--output", choices=("text", "json"), default="text")
+    shared.add_argument("--destination", metavar="NAME", help="a destination (default: all)")
+    shared.add_argument(
+        "--output", choices=("text", "json"), default="text", help="the format (default: text)"
+    )
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, parents=[shared], help=text, description=text)
@@ -64,7 +66,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         type=float,
         const=2.0,
         metavar="SECONDS",
-        help="show it again and again (default: every 2), until nothing waits",
+        help="repeat the output every SECONDS (default: 2) until nothing waits",
     )
     ship = command("ship", _ship, "Deliver waiting events now.")
     ship.add_argument(
@@ -72,24 +74,24 @@ def _parser(program: str) -> argparse.ArgumentParser:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="how long to try for each destination (default: 60)",
+        help="the time to spend on each destination (default: 60)",
     )
     ship.add_argument(
         "--other-machines",
         action="store_true",
-        help="also events of other machines, which must no longer write",
+        help="deliver events of other machines too, which must not write any more",
     )
     ship.add_argument(
         "--to",
         metavar="ADDRESS",
-        help="another destination of the same kind, if the first has moved or never existed",
+        help="deliver to another address of the same kind, if the destination has moved or never existed",
     )
     command(
-        "retry", _retry, "Bring back rejected events and those that were set aside for their age."
+        "retry", _retry, "Queue rejected events, and events that were too old, for delivery again."
     )
     drop = command("drop", _drop, "Delete waiting and set-aside events.")
-    drop.add_argument("--rejected", action="store_true", help="only rejected events")
-    drop.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    drop.add_argument("--rejected", action="store_true", help="drop only rejected events")
+    drop.add_argument("--yes", "-y", action="store_true", help="do not ask for confirmation")
     for point in sorted(entry_points(group=COMMANDS)):
         point.load()(command)
     return parser

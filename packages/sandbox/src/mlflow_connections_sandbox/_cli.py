@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_version(parser, PROGRAM)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    text = "Start stand-ins, print what to export, and keep running until Ctrl-C."
+    text = "Start stand-ins, print the variables to export, and run until Ctrl-C."
     up = commands.add_parser("up", help=text, description=text)
     up.set_defaults(command=_up)
     text = "Run a command that reaches stand-ins, and stop them when it ends."
@@ -78,23 +78,25 @@ def _parser() -> argparse.ArgumentParser:
             "names",
             nargs="*",
             metavar="NAME",
-            help=f"of {', '.join(STAND_INS)}; {ALL} for every one whose requirements are installed; "
-            f"{' '.join(DEFAULT_NAMES)} if none is named",
+            help=f"a stand-in: {', '.join(STAND_INS)}, or {ALL} for each one whose requirements are installed; "
+            f"{' '.join(DEFAULT_NAMES)} by default",
         )
         added.add_argument(
             "--folder",
             type=Path,
-            help="keep the data, the ports and the tokens here; without it they are deleted at the end",
+            help="keep data, ports and tokens in this folder; by default they are deleted at the end",
         )
         added.add_argument(
             "--port",
             type=_port,
             default=0,
-            help="the page's port; MLflow and the stand-ins have those after it; by default the ports that "
-            "the folder had before, or any that are free",
+            help="the page's port; MLflow and the stand-ins use the next ones; by default the ports of the folder's "
+            "last start, or any free ones",
         )
-    up.add_argument("--output", choices=("text", "json"), default="text")
-    up.add_argument("--open", action="store_true", help="show its page in a web browser")
+    up.add_argument(
+        "--output", choices=("text", "json"), default="text", help="the format (default: text)"
+    )
+    up.add_argument("--open", action="store_true", help="open the sandbox's page in a web browser")
     return parser
 
 

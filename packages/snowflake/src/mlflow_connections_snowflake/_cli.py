@@ -49,27 +49,31 @@ def console() -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="mlflow-snowflake",
-        description="Connect Snowflake to MLflow: write, apply and check the SQL.",
+        description="Connect Snowflake to MLflow: write, run and check the SQL.",
     )
     add_version(parser, "mlflow-connections-snowflake")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     sql = _command(commands, "sql", _sql, "Write the SQL that connects Snowflake to MLflow.")
     run = _command(commands, "apply", _apply, "Run the SQL that `sql` writes.")
-    remove = _command(commands, "drop", _drop, "Drop what apply created.")
+    remove = _command(commands, "drop", _drop, "Drop the objects that `apply` created.")
     for command in (sql, run, remove):
-        command.add_argument("--part", choices=_PARTS, help="only this part; by default both")
+        command.add_argument(
+            "--part", choices=_PARTS, help="one part of the statements; by default both"
+        )
     for command in (run, remove):
         command.add_argument(
-            "--dry-run", action="store_true", help="write the statements, and run nothing"
+            "--dry-run", action="store_true", help="print the statements, and run nothing"
         )
     remove.add_argument(
-        "--stages", action="store_true", help="the stages too; files on internal ones are lost"
+        "--stages",
+        action="store_true",
+        help="drop the stages too; files on internal stages are lost",
     )
     remove.add_argument(
         "--integrations",
         action="store_true",
-        help="the integrations too; the cloud must then trust new ones",
+        help="drop the integrations too; the cloud must then trust the new ones",
     )
     proof = _command(commands, "check", _check, "Check the account, and call MLflow from it.")
     sweep = _command(commands, "clean", _clean, "Remove files that uploads left on a stage.")
@@ -78,25 +82,29 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=24.0,
         metavar="HOURS",
-        help="only transfers that are older; by default %(default)g",
+        help="remove only files that are older; by default %(default)g",
     )
     for command in (run, remove, proof, sweep):
         command.add_argument(
             "--connection",
             metavar="NAME",
-            help="a connection in connections.toml; by default SNOWFLAKE_ACCOUNT and its like, "
-            "else the default connection",
+            help="a connection in connections.toml; by default the SNOWFLAKE_* variables, then the "
+            "default connection",
         )
     gateway = _command(commands, "gateway", _gateway, "Write the definition of the gateway's API.")
     gateway.add_argument(
-        "--backend", required=True, metavar="URL", help="the MLflow server, as the gateway sees it"
+        "--backend",
+        required=True,
+        metavar="URL",
+        help="the MLflow server's URL, as the gateway reaches it",
     )
     shown = gateway.add_mutually_exclusive_group()
-    shown.add_argument("--policy", action="store_true", help="the policy that Azure needs as well")
+    shown.add_argument("--policy", action="store_true", help="write Azure's policy instead")
     shown.add_argument(
         "--proxy",
         action="store_true",
-        help="an nginx configuration in front of MLflow, for AWS if MLflow receives no Authorization header",
+        help="write an nginx configuration to put in front of MLflow, if Amazon's gateway renames the "
+        "Authorization header",
     )
     return parser
 
@@ -113,7 +121,7 @@ def _command(
         type=Path,
         default=Path("conf/base/snowflake.yml"),
         metavar="FILE",
-        help="by default %(default)s",
+        help="the configuration; by default %(default)s",
     )
     command.set_defaults(run=run)
     return command

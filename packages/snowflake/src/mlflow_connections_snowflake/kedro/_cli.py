@@ -58,7 +58,7 @@ def _common(function: F) -> F:
             "--timeout",
             type=click.FloatRange(min=0),
             metavar="SECONDS",
-            help="Stop watching after so long, with exit code 1; the pipeline goes on.",
+            help="Stop watching after this time, with exit code 1; the pipeline goes on.",
         ),
     ):
         wrapped = option(wrapped)
@@ -67,7 +67,9 @@ def _common(function: F) -> F:
 
 @snowflake.command()
 @_common
-@click.option("--params", metavar="KEY=VALUE,…", default="", help="As in kedro run.")
+@click.option(
+    "--params", metavar="KEY=VALUE,…", default="", help="Runtime parameters, as in kedro run."
+)
 @click.option("--dry-run", is_flag=True, help="Write the SQL, and do nothing in Snowflake.")
 @click.option(
     "--output",
@@ -84,7 +86,7 @@ def _common(function: F) -> F:
     "--wait-for-completion/--no-wait",
     "wait",
     default=True,
-    help="Watch the pipeline until its end, which is the default, or return once it has started.",
+    help="Wait for the end of the pipeline, which is the default, or return once it has started.",
 )
 @click.pass_context
 def run(
