@@ -112,7 +112,7 @@ def azure_service(sandbox_folder: Path) -> Iterator[Azure]:
 
 @pytest.fixture
 def azure(azure_service: Azure) -> Iterator[Azure]:
-    """A stand-in to resolve at, as healthy as on its first day."""
+    """A stand-in to resolve with, without faults."""
     with _as_new(azure_service) as stand_in:
         yield stand_in
 
@@ -126,7 +126,7 @@ def workspace_service(mlflow_server: MlflowServer, sandbox_folder: Path) -> Iter
 
 @pytest.fixture
 def workspace(workspace_service: Azure) -> Iterator[Azure]:
-    """A stand-in to log to, as healthy as on its first day."""
+    """A stand-in to log to, without faults."""
     with _as_new(workspace_service) as stand_in:
         yield stand_in
 
@@ -142,7 +142,7 @@ def client(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def nobody(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client that is signed in by nothing, shared by the tests of a module."""
+    """A client without any sign-in, shared by the tests of a module."""
     folder = tmp_path_factory.mktemp("nobody")
     made = Client(client_environment(azure_service, folder, signed_in=False), folder / "log")
     yield made

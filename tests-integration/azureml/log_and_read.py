@@ -15,7 +15,7 @@ def shout(model_input: list[str]) -> list[str]:
 
 
 def main(sdk: str, has_logged_models: bool) -> dict[str, Any]:
-    """Log, read back, and give what was read."""
+    """Log, read back, and return what was read."""
     applied = mlflow_connections.use("azureml", options={"sdk": sdk})
     was_core_imported = "azureml.core" in sys.modules
     import mlflow

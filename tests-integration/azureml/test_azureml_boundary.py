@@ -61,7 +61,7 @@ def test_lines_of_the_sandboxs_page_work_as_printed(
 def test_child_without_a_credential_says_so(
     workspace: Azure, run_command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A child with half the variables ends with our sentence, and no traceback of azure-identity."""
+    """A child with only some of the variables ends with one sentence, without a traceback of azure-identity."""
     managed = {
         **workspace.managed_identity(),
         "IDENTITY_HEADER": workspace.account.identity_header,
@@ -82,7 +82,7 @@ def test_child_without_a_credential_says_so(
 
 
 def test_check_without_a_login_is_one_line(run_command: Callable[..., Any]) -> None:
-    """Nobody is signed in: one sentence of ours, where azure-identity alone prints a dozen lines."""
+    """Without any sign-in the error is one sentence, where azure-identity alone prints a dozen lines."""
     command = ("check", "azureml", "--option", "sdk=arm")
     done = run_command(*command, signed_in=False, AZURE_TOKEN_CREDENTIALS="dev")
 

@@ -1,4 +1,4 @@
-"""A person who ran `az login`: one process for a token, the right tenant, and a remedy that works."""
+"""After `az login`, one process fetches the token of the right tenant, and the remedy in errors works."""
 
 from collections.abc import Callable
 from typing import Any
@@ -86,7 +86,7 @@ def test_failure_of_the_azure_cli(
 
 
 def test_slow_azure_cli_is_no_missing_login(azure: Azure, person: Any) -> None:
-    """An `az` that does not end in time is named, and nobody is told to sign in."""
+    """If `az` does not end in time, the error names it and does not ask anyone to sign in."""
     azure.cli.delay(60)
 
     answer = person.resolve(options={"sdk": "arm", "timeout": 3})

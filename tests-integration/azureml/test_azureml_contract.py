@@ -7,7 +7,7 @@ from mlflow_connections_sandbox._azure import Azure
 from mlflow_connections_sandbox._azure._account import AzureAccount
 
 ACCOUNT = AzureAccount()
-"""As every stand-in has it, but for its secrets."""
+"""The methods of every stand-in, except for its secrets."""
 
 
 class TestAzureML(ConnectionContract):

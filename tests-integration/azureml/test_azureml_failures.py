@@ -45,7 +45,7 @@ def private_and_unknown(azure: Azure) -> None:
 
 
 class Case(NamedTuple):
-    """One thing that is wrong, and what is said about it."""
+    """A mistake and the message for it."""
 
     name: str
     error: str

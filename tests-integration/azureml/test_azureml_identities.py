@@ -12,7 +12,7 @@ NOBODY = "99999999-9999-4999-8999-999999999999"
 
 @pytest.fixture
 def alone(azure: Azure, nobody: Any) -> Any:
-    """A client that nothing signs in, before and after the test."""
+    """A client without any sign-in, before and after the test."""
     set_by_tests = {
         *azure.managed_identity(),
         *azure.workload_identity(),
@@ -94,7 +94,7 @@ def test_system_assigned_managed_identity(azure: Azure, alone: Any) -> None:
 
 
 def test_unknown_managed_identity(azure: Azure, alone: Any) -> None:
-    """An identity that the machine does not have is named."""
+    """An error names an identity that the machine does not have."""
     answer = alone.resolve(
         options={**ARM, "managed_identity_client_id": NOBODY},
         environment=azure.managed_identity(),
@@ -114,7 +114,7 @@ def test_workload_identity(azure: Azure, alone: Any) -> None:
 
 @pytest.mark.parametrize("sdk", ["arm", "v1"])
 def test_azure_cli(azure: Azure, alone: Any, sdk: str) -> None:
-    """Whoever did `az login` is signed in, with both SDKs and without azure-cli in the environment."""
+    """`az login` is enough to sign in, with both SDKs and without azure-cli in the environment."""
     answer = alone.resolve(options={"sdk": sdk}, environment=azure.azure_cli())
 
     assert "uri" in answer, answer

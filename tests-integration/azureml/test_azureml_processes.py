@@ -38,7 +38,7 @@ def test_spawned_workers_sign_in_when_that_is_asked_for(
 
 
 def test_spawned_workers_ask_nobody(workspace: Azure, run_script: Callable[..., Any]) -> None:
-    """Without it they fail at once and name the remedy, where azureml-mlflow would wait for a person."""
+    """Without it workers fail at once and name the remedy, where azureml-mlflow would wait for a person."""
     found = in_parallel(workspace, run_script)
 
     assert found["metrics"] == {}

@@ -43,19 +43,19 @@ def token(azure: Azure) -> str:
 
 
 def test_good_token_is_let_in(azure: Azure, token: str) -> None:
-    """ARM answers who has a token for it."""
+    """ARM accepts a token that was issued for it."""
     assert ask(azure, arm(azure), token).json()["name"] == azure.account.workspace_name
 
 
 def test_missing_token(azure: Azure) -> None:
-    """ARM answers nobody without a token."""
+    """ARM refuses requests without a token."""
     response = ask(azure, arm(azure))
 
     assert (response.status_code, code(response)) == (401, "AuthenticationFailed")
 
 
 def test_token_of_another_audience(azure: Azure) -> None:
-    """A token for AzureML's portal is none for ARM."""
+    """ARM refuses a token for AzureML's portal."""
     token = azure.tokens.issue("https://ml.azure.com", "somebody")
 
     response = ask(azure, arm(azure), token)
@@ -64,7 +64,7 @@ def test_token_of_another_audience(azure: Azure) -> None:
 
 
 def test_expired_token(azure: Azure) -> None:
-    """A token of yesterday is none."""
+    """A token that expired yesterday is refused."""
     token = azure.tokens.issue("https://management.azure.com", "somebody", seconds=-60)
 
     response = ask(azure, arm(azure), token)
@@ -73,7 +73,7 @@ def test_expired_token(azure: Azure) -> None:
 
 
 def test_foreign_token(azure: Azure, token: str) -> None:
-    """A token with another signature is none."""
+    """A token with another signature is refused."""
     head, body, _ = token.split(".")
 
     response = ask(azure, arm(azure), f"{head}.{body}.c2lnbmF0dXJl")
@@ -95,7 +95,7 @@ def test_token_at_another_cloud(azure: Azure, token: str) -> None:
     [("", "MissingApiVersionParameter"), ("api-version=1999-01-01", "InvalidApiVersionParameter")],
 )
 def test_api_version(azure: Azure, token: str, query: str, expected: str) -> None:
-    """ARM wants an api-version that it speaks."""
+    """ARM requires an api-version that it supports."""
     response = ask(azure, arm(azure, query), token)
 
     assert (response.status_code, code(response)) == (400, expected)
@@ -126,13 +126,13 @@ def test_scope(azure: Azure, scope: str, number: int) -> None:
 
 
 def test_nothing_leaves_the_machine(azure: Azure) -> None:
-    """The proxy joins nobody to a host that it does not stand for."""
+    """The proxy refuses hosts that it does not play."""
     with pytest.raises(requests.exceptions.ProxyError, match="403"):
         ask(azure, "https://example.org/")
 
 
 def test_mlflow_needs_a_token(azure: Azure) -> None:
-    """MLflow's API at the workspace is for those with a token."""
+    """MLflow's API at the workspace requires a token."""
     url = f"https://{azure.account.workspace_host}/mlflow/v2.0{azure.account.scope}"
 
     assert ask(azure, f"{url}/api/2.0/mlflow/experiments/search").status_code == 401

@@ -208,7 +208,7 @@ def test_an_outage_shows(visit: Visit, sandbox: Sandbox) -> None:
 
 
 def test_without_a_clipboard_the_lines_are_selected(visit: Visit, sandbox: Sandbox) -> None:
-    """If the browser lets no page copy, the keys of the person still do."""
+    """If the browser refuses copying by a page, the text is selected for the user's own keys."""
     page = visit(sandbox.page_url, permissions=[])
     # As a browser does for a page that it does not trust.
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
@@ -222,7 +222,7 @@ def test_without_a_clipboard_the_lines_are_selected(visit: Visit, sandbox: Sandb
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_everybody_can_read_it(visit: Visit, sandbox: Sandbox, scheme: str, width: int) -> None:
-    """In light and dark, on a desk and on a phone, axe finds nothing that keeps anybody out.
+    """In light and dark, on a desktop and on a phone, axe finds no violation.
 
     It looks at contrast, landmarks, headings, tables, names and what the keyboard reaches.
     """
@@ -249,7 +249,7 @@ def test_it_fits_a_narrow_screen(visit: Visit, sandbox: Sandbox) -> None:
 
 
 def test_it_says_when_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> None:
-    """The page keeps its content readable, and goes on if the address answers again."""
+    """The page keeps its content readable and continues when the address answers again."""
     server = SandboxPage(sandbox.mlflow_url, sandbox.folder, [sandbox["databricks"]])
     server.start()
     page = visit(server.url)

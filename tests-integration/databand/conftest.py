@@ -19,7 +19,7 @@ from mlflow_connections_sandbox._databand import Databand
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow store to copy, since setting up its tables takes 0.6 s of CPU."""
+    """An MLflow store to copy, because creating its tables takes 0.6 s of CPU time."""
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     with closing(sqlite3.connect(path)) as database, database:

@@ -22,7 +22,7 @@ Deliver = Callable[[], None]
 
 
 def train(steps: int = 40) -> str:
-    """Log as a training does, and give the run's id."""
+    """Log as a training does, and return the run's id."""
     with mlflow.start_run() as run:
         mlflow.log_params({"a": 1, "b": 2})
         for step in range(steps):
@@ -45,7 +45,7 @@ def train(steps: int = 40) -> str:
 def test_nothing_is_lost_while_the_tracker_is_at_fault(
     fault: Fault, tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
-    """A run that went by during a fault is delivered after recovery, whole, in order and once."""
+    """A run that was logged during a fault is delivered after recovery, complete, in order and once."""
     with duplicate(sqlite_uri):
         tracker.faults.inject(fault)
         train()
@@ -73,7 +73,7 @@ def steps_in_order(tracker: Databand) -> bool:
 def test_a_tracker_that_is_down_from_start_to_end_gets_everything_later(
     tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
-    """Two runs with nobody listening arrive once somebody does."""
+    """Two runs that were logged without a server arrive once it runs."""
     tracker.close()
     with duplicate(sqlite_uri):
         train()
@@ -87,7 +87,7 @@ def test_a_tracker_that_is_down_from_start_to_end_gets_everything_later(
 def test_a_tracker_that_goes_down_in_the_middle_gets_everything(
     tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
-    """A run that the tracker saw begin is whole after the tracker's restart."""
+    """A run that began before the tracker's restart is complete after it."""
     with duplicate(sqlite_uri), mlflow.start_run():
         for step in range(60):
             mlflow.log_metric("loss", 1.0, step=step)
@@ -104,7 +104,7 @@ def test_a_tracker_that_goes_down_in_the_middle_gets_everything(
 def test_a_slow_tracker_gets_everything(
     tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
-    """A tracker that takes a second for each call has everything in the end."""
+    """A tracker that needs a second for each call receives everything in the end."""
     tracker.faults.inject(Fault(path="tracking", delay=1.0))
     with duplicate(sqlite_uri):
         train()

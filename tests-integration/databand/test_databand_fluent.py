@@ -1,4 +1,4 @@
-"""All of fluent MLflow, through a composite URI exactly as without it, and the same in Databand."""
+"""Every fluent MLflow call has the same result with and without a composite URI, and Databand gets the same data."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ Deliver = Callable[[], None]
 
 
 def log_everything(experiment: str, folder: Path) -> str:
-    """Use the fluent API as widely as one run can; give the run's id."""
+    """Use the fluent API as widely as one run can; return the run's id."""
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name="parent", tags={"stage": "dev"}, description="A run.") as run:
         mlflow.log_param("alpha", 0.5)
@@ -103,7 +103,7 @@ def test_fluent_mlflow_is_the_same_through_a_composite_uri(
     deliver: Deliver,
     tmp_path: Path,
 ) -> None:
-    """Every call gives the same with a copy and without, and the copy agrees with MLflow."""
+    """Every call returns the same with and without a copy, and the copy equals MLflow's data."""
     plain = sqlite_uri if backend == "sqlite" else mlflow_server.url
     results = {}
     for way in ("plain", "copied"):
@@ -213,7 +213,7 @@ def test_autologging_is_copied(
 def test_a_run_that_databand_never_saw_is_announced_when_it_is_resumed(
     tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
-    """A run made without a copy gets one, with its params and tags, once it goes on with one."""
+    """A run that began without a copy is copied with its params and tags once it is resumed with one."""
     mlflow.set_tracking_uri(sqlite_uri)
     with mlflow.start_run(run_name="before") as run:
         mlflow.log_param("p", 1)

@@ -1,4 +1,4 @@
-"""Composite URIs as people set them, without the keyword."""
+"""Composite URIs that users set themselves, without the keyword."""
 
 import logging
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_a_composite_uri_is_a_tracking_uri(
 def test_a_user_and_a_password_may_stand_in_the_uri(
     tracker: Databand, sqlite_uri: str, deliver: Deliver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They log in, with the token against forged requests, and are never logged."""
+    """User and password sign in, with the token against forged requests, and are never logged."""
     account = tracker.account
     uri = f"dbnd://{account.username}:{account.password}@127.0.0.1:{tracker.port}"
     mlflow.set_tracking_uri(f"{uri}?duplicate_tracking_to={quote(sqlite_uri, safe='')}")

@@ -41,7 +41,7 @@ class Block(NamedTuple):
 
 
 class Blocks(RuleBasedStateMachine):
-    """A model of the boundary beside the real one."""
+    """A state machine that models the boundary, compared with the real one."""
 
     uris: ClassVar[tuple[str, ...]]
     experiment_of: ClassVar[Callable[[str, str], str]]
@@ -77,7 +77,7 @@ class Blocks(RuleBasedStateMachine):
     @precondition(lambda self: self.blocks)
     @rule(place=st.integers(0, 5))
     def leave(self, place: int) -> None:
-        """Leave any block: the last one restores, another hands its duty to the next."""
+        """Leave any block: the newest one restores the settings, an older one passes this on to the next."""
         place %= len(self.blocks)
         block = self.blocks.pop(place)
         client, ended = mlflow.MlflowClient(self.force.uri), []

@@ -44,7 +44,7 @@ def test_the_link_that_a_run_prints_leads_to_it(
 
 
 def test_a_wrong_token_is_refused_at_once(name: str, workspace: Databricks) -> None:
-    """MLflow reports the workspace's refusal, and asks only once: nothing is retried."""
+    """MLflow reports the workspace's refusal after one request: nothing is retried."""
     with (
         use("databricks", {"token": "dapi-wrong"}, {"host": workspace.url}),
         pytest.raises(RestError, match="Invalid access token"),
@@ -219,7 +219,7 @@ def test_a_path_out_of_the_run_is_refused(
 
 
 def test_dbfs_never_leaves_its_folder(workspace: Databricks, tmp_path: Path) -> None:
-    """Dots in a path lead nowhere, and the managed places are not for this API."""
+    """Paths with dots are refused, and so are managed locations in this API."""
     (tmp_path / "secret").write_text("s")
     token = workspace.access.token
     status = "/api/2.0/dbfs/get-status?path="

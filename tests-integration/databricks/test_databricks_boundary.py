@@ -117,7 +117,7 @@ def test_two_workspaces_keep_their_experiments_apart(
     make_workspace: Callable[[], Databricks],
     accounts: Accounts,
 ) -> None:
-    """An experiment that is active in one workspace is none in the other, nor its folders."""
+    """An experiment that is active in one workspace, and its folder, do not exist in the other."""
     other = make_workspace()
     with use("databricks", *accounts["token"]):
         mlflow.set_experiment(f"/Shared/{uuid4().hex}")

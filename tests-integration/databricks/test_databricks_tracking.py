@@ -51,7 +51,7 @@ def test_a_run_arrives_whole(
     request: pytest.FixtureRequest,
     tmp_path: Path,
 ) -> None:
-    """Whichever the account, plain MLflow calls arrive in the server behind, and read back alike."""
+    """With every kind of account, plain MLflow calls arrive on the server and read back unchanged."""
     given = request.getfixturevalue(account)
     local = tmp_path / "report.txt"
     local.write_text("done")
@@ -121,7 +121,7 @@ def test_artifacts_travel_by_signed_urls_too(
 def test_a_file_too_large_for_one_request_arrives(
     name: str, token: Any, workspace: Databricks, tmp_path: Path
 ) -> None:
-    """Above 50 MiB databricks-sdk wants parts, which the workspace has not, and MLflow finds a way."""
+    """Above 50 MiB databricks-sdk tries multipart uploads, which the workspace lacks, and MLflow falls back."""
     large = tmp_path / "large.bin"
     large.write_bytes(b"0123456789abcdef" * (51 << 16))
     with use("databricks", token.credentials, token.options):
@@ -154,7 +154,7 @@ if not mlflow.__version__.startswith("2."):
 def test_an_experiment_may_keep_its_artifacts_elsewhere_on_dbfs(
     name: str, token: Any, workspace: Databricks
 ) -> None:
-    """With a location of the user's own the client writes to DBFS itself."""
+    """With the user's own artifact location the client writes to DBFS itself."""
     with use("databricks", token.credentials, token.options):
         mlflow.create_experiment(name, artifact_location="dbfs:/team/one")
         mlflow.set_experiment(name)
@@ -193,7 +193,7 @@ def test_the_legacy_registry_works_when_asked_for(name: str, token: Any) -> None
 
 
 def test_the_legacy_registry_takes_no_name_of_unity_catalog(token: Any) -> None:
-    """A name in three levels is refused by the workspace's own registry, with the way out."""
+    """The workspace's own registry refuses a name with three levels and names the right registry."""
     with (
         use("databricks", token.credentials, token.options, registry="databricks"),
         pytest.raises(

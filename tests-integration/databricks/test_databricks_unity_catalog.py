@@ -162,13 +162,13 @@ def test_models_and_versions_are_edited(
 def test_a_name_that_cannot_be_is_refused(
     name: str, says: str, catalog: mlflow.MlflowClient
 ) -> None:
-    """A model is named by catalog, schema and model, and both of the former exist."""
+    """A model is named by catalog, schema and model, and its catalog and schema must exist."""
     with pytest.raises(Error, match=says):
         catalog.create_registered_model(name)
 
 
 def test_names_are_stored_in_lower_case(catalog: mlflow.MlflowClient, model_name: str) -> None:
-    """Unity Catalog does not tell names apart by case."""
+    """Unity Catalog ignores the case of names."""
     assert catalog.create_registered_model(model_name.upper()).name == model_name
     with pytest.raises(Error, match=f"Routine or Model '{model_name}' already exists"):
         catalog.create_registered_model(model_name)
@@ -187,7 +187,7 @@ def test_a_model_without_a_signature_is_refused(
 def test_a_version_is_pending_until_its_files_are_there(
     model_name: str, workspace: Databricks
 ) -> None:
-    """Without its files a version is neither ready nor read, and once it is ready nobody writes."""
+    """A version without its files is neither ready nor readable, and a ready version is read-only."""
     ask(workspace, "POST", "registered-models/create", name=model_name)
     made = ask(workspace, "POST", "model-versions/create", name=model_name, source="dbfs:/x")
     version = {"name": model_name, "version": made.json()["model_version"]["version"]}
@@ -248,7 +248,7 @@ def test_a_filter_that_is_not_documented_is_refused(
 def test_refusals_have_unity_catalogs_own_codes(
     method: str, call: str, body: dict[str, Any], code: str, workspace: Databricks
 ) -> None:
-    """A wrong method, an unknown call, a missing field and a missing model are told apart."""
+    """A wrong method, an unknown call, a missing field and a missing model each have their own error."""
     assert ask(workspace, method, call, **body).json()["error_code"] == code
 
 
@@ -276,7 +276,7 @@ def test_a_workspace_without_a_metastore_says_so(
 
 
 def test_registered_models_need_a_token(workspace: Databricks) -> None:
-    """Unity Catalog answers nobody without a valid token."""
+    """Unity Catalog requires a valid token."""
     path = f"{workspace.url}{API}/registered-models/search"
     assert requests.get(path, timeout=30).status_code == 401
     wrong = requests.get(path, headers={"Authorization": "Bearer x"}, timeout=30)

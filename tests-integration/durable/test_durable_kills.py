@@ -1,4 +1,4 @@
-"""Training and shipper are killed again and again: what was logged before a kill is on the server, once."""
+"""Training and shipper are killed repeatedly, and everything logged before a kill is on the server once."""
 
 import os
 import random

@@ -25,7 +25,7 @@ def down(proxy: Any, ended: threading.Event) -> None:
 
 
 def killed_in_the_middle(proxy: Any, ended: threading.Event) -> None:
-    """Go away once the training has begun."""
+    """Stop once the training has begun."""
     while not proxy.count("/runs/create") and not ended.wait(0.02):
         pass
     ended.wait(0.5)
@@ -33,7 +33,7 @@ def killed_in_the_middle(proxy: Any, ended: threading.Event) -> None:
 
 
 def flapping(proxy: Any, ended: threading.Event) -> None:
-    """Be away every other half second."""
+    """Be down every other half second."""
     while not ended.wait(0.5):
         proxy.mode = "down" if proxy.mode == "up" else "up"
 
@@ -84,7 +84,7 @@ def test_a_training_arrives_whole_and_once(
 def test_a_lost_response_doubles_nothing(
     lost: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:
-    """The server did the work and its reply never came: the shipper finds what is there."""
+    """The server created the run and its response was lost: the shipper finds the run."""
     proxy.lose = [lost]
     name = f"lost {lost}"
     done = program.run(f"durable+{proxy.url}", "train", name)

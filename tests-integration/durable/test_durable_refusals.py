@@ -1,4 +1,4 @@
-"""Calls that a server refuses at once are refused at once through durable too, in the same words."""
+"""Calls that a server refuses at once are refused at once through durable too, with the same message."""
 
 import re
 from collections.abc import Callable
@@ -177,7 +177,7 @@ def said(call: Call, at: Place) -> str:
 def test_what_is_refused_is_refused_in_the_same_words(
     proxy: Any, mlflow_server: MlflowServer, tmp_path: Path, outbox: Path
 ) -> None:
-    """With a server that responds every call, and without it each that needs none, raises as plain MLflow."""
+    """Every call raises the same errors as plain MLflow; without a server, every call that needs none does."""
     plain = place(mlflow_server.url, "refused plain", tmp_path)
     durable = place(f"durable+{proxy.url}", "refused durable", tmp_path)
     every = {**AT_ONCE, **ONLY_A_SERVER_KNOWS}

@@ -159,7 +159,7 @@ _MEASURED = ("traces/*/duration", "traces/*/metadata/mlflow.trace.size*")
 def test_whatever_answers_in_place_of_the_server_is_waited_out(
     mode: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:
-    """A hanging server, 503, a login page or wrong credentials delay a training and lose nothing."""
+    """A hanging server, 503, a login page or wrong credentials only delay delivery: training goes on and nothing is lost."""
     proxy.mode = mode
     done = program.run(f"durable+{proxy.url}", "train", f"mode {mode}")
     assert float(done.stdout.split()[-1]) < 10

@@ -1,4 +1,4 @@
-"""Log as widely as MLflow allows, to the experiment that the command line names."""
+"""Log every kind of entity to the experiment that the command line names."""
 
 import math
 import sys

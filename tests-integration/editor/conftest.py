@@ -24,7 +24,7 @@ class Needy(Connection):
 
 
 class LanguageServer:
-    """A running `yaml-language-server`.
+    """A `yaml-language-server` process.
 
     Args:
         program: Its path.

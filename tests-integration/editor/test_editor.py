@@ -1,4 +1,4 @@
-"""An editor with a YAML language server underlines what cannot work in mlflow.yml, in plain words."""
+"""An editor with a YAML language server underlines invalid parts of mlflow.yml and explains them."""
 
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ def test_what_works_is_not_underlined(editor: "LanguageServer", text: str) -> No
     ],
 )
 def test_what_cannot_work_is_underlined(editor: "LanguageServer", text: str, said: str) -> None:
-    """Each fault has one message, in the words of this family."""
+    """Each fault has one message of these packages."""
     (message,) = editor.diagnostics(HEADER + text)
     assert message.startswith(said)
 

@@ -37,7 +37,7 @@ class MemoryLog:
 
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryLog]:
-    """A log of all that is logged to MLflow, in an SQLite store of its own: `source.db`."""
+    """A log of everything that is logged to MLflow, in a separate SQLite store, `source.db`."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.tracking._tracking_service import utils
 
@@ -57,7 +57,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory
 
 
 def _train(name: str, folder: Path) -> None:
-    """Log as widely as MLflow allows."""
+    """Log every kind of entity."""
     mlflow.set_experiment(name)
     with mlflow.start_run(run_name="parent", description="A run.") as run:
         mlflow.log_params({"alpha": 0.5, "long": "x" * 5_500})
@@ -173,5 +173,5 @@ def _assess(client: Any, ids: list[str], run_id: str) -> None:
 
 @pytest.fixture
 def log_traces() -> Callable[[str], None]:
-    """A function that logs traces as widely as MLflow allows, to an experiment of the given name."""
+    """A function that logs traces of every kind to an experiment of the given name."""
     return _log_traces

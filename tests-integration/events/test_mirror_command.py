@@ -38,7 +38,7 @@ def name(tmp_path: Path) -> str:
 def source(
     name: str, log_traces: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """A server with an experiment that has of everything."""
+    """A server with an experiment that contains every kind of entity."""
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'source.db'}"
     mlflow.set_tracking_uri(uri)
@@ -90,7 +90,7 @@ def log_model_without_run(client: Any, folder: Path) -> None:
 def test_an_experiment_arrives_whole_and_is_not_doubled(
     source: str, name: str, mlflow_server: MlflowServer
 ) -> None:
-    """Everything is equal, unmasked, and a second copy only brings it up to date."""
+    """Everything is equal and unmasked, and a second copy only updates it."""
     target = mlflow_server.url
     command = (name, "--from", source, "--to", target, "--output", "json")
     assert mirror(*command).returncode == 0
@@ -128,7 +128,7 @@ def change(client: MlflowClient, name: str) -> None:
 
 
 def test_what_cannot_be_copied_is_said_in_one_sentence(tmp_path: Path) -> None:
-    """A name that nothing has, one server named twice, an experiment that is deleted over there."""
+    """An unknown name, one server named twice, and an experiment that was deleted on the destination are errors."""
     source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))
     MlflowClient(source).create_experiment("wine", tmp_path.as_uri())
     client = MlflowClient(target)

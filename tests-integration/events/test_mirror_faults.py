@@ -1,4 +1,4 @@
-"""Copies under hard conditions: killed at any moment, and into PostgreSQL."""
+"""Copying while the command is killed at random moments, and into PostgreSQL."""
 
 import os
 import shutil

@@ -123,7 +123,7 @@ def log_a_run(experiment: str) -> None:
 
 
 def test_a_later_delivery_fetches_its_own_tokens(pair: Pair, tmp_path: Path) -> None:
-    """A training ends while the copy is away; hours later another process signs in to both and delivers."""
+    """Training ends while the copy is down; hours later another process signs in to both servers and delivers."""
     experiment = f"later {tmp_path.name}"
     pair.new.close()
     train(experiment)

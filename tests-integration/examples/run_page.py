@@ -79,7 +79,7 @@ def evaluate_python(example: Example) -> None:
 
 
 def evaluate_yaml(example: Example) -> None:
-    """Hold YAML to what reads it: mlflow.yml, credentials.yml or snowflake.yml."""
+    """Check YAML with the code that reads it: mlflow.yml, credentials.yml or snowflake.yml."""
     text = text_of(example)
     written(text)
     content = yaml.safe_load(text)
@@ -109,7 +109,7 @@ WHOLE_SNOWFLAKE: dict[str, Any] = {}
 
 
 def check_snowflake(content: Any) -> None:
-    """Read snowflake.yml as `mlflow-snowflake` does; a part of it belongs to the page's whole one before it."""
+    """Read snowflake.yml as `mlflow-snowflake` does; a partial example extends the page's complete one before it."""
     from mlflow_connections_snowflake import read
 
     if "snowflake" in content:

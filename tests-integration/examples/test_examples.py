@@ -101,6 +101,45 @@ def test_the_examples_of_a_page(
     assert done.returncode == 0, f"after {len(lines)} examples:\n{done.stdout}{done.stderr}"
 
 
+TRIED = ("azureml", "databand", "databricks")
+_TRY_IT = re.compile(r"(?ms)^## Try it without an account\n.*?(?=^## |\Z)")
+_LEFT_TO_A_SLOW_TEST = (
+    '<!--- skip: next "a slow test of tests-integration/examples/test_examples.py runs it" --->\n'
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", TRIED)
+def test_a_guide_is_tried_without_an_account(guide: str, tmp_path: Path) -> None:
+    """The section's script and commands run with nothing but what the section installs, sandbox included."""
+    (section,) = _TRY_IT.findall((ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8"))
+    assert _LEFT_TO_A_SLOW_TEST in section
+    page, home, work = tmp_path / f"{guide}.md", tmp_path / "home", tmp_path / "work"
+    page.write_text(section.replace(_LEFT_TO_A_SLOW_TEST, ""), encoding="utf-8")
+    home.mkdir()
+    work.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("run_page.py")), str(page)],
+        cwd=work,
+        env=shell(home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"line"')]
+    ran = [line["language"] for line in lines if not line["why"]]
+    assert ran == ["python", "console"]
+
+
+def test_every_guide_with_such_a_section_is_tried() -> None:
+    """Only the guide to Kedro pipelines in Snowflake has tests of its own."""
+    having = {
+        page.stem for page in ROOT.glob("docs/*.md") if _TRY_IT.search(page.read_text("utf-8"))
+    }
+    assert having == {*TRIED, "snowflake-kedro"}
+
+
 @pytest.mark.parametrize("name", ["databand", "http", "snowflake"])
 def test_lines_of_the_sandboxs_page_work_as_printed(
     name: str, sandbox: Sandbox, tmp_path: Path

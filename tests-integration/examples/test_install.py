@@ -130,7 +130,7 @@ def test_a_line_that_installs_from_a_clone_works_as_printed(
 
 
 def assert_installed(wanted: str, output: str) -> None:
-    """Hold what pip says that it has installed against what a page names."""
+    """Compare the packages that pip has installed with those that a page names."""
     last = output.splitlines()[-1]
     assert last.startswith("Successfully installed")
     installed = {each.rpartition("-")[0] for each in last.split()[2:]}

@@ -124,7 +124,7 @@ def test_no_command_shows_a_secret(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """From its variable, from the credentials, and in the wrong place; right, and with a fault."""
+    """A secret is hidden whether it comes from its variable, from the credentials or from the wrong place, with and without an error."""
     addresses = ["host", "url", "databand_url", "duplicate_tracking_to", "tracking_uri"]
     names = [each.name for each in declared_options(find_connection(keyword))]
     options = {name: echo for name in addresses if name in names}

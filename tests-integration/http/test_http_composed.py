@@ -169,7 +169,7 @@ def test_databand_before_a_protected_server(protected: ProtectedMlflow, tracker:
 def test_nodes_of_a_parallel_runner_get_tokens(
     protected: ProtectedMlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kedro spawns its workers; they have no secret in their environment, and log to the same server."""
+    """Spawned workers of Kedro have no secret in their environment and log to the same server."""
     for name, value in protected.environment().items():
         monkeypatch.setenv(name, value)
     protected.lifetime = 2.0

@@ -78,7 +78,7 @@ def test_a_run_outlives_its_tokens(protected: Any, accounts: None, tmp_path: Pat
 
 @pytest.mark.usefixtures("connected")
 def test_a_revoked_token_is_replaced(protected: Any) -> None:
-    """The server says 401 once, and nothing is lost."""
+    """The server answers 401 once, and nothing is lost."""
     with mlflow.start_run() as started:
         protected.revoke()
         mlflow.log_metric("m", 1.0)
@@ -259,7 +259,7 @@ def test_a_command_runs_without_the_secret(protected: Any) -> None:
     ],
 )
 def test_a_commands_end_is_seen(code: str, returned: int) -> None:
-    """Exit codes and signals pass, as if nothing stood between."""
+    """Exit codes and signals are passed through unchanged."""
     assert run("run", "http", "--", sys.executable, "-c", code).returncode == returned
 
 
@@ -291,7 +291,7 @@ def test_a_command_that_is_none_has_a_shells_code() -> None:
 
 @pytest.mark.usefixtures("accounts")
 def test_check_asks_the_server(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers with the real token; a wrong secret is the issuer's sentence, without the secret."""
+    """The issuer returns a real token; a wrong secret raises the issuer's message without the secret."""
     assert probe("http").tracking_uri == protected.url
     monkeypatch.setenv("MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET", "wr0ng")
     done = run("check", "http")

@@ -285,6 +285,6 @@ def foreign(foreign_server: OpenMlflow) -> OpenMlflow:
 
 @pytest.fixture
 def stand(whole_stand: Stand) -> Stand:
-    """The stand, before anybody asked it anything."""
+    """The stand, before any request."""
     (whole_stand.folder / "access.log").write_text("")
     return whole_stand

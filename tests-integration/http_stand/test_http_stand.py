@@ -171,7 +171,7 @@ def test_refusals_are_one_sentence(stand: Any) -> None:
 
 
 def test_an_issuer_that_is_away_does_no_harm_while_a_token_holds(stand: Any) -> None:
-    """A valid token serves on; after its end there is one sentence, and all is well when the issuer is back."""
+    """A valid token is used until it expires; then requests fail with one sentence until the issuer is back."""
     with use("http", {"client_secret": stand.secret}, options(stand, "JWT")):
         client = mlflow.MlflowClient()
         client.search_experiments()

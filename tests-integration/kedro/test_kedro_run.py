@@ -319,7 +319,7 @@ def test_commands_hear_the_projects_hooks(project: "Project") -> None:
 
 @pytest.mark.beside
 def test_a_misspelt_key_is_told_first(project: "Project") -> None:
-    """A misspelling of kedro-mlflow's own key is met by one sentence, not by its model's error."""
+    """A misspelling of kedro-mlflow's own key raises one sentence instead of its model's error."""
     project.server(mlflow_trackin_uri=project.database)
     said = project.fail()
     assert "'server.mlflow_trackin_uri'" in said

@@ -122,7 +122,7 @@ class Receiver:
             self._server = None
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Answer one request as told."""
+        """Answer one request with the configured response."""
         body = request.rfile.read(int(request.headers["Content-Length"]))
         self.requests += 1
         mode = self.mode
@@ -173,7 +173,7 @@ def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiv
 
 
 def ship_the_rest() -> None:
-    """Deliver what is left, as the command does, for as long as it gets less."""
+    """Deliver the rest as the command does, for as long as it makes progress."""
     left = 0
     while waiting := sum(report.content.events for report in admin.reports()):
         assert waiting != left, f"{waiting} events still wait."
@@ -252,7 +252,7 @@ def test_kill_9_at_a_hundred_moments_loses_nothing(receiver: Receiver, tmp_path:
 
 
 def test_a_killed_trainer_is_shipped_by_its_shipper(receiver: Receiver, tmp_path: Path) -> None:
-    """After `kill -9` of the only writer nobody has to do anything: its shipper finishes and ends."""
+    """After `kill -9` of the only writer, its shipper delivers everything and ends by itself."""
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, receiver.url, "0", str(tmp_path / "returned-0"), "1000000"]
     )
@@ -288,7 +288,7 @@ POLICY = Policy(poll=0.01, linger=0.05, backoff=0.05, max_backoff=0.2, exit_time
 def test_a_fault_loses_nothing(
     receiver: Receiver, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever the destination does in the middle, appends go on, and after it all arrives in order, once by id."""
+    """Whatever the destination does in between, appends go on, and afterwards every event arrives in order, once by ID."""
     outbox = Outbox(Destination("http", receiver.url, "an_http_sink:HttpSink"), {}, POLICY)
     for number in range(300):
         outbox.append(Event("run", "metrics", number, {"n": number}))

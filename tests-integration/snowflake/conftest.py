@@ -180,7 +180,7 @@ _PLAIN = {"COLUMNS": "200", "NO_COLOR": "1", "DO_NOT_TRACK": "1"}
 
 
 class Project(NamedTuple):
-    """A Kedro project, and an account in which the bridge of its snowflake.yml stands.
+    """A Kedro project, and an account in which the bridge of its snowflake.yml was created.
 
     Attributes:
         folder: The project's folder.
@@ -193,7 +193,7 @@ class Project(NamedTuple):
     mlflow: "MlflowClient"
 
     def kedro(self, *arguments: str, succeeds: bool = True) -> str:
-        """Run a command of the project as in a shell, and give what it printed."""
+        """Run a command of the project as in a shell, and return what it printed."""
         return _shell(self.folder, self.account, "-m", "kedro", *arguments, succeeds=succeeds)
 
     def runs(self, experiment: str) -> "list[Run]":
@@ -209,7 +209,7 @@ def _shell(
     answers: str = "",
     succeeds: bool = True,
 ) -> str:
-    """Run this Python in a folder, with the account's variables, and give what it printed."""
+    """Run this Python in a folder, with the account's variables, and return what it printed."""
     variables = account.environment() if account is not None else {}
     environment = {**os.environ, **variables, **_PLAIN}
     if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""The client through the stand-in to a real MLflow: every value, and every delivery."""
+"""The client logs every value through the stand-in to a real MLflow server, under repeated deliveries."""
 
 import contextlib
 import math
@@ -55,7 +55,7 @@ def run_id(client: Client, experiment_id: str) -> str:
 def test_hostile_values_arrive_byte_for_byte(
     bridge: Any, client: Client, run_id: str, evil: str
 ) -> None:
-    """Values and tags, singly and in a batch, are in MLflow exactly what they were here."""
+    """Values and tags, logged singly and in a batch, are unchanged in MLflow."""
     client.log_parameter(run_id, "single", evil)
     client.set_tag(run_id, "single", evil)
     client.log_batch(run_id, params={"batch": evil}, tags={"batch": evil})
@@ -241,7 +241,7 @@ def test_a_slow_gateway_is_polled(bridge: Any, client: Client, run_id: str) -> N
 def test_a_gateway_in_trouble_is_an_error_to_catch(
     bridge: Any, client: Client, fault: Fault, kind: type[Exception], sentence: str
 ) -> None:
-    """Each fault on the way is an error of its own kind, with one sentence."""
+    """Each fault raises its own kind of error, with one sentence."""
     policy, gateway = bridge.stand_in.policy, bridge.stand_in.gateways["aws"]
     patience, policy.retry_seconds = policy.retry_seconds, 0.1
     gateway.faults.inject(fault)
@@ -262,7 +262,7 @@ def test_mlflows_own_words(client: Client) -> None:
 
 
 def test_a_role_without_grants_is_told(bridge: Any) -> None:
-    """A role that may not call the functions reads what to do."""
+    """A role that may not call the functions gets an error with the remedy."""
     bridge.session.sql("CREATE ROLE IF NOT EXISTS stranger").collect()
     bridge.session.sql("GRANT ROLE stranger TO ROLE accountadmin").collect()
     bridge.session.sql("GRANT USAGE ON WAREHOUSE compute_wh TO ROLE stranger").collect()

@@ -1,4 +1,4 @@
-"""The client under Snowpark's local testing, which knows no SQL."""
+"""The client with Snowpark's local testing, which executes no SQL."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -44,7 +44,7 @@ def five(bridge: Any, tmp_path_factory: pytest.TempPathFactory) -> BridgeConfig:
 
 
 def test_plain_tracking_needs_no_more(bridge: Any, five: BridgeConfig) -> None:
-    """Unmodified MLflow code logs a run, NaN and all, and leaves none running."""
+    """Unmodified MLflow code logs a run, including NaN, and leaves no run active."""
     import mlflow
 
     mlflow.set_tracking_uri(store.Bridge.of(five).uri())

@@ -45,7 +45,7 @@ def test_one_command_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """sql, apply, check, drop: a person runs four commands, and reads what each did."""
+    """`sql`, `apply`, `check` and `drop` each print what they did."""
     for name, value in snowflake.environment().items():
         monkeypatch.setenv(name, value)
     config = write_config(provider)
@@ -87,7 +87,7 @@ def test_external_access_alone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Without a gateway the same commands set external access up, name what is missing, and drop it."""
+    """Without a gateway the same commands create external access, report missing objects, and drop it."""
     for name, value in snowflake.environment().items():
         monkeypatch.setenv(name, value)
     access = {"url": MLFLOW_URL, "token_from_env": "MLFLOW_SNOWFLAKE_TOKEN"}
@@ -153,7 +153,7 @@ def test_the_sql_of_the_specifications_users(each_bridge: Any) -> None:
 
 
 def test_nothing_is_wrong(each_bridge: Any) -> None:
-    """After apply, a check finds all there is to find in order."""
+    """After apply, a check finds nothing to fix."""
     assert wrong(each_bridge) == []
 
 
@@ -180,7 +180,7 @@ def test_the_gateways_definition_lets_all_through(each_bridge: Any, mlflow_serve
 
 
 def test_applying_again_breaks_no_trust(each_bridge: Any) -> None:
-    """A second apply changes neither who Snowflake is to the cloud nor what callers may do."""
+    """A second apply changes neither Snowflake's identity in the cloud nor the callers' rights."""
     session, setup = each_bridge.session, each_bridge.setup
     describe = f"DESCRIBE INTEGRATION {setup.require_gateway()[0].integration.sql}"
     before = session.sql(describe).collect()
@@ -259,7 +259,7 @@ DAMAGE = (
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_check_names_the_fix(bridge: Any, damage: str) -> None:
-    """Whatever somebody took away is named, and running the given statements fixes it."""
+    """Each removed object is named, and running the printed statements creates it again."""
     bridge.session.sql(damage).collect()
     found = wrong(bridge)
     # A bridge that is damaged may answer no call either; that is a consequence, not a cause.
@@ -273,7 +273,7 @@ def test_a_check_names_the_fix(bridge: Any, damage: str) -> None:
 def test_a_lost_integration_is_named_with_its_fix(
     snowflake: Snowflake, session: Session, write_config: Any
 ) -> None:
-    """A dropped integration is made by the statement given; its cloud must then trust a new one."""
+    """The printed statement creates a dropped integration again; its cloud must then trust the new one."""
     setup = load(write_config("aws"))
     apply(session, statements(setup))
     session.use_role("ACCOUNTADMIN")
@@ -339,7 +339,7 @@ def every_name(session: Session) -> set[str]:
 def test_hostile_names_are_just_names(
     snowflake: Snowflake, session: Session, write_config: Any, evil: str, tmp_path: Path
 ) -> None:
-    """Functions, a stage, roles and an integration of hostile names are made, work, and are dropped."""
+    """Functions, a stage, roles and an integration with hostile names are created, work, and are dropped."""
     config = yaml.safe_load(write_config("azure").read_text())
     quoted = evil.replace('"', '""')
     section = config["snowflake"]["mlflow"]
@@ -386,7 +386,7 @@ def test_many_rows_are_few_requests(bridge: Any, mlflow_server: MlflowServer) ->
 
 
 def test_a_statement_of_two_runs_is_refused(bridge: Any) -> None:
-    """Rows of two runs in one batch reach neither."""
+    """Rows of two runs in one batch are refused, and neither run gets a value."""
     client = Client(bridge.session, bridge.setup.functions)
     experiment_id = client.ensure_experiment("two-runs")
     runs = [client.create_run(experiment_id)["info"]["run_id"] for _ in range(2)]

@@ -208,7 +208,7 @@ def test_with_external_access_the_run_needs_no_functions(
 
 @pytest.mark.slow
 def test_frames_tables_and_files_travel(project: Any, mlflow_server: MlflowServer) -> None:
-    """A frame goes as a table that is dropped again; what the catalog has stays; credentials are replaced."""
+    """A frame is passed as a table, which is dropped again; the catalog's data stays; credentials are replaced."""
     import mlflow
 
     shown = project.kedro("snowflake-mlflow", "run")

@@ -155,7 +155,7 @@ def _environment(
 def test_a_killed_node_leaves_a_failed_run_and_a_retry_finishes_it(
     project: Any, mlflow_server: MlflowServer
 ) -> None:
-    """All that was logged before a kill is there, in a FAILED run; the retry makes no second run."""
+    """Everything logged before a kill is in a FAILED run, and the retry creates no second run."""
     import mlflow
 
     shown = project.kedro("snowflake-mlflow", "run", succeeds=False)
@@ -205,7 +205,7 @@ def test_snowflakes_own_retry_makes_no_second_run(project: Any) -> None:
 
 @pytest.mark.slow
 def test_a_nodes_error_reaches_the_terminal(project: Any) -> None:
-    """The command fails with the node's own traceback, and says how to go on."""
+    """The command fails with the node's own traceback and names the command to retry."""
     before = len(project.runs("valves"))
     shown = project.kedro(*("snowflake-mlflow", "run", "--pipeline", "stubborn"), succeeds=False)
     assert "'stubborn' failed, the task DEMO.DEMO.VALVES__STUBBORN__STUBBORN" in shown
@@ -221,7 +221,7 @@ def test_a_nodes_error_reaches_the_terminal(project: Any) -> None:
 
 @pytest.mark.slow
 def test_names_and_values_stay_what_they_are(project: Any) -> None:
-    """Names of nodes, pipelines and datasets, and parameters, may look like SQL or like our own."""
+    """Names of nodes, pipelines, datasets and parameters may look like SQL or like names of this package."""
     hostile = """x'); DROP TASK "a"; --"""
     note = """it's a "quote" \\ $$ ; DROP TABLE t"""
     shown = project.kedro(
@@ -253,7 +253,7 @@ def test_what_cannot_be_run_is_one_sentence(
 
 
 def interrupted(project: Any) -> str:
-    """Run the pipeline, press Ctrl-C as soon as it runs, and give what was printed."""
+    """Run the pipeline, press Ctrl-C as soon as it runs, and return what was printed."""
     # A shell lets what it starts in the background ignore it, and the tests may be that.
     code = (
         "import os, signal, sys\n"
@@ -282,7 +282,7 @@ def interrupted(project: Any) -> str:
 
 @pytest.mark.slow
 def test_it_stops_watching_when_asked(project: Any) -> None:
-    """Ctrl-C leaves the pipeline running, and says how to look again; a node that is gone is gone."""
+    """Ctrl-C leaves the pipeline running and names the command to watch it; tasks of removed nodes are dropped."""
     registry = project.folder / "src/valves/pipeline_registry.py"
     nodes = project.folder / "src/valves/nodes.py"
     third = 'node(third, ["doubled", "params:note"], None, name="third"),'

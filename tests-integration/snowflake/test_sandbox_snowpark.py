@@ -70,7 +70,7 @@ def test_a_run_is_made_through_each_gateway(
 def test_data_frames_call_external_functions(
     snowflake: Snowflake, session: "Session", mlflow_server: MlflowServer
 ) -> None:
-    """call_function over a data frame makes a run for each row."""
+    """call_function over a data frame creates a run for each row."""
     from snowflake.snowpark.functions import call_function, col, lit
 
     _bridge(session, "aws")
@@ -96,7 +96,7 @@ def test_files_move_by_snowparks_api(snowflake: Snowflake, session: "Session") -
 
 
 def test_the_environment_points_a_client_at_the_account(snowflake: Snowflake) -> None:
-    """A process that is given the variables connects without a parameter of its own."""
+    """A process with the variables connects without any parameter."""
     code = (
         "import snowflake.connector as c\n"
         "with c.connect() as connection:\n"

@@ -1,4 +1,4 @@
-"""The starter: what `kedro new` makes of it runs as it is, on this machine and as tasks in Snowflake."""
+"""The project that `kedro new` creates from the starter runs unchanged, on this machine and as tasks in Snowflake."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -138,7 +138,7 @@ def test_mlflow_is_asked_for(
 
 
 def test_a_bad_answer_is_refused(shell: Callable[..., str], tmp_path: Path) -> None:
-    """An answer that is none of the three is told, and nothing is made."""
+    """An answer that is not one of the three is an error, and nothing is created."""
     shown = shell(tmp_path, None, *STARTER, answers="My Wine\nperhaps\n", succeeds=False)
     assert "It must be yes, functions or no" in shown
     assert not (tmp_path / "my-wine").exists()

@@ -1,4 +1,4 @@
-"""The starter's README: what it says of a Snowflake on one's own machine is all that is needed."""
+"""The steps for a local Snowflake in the starter's README are complete."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import pytest
 
 
 class Told(NamedTuple):
-    """An account of which no more is known than what `up` prints."""
+    """An account that is known only from the output of `up`."""
 
     variables: dict[str, str]
 
@@ -24,7 +24,7 @@ class Told(NamedTuple):
 
 @pytest.mark.slow
 def test_three_commands_are_enough(shell: Callable[..., str], tmp_path: Path) -> None:
-    """`up`, `apply` and `run`: nobody has to tell a cloud whom to trust."""
+    """After `up`, `apply` and `run` work without a cloud administrator's step."""
     answers = "Wine\nyes\n"
     starter = ("-m", "kedro", "new", "--starter", "mlflow-connections-snowflake")
     shell(tmp_path, None, *starter, answers=answers)

@@ -19,7 +19,7 @@ PythonModel: Any = import_module("mlflow.pyfunc").PythonModel
 
 
 class Doubling(PythonModel):  # type: ignore[misc] # MLflow's class is Any to mypy
-    """A model that needs nothing."""
+    """A model without requirements."""
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
         """Return twice the input."""
@@ -68,7 +68,7 @@ NAMES = (
 
 
 def test_hostile_names_are_only_names(procedure: Any, tmp_path: Path) -> None:
-    """A file of any name goes up and comes down as itself, and nothing else changes."""
+    """A file of any name is uploaded and downloaded unchanged, and nothing else changes."""
     up, down = tmp_path / "up", tmp_path / "down"
     up.mkdir()
     down.mkdir()
@@ -87,7 +87,7 @@ def test_hostile_names_are_only_names(procedure: Any, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(procedure: Any) -> None:
-    """Downloading what nobody uploaded says which file, of which stage."""
+    """Downloading a missing file raises an error that names the file and the stage."""
     with mlflow.start_run() as run:
         mlflow.log_text("x", "there.txt")
     with pytest.raises((MlflowException, ConnectionsError), match=r"not\.there"):
@@ -95,7 +95,7 @@ def test_a_file_that_is_not_there(procedure: Any) -> None:
 
 
 def test_artifacts_that_lie_elsewhere_are_refused(procedure: Any) -> None:
-    """A stage that is not on MLflow's artifact root is told of, before anything is lost."""
+    """A stage that is not on MLflow's artifact root is reported before anything is lost."""
     there = mlflow.create_experiment(f"elsewhere {procedure.config}", "s3://another-bucket/x")
     with mlflow.start_run(experiment_id=there):
         mlflow.log_metric("m", 1)
@@ -104,7 +104,7 @@ def test_artifacts_that_lie_elsewhere_are_refused(procedure: Any) -> None:
 
 
 def test_a_missing_grant_is_told(procedure: Any) -> None:
-    """A role that may not use the stage learns it in a sentence, with the command that helps."""
+    """A role that may not use the stage gets one sentence with the command that helps."""
     stage = 'WRITE ON STAGE "DEMO"."DEMO"."MLFLOW_UPLOADS"'
     procedure.session.use_role("ACCOUNTADMIN")
     procedure.session.sql(f'REVOKE {stage} FROM ROLE "MLFLOW_CALLER"').collect()

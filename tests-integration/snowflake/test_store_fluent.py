@@ -1,4 +1,4 @@
-"""Plain fluent MLflow in a session of Snowflake: what is logged arrives whole and in few statements."""
+"""Plain fluent MLflow in a Snowflake session: everything arrives, in few statements."""
 
 import math
 import threading
@@ -99,7 +99,7 @@ def test_a_run_that_fails_keeps_all_that_it_logged(procedure: Any) -> None:
 
 
 def test_what_mlflow_refuses_is_named_at_the_end(procedure: Any) -> None:
-    """A param that somebody else has set is told of with its run, and all else is stored."""
+    """A param that another process has set is reported with its run, and everything else is stored."""
     run = mlflow.start_run()
     procedure.mlflow.log_param(run.info.run_id, "taken", "by another")
     mlflow.log_params({"taken": "by me", "free": 1})
@@ -169,7 +169,7 @@ def test_a_deleted_experiment_is_told_of(procedure: Any) -> None:
 
 
 def test_going_on_with_a_run(procedure: Any) -> None:
-    """Another procedure goes on with a run by its id, and ends it again."""
+    """Another procedure resumes a run by its ID and ends it again."""
     with mlflow.start_run() as run:
         mlflow.log_metric("m", 1)
     with mlflow.start_run(run.info.run_id):
@@ -257,6 +257,6 @@ def test_autologging(procedure: Any) -> None:
 
 
 def test_what_no_post_reaches_is_refused_by_name(procedure: Any) -> None:
-    """A method that would need a GET or a PATCH says so, and what to do."""
+    """A method that needs GET or PATCH raises an error that names the alternative."""
     with pytest.raises(MlflowException, match=r"restore_run.*external_access"):
         mlflow.MlflowClient().restore_run("0" * 32)

@@ -105,7 +105,7 @@ def test_without_a_network(bridge: Any, mlflow_server: MlflowServer) -> None:
 
 
 def test_files_that_may_not_be_removed_are_cleaned_later(bridge: Any) -> None:
-    """An owner's-rights procedure leaves what passed through the stage, for the command to remove."""
+    """An owner's-rights procedure leaves files on the stage, which the command removes."""
     session = bridge.session
     session.use_role("ACCOUNTADMIN")
     clean(session, bridge.setup, timedelta(0))

@@ -24,7 +24,7 @@ MODULES = {
 
 
 def run(bridge: Any, script: str, folder: Path, code: int = 0, path: tuple[Path, ...] = ()) -> str:
-    """Run a script as a person does, with the account in connections.toml; give what it printed.
+    """Run a script as a person does, with the account in connections.toml; return what it printed.
 
     With a path, nothing but that is on Python's besides its own library.
     """
@@ -78,7 +78,7 @@ def test_outside_of_snowflake_a_connection_is_opened(bridge: Any, tmp_path: Path
 
 @pytest.mark.parametrize("way", ["entry points", pytest.param("by hand", marks=pytest.mark.slow)])
 def test_from_a_zip(bridge: Any, tmp_path: Path, way: str) -> None:
-    """Out of a zip on sys.path the scheme is found by its dist-info, or registered by hand."""
+    """From a zip on sys.path the scheme is found through its dist-info, or registered explicitly."""
     archive = tmp_path / "packages.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         for distribution, module in MODULES.items():

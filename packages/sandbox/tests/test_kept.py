@@ -177,3 +177,16 @@ def test_a_shell_of_stand_ins_has_no_other_account(tmp_path: Path) -> None:
     workspace = Databricks(NOBODY, tmp_path)
     before = {"DATABRICKS_CONFIG_PROFILE": "work", "DATABRICKS_HOST": "https://x", "PATH": "/bin"}
     assert shell_of([workspace], before) == {"PATH": "/bin", **workspace.environment()}
+
+
+def test_a_relative_folder_is_named_for_clients_that_run_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that variables name, such as certificates, are found from any working directory."""
+    monkeypatch.chdir(tmp_path)
+    sandbox = Sandbox(Path("sandbox"), ["databricks"])
+    monkeypatch.chdir("/")
+    assert (sandbox.folder, sandbox.server.folder) == (
+        tmp_path / "sandbox",
+        tmp_path / "sandbox" / "mlflow",
+    )

@@ -36,7 +36,7 @@ def mlflow_example():
 
 
 def dbnd_run(environment: Mapping[str, str], folder: Path, *arguments: str) -> str:
-    """Run the example, and give what dbnd printed."""
+    """Run the example, and return what dbnd printed."""
     (folder / "example_tasks.py").write_text(_EXAMPLE)
     command = [str(Path(sys.executable).with_name("dbnd")), "run", "example_tasks.mlflow_example"]
     result = subprocess.run(

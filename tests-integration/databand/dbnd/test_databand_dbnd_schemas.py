@@ -1,4 +1,4 @@
-"""Payloads held to the schemas that dbnd ships, and the stand-in's tables held to them too."""
+"""Payloads and the stand-in's tables, checked against the schemas that dbnd ships."""
 
 import json
 import math
@@ -116,7 +116,7 @@ def test_dbnds_metric_keeps_the_value_where_a_step_rides_beside(schemas: dict[st
 def test_the_stand_in_knows_no_field_that_dbnd_does_not(
     endpoint: str, schemas: dict[str, Any]
 ) -> None:
-    """Each field that the stand-in asks for stands in dbnd's schema."""
+    """Each field that the stand-in requires is in dbnd's schema."""
     with pytest.raises(Wrong, match="lacks the fields") as caught:
         BODIES[endpoint]({}, "")
     asked = {name.strip() for name in str(caught.value).partition(":")[2].split(",")}

@@ -12,7 +12,7 @@ from mlflow_connections_sandbox._databand import Databand
 
 
 def run_script(environment: Mapping[str, str], script: str) -> Any:
-    """Run a script in a process of its own, since dbnd is one per process; give what it printed last."""
+    """Run a script in a process of its own, since dbnd is one per process; return what it printed last."""
     result = subprocess.run(
         [sys.executable, "-c", script],
         env=dict(environment),

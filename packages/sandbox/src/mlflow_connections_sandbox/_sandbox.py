@@ -75,9 +75,10 @@ class Sandbox:
             ValueError: A name is not that of a stand-in.
         """
         _check(names)
-        self.folder = folder
+        # Variables for clients name files below it, and a client may run elsewhere.
+        self.folder = folder.absolute()
         self.names = tuple(dict.fromkeys(names))
-        self.server = MlflowServer(folder / "mlflow") if server is None else server
+        self.server = MlflowServer(self.folder / "mlflow") if server is None else server
         self._has_page = page
         self._port = port
         self._page: Page | None = None

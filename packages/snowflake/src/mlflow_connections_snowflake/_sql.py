@@ -153,7 +153,7 @@ def _external_access_part(config: BridgeConfig) -> Iterator[Statement]:
     rule, secret, integration = _external_access_objects(access)
     yield Statement(
         ADMIN,
-        "what procedures may reach: MLflow and nothing else",
+        f"{rule}: allow MLflow's host only",
         f"CREATE OR REPLACE {rule.kind} {rule.sql}\n"
         "  MODE = EGRESS\n"
         "  TYPE = HOST_PORT\n"
@@ -165,14 +165,14 @@ def _external_access_part(config: BridgeConfig) -> Iterator[Statement]:
         secret,
         "TYPE = GENERIC_STRING",
         "SECRET_STRING = ''",
-        purpose="MLflow's token, empty at first"
+        purpose=f"{secret}: MLflow's token, empty at first"
         if access.token_from_env
-        else "MLflow's token, still empty: set it by ALTER SECRET … SET SECRET_STRING = '…'",
+        else f"{secret}: MLflow's token, empty until you run ALTER SECRET … SET SECRET_STRING = '…'",
     )
     if access.token_from_env:
         yield Statement(
             ADMIN,
-            f"MLflow's token: the value of the environment variable {access.token_from_env}",
+            f"{secret}: MLflow's token from the environment variable {access.token_from_env}",
             f"ALTER {secret.kind} {secret.sql} SET\n"
             f"  SECRET_STRING = '${{{access.token_from_env}}}'",
             secret,
@@ -183,7 +183,7 @@ def _external_access_part(config: BridgeConfig) -> Iterator[Statement]:
         f"ALLOWED_AUTHENTICATION_SECRETS = ({secret.sql})",
         "ENABLED = TRUE",
     )
-    yield create(ADMIN, integration, *allowed, purpose="the way out for procedures that name it")
+    yield create(ADMIN, integration, *allowed, purpose=f"{integration}: access to MLflow's host")
     yield alter(ADMIN, integration, *allowed)
     # A procedure's owner needs both to name them in EXTERNAL_ACCESS_INTEGRATIONS and SECRETS.
     yield grant(ADMIN, "USAGE", integration, config.roles.owner)
@@ -280,7 +280,7 @@ def _api_integration(gateway: Gateway) -> Iterator[Statement]:
         *trust,
         *key,
         *allowed,
-        purpose="the way to the gateway; never replaced, since the cloud trusts this very one",
+        purpose=f"{target}: access to the gateway; never replaced, because the cloud trusts it",
     )
     yield created._replace(variables=variables)
     yield alter(ADMIN, target, *key, *allowed)._replace(variables=variables)
@@ -303,7 +303,7 @@ def _storage_integration(storage: Storage) -> Iterator[Statement]:
         *trust,
         "ENABLED = TRUE",
         *allowed,
-        purpose="the way to MLflow's artifacts; never replaced, since the cloud trusts this one",
+        purpose=f"{target}: access to MLflow's artifacts; never replaced, because the cloud trusts it",
     )
     yield alter(ADMIN, target, *trust, "ENABLED = TRUE", *allowed)
 
@@ -353,7 +353,7 @@ def _translator(config: BridgeConfig, name: Identifier, key: str) -> Iterator[St
     target = _translator_object(name)
     yield Statement(
         OWNER,
-        f"the translator {key}.js",
+        f"translator {key}.js",
         f"CREATE OR REPLACE FUNCTION {name.sql}(EVENT OBJECT)\n"
         "  RETURNS OBJECT\n"
         "  LANGUAGE JAVASCRIPT\n"
@@ -400,10 +400,10 @@ def _stage_statements(config: BridgeConfig) -> Iterator[Statement]:
             external[0],
             f"URL = {literal(config.storage.location)}",
             f"STORAGE_INTEGRATION = {config.storage.integration.sql}",
-            purpose="the stage on MLflow's artifact root",
+            purpose=f"{external[0]}: MLflow's artifact root",
         )
         yield grant(OWNER, "USAGE", external[0], caller)
-    yield create(OWNER, internal, purpose="the stage that receives uploads")
+    yield create(OWNER, internal, purpose=f"{internal}: receives uploads")
     # Snowflake grants WRITE on a stage only to roles with READ.
     yield grant(OWNER, "READ", internal, caller)
     yield grant(OWNER, "WRITE", internal, caller)

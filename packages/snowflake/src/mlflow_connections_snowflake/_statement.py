@@ -77,7 +77,7 @@ def grant(run_as: str, privilege: str, target: SqlObject, role: Identifier) -> S
     """Return the statement that grants one privilege."""
     return Statement(
         run_as,
-        f"grant {privilege} to {role}",
+        f"grant {privilege} on {target} to {role}",
         f"GRANT {privilege} ON {target.granted} TO ROLE {role.sql}",
         target,
         privilege,
@@ -107,7 +107,7 @@ def alter(run_as: str, target: SqlObject, *clauses: str) -> Statement:
     """Return the statement that updates the changeable properties of an existing object."""
     return Statement(
         run_as,
-        f"{target}: update what can change if it existed before",
+        f"{target}: update it if it existed before",
         "\n  ".join((f"ALTER {target.kind} {target.sql} SET", *clauses)),
         target,
     )
