@@ -53,13 +53,15 @@ def _metric(entity: Any) -> MetricRow:
 def more_of_metric(entity: Any) -> dict[str, Any] | None:
     """Return what only MLflow 3 says of a metric: its model and its dataset; None for most metrics."""
     try:
-        model, name, digest = entity.model_id, entity.dataset_name, entity.dataset_digest
+        values: tuple[Any, ...] = (entity.model_id, entity.dataset_name, entity.dataset_digest)
     except AttributeError:
-        return None
-    if model or name or digest:
-        more = {"model_id": model, "dataset_name": name, "dataset_digest": digest}
-        return {key: value for key, value in more.items() if value}
+        values = tuple(getattr(entity, name, None) for name in _MORE_OF_METRIC)
+    if any(values):
+        return {name: value for name, value in zip(_MORE_OF_METRIC, values, strict=True) if value}
     return None
+
+
+_MORE_OF_METRIC = ("model_id", "dataset_name", "dataset_digest")
 
 
 def number(value: Any) -> Any:
