@@ -231,7 +231,7 @@ def test_client_that_outlives_its_block_is_refused() -> None:
     binding.bind()
     binding.unbind()
 
-    with pytest.raises(AccessError, match="was left"):
+    with pytest.raises(AccessError, match="has ended"):
         context.auth.get_token("scope/.default")
 
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 def call(project: "Project | None", *arguments: str) -> Result:
     """Call a command as Kedro does, with the metadata of the project that it found."""
     found = project and metadata(project)
-    runner = CliRunner(env={"COLUMNS": "300"})  # a table wraps at the width of the terminal
+    # Click 8.1 joins both streams unless it is told not to; later versions never do.
+    apart: dict[str, Any] = (
+        {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+    )
+    # A table wraps at the width of the terminal.
+    runner = CliRunner(env={"COLUMNS": "300"}, **apart)
     return runner.invoke(commands, ["mlflow-connections", *arguments], obj=found)
 
 

@@ -1,4 +1,4 @@
-"""The private names of MLflow that core reads or sets; checked with MLflow 2.22, 3.5, 3.15 and 3.17.
+"""The private names of MLflow that core reads or sets; checked with MLflow 2.16, 2.22, 3.5, 3.15 and 3.17.
 
 Nothing is imported: each function looks for the module in `sys.modules` and does nothing, or returns
 the state of a fresh MLflow, while MLflow is not imported.
@@ -127,14 +127,19 @@ def write_state(state: State) -> None:
 def active_runs() -> list[Any]:
     """Return the stack of active runs of this thread, itself and not a copy, the innermost last."""
     stack = _read(_FLUENT, "_active_run_stack")
-    runs: list[Any] = [] if stack is None else stack.get()
+    if stack is None:
+        return []
+    # In MLflow 2.16 all threads share one list.
+    runs: list[Any] = stack if isinstance(stack, list) else stack.get()
     return runs
 
 
 def runs_by_thread() -> dict[int, list[Any]]:
     """Return the active runs of every thread that ever had one, by the thread's identifier."""
     stack = _read(_FLUENT, "_active_run_stack")
-    found: dict[int, list[Any]] = {} if stack is None else stack.get_all_thread_values()
+    found: dict[int, list[Any]] = (
+        {} if stack is None or isinstance(stack, list) else stack.get_all_thread_values()
+    )
     return {thread: runs for thread, runs in found.items() if runs}
 
 
