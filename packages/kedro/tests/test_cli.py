@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 def call(project: "Project | None", *arguments: str) -> Result:
     """Call a command as Kedro does, with the metadata of the project that it found."""
     found = project and metadata(project)
-    # Click 8.1 joins both streams unless it is told not to; later versions never do.
-    apart: dict[str, Any] = (
-        {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
-    )
-    # A table wraps at the width of the terminal.
-    runner = CliRunner(env={"COLUMNS": "300"}, **apart)
+    runner = CliRunner(env={"COLUMNS": "300"})  # a table wraps at the width of the terminal
     return runner.invoke(commands, ["mlflow-connections", *arguments], obj=found)
 
 
@@ -361,7 +356,11 @@ def test_schema_leaves_a_broken_plugin_out(tmp_path: Path, monkeypatch: pytest.M
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[kedro_mlflow.connections]\nbroken = nowhere:at_all\n")
     monkeypatch.syspath_prepend(str(tmp_path / "more"))
-    done = call(None, "schema")
+    # Click 8.1 joins both streams unless it is told not to; later versions never do.
+    apart: dict[str, Any] = (
+        {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+    )
+    done = CliRunner(**apart).invoke(commands, ["mlflow-connections", "schema"])
     assert done.exit_code == 0
     assert "Left out: Failed to load KedroMlflowConnection plugin 'broken'" in done.stderr
     assert (
