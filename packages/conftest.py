@@ -4,11 +4,13 @@ import logging
 import sys
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A machine may be busy: no test fails because it took long.
-settings.register_profile("without a deadline", deadline=None)
-settings.load_profile("without a deadline")
+settings.register_profile(
+    "however long it takes", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("however long it takes")
 
 
 @pytest.fixture(autouse=True)

@@ -97,7 +97,9 @@ def test_check_of_a_server_that_is_not_there(project: "Project") -> None:
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(secret=st.text(st.characters(codec="utf-8", exclude_characters="$\x00"), max_size=20))
 def test_no_command_shows_a_hostile_secret(project: "Project", secret: str) -> None:

@@ -11,12 +11,8 @@ from types import ModuleType
 from typing import TypeVar
 
 import pytest
-from hypothesis import settings
 
 from mlflow_connections_outbox import Batch, Destination, Event, Outbox, Policy
-
-settings.register_profile("outbox", deadline=None)  # the machine may be busy
-settings.load_profile("outbox")
 
 T = TypeVar("T")
 FAST = Policy(poll=0.01, linger=0.05, backoff=0.02, max_backoff=0.1, sync=0.0, exit_timeout=0.1)

@@ -25,7 +25,9 @@ from mlflow_connections_snowflake._client import REQUEST_TAG
 from mlflow_connections_snowflake._functions import API_PATH, BY_KEY
 
 several = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

@@ -13,7 +13,9 @@ from mlflow_connections_snowflake._functions import CALL_PATHS, FUNCTIONS, RESPO
 
 # The engine outlives every example; hypothesis warns of function-scoped fixtures only.
 several = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 # A lone surrogate is no Unicode text: no SQL statement can carry one.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
