@@ -1,13 +1,12 @@
 """The start of every integration test: no variable of the developer's, and a real MLflow server."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from mlflow_connections import _mlflow
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox.databand import Databand
 
@@ -37,18 +36,10 @@ def clean_environment(
 
 def _reset_mlflow() -> None:
     """End a run that a failed test left open, and forget both URIs and the active experiment."""
-    if "mlflow.tracking.fluent" not in sys.modules:
-        return
-    import mlflow
-    from mlflow.tracking import fluent
-
-    if mlflow.active_run() is not None:
-        # The stack alone: the server of a failed test may be gone.
-        stack: Any = fluent._active_run_stack
-        stack.set([])
-    fluent._active_experiment_id = None
-    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # None is how MLflow forgets one
-    mlflow.set_registry_uri(None)  # type: ignore[arg-type]
+    # The stack alone: the server of a failed test may be gone.
+    _mlflow.active_runs().clear()
+    forgotten = {"tracking_uri": None, "registry_uri": None, "experiment_id": None}
+    _mlflow.write_state(_mlflow.read_state()._replace(**forgotten))
 
 
 @pytest.fixture(scope="session")

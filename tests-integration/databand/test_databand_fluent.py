@@ -229,10 +229,10 @@ def test_the_composite_uri_hides_its_store_from_no_one(
 ) -> None:
     """The store behind a composite URI is an instance of the store's own class."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.tracking import _get_store
+
+    from mlflow_connections_events.plugin import tracking_store
 
     with duplicate(sqlite_uri):
-        get_store: Any = _get_store
-        store = get_store()
+        store = tracking_store(mlflow.get_tracking_uri())
         assert isinstance(store, SqlAlchemyStore)
         assert {n for n in dir(SqlAlchemyStore) if not n.startswith("_")} <= set(dir(store))

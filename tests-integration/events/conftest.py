@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_connections_events import duplicate
+from mlflow_connections_events._mlflow import builders
 from mlflow_connections_outbox import Event
 
 # Of several MLflows none knows all the attributes of another.
@@ -39,7 +40,6 @@ class MemoryLog:
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryLog]:
     """A log of everything that is logged to MLflow, in a separate SQLite store, `source.db`."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.tracking._tracking_service import utils
 
     monkeypatch.chdir(tmp_path)
     log = MemoryLog()
@@ -48,12 +48,11 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory
     def build(store_uri: str, artifact_uri: str | None = None) -> Any:
         return duplicate(SqlAlchemyStore(uri, str(tmp_path / "source")), log)
 
-    registry: Any = utils._tracking_store_registry
-    registry.register("recorded", build)
+    builders("tracking")["recorded"] = build
     mlflow.set_tracking_uri(f"recorded://{tmp_path}")
     mlflow.set_registry_uri(uri)
     yield log
-    del registry._registry["recorded"]
+    del builders("tracking")["recorded"]
 
 
 def _train(name: str, folder: Path) -> None:

@@ -84,11 +84,12 @@ def test_the_real_sdk_logs_in_with_a_password(
 _HOOKS = """
 import json, os
 import dbnd
+from mlflow_connections import _mlflow
 from mlflow_connections_databand import _dbnd_plugin as plugin
 
 def state():
-    import mlflow.tracking._tracking_service.utils as utils
-    return [utils._tracking_uri, os.environ.get("MLFLOW_TRACKING_URI")]
+    import mlflow
+    return [_mlflow.tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")]
 
 def enter(context):
     plugin.dbnd_on_pre_init_context(context)
