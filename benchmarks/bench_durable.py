@@ -1,218 +1,357 @@
 """The cost of fluent calls through durable beside plain MLflow and beside a store that does nothing.
 
 Each figure comes from a process of its own. The server is MLflow's own, on SQLite with one worker, behind a proxy
-that counts requests.
+that counts requests. "Down" is a port that nobody listens on, "hanging" one that accepts and never responds,
+"flapping" the proxy, which cuts every connection for two seconds of four.
 """
 
 import http.client
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from _floor import URI as FLOOR
+from _floor import floor
 from _ratio import Row, table
 
+from mlflow_connections_outbox import admin
 from mlflow_connections_sandbox import MlflowServer
 
 ROUNDS = 3
 CALLS = 300
+PLAIN_CALLS = 40
+TAIL_CALLS = 30_000
 METRICS = 10_000
 PLAIN_METRICS = 300
+STEADY_SECONDS = 8.0
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 PROGRAM = """
 import json, os, statistics, sys, tempfile, time
 from pathlib import Path
 import mlflow
 
-kind, calls = sys.argv[1], int(sys.argv[2])
-if kind == "floor":
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
-    from mlflow.tracking._tracking_service import utils
-    from mlflow.store.artifact import artifact_repository_registry as artifacts
+calls, runs = int(sys.argv[1]), int(sys.argv[2])
+longest = 0.0
 
-    class Nothing(SqlAlchemyStore):
-        def log_metric(self, run_id, metric): pass
-        def log_param(self, run_id, param): pass
-        def log_batch(self, run_id, metrics, params, tags): pass
-
-    class Nowhere(ArtifactRepository):
-        def log_artifact(self, local_file, artifact_path=None): pass
-        def log_artifacts(self, local_dir, artifact_path=None): pass
-        def list_artifacts(self, path=None): return []
-
-    database = f"sqlite:///{os.getcwd()}/floor.db"
-    utils._tracking_store_registry.register(
-        "floor", lambda store_uri, artifact_uri=None: Nothing(database, "floor://nowhere")
-    )
-    artifacts._artifact_repository_registry.register("floor", Nowhere)
-    mlflow.set_tracking_uri("floor://x")
-    mlflow.set_registry_uri(database)
-
-def timed(call):
+def timed(call, count):
+    global longest
     taken = []
-    for number in range(calls):
+    for number in range(count):
         begun = time.perf_counter()
         call(number)
         taken.append(time.perf_counter() - begun)
-    return taken
-
-def p(taken, part):
-    return sorted(taken)[min(len(taken) - 1, int(len(taken) * part))]
+    longest = max(longest, *taken)
+    return statistics.median(taken)
 
 file = Path(tempfile.mkdtemp()) / "1kB.txt"
 file.write_bytes(b"x" * 1024)
 five = {f"m{n}": 0.5 for n in range(5)}
-begun = time.perf_counter()
-mlflow.set_experiment("bench")
-mlflow.start_run()
-result = {"start_run": time.perf_counter() - begun}
+timed(lambda _: mlflow.set_experiment("bench"), 1)
+result = {}
+starts = []
+for _ in range(runs):
+    starts.append(timed(lambda _: mlflow.start_run(), 1))
+    mlflow.log_metric("first", 1.0)
+    mlflow.end_run()
+result["start_run"] = statistics.median(starts)
+timed(lambda _: mlflow.start_run(), 1)
 mlflow.log_metric("first", 1.0)
 mlflow.log_artifact(str(file))
-found = {
-    "log_metric": timed(lambda n: mlflow.log_metric("loss", 0.5, step=n)),
-    "log_metrics(5)": timed(lambda n: mlflow.log_metrics(five, step=n)),
-    "log_param": timed(lambda n: mlflow.log_param(f"p{n}", n)),
-    "log_artifact(1 kB)": timed(lambda n: mlflow.log_artifact(str(file))),
-}
-result.update({name: p(taken, 0.5) for name, taken in found.items()})
-result["p99.9"] = p(found["log_metric"] + found["log_metrics(5)"] + found["log_param"], 0.999)
+for name, call in {
+    "log_metric": lambda n: mlflow.log_metric("loss", 0.5, step=n),
+    "log_metrics(5)": lambda n: mlflow.log_metrics(five, step=n),
+    "log_param": lambda n: mlflow.log_param(f"p{n}", n),
+    "log_artifact(1 kB)": lambda n: mlflow.log_artifact(str(file)),
+}.items():
+    result[name] = timed(call, calls)
+result["longest"] = longest
 print("RESULT", json.dumps(result))
 sys.stdout.flush()
 os._exit(0)
 """
 
+TAIL = """
+import json, os, resource, sys, time
+import mlflow
+
+calls = int(sys.argv[1])
+mlflow.set_experiment("tail")
+mlflow.start_run()
+mlflow.log_metric("loss", 0.5)
+wall, cpu = [], []
+switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+for step in range(calls):
+    cpu_begun, begun = time.thread_time_ns(), time.perf_counter_ns()
+    mlflow.log_metric("loss", 0.5, step=step)
+    wall.append(time.perf_counter_ns() - begun)
+    cpu.append(time.thread_time_ns() - cpu_begun)
+waits = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - switches
+part = int(calls * 0.999)
+print("RESULT", json.dumps([sorted(wall)[part], sorted(cpu)[part], waits]))
+sys.stdout.flush()
+os._exit(0)
+"""
+
 MANY = """
-import sys, time
+import json, sys, time
 import mlflow
 
 count = int(sys.argv[1])
 mlflow.set_experiment("many")
+started = time.time()
 with mlflow.start_run() as run:
     begun = time.perf_counter()
     for step in range(count):
         mlflow.log_metric("loss", 0.5, step=step)
     if mlflow.get_tracking_uri().startswith("durable"):
-        from mlflow_connections_durable import _server
+        from mlflow_connections_outbox import admin
 
-        (server,) = _server._servers.values()
-        logged = time.perf_counter() - begun
-        while not server.outbox.is_delivered:
-            server.outbox.flush(1.0)
-    print("RESULT", time.perf_counter() - begun)
+        while any(report.content.events for report in admin.reports("durable")):
+            time.sleep(0.02)
+    print("RESULT", json.dumps([time.perf_counter() - begun, started]))
 """
+
+STEADY = """
+import sys, time
+import mlflow
+
+seconds = float(sys.argv[1])
+mlflow.set_experiment("steady")
+values = {f"m{n}": 0.5 for n in range(25)}
+with mlflow.start_run():
+    begun, step = time.perf_counter(), 0
+    while time.perf_counter() < begun + seconds:
+        mlflow.log_metrics(values, step=step)
+        step += 1
+        time.sleep(max(0.0, begun + step / 100 - time.perf_counter()))
+    print("RESULT", step * len(values) / (time.perf_counter() - begun), flush=True)
+    sys.stdin.read()
+"""
+
+
+class Bench:
+    """The servers and the folder of a run of the benchmark.
+
+    Args:
+        folder: An empty folder.
+        plain: The URL of MLflow's server.
+    """
+
+    def __init__(self, folder: Path, plain: str) -> None:
+        self.folder = folder
+        self.plain = plain
+        self.proxy = Proxy(plain)
+        self.flapping = Proxy(plain, flaps=True)
+        self._path = floor(folder / "floor")
+        self._hanging = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._outboxes = 0
+
+    def uris(self) -> dict[str, str]:
+        """Return the tracking URI of each kind of store."""
+        port = self._hanging.getsockname()[1]
+        return {
+            "floor": FLOOR,
+            "plain": self.plain,
+            "healthy": f"durable+{self.proxy.url}",
+            "down": "durable+http://127.0.0.1:9",
+            "hanging": f"durable+http://127.0.0.1:{port}",
+            "flapping": f"durable+{self.flapping.url}",
+        }
+
+    def start(self, uri: str, program: str, *arguments: object) -> "subprocess.Popen[str]":
+        """Start a program."""
+        environment = {
+            **os.environ,
+            "PYTHONPATH": self._path,
+            "MLFLOW_CONNECTIONS_OUTBOX_DIR": str(self.outbox),
+            "MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": "0",
+            "MLFLOW_TRACKING_URI": uri,
+            # As `use` does for durable, and without it MLflow looks for Spark in each call.
+            "MLFLOW_REGISTRY_URI": uri,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def run(self, uri: str, program: str, *arguments: object) -> str:
+        """Run a program, and return what it prints as its result."""
+        return result(self.start(uri, program, *arguments))
+
+    @property
+    def outbox(self) -> Path:
+        """The folder of the outbox in use."""
+        return self.folder / f"outbox-{self._outboxes}"
+
+    def begin_outbox(self) -> None:
+        """Use an empty outbox from now on, which has no shipper yet."""
+        self._outboxes += 1
+
+
+def result(process: "subprocess.Popen[str]") -> str:
+    """Wait for a program, and return what it printed as its result."""
+    out, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"A program of the benchmark ended with {process.returncode}.")
+    (line,) = [line for line in out.splitlines() if line.startswith("RESULT ")]
+    return line.removeprefix("RESULT ")
 
 
 def main() -> None:
     """Measure, and print the table."""
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         with MlflowServer(folder / "server") as server:
-            counting = Counting(server.url)
-            durable = f"durable+{counting.url}"
-            rounds: dict[str, list[dict[str, float]]] = {}
-            for _ in range(ROUNDS):
-                for name, uri in (
-                    ("floor", ""),
-                    ("plain", server.url),
-                    ("durable", durable),
-                    ("down", "durable+http://127.0.0.1:9"),
-                ):
-                    rounds.setdefault(name, []).append(measure(folder, name, uri))
-            rows = list(compared(rounds))
-            rows += many(folder, server.url, durable, counting)
-    print(table(rows))
+            bench = Bench(folder, server.url)
+            for part in (many, tails, calls, steady):
+                print(table(list(part(bench))), end="\n\n", flush=True)
 
 
-def measure(folder: Path, kind: str, uri: str) -> dict[str, float]:
-    """Run the program against one kind of store, and return medians in seconds."""
-    calls = 60 if kind == "plain" else CALLS
-    done = run(folder, uri, PROGRAM, kind, str(calls))
-    found: dict[str, float] = json.loads(done)
-    return found
-
-
-def compared(rounds: dict[str, list[dict[str, float]]]) -> "list[Row]":
-    """Return rows that compare durable with the floor and with plain MLflow."""
+def calls(bench: Bench) -> Iterable[Row]:
+    """Yield rows that compare the calls with the floor and with plain MLflow."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for _ in range(ROUNDS):
+        for name, uri in bench.uris().items():
+            count, runs = (PLAIN_CALLS if name == "plain" else CALLS), (0 if name == "floor" else 8)
+            runs = 1 if name in {"floor", "down", "hanging", "flapping"} else runs
+            measured: dict[str, float] = json.loads(bench.run(uri, PROGRAM, count, runs))
+            found.setdefault(name, []).append(measured)
     medians = {
-        name: {key: statistics.median(each[key] for each in found) * 1e6 for key in found[0]}
-        for name, found in rounds.items()
+        name: {key: statistics.median(each[key] for each in rounds) * 1e6 for key in rounds[0]}
+        for name, rounds in found.items()
     }
-    rows = []
+    ways = ("healthy", "down", "hanging", "flapping")
     for call in ("log_metric", "log_metrics(5)", "log_param", "log_artifact(1 kB)"):
-        floor, plain = medians["floor"][call], medians["plain"][call]
-        for name in ("durable", "down"):
+        least, plain = medians["floor"][call], medians["plain"][call]
+        # A file has to be read, and be written somewhere.
+        limit, aim = (40, "at most 40 µs") if "artifact" in call else (2 * least, "at most 2")
+        for name in ways:
             ours = medians[name][call]
-            how = "" if name == "durable" else ", server down"
-            aim = "at most 2 times the floor"
-            rows.append(
-                Row(f"{call}{how}, beside the floor", floor, ours, "µs", aim, ours <= 2 * floor)
-            )
-        ours = medians["durable"][call]
-        aim = "a 200th of plain"
-        rows.append(Row(f"{call}, beside plain", plain, ours, "µs", aim, ours * 200 <= plain))
-    ours = medians["durable"]["p99.9"]
-    rows.append(Row("p99.9 of these calls", None, ours, "µs", "at most 1 ms", ours <= 1000))
-    return rows
+            yield Row(f"{call}, server {name}, floor", least, ours, "µs", aim, ours <= limit)
+        ours = medians["healthy"][call]
+        yield Row(f"{call}, plain", plain, ours, "µs", "at most 1/200", ours * 200 <= plain)
+    for name in ("down", "hanging", "flapping"):
+        ours = max(each["longest"] for each in found[name])
+        yield Row(f"longest call, server {name}", None, ours, "s", "at most 2.5 s", ours <= 2.5)
+    plain, ours = medians["plain"]["start_run"] / 1000, medians["healthy"]["start_run"] / 1000
+    yield Row("start_run, plain", plain, ours, "ms", "at most 1.1", ours <= 1.1 * plain)
 
 
-def many(folder: Path, plain: str, durable: str, counting: "Counting") -> "list[Row]":
-    """Return the rows of 10,000 metrics until the server has them, and of the requests."""
-    by_plain = float(run(folder, plain, MANY, str(PLAIN_METRICS))) * METRICS / PLAIN_METRICS
-    counting.requests = 0
-    ours = float(run(folder, durable, MANY, str(METRICS)))
+def tails(bench: Bench) -> Iterable[Row]:
+    """Yield rows of the slowest call in a thousand beside a busy shipper, and of the same without any."""
+    uris = bench.uris()
+    tails = {}
+    for name in ("floor", "healthy"):
+        tails[name] = json.loads(bench.run(uris[name], TAIL, TAIL_CALLS))
+    (least, _, _), (wall, cpu, waits) = tails["floor"], tails["healthy"]
+    yield Row("p99.9 of log_metric, floor", least / 1000, wall / 1000, "µs")
+    aim = "at most 1 ms"
+    yield Row("p99.9 of log_metric, own CPU time", None, cpu / 1000, "µs", aim, cpu <= 1e6)
+    share = waits / TAIL_CALLS
+    yield Row("calls that wait for a lock or a disk", None, share, "of all", "0.001", share <= 1e-3)
+
+
+def many(bench: Bench) -> Iterable[Row]:
+    """Yield the rows of 10,000 metrics until the server has them, and of the first batch."""
+    seconds, _ = json.loads(bench.run(bench.plain, MANY, PLAIN_METRICS))
+    by_plain = seconds * METRICS / PLAIN_METRICS
+    bench.begin_outbox()
+    bench.proxy.reset()
+    ours, started = json.loads(bench.run(f"durable+{bench.proxy.url}", MANY, METRICS))
     what = f"{METRICS:,} metrics until the server has them"
-    return [
-        Row(what, by_plain, ours, "s", "a tenth of plain", ours * 10 <= by_plain),
-        Row(
-            f"requests with {METRICS:,} metrics",
-            None,
-            counting.requests,
-            "requests",
-            "at most 15",
-            counting.requests <= 15,
-        ),
-    ]
-
-
-def run(folder: Path, uri: str, program: str, *arguments: str) -> str:
-    """Run a program, and return what it prints as its result."""
-    environment = {
-        **os.environ,
-        "MLFLOW_CONNECTIONS_OUTBOX_DIR": str(folder / "outbox"),
-        "MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": "0",
-        "MLFLOW_TRACKING_URI": uri,
-        "MLFLOW_REGISTRY_URI": uri,
-    }
-    if not uri:
-        del environment["MLFLOW_TRACKING_URI"], environment["MLFLOW_REGISTRY_URI"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
+    yield Row(what, by_plain, ours, "s", "at most 1/10", ours * 10 <= by_plain)
+    requests = bench.proxy.requests
+    yield Row(
+        f"requests with {METRICS:,} metrics", None, requests, "", "at most 15", requests <= 15
     )
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    return line.removeprefix("RESULT ")
+    first = bench.proxy.first_batch - started
+    yield Row("first batch after start_run", None, first, "s", "1 s on an idle machine")
 
 
-class Counting:
+def steady(bench: Bench) -> Iterable[Row]:
+    """Yield the rows of two trainings that log 2,500 metrics a second each, and of their shipper."""
+    bench.begin_outbox()
+    os.environ["MLFLOW_CONNECTIONS_OUTBOX_DIR"] = str(bench.outbox)
+    uri = f"durable+{bench.proxy.url}"
+    trainings = [bench.start(uri, STEADY, STEADY_SECONDS) for _ in range(2)]
+    pid = until(lambda: shipper(bench.outbox))
+    time.sleep(STEADY_SECONDS / 2)
+    busy = share(pid, STEADY_SECONDS / 3)
+    memory = megabytes(pid)
+    time.sleep(STEADY_SECONDS)
+    until(lambda: not any(report.content.events for report in admin.reports("durable")))
+    idle = share(pid, 4.0)
+    rates = [float(result(each)) for each in trainings]
+    yield Row("metrics of two trainings", None, sum(rates), "per s", "5,000", sum(rates) >= 4900)
+    yield Row("shipper: a core's share at that", None, busy * 100, "%")
+    yield Row("shipper: memory", None, memory, "MB")
+    yield Row("shipper: a core's share while idle", None, idle * 100, "%")
+
+
+def until(found: "Callable[[], int | None]") -> int:
+    """Wait for something that must come."""
+    while not (value := found()):
+        time.sleep(0.05)
+    return value
+
+
+def shipper(outbox: Path) -> int | None:
+    """Return the process of the shipper once it has reported."""
+    for path in outbox.glob("durable-*/status.json"):
+        return int(json.loads(path.read_text())["pid"])
+    return None
+
+
+def share(pid: int, seconds: float) -> float:
+    """Return the part of a core that a process uses during so many seconds."""
+    before = _ticks(pid)
+    time.sleep(seconds)
+    return (_ticks(pid) - before) / _TICKS / seconds
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def megabytes(pid: int) -> float:
+    """Return the memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+class Proxy:
     """A proxy in front of a server that counts the requests which log.
 
+    Args:
+        target: The URL of the server.
+        flaps: Whether it cuts every connection for two seconds of four.
+
     Attributes:
-        requests: How many there were of `log-batch`, `runs/update` and creations.
+        requests: How many there were that change something.
+        first_batch: When the first batch of metrics came, in seconds since the epoch.
     """
 
-    def __init__(self, target: str) -> None:
-        self.requests = 0
-        counting = self
+    def __init__(self, target: str, *, flaps: bool = False) -> None:
+        self.reset()
+        proxy = self
         address = target.removeprefix("http://")
 
         class Handler(BaseHTTPRequestHandler):
@@ -222,8 +361,13 @@ class Counting:
                 pass
 
             def _pass_on(self) -> None:
+                if flaps and time.monotonic() % 4 < 2:
+                    self.close_connection = True
+                    return
                 if self.command == "POST" and "search" not in self.path:
-                    counting.requests += 1
+                    proxy.requests += 1
+                if self.path.endswith("/runs/log-batch"):
+                    proxy.first_batch = proxy.first_batch or time.time()
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 connection = http.client.HTTPConnection(address, timeout=60)
                 headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
@@ -245,6 +389,11 @@ class Counting:
         server.daemon_threads = True
         self.url = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def reset(self) -> None:
+        """Count anew."""
+        self.requests = 0
+        self.first_batch = 0.0
 
 
 if __name__ == "__main__":
