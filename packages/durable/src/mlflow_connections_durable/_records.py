@@ -3,13 +3,13 @@
 Each line is one JSON document; the last line of an ID wins. A torn last line is passed over.
 """
 
-import json
-import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from mlflow_connections_events.added_lines import AddedLines, add_line
 
 RUNS = "runs.jsonl"
 EXPERIMENTS = "experiments.jsonl"
@@ -26,22 +26,13 @@ class Records:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._found: dict[str, Mapping[str, Any]] = {}
-        self._read = 0
+        self._added = AddedLines(path)
         self._lock = threading.Lock()
 
     def add(self, key: str, data: Mapping[str, Any]) -> None:
         """Append a line. A disk that refuses it costs other processes the knowledge, and nobody an error."""
-        line = b"\n" + json.dumps({"id": key, **data}).encode() + b"\n"
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-            descriptor = os.open(self._path, flags, 0o600)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
-        except OSError:
-            pass
+        with suppress(OSError):
+            add_line(self._path, {"id": key, **data})
 
     def get(self, key: str) -> Mapping[str, Any] | None:
         """Return the last line of an ID, or None."""
@@ -56,17 +47,7 @@ class Records:
 
     def refresh(self) -> None:
         """Read what was added since the last time, by any process."""
-        with self._lock:
-            try:
-                with self._path.open("rb") as file:
-                    file.seek(self._read)
-                    content = file.read()
-            except OSError:
-                return
-            whole = content[: content.rfind(b"\n") + 1]
-            self._read += len(whole)
-            for line in whole.splitlines():
-                # Else it is empty, or a killed process left it unfinished.
-                with suppress(ValueError, KeyError, AttributeError):
-                    data = json.loads(line)
+        with self._lock, suppress(OSError):
+            for data in self._added.read():
+                if isinstance(data, dict) and "id" in data:
                     self._found[data.pop("id")] = data

@@ -3,7 +3,6 @@
 The number of a version is the server's. A version that waits has a provisional number of sixteen digits.
 """
 
-import inspect
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from mlflow_connections_events.ids import SOURCE_TAG
 
 from . import _mlflow
 from ._delivering import is_delivering
+from ._methods import replaced_methods
 from ._patience import Away
 from ._server import DurableServer
 from ._tracking import refuse
@@ -57,19 +57,8 @@ class DurableRegistry:
 
     def methods(self, store: Any) -> dict[str, Callable[..., Any]]:
         """Return the replaced methods of a store, by name."""
-        kind = type(store)
-        # Some methods are those of MLflow's REST store alone.
-        names = set(dir(type(self) if self._inner is None else kind)) | set(dir(kind))
-        found: dict[str, Callable[..., Any]] = {}
-        for name in names - {"methods"}:
-            theirs, own = getattr(kind, name, None), getattr(self, name, None)
-            if name.startswith("_") or not (inspect.isfunction(theirs) or theirs is None):
-                continue
-            if own is not None:
-                found[name] = own
-            elif not inspect.iscoroutinefunction(theirs):
-                found[name] = self._remote(name)
-        return found
+        has_server = self._inner is not None
+        return replaced_methods(self, store, self._remote, has_server=has_server)
 
     # ----- registered models
 

@@ -1,6 +1,5 @@
 """The tracking store: writes become events, reads of one's own runs are answered here, the rest goes to the server."""
 
-import inspect
 import json
 import time
 import uuid
@@ -23,6 +22,7 @@ from ._artifacts import DurableOwner, register_owner, wrap_artifacts
 from ._delivering import is_delivering
 from ._experiment_ids import is_provisional_experiment, provisional_experiment
 from ._local import LocalRun
+from ._methods import replaced_methods
 from ._patience import Away
 from ._server import (
     FLUSH_SECONDS,
@@ -93,22 +93,12 @@ class DurableTracking:
 
     def methods(self, store: Any) -> dict[str, Callable[..., Any]]:
         """Return the replaced methods of a store, by name."""
-        kind = type(store)
-        # Some methods are those of MLflow's REST store alone.
-        names = set(dir(type(self) if self._inner is None else kind)) | set(dir(kind))
-        found: dict[str, Callable[..., Any]] = {}
-        for name in names - {"methods"}:
-            theirs, own = getattr(kind, name, None), getattr(self, name, None)
-            if name.startswith("_") or not (inspect.isfunction(theirs) or theirs is None):
-                continue
-            if own is not None:
-                found[name] = own
-            elif not inspect.iscoroutinefunction(theirs):
-                found[name] = self._remote(name)
+        has_server = self._inner is not None
+        found = replaced_methods(self, store, self._remote, has_server=has_server)
         if hasattr(store, "get_host_creds"):
             found["get_host_creds"] = self._host_credentials
         traces = DurableTraces(self._server, self._experiment_name)
-        return {**found, **traces.methods(kind)}
+        return {**found, **traces.methods(type(store))}
 
     def _host_credentials(self) -> Any:
         """Return the server's address and credentials; its known address alone while it does not respond.

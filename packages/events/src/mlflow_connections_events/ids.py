@@ -4,12 +4,12 @@ A sink that replays events appends to it; a write-behind store reads it, perhaps
 resolve provisional IDs. It needs no MLflow.
 """
 
-import json
-import os
 import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+
+from .added_lines import AddedLines, add_line
 
 __all__ = ["SOURCE_TAG", "IdMap"]
 
@@ -32,28 +32,16 @@ class IdMap:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._ids: dict[str, str] = {}
-        self._read = 0
+        self._added = AddedLines(self._path)
         self._lock = threading.Lock()
         self.refresh()
 
     def refresh(self) -> None:
         """Read the pairs that another process has added."""
         with self._lock:
-            try:
-                with self._path.open("rb") as file:
-                    file.seek(self._read)
-                    content = file.read()
-            except FileNotFoundError:
-                return
-            whole = content[: content.rfind(b"\n") + 1]
-            self._read += len(whole)
-            for line in whole.splitlines():
-                try:
-                    source, target = json.loads(line)
-                except ValueError:
-                    # The rest of a line that a killed process left unfinished.
-                    continue
-                self._ids[source] = target
+            for line in self._added.read():
+                if isinstance(line, list) and len(line) == 2:
+                    self._ids[line[0]] = line[1]
 
     def get(self, source: str) -> str | None:
         """Return the destination's ID, or None if it is not known."""
@@ -65,14 +53,8 @@ class IdMap:
         Raises:
             OSError: The file cannot be written.
         """
-        line = json.dumps([source, target]).encode()
         with self._lock:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
-                # A leading newline ends the line that a killed process may have left unfinished.
-                file.write(b"\n" + line + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            add_line(self._path, [source, target], durable=True)
             self._ids[source] = target
 
     def replaced(self, text: str) -> str:
