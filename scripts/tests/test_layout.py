@@ -93,6 +93,27 @@ def test_a_readme_is_enough_to_begin(package: Path) -> None:
     assert "github.com/mlflow-connections/mlflow-connections/" in text
 
 
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda path: path.name)
+def test_a_page_with_examples_says_what_to_install(page: Path) -> None:
+    """Nobody who begins with a page has to guess: it has a line that installs, or a link to all of them."""
+    text = page.read_text(encoding="utf-8")
+    if re.search(r"(?m)^ *```(python|console)$", text):
+        assert "<!-- install: " in text or "(install.md" in text
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda path: path.name)
+def test_a_page_has_no_install_line_of_its_own(page: Path) -> None:
+    """Lines are written by the generator, which knows whether a package is on PyPI; messages name PyPI's."""
+    text = re.sub(
+        r"(?s)<!-- install: .*?<!-- end install -->", "", page.read_text(encoding="utf-8")
+    )
+    quoting_messages = page.name in ("errors.md", "install.md")
+    assert quoting_messages or not re.search(r"pip install ['\"]?mlflow-connections", text)
+
+
 def test_generated_parts_of_the_pages_are_as_generated() -> None:
     """Install lines, options, versions, the reference and all addresses agree with the code.
 
