@@ -26,7 +26,7 @@ PASSWORDS = frozenset({"password", "private_key_file_pwd"})
 def _credential(key: str) -> Option:
     return Option(
         key,
-        f"Outside of Snowflake: the connector's {key}, for a session of its own.",
+        f"Outside of Snowflake: the connector's parameter {key}, for a separate session.",
         env=f"SNOWFLAKE_{key.upper()}",
         credential=True,
         secret=key in SECRETS,
@@ -55,7 +55,7 @@ class SnowflakeConnection(Connection):
         Option("location", "Without config: that stage's URL: s3://…, gcs://… or azure://…."),
         Option(
             "connection",
-            "Outside of Snowflake: a connection in connections.toml, for a session of its own.",
+            "Outside of Snowflake: a connection in connections.toml, for a separate session.",
         ),
         Option(
             "flush_seconds",
