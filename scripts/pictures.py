@@ -1,15 +1,19 @@
 """Take the documentation's pictures again: `nox -s browser -- pictures`.
 
-Runs the example project through every connection of a sandbox, then looks at the sandbox's page and
-at MLflow's with the Chromium that the variable CHROMIUM names. Nothing in the pictures is made up.
+Runs the example project through every connection of a sandbox, and the training of docs/durable.md while its
+server is killed and started again. Looks at the sandbox's page and at MLflow's with the Chromium that the
+variable CHROMIUM names. Nothing in the pictures is made up.
 """
 
 import importlib.util
 import io
 import json
 import os
+import re
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +24,13 @@ from mlflow import MlflowClient
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from mlflow_connections_sandbox import Sandbox
+from mlflow_connections_outbox.admin import outboxes
+from mlflow_connections_sandbox import MlflowServer, Sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 # In this order: AzureML's lines, which name folders of this machine, are below the picture's edge.
-NAMES = ("databricks", "databand", "snowflake", "azureml")
+NAMES = ("databricks", "http", "databand", "snowflake", "azureml")
 SCALE = 1.5
 """Pixels of a picture for each of the page."""
 
@@ -47,13 +52,17 @@ def main() -> None:
     demo = load_demo()
     with tempfile.TemporaryDirectory() as temporary:
         demo.FOLDER = Path(temporary) / "demo"
+        os.environ["MLFLOW_CONNECTIONS_OUTBOX_DIR"] = str(Path(temporary) / "outbox")
         project = demo.prepare()
         with Sandbox(Path(temporary) / "sandbox", NAMES, page=True) as sandbox:
             for name in NAMES:
                 if name in demo.PREPARATIONS:
                     demo.PREPARATIONS[name](sandbox[name], project)
                 demo.run_project(project, name, sandbox.environment(name))
-            take_all(sandbox.mlflow_url, sandbox.page_url)
+            with camera() as take:
+                take_all(take, sandbox.mlflow_url, sandbox.page_url)
+                (port,) = demo.free_ports(1)
+                take_outage(take, Path(temporary) / "outage", port, sandbox.page_url)
 
 
 def load_demo() -> Any:
@@ -67,7 +76,7 @@ def load_demo() -> Any:
     return module
 
 
-def take_all(mlflow_url: str, page_url: str) -> None:
+def take_all(take: "Take", mlflow_url: str, page_url: str) -> None:
     """Take the pictures of a sandbox that has a run of each connection."""
     client = MlflowClient(mlflow_url)
     found = {e.name: e.experiment_id for e in client.search_experiments()}
@@ -76,14 +85,53 @@ def take_all(mlflow_url: str, page_url: str) -> None:
     together = quote(json.dumps(ids, separators=(",", ":")))
     runs, one = "compare-experiments/s", f"experiments/{ids[0]}/runs/{run}"
     PICTURES.mkdir(exist_ok=True)
-    with camera() as take:
-        address = f"{mlflow_url}/#/{runs}?experiments={together}"
-        take("demo-runs", address, f"{len(ids)} matching runs", 420, choose_columns)
-        take("mlflow-run", f"{mlflow_url}/#/{one}/model-metrics", "training_loss", 620)
-        take(
-            "mlflow-artifacts", f"{mlflow_url}/#/{one}/artifacts/confusion_matrix.png", "Path:", 760
-        )
-        take("sandbox-page", page_url, NAMES[-1], 1000)
+    address = f"{mlflow_url}/#/{runs}?experiments={together}"
+    take("demo-runs", address, f"{len(ids)} matching runs", 460, choose_columns)
+    take("mlflow-run", f"{mlflow_url}/#/{one}/model-metrics", "training_loss", 620)
+    take("mlflow-artifacts", f"{mlflow_url}/#/{one}/artifacts/confusion_matrix.png", "Path:", 760)
+    take("sandbox-page", page_url, NAMES[-1], 1000)
+
+
+def take_outage(take: "Take", folder: Path, port: int, page_url: str) -> None:
+    """Kill a training's server in the middle; take what waits, and the run after the server came back."""
+    (script,) = re.findall(
+        r"```python\n(# train\.py\n.*?)```", (ROOT / "docs" / "durable.md").read_text(), re.DOTALL
+    )
+    folder.mkdir()
+    # Slower, so that there is a middle.
+    (folder / "train.py").write_text(script.replace("time.sleep(0.1)", "time.sleep(0.5)"))
+    with MlflowServer(folder / "mlflow", port) as server:
+        command = [sys.executable, "-m", "mlflow_connections", "run", "durable"]
+        command += ["--option", f"server={server.url}", "--", sys.executable, "train.py"]
+        # It waits for the server at its end.
+        waits = {"MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": "600"}
+        training = subprocess.Popen(command, cwd=folder, env={**os.environ, **waits})
+        client = MlflowClient(server.url)
+        while (found := epochs_of(client)) is None or len(found) < 20:
+            time.sleep(0.1)
+        server.kill()
+        if len(found) == 60:
+            raise SystemExit("The server had the whole training before it was killed.")
+        while sum(report.content.events for report in outboxes("durable")) < 30:
+            time.sleep(0.5)
+        take("durable-waiting", page_url, "unavailable", 1000, element="#outboxes")
+        server.start()
+        if training.wait():
+            raise SystemExit("The training failed.")
+        (experiment,) = client.search_experiments(filter_string="name = 'wine'")
+        (run,) = client.search_runs([experiment.experiment_id])
+        arrived = client.get_metric_history(run.info.run_id, "loss")
+        if [metric.step for metric in arrived] != list(range(60)):
+            raise SystemExit(f"Of 60 epochs {len(arrived)} arrived.")
+        place = f"experiments/{experiment.experiment_id}/runs/{run.info.run_id}"
+        take("durable-run", f"{server.url}/#/{place}/model-metrics", "loss", 600)
+
+
+def epochs_of(client: MlflowClient) -> Any:
+    """Return the metrics of the training that the server has, or None while it has no run."""
+    experiments = client.search_experiments(filter_string="name = 'wine'")
+    runs = client.search_runs([each.experiment_id for each in experiments])
+    return client.get_metric_history(runs[0].info.run_id, "loss") if runs else None
 
 
 Take = Callable[..., None]
@@ -99,7 +147,12 @@ def camera() -> Iterator[Take]:
         browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"])
 
         def take(
-            name: str, address: str, text: str, height: int, prepare: Prepare | None = None
+            name: str,
+            address: str,
+            text: str,
+            height: int,
+            prepare: Prepare | None = None,
+            element: str = "body",
         ) -> None:
             context = browser.new_context(
                 viewport={"width": 1280, "height": height}, device_scale_factor=SCALE
@@ -112,7 +165,8 @@ def camera() -> Iterator[Take]:
                 prepare(page)
             # What is drawn or faded in by then; none of it can be waited for by a text.
             page.wait_for_timeout(4000)
-            save(name, page.screenshot())
+            whole = element == "body"
+            save(name, page.screenshot() if whole else page.locator(element).screenshot())
             context.close()
 
         yield take

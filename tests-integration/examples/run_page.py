@@ -5,7 +5,8 @@ What each kind of block means:
 - A block whose first line is a comment with a path, `# conf/base/mlflow.yml`, is that file: written.
 - Python is run; all blocks of a page share their names.
 - Of a `console` block each line after `$` is run by a shell. Where the page shows output, all of its
-  lines must come, in that order; `...` and `…` stand for anything. Folder and variables stay.
+  lines must come, in that order; `...` and `…` stand for anything. Folder and variables stay. Each command must
+  exit with 0, or with what `<!-- exits with 1 -->` before the block says.
 - YAML is held to what reads it, INI is parsed. The shell steps of a GitHub workflow are run, except those that install.
 
 An example is left out only by Sybil's own comment before it, `<!--- skip: next "why" --->`. One line of
@@ -31,7 +32,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.myst import CodeBlockParser, SkipParser
 
 _NAMED = re.compile(r"(?:#|;) (?P<path>[\w./-]+\.\w+)$")
-_ENDS_WITHIN = 300.0  # seconds; a command that serves until Ctrl-C would hang the session
+_ENDS_WITHIN = 600.0  # seconds; a command that serves until Ctrl-C would hang the session
 _ANYTHING = re.compile(r"(?:\\ )*(?:\\\.\\\.\\\.|…)(?:\\ )*")
 
 
@@ -189,8 +190,10 @@ def evaluate_console(example: Example) -> None:
         elif line.strip():
             commands[-1][1].append(line)
     assert commands, "a command begins with '$ '"
+    before = example.document.text[: example.region.start]
+    ends = re.search(r"<!-- exits with (\d+) -->\n$", before)
     for command, shown in commands:
-        output, environment = run(command, os.environ)
+        output, environment = run(command, os.environ, int(ends[1]) if ends else 0)
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(environment["PWD"])
@@ -198,8 +201,8 @@ def evaluate_console(example: Example) -> None:
         assert re.search(wanted, output, re.DOTALL), f"$ {command}\n{output}\nlacks\n{wanted}"
 
 
-def run(command: str, environment: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Run a command in a shell; return its output and the variables it leaves."""
+def run(command: str, environment: Mapping[str, str], code: int = 0) -> tuple[str, dict[str, str]]:
+    """Run a command in a shell, which must exit with a code; return its output and the variables it leaves."""
     with tempfile.TemporaryDirectory() as folder:
         after = Path(folder) / "environment"
         script = f"{command}\ncode=$?\nenv -0 > {shlex.quote(str(after))}\nexit $code"
@@ -212,7 +215,7 @@ def run(command: str, environment: Mapping[str, str]) -> tuple[str, dict[str, st
             check=False,
             timeout=_ENDS_WITHIN,
         )
-        assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+        assert done.returncode == code, f"$ {command}\n{done.stdout}"
         pairs = (pair.partition("=") for pair in after.read_text().split("\0") if pair)
         return done.stdout, {name: value for name, _, value in pairs}
 

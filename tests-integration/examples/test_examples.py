@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -54,7 +57,8 @@ def is_slow(page: Path) -> bool:
     the site, whose examples are those of README.md and of the guides.
     """
     repeats = page == ROOT / "docs" / "index.md" or "packages" in page.relative_to(ROOT).parts
-    return repeats or has_a_sandbox(page) or "snowflake" in name_of(page)
+    starts_a_server = has_a_sandbox(page) or name_of(page) == "durable"
+    return repeats or starts_a_server or "snowflake" in name_of(page)
 
 
 def at(page: Path) -> str:
@@ -85,20 +89,25 @@ def test_the_examples_of_a_page(
         **own_variables(sandbox, account),
         "EXAMPLES_ADDRESSES": json.dumps(addresses(sandbox, account)),
     }
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("run_page.py")), str(page)],
         cwd=work,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
+        start_new_session=True,
     )
+    out, error = process.communicate()
+    # The servers that a page starts in the background.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     if name_of(page) == "write-a-connection":  # it installs what it writes
         pip = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", "warehouse-connection"]
         subprocess.run(pip, check=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"line"')]
+    lines = [line for line in out.splitlines() if line.startswith('{"line"')]
     fates += [{**json.loads(line), "page": at(page)} for line in lines]
-    assert done.returncode == 0, f"after {len(lines)} examples:\n{done.stdout}{done.stderr}"
+    assert process.returncode == 0, f"after {len(lines)} examples:\n{out}{error}"
 
 
 TRIED = ("azureml", "databand", "databricks")
@@ -219,7 +228,16 @@ def addresses(sandbox: Sandbox, account: str) -> dict[str, str]:
         "https://abc123.execute-api.eu-central-1.amazonaws.com/prod": BASES["aws"],
         "s3://artifacts/mlflow/": "s3://mlflow-sandbox/",
         "s3%3A%2F%2Fartifacts%2Fmlflow%2F": "s3%3A%2F%2Fmlflow-sandbox%2F",
+        **own_server(),
     }
+
+
+def own_server() -> dict[str, str]:
+    """Return a port that is free in place of MLflow's own, on which pages start servers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return {"http://127.0.0.1:5000": f"http://127.0.0.1:{port}", "--port 5000": f"--port {port}"}
 
 
 def build_bridge(sandbox: Sandbox, folder: Path) -> None:

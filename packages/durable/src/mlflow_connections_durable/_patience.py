@@ -111,6 +111,11 @@ class Patience:
         """Whether the server failed a moment ago and is not asked."""
         return self._clock() < self._silent_until
 
+    @property
+    def reason(self) -> str:
+        """The reason of the silence, or nothing if the server is not silent."""
+        return self._reason if self.is_silent else ""
+
     def _refuse_if_silent(self) -> None:
         if self.is_silent:
             raise Away(self._reason)

@@ -265,8 +265,9 @@ class DurableTracking:
         experiment = server.real_experiment(experiment_id)
         parent = named.get(_PARENT)
         real_parent = None if parent is None else server.real(parent)
-        waits = "An experiment" if experiment is None else "A run"
-        reason, unsure = f"{waits} that this one belongs to waits for the server", False
+        waits = "The experiment" if experiment is None else "A run"
+        reason = server.patience.reason or f"{waits} that it belongs to waits for the server"
+        unsure = False
         if experiment is not None and (parent is None or real_parent is not None):
             try:
                 run = self._ask(
