@@ -882,9 +882,9 @@ class DurableTracking:
 def refuse(server: DurableServer, away: Away | None, what: str) -> NoReturn:
     """Raise MLflow's error for a read that only a server could answer."""
     if server.is_offline:
-        reason = "'server' is 'offline', so no server can answer"
         raise MlflowException(
-            f"{reason} for {what}: ship what waits, and ask the server that has it.",
+            f"'server' is 'offline', so no server can answer for {what}: ship what waits, and ask the "
+            "server that has it.",
             TEMPORARILY_UNAVAILABLE,
         )
     said = f" ({away})" if away else ""
