@@ -18,8 +18,8 @@ from _ratio import Row, interleave, median, per_call, table
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from mlflow_connections._agent import agent_for
+from mlflow_connections.headers import RENEW_AT
 from mlflow_connections_http._authenticator import HttpAuthenticator
-from mlflow_connections_http._renewal import RENEW_AT
 from mlflow_connections_http._sources import ClientCredentials, Fixed
 from mlflow_connections_sandbox._http import ProtectedMlflow
 
@@ -37,7 +37,7 @@ print(time.process_time() - begun)
 """
 FETCH = """
 import json, sys, time
-from mlflow_connections.authentication import fetch_from_agent
+from mlflow_connections.headers import fetch_from_agent
 times = []
 for _ in range(int(sys.argv[2])):
     begun = time.perf_counter()

@@ -66,7 +66,7 @@ CASES = [
     Case(
         "unknown tenant",
         "InvalidOptionError",
-        ("no such tenant", "tenant_id"),
+        ("does not know the tenant of", "tenant_id"),
         credentials={"tenant_id": NOBODY},
     ),
     Case(
@@ -96,7 +96,7 @@ CASES = [
     Case(
         "name of a subscription",
         "AccessError",
-        ("an id and no name",),
+        ("an id and not a name",),
         options={"subscription_id": "Sandbox"},
     ),
     Case(

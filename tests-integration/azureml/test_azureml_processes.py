@@ -1,7 +1,10 @@
 """Processes that did not resolve themselves: ParallelRunner's workers, and AzureML's own jobs."""
 
 import json
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -28,23 +31,80 @@ def in_parallel(azure: Azure, run_script: Callable[..., Any], **options: bool) -
     return found
 
 
+def test_spawned_workers_get_tokens_without_the_secret(
+    workspace: Azure, run_script: Callable[..., Any]
+) -> None:
+    """The workers of Kedro's ParallelRunner ask their parent, and nobody else is asked."""
+    found = in_parallel(workspace, run_script)
+
+    assert found == {"is_secret_in_worker": False, "metrics": {"one": 1.0, "two": 2.0}}
+    # One token, which the parent fetched.
+    assert len(workspace.journal.requests("/oauth2/v2.0/token")) == 1
+    assert not workspace.journal.requests("/devicecode")
+
+
 def test_spawned_workers_sign_in_when_that_is_asked_for(
     workspace: Azure, run_script: Callable[..., Any]
 ) -> None:
-    """With `share_with_workers: true` the workers of Kedro's ParallelRunner log to the workspace."""
+    """With `share_with_workers: true` the workers sign in by themselves."""
     found = in_parallel(workspace, run_script, share_with_workers=True)
 
-    assert found == {"said": "", "metrics": {"one": 1.0, "two": 2.0}}
+    assert found == {"is_secret_in_worker": True, "metrics": {"one": 1.0, "two": 2.0}}
+    assert len(workspace.journal.requests("/oauth2/v2.0/token")) > 1
 
 
-def test_spawned_workers_ask_nobody(workspace: Azure, run_script: Callable[..., Any]) -> None:
-    """Without it workers fail at once and name the remedy, where azureml-mlflow would wait for a person."""
-    found = in_parallel(workspace, run_script)
+def test_command_runs_without_the_secret(workspace: Azure, run_command: Callable[..., Any]) -> None:
+    """`mlflow-connections run` stays as its parent; also a command that uses the connection itself gets tokens."""
+    account = workspace.account
+    code = (
+        f"import os; assert {account.client_secret!r} not in str(dict(os.environ))\n"
+        "import mlflow_connections\n"
+        "with mlflow_connections.use('azureml'):\n"
+        "    exec(open('train.py').read())"
+    )
 
-    assert found["metrics"] == {}
-    assert found["said"].startswith("AccessError: ")
-    assert "`share_with_workers: true`" in found["said"]
+    done = run_command("run", "azureml", "--option", "sdk=arm", "--", sys.executable, "-c", code)
+
+    assert done.returncode == 0, done.stderr
+    assert "rmse 0.5" in done.stdout
+    assert set(workspace.tokens.used_by) == {account.client_id}
+    assert len(workspace.journal.requests("/oauth2/v2.0/token")) == 1
+
+
+def test_child_that_outlives_its_parent_is_told_what_to_set(
+    workspace: Azure, run_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    """It fails at once in one sentence, where azureml-mlflow would wait for a person."""
+    wait = "while kill -0 $parent 2>/dev/null; do sleep 0.1; done"
+    shell = f'parent=$PPID; ({wait}; "$0" train.py; touch ended) </dev/null >said 2>&1 &'
+
+    done = run_command(
+        "run", "azureml", "--option", "sdk=arm", "--", "sh", "-c", shell, sys.executable
+    )
+    assert done.returncode == 0, done.stderr
+    while not (tmp_path / "ended").exists():
+        time.sleep(0.1)
+
+    said = (tmp_path / "said").read_text()
+    assert "AccessError: The process that holds the secret for azureml://" in said
+    assert "`share_with_workers: true`" in said
+    assert workspace.account.client_secret not in said
     assert not workspace.journal.requests("/devicecode")
+
+
+def test_lines_of_env_sign_in_where_the_secret_is_a_variable(
+    workspace: Azure, run_command: Callable[..., Any]
+) -> None:
+    """A shell that evaluates them has the secret already, so nothing has to stay and no secret is printed."""
+    connect = "mlflow-connections env azureml --option sdk=arm"
+    shell = f'lines="$({connect})" && eval "$lines" && echo "$lines" && "$0" train.py'
+
+    done = run_command("run", "sqlite:///unused.db", "--", "sh", "-c", shell, sys.executable)
+
+    assert done.returncode == 0, done.stderr
+    assert "rmse 0.5" in done.stdout
+    assert workspace.account.client_secret not in done.stdout
+    assert set(workspace.tokens.used_by) == {workspace.account.client_id}
 
 
 def test_job_keeps_its_own_uri(

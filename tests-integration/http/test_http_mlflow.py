@@ -250,6 +250,17 @@ def test_a_command_runs_without_the_secret(protected: Any) -> None:
 
 
 @pytest.mark.usefixtures("accounts")
+def test_a_command_may_use_the_connection_itself() -> None:
+    """What it resolves from the same variables asks the parent, since the secret is not among them."""
+    code = f"from mlflow_connections import use\nwith use('http'):\n    exec({TRAIN!r})"
+    done = run("run", "http", "--", sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    with use("http"):
+        found = mlflow.get_run(done.stdout.strip().splitlines()[-1])
+        assert found.data.metrics == {"m": 1.0}
+
+
+@pytest.mark.usefixtures("accounts")
 @pytest.mark.parametrize(
     ("code", "returned"),
     [

@@ -10,9 +10,10 @@ import pytest
 
 import mlflow_connections
 from mlflow_connections import InvalidOptionError, MissingOptionError
-from mlflow_connections_azureml import AzureMLConnection, connection
-from mlflow_connections_azureml._mlflow import session_of
+from mlflow_connections.headers import FromParent
+from mlflow_connections_azureml import AzureMLAuthenticator, AzureMLConnection, connection
 from mlflow_connections_azureml._options import OPTIONS, cloud_of, default_cloud, workspace_file
+from mlflow_connections_azureml._tokens import session_of
 
 WORKSPACE = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
 PRINCIPAL = {"tenant_id": "t", "client_id": "c", "client_secret": "a-secret"}
@@ -117,44 +118,12 @@ def test_half_a_service_principal_is_refused(missing: str) -> None:
     assert "a-secret" not in str(caught.value)
 
 
-def test_nothing_secret_is_exported_by_default() -> None:
-    """The environment gets the cloud's name and a mark for workers; no identity unless asked."""
-    environment = connection.environment(PRINCIPAL, WORKSPACE)
+@pytest.mark.parametrize("share", [False, True])
+def test_nothing_secret_is_exported(share: bool) -> None:
+    """The environment gets the cloud's name; the identity is the authenticator's, also where it is shared."""
+    environment = connection.environment(PRINCIPAL, {**WORKSPACE, "share_with_workers": share})
 
-    assert environment == {
-        "AZUREML_CURRENT_CLOUD": "AzureCloud",
-        "MLFLOW_CONNECTIONS_AZUREML": "headless",
-    }
-
-
-@pytest.mark.parametrize(
-    ("credentials", "options", "shared"),
-    [
-        (
-            {**PRINCIPAL, "other": "x"},
-            {},
-            {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_CLIENT_SECRET": "a-secret"},
-        ),
-        ({}, {"managed_identity_client_id": "m"}, {"AZURE_CLIENT_ID": "m"}),
-        ({}, {}, {}),
-    ],
-)
-def test_identity_is_exported_when_asked_for(
-    credentials: Mapping[str, str], options: Mapping[str, str], shared: Mapping[str, str]
-) -> None:
-    """Only the variables that azure-identity reads are exported, nothing else of the credentials."""
-    environment = connection.environment(
-        credentials, {**WORKSPACE, **options, "share_with_workers": True}
-    )
-
-    assert {k: v for k, v in environment.items() if k.startswith("AZURE_")} == shared
-
-
-def test_workers_of_the_interactive_may_ask() -> None:
-    """With `interactive: true`, workers are not told that nobody may be asked."""
-    environment = connection.environment({}, {**WORKSPACE, "interactive": True})
-
-    assert "MLFLOW_CONNECTIONS_AZUREML" not in environment
+    assert environment == {"AZUREML_CURRENT_CLOUD": "AzureCloud"}
 
 
 def test_registry_is_the_workspace_too() -> None:
@@ -166,7 +135,8 @@ def test_registry_is_the_workspace_too() -> None:
             self, credentials: Mapping[str, object], options: Mapping[str, object]
         ) -> str:
             asked.append("once")
-            self._last = session_of(self.values(credentials, options)), "azureml://host/w"
+            session = session_of(self.values(credentials, options))
+            self._resolved[session] = AzureMLAuthenticator("azureml://host/w", FromParent("", ""))
             return "azureml://host/w"
 
     counting = Counting()

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from mlflow_connections import AccessError, UnreachableError
-from mlflow_connections.authentication import Headers
+from mlflow_connections.headers import Headers, HeaderSource
 from mlflow_connections_http._sources import (
     ClientCredentials,
     Fixed,
-    HeaderSource,
     TokenCommand,
     TokenFile,
     TokenHeader,

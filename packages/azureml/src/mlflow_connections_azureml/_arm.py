@@ -1,5 +1,6 @@
 """`sdk: arm`: one request to Azure Resource Manager. azureml-core is never imported."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -9,48 +10,49 @@ from urllib3 import Retry
 
 from mlflow_connections import ConnectionsError, UnreachableError
 from mlflow_connections.deadline import Deadline
+from mlflow_connections.headers import Renewing
 
-from ._credential import credential_for
 from ._errors import Asked, error_response, explain, explain_response, private_link
-from ._mlflow import bind
 from ._options import TIMEOUT_REMEDY, Workspace
+from ._tokens import AzureTokens
 
 API_VERSION = "2024-04-01"
 """Of the resource type Microsoft.MachineLearningServices/workspaces; it has mlFlowTrackingUri."""
 
 
-def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> str:
-    """Fetch the workspace's tracking URI from ARM, and bind the credential to it.
+def tracking_uri(
+    values: dict[str, Any], tokens: AzureTokens, renewing: Renewing, deadline: Deadline
+) -> str:
+    """Fetch the workspace's tracking URI from ARM.
 
     Args:
         values: The connection's values.
-        session: The name of this sign-in, under which the credential is bound.
+        tokens: The identity that signs in.
+        renewing: Its tokens.
         deadline: The time limit.
     """
     workspace = Workspace.of(values)
-    credential = credential_for(values)
-    cloud = credential.cloud
-    token = deadline.call(
-        f"the sign-in of {credential.identity} at {cloud.login}",
-        lambda: credential.get_token(cloud.scope).token,
-        TIMEOUT_REMEDY,
-    )
-    asked = Asked(cloud.arm, workspace, credential.identity)
+    cloud, identity = tokens.cloud, tokens.identity
+    headers = deadline.call(
+        f"the sign-in of {identity} at {cloud.login}", renewing.headers, TIMEOUT_REMEDY
+    ).values
+    asked = Asked(cloud.arm, workspace, identity)
     path = f"{quote(workspace.resource_id)}?api-version={API_VERSION}"
     response = deadline.call(
         f"Azure Resource Manager at {cloud.arm}",
-        lambda: _get(path, token, deadline, asked),
+        lambda: _get(path, headers, deadline, asked),
         TIMEOUT_REMEDY,
     )
     properties = _properties(response, asked)
     uri = _with_mlflow_2(properties.get("mlFlowTrackingUri"), workspace)
     if properties.get("publicNetworkAccess") == "Disabled":
-        _check_reachable(token, deadline, asked._replace(host=urlsplit(uri).netloc))
-    bind(uri, workspace, credential, session)
+        _check_reachable(headers, deadline, asked._replace(host=urlsplit(uri).netloc))
     return uri
 
 
-def _get(path: str, token: str, deadline: Deadline, asked: Asked) -> requests.Response:
+def _get(
+    path: str, headers: Mapping[str, str], deadline: Deadline, asked: Asked
+) -> requests.Response:
     # ARM throttles, and its gateways fail now and then. Both say so before they do anything.
     retry = Retry(2, backoff_factor=0.5, status_forcelist=(429, 502, 503), raise_on_status=False)
     with requests.Session() as session:
@@ -58,7 +60,7 @@ def _get(path: str, token: str, deadline: Deadline, asked: Asked) -> requests.Re
         try:
             return session.get(
                 f"https://{asked.host}{path}",
-                headers={"Authorization": f"Bearer {token}"},
+                headers=dict(headers),
                 # The deadline comes first: its message names the service.
                 timeout=(deadline.left or 0) + 1,
             )
@@ -91,11 +93,11 @@ def _with_mlflow_2(uri: object, workspace: Workspace) -> str:
     return uri.replace("/mlflow/v1.0", "/mlflow/v2.0")
 
 
-def _check_reachable(token: str, deadline: Deadline, asked: Asked) -> None:
+def _check_reachable(headers: Mapping[str, str], deadline: Deadline, asked: Asked) -> None:
     """Check that the host of a workspace without public access answers this machine."""
     response = deadline.call(
         f"{asked.host}, the host of a workspace with a private link",
-        lambda: _get("/discovery", token, deadline, asked),
+        lambda: _get("/discovery", headers, deadline, asked),
         TIMEOUT_REMEDY,
     )
     if response.status_code == 403:

@@ -4,22 +4,16 @@ Cheap to import: Azure's packages are imported when they are used.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlflow_connections import Connection, MissingDependencyError, Option
+from mlflow_connections import Connection, MissingDependencyError, MissingOptionError, Option
 from mlflow_connections.secrets import masked
 
-from ._credential import refuse_half_a_service_principal
-from ._mlflow import (
-    HEADLESS,
-    HEADLESS_VARIABLE,
-    Binding,
-    binding_of,
-    job_uri,
-    session_of,
-    warn_of_another_workspace,
-)
+from ._job import job_uri, warn_of_another_workspace
 from ._options import CLOUD_VARIABLE, OPTIONS, Workspace, options_here, seconds_for
+
+if TYPE_CHECKING:
+    from ._authenticator import AzureMLAuthenticator
 
 
 class AzureMLConnection(Connection):
@@ -32,7 +26,7 @@ class AzureMLConnection(Connection):
     """
 
     def __init__(self) -> None:
-        self._last: tuple[str, str] | None = None
+        self._resolved: dict[str, AzureMLAuthenticator] = {}
 
     @property
     def declared(self) -> Sequence[Option]:  # type: ignore[override]  # depends on the process
@@ -76,43 +70,53 @@ class AzureMLConnection(Connection):
         if uri := job_uri():
             warn_of_another_workspace(uri, _configured(values))
             return uri
-        refuse_half_a_service_principal(values)
+        from ._authenticator import inherited
+        from ._tokens import refuse_half_a_service_principal, session_of
+
         session = session_of(values)
-        uri = _fetch_uri(values, session)
-        self._last = session, uri
-        return uri
+        try:
+            refuse_half_a_service_principal(values)
+        except MissingOptionError:
+            # Under `mlflow-connections run` the secret stays with the parent.
+            authenticator = inherited(Workspace.of(values))
+            if authenticator is None:
+                raise
+        else:
+            authenticator = _signed_in(values)
+        self._resolved[session] = authenticator
+        authenticator.offer()
+        return authenticator.uri
 
     def registry_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         """Return the workspace's URI: its registry answers there too."""
         # Core asks for it right after the tracking URI; the same question is not sent twice.
-        values = self.values(credentials, options)
-        if self._last is not None and self._last[0] == session_of(values):
-            return self._last[1]
-        return self.tracking_uri(credentials, options)
+        from ._tokens import session_of
+
+        found = self._resolved.get(session_of(self.values(credentials, options)))
+        return self.tracking_uri(credentials, options) if found is None else found.uri
 
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Return the cloud's name, and with `share_with_workers` the identity."""
+        """Return the cloud's name."""
         if job_uri():
             return {}
-        values = self.values(credentials, options)
         # Without it azureml-mlflow asks ARM for a list of clouds, and takes the first.
-        environment = {CLOUD_VARIABLE: values["cloud"]}
-        if not values["interactive"]:
-            environment[HEADLESS_VARIABLE] = HEADLESS
-        if values["share_with_workers"]:
-            environment |= _shared(values)
-        return environment
+        return {CLOUD_VARIABLE: self.values(credentials, options)["cloud"]}
 
-    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Binding | None:
-        """Return the credential of the workspace, for a block to put in force; None in a job."""
+    def binder(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> "AzureMLAuthenticator | None":
+        """Return the authenticator of the workspace, for a block to put in force; None in a job."""
         if job_uri():
             return None
-        return binding_of(session_of(self.values(credentials, options)))
+        from ._tokens import session_of
+
+        return self._resolved.get(session_of(self.values(credentials, options)))
 
 
-def _fetch_uri(values: dict[str, Any], session: str) -> str:
+def _signed_in(values: dict[str, Any]) -> "AzureMLAuthenticator":
+    """Sign in, fetch the workspace's URI, and return its authenticator."""
     try:
         if values["sdk"] == "arm":
             from ._arm import tracking_uri
@@ -124,25 +128,17 @@ def _fetch_uri(values: dict[str, Any], session: str) -> str:
             "Run: pip install --upgrade mlflow-connections-azureml."
         ) from masked(error)
     from mlflow_connections.deadline import Deadline
+    from mlflow_connections.headers import Renewing
 
-    return tracking_uri(values, session, Deadline(seconds_for(values)))
+    from ._authenticator import AzureMLAuthenticator
+    from ._tokens import AzureTokens
+
+    tokens = AzureTokens(values)
+    renewing = Renewing(tokens)
+    uri = tracking_uri(values, tokens, renewing, Deadline(seconds_for(values)))
+    return AzureMLAuthenticator(uri, renewing, share=values["share_with_workers"])
 
 
 def _configured(values: dict[str, Any]) -> Workspace | None:
     workspace = Workspace.of(values)
     return workspace if all(workspace) else None
-
-
-def _shared(values: dict[str, Any]) -> dict[str, str]:
-    """Return the variables that azure-identity reads in a process that knows nothing else."""
-    if values["client_secret"] is not None:
-        names = {
-            "AZURE_TENANT_ID": "tenant_id",
-            "AZURE_CLIENT_ID": "client_id",
-            "AZURE_CLIENT_SECRET": "client_secret",
-        }
-    elif values["managed_identity_client_id"] is not None:
-        names = {"AZURE_CLIENT_ID": "managed_identity_client_id"}
-    else:
-        return {}
-    return {variable: values[name] for variable, name in names.items()}

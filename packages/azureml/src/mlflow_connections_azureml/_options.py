@@ -109,6 +109,18 @@ class Workspace(NamedTuple):
         return cls(values["subscription_id"], values["resource_group"], values["workspace_name"])
 
 
+def workspace_of(uri: str) -> Workspace | None:
+    """Return the workspace of a tracking URI, or None if it names none."""
+    import re
+
+    found = re.search(
+        r"/subscriptions/([^/]+)/resourceGroups/([^/]+)"
+        r"/providers/Microsoft\.MachineLearningServices/workspaces/([^/?]+)",
+        uri,
+    )
+    return None if found is None else Workspace(*found.groups())
+
+
 class WorkspaceFile(NamedTuple):
     """A config.json that names a workspace, as `Workspace.write_config` or the studio writes it."""
 
@@ -220,8 +232,8 @@ OPTIONS = (
     ),
     Option(
         "share_with_workers",
-        "Whether to put the service principal with its secret, or the client id of the managed "
-        "identity, into the environment as AZURE_*, for processes that start later.",
+        "Whether to put the secret of the service principal into the environment of child processes, for those "
+        "that outlive this one.",
         type=bool,
         default=False,
     ),

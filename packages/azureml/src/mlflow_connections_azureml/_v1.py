@@ -1,4 +1,7 @@
-"""`sdk: v1`: azureml-core's Workspace returns the URI, as the specification says."""
+"""`sdk: v1`: azureml-core's Workspace returns the URI, as the specification says.
+
+azureml-core binds its own authentication to the URI on the way; the authenticator replaces it.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,40 +12,39 @@ from azureml.core import Workspace as SdkWorkspace
 from azureml.core.authentication import ArmTokenAuthentication
 
 from mlflow_connections.deadline import Deadline
+from mlflow_connections.headers import Renewing
 from mlflow_connections.secrets import get_logger
 
-from ._credential import Credential, credential_for
+from ._authenticator import access_token
 from ._errors import Asked, explain
-from ._mlflow import bind
 from ._options import TIMEOUT_REMEDY, Workspace
+from ._tokens import AzureTokens
 
 logger = get_logger(__name__)
 
 
-def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> str:
-    """Open the workspace with azureml-core, and bind the credential to its URI.
+def tracking_uri(
+    values: dict[str, Any], tokens: AzureTokens, renewing: Renewing, deadline: Deadline
+) -> str:
+    """Open the workspace with azureml-core, and return its URI.
 
     Args:
         values: The connection's values.
-        session: The name of this sign-in, under which the credential is bound.
+        tokens: The identity that signs in.
+        renewing: Its tokens.
         deadline: The time limit.
     """
     workspace = Workspace.of(values)
-    credential = credential_for(values)
-    cloud = credential.cloud
-    deadline.call(
-        f"the sign-in of {credential.identity} at {cloud.login}",
-        lambda: credential.get_token(cloud.scope),
-        TIMEOUT_REMEDY,
-    )
-    asked = Asked(cloud.arm, workspace, credential.identity)
+    cloud, identity = tokens.cloud, tokens.identity
+    deadline.call(f"the sign-in of {identity} at {cloud.login}", renewing.headers, TIMEOUT_REMEDY)
+    asked = Asked(cloud.arm, workspace, identity)
 
     def opened() -> SdkWorkspace:
         return SdkWorkspace(
             workspace.subscription_id,
             workspace.resource_group,
             workspace.name,
-            auth=_Authentication(credential),
+            auth=_Authentication(renewing, cloud.name),
             _cloud=cloud.name,
         )
 
@@ -56,8 +58,6 @@ def tracking_uri(values: dict[str, Any], session: str, deadline: Deadline) -> st
         lambda: _explained(sdk_workspace.get_mlflow_tracking_uri, asked),
         TIMEOUT_REMEDY,
     )
-    # azureml-core has bound its own authentication, which a later endpoint would replace.
-    bind(uri, workspace, credential, session)
     return uri
 
 
@@ -72,16 +72,19 @@ def _explained(call: Callable[[], Any], asked: Asked) -> Any:
 
 
 class _Authentication(ArmTokenAuthentication):  # type: ignore[misc]  # the package has no types
-    """The credential in the form that azureml-core wants.
+    """Tokens in the form that azureml-core wants.
 
     Its own classes may ask a person to sign in, want azure-cli in the same environment, or do not
     know workload identities.
     """
 
-    def __init__(self, credential: Credential) -> None:
-        super().__init__(None, cloud=credential.cloud.name)
-        self._credential = credential
+    def __init__(self, renewing: Renewing, cloud: str) -> None:
+        super().__init__(None, cloud=cloud)
+        self._renewing = renewing
 
     def _get_arm_token(self) -> str:
-        token: str = self._credential.get_token(self._credential.cloud.scope).token
-        return token
+        return str(access_token(self._renewing.headers()).token)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Authentication":
+        # azureml-core copies its authentication objects, and a lock cannot be copied.
+        return self

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ._errors import ConnectionsError, InvalidOptionError
+from ._errors import ConnectionsError
 
 __all__ = ["HeadersOwner", "agent_for", "forget_agents"]
 
@@ -40,9 +40,10 @@ _agents: "dict[int, _Agent]" = {}
 def agent_for(authenticator: HeadersOwner) -> str:
     """Start serving an authenticator's headers for as long as it lives, and return the path of the socket.
 
-    Raises:
-        InvalidOptionError: This system has no Unix sockets.
+    The path is empty on a system without Unix sockets: this process works there, and its children say what to set.
     """
+    if not hasattr(socket, "AF_UNIX"):
+        return ""
     key = id(authenticator)
     if key not in _agents:
         _agents[key] = _Agent(authenticator)
@@ -70,11 +71,6 @@ def _close_all() -> None:
 
 class _Agent:
     def __init__(self, authenticator: HeadersOwner) -> None:
-        if not hasattr(socket, "AF_UNIX"):
-            raise InvalidOptionError(
-                "This system has no Unix sockets to sign in child processes by: "
-                "set `share_with_workers: true` in the connection options."
-            )
         # Weak, so that the agent ends with it.
         self.authenticator = weakref.ref(authenticator)
         self.folder = Path(tempfile.mkdtemp(prefix="mlflow-connections-"))  # 0700

@@ -207,14 +207,14 @@ def _run(parsed: argparse.Namespace) -> int:
 
     endpoint = _endpoint(parsed)
     environment = environment_of_child(endpoint)
-    authenticator = endpoint.authenticator
-    if authenticator is not None:
-        environment |= authenticator.variables()
-        if authenticator.needs_parent():
-            for name in authenticator.secret_variables:
-                environment.pop(name, None)
-            return stay(parsed.arguments, environment)
-    return become(parsed.arguments, environment)
+    needing = [each for each in endpoint.authenticators if each.needs_parent()]
+    if endpoint.authenticators:
+        from .authentication import variables_of
+
+        environment |= variables_of(endpoint.authenticators)
+    for name in (name for each in needing for name in each.secret_variables):
+        environment.pop(name, None)
+    return (stay if needing else become)(parsed.arguments, environment)
 
 
 def _endpoint(parsed: argparse.Namespace) -> Endpoint:
@@ -235,14 +235,16 @@ def _env(parsed: argparse.Namespace) -> int:
         REGISTRY_VARIABLE: endpoint.registry_uri,
         **endpoint.environment,
     }
-    authenticator = endpoint.authenticator
-    if authenticator is not None:
-        if authenticator.needs_parent():
+    if endpoint.authenticators:
+        from .authentication import variables_for_shell
+
+        for_shell = variables_for_shell(endpoint.authenticators)
+        if for_shell is None:
             raise InvalidOptionError(
                 "The tokens of this connection come from a process that keeps running, and `env` ends at once: use "
                 f"mlflow-connections run {parsed.connection} -- COMMAND, or set `share_with_workers: true`."
             )
-        variables |= authenticator.variables()
+        variables |= for_shell
     # What belongs to another server, such as its experiment, is not inherited either.
     variables |= dict.fromkeys(os.environ.keys() - environment_of_child(endpoint).keys())
     if endpoint.registry_uri is None and REGISTRY_VARIABLE not in os.environ:

@@ -64,8 +64,13 @@ class Endpoint(NamedTuple):
     @property
     def authenticator(self) -> "Authenticator | None":
         """The binder that authenticates requests to the server, or None if there is none."""
+        return next(iter(self.authenticators), None)
+
+    @property
+    def authenticators(self) -> "list[Authenticator]":
+        """The binders that authenticate requests, to the server and to a registry of another connection."""
         found = [each for each in self.binders if hasattr(each, "authenticate")]
-        return cast("Authenticator", found[0]) if found else None
+        return cast("list[Authenticator]", found)
 
     def __repr__(self) -> str:
         """Hide every secret."""

@@ -1,8 +1,8 @@
 """Authenticators: what makes each request to one server acceptable, in this process and in its children.
 
 MLflow asks the plugin that `MLFLOW_TRACKING_AUTH` names for each request. Core owns that plugin. It hands a request to
-the authenticator that is bound, if the request goes to the authenticator's origin (scheme, host and port), and leaves
-every other request as it is.
+the authenticator that is bound for the request's origin (scheme, host and port), and leaves every other request as it
+is. A vendor's client that sends its own requests asks the authenticator for headers.
 
 A child process finds a description in its environment, which holds no secret. An authenticator without secrets is
 rebuilt from it. For one with secrets the parent serves headers on a private Unix socket, as ssh-agent serves keys.
@@ -11,69 +11,82 @@ rebuilt from it. For one with secrets the parent serves headers on a private Uni
 import json
 import os
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._errors import AccessError, InvalidOptionError, PluginLoadError
+from .headers import FromParent, Headers, HeaderSource, Renewing
 
 __all__ = [
     "AUTH_VARIABLE",
     "DESCRIPTION_VARIABLE",
     "PROVIDER_NAME",
     "Authenticator",
-    "Headers",
     "Provider",
-    "fetch_from_agent",
+    "authenticator_of",
+    "from_parent",
     "lasting_variables",
     "origin_of",
+    "origins_in_force",
+    "variables_for_shell",
+    "variables_of",
 ]
 
 AUTH_VARIABLE = "MLFLOW_TRACKING_AUTH"
 """MLflow's variable for the name of the plugin it asks."""
 DESCRIPTION_VARIABLE = "MLFLOW_CONNECTIONS_AUTHENTICATOR"
-"""Holds the JSON description of the bound authenticator, for child processes. It is not secret."""
+"""Holds the JSON descriptions of the bound authenticators, for child processes. They hold no secret unless the user
+allows it."""
 PROVIDER_NAME = "mlflow-connections"
-"""The name of core's plugin in that variable."""
-"""The name by which MLflow finds this provider of authentication."""
+"""The name of core's plugin in that variable, by which MLflow finds it."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_AGENT_ANSWERS_WITHIN = 60.0  # seconds; the issuer may be slow
+_ENTRY = ("origin", "opener", "description")
 
 
-class Headers(NamedTuple):
-    """Headers that authenticate a request.
+class Authenticator:
+    """Adds valid credentials to the requests to one origin. Two that are equal are the same identity.
 
-    Attributes:
-        values: Names and values, most of them secret.
-        lifetime: Seconds from now until they expire, or None if that is unknown or never.
-        renew_in: Seconds from now until new ones should be fetched, or None if their user decides. A process that gets
-            its headers from another one renews when that one does: a part of what is left would be too late.
-    """
+    A subclass names its `opener`, and may look at responses in `authenticate`.
 
-    values: Mapping[str, str]
-    lifetime: float | None = None
-    renew_in: float | None = None
-
-    def __repr__(self) -> str:
-        """Hide the values."""
-        return f"Headers({', '.join(self.values)})"
-
-
-class Authenticator(ABC):
-    """Adds valid credentials to the requests to one origin.
+    Args:
+        origin: Scheme, host and port, as `origin_of` writes them; for a vendor's client, which sends its own requests,
+            the URI by which it looks its credential up.
+        source: Where headers come from, or what keeps them valid already.
+        share: Whether the user allows secrets in the environment of child processes.
 
     Attributes:
-        origin: Scheme, host and port, as `origin_of` writes them.
-        opener: The function that rebuilds it from a description, as `module:function`.
+        origin: As above.
+        opener: The function that rebuilds it from its origin and a description, as `module:function`.
         secret_variables: Environment variables with its secret, which a command that gets its headers from this
             process does not need.
     """
 
-    origin: str
     opener: str
     secret_variables: tuple[str, ...] = ()
 
-    @abstractmethod
+    def __init__(
+        self, origin: str, source: HeaderSource | Renewing, *, share: bool = False
+    ) -> None:
+        self.origin, self._share = origin, share
+        self._renewing = source if isinstance(source, Renewing) else Renewing(source)
+
+    @property
+    def source(self) -> HeaderSource:
+        """The source of its headers."""
+        return self._renewing.source
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are the same identity for the same origin."""
+        return (
+            isinstance(other, Authenticator)
+            and type(self) is type(other)
+            and (self.origin, self.source, self._share)
+            == (other.origin, other.source, other._share)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.origin)
+
     def headers(self, rejected: Mapping[str, str] | None = None) -> Headers:
         """Return valid headers, fetching new ones if there are none or the server rejected the present ones.
 
@@ -83,41 +96,45 @@ class Authenticator(ABC):
         Raises:
             ConnectionsError: There are none, in one sentence that names the reason and the remedy.
         """
+        return self._renewing.headers(rejected)
 
-    @abstractmethod
     def authenticate(self, request: Any) -> Any:
         """Add the headers to a prepared request of `requests`, and return it.
 
         Raises:
             ConnectionsError: As for `headers`.
         """
+        request.headers.update(self.headers().values)
+        return request
 
-    @abstractmethod
     def describe(self) -> Mapping[str, Any] | None:
-        """Return what `opener` needs to rebuild this in a child, as JSON values; None if that holds a secret."""
+        """Return what `opener` needs to rebuild this in a child, as JSON values; None if only this process can fetch."""
+        return self.source.describe(share=self._share)
 
     def describe_whole(self) -> Mapping[str, Any] | None:
         """Return what `opener` needs to rebuild this where this process is not, secrets included.
 
-        None if only this process can authenticate; by default the description without secrets.
+        None if only this process can authenticate.
         """
-        return self.describe()
+        return self.source.describe(share=True)
 
     def needs_parent(self) -> bool:
         """Return whether child processes need this process for as long as they run."""
         return self.describe() is None
 
     def variables(self) -> dict[str, str]:
-        """Return the environment variables by which child processes authenticate. None of them is a secret.
+        """Return the environment variables by which child processes authenticate.
 
-        If the description would hold one, the headers are served on a socket from now on.
+        If the description would hold a secret that may not be shared, the headers are served on a socket from now on.
         """
-        description = self.describe()
-        if description is None:
-            from ._agent import agent_for
+        return variables_of([self])
 
-            description = {"agent": agent_for(self)}
-        return _variables(self, description)
+    def describe_for_shell(self) -> Mapping[str, Any] | None:
+        """Return what `opener` needs in a process that has this one's environment, and outlives it.
+
+        None if it would need this process; by default if child processes do.
+        """
+        return None if self.needs_parent() else self.describe()
 
     def lasting_variables(self) -> dict[str, str]:
         """Return the variables by which a process authenticates that outlives this one, such as a shipper.
@@ -126,11 +143,13 @@ class Authenticator(ABC):
         one, as a child does.
         """
         description = self.describe_whole()
-        return self.variables() if description is None else _variables(self, description)
+        if description is None:
+            return self.variables()
+        return _exported([_entry(self, description)])
 
     def bind(self) -> None:
         """Put this in force for its origin, here and in child processes; see `Binder`."""
-        variables = self.variables()
+        variables = variables_of([*(each.authenticator for each in _bound), self])
         _bound.append(_Binding(self, variables, {name: os.environ.get(name) for name in variables}))
         os.environ.update(variables)
 
@@ -155,7 +174,9 @@ class _Binding(NamedTuple):
 
 
 _bound: list[_Binding] = []
-_inherited: dict[str, Authenticator] = {}
+_inherited: dict[tuple[str, str], Authenticator | None] = {}
+_from_parent: str = os.environ.get(DESCRIPTION_VARIABLE, "")
+"""The descriptions of this process's parent, whatever is bound here since."""
 
 
 def _set(name: str, value: str | None) -> None:
@@ -184,63 +205,126 @@ def origin_of(url: str) -> str:
     return f"{scheme}://{shown}:{port or _DEFAULT_PORTS[scheme]}"
 
 
-def _variables(authenticator: Authenticator, description: Mapping[str, Any]) -> dict[str, str]:
-    found = {
+def variables_of(authenticators: Sequence[Authenticator]) -> dict[str, str]:
+    """Return the environment variables by which child processes authenticate as several authenticators at once."""
+    entries = []
+    for each in authenticators:
+        description = each.describe()
+        if description is None:
+            from ._agent import agent_for
+
+            description = {"agent": agent_for(each)}
+        entries.append(_entry(each, description))
+    return _exported(entries)
+
+
+def variables_for_shell(authenticators: Sequence[Authenticator]) -> dict[str, str] | None:
+    """Return the variables for a shell that has this process's environment; None if it would need this process."""
+    entries = []
+    for each in authenticators:
+        description = each.describe_for_shell()
+        if description is None:
+            return None
+        entries.append(_entry(each, description))
+    return _exported(entries)
+
+
+def _exported(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the variables for descriptions; MLflow needs its own only where it sends the requests itself."""
+    variables = {DESCRIPTION_VARIABLE: json.dumps(entries)}
+    if any(entry["origin"].startswith("http") for entry in entries):
+        variables[AUTH_VARIABLE] = PROVIDER_NAME
+    return variables
+
+
+def _entry(authenticator: Authenticator, description: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "origin": authenticator.origin,
         "opener": authenticator.opener,
         "description": description,
     }
-    return {AUTH_VARIABLE: PROVIDER_NAME, DESCRIPTION_VARIABLE: json.dumps(found)}
 
 
 def lasting_variables(uri: str) -> dict[str, str]:
-    """Return the lasting variables of the authenticator in force, if it is that of a server; see `Authenticator`.
+    """Return the lasting variables of the authenticator in force for a server; see `Authenticator`.
 
     Args:
         uri: The server's tracking URI.
     """
-    authenticator = current()
     try:
-        same = authenticator is not None and origin_of(uri) == authenticator.origin
+        origin = origin_of(uri)
     except InvalidOptionError:
-        same = False
-    return authenticator.lasting_variables() if authenticator is not None and same else {}
+        origin = uri.partition("?")[0]
+    authenticator = authenticator_of(origin)
+    return {} if authenticator is None else authenticator.lasting_variables()
 
 
-def current() -> Authenticator | None:
-    """Return the authenticator in force: the one bound here last, else the one that a parent described.
+def authenticator_of(origin: str) -> Authenticator | None:
+    """Return the authenticator in force for an origin: the one bound here last, else the one that a parent described.
 
     Raises:
         ConnectionsError: A parent's description cannot be opened.
     """
+    for binding in reversed(_bound):
+        if binding.authenticator.origin == origin:
+            return binding.authenticator
     if _bound:
-        return _bound[-1].authenticator
-    text = os.environ.get(DESCRIPTION_VARIABLE)
-    if not text:
         return None
-    if text not in _inherited:
-        _inherited[text] = _open(text)
-    return _inherited[text]
+    text = os.environ.get(DESCRIPTION_VARIABLE, "")
+    if (text, origin) not in _inherited:
+        found = [entry for entry in _entries(text) if entry["origin"] == origin]
+        _inherited[text, origin] = _open(found[-1]) if found else None
+    return _inherited[text, origin]
 
 
-def _open(text: str) -> Authenticator:
+def origins_in_force(opener: str) -> list[str]:
+    """Return the origins of the authenticators in force that an opener rebuilds. None of them is opened."""
+    if _bound:
+        every = [each.authenticator for each in _bound]
+        return [each.origin for each in every if each.opener == opener]
+    text = os.environ.get(DESCRIPTION_VARIABLE, "")
+    return [entry["origin"] for entry in _entries(text) if entry["opener"] == opener]
+
+
+def from_parent(opener: str) -> list[FromParent]:
+    """Return the sources that ask the parent of this process for headers, of authenticators that an opener rebuilds."""
+    return [
+        FromParent(entry["description"]["agent"], entry["origin"])
+        for entry in _entries(_from_parent)
+        if entry["opener"] == opener and "agent" in entry["description"]
+    ]
+
+
+def _entries(text: str) -> list[dict[str, Any]]:
+    if not text:
+        return []
+    try:
+        return [{name: entry[name] for name in _ENTRY} for entry in json.loads(text)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise _cannot_open(error) from None
+
+
+def _open(entry: Mapping[str, Any]) -> Authenticator:
     from importlib import import_module
 
     try:
-        found = json.loads(text)
-        module, _, function = found["opener"].partition(":")
+        module, _, function = entry["opener"].partition(":")
         opener = getattr(import_module(module), function)
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise PluginLoadError(
-            f"The variable {DESCRIPTION_VARIABLE} does not name an installed authenticator "
-            f"({type(error).__name__}): install the same mlflow-connections packages here as in the parent process."
-        ) from None
-    opened = opener(found["origin"], found["description"])
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
+        raise _cannot_open(error) from None
+    opened = opener(entry["origin"], entry["description"])
     if not isinstance(opened, Authenticator):
         raise PluginLoadError(
-            f"{found['opener']} returned no authenticator; report it to its author."
+            f"{entry['opener']} returned no authenticator; report it to its author."
         )
     return opened
+
+
+def _cannot_open(error: Exception) -> PluginLoadError:
+    return PluginLoadError(
+        f"The variable {DESCRIPTION_VARIABLE} does not name an installed authenticator "
+        f"({type(error).__name__}): install the same mlflow-connections packages here as in the parent process."
+    )
 
 
 class Provider:
@@ -261,52 +345,19 @@ def authenticate(request: Any) -> Any:
     Raises:
         AccessError: There are no valid credentials, so the request must not be sent.
     """
-    authenticator = current()
-    if authenticator is None:
-        if os.environ.get(AUTH_VARIABLE) == PROVIDER_NAME:
-            raise AccessError(
-                f"{AUTH_VARIABLE} is {PROVIDER_NAME}, but no connection is in force in this process: "
-                "call mlflow_connections.use, or unset the variable."
-            )
-        return request
     try:
-        same = origin_of(request.url) == authenticator.origin
+        authenticator = authenticator_of(origin_of(request.url))
     except InvalidOptionError:
-        same = False
-    return authenticator.authenticate(request) if same else request
-
-
-def fetch_from_agent(path: str, origin: str, rejected: Mapping[str, str] | None = None) -> Headers:
-    """Fetch headers from the process that holds the secret.
-
-    Args:
-        path: The agent's socket.
-        origin: The server's origin, for messages.
-        rejected: As for `Authenticator.headers`.
-
-    Raises:
-        AccessError: The other process has ended, or has no valid credentials itself.
-    """
-    import socket
-
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(_AGENT_ANSWERS_WITHIN)
-            client.connect(path)
-            question = {"origin": origin, "rejected": dict(rejected) if rejected else None}
-            client.sendall(json.dumps(question).encode() + b"\n")
-            with client.makefile("rb") as stream:
-                answer = json.loads(stream.readline() or b"{}")
-    except (OSError, ValueError, AttributeError) as error:
+        return request
+    if authenticator is not None:
+        return authenticator.authenticate(request)
+    is_in_force = _bound or os.environ.get(DESCRIPTION_VARIABLE)
+    if not is_in_force and os.environ.get(AUTH_VARIABLE) == PROVIDER_NAME:
         raise AccessError(
-            f"The process that holds the secret for {origin} does not answer ({type(error).__name__}), most likely "
-            "because it has ended: keep it running, or set `share_with_workers: true` in the connection options."
-        ) from None
-    if "headers" not in answer:
-        raise AccessError(
-            str(answer.get("error") or f"The process that holds the secret for {origin} ended.")
+            f"{AUTH_VARIABLE} is {PROVIDER_NAME}, but no connection is in force in this process: "
+            "call mlflow_connections.use, or unset the variable."
         )
-    return Headers(answer["headers"], answer["lifetime"], answer["renew_in"])
+    return request
 
 
 def _after_fork() -> None:

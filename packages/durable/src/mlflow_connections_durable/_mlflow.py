@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, TypeVar
 
-from mlflow_connections.authentication import current, origin_of
+from mlflow_connections.authentication import authenticator_of, origin_of
 
 from ._patience import ATTEMPT_SECONDS
 
@@ -128,7 +128,7 @@ def _signed_in(store: Any) -> Any:
             credentials.databricks_auth_profile,
             **accepted_arguments(client, limits),
         ).config.authenticate()
-    elif (signer := current()) is not None and signer.origin == origin_of(credentials.host):
+    elif (signer := authenticator_of(origin_of(credentials.host))) is not None:
         signer.headers()
     if time.monotonic() > until:
         raise MlflowException(

@@ -3,7 +3,6 @@
 - `_connection`: the options, and the endpoint that comes of them.
 - `_sources`: where headers come from, such as a token endpoint, a file or a command.
 - `_google`: Google's identity tokens.
-- `_renewal`: one fetch for all threads, renewed before a token expires.
 - `_authenticator`: headers on each request, a second try after 401, login pages refused.
 - `_handshake`: one sentence for a TLS connection that is refused.
 - `_certificates`: client certificates in the form that MLflow reads.

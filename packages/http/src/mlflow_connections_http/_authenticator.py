@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from mlflow_connections import AccessError, InvalidOptionError
-from mlflow_connections.authentication import Authenticator, Headers, origin_of
+from mlflow_connections.authentication import Authenticator, origin_of
+from mlflow_connections.headers import HeaderSource
 
 from ._handshake import check_handshake
-from ._renewal import Renewing
-from ._sources import HeaderSource, rebuild
+from ._sources import rebuild
 
 if TYPE_CHECKING:
     import requests
@@ -41,32 +41,9 @@ class HttpAuthenticator(Authenticator):
     def __init__(
         self, origin: str, source: HeaderSource, *, share: bool = False, joined: bool = False
     ) -> None:
-        self.origin, self._source, self._share, self._joined = origin, source, share, joined
-        self._renewing = Renewing(source)
+        super().__init__(origin, source, share=share)
+        self._joined = joined
         self._is_checked = not origin.startswith("https:")
-
-    def __eq__(self, other: object) -> bool:
-        """Return whether both are the same identity at the same server."""
-        return isinstance(other, HttpAuthenticator) and (
-            self.origin,
-            self._source,
-            self._share,
-        ) == (other.origin, other._source, other._share)
-
-    def __hash__(self) -> int:
-        return hash(self.origin)
-
-    def headers(self, rejected: Mapping[str, str] | None = None) -> Headers:
-        """Return valid headers; see `Authenticator.headers`."""
-        return self._renewing.headers(rejected)
-
-    def describe(self) -> Mapping[str, Any] | None:
-        """Return the description of the source; None if it holds a secret that may not be shared."""
-        return self._source.describe(share=self._share)
-
-    def describe_whole(self) -> Mapping[str, Any] | None:
-        """Return the description of the source with its secret."""
-        return self._source.describe(share=True)
 
     def needs_parent(self) -> bool:
         """Return whether child processes get their headers or their certificate from this process."""

@@ -13,8 +13,7 @@ from mlflow_connections import Connection, InvalidOptionError, MissingOptionErro
 
 if TYPE_CHECKING:
     from mlflow_connections.authentication import Authenticator
-
-    from ._sources import HeaderSource
+    from mlflow_connections.headers import HeaderSource
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SOURCES: Final = ("client_id", "token_file", "token_command", "google_audience", "username")
@@ -283,10 +282,23 @@ def _is_header(name: str, value: str) -> bool:
 def _check_client(values: Mapping[str, Any]) -> None:
     if bool(values["issuer"]) == bool(values["token_url"]):
         raise InvalidOptionError("A client needs either 'issuer' or 'token_url': give one of them.")
-    if (values["client_secret"] is None) == (values["client_assertion_file"] is None):
+    given = [values["client_secret"], values["client_assertion_file"]]
+    if given.count(None) != 1 and not (given.count(None) == 2 and _from_parent(values)):
         raise MissingOptionError(
             "A client needs either 'client_secret' in the credentials or 'client_assertion_file': give one of them."
         )
+
+
+def _from_parent(values: Mapping[str, Any]) -> "HeaderSource | None":
+    """Return the source that asks the parent, which keeps the secret under `mlflow-connections run`."""
+    from mlflow_connections.authentication import from_parent, origin_of
+
+    from ._authenticator import HttpAuthenticator
+
+    origin = origin_of(values["url"])
+    return next(
+        (each for each in from_parent(HttpAuthenticator.opener) if each.origin == origin), None
+    )
 
 
 def _check_url(values: Mapping[str, Any], name: str) -> None:
@@ -316,6 +328,9 @@ def _source(values: Mapping[str, Any]) -> "HeaderSource":
     extra: Mapping[str, str] = values["headers"] or {}
     source: HeaderSource | None = None
     if values["client_id"] is not None:
+        proofs = values["client_secret"], values["client_assertion_file"]
+        if proofs == (None, None) and (parent := _from_parent(values)) is not None:
+            return parent
         source = sources.ClientCredentials(
             issuer=values["issuer"],
             token_url=values["token_url"],

@@ -8,7 +8,6 @@ import base64
 import json
 import subprocess
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote_plus, urlsplit
 
 from mlflow_connections import AccessError, UnreachableError
-from mlflow_connections.authentication import Headers, fetch_from_agent, origin_of
+from mlflow_connections.authentication import origin_of
+from mlflow_connections.headers import FromParent, Headers, HeaderSource
 from mlflow_connections.secrets import mask
 
 from ._google import fetch_identity_token
@@ -31,33 +31,6 @@ _PASSING = frozenset({429, 500, 502, 503, 504})
 _SHOWN = 300  # characters of a foreign message
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
-
-
-class HeaderSource(ABC):
-    """Fetches headers that authenticate a request."""
-
-    @abstractmethod
-    def fetch(self, rejected: Mapping[str, str] | None) -> Headers:
-        """Fetch new headers.
-
-        Args:
-            rejected: Headers that the server answered with 401; None if it rejected none.
-
-        Raises:
-            ConnectionsError: There are none, in one sentence.
-        """
-
-    def mark(self) -> object:
-        """Return a value that changes when headers must be fetched anew before they expire."""
-        return None
-
-    def describe(self, *, share: bool) -> Mapping[str, Any] | None:  # noqa: ARG002 - for subclasses
-        """Return the arguments that rebuild this in another process, or None if they hold a secret.
-
-        Args:
-            share: Whether the user allows secrets in the environment of child processes.
-        """
-        return None
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,22 +68,6 @@ class WithFixed(HeaderSource):
         """Return both descriptions if the user allows it."""
         inner = self.source.describe(share=share) if share else None
         return inner and {"with_fixed": {"source": inner, "headers": self.headers}}
-
-
-@dataclass(frozen=True, repr=False)
-class FromParent(HeaderSource):
-    """Headers from the process that holds the secret."""
-
-    agent: str
-    origin: str
-
-    def fetch(self, rejected: Mapping[str, str] | None) -> Headers:
-        """Fetch them over the parent's socket."""
-        return fetch_from_agent(self.agent, self.origin, rejected)
-
-    def describe(self, *, share: bool) -> Mapping[str, Any]:  # noqa: ARG002 - no secret
-        """Return the path of the socket."""
-        return {"agent": self.agent}
 
 
 class TokenHeader(NamedTuple):

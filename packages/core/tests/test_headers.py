@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from mlflow_connections import UnreachableError
-from mlflow_connections.authentication import Headers
-from mlflow_connections_http._renewal import Renewing
-from mlflow_connections_http._sources import HeaderSource
+from mlflow_connections.headers import Headers, HeaderSource, Renewing
 
 
 class Counting(HeaderSource):
@@ -41,7 +39,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("mlflow_connections_http._renewal.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("mlflow_connections.headers.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
