@@ -251,7 +251,7 @@ def test_a_command_runs_without_the_secret(protected: Any) -> None:
 
 @pytest.mark.usefixtures("accounts")
 def test_a_command_may_use_the_connection_itself() -> None:
-    """What it resolves from the same variables asks the parent, since the secret is not among them."""
+    """It resolves from the same variables and asks the parent, since the secret is not among them."""
     code = f"from mlflow_connections import use\nwith use('http'):\n    exec({TRAIN!r})"
     done = run("run", "http", "--", sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
