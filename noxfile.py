@@ -82,14 +82,15 @@ GROUPS = {
         ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets"),
         "beside and not slow",
     ),
-    # AzureML's stand-in has a proxy that plays fixed hosts, here Google's. Kedro for its ParallelRunner.
+    # AzureML's stand-in has a proxy that plays fixed hosts, here Google's. Kedro for its ParallelRunner, and the exporter
+    # that MLflow takes for traces where OpenTelemetry's variables name an endpoint.
     "http": Group(
         "http",
         (
             *("core", "http[google,encrypted-key]", "mirror", "durable", "databand"),
             "sandbox[azureml]",
         ),
-        ("kedro>=1",),
+        ("kedro>=1", "opentelemetry-exporter-otlp-proto-http"),
     ),
     # Kedro for its ParallelRunner, whose spawned workers must sign in too; Databand for copies.
     "azureml": Group(
