@@ -127,7 +127,12 @@ SLOW = ["azureml", "outbox", "events", "durable", "kedro-mlflow", "snowflake", "
 SLOW_UNITS = ["outbox"]
 # Programs that only those tests start.
 SLOW_NEEDS = {
-    # PostgreSQL itself is Debian's.
+    # PostgreSQL itself is Debian's. PyPI's wheel of PyTorch for Linux does not load without the libraries of
+    # CUDA that it declares, 4 GB, though no GPU is used.
+    "durable": (
+        *("psycopg2-binary>=2.9", "scikit-learn", "xgboost-cpu>=2", "torch>=2", "lightning>=2"),
+        *("transformers>=4.40", "accelerate>=1"),
+    ),
     "events": ("psycopg2-binary>=2.9",),
     "kedro-mlflow": ("kedro-viz>=12",),
     "snowflake": ("streamlit>=1.40",),

@@ -1,6 +1,10 @@
 """The start of every integration test: no variable of the developer's, and a real MLflow server."""
 
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +66,39 @@ def tracker(tmp_path: Path) -> Iterator[Databand]:
     tracker.start()
     yield tracker
     tracker.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URI of a database of PostgreSQL, which Debian's package `postgresql` installs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert found, "this test needs PostgreSQL: install Debian's package postgresql"
+    # It refuses to run as root, and root's temporary folders are closed to others.
+    owner = "postgres" if os.geteuid() == 0 else None
+    folder = tempfile.mkdtemp(prefix="postgresql-")
+    if owner:
+        shutil.chown(folder, owner, owner)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = f"{folder}/data"
+
+    def call(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(found[-1] / program), *arguments],
+            check=True,
+            user=owner,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+        )
+
+    try:
+        call("initdb", "-D", data, "-A", "trust", "-U", "mlflow", "--no-sync")
+        options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
+        call("pg_ctl", "-D", data, "-w", "-o", options, "-l", f"{folder}/log", "start")
+        try:
+            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+        finally:
+            call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from mlflow_connections_events.testing import describe
 from mlflow_connections_sandbox import MlflowServer
@@ -130,12 +132,24 @@ def _send(
 
 
 @pytest.fixture
-def proxy(mlflow_server: MlflowServer) -> Iterator[FaultProxy]:
-    """A proxy in front of a real server."""
-    proxy = FaultProxy(mlflow_server.url)
-    yield proxy
-    proxy.mode = "up"
-    proxy.close()
+def make_proxy() -> Iterator[Callable[[str], FaultProxy]]:
+    """Start proxies in front of servers."""
+    started: list[FaultProxy] = []
+
+    def make(url: str) -> FaultProxy:
+        started.append(FaultProxy(url))
+        return started[-1]
+
+    yield make
+    for proxy in started:
+        proxy.mode = "up"
+        proxy.close()
+
+
+@pytest.fixture
+def proxy(mlflow_server: MlflowServer, make_proxy: Callable[[str], FaultProxy]) -> FaultProxy:
+    """A proxy in front of the real server of the session."""
+    return make_proxy(mlflow_server.url)
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +252,22 @@ def plain_training(
     name = "plain training"
     Program(tmp_path_factory.mktemp("plain")).run(mlflow_server.url, "train", name)
     return described(mlflow_server.url, name)
+
+
+def put_aside(uri: str, experiment: str, registered: str | None = None) -> None:
+    """Rename what a program logged: the same names are needed again, since files hold them."""
+    client = MlflowClient(uri, uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    client.rename_experiment(found.experiment_id, f"{experiment} {uuid.uuid4().hex}")
+    if registered is not None:
+        client.rename_registered_model(registered, f"{registered} {uuid.uuid4().hex}")
+
+
+@pytest.fixture(name="put_aside")
+def put_aside_fixture() -> Callable[..., None]:
+    """Rename an experiment and a registered model of a server, so that their names are free."""
+    return put_aside
 
 
 Described = Callable[..., dict[str, Any]]

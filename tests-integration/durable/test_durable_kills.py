@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from mlflow import MlflowClient
 
 from mlflow_connections_sandbox import MlflowServer
 
-KILLS = 12
+KILLS = 50
 STEPS = Path(__file__).parent / "steps.py"
+EVERY = 20
+"""A file and a param are logged at each of so many steps."""
 
 
 def shippers(outbox: Path) -> list[int]:
@@ -31,50 +35,135 @@ def shippers(outbox: Path) -> list[int]:
     return found
 
 
+def kill(pid: int) -> bool:
+    """Kill a process with -9 and wait for its end; return whether it lived."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    with suppress(OSError):
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.005)
+    return True
+
+
+class Trainings:
+    """Starts processes that log without an end, each forked from one that has imported MLflow.
+
+    Attributes:
+        living: The process of each run, by its number.
+        outputs: The file for the steps of each run.
+    """
+
+    def __init__(self, uri: str, experiment: str, folder: Path) -> None:
+        self._experiment, self._folder = experiment, folder
+        self.living: dict[int, int] = {}
+        self.outputs: dict[int, Path] = {}
+        self._process = subprocess.Popen(
+            [sys.executable, str(STEPS), "serve"],
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def start(self) -> None:
+        """Start another one."""
+        number = len(self.outputs)
+        self.outputs[number] = self._folder / f"{number}.txt"
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        line = f"{self._experiment}\t{number}\t{self.outputs[number]}"
+        print(line, file=self._process.stdin, flush=True)
+        self.living[number] = int(self._process.stdout.readline())
+
+    def printed(self, number: int) -> int:
+        """Return how many steps a run has printed."""
+        path = self.outputs[number]
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return sum(line.isdigit() for line in lines)
+
+    def close(self) -> None:
+        """Kill all of them."""
+        for pid in self.living.values():
+            kill(pid)
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def trainings(proxy: Any, tmp_path: Path, seed: int) -> Iterator[Trainings]:
+    """Starts trainings through durable."""
+    started = Trainings(f"durable+{proxy.url}", f"kills {seed}", tmp_path)
+    yield started
+    started.close()
+
+
+@pytest.fixture(params=[7, None], ids=["committed", "random"])
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of a test: one that stays, and one that is another each time and printed."""
+    found = request.param if request.param is not None else random.SystemRandom().randrange(10**6)
+    print(f"seed {found}")
+    return int(found)
+
+
 @pytest.mark.slow
 def test_kills_lose_and_double_nothing(
-    proxy: Any, program: Any, outbox: Path, mlflow_server: MlflowServer, tmp_path: Path
+    proxy: Any,
+    program: Any,
+    outbox: Path,
+    trainings: Trainings,
+    seed: int,
+    mlflow_server: MlflowServer,
 ) -> None:
-    """Every step that a training printed after its call has arrived, each run is there once."""
-    rng = random.Random(7)
-    printed: dict[str, int] = {}
-    for number in range(KILLS):
+    """Every step that a training printed after its call has arrived, with files and params; each run is there once."""
+    rng = random.Random(seed)
+    kills: Counter[str] = Counter()
+    while kills.total() < KILLS:
+        while len(trainings.living) < 2:
+            trainings.start()
         proxy.mode = rng.choice(["up", "up", "down", "busy"])
         if rng.random() < 0.3:
             proxy.lose = ["/runs/log-batch"]
-        output = tmp_path / f"{number}.txt"
-        with output.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-u", str(STEPS), "kills", str(number)],
-                env={**os.environ, "MLFLOW_TRACKING_URI": f"durable+{proxy.url}"},
-                stdout=file,
-                stderr=subprocess.DEVNULL,
-            )
-            while not output.read_text() and process.poll() is None:
-                time.sleep(0.05)
-            time.sleep(rng.random())
+        time.sleep(rng.random())
+        if rng.random() < 0.5:
             for pid in shippers(outbox):
-                if rng.random() < 0.5:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-            process.kill()
-            process.wait()
-        lines = [line for line in output.read_text().split("\n")[:-1] if line.isdigit()]
-        printed[f"run {number}"] = len(lines)
+                kills["shipper"] += kill(pid)
+        else:
+            oldest = min(trainings.living)
+            # Some before their first step.
+            while rng.random() < 0.9 and not trainings.printed(oldest):
+                time.sleep(0.05)
+            kills["training"] += kill(trainings.living.pop(oldest))
+    trainings.close()
     proxy.mode, proxy.lose = "up", []
     report = program.ship()
+    print(kills, report)
     assert (report["waiting"], report["rejected"]) == (0, 0)
+    printed = {f"run {number}": trainings.printed(number) for number in trainings.outputs}
     client = MlflowClient(mlflow_server.url)
-    experiment = client.get_experiment_by_name("kills")
+    experiment = client.get_experiment_by_name(f"kills {seed}")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1_000)
-    names = [run.info.run_name for run in runs]
+    names = [str(run.info.run_name) for run in runs]
     assert len(names) == len(set(names))
-    for run in runs:
+    missing = {name for name, count in printed.items() if count} - set(names)
+    everywhere = [each.experiment_id for each in client.search_experiments()]
+    elsewhere = {
+        str(run.info.run_name): run.info.experiment_id
+        for run in client.search_runs(everywhere, max_results=1_000)
+    }
+    assert missing == set(), {name: elsewhere.get(name) for name in missing}
+    for name, run in zip(names, runs, strict=True):
         steps = [m.step for m in client.get_metric_history(run.info.run_id, "step")]
-        name = str(run.info.run_name)
         # One more may have been logged whose line was not printed.
         assert printed[name] <= len(steps) <= printed[name] + 1, name
-        assert sorted(steps) == list(range(len(steps)))
-    assert {name for name, count in printed.items() if count} <= set(names)
+        assert sorted(steps) == list(range(len(steps))), name
+        whole = set(range(0, printed[name], EVERY))
+        assert {f"at_{step}" for step in whole} <= set(run.data.params), name
+        files = {file.path for file in client.list_artifacts(run.info.run_id, "steps")}
+        assert {f"steps/{step}.txt" for step in whole} <= files, name
+    assert kills["shipper"] > 5
+    assert kills["training"] > 5
     assert sum(printed.values()) > KILLS

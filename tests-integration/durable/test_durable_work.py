@@ -8,7 +8,6 @@ from typing import Any
 
 import mlflow
 import pytest
-from mlflow import MlflowClient
 
 from mlflow_connections_events.testing import differences
 from mlflow_connections_sandbox import MlflowServer
@@ -39,7 +38,12 @@ def test_several_ranks_log_to_one_run_that_waits(
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["down", "up"])
 def test_a_model_is_logged_registered_and_loads(
-    mode: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
+    mode: str,
+    proxy: Any,
+    program: Any,
+    described: Any,
+    put_aside: Any,
+    mlflow_server: MlflowServer,
 ) -> None:
     """A model, its version, tags and alias are on the server in the end, whenever it responded."""
     name, registered = f"model {mode}", f"wine-{mode}"
@@ -54,16 +58,6 @@ def test_a_model_is_logged_registered_and_loads(
     found = described(mlflow_server.url, name, load=True)
     assert differences(expected, found, ignore=_OF_MLFLOW) == []
     assert registered in found["registered"]
-
-
-def put_aside(uri: str, experiment: str, registered: str | None = None) -> None:
-    """Rename what a plain program logged: the same names are needed again, since files hold them."""
-    client = MlflowClient(uri, uri)
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    client.rename_experiment(found.experiment_id, f"{experiment} plain")
-    if registered is not None:
-        client.rename_registered_model(registered, f"{registered}-plain")
 
 
 _OF_MLFLOW = ("models/*/tags/mlflow.modelVersions",)
@@ -108,7 +102,7 @@ def test_what_waits_can_be_viewed_and_stays(program: Any, tmp_path: Path, descri
 
 @pytest.mark.slow
 def test_autologging_arrives_whole(
-    proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
+    proxy: Any, program: Any, described: Any, put_aside: Any, mlflow_server: MlflowServer
 ) -> None:
     """Scikit-learn's grid search with its child runs and models, with the server down and plain."""
     pytest.importorskip("sklearn")
@@ -131,7 +125,12 @@ _TIMINGS = ("*_time*", "*/files/*.pkl", "*/files/cv_results.csv", "*/files/estim
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["down", "up"])
 def test_traces_arrive_whole(
-    mode: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
+    mode: str,
+    proxy: Any,
+    program: Any,
+    described: Any,
+    put_aside: Any,
+    mlflow_server: MlflowServer,
 ) -> None:
     """Spans, tags, assessments and the links to runs, with the server down and up."""
     if mlflow.__version__.startswith("2."):

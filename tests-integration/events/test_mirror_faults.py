@@ -1,14 +1,10 @@
 """Copying while the command is killed at random moments, and into PostgreSQL."""
 
-import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -81,42 +77,6 @@ def test_a_copy_that_is_killed_again_and_again_doubles_nothing(
     arrived = describe(mlflow_server.url, experiments=[name])
     assert differences(expected, arrived, ignore=ROUNDED) == []
     assert len(arrived["runs"]) == 9
-
-
-@pytest.fixture
-def postgresql() -> Iterator[str]:
-    """The URI of a database of PostgreSQL, which Debian's package `postgresql` installs."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    assert found, "this test needs PostgreSQL: install Debian's package postgresql"
-    # It refuses to run as root, and root's temporary folders are closed to others.
-    owner = "postgres" if os.geteuid() == 0 else None
-    folder = tempfile.mkdtemp(prefix="postgresql-")
-    if owner:
-        shutil.chown(folder, owner, owner)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = f"{folder}/data"
-
-    def call(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [str(found[-1] / program), *arguments],
-            check=True,
-            user=owner,
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-        )
-
-    try:
-        call("initdb", "-D", data, "-A", "trust", "-U", "mlflow", "--no-sync")
-        options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
-        call("pg_ctl", "-D", data, "-w", "-o", options, "-l", f"{folder}/log", "start")
-        try:
-            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
-        finally:
-            call("pg_ctl", "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
 
 
 def test_a_training_arrives_in_postgresql_and_is_not_doubled(

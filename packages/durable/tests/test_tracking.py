@@ -12,6 +12,7 @@ from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException, RestException
 
 from mlflow_connections_durable import _composite, _mlflow, _server
+from mlflow_connections_durable._experiment_ids import provisional_experiment
 from mlflow_connections_durable._kept_files import SMALL, KeptFiles
 from mlflow_connections_durable._patience import ATTEMPT_SECONDS, Away
 from mlflow_connections_outbox import admin
@@ -359,3 +360,47 @@ def test_the_address_of_a_run_needs_no_server(
     assert store.get_host_creds().host == "https://signed-in"
     found.append(MlflowException("down"))
     assert store.get_host_creds().host == "https://signed-in"
+
+
+class Racing:
+    """A server that says of an experiment what a test wants, call by call."""
+
+    def __init__(self, *replies: Any) -> None:
+        self.replies = list(replies)
+
+    def attempt(self, call: Callable[[], Any]) -> Any:
+        """Return the next reply, or raise it."""
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+TAKEN = _mlflow.refusal("already exists", "RESOURCE_ALREADY_EXISTS")
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [(None, Away("down")), (None, TAKEN, Away("down"))],
+    ids=["the server goes away", "it goes away after its refusal"],
+)
+def test_the_experiment_of_a_faster_process_becomes_active(
+    replies: tuple[Any, ...], store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run lands in the default experiment because another process made this one between two calls."""
+    from mlflow.store.tracking.rest_store import RestStore
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    inner = RestStore(lambda: MlflowHostCreds("http://127.0.0.1:9"))
+    racing = _composite.parse("durable+http://127.0.0.1:9").wrap_tracking(
+        lambda: inner, lambda: True
+    )
+    (server,) = (each for each in _server._servers.values() if not each.is_offline)
+    racing_patience = Racing(*replies)
+    monkeypatch.setattr(server, "patience", racing_patience)
+    assert racing.get_experiment_by_name("raced") is None
+    known = provisional_experiment("raced")
+    # By another process of this machine.
+    server.experiment_records.add(known, {"name": "raced", "artifact_location": "durable:/x"})
+    assert racing.create_experiment("raced") == known
+    assert racing_patience.replies == []

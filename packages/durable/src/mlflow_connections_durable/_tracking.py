@@ -39,6 +39,8 @@ _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 _PARENT = "mlflow.parentRunId"
 _NAME = "mlflow.runName"
 _MAX_RUNS = 10_000
+_RACE_SECONDS = 10
+"""The longest time between the two calls of one `mlflow.set_experiment`."""
 _READS = ("get_", "search_", "list_", "batch_get_", "query_", "find_")
 _SERVER_WRITES_IT = "mlflow.modelVersions"
 _DEFAULT = "0"
@@ -170,20 +172,31 @@ class DurableTracking:
                 )
             )
         except Away:
-            if self._known_experiment(name) is not None:
+            known = self._known_experiment(name)
+            if known is not None:
+                if self._was_missing(name):
+                    return str(known.experiment_id)
                 raise _mlflow.refusal(
                     f"Experiment(name={name}) already exists.", "RESOURCE_ALREADY_EXISTS"
                 ) from None
         except MlflowException as error:
-            # Another process was faster between the look of `set_experiment` and its creation.
-            was_missing = self._missing.get(name, float("-inf")) > time.monotonic() - 10
-            if error.error_code != "RESOURCE_ALREADY_EXISTS" or not was_missing:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or not self._was_missing(name):
                 raise
+            # None if the server has gone meanwhile: the provisional one leads to it by its name.
             found = self.get_experiment_by_name(name)
-            if found is None or found.lifecycle_stage != LifecycleStage.ACTIVE:
-                raise
-            return str(found.experiment_id)
+            if found is not None:
+                if found.lifecycle_stage != LifecycleStage.ACTIVE:
+                    raise
+                return str(found.experiment_id)
         return self._create_provisional_experiment(name, artifact_location, tags)
+
+    def _was_missing(self, name: str) -> bool:
+        """Return whether the server had no experiment of a name a moment ago, so that another process was faster.
+
+        `mlflow.set_experiment` would take the error for a success and leave the experiment inactive: its runs
+        would begin in the default one.
+        """
+        return self._missing.get(name, float("-inf")) > time.monotonic() - _RACE_SECONDS
 
     def set_experiment_tag(self, experiment_id: Any, tag: Any) -> None:
         """Set a tag of an experiment."""

@@ -35,14 +35,16 @@ class MlflowServer:
         folder: Holds the database, the artifacts and the server's log.
         url: Its URL, once started.
         port: Its port; 0 for any that is free.
+        database: The URI of its database; one of SQLite in the folder if empty.
         nonce: The value of the header X-Sandbox-Nonce in each of its answers, once started. Another
             server that has its port does not know it.
     """
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, database: str = "") -> None:
         self.folder = folder
         self.url = ""
         self.port = port
+        self.database = database
         self.nonce = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -58,6 +60,7 @@ class MlflowServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = self.folder.resolve()
         port = self.port or free_port()
+        database = self.database or f"sqlite:///{folder / 'mlflow.db'}"
         self.nonce = secrets.token_hex(16)
         self.url = f"http://127.0.0.1:{port}"
         with self.log.open("wb") as log:
@@ -66,7 +69,7 @@ class MlflowServer:
                     *(sys.executable, "-I", str(_LEASH)),
                     *(sys.executable, str(_MLFLOW), "server"),
                     *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-                    *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+                    *("--backend-store-uri", database),
                     *("--artifacts-destination", str(folder / "artifacts")),
                 ],
                 env={**_environment(), NONCE_VARIABLE: self.nonce},

@@ -1,0 +1,178 @@
+"""The clients that people train with, plain and through durable, under outages of a real server, on two databases."""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from mlflow_connections_events.testing import describe, differences
+from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox._mlflow_server import free_port
+
+pytestmark = pytest.mark.slow
+
+FLAP_SECONDS = 2.0
+
+Outage = Callable[[Any, MlflowServer, threading.Event], None]
+
+
+def healthy(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
+    """Let everything through."""
+
+
+def down(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
+    """Be down from the start to the end."""
+    proxy.mode = "down"
+    ended.wait()
+
+
+def killed(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
+    """Kill the server's process after a run has begun, start it again, and again until the programs end."""
+    while not ended.is_set():
+        begun = proxy.count("/runs/create")
+        while proxy.count("/runs/create") == begun and not ended.wait(0.02):
+            pass
+        ended.wait(0.3)
+        server.kill()
+        ended.wait(FLAP_SECONDS)
+        server.start()
+
+
+def flapping(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
+    """Be away every other two seconds."""
+    while not ended.wait(FLAP_SECONDS):
+        proxy.mode = "down" if proxy.mode == "up" else "up"
+
+
+OUTAGES: tuple[Outage, ...] = (healthy, down, killed, flapping)
+
+TABULAR = ("ranks", "train", "sklearn", "xgboost", "system", "traced")
+DEEP = ("lightning", "transformers")
+REGISTERED = "sklearn sklearn"
+
+IGNORED = (
+    # MLflow's client repeats a tag that its server wrote, with a number in place of a text.
+    "models/*/tags/mlflow.modelVersions",
+    # A sampling thread is never twice as fast.
+    "runs/system/*/metrics/system/*",
+)
+MEASURED = (
+    # A duration may be 0 ms, and the client counts the bytes of a trace with the IDs that it knows.
+    "traces/*/duration",
+    "traces/*/metadata/mlflow.trace.size*",
+    # Estimators hold the times of their fits, and their pictures random names.
+    "runs/sklearn/*/metrics/*_time*",
+    "*/files/*.pkl",
+    "*/files/cv_results.csv",
+    "*/files/estimator.html",
+    # A checkpoint holds the folder of its run, by ID, and a trained state the time.
+    "runs/lightning/*/files/*.ckpt",
+)
+"""What must be there, and has another value in each execution, as patterns of paths."""
+
+
+class Stand:
+    """A server with a fixed address, and what the programs log to it without durable.
+
+    Attributes:
+        server: The server.
+        plain: The description of what programs log plain, by their names.
+    """
+
+    def __init__(self, server: MlflowServer) -> None:
+        self.server = server
+        self.plain: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def describe(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Describe what programs have logged, and rename it: the same names are needed again."""
+        found = describe(self.server.url, experiments=names, exact=False, load=True)
+        client = mlflow.MlflowClient(self.server.url, self.server.url)
+        mark = uuid.uuid4().hex
+        for name in names:
+            experiment = client.get_experiment_by_name(name)
+            assert experiment is not None
+            client.rename_experiment(experiment.experiment_id, f"{name} {mark}")
+        if "sklearn" in names:
+            client.rename_registered_model(REGISTERED, mark)
+        return blurred(found)
+
+
+def blurred(value: Any, path: str = "") -> Any:
+    """Return a description without the values that were measured, which still have to be there."""
+    if any(fnmatchcase(path, pattern) for pattern in MEASURED):
+        return "measured"
+    if isinstance(value, dict):
+        return {key: blurred(inner, f"{path}/{key}".lstrip("/")) for key, inner in value.items()}
+    return value
+
+
+@contextmanager
+def _stand(folder: Path, database: str = "") -> Iterator[Stand]:
+    server = MlflowServer(folder, free_port(), database)
+    server.start()
+    try:
+        yield Stand(server)
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def sqlite_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """A server on SQLite that tests may kill."""
+    with _stand(tmp_path_factory.mktemp("sqlite")) as stand:
+        yield stand
+
+
+@pytest.fixture(scope="module")
+def postgresql_stand(tmp_path_factory: pytest.TempPathFactory, postgresql: str) -> Iterator[Stand]:
+    """A server on PostgreSQL that tests may kill."""
+    with _stand(tmp_path_factory.mktemp("server"), postgresql) as stand:
+        yield stand
+
+
+@pytest.mark.parametrize("outage", OUTAGES, ids=lambda each: str(each.__name__))
+@pytest.mark.parametrize(
+    ("database", "names"),
+    [("sqlite", TABULAR), ("sqlite", DEEP), ("postgresql", TABULAR)],
+    ids=("sqlite", "sqlite-torch", "postgresql"),
+)
+def test_programs_leave_what_they_leave_without_durable(
+    database: str,
+    names: tuple[str, ...],
+    outage: Outage,
+    request: pytest.FixtureRequest,
+    make_proxy: Any,
+    program: Any,
+) -> None:
+    """Runs, histories, params, tags, states, inputs, files, models, versions and traces are equal, each once."""
+    stand: Stand = request.getfixturevalue(f"{database}_stand")
+    url = stand.server.url
+    if names not in stand.plain:
+        program.run(url, "clients", *names)
+        stand.plain[names] = stand.describe(names)
+    proxy = make_proxy(url)
+    ended = threading.Event()
+    thread = threading.Thread(target=outage, args=(proxy, stand.server, ended), daemon=True)
+    thread.start()
+    try:
+        program.run(f"durable+{proxy.url}", "clients", *names)
+    finally:
+        ended.set()
+        thread.join()
+        proxy.mode = "up"
+    report = program.ship()
+    found = stand.describe(names)
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    assert differences(stand.plain[names], found, ignore=IGNORED) == []
+    assert {run.partition("/")[0] for run in found["runs"]} == set(names)
+    if "system" in names:
+        (run,) = [run for label, run in found["runs"].items() if label.startswith("system/")]
+        assert any(key.startswith("system/") for key in run["metrics"])
+    if "sklearn" in names:
+        assert REGISTERED in found["registered"]
