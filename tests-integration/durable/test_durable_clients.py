@@ -74,7 +74,7 @@ MEASURED = (
     # A checkpoint holds the folder of its run, by ID, and a trained state the time.
     "runs/lightning/*/files/*.ckpt",
 )
-"""What must be there, and has another value in each execution, as patterns of paths."""
+"""Values that have to be there and differ in each execution, as patterns of paths."""
 
 
 class Stand:
