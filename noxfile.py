@@ -360,7 +360,8 @@ def actionlint(session: nox.Session) -> None:
 @nox.session(tags=["matrix"])
 def editor(session: nox.Session) -> None:
     """Test the schema of mlflow.yml with the language server of editors."""
-    session.install(*wheels(session, ["core", "kedro", "databricks", "azureml"]), *PYTEST)
+    packages = ["core", "kedro", "databricks", "azureml", "sandbox"]
+    session.install(*wheels(session, packages), *PYTEST)
     folder = Path(session.create_tmp()).resolve()
     session.run(
         *("npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)),
@@ -565,7 +566,8 @@ def kedro_mlflow_own(session: nox.Session) -> None:
         if report == reports[0]:
             session.install(*wheels(session, ["core", "kedro"]))
     session.run("python", "scripts/compare_reports.py", *reports)
-    session.install("--editable", str(source))
+    # The import path of the specification, which an editable installation must not hide.
+    session.install("--editable", str(source), *wheels(session, ["kedro-import-path"]))
     session.run("python", "-c", "from kedro_mlflow.config.connection import KedroMlflowConnection")
 
 
