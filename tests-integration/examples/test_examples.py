@@ -87,7 +87,7 @@ def test_the_examples_of_a_page(
         **shell(home),
         **({} if has_a_sandbox(page) else sandbox.environment(account)),
         **own_variables(sandbox, account),
-        "EXAMPLES_ADDRESSES": json.dumps(addresses(sandbox, account)),
+        "EXAMPLES_ADDRESSES": json.dumps(addresses(sandbox, account) | ids(page, sandbox)),
     }
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("run_page.py")), str(page)],
@@ -238,6 +238,15 @@ def own_server() -> dict[str, str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     return {"http://127.0.0.1:5000": f"http://127.0.0.1:{port}", "--port 5000": f"--port {port}"}
+
+
+def ids(page: Path, sandbox: Sandbox) -> dict[str, str]:
+    """Return the IDs that a page leaves to its reader: of a run that its process did not end."""
+    if "'RUN_ID'" not in page.read_text(encoding="utf-8"):
+        return {}
+    client = mlflow.MlflowClient(sandbox.mlflow_url)
+    experiment = client.create_experiment(f"/Shared/{page.stem}")
+    return {"'RUN_ID'": f"'{client.create_run(experiment).info.run_id}'"}
 
 
 def build_bridge(sandbox: Sandbox, folder: Path) -> None:
