@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +103,49 @@ def postgresql() -> Iterator[str]:
             call("pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder)
+
+
+# Not as a script, since `__main__` is the command's.
+_SERVE = "import sys, pathlib, warm_python; warm_python.main(pathlib.Path(sys.argv[1]))"
+
+
+@pytest.fixture(scope="session")
+def warm_bin() -> Iterator[Path]:
+    """A folder with `python` and console scripts that start warm, see `warm_python.py`."""
+    if sys.platform != "linux":
+        yield Path(sys.executable).parent
+        return
+    named = ("PATH", "LANG", "LC_ALL", "TMPDIR")
+    # Not below pytest's folder: the address of a socket is short.
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, folder],
+            cwd=Path(__file__).parent,
+            env={
+                **{name: os.environ[name] for name in named if name in os.environ},
+                "HOME": folder,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "DO_NOT_TRACK": "1",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        yield Path(folder) / "bin"
+        process.stdin.close()
+        process.wait()
+
+
+@pytest.fixture
+def warm_python(warm_bin: Path) -> str:
+    """The path of a Python that has imported what MLflow needs, for tests that are not about its start."""
+    return str(warm_bin / "python")
+
+
+@pytest.fixture
+def warm_path(warm_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `python` and console scripts of this environment on the PATH, started warm."""
+    places = [str(warm_bin), str(Path(sys.executable).parent), os.environ["PATH"]]
+    monkeypatch.setenv("PATH", os.pathsep.join(places))

@@ -150,13 +150,13 @@ def nobody(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture
-def run_script(workspace: Azure, tmp_path: Path) -> Scripts:
+def run_script(workspace: Azure, tmp_path: Path, warm_python: str) -> Scripts:
     """Runs a script beside the tests as a client, and returns the last line that it prints, as JSON."""
 
     def run(name: str, *arguments: str, signed_in: bool = True, **environment: str) -> Any:
         base = client_environment(workspace, tmp_path, signed_in=signed_in)
         done = subprocess.run(
-            [sys.executable, str(ANSWERER.parent / name), *arguments],
+            [warm_python, str(ANSWERER.parent / name), *arguments],
             env={**base, **environment},
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
@@ -181,13 +181,12 @@ print("rmse", mlflow.MlflowClient().get_run(run.info.run_id).data.metrics["rmse"
 
 
 @pytest.fixture
-def run_command(workspace: Azure, tmp_path: Path) -> Scripts:
+def run_command(workspace: Azure, tmp_path: Path, warm_path: None) -> Scripts:
     """Runs `mlflow-connections` as a client, in a folder that has a train.py."""
 
     def run(*command: str, signed_in: bool = True, **environment: str) -> Any:
         (tmp_path / "train.py").write_text(TRAIN)
         base = client_environment(workspace, tmp_path, signed_in=signed_in)
-        base["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{base['PATH']}"
         return subprocess.run(
             ["mlflow-connections", *command],
             env={**base, **environment},
@@ -202,16 +201,16 @@ def run_command(workspace: Azure, tmp_path: Path) -> Scripts:
 
 
 @pytest.fixture
-def run_in_shell(tmp_path: Path) -> Scripts:
+def run_in_shell(tmp_path: Path, warm_bin: Path) -> Scripts:
     """Runs lines in a shell with nothing set but the PATH and a home, in a folder that has a train.py."""
 
     def run(*lines: str) -> Any:
         (tmp_path / "train.py").write_text(TRAIN)
-        scripts = Path(sys.executable).parent
+        places = [str(warm_bin), str(Path(sys.executable).parent), os.environ["PATH"]]
         return subprocess.run(
             ["sh", "-c", "\n".join(lines)],
             env={
-                "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+                "PATH": os.pathsep.join(places),
                 "HOME": str(tmp_path),  # azureml-core cannot be imported without one
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "DO_NOT_TRACK": "1",

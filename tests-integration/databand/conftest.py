@@ -81,7 +81,7 @@ def deliver(tracker: Databand) -> Deliver:
 
 @pytest.fixture
 def dbnd_environment(
-    tracker: Databand, mlflow_server: MlflowServer, tmp_path: Path
+    tracker: Databand, mlflow_server: MlflowServer, tmp_path: Path, warm_path: None
 ) -> Mapping[str, str]:
     """The environment of a process that uses dbnd, for the tests that need the extra `dbnd`.
 

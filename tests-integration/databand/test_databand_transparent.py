@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,11 @@ def test_databricks_keeps_its_uri_and_is_copied(
 
 
 def test_a_child_process_is_copied_too(
-    workspace: Databricks, tracker: Databand, duplicate: Duplicate, tmp_path: Path
+    workspace: Databricks,
+    tracker: Databand,
+    duplicate: Duplicate,
+    tmp_path: Path,
+    warm_python: str,
 ) -> None:
     """The environment alone makes a new process duplicate, as it makes it use the tracking URI."""
     script = (
@@ -66,12 +69,12 @@ def test_a_child_process_is_copied_too(
         "    mlflow.log_metric('m', 1.0)\n"
     )
     with duplicate("databricks"):
-        subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ))
+        subprocess.run([warm_python, "-c", script], check=True, env=dict(os.environ))
     assert [run["name"] for run in tracker.runs()] == ["child"]
 
 
 def test_any_store_keeps_its_uri_where_the_variable_says_so(
-    tracker: Databand, sqlite_uri: str
+    tracker: Databand, sqlite_uri: str, warm_python: str
 ) -> None:
     """With the variable set before MLflow is imported, runs are copied without a composite tracking URI."""
     script = (
@@ -90,7 +93,7 @@ def test_any_store_keeps_its_uri_where_the_variable_says_so(
         "MLFLOW_CONNECTIONS_DATABAND": composite,
     }
     printed = subprocess.run(
-        [sys.executable, "-c", script],
+        [warm_python, "-c", script],
         check=True,
         env=environment,
         stdout=subprocess.PIPE,

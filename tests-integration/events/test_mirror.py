@@ -1,7 +1,6 @@
 """The keyword `mirror`: what is logged to one server arrives on a second one too."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -18,6 +17,7 @@ from mlflow_connections_sandbox import MlflowServer
 
 # Of several MLflows none knows all the attributes of another.
 mlflow: Any = import_module("mlflow")
+pytestmark = pytest.mark.usefixtures("warm_path")
 
 Train = Callable[[str, Path], None]
 
@@ -35,7 +35,7 @@ def deliver(seconds: float = 120.0) -> None:
 
 def mlflow_connections_cli(*arguments: str) -> int:
     """Run a command and return its exit code, which is 1 while something waits or was refused."""
-    command = [sys.executable, "-m", "mlflow_connections", *arguments]
+    command = ["mlflow-connections", *arguments]
     return subprocess.run(command, check=False).returncode
 
 

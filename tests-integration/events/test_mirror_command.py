@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -16,12 +15,13 @@ from mlflow_connections_sandbox import MlflowServer
 
 # Of several MLflows none knows all the attributes of another.
 mlflow: Any = import_module("mlflow")
+pytestmark = pytest.mark.usefixtures("warm_path")
 
 
 def mirror(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the command."""
     return subprocess.run(
-        [sys.executable, "-m", "mlflow_connections", "mirror", *arguments],
+        ["mlflow-connections", "mirror", *arguments],
         capture_output=True,
         text=True,
         check=False,

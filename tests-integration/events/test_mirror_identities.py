@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._http import ProtectedMlflow
 
+pytestmark = pytest.mark.usefixtures("warm_path")
 TRAIN = """
 import sys
 import mlflow
@@ -78,7 +78,7 @@ def pair(
 def command(*words: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of this environment."""
     return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, check=False, env=dict(os.environ)
+        ["python", *words], capture_output=True, text=True, check=False, env=dict(os.environ)
     )
 
 

@@ -1,6 +1,9 @@
 """A sandbox with every stand-in, and what became of each example."""
 
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,3 +38,35 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         if fate["why"]:
             place = f"{fate['page']}:{fate['line']}"
             terminalreporter.write_line(f"  {place} not run: {fate['why']}")
+
+
+@pytest.fixture
+def shell() -> Callable[..., dict[str, str]]:
+    """Returns the variables of a shell in which nothing is set but where programs are."""
+    return _shell
+
+
+def _shell(home: Path, first: Path | None = None) -> dict[str, str]:
+    """Return the variables of a shell in which nothing is set but where programs are.
+
+    Args:
+        home: The home folder.
+        first: A folder of programs before this environment's.
+    """
+    places = [
+        *([str(first)] if first else []),
+        str(Path(sys.executable).parent),
+        os.environ["PATH"],
+    ]
+    return {
+        **{name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ},
+        "PATH": os.pathsep.join(places),
+        "HOME": str(home),
+        "COLUMNS": "160",  # for tables with paths of the test's folder
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # `pip install` finds what is installed already, and builds with what is, and nothing else.
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }

@@ -5,7 +5,6 @@ import html
 import json
 import os
 import subprocess
-import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -184,7 +183,9 @@ def test_a_secret_in_place_of_another_value_is_not_repeated(
 
 
 @pytest.mark.parametrize("host", ["option", "variable"])
-def test_a_token_with_a_line_break_is_sent_without_it_and_never_shown(host: str, echo: str) -> None:
+def test_a_token_with_a_line_break_is_sent_without_it_and_never_shown(
+    host: str, echo: str, warm_python: str
+) -> None:
     """`mlflow-connections check databricks` with such a variable, wherever the host stands."""
     secret = "dapi-zq9~s3cr3t"
     environment = {**os.environ, "DATABRICKS_TOKEN": f"{secret}\n"}
@@ -194,7 +195,7 @@ def test_a_token_with_a_line_break_is_sent_without_it_and_never_shown(host: str,
     else:
         environment["DATABRICKS_HOST"] = echo
     done = subprocess.run(
-        [sys.executable, "-m", "mlflow_connections", *arguments],
+        [warm_python, "-m", "mlflow_connections", *arguments],
         env=environment,
         capture_output=True,
         text=True,

@@ -98,7 +98,7 @@ def find(mlflow_server: MlflowServer) -> Callable[[str], list[Run]]:
 
 def log_and_end(connection: str, name: str) -> str:
     """Log a run in a process of its own, and return its ID once that process has ended."""
-    command = [sys.executable, str(HERE / "log_and_end.py"), connection, name]
+    command = ["python", str(HERE / "log_and_end.py"), connection, name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (run_id,) = re.findall(r"^[0-9a-f-]{32,}$", done.stdout, re.MULTILINE)
@@ -115,6 +115,7 @@ def wait_for(condition: Callable[[], Any]) -> None:
 
 
 @pytest.mark.usefixtures("named")
+@pytest.mark.usefixtures("warm_path")
 def test_a_mirror_of_two_protected_servers(
     protected: ProtectedMlflow, second: ProtectedMlflow, find: Callable[[str], list[Run]]
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_mirror_of_two_protected_servers(
 
 
 @pytest.mark.usefixtures("named")
+@pytest.mark.usefixtures("warm_path")
 def test_durable_before_a_protected_server(
     protected: ProtectedMlflow, find: Callable[[str], list[Run]]
 ) -> None:

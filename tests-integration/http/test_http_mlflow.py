@@ -163,14 +163,16 @@ def certified(protected: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return protected
 
 
-def test_a_client_certificate_opens_the_server(certified: Any, foreign: Any) -> None:
+def test_a_client_certificate_opens_the_server(
+    certified: Any, foreign: Any, warm_python: str
+) -> None:
     """An encrypted key and an own authority, from variables: artifacts pass, in this process and in a command."""
     with use("http"):
         mlflow.set_experiment("behind-certificates")
         with mlflow.start_run() as started:
             mlflow.log_text("x", "a.txt")
         mlflow.MlflowClient(foreign.url).get_run(started.info.run_id)
-    done = run("run", "http", "--", sys.executable, "-c", TRAIN)
+    done = run("run", "http", "--", warm_python, "-c", TRAIN)
     assert done.returncode == 0, done.stderr
     with use("http"):
         found = mlflow.get_run(done.stdout.strip().splitlines()[-1])
@@ -239,10 +241,10 @@ def test_spawned_workers_get_tokens() -> None:
 
 
 @pytest.mark.usefixtures("accounts")
-def test_a_command_runs_without_the_secret(protected: Any) -> None:
+def test_a_command_runs_without_the_secret(protected: Any, warm_python: str) -> None:
     """`mlflow-connections run` stays as its parent, and hands on neither the secret nor a token."""
     code = f"{TRAIN}\nimport os\nassert {protected.client.client_secret!r} not in str(dict(os.environ))"
-    done = run("run", "http", "--", sys.executable, "-c", code)
+    done = run("run", "http", "--", warm_python, "-c", code)
     assert done.returncode == 0, done.stderr
     with use("http"):
         found = mlflow.get_run(done.stdout.strip().splitlines()[-1])

@@ -84,7 +84,7 @@ def test_how_the_servers_were_named_is_noted_without_secrets() -> None:
     """A later delivery signs in by these names; a URI's password is not among them."""
     options = {"primary": "http://m:5000", "copy": "http://me:hidden@c:5000"}
     names = read_names(resolve("mirror", {}, options).environment[SERVERS_VARIABLE])
-    assert names == ("http://m:5000", "http://***@c:5000")
+    assert tuple(names) == ("http://m:5000", "http://***@c:5000")
     assert server_named(names.primary) == ("http://m:5000", {})
     assert server_named(names.copy) is None
     assert read_names("no JSON") == read_names(None) == (None, None)

@@ -1,7 +1,6 @@
 """The specification's example, under the real `dbnd run`."""
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,8 @@ def mlflow_example():
 def dbnd_run(environment: Mapping[str, str], folder: Path, *arguments: str) -> str:
     """Run the example, and return what dbnd printed."""
     (folder / "example_tasks.py").write_text(_EXAMPLE)
-    command = [str(Path(sys.executable).with_name("dbnd")), "run", "example_tasks.mlflow_example"]
     result = subprocess.run(
-        [*command, *arguments],
+        ["dbnd", "run", "example_tasks.mlflow_example", *arguments],
         env=dict(environment),
         cwd=folder,
         stdout=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from mlflow_connections_sandbox._databand import Databand
 def run_script(environment: Mapping[str, str], script: str) -> Any:
     """Run a script in a process of its own, since dbnd is one per process; return what it printed last."""
     result = subprocess.run(
-        [sys.executable, "-c", script],
+        ["python", "-c", script],
         env=dict(environment),
         capture_output=True,
         text=True,
