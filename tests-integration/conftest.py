@@ -43,8 +43,8 @@ def _reset_mlflow() -> None:
     """End a run that a failed test left open, and forget both URIs and the active experiment."""
     # The stack alone: the server of a failed test may be gone.
     _mlflow.active_runs().clear()
-    forgotten = {"tracking_uri": None, "registry_uri": None, "experiment_id": None}
-    _mlflow.write_state(_mlflow.read_state()._replace(**forgotten))
+    state = _mlflow.read_state()
+    _mlflow.write_state(state._replace(tracking_uri=None, registry_uri=None, experiment_id=None))
 
 
 @pytest.fixture(scope="session")

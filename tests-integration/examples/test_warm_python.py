@@ -1,6 +1,5 @@
 """The Python that starts warm does what Python does."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -104,13 +103,10 @@ def test_a_signal_reaches_the_command(number: int, warm_python: str) -> None:
 
 def test_a_console_script_runs_by_its_name(warm_bin: Path) -> None:
     """It is the environment's own script."""
-    commands = [
-        [path / "mlflow-connections", "list"] for path in (Path(sys.executable).parent, warm_bin)
-    ]
-    cold, warm = [
+    cold, warm = (
         subprocess.run(
-            command, capture_output=True, text=True, check=True, env={**os.environ}
+            [str(folder / "mlflow-connections"), "list"], capture_output=True, text=True, check=True
         ).stdout
-        for command in commands
-    ]
+        for folder in (Path(sys.executable).parent, warm_bin)
+    )
     assert warm == cold
