@@ -79,7 +79,7 @@ def test_a_command_ends_as_with_python(
 
 
 def test_commands_share_nothing(warm_python: str) -> None:
-    """What a command leaves behind in its process, the next one does not see."""
+    """A command does not see what the one before left behind in its process."""
     leave = "import os, sys; sys.left = os.environ['LEFT'] = 'x'"
     subprocess.run([warm_python, "-c", leave], check=True)
     look = "import os, sys; assert not hasattr(sys, 'left') and 'LEFT' not in os.environ"
@@ -88,7 +88,7 @@ def test_commands_share_nothing(warm_python: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_reaches_the_command(number: int, warm_python: str) -> None:
-    """Whoever signals the process that was started ends the command, as with Python."""
+    """A signal to the process that was started ends the command, as with Python."""
     waits = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
     with subprocess.Popen(
         [warm_python, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
