@@ -65,11 +65,12 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_use_ivar = True
 
 
-def _is_field(*arguments: Any) -> bool | None:
-    """Leave out what says only which place of a tuple it is."""
-    _app, _what, _name, member, _skip, _options = arguments
+def _says_nothing(*arguments: Any) -> bool | None:
+    """Leave out what says only which place of a tuple it is, and a connection's options: its guide has their table."""
+    _app, _what, name, member, _skip, _options = arguments
     text = getattr(member, "__doc__", None) or ""
-    return True if text.startswith("Alias for field number") else None
+    is_options = name == "declared" and bool(member)
+    return True if text.startswith("Alias for field number") or is_options else None
 
 
 def _without_first_paragraph(*arguments: Any) -> None:
@@ -81,5 +82,5 @@ def _without_first_paragraph(*arguments: Any) -> None:
 
 def setup(app: Sphinx) -> None:
     """Connect the above."""
-    app.connect("autodoc-skip-member", _is_field)
+    app.connect("autodoc-skip-member", _says_nothing)
     app.connect("autodoc-process-docstring", _without_first_paragraph)

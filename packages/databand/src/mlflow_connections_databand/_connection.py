@@ -113,3 +113,4 @@ def current_tracking_uri() -> str | None:
 
 
 connection = DatabandConnection()
+"""The instance that is registered under the keyword."""

@@ -123,3 +123,4 @@ def is_on_this_machine(uri: str) -> bool:
 
 
 connection = Durable()
+"""The instance that is registered under the keyword."""

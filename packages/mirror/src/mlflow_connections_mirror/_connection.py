@@ -114,3 +114,4 @@ def current_tracking_uri() -> str | None:
 
 
 connection = Mirror()
+"""The instance that is registered under the keyword."""

@@ -12,6 +12,7 @@ from mlflow_connections_snowflake._functions import FUNCTIONS
 from mlflow_connections_snowflake._names import Identifier, name, stage
 
 SCHEME = "snowflake"
+"""The scheme of the URIs of a bridge."""
 FLUSH_SECONDS = 5.0
 """How long a logged value waits for others by default, in seconds."""
 
