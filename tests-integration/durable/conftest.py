@@ -27,6 +27,8 @@ class FaultProxy:
 
     Attributes:
         url: The address of the proxy, which stays the same whatever happens to the server.
+        target: The host and port of the server behind it.
+        token: If it is set, the one bearer token that is not refused with 401.
         mode: `up`, `down` (connections are closed at once), `hang` (no response ever), `busy` (503), `login`
             (an HTML page) or `forbidden` (403).
         lose: A path ending with this is passed on once, and its response is lost.
@@ -37,7 +39,8 @@ class FaultProxy:
         self.mode = "up"
         self.lose: list[str] = []
         self.requests: list[tuple[str, str]] = []
-        self._target = target.removeprefix("http://")
+        self.target = target.removeprefix("http://")
+        self.token: str | None = None
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -92,9 +95,12 @@ class FaultProxy:
         if (answer := _FAULTS.get(self.mode)) is not None:
             _send(handler, *answer)
             return
+        if self.token and handler.headers.get("Authorization") != f"Bearer {self.token}":
+            _send(handler, 401, b"no", {})
+            return
         path = handler.path.partition("?")[0]
         self.requests.append((handler.command, path))
-        connection = http.client.HTTPConnection(self._target, timeout=60)
+        connection = http.client.HTTPConnection(self.target, timeout=60)
         try:
             headers = {k: v for k, v in handler.headers.items() if k.lower() != "host"}
             connection.request(handler.command, handler.path, body, headers)

@@ -75,7 +75,8 @@ def _rows(*, everything: bool) -> Iterator[RunRow]:
         ids = IdMap(state)
         server = _described(state).get("uri", "")
         for run_id, record in Records(state / RUNS).all().items():
-            provisional = bool(record.get("provisional"))
+            # A run that the server has lost, and has again, is as one that waited for its ID.
+            provisional = bool(record.get("provisional")) or ids.get(run_id) is not None
             if not provisional and not everything:
                 continue
             real = ids.get(run_id) if provisional else run_id

@@ -77,6 +77,7 @@ class DurableServer:
         self.untold: dict[str, LocalRun] = {}
         self.asking: Any = None
         self._told_provisional = False
+        self._told_lost: set[str] = set()
 
     @cached_property
     def outbox(self) -> Outbox:
@@ -142,9 +143,10 @@ class DurableServer:
 
     def real_experiment(self, known: str) -> str | None:
         """Return the server's ID of an experiment, or None while it has none."""
-        if not is_provisional_experiment(known):
-            return known
         key = f"experiment {known}"
+        if not is_provisional_experiment(known):
+            # The server may have lost it, and have it again under another ID.
+            return self.ids.get(key) or known
         if self.ids.get(key) is None:
             self.ids.refresh()
         return self.ids.get(key)
@@ -175,7 +177,11 @@ class DurableServer:
         self.experiments[known] = experiment
         if before is None or before.name != experiment.name:
             record = self.experiment_records.get(known)
-            data = {"name": experiment.name, "artifact_location": experiment.artifact_location}
+            data = {
+                "name": experiment.name,
+                "artifact_location": experiment.artifact_location,
+                "created": experiment.creation_time,
+            }
             if record != data:
                 self.experiment_records.add(known, data)
 
@@ -194,6 +200,7 @@ class DurableServer:
 
     def tell_delivered(self) -> None:
         """Name the URL of each run that began without the server and has arrived whole since."""
+        self._tell_lost()
         if self.is_offline or not self.untold or not self.outbox.is_delivered:
             return
         self.ids.refresh()
@@ -210,6 +217,26 @@ class DurableServer:
                     run_id,
                     run_url(self.target, experiment, real),
                 )
+
+    def _tell_lost(self) -> None:
+        """Say once of each run that the server has lost it, and where the rest of it is."""
+        self.ids.refresh()
+        for run_id, real in self.ids.pairs().items():
+            run = self.runs.get(run_id)
+            if run is None or run.is_provisional or run_id in self._told_lost:
+                continue
+            self._told_lost.add(run_id)
+            logger.warning(
+                "The MLflow server at %s has lost the run %s, perhaps because it was restored from an "
+                "older backup. What it had of the run is gone; what was logged since is in %s.",
+                mask_uri(self.target),
+                run_id,
+                run_url(
+                    self.target,
+                    self.real_experiment(run.experiment_id) or run.experiment_id,
+                    real,
+                ),
+            )
 
     def renew_after_fork(self) -> None:
         """Forget locks in a forked child, where a thread of the parent may have held them."""

@@ -89,8 +89,12 @@ class DurableSink:
         kept = {k: v for k, v in environ.items() if k not in CREDENTIAL_VARIABLES}
         environment = {**kept, **target.environment}
         environment.pop(TARGET_VARIABLE, None)
+        self._runs = Records(state / RUNS)
         self.replay = ReplaySink(
-            target.uri, environment, state, files=self._kept, own_ids=target.is_own
+            *(target.uri, environment, state),
+            files=self._kept,
+            own_ids=target.is_own,
+            announced=self._announced,
         )
 
     def send(self, batch: Batch) -> None:
@@ -104,19 +108,30 @@ class DurableSink:
         self.replay.close()
 
     def _prepared(self, event: Event) -> Event:
-        """Return an event whose experiment is named if its ID means nothing to the server."""
-        experiment = event.data.get("experiment_id")
-        if event.kind not in _NAME_EXPERIMENTS or experiment is None:
+        """Return an event whose experiment is described, unless its ID is certain to be the server's."""
+        data = event.data
+        if event.kind not in _NAME_EXPERIMENTS or data.get("experiment_id") is None:
             return event
-        name = event.data.get("experiment_name")
-        if self._is_own and not is_provisional_experiment(experiment):
-            name = None
-        elif name is None:
-            name = (self._experiments.get(experiment) or {}).get("name")
-        data = {**event.data, "experiment_name": name}
+        if self._is_own and data.get("server_id"):
+            return event._replace(data={**data, "experiment_name": None})
+        data = self._described(data)
         if not self._is_own and "server_id" in data:
             data["server_id"] = False
         return event._replace(data=data)
+
+    def _described(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        known = data["experiment_id"]
+        noted = self._experiments.get(known) or {}
+        name, created = data.get("experiment_name") or noted.get("name"), None
+        if self._is_own and not is_provisional_experiment(known):
+            # Without a note of it, the ID is all that is known.
+            created = noted.get("created")
+            name = name if created is not None else None
+        return {**data, "experiment_name": name, "experiment_created": created}
+
+    def _announced(self, run_id: str) -> Mapping[str, Any] | None:
+        record = self._runs.get(run_id)
+        return None if record is None else {**self._described(record), "server_id": False}
 
 
 def announcements(state: Path) -> list[Event]:

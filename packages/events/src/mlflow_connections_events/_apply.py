@@ -30,6 +30,9 @@ ATTEMPT_SECONDS = 5.0
 _MAX_METRICS = 1_000
 _MAX_PARAMS = 100
 _MAX_TAGS = 100
+_PARENT = "mlflow.parentRunId"
+_ORPHAN = "child of no run yet: "
+"""Opens the key under which the map of IDs notes a run whose parent the server has not."""
 
 
 class Files(Protocol):
@@ -58,6 +61,7 @@ class Applier:
         files: Provides artifacts; without it none are copied.
         own_ids: Whether the IDs of runs that are not provisional (`server_id`) are the destination's own,
             as for a write-behind store. Otherwise every run is created anew.
+        announced: Returns the data of the `run_started` event of a run, or None if it is not known any more.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Applier:
         files: Files | None = None,
         *,
         own_ids: bool = False,
+        announced: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     ) -> None:
         self._tracking = tracking
         self._registry = registry
@@ -76,12 +81,13 @@ class Applier:
         self._ids = ids
         self._files = files
         self._own_ids = own_ids
+        self._announced = announced
         self._experiments: dict[str, str] = {}
         self._traces = TraceApplier(
             lambda: self._tracking,
             client.tracking_uri,
             ids,
-            self._experiment,
+            self._experiment_of,
             self._run_id,
             own_ids=own_ids,
         )
@@ -127,7 +133,7 @@ class Applier:
         self._log(run_id, metrics, list(params), tags)
 
     def _unless_restored(self, event: Event, apply: Callable[[], None]) -> None:
-        """Apply an event of a run, again if the run was copied anew to a server that had lost it."""
+        """Apply an event of a run, again if the run is there under another ID than this process knows."""
         try:
             apply()
         except Exception as error:
@@ -136,15 +142,25 @@ class Applier:
             apply()
 
     def _is_found_anew(self, event: Event) -> bool:
-        """Return whether a run of which the server had one is there under another ID.
+        """Return whether a run that the server has not, under the ID that is known, is there under another.
+
+        The server may have been restored from a backup, or another process created the run and keeps
+        the map of IDs elsewhere. A run whose announcement is known is created again.
 
         Raises:
-            Rejected: The server has lost the run.
+            Rejected: The server has lost the run, and it cannot be created again.
         """
-        known = self._ids.get(event.stream)
+        mapped = self._ids.get(event.stream)
+        known = mapped or (event.stream if self._own_ids else None)
         if known is None or self._has_run(known):
             return False
+        data = self._announced(event.stream)
         run = self._find_run(event.stream, *self._all_experiments())
+        if run is None and data is not None:
+            began = Event(event.stream, "run_started", event.at, data)
+            run = self._create_run(began, self._experiment_of(data))
+        if run is None and mapped is None:
+            return False
         if run is None:
             raise Rejected(
                 f"The run {event.stream} no longer exists at the destination, which may have been restored "
@@ -154,6 +170,9 @@ class Applier:
         for source, target in self._ids.pairs().items():
             if known in target:
                 self._ids.put(source, target.replace(known, run.info.run_id))
+        source_uri = None if data is None else data.get("artifact_uri")
+        self._know(event.stream, run.info.run_id, source_uri, run.info.artifact_uri)
+        self._adopt_children(event.stream, run.info.run_id)
         return True
 
     def _has_run(self, run_id: str) -> bool:
@@ -169,7 +188,7 @@ class Applier:
         found: list[str] = []
         token = None
         while True:
-            page = self._tracking.search_experiments(page_token=token)
+            page = self._tracking.search_experiments(max_results=1_000, page_token=token)
             found += [str(experiment.experiment_id) for experiment in page]
             if not (token := page.token):
                 return found
@@ -225,14 +244,48 @@ class Applier:
 
     # ----- experiments and runs
 
-    def _experiment(self, source: str, name: str | None) -> str:
+    def _experiment_of(self, data: Mapping[str, Any]) -> str:
+        """Return the destination's ID of the experiment of a run, a model or a trace.
+
+        Raises:
+            Rejected: The experiment is deleted there.
+        """
+        source = data["experiment_id"]
+        name, created = data.get("experiment_name"), data.get("experiment_created")
+        return self._experiment(source, name, created)
+
+    def _experiment(self, source: str, name: str | None, created: int | None = None) -> str:
         if self._own_ids and not name:
             return source
         if found := self._experiments.get(source):
             return found
-        found = self._find_or_create_experiment(name or f"experiment {source}", None, [])
+        if created is not None and name and self._is_experiment(source, name, created):
+            found = source
+        else:
+            found = self._find_or_create_experiment(name or f"experiment {source}", None, [])
         self._experiments[source] = found
+        if self._own_ids and found != source:
+            self._ids.put(f"experiment {source}", found)
         return found
+
+    def _is_experiment(self, known: str, name: str, created: int) -> bool:
+        """Return whether the server's experiment of an ID is the one that is meant, perhaps renamed.
+
+        A server that was set up anew, or restored from a backup, may use the ID for another one.
+
+        Raises:
+            Rejected: It is, and it is deleted.
+        """
+        try:
+            experiment = self._tracking.get_experiment(known)
+        except Exception as error:
+            if not is_gone(error):
+                raise
+            return False
+        if experiment.name != name and experiment.creation_time != created:
+            return False
+        _refuse_deleted(experiment)
+        return True
 
     def _find_or_create_experiment(self, name: str, location: str | None, tags: list[Any]) -> str:
         experiment = self._tracking.get_experiment_by_name(name)
@@ -244,11 +297,7 @@ class Applier:
                 experiment = self._tracking.get_experiment_by_name(name)
                 if error_code(error) != CREATED_BEFORE or experiment is None:
                     raise
-        if experiment.lifecycle_stage != "active":
-            raise Rejected(
-                f"The experiment {name!r} is deleted at the destination: restore it, then retry.",
-                [0],
-            )
+        _refuse_deleted(experiment)
         return str(experiment.experiment_id)
 
     def _experiment_created(self, event: Event) -> None:
@@ -276,11 +325,12 @@ class Applier:
         data = event.data
         if self._ids.get(event.stream) or (self._own_ids and data.get("server_id")):
             return
-        experiment = self._experiment(data["experiment_id"], data.get("experiment_name"))
+        experiment = self._experiment_of(data)
         run = _found_at_last(event, lambda: self._find_run(event.stream, experiment))
         if run is None:
             run = self._create_run(event, experiment)
         self._know(event.stream, run.info.run_id, data.get("artifact_uri"), run.info.artifact_uri)
+        self._adopt_children(event.stream, run.info.run_id)
         if run.info.lifecycle_stage == "deleted":
             # It came before, whole; a deleted run takes no values.
             self._tracking.restore_run(run.info.run_id)
@@ -292,9 +342,28 @@ class Applier:
         data = event.data
         tags = {**data["tags"], SOURCE_TAG: event.stream}
         user, start = data["user"] or "", data["start_time"] or event.at
-        return self._tracking.create_run(
+        created = self._tracking.create_run(
             experiment, user, start, self._tags(tags), data["run_name"] or ""
         )
+        parent = data["tags"].get(_PARENT)
+        if parent and self._is_unknown_here(parent):
+            self._ids.put(f"{_ORPHAN}{event.stream}", f"{parent} {created.info.run_id}")
+        return created
+
+    def _is_unknown_here(self, run_id: str) -> bool:
+        """Return whether an ID is provisional, and the server has no run for it yet."""
+        if not self._own_ids or self._ids.get(run_id) is not None:
+            return False
+        return bool((self._announced(run_id) or {}).get("provisional"))
+
+    def _adopt_children(self, source: str, run_id: str) -> None:
+        """Name a run as the parent of those that arrived before it, because it was refused at first."""
+        from mlflow.entities import RunTag
+
+        for known, noted in self._ids.pairs().items():
+            parent, _, child = noted.partition(" ")
+            if known.startswith(_ORPHAN) and parent == source:
+                self._tracking.set_tag(child, RunTag(_PARENT, run_id))
 
     def _find_run(self, source: str, *experiments: str) -> Any:
         from mlflow.entities import ViewType
@@ -387,41 +456,61 @@ class Applier:
         raise Rejected(f"The logged model {source} was not announced to the destination.", [0])
 
     def _model_logged(self, event: Event) -> None:
-        from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModelTag
-
         data, known = event.data, self._ids.get(event.data["model_id"])
         if known is None and self._own_ids and data.get("server_id"):
             known = data["model_id"]
-        tags = [LoggedModelTag(k, self._ids.replaced(v)) for k, v in data["tags"].items()]
         if known is None:
-            context = data.get("run", {})
-            run_id = self._run_id(data["source_run"], context) if data["source_run"] else None
-            experiment = self._model_experiment(data, run_id)
-            model = _found_at_last(event, lambda: self._find_model(data["model_id"], experiment))
-            if model is None:
-                model = self._tracking.create_logged_model(
-                    experiment_id=experiment,
-                    name=data["name"],
-                    source_run_id=run_id,
-                    tags=[*tags, LoggedModelTag(SOURCE_TAG, data["model_id"])],
-                    params=[LoggedModelParameter(k, v) for k, v in data["params"].items()],
-                    model_type=data["model_type"],
-                )
-            known = model.model_id
-            self._know(
-                data["model_id"], known, data.get("artifact_location"), model.artifact_location
-            )
-        elif tags:
-            self._tracking.set_logged_model_tags(known, tags)
+            self._finalize(self._create_model(event), data)
+            return
+        try:
+            if tags := self._model_tags(data):
+                self._tracking.set_logged_model_tags(known, tags)
+            self._finalize(known, data)
+        except Exception as error:
+            if not self._own_ids or not is_gone(error):
+                raise
+            # The server was restored from an older backup.
+            self._finalize(self._create_model(event), data)
+
+    def _finalize(self, model_id: str, data: Mapping[str, Any]) -> None:
+        from mlflow.entities import LoggedModelStatus
+
         if data["status"] in {"READY", "FAILED"}:
-            self._tracking.finalize_logged_model(known, LoggedModelStatus(data["status"]))
+            self._tracking.finalize_logged_model(model_id, LoggedModelStatus(data["status"]))
+
+    def _model_tags(self, data: Mapping[str, Any]) -> list[Any]:
+        from mlflow.entities import LoggedModelTag
+
+        return [LoggedModelTag(k, self._ids.replaced(v)) for k, v in data["tags"].items()]
+
+    def _create_model(self, event: Event) -> str:
+        """Create a logged model, or find it, and return its ID."""
+        from mlflow.entities import LoggedModelParameter, LoggedModelTag
+
+        data = event.data
+        context = data.get("run", {})
+        run_id = self._run_id(data["source_run"], context) if data["source_run"] else None
+        experiment = self._model_experiment(data, run_id)
+        model = _found_at_last(event, lambda: self._find_model(data["model_id"], experiment))
+        if model is None:
+            model = self._tracking.create_logged_model(
+                experiment_id=experiment,
+                name=data["name"],
+                source_run_id=run_id,
+                tags=[*self._model_tags(data), LoggedModelTag(SOURCE_TAG, data["model_id"])],
+                params=[LoggedModelParameter(k, v) for k, v in data["params"].items()],
+                model_type=data["model_type"],
+            )
+        source_uri = data.get("artifact_location")
+        self._know(data["model_id"], model.model_id, source_uri, model.artifact_location)
+        return str(model.model_id)
 
     def _model_experiment(self, data: Mapping[str, Any], run_id: str | None) -> str:
         if run_id is not None:
             return str(self._tracking.get_run(run_id).info.experiment_id)
         source = data["experiment_id"]
         known = self._ids.get(f"experiment {source}") or self._experiments.get(source)
-        return known or self._experiment(source, data.get("experiment_name"))
+        return known or self._experiment_of(data)
 
     def _find_model(self, source: str, experiment: str) -> Any:
         found = self._tracking.search_logged_models(
@@ -605,6 +694,14 @@ class Applier:
     def _alias_deleted(self, event: Event) -> None:
         alias = event.data["alias"]
         unless_gone(lambda: self._registry().delete_registered_model_alias(event.stream, alias))
+
+
+def _refuse_deleted(experiment: Any) -> None:
+    if experiment.lifecycle_stage != "active":
+        raise Rejected(
+            f"The experiment {experiment.name!r} is deleted at the destination: restore it, then retry.",
+            [0],
+        )
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:

@@ -30,7 +30,7 @@ class TraceApplier:
         tracking: Returns the server's tracking store.
         tracking_uri: The server, for the files of traces.
         ids: The map of IDs.
-        experiment: Returns the destination's ID of an experiment, given the source's ID and its name.
+        experiment: Returns the destination's ID of the experiment of an event, given the event's data.
         run: Returns the destination's ID of a run, given the source's ID and the run's context.
         own_ids: Whether the IDs in events are the destination's own.
     """
@@ -40,7 +40,7 @@ class TraceApplier:
         tracking: Callable[[], Any],
         tracking_uri: str,
         ids: IdMap,
-        experiment: Callable[[str, str | None], str],
+        experiment: Callable[[Mapping[str, Any]], str],
         run: Callable[[str, Mapping[str, Any]], str],
         *,
         own_ids: bool,
@@ -82,7 +82,7 @@ class TraceApplier:
     def logged(self, event: Event) -> None:
         """Create or update a trace."""
         data = event.data
-        experiment = self._experiment(data["experiment_id"], data.get("experiment_name"))
+        experiment = self._experiment(data)
         if run := data["metadata"].get(_SOURCE_RUN):
             # For the map of IDs. A trace may be copied without its run.
             with suppress(Rejected):
@@ -208,13 +208,13 @@ class TraceApplier:
 
     def deleted(self, event: Event) -> None:
         """Delete a trace."""
-        experiment = self._experiment(event.data["experiment_id"], event.data["experiment_name"])
+        experiment = self._experiment(event.data)
         self._delete(experiment, [self.trace(event.stream)])
 
     def deleted_by_age(self, event: Event) -> None:
         """Delete the oldest traces of an experiment, of those that came from the source."""
         data = event.data
-        experiment = self._experiment(event.stream, data["experiment_name"])
+        experiment = self._experiment({**data, "experiment_id": event.stream})
         if self._own_ids:
             self._tracking().delete_traces(
                 experiment, max_timestamp_millis=data["until"], max_traces=data["count"]
@@ -240,7 +240,7 @@ class TraceApplier:
         from mlflow.entities import Span
 
         store, data = self._tracking(), event.data
-        experiment = self._experiment(data["experiment_id"], data.get("experiment_name"))
+        experiment = self._experiment(data)
         spans = json.loads(self._ids.replaced(json.dumps(data["spans"])))
         if self._has_spans(event.stream, spans):
             return

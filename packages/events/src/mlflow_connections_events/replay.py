@@ -24,7 +24,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -76,6 +76,8 @@ class ReplaySink:
         state: The folder for the map of IDs.
         files: Provides the content of artifacts; without it none are copied.
         own_ids: Whether the IDs of events are the server's own unless they are provisional.
+        announced: Returns the data of the `run_started` event of a run, from which it is created again if the
+            server has lost it; None for a run that is not known.
     """
 
     def __init__(
@@ -86,14 +88,20 @@ class ReplaySink:
         *,
         files: "Files | None" = None,
         own_ids: bool = False,
+        announced: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     ) -> None:
         _prepare(tracking_uri, environ)
         self.ids = IdMap(state)
         self._uri = tracking_uri
         self._strikes = _Strikes(state / _STRIKES)
-        self._applier = self._open(files, own_ids)
+        self._applier = self._open(files, own_ids, announced)
 
-    def _open(self, files: "Files | None", own_ids: bool) -> "Applier":
+    def _open(
+        self,
+        files: "Files | None",
+        own_ids: bool,
+        announced: Callable[[str], Mapping[str, Any] | None],
+    ) -> "Applier":
         import functools
 
         from mlflow import MlflowClient
@@ -112,7 +120,11 @@ class ReplaySink:
             )
 
         client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
-        return Applier(self._tracking, registry, client, self.ids, files, own_ids=own_ids)
+        return Applier(
+            *(self._tracking, registry, client, self.ids, files),
+            own_ids=own_ids,
+            announced=announced,
+        )
 
     def send(self, batch: Batch) -> None:
         """Apply a batch in order, and accept what each request completes.
