@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mlflow_connections_durable._kept_files import MAX_BYTES, KeptFiles
+from mlflow_connections_durable._kept_files import MAX_BYTES, CannotKeepError, KeptFiles
+from mlflow_connections_durable.sink import forget_dropped
 from mlflow_connections_outbox import Event, Rejected
 
 
@@ -20,7 +21,7 @@ def local(tmp_path: Path) -> Path:
 
 def event(upload: str, *paths: str) -> Event:
     """Return the event of an upload."""
-    rows: list[Any] = [[path, 1, upload] for path in paths]
+    rows: list[Any] = [[path, len(b"weights"), upload] for path in paths]
     return Event("run", "artifacts_uploaded", 1, {"files": rows, "count": len(rows)}, "a:1")
 
 
@@ -98,3 +99,40 @@ def test_a_missing_file_is_the_user_s_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         kept.keep([("a", tmp_path / "missing")])
     assert os.listdir(tmp_path / "state" / "files") == []  # noqa: PTH208 - names suffice
+
+
+def test_copies_of_dropped_events_are_removed(tmp_path: Path) -> None:
+    """Those of one event, or all that are left."""
+    kept = KeptFiles(tmp_path / "state")
+    (tmp_path / "a.txt").write_text("a")
+    uploads = [kept.keep([("a.txt", tmp_path / "a.txt")])[0] for _ in range(2)]
+    dropped = Event("run", "artifacts_uploaded", 0, {"files": [["a.txt", 1, uploads[0]]]})
+    forget_dropped(tmp_path / "state", [dropped, Event("run", "logged", 0, {})])
+    assert [kept.path(upload, "a.txt") is None for upload in uploads] == [True, False]
+    forget_dropped(tmp_path / "state", None)
+    assert kept.path(uploads[1], "a.txt") is None
+
+
+def test_a_copy_that_a_power_cut_took_is_never_uploaded(tmp_path: Path) -> None:
+    """It is a dead letter that says how much is left."""
+    kept = KeptFiles(tmp_path / "state", sync=True)
+    (tmp_path / "a.txt").write_text("whole")
+    upload, sizes = kept.keep([("a.txt", tmp_path / "a.txt")])
+    copy = kept.path(upload, "a.txt")
+    assert copy is not None
+    copy.write_text("who")
+    event = Event("run", "artifacts_uploaded", 0, {"files": [["a.txt", sizes[0], upload]]})
+    with pytest.raises(Rejected, match="has 3 of 5 bytes"):
+        list(kept.fetch(event, tmp_path))
+
+
+def test_an_unreadable_file_is_no_fault_of_the_disk(tmp_path: Path) -> None:
+    """The file's own error is raised; a spool that takes nothing raises another."""
+    kept = KeptFiles(tmp_path / "state")
+    with pytest.raises(FileNotFoundError):
+        kept.keep([("a.txt", tmp_path / "missing")])
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(CannotKeepError):
+        KeptFiles(tmp_path / "state", takes=False).keep([("a.txt", tmp_path / "a.txt")])
+    with pytest.raises(CannotKeepError):
+        KeptFiles(tmp_path / "a.txt").keep([("a.txt", tmp_path / "a.txt")])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from mlflow_connections_outbox import Destination, Event, Outbox, Policy, Unavailable
 from mlflow_connections_outbox._cli import main
+from mlflow_connections_outbox._files import read_destination
 
 FAKE = Destination("fake", "http://fake", "a_fake_sink:make")
 DOWN = Policy(shipper="thread", poll=0.01, backoff=0.01, max_backoff=0.02, patience=0.05)
@@ -117,9 +119,14 @@ def test_drop_asks_first(
 
 
 def test_drop_can_spare_what_waits(
-    left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    left: Path, fake: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--rejected` drops the dead letters alone."""
+    """`--rejected` drops the dead letters alone, and the sink removes what belongs to them."""
+    forgotten: list[Any] = []
+    module = sys.modules[read_destination(left).sink.partition(":")[0]]
+    monkeypatch.setattr(
+        module, "forget_dropped", lambda state, events: forgotten.append(events), raising=False
+    )
     fake.error = None
     fake.bad = {"bad"}
     main(["ship"])
@@ -127,6 +134,9 @@ def test_drop_can_spare_what_waits(
     assert main(["drop", "--rejected", "--yes", "--output", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"name": "fake", "dropped": 1}]
     assert not (left / "refused.jsonl").exists()
+    assert [len(events) for events in forgotten] == [1]
+    assert main(["drop", "--yes"]) == 0
+    assert forgotten[1] is None
 
 
 def test_a_destination_can_be_chosen(left: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from mlflow_connections_events import inner_of
 from mlflow_connections_events.files import repository_of
 
 from ._delivering import is_delivering
-from ._kept_files import read_small, row_of_small, unreadable
+from ._kept_files import CannotKeepError, read_small, row_of_small
 from ._local import LocalFile
 from ._mlflow import artifact_builders
 from ._patience import Away
@@ -242,11 +242,12 @@ class DurableArtifacts(ArtifactRepository):
         owner = self._owner
         try:
             upload, sizes = owner.server.kept.keep(files)
-        except OSError as error:
-            if unreadable(error):
-                raise
+        except CannotKeepError as error:
             self._send_directly(files, error)
             return
+        if owner.server.sends_directly:
+            owner.server.sends_directly = False
+            logger.warning("Copies of artifacts are kept on this machine again.")
         kept = {p: LocalFile(size, upload) for (p, _), size in zip(files, sizes, strict=True)}
         rows = [[path, file.size, upload] for path, file in kept.items()]
         with owner.server.lock:
@@ -272,13 +273,15 @@ class DurableArtifacts(ArtifactRepository):
     def _send_directly(self, files: Sequence[tuple[str, Path]], error: OSError) -> None:
         """Upload files at once, because no copy can be kept."""
         why = f"no copy can be kept on this machine ({error.strerror or error})"
-        logger.warning(
-            "%s for %s: its artifacts go to the MLflow server at %s directly. Make room, or set "
-            "MLFLOW_CONNECTIONS_OUTBOX_DIR to another disk.",
-            why[0].upper() + why[1:],
-            self._named(),
-            mask_uri(self._owner.server.target),
-        )
+        server = self._owner.server
+        if not server.sends_directly:
+            server.sends_directly = True
+            logger.warning(
+                "%s: artifacts go to the MLflow server at %s directly, and each call waits for it. Make "
+                "room, or set MLFLOW_CONNECTIONS_OUTBOX_DIR to another disk.",
+                why[0].upper() + why[1:],
+                mask_uri(server.target),
+            )
         cut = len(self._below) + 1 if self._below else 0
         for path, local in files:
             folder = path[cut:].rpartition("/")[0] or None

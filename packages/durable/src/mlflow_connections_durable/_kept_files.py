@@ -18,9 +18,9 @@ import time
 import uuid
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mlflow_connections_outbox import Event, Rejected
 
@@ -40,17 +40,27 @@ _DONE = ".done"
 _DONE_SECONDS = 7 * 86400.0
 
 
+class CannotKeepError(OSError):
+    """The disk of the spool does not take a copy. The file that was to be copied is fine."""
+
+
 class KeptFiles:
     """The kept files of one spool.
 
     Args:
         state: The state folder of the spool.
         consume: Whether fetched files are removed once the server has them.
+        takes: Whether the spool can be written, so that a later process finds the copies.
+        sync: Whether a copy is forced to the disk before it counts as kept.
     """
 
-    def __init__(self, state: Path, *, consume: bool = True) -> None:
+    def __init__(
+        self, state: Path, *, consume: bool = True, takes: bool = True, sync: bool = False
+    ) -> None:
         self._folder = state / FOLDER
         self._consume = consume
+        self._takes = takes
+        self._sync = sync
         self._room = 0
         self._measured_at = float("-inf")
 
@@ -61,19 +71,24 @@ class KeptFiles:
             The name of the upload, and the size of each copy in bytes.
 
         Raises:
-            OSError: A file cannot be read, or there is no room for its copy.
+            CannotKeepError: There is no room for a copy, or the folder cannot be written.
+            OSError: A file cannot be read.
         """
+        if not self._takes:
+            raise CannotKeepError(errno.EROFS, os.strerror(errno.EROFS), str(self._folder))
         upload = uuid.uuid4().hex
         folder = self._folder / upload
         sizes = []
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.mkdir(mode=0o700)
+            with _cannot_keep():
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700)
             for path, local in files:
-                self._refuse_without_room(local)
-                copy = folder / path
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                sizes.append(_copy(local, copy))
+                with local.open("rb") as source, _cannot_keep():
+                    self._refuse_without_room(os.fstat(source.fileno()).st_size)
+                    copy = folder / path
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    sizes.append(_copy(source, copy, sync=self._sync))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -89,13 +104,13 @@ class KeptFiles:
         """Yield the files of an `artifacts_uploaded` event, and remove kept copies after the last one.
 
         Raises:
-            Rejected: Copies are gone, and were not delivered.
+            Rejected: Copies are gone or damaged, and were not delivered.
         """
         for number, (path, _, _, content) in enumerate(
             r for r in event.data["files"] if len(r) > 3
         ):
             yield path, _unpacked(content, folder / str(number), path)
-        for upload, paths in _uploads(event):
+        for upload, files in _uploads(event):
             kept = self._folder / upload
             if not kept.is_dir():
                 if (self._folder / f"{upload}{_DONE}").exists():
@@ -103,8 +118,8 @@ class KeptFiles:
                 raise Rejected(
                     f"The kept copies of artifacts of {event.stream} are gone from {kept}.", [0]
                 )
-            for path in paths:
-                yield path, kept / path
+            for path, size in files:
+                yield path, _whole(kept / path, size)
             if self._consume:
                 self._remove(upload)
 
@@ -119,14 +134,48 @@ class KeptFiles:
         (self._folder / f"{upload}{_DONE}").touch(mode=0o600)
         shutil.rmtree(self._folder / upload, ignore_errors=True)
 
-    def _refuse_without_room(self, local: Path) -> None:
-        size = local.stat().st_size
+    def forget(self, events: Iterable[Event] | None) -> None:
+        """Remove the copies of events that nobody is going to deliver, or all copies."""
+        if events is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return
+        for event in events:
+            if event.kind == "artifacts_uploaded":
+                for upload, _ in _uploads(event):
+                    shutil.rmtree(self._folder / upload, ignore_errors=True)
+
+    def _refuse_without_room(self, size: int) -> None:
         if time.monotonic() > self._measured_at + 10 or self._room < size:
             self._measured_at = time.monotonic()
             free = shutil.disk_usage(self._folder).free - (0 if size < _SMALL else _FREE_BYTES)
             self._room = min(free, _limit() - _bytes_below(self._folder))
         if self._room < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+
+
+@contextmanager
+def _cannot_keep() -> Iterator[None]:
+    try:
+        yield
+    except CannotKeepError:
+        raise
+    except OSError as error:
+        raise CannotKeepError(error.errno, error.strerror or str(error), error.filename) from None
+
+
+def _whole(copy: Path, size: int) -> Path:
+    """Return a copy that is as long as it was when it was made.
+
+    Raises:
+        Rejected: It is not: a power cut may take what was not forced to the disk.
+    """
+    left = copy.stat().st_size if copy.is_file() else 0
+    if left != size:
+        raise Rejected(
+            f"The kept copy {copy} has {left:,} of {size:,} bytes; a power cut may have taken the rest.",
+            [0],
+        )
+    return copy
 
 
 def read_small(local: "str | os.PathLike[str]") -> bytes | None:
@@ -159,11 +208,12 @@ def _unpacked(content: str, folder: Path, path: str) -> Path:
     return file
 
 
-def _uploads(event: Event) -> Iterator[tuple[str, list[str]]]:
-    found: dict[str, list[str]] = {}
+def _uploads(event: Event) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """Yield each upload of an event with the paths and sizes of its files."""
+    found: dict[str, list[tuple[str, int]]] = {}
     for row in event.data["files"]:
         if len(row) == 3:
-            found.setdefault(row[2], []).append(row[0])
+            found.setdefault(row[2], []).append((row[0], row[1]))
     yield from found.items()
 
 
@@ -181,13 +231,15 @@ def _bytes_below(folder: Path) -> int:
     return total
 
 
-def _copy(local: Path, copy: Path) -> int:
+def _copy(source: BinaryIO, copy: Path, *, sync: bool) -> int:
     """Copy a file's content, sharing its blocks if the file system can, and return its size."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    with local.open("rb") as source, os.fdopen(os.open(copy, flags, 0o600), "wb") as target:
+    with os.fdopen(os.open(copy, flags, 0o600), "wb") as target:
         if not _reflink(source.fileno(), target.fileno()):
             shutil.copyfileobj(source, target, 1 << 20)
         target.flush()
+        if sync:
+            os.fsync(target.fileno())
         return os.fstat(target.fileno()).st_size
 
 
@@ -199,8 +251,3 @@ def _reflink(source: int, target: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def unreadable(error: OSError) -> bool:
-    """Return whether an error is of the file that is logged, and not of the disk that keeps its copy."""
-    return isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)

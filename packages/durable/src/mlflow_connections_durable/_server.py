@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 from mlflow_connections.authentication import lasting_variables
@@ -57,6 +56,7 @@ class DurableServer:
         experiments: The experiments that it knows, as MLflow's entities.
         versions: The registered versions that wait for registration, by model and number.
         registered: The registered models that wait for registration.
+        sends_directly: Whether artifacts go to the server at once, because no copies can be kept.
     """
 
     def __init__(self, uri: DurableUri) -> None:
@@ -78,6 +78,8 @@ class DurableServer:
         self.asking: Any = None
         self._told_provisional = False
         self._told_lost: set[str] = set()
+        self._has_spool = True
+        self.sends_directly = False
 
     @cached_property
     def outbox(self) -> Outbox:
@@ -92,11 +94,12 @@ class DurableServer:
 
     @cached_property
     def state(self) -> Path:
-        """The state folder of the spool; one of this process alone if the disk takes none."""
+        """The state folder of the spool; that of events in memory if the disk takes none."""
         try:
             return self.outbox.state
         except OSError:
-            return Path(gettempdir()) / f"mlflow-connections-durable-{uuid.uuid4().hex}"
+            self._has_spool = False
+            return self.outbox.memory_state
 
     @cached_property
     def ids(self) -> IdMap:
@@ -106,7 +109,8 @@ class DurableServer:
     @cached_property
     def kept(self) -> KeptFiles:
         """The kept files of the spool."""
-        return KeptFiles(self.state)
+        state, syncs = self.state, Policy.read()[0].sync_events
+        return KeptFiles(state, takes=self._has_spool, sync=syncs)
 
     @cached_property
     def run_records(self) -> Records:

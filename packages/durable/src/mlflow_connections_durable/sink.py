@@ -5,7 +5,7 @@ The shipper imports this module in a process of its own. Spools name `open_sink`
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,6 +62,11 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     target = _target(destination, environ, state)
     with delivering():
         return DurableSink(target, environ, state)
+
+
+def forget_dropped(state: Path, events: Sequence[Event] | None) -> None:
+    """Remove the kept copies of artifacts of events that were given up, or of all if there are none left."""
+    KeptFiles(state).forget(events)
 
 
 class DurableSink:

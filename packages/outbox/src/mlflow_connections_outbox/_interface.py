@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -147,7 +148,8 @@ OpenSink = Callable[[Destination, Mapping[str, str], Path], Sink]
 """Opens a sink for a destination, with an environment (the variables of the process and the secrets
 of the outbox over them) and the folder where the sink may keep state. The folder survives processes
 and is used by one of them at a time. It may also be empty: events that the disk does not take are
-sent with a temporary one."""
+sent with a temporary one. If the sink keeps there what belongs to events, its module has a function
+`forget_dropped(state, events)` besides, which removes that for events that were given up (None for all)."""
 
 
 class Unavailable(Exception):  # noqa: N818 - said of a destination
@@ -197,6 +199,22 @@ def open_sink(destination: Destination, secrets: Mapping[str, str], state: Path)
     except AttributeError as error:
         raise ImportError(f"The sink {destination.sink} does not exist.") from masked(error)
     return opens(destination, {**os.environ, **secrets}, state)
+
+
+def forget_dropped(destination: Destination, state: Path, events: Sequence[Event] | None) -> None:
+    """Have a sink remove from its state what belongs to events that were given up.
+
+    The module of the sink may have a function `forget_dropped` with the last two arguments.
+
+    Args:
+        destination: Names the module.
+        state: The folder where the sink keeps state.
+        events: The events, or None for all that there were.
+    """
+    with suppress(ImportError):
+        forget = getattr(import_module(destination.sink.partition(":")[0]), "forget_dropped", None)
+        if forget is not None:
+            forget(state, events)
 
 
 def sink_of(name: str) -> str | None:

@@ -2,13 +2,14 @@
 
 import atexit
 import os
+import shutil
 import threading
 import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 from mlflow_connections.secrets import mask_uri
@@ -31,6 +32,8 @@ _JUST_FAILED = 5.0
 _FLUSH_POLLS_EVERY = 0.01
 _FLUSH_AGAIN_EVERY = 1.0
 _LONGEST_FORK = 1.0
+_ROOM = 1 << 16
+"""The bytes that a sink's state may take: its map of IDs."""
 
 
 class _Process:
@@ -54,7 +57,7 @@ class _Process:
         self.not_taken = 0
         self.not_taken_noted = 0
         self.stalled_at: tuple[Path, int] | None = None
-        self.state: TemporaryDirectory[str] | None = None
+        self.temporary_state: Path | None = None
         self.memory = Memory(
             lambda: self._open_sink(outbox),
             outbox._policy,
@@ -81,13 +84,39 @@ class _Process:
         self.writer.close()
         if self.launcher is not None:
             self.launcher.close_inherited()
-        if self.state is not None:
-            self.state._finalizer.detach()  # type: ignore[attr-defined] # the parent removes it
+        self.temporary_state = None  # the parent removes it
 
     def _open_sink(self, outbox: "Outbox") -> Sink:
-        if self.state is None:
-            self.state = TemporaryDirectory(prefix="mlflow-connections-outbox-")
-        return open_sink(outbox.destination, outbox._secrets, Path(self.state.name))
+        return open_sink(outbox.destination, outbox._secrets, self.make_temporary_state())
+
+    def make_temporary_state(self) -> Path:
+        """Return the folder where the sink of events in memory keeps its state; `remove` removes it."""
+        with self.lock:
+            if self.temporary_state is None:
+                self.temporary_state = _temporary_folder()
+            return self.temporary_state
+
+    def remove_temporary_state(self) -> None:
+        """Remove that folder. It is needed until the last event is sent, so no finalizer does it."""
+        folder, self.temporary_state = self.temporary_state, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_folder() -> Path:
+    """Create a temporary folder that can be written: the disk of the usual one may be the full one."""
+    prefix = "mlflow-connections-outbox-"
+    for parent in (None, "/dev/shm"):  # noqa: S108 - of random name, and only for this user
+        with suppress(OSError):
+            folder = Path(mkdtemp(prefix=prefix, dir=parent))
+            try:
+                (folder / "room").write_bytes(bytes(_ROOM))
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            (folder / "room").unlink()
+            return folder
+    return Path(mkdtemp(prefix=prefix))
 
 
 class Outbox:
@@ -143,6 +172,11 @@ class Outbox:
         folder = spool_of(self.destination)
         create(folder, self.destination)
         return state_of(folder)
+
+    @property
+    def memory_state(self) -> Path:
+        """The folder where the sink keeps its state while events are sent from memory, until this process ends."""
+        return self._process.make_temporary_state()
 
     @property
     def is_delivered(self) -> bool:
@@ -380,6 +414,7 @@ def _at_exit() -> None:
         in_memory = len(process.memory)
         lost = in_memory + process.not_taken
         outbox._faults.left(outbox.folder, left - in_memory, lost)
+        process.remove_temporary_state()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,7 +12,7 @@ from . import _dead_letters, _status
 from ._delivery import Delivery
 from ._disk import DISK
 from ._files import ASIDE, OVERFLOW, read_destination, segments, segments_in, spools, state_of
-from ._interface import Destination, Event, open_sink
+from ._interface import Destination, Event, forget_dropped, open_sink
 from ._policy import Policy
 from ._reader import is_alive, read_header, waiting_in
 from ._spool import (
@@ -338,6 +338,7 @@ def drop(folder: Path, *, rejected_only: bool = False) -> int:
     """
     content = measure(folder)
     total = content.rejected
+    rejected = _rejected_events(folder)
     if not rejected_only:
         spool = Spool(folder, adopt=True)
         try:
@@ -354,4 +355,15 @@ def drop(folder: Path, *, rejected_only: bool = False) -> int:
         (folder / NOT_TAKEN).unlink(missing_ok=True)
     for path in _dead_letters.files(folder):
         path.unlink(missing_ok=True)
+    forget_dropped(read_destination(folder), state_of(folder), rejected if rejected_only else None)
     return total
+
+
+def _rejected_events(folder: Path) -> list[Event]:
+    found: list[Event] = []
+    for path in _dead_letters.files(folder):
+        with suppress(FileNotFoundError):
+            letters, descriptor = _dead_letters.take(path)
+            DISK.close(descriptor)
+            found += [letter.event for letter in letters]
+    return found

@@ -1,0 +1,52 @@
+"""Log to one run from threads, a fork and a spawned process, then end as the command line says."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from importlib import import_module
+from typing import Any
+
+mlflow: Any = import_module("mlflow")
+
+STEPS = 20
+
+
+def log(run_id: str, name: str) -> None:
+    """Log a metric of the name."""
+    client = mlflow.MlflowClient()
+    for step in range(STEPS):
+        client.log_metric(run_id, name, float(step), step=step)
+
+
+def main(experiment: str, end: str) -> None:
+    """Log from everywhere, and end without a word to MLflow."""
+    mlflow.set_experiment(experiment)
+    run = mlflow.start_run(run_name=end)
+    run_id = run.info.run_id
+    threads = [threading.Thread(target=log, args=(run_id, f"thread_{n}")) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    child = os.fork()
+    if child == 0:
+        log(run_id, "fork")
+        os._exit(0)
+    os.waitpid(child, 0)
+    for thread in threads:
+        thread.join()
+    if end == "exit":
+        spawned = multiprocessing.get_context("spawn").Process(target=log, args=(run_id, "spawn"))
+        spawned.start()
+        spawned.join()
+    log(run_id, "main")
+    sys.stdout.flush()
+    if end == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

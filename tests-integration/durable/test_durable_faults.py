@@ -1,0 +1,368 @@
+"""Faults of the machine and of people: disks, credentials, clocks, processes that end without a word."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_connections_outbox import Policy
+from mlflow_connections_sandbox import MlflowServer
+
+# Of several MLflows none knows all the attributes of another.
+mlflow: Any = import_module("mlflow")
+
+
+def run_of(server: MlflowServer, experiment: str) -> Any:
+    """Return the one run of an experiment."""
+    client = mlflow.MlflowClient(server.url)
+    (run,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    return run
+
+
+def steps(server: MlflowServer, run: Any, key: str = "loss") -> list[int]:
+    """Return the steps of a metric."""
+    points = mlflow.MlflowClient(server.url).get_metric_history(run.info.run_id, key)
+    return sorted(point.step for point in points)
+
+
+def files(server: MlflowServer, run: Any) -> dict[str, int]:
+    """Return the sizes of a run's files; through no client, for this process has files of its own."""
+    url = f"{server.url}/api/2.0/mlflow/artifacts/list?run_id={run.info.run_id}"
+    with urllib.request.urlopen(url) as response:
+        found = json.loads(response.read()).get("files", [])
+    return {file["path"]: int(file["file_size"]) for file in found}
+
+
+def until(met: Callable[[], bool]) -> None:
+    """Wait until a condition is met; the session's own limit ends a test that never does."""
+    while not met():
+        time.sleep(0.1)
+
+
+def said(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
+    """Return the warnings with a part."""
+    return [r.getMessage() for r in caplog.records if part in r.getMessage()]
+
+
+# ----- disks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of four megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root can make a small disk; packages/outbox/tests simulates one")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Write until the disk is full."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        for power in range(16, -1, -1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(1 << power))
+
+
+def test_a_full_disk_is_told_once_and_nothing_is_lost(
+    proxy: Any,
+    mlflow_server: MlflowServer,
+    small_disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Values are sent from memory and files to the server itself, until there is room again."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(small_disk / "outbox"))
+    mlflow.set_tracking_uri(f"durable+{proxy.url}")
+    mlflow.set_experiment("full disk")
+    file = tmp_path / "weights.bin"
+    file.write_bytes(bytes(20_000))
+    with mlflow.start_run() as run:
+        client = mlflow.MlflowClient()
+        mlflow.log_metric("loss", 1.0, step=0)
+        mlflow.log_artifact(str(file))
+        fill(small_disk)
+        for step in range(1, 40):
+            mlflow.log_metric("loss", 1.0, step=step)
+            mlflow.log_param(f"long_{step}", "x" * 500)
+        for number in range(3):
+            copy = file.rename(tmp_path / f"full_{number}.bin")
+            mlflow.log_artifact(str(copy))
+            file = copy
+        assert len(said(caplog, "cannot be written")) == 1
+        assert len(said(caplog, "directly")) == 1
+        until(lambda: steps(mlflow_server, run) == list(range(40)))
+        (small_disk / "filler").unlink()
+        time.sleep(1.1)
+        mlflow.log_metric("loss", 1.0, step=40)
+        mlflow.log_artifact(str(file.rename(tmp_path / "after.bin")))
+        assert client.get_run(run.info.run_id).data.params["long_39"] == "x" * 500
+    until(lambda: run_of(mlflow_server, "full disk").info.status == "FINISHED")
+    assert steps(mlflow_server, run) == list(range(41))
+    names = ["after.bin", "full_0.bin", "full_1.bin", "full_2.bin", "weights.bin"]
+    assert files(mlflow_server, run) == dict.fromkeys(names, 20_000)
+    assert len(said(caplog, "directly")) == 1
+    assert len(said(caplog, "kept on this machine again")) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told_once(
+    proxy: Any,
+    mlflow_server: MlflowServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Everything goes to the server from memory, runs that began without it too; a file is refused then."""
+    (tmp_path / "occupied").write_text("no folder")
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "occupied" / "outbox"))
+    mlflow.set_tracking_uri(f"durable+{proxy.url}")
+    mlflow.set_experiment("no disk")
+    proxy.mode = "down"
+    (tmp_path / "weights.bin").write_bytes(bytes(20_000))
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 1.0, step=0)
+        mlflow.log_text("hello", "hello.txt")
+        with pytest.raises(
+            mlflow.MlflowException, match="is not logged: no copy can be kept"
+        ) as no:
+            mlflow.log_artifact(str(tmp_path / "weights.bin"))
+        assert "\n" not in str(no.value)
+        proxy.mode = "up"
+        until(lambda: len(files(mlflow_server, run_of(mlflow_server, "no disk"))) == 1)
+        real = run_of(mlflow_server, "no disk")
+        assert real.info.run_id != run.info.run_id
+        time.sleep(5)  # the server is not asked for so long after it failed
+        mlflow.log_artifact(str(tmp_path / "weights.bin"))
+        mlflow.log_metric("loss", 0.5, step=1)
+    until(lambda: run_of(mlflow_server, "no disk").info.status == "FINISHED")
+    assert files(mlflow_server, real) == {"hello.txt": 5, "weights.bin": 20_000}
+    assert steps(mlflow_server, real) == [0, 1]
+    assert len(said(caplog, "cannot be written")) == 1
+    assert len(said(caplog, "directly")) == 1
+
+
+# ----- processes
+
+
+@pytest.mark.parametrize(("end", "code"), [("exit", 3), ("sigterm", -15)])
+def test_a_process_that_ends_without_a_word_loses_nothing(
+    end: str, code: int, proxy: Any, program: Any, mlflow_server: MlflowServer
+) -> None:
+    """What threads, a fork and a spawned process logged to one run is all there, once."""
+    proxy.mode = "down"
+    process = program.start(f"durable+{proxy.url}", "processes", f"ends by {end}", end)
+    _, error = process.communicate()
+    assert process.returncode == code, error
+    proxy.mode = "up"
+    report = program.ship()
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    run = run_of(mlflow_server, f"ends by {end}")
+    names = [*(f"thread_{n}" for n in range(4)), "fork", "main", *["spawn"] * (end == "exit")]
+    assert sorted(run.data.metrics) == sorted(names)
+    for name in names:
+        assert steps(mlflow_server, run, name) == list(range(20))
+    assert run.info.status == "RUNNING"
+
+
+def test_a_training_that_goes_on_needs_nobody_when_the_server_is_back(
+    proxy: Any,
+    mlflow_server: MlflowServer,
+    monkeypatch: pytest.MonkeyPatch,
+    outbox: Path,
+) -> None:
+    """The shipper outlives any outage as long as the process lives, and one that was killed is replaced."""
+    hasty = Policy(patience=0.2, idle=0.2, max_backoff=0.5)
+    monkeypatch.setattr(Policy, "read", lambda: (hasty, []))
+    mlflow.set_tracking_uri(f"durable+{proxy.url}")
+    mlflow.set_experiment("goes on")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 1.0, step=0)
+        until(lambda: steps(mlflow_server, run) == [0])
+        proxy.mode = "down"
+        mlflow.log_metric("loss", 1.0, step=1)
+        (status,) = outbox.glob("*/status.json")
+        until(lambda: json.loads(status.read_text())["attempts"] > 4)
+        shipper = json.loads(status.read_text())["pid"]
+        proxy.mode = "up"
+        until(lambda: steps(mlflow_server, run) == [0, 1])
+        assert json.loads(status.read_text())["pid"] == shipper
+        proxy.mode = "down"
+        mlflow.log_metric("loss", 1.0, step=2)
+        until(lambda: json.loads(status.read_text())["state"] == "unavailable")
+        os.kill(json.loads(status.read_text())["pid"], 9)
+        time.sleep(1)
+        mlflow.log_metric("loss", 1.0, step=3)
+        proxy.mode = "up"
+        until(lambda: steps(mlflow_server, run) == [0, 1, 2, 3])
+
+
+# ----- credentials
+
+
+def test_credentials_that_expired_for_days_lose_nothing(
+    proxy: Any,
+    program: Any,
+    mlflow_server: MlflowServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Events wait for right credentials; what was set aside for its age is brought back by a retry."""
+    proxy.token = "right"
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "wrong")
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_MAX_AGE_DAYS", "0.00001")
+    mlflow.set_tracking_uri(f"durable+{proxy.url}")
+    mlflow.set_experiment("expired")
+    with mlflow.start_run():
+        mlflow.log_metric("loss", 1.0, step=0)
+        mlflow.log_text("hello", "hello.txt")
+        until(lambda: bool(list(program.folder.rglob("aside/*.seg"))))
+        mlflow.log_metric("loss", 0.5, step=1)
+    assert any("does not accept the credentials" in r.getMessage() for r in caplog.records)
+    assert "wrong" not in caplog.text
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "right")
+    program.outbox("retry", code=1)
+    report = program.ship()
+    assert (report["waiting"], report["rejected"], report["aside"]) == (0, 0, 0)
+    run = run_of(mlflow_server, "expired")
+    assert steps(mlflow_server, run) == [0, 1]
+    assert files(mlflow_server, run) == {"hello.txt": 5}
+    assert run.info.status == "FINISHED"
+
+
+# ----- two destinations, clocks
+
+
+def test_two_servers_share_a_folder_and_nothing_else(
+    proxy: Any, program: Any, mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is down holds up nothing of the other, and neither gets what is the other's."""
+    down = type(proxy)(mlflow_server.url)
+    down.mode = "down"
+    clients = {
+        name: mlflow.MlflowClient(f"durable+{server.url}")
+        for name, server in (("one of two", proxy), ("two of two", down))
+    }
+    for name, client in clients.items():
+        run = client.create_run(client.create_experiment(name))
+        client.log_metric(run.info.run_id, "loss", 1.0, step=0)
+        client.log_text(run.info.run_id, "hello", f"{name}.txt")
+        client.set_terminated(run.info.run_id)
+    until(lambda: run_of(mlflow_server, "one of two").info.status == "FINISHED")
+    assert mlflow.MlflowClient(mlflow_server.url).get_experiment_by_name("two of two") is None
+    down.mode = "up"
+    reports = json.loads(program.outbox("ship", "--output", "json"))
+    assert [(report["waiting"], report["rejected"]) for report in reports] == [(0, 0)] * 2
+    for name in clients:
+        assert list(files(mlflow_server, run_of(mlflow_server, name))) == [f"{name}.txt"]
+    down.close()
+
+
+CLOCK = """
+import time
+_ns, _time = time.time_ns, time.time
+_begun = time.monotonic()
+_JUMPS = ({days} * 86400, -{days} * 86400, 0)
+
+def _jump():
+    return _JUMPS[int((time.monotonic() - _begun) * 4) % 3]
+
+time.time = lambda: _time() + _jump()
+time.time_ns = lambda: _ns() + _jump() * 10**9
+"""
+
+
+def test_a_clock_that_jumps_by_days_changes_no_delivery(
+    proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    """Every run and value arrives once, in the training's and in the shipper's process alike."""
+    folder = tmp_path / "clock"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(CLOCK.format(days=40))
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    program.run(f"durable+{proxy.url}", "train", "clock", "0.05", PYTHONPATH=path)
+    report = program.ship(PYTHONPATH=path)
+    assert (report["waiting"], report["rejected"], report["aside"]) == (0, 0, 0)
+    runs = described(mlflow_server.url, "clock")["runs"]
+    assert len(runs) == 4
+    client = mlflow.MlflowClient(mlflow_server.url)
+    experiment = client.get_experiment_by_name("clock").experiment_id
+    (parent,) = client.search_runs([experiment], "tags.mlflow.runName = 'parent'")
+    assert steps(mlflow_server, parent) == list(range(60))
+
+
+# ----- large artifacts
+
+
+@pytest.mark.slow
+def test_five_gigabytes_are_kept_and_uploaded_in_little_memory(
+    proxy: Any, program: Any, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    """Neither the training nor the shipper ever holds the file, and a limit is told."""
+    script = (
+        "import mlflow, resource\n"
+        "mlflow.set_experiment('large')\n"
+        "with mlflow.start_run():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "    mlflow.log_artifact('large.bin')\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(5 << 30)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"durable+{mlflow_server.url}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout.splitlines()[0]) < 64 << 10  # KiB
+    (tmp_path / "large.bin").unlink()
+    report = program.ship()
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    assert files(mlflow_server, run_of(mlflow_server, "large")) == {"large.bin": 5 << 30}
+    assert not list((tmp_path / "outbox").rglob("large.bin"))
+    program.run(
+        f"durable+{mlflow_server.url}",
+        *("train", "limited"),
+        MLFLOW_CONNECTIONS_DURABLE_MAX_FILE_BYTES="1",
+    )
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_files_arrive(
+    proxy: Any, program: Any, mlflow_server: MlflowServer, tmp_path: Path, outbox: Path
+) -> None:
+    """One call keeps them all, the server gets them all, and no copy is left."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(100_000):
+        (folder / f"{number:05}.txt").touch()
+    mlflow.set_tracking_uri("durable://offline")
+    mlflow.set_experiment("many")
+    with mlflow.start_run():
+        mlflow.log_artifacts(str(folder), "many")
+    state = next(outbox.glob("*/state"))
+    assert sum(len(names) for _, _, names in os.walk(state / "files")) == 100_000
+    target = f"sqlite:///{tmp_path / 'target.db'}"
+    report = program.ship("--to", target)
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    client = mlflow.MlflowClient(target)
+    (run,) = client.search_runs([client.get_experiment_by_name("many").experiment_id])
+    assert len(client.list_artifacts(run.info.run_id, "many")) == 100_000
+    assert not [path for path in (state / "files").iterdir() if path.suffix != ".done"]
