@@ -21,10 +21,17 @@ from mlflow_connections_sandbox import MlflowServer
 mlflow: Any = import_module("mlflow")
 
 
-def run_of(server: MlflowServer, experiment: str) -> Any:
-    """Return the one run of an experiment."""
+def runs_of(server: MlflowServer, experiment: str, name: str = "") -> list[Any]:
+    """Return the runs of an experiment, or those of a name."""
     client = mlflow.MlflowClient(server.url)
-    (run,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    found = client.get_experiment_by_name(experiment)
+    named = f"tags.mlflow.runName = '{name}'" if name else ""
+    return list(client.search_runs([found.experiment_id], named))
+
+
+def run_of(server: MlflowServer, experiment: str, name: str = "") -> Any:
+    """Return the one run of an experiment, or the one of a name."""
+    (run,) = runs_of(server, experiment, name)
     return run
 
 
@@ -46,6 +53,11 @@ def until(met: Callable[[], bool]) -> None:
     """Wait until a condition is met; the session's own limit ends a test that never does."""
     while not met():
         time.sleep(0.1)
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what our packages have logged."""
+    return [r.getMessage() for r in caplog.records if r.name.startswith("mlflow_connections")]
 
 
 def said(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
@@ -142,7 +154,7 @@ def test_a_folder_that_cannot_be_written_is_told_once(
             mlflow.log_artifact(str(tmp_path / "weights.bin"))
         assert "\n" not in str(no.value)
         proxy.mode = "up"
-        until(lambda: len(files(mlflow_server, run_of(mlflow_server, "no disk"))) == 1)
+        until(lambda: any(files(mlflow_server, run) for run in runs_of(mlflow_server, "no disk")))
         real = run_of(mlflow_server, "no disk")
         assert real.info.run_id != run.info.run_id
         time.sleep(5)  # the server is not asked for so long after it failed
@@ -213,28 +225,29 @@ def test_a_training_that_goes_on_needs_nobody_when_the_server_is_back(
 # ----- credentials
 
 
-def test_credentials_that_expired_for_days_lose_nothing(
+def test_credentials_that_expired_lose_nothing(
     proxy: Any,
     program: Any,
     mlflow_server: MlflowServer,
     monkeypatch: pytest.MonkeyPatch,
+    outbox: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Events wait for right credentials; what was set aside for its age is brought back by a retry."""
-    proxy.token = "right"
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "wrong")
-    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_MAX_AGE_DAYS", "0.00001")
+    """Events wait for right credentials, which another process may have, and no message shows any."""
+    proxy.token = "right-token"
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "wrong-token")
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     mlflow.set_experiment("expired")
     with mlflow.start_run():
         mlflow.log_metric("loss", 1.0, step=0)
         mlflow.log_text("hello", "hello.txt")
-        until(lambda: bool(list(program.folder.rglob("aside/*.seg"))))
+        until(
+            lambda: "unauthorized" in "".join(s.read_text() for s in outbox.glob("*/status.json"))
+        )
         mlflow.log_metric("loss", 0.5, step=1)
-    assert any("does not accept the credentials" in r.getMessage() for r in caplog.records)
-    assert "wrong" not in caplog.text
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "right")
-    program.outbox("retry", code=1)
+    assert len(ours(caplog)) > 0
+    assert not any("-token" in message for message in ours(caplog))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "right-token")
     report = program.ship()
     assert (report["waiting"], report["rejected"], report["aside"]) == (0, 0, 0)
     run = run_of(mlflow_server, "expired")
@@ -366,3 +379,43 @@ def test_a_hundred_thousand_files_arrive(
     (run,) = client.search_runs([client.get_experiment_by_name("many").experiment_id])
     assert len(client.list_artifacts(run.info.run_id, "many")) == 100_000
     assert not [path for path in (state / "files").iterdir() if path.suffix != ".done"]
+
+
+# ----- what people are told
+
+
+def test_people_are_told_when_the_server_goes_and_when_all_is_there(
+    proxy: Any,
+    mlflow_server: MlflowServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line each, the run's address once it has one, and no link to an ID that the server has not."""
+    hasty = Policy(patience=0.2, idle=0.2, max_backoff=0.5)
+    monkeypatch.setattr(Policy, "read", lambda: (hasty, []))
+    mlflow.set_tracking_uri(f"durable+{proxy.url}")
+    mlflow.set_experiment("told")
+    with mlflow.start_run() as first:
+        mlflow.log_metric("loss", 1.0)
+    assert capsys.readouterr().out.count(f"/runs/{first.info.run_id}\n") == 1
+    assert ours(caplog) == []
+    proxy.mode = "down"
+    with mlflow.start_run(run_name="second") as second:
+        mlflow.log_metric("loss", 1.0)
+        for _ in range(4):
+            time.sleep(0.6)
+            mlflow.log_metric("loss", 1.0)
+    assert second.info.run_id not in capsys.readouterr().out
+    (away,) = ours(caplog)
+    assert f"The MLflow server at {proxy.url} does not respond: " in away
+    assert second.info.run_id in away
+    proxy.mode = "up"
+    until(
+        lambda: len(ours(caplog)) > 1 or mlflow.MlflowClient().set_tag(first.info.run_id, "a", "1")
+    )
+    (_, back) = ours(caplog)
+    real = run_of(mlflow_server, "told", "second").info
+    assert f"The MLflow server at {proxy.url} has everything again." in back
+    assert f"({second.info.run_id}) is {proxy.url}/#/experiments/{real.experiment_id}" in back
+    assert back.endswith(f"/runs/{real.run_id}.")

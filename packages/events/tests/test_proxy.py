@@ -1,5 +1,6 @@
 """A proxy is its object in everything but the replaced methods."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -79,3 +80,24 @@ def test_methods_that_a_store_gains_later_are_there_too() -> None:
     twin = proxy(store, {})
     store.later = lambda: "new"  # type: ignore[attr-defined]  # as a newer version would have
     assert twin.later() == "new"  # type: ignore[attr-defined]
+
+
+def test_a_proxy_may_appear_as_a_base_of_its_class() -> None:
+    """It still does all that the inner object does."""
+
+    class Base(ABC):
+        @abstractmethod
+        def name(self) -> str:
+            """Return a name."""
+
+    class Kind(Base):
+        def name(self) -> str:
+            return "inner"
+
+        def more(self) -> str:
+            return "more"
+
+    made = proxy(Kind(), {}, Base)
+    assert isinstance(made, Base)
+    assert not isinstance(made, Kind)
+    assert (made.name(), made.more()) == ("inner", "more")

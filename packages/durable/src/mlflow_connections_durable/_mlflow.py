@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from mlflow_connections.authentication import authenticator_of, origin_of
@@ -165,6 +166,33 @@ def _endpoint(store: Any, module: Any, api: Any) -> tuple[str, str]:
         table = getattr(store, "_METHOD_TO_INFO", None) or module._METHOD_TO_INFO
         found = table[api]
     return found
+
+
+def base_of(store: Any) -> type | None:
+    """Return the class that stands for a store, or None for the store's own.
+
+    MLflow prints links to a run that ends on a `RestStore`, with whatever ID the run has.
+    """
+    from mlflow.store.tracking.abstract_store import AbstractStore
+    from mlflow.store.tracking.rest_store import RestStore
+
+    return AbstractStore if type(store) is RestStore else None
+
+
+def print_links(store: Any, uri: str, run: Any) -> None:
+    """Print MLflow's links to a run that has ended, unless the user's settings suppress them.
+
+    Args:
+        store: The server's own store.
+        uri: The server.
+        run: The run, with the server's IDs.
+    """
+    from mlflow.tracking._tracking_service.client import TrackingServiceClient
+
+    shown: Any = copy.copy(store)
+    shown.get_run = lambda _: run
+    client: Any = SimpleNamespace(store=shown, tracking_uri=uri)
+    TrackingServiceClient._log_url(client, run.info.run_id)
 
 
 def metric_entities(run: Any) -> Iterable[Any]:

@@ -37,6 +37,8 @@ FLUSH_SECONDS = 20.0
 """The longest wait of a read for a server that responds to have what was written before."""
 MAX_SMALL_BYTES = 32 << 20
 """The bytes of small files that are kept in memory for reads; beyond it the server is asked."""
+_BACK_SECONDS = 3600.0
+"""The longest wait for a server that responds again to have everything, before that is said."""
 RUN_END_SECONDS = 2.0
 """The longest wait for delivery at the end of an outermost run."""
 
@@ -76,7 +78,7 @@ class DurableServer:
         self.provisional_models: set[str] = set()
         self.untold: dict[str, LocalRun] = {}
         self.asking: Any = None
-        self._told_provisional = False
+        self._is_away = False
         self._told_lost: set[str] = set()
         self._has_spool = True
         self.sends_directly = False
@@ -88,7 +90,7 @@ class DurableServer:
         if self.is_offline:
             policy = policy._replace(shipper="none")
         destination = Destination("durable", address(self.target), SINK)
-        outbox = Outbox(destination, secrets_of(self.target), policy)
+        outbox = Outbox(destination, secrets_of(self.target), policy, self._note_outage)
         self._describe(outbox)
         return outbox
 
@@ -192,9 +194,9 @@ class DurableServer:
     def tell_provisional(self, run: LocalRun, reason: str) -> None:
         """Say once that runs begin without the server, and remember to say where they end up."""
         self.untold[run.run_id] = run
-        if self.is_offline or self._told_provisional:
+        if self.is_offline or self._is_away:
             return
-        self._told_provisional = True
+        self._is_away = True
         logger.warning(
             "%s. The run %s begins without it, under a provisional ID; `mlflow-connections outbox "
             "runs` shows the server's ID once it has one.",
@@ -202,25 +204,49 @@ class DurableServer:
             run.run_id,
         )
 
+    def _note_outage(self, is_away: bool, reason: str) -> None:
+        """Say once that the server takes nothing, and once that it has everything again."""
+        if is_away and not self._is_away:
+            self._is_away = True
+            logger.warning(
+                "%s. Your code goes on; what is logged waits on this machine and is sent as soon as the "
+                "server responds.",
+                reason.rstrip("."),
+            )
+        elif not is_away and self._is_away:
+            self._is_away = False
+            # Without a wait for the thread that logs, which called this.
+            threading.Thread(target=self._tell_back, name="outbox is sent", daemon=True).start()
+
+    def _tell_back(self) -> None:
+        self.outbox.flush(_BACK_SECONDS)
+        if not self._is_away:
+            self._tell_runs()
+
     def tell_delivered(self) -> None:
         """Name the URL of each run that began without the server and has arrived whole since."""
         self._tell_lost()
-        if self.is_offline or not self.untold or not self.outbox.is_delivered:
-            return
+        waited = self.untold or self._is_away
+        if waited and not self.is_offline and self.outbox.is_delivered:
+            self._is_away = False
+            self._tell_runs()
+
+    def _tell_runs(self) -> None:
+        """Say that the server has everything again, with the URLs of the runs that began without it."""
         self.ids.refresh()
-        for run_id, run in list(self.untold.items()):
-            if real := self.ids.get(run_id):
-                del self.untold[run_id]
-                self._told_provisional = False
-                experiment = self.real_experiment(run.experiment_id) or run.experiment_id
-                logger.warning(
-                    "The MLflow server at %s has everything again. The run %s with the provisional "
-                    "ID %s is %s.",
-                    mask_uri(self.target),
-                    run.name or real,
-                    run_id,
-                    run_url(self.target, experiment, real),
-                )
+        arrived = []
+        with self.lock:
+            for run_id, run in list(self.untold.items()):
+                if real := self.ids.get(run_id):
+                    del self.untold[run_id]
+                    experiment = self.real_experiment(run.experiment_id) or run.experiment_id
+                    url = run_url(self.target, experiment, real)
+                    arrived.append(f" The run {run.name or real} ({run_id}) is {url}.")
+        logger.warning(
+            "The MLflow server at %s has everything again.%s",
+            mask_uri(self.target),
+            "".join(arrived),
+        )
 
     def _tell_lost(self) -> None:
         """Say once of each run that the server has lost it, and where the rest of it is."""

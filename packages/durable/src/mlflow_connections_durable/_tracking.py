@@ -1,6 +1,8 @@
 """The tracking store: writes become events, reads of one's own runs are answered here, the rest goes to the server."""
 
+import copy
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -64,7 +66,7 @@ def durable_tracking(
             name: _while(enabled, method, getattr(store, name)) for name, method in methods.items()
         }
     wrap_artifacts()
-    return proxy(store, methods)
+    return proxy(store, methods, None if inner is None else _mlflow.base_of(store))
 
 
 def _while(
@@ -92,6 +94,7 @@ class DurableTracking:
         self._credentials: Any = None
         self._checked: set[str] = set()
         self._missing: dict[str, float] = {}
+        self._ending = threading.local()
 
     def methods(self, store: Any) -> dict[str, Callable[..., Any]]:
         """Return the replaced methods of a store, by name."""
@@ -348,7 +351,20 @@ class DurableTracking:
             info = local.info()
         if data.get("status") in _ENDED and _PARENT not in local.tags and not is_delivering():
             self._wait_at_run_end()
+        if data.get("status") in _ENDED and getattr(self._ending, "is_due", False):
+            self._ending.is_due = False
+            self._print_links(local)
         return info
+
+    def _print_links(self, local: LocalRun) -> None:
+        """Print MLflow's links to a run that has ended, once the server has an ID for it."""
+        server, real = self._server, self._server.real(local.run_id)
+        if self._inner is None or real is None or _mlflow.base_of(self._inner) is None:
+            return
+        shown = copy.copy(local)
+        shown.run_id = real
+        shown.experiment_id = server.real_experiment(local.experiment_id) or local.experiment_id
+        _mlflow.print_links(self._inner, server.target, shown.entity())
 
     def delete_run(self, run_id: str) -> None:
         """Move a run to the trash."""
@@ -579,7 +595,8 @@ class DurableTracking:
         """Do nothing: what was logged is kept."""
 
     def shut_down_async_logging(self) -> None:
-        """Do nothing: what was logged is kept."""
+        """Note that a run is about to end; what was logged is kept."""
+        self._ending.is_due = True
 
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
         """Log datasets and models that a run has read."""

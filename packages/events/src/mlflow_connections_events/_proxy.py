@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 
-def proxy(inner: T, methods: Mapping[str, Callable[..., Any]]) -> T:
+def proxy(inner: T, methods: Mapping[str, Callable[..., Any]], base: type | None = None) -> T:
     """Return an object that forwards everything to `inner`, except the given methods.
 
     Calls that `inner` makes to its own methods do not reach the replacements: one call of a user is
@@ -22,12 +22,16 @@ def proxy(inner: T, methods: Mapping[str, Callable[..., Any]]) -> T:
     Args:
         inner: Any object whose class allows subclasses.
         methods: Functions by name, called in place of the methods of these names.
+        base: The class to appear as, in place of `inner`'s own: one of its bases.
     """
-    kind = type(inner)
+    kind = type(inner) if base is None else base
+
+    # The caller's own mapping, which may change later, unless something is added.
+    attributes: Any = methods if base is None else dict(methods)
 
     def look_up(_self: Any, name: str) -> Any:
         try:
-            return methods[name]
+            return attributes[name]
         except KeyError:
             return getattr(inner, name)
 
@@ -43,7 +47,11 @@ def proxy(inner: T, methods: Mapping[str, Callable[..., Any]]) -> T:
     if hasattr(kind, "__del__"):
         # The inner object cleans up after itself, and must do so once.
         namespace["__del__"] = lambda _self: None
-    return cast("T", type(kind.__name__, (kind,), namespace)())
+    made: Any = type(kind.__name__, (kind,), namespace)
+    if base is not None:
+        made.__abstractmethods__ = frozenset()  # each is forwarded
+        attributes["__class__"] = made  # `isinstance` asks for it too
+    return cast("T", made())
 
 
 Arguments = Mapping[str, Any]

@@ -24,9 +24,17 @@ class FaultLog:
     Args:
         destination: Whose outbox it is.
         policy: The limits that the warnings name.
+        on_outage: Called in place of a warning when the destination takes no events, with True and the
+            reason, and when it takes them again, with False.
     """
 
-    def __init__(self, destination: Destination, policy: Policy) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        policy: Policy,
+        on_outage: Callable[[bool, str], None] | None = None,
+    ) -> None:
+        self._on_outage = on_outage
         self._name = f"{destination.name} at {destination.url}"
         self._policy = policy
         self._warned: dict[str, float] = {}
@@ -127,6 +135,8 @@ class FaultLog:
     def status(self, folder: Path, status: Status, waiting: Callable[[], int]) -> None:
         """Warn of what the shipper reports."""
         if status.state == _status.OK:
+            if self._on_outage is not None:
+                self._on_outage(False, "")
             self._end(_status.UNAVAILABLE)
             self._end(_status.UNAUTHORIZED)
         elif status.state != _status.WAITING:
@@ -181,6 +191,9 @@ class FaultLog:
             )
 
     def _failing(self, folder: Path, status: Status, waiting: Callable[[], int]) -> None:
+        if status.state == _status.UNAVAILABLE and self._on_outage is not None:
+            self._on_outage(True, status.reason)
+            return
         says = (
             "does not accept the credentials"
             if status.state == _status.UNAUTHORIZED

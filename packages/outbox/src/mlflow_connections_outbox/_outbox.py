@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
@@ -129,6 +129,8 @@ class Outbox:
         destination: Where the events go.
         secrets: Environment variables that the sink sees and the disk never does.
         policy: Limits and timings; by default those that the environment sets.
+        on_outage: Called in place of a warning when the destination takes no events, with True and the
+            reason, and when it takes them again, with False. Must not raise or take long.
 
     Raises:
         ValueError: The destination's URL has credentials in it, which would be on the disk.
@@ -139,6 +141,7 @@ class Outbox:
         destination: Destination,
         secrets: Mapping[str, str] | None = None,
         policy: Policy | None = None,
+        on_outage: Callable[[bool, str], None] | None = None,
     ) -> None:
         if mask_uri(destination.url) != destination.url:
             raise ValueError(
@@ -151,7 +154,7 @@ class Outbox:
         self.destination = destination
         self._secrets = dict(secrets or {})
         self._policy = policy
-        self._faults = FaultLog(destination, policy)
+        self._faults = FaultLog(destination, policy, on_outage)
         for sentence in wrong:
             self._faults.wrong_setting(sentence)
         self._process = _Process(self)
