@@ -78,7 +78,7 @@ class DurableServer:
         self.provisional_models: set[str] = set()
         self.untold: dict[str, LocalRun] = {}
         self.asking: Any = None
-        self._is_away = False
+        self._is_away = self._owes_back = False
         self._told_lost: set[str] = set()
         self._has_spool = True
         self.sends_directly = False
@@ -196,7 +196,7 @@ class DurableServer:
         self.untold[run.run_id] = run
         if self.is_offline or self._is_away:
             return
-        self._is_away = True
+        self._is_away = self._owes_back = True
         logger.warning(
             "%s. The run %s begins without it, under a provisional ID; `mlflow-connections outbox "
             "runs` shows the server's ID once it has one.",
@@ -207,7 +207,7 @@ class DurableServer:
     def _note_outage(self, is_away: bool, reason: str) -> None:
         """Say once that the server takes nothing, and once that it has everything again."""
         if is_away and not self._is_away:
-            self._is_away = True
+            self._is_away = self._owes_back = True
             logger.warning(
                 "%s. Your code goes on; what is logged waits on this machine and is sent as soon as the "
                 "server responds.",
@@ -242,6 +242,9 @@ class DurableServer:
                     experiment = self.real_experiment(run.experiment_id) or run.experiment_id
                     url = run_url(self.target, experiment, real)
                     arrived.append(f" The run {run.name or real} ({run_id}) is {url}.")
+            is_owed, self._owes_back = self._owes_back or bool(arrived), False
+        if not is_owed:
+            return  # another thread has said it
         logger.warning(
             "The MLflow server at %s has everything again.%s",
             mask_uri(self.target),

@@ -22,6 +22,7 @@ MLflow is imported when the sink is opened, not when this module is imported.
 import importlib
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +55,9 @@ _UNAVAILABLE = frozenset(
     }
 )
 _INTERNAL = frozenset({"INTERNAL_ERROR", ""})
+_REFUSED = frozenset({413, 414, 415, 422, 431})
+"""The statuses that name a fault of the request, whoever sends them; MLflow calls them INTERNAL_ERROR."""
+_STATUS = re.compile(r"failed with error code (\d{3}) != 200")
 
 
 def open_replay(destination: Destination, environ: Mapping[str, str], state: Path) -> "ReplaySink":
@@ -219,7 +223,8 @@ def judge(error: Exception, uri: str) -> Exception:
     said = network_fault(error) or mask(" ".join(str(error).split())[:300], _secrets())
     if code in _UNAUTHORIZED or status in {401, 403, 407}:
         return Unauthorized(f"{place} does not accept the credentials: {said}")
-    if code in _UNAVAILABLE or code in _INTERNAL or status >= 500 or status == 429:
+    is_passing = code in _UNAVAILABLE or code in _INTERNAL or status >= 500 or status == 429
+    if is_passing and status not in _REFUSED:
         return Unavailable(f"{place} does not take events now: {said}")
     return Rejected(f"{place} refused an event: {said}", [0])
 
@@ -256,10 +261,17 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(error: Exception) -> int:
-    """Return the HTTP status of an error, or 0; artifact repositories raise those of requests."""
+    """Return the HTTP status of an error, or 0.
+
+    Artifact repositories raise the errors of requests; MLflow's stores name the status in words where the
+    response was none of MLflow's, and call all but a few of them INTERNAL_ERROR.
+    """
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", 0)
-    return status if isinstance(status, int) else 0
+    if isinstance(status, int) and status:
+        return status
+    named = _STATUS.search(str(error))
+    return int(named[1]) if named else 0
 
 
 def _may_be_the_events(error: Exception) -> bool:
@@ -311,6 +323,8 @@ def _prepare(uri: str, environ: Mapping[str, str]) -> None:
     # The outbox repeats, and knows what may be repeated; MLflow's own retries could create a run twice.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
+    # A redirected POST becomes a GET, whose response says nothing about what was sent.
+    os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
     os.environ.pop("MLFLOW_RUN_ID", None)
     _import_mlflow()
 

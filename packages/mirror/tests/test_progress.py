@@ -1,0 +1,40 @@
+"""The line that says how far a copy has come."""
+
+import sys
+
+import pytest
+
+from mlflow_connections_mirror._progress import ProgressLine
+
+
+def test_a_terminal_sees_how_far_the_copy_has_come(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bar grows with each item, an item's name moves no cursor, and in the end the line is empty."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    progress = ProgressLine(2)
+    for name in ("first", "sec\x1bond\n" + "x" * 100):
+        progress.show("run", name)
+        progress.advance()
+    progress.close()
+    _, *lines = capsys.readouterr().err.split("\r\x1b[K")
+    assert lines[0] == f"[{'-' * 24}] 0/2  run first"
+    assert lines[1].startswith(f"[{'#' * 12}{'-' * 12}] 1/2  run sec?ond?xxx")
+    assert len(lines[1]) == 79
+    assert lines[2] == ""
+
+
+@pytest.mark.parametrize(("total", "is_terminal"), [(2, False), (0, True)])
+def test_nothing_is_written_elsewhere(
+    total: int,
+    is_terminal: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A log file has no line that changes, and a copy of nothing has no progress."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    progress = ProgressLine(total)
+    progress.show("run", "first")
+    progress.close()
+    assert capsys.readouterr().err == ""
