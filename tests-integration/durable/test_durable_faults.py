@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_is_told_once(
 def test_a_process_that_ends_without_a_word_loses_nothing(
     end: str, code: int, proxy: Any, program: Any, mlflow_server: MlflowServer
 ) -> None:
-    """What threads, a fork and a spawned process logged to one run is all there, once."""
+    """Values that threads, a fork and a spawned process logged to one run are all there, once."""
     proxy.mode = "down"
     process = program.start(f"durable+{proxy.url}", "processes", f"ends by {end}", end)
     _, error = process.communicate()
