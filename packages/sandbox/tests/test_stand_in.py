@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 BODY = "0123456789" * 100
+LINES = 2000
 
 
 class Plain(StandIn):
@@ -37,6 +38,9 @@ class Plain(StandIn):
         def pieces(request: Request) -> Response:
             parts = [BODY[i : i + 7] for i in range(0, len(BODY), 7)]
             return StreamingResponse(iter(parts), headers={"content-length": str(len(BODY))})
+
+        def lines(request: Request) -> Response:
+            return StreamingResponse(f"line {i}\n" for i in range(LINES))
 
         async def echo(request: Request) -> Response:
             body = await request.body()
@@ -58,6 +62,7 @@ class Plain(StandIn):
             routes=[
                 Route("/whole", whole),
                 Route("/pieces", pieces),
+                Route("/lines", lines),
                 Route("/echo/{rest:path}", echo, methods=methods),
             ]
         )
@@ -238,6 +243,14 @@ def test_a_body_without_a_length_is_forwarded_in_chunks(elsewhere: Elsewhere) ->
     ).json()
     assert (answer["path"], answer["size"]) == ("/echo/place", 7)
     assert "content-length" not in answer["headers"]
+
+
+def test_an_answer_of_many_lines_is_forwarded_in_few_pieces(forwarding: OpenMlflow) -> None:
+    """MLflow 2 sends an artifact line by line; one by one, 30 MB would outlast gunicorn's patience."""
+    answer = requests.get(f"{forwarding.url}/lines", stream=True, timeout=30)
+    pieces = list(answer.raw.read_chunked())
+    assert b"".join(pieces).decode() == "".join(f"line {i}\n" for i in range(LINES))
+    assert len(pieces) < LINES / 10
 
 
 def test_a_backend_that_is_down_gives_502(forwarding: OpenMlflow, plain: Plain) -> None:

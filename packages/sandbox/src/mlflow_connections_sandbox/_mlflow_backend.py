@@ -1,6 +1,7 @@
 """The real MLflow server behind a stand-in: requests are forwarded, responses streamed back."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+_PIECE = 1 << 16
+"""Bytes of a response that are sent on at once."""
+_HELD_SECONDS = 0.1
+"""Seconds after which fewer are sent on as well."""
 _TIMEOUT = 120
 """Seconds. The server is on this machine, but its first answer may have to import a lot."""
 
@@ -100,11 +105,28 @@ class MlflowBackend:
         except requests.RequestException as error:
             return JSONResponse({"message": f"The MLflow server: {type(error).__name__}"}, 502)
         return StreamingResponse(
-            answer.raw.stream(1 << 16, decode_content=False),
+            _gathered(answer.raw.stream(_PIECE, decode_content=False)),
             status_code=answer.status_code,
             headers={k: v for k, v in answer.headers.items() if k.lower() not in _NOT_RETURNED},
             background=BackgroundTask(answer.close),
         )
+
+
+def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield small chunks together: MLflow 2 sends an artifact line by line, and each piece here costs a change of threads.
+
+    One by one, 30 MB took so long on a busy machine that gunicorn ended the worker that was sending them.
+    """
+    held: list[bytes] = []
+    size, since = 0, time.monotonic()
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size >= _PIECE or time.monotonic() - since > _HELD_SECONDS:
+            yield b"".join(held)
+            held, size, since = [], 0, time.monotonic()
+    if held:
+        yield b"".join(held)
 
 
 class _Body:
