@@ -266,4 +266,4 @@ def test_it_says_when_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> N
 def test_without_javascript_it_says_what_to_do(visit: Visit, sandbox: Sandbox) -> None:
     """A browser without scripts gets a sentence instead of an empty page."""
     page = visit(sandbox.page_url, java_script_enabled=False)
-    expect(page.get_by_text("That needs JavaScript")).to_be_visible()
+    expect(page.get_by_text("which needs JavaScript")).to_be_visible()
