@@ -1,4 +1,4 @@
-"""Authenticators: what makes each request to one server acceptable, in this process and in its children.
+"""Authenticators: add valid credentials to each request to one server, in this process and in its children.
 
 MLflow asks the plugin that `MLFLOW_TRACKING_AUTH` names for each request. Core owns that plugin. It hands a request to
 the authenticator that is bound for the request's origin (scheme, host and port), and leaves every other request as it

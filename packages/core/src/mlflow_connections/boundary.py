@@ -1,4 +1,4 @@
-"""The boundary in force, for connections that only stand in front of another server."""
+"""The boundary in force, for connections that only wrap another server."""
 
 from collections.abc import Sequence
 

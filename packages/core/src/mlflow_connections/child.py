@@ -1,6 +1,6 @@
 """Run a command: in this process's place, or while this process stays because the command needs it.
 
-Where this process stays, the command sees what it would see in its place: signals reach it, Ctrl-C and Ctrl-Z act on
+If this process stays, the command sees no difference: signals reach it, Ctrl-C and Ctrl-Z act on
 both as the terminal sends them to the whole process group, and a shell sees its exit code or the signal that ended it.
 """
 

@@ -1,4 +1,4 @@
-"""A console script that ends as a person expects: on Ctrl-C, a full disk, a closed pipe or a fault of its own."""
+"""A console script that ends cleanly: on Ctrl-C, a full disk, a closed pipe or an error of its own."""
 
 import argparse
 import errno

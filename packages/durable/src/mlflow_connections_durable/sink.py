@@ -1,4 +1,4 @@
-"""The sink: what was logged is applied to the server, kept artifacts are uploaded and then removed.
+"""The sink: applies events to the server, uploads the kept artifacts, and removes them.
 
 The shipper imports this module in a process of its own. Spools name `open_sink`, so its place is fixed.
 """

@@ -1,4 +1,4 @@
-"""Compare two MLflow servers, entity by entity, in tests of what copies or delays what is logged.
+"""Compare two MLflow servers, entity by entity, in tests of packages that copy or delay MLflow's data.
 
 For example::
 

@@ -1,6 +1,6 @@
 """The connection `http`: an MLflow server behind tokens that expire, secret headers or client certificates.
 
-- `_connection`: the options, and the endpoint that comes of them.
+- `_connection`: the options, and the resolved endpoint.
 - `_sources`: where headers come from, such as a token endpoint, a file or a command.
 - `_google`: Google's identity tokens.
 - `_authenticator`: headers on each request, a second try after 401, login pages refused.

@@ -1,4 +1,4 @@
-"""The outboxes on this machine, whoever filled them: look, deliver, bring back, drop."""
+"""All outboxes on this machine: report, deliver, retry and drop their events."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Local stand-ins of Databricks, AzureML, Databand and Snowflake before a real MLflow server."""
+"""Local stand-ins of Databricks, AzureML, Databand and Snowflake in front of a real MLflow server."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

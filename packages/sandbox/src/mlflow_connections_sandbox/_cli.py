@@ -62,7 +62,7 @@ def _answer(words: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
-        prog=PROGRAM, description="Local stand-ins of services before a real MLflow server."
+        prog=PROGRAM, description="Local stand-ins of services in front of a real MLflow server."
     )
     add_version(parser, PROGRAM)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

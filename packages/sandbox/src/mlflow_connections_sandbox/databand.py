@@ -1,4 +1,4 @@
-"""The stand-in of Databand, and what compares its copies with MLflow, for tests and demonstrations."""
+"""The stand-in of Databand, and a comparison of its copies with MLflow, for tests and demonstrations."""
 
 from ._databand import Databand, compare
 

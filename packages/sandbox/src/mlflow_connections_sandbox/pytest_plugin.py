@@ -1,6 +1,6 @@
-"""A plugin of pytest: a sandbox for a test session, and the environment of a stand-in for a test.
+"""A pytest plugin: a sandbox for a test session, and the environment of a stand-in for a test.
 
-Nothing of it is imported or started before a test asks for a fixture.
+Nothing is imported or started before a test requests a fixture.
 """
 
 import os
