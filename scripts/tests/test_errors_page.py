@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -150,17 +151,19 @@ def sources(package: str) -> list[Path]:
     return sorted(path for path in found if "{{" not in str(path))
 
 
-def error_classes() -> set[str]:
+@cache
+def error_classes() -> frozenset[str]:
     """Return the names of the family's errors, wherever they are defined."""
     found: set[str] = set()
     for path in (path for package in PACKAGES for path in sources(package)):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
                 found.add(node.name)
-    return found
+    return frozenset(found)
 
 
-def messages(package: str) -> list[Message]:
+@cache
+def messages(package: str) -> tuple[Message, ...]:
     """Return all messages of a package, those of its JavaScript too."""
     makers = {**dict.fromkeys(error_classes(), 0), **_MAKERS}
     found: list[Message] = []
@@ -176,7 +179,7 @@ def messages(package: str) -> list[Message]:
         for refusal in re.finditer(r"refuse\((.*)\);", path.read_text(encoding="utf-8")):
             text = re.sub(r'"([^"]*)"|[^"]+', lambda part: part[1] or GAP, refusal[1])
             found.append(Message(path.name, text))
-    return found
+    return tuple(found)
 
 
 def phrases(package: str) -> list[str]:
@@ -201,7 +204,7 @@ SPEAKING = [package for package in PACKAGES if package != "kedro-import-path"]
 
 def test_a_package_without_messages_has_no_section() -> None:
     """A package is left out of the page only as long as it has no message."""
-    assert messages("kedro-import-path") == []
+    assert messages("kedro-import-path") == ()
 
 
 @pytest.mark.parametrize("package", SPEAKING)
