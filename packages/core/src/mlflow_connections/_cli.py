@@ -26,7 +26,9 @@ OWN_COMMANDS = ("list", "show", "check", "run", "env", "init", "schema")
 # Columns of `show`; the JSON has more.
 _SHOWN = ("option", "value", "from", "variable", "help")
 
-SOURCE_NAMES = SourceNames(remedy="a command line shows it to others")
+SOURCE_NAMES = SourceNames(
+    remedy="others can read a command line, so name its source in a connections file"
+)
 """The wording of messages: credentials come from variables, never from flags."""
 
 
