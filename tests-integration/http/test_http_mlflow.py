@@ -116,6 +116,40 @@ def test_a_token_of_somebody_else_is_read_again(
         assert mlflow.artifacts.load_text(f"{started.info.artifact_uri}/a.txt") == "kept"
 
 
+def log_and_load() -> None:
+    """Log an artifact to the server in force, and load it again."""
+    mlflow.set_experiment("behind-tokens")
+    with mlflow.start_run() as started:
+        mlflow.log_text("kept", "a.txt")
+    assert mlflow.artifacts.load_text(f"{started.info.artifact_uri}/a.txt") == "kept"
+
+
+def test_a_user_and_a_password_sign_in(protected: Any) -> None:
+    """A wrong password is the server's own sentence, and is not shown."""
+    protected.account = ("trainer", "p+%ss w0rd")
+    with use("http", {"username": "trainer", "password": "p+%ss w0rd"}, {"url": protected.url}):
+        log_and_load()
+    wrong = {"username": "trainer", "password": "wr0ng-pass"}
+    with (
+        use("http", wrong, {"url": protected.url}),
+        pytest.raises(
+            Exception, match=r"refuses these credentials \(401\) and says Basic"
+        ) as caught,
+    ):
+        mlflow.MlflowClient().search_experiments()
+    assert "wr0ng-pass" not in str(caught.value)
+    assert protected.issued == 0
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_token_in_another_header_signs_in(protected: Any) -> None:
+    """A proxy looks for it in `Proxy-Authorization`, which leaves `Authorization` to the server behind it."""
+    protected.header = "proxy-authorization"
+    with use("http", {}, {"header": "Proxy-Authorization"}):
+        log_and_load()
+    assert protected.issued == 1
+
+
 def test_a_login_page_loses_no_artifact(protected: Any, tmp_path: Path) -> None:
     """Stock MLflow's `log_text` returns from a login page; with the connection it raises one sentence."""
     (tmp_path / "token").write_text("none")

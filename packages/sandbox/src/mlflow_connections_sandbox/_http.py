@@ -77,6 +77,8 @@ class ProtectedMlflow(StandIn):
         client: The client that the issuer knows.
         lifetime: Seconds that a token lives.
         secret_headers: Headers that each request must carry besides the token; none at first.
+        header: The header, in lower case, in which the token is looked for, and no other.
+        account: A user and a password that are wanted instead of a token; None at first.
         issued: How many tokens it issued.
         certificate: The client certificate that `mtls_url` wants, once started.
         mtls_url: The second address.
@@ -93,6 +95,8 @@ class ProtectedMlflow(StandIn):
         self.client = HttpClient("trainer", secret)
         self.lifetime = 300.0
         self.secret_headers: dict[str, str] = {}
+        self.header = "authorization"
+        self.account: tuple[str, str] | None = None
         self.issued = 0
         tls = folder / "tls"
         password = self.kept.get("key_password", lambda: f"k+%:{secrets.token_hex(8)}")
@@ -257,15 +261,25 @@ class ProtectedMlflow(StandIn):
     def _forward(self, request: Request) -> Response:
         if not self._has_headers(request):
             return self._login()
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        kind, _, token = request.headers.get(self.header, "").partition(" ")
         if not token:
             return self._login()
+        if self.account is not None:
+            return self._forward_account(request, kind, token)
         with self._lock:
             valid = kind == "Bearer" and self._tokens.get(token, 0.0) > time.monotonic()
         if not valid:
             challenge = 'Bearer realm="mlflow", error="invalid_token", error_description="inactive"'
             return HTMLResponse("<h1>401</h1>", 401, headers={"WWW-Authenticate": challenge})
         return self.mlflow.forward(request)
+
+    def _forward_account(self, request: Request, kind: str, encoded: str) -> Response:
+        wanted = base64.b64encode(":".join(self.account or ()).encode())
+        if kind == "Basic" and secrets.compare_digest(encoded.encode(), wanted):
+            return self.mlflow.forward(request)
+        return HTMLResponse(
+            "<h1>401</h1>", 401, headers={"WWW-Authenticate": 'Basic realm="mlflow"'}
+        )
 
     def _login(self) -> Response:
         """Send people to sign in: the same machine by another name, so another origin."""
