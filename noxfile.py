@@ -131,7 +131,7 @@ SLOW_NEEDS = {
     # CUDA that it declares, 4 GB, though no GPU is used.
     "durable": (
         *("psycopg2-binary>=2.9", "scikit-learn", "xgboost-cpu>=2", "torch>=2", "lightning>=2"),
-        *("transformers>=4.40", "accelerate>=1"),
+        *("transformers>=4.40", "accelerate>=1", "nbclient>=0.10", "ipykernel>=6"),
     ),
     "events": ("psycopg2-binary>=2.9",),
     "kedro-mlflow": ("kedro-viz>=12",),
@@ -467,6 +467,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sandbox": (("core", WHOLE["sandbox"]), ()),
     "durable": (("core", "durable", "sandbox"), ()),
     "http": (("core", "http", "sandbox"), ()),
+    "mirror": (("core", "mirror", "sandbox"), ()),
     "outbox": (("core", "outbox[fast]"), ()),
     "snowflake": (("core", "snowflake", "sandbox[snowflake]"), ()),
     "snowflake_kedro": (

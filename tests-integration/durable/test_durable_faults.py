@@ -170,7 +170,9 @@ def test_a_folder_that_cannot_be_written_is_told_once(
 # ----- processes
 
 
-@pytest.mark.parametrize(("end", "code"), [("exit", 3), ("sigterm", -15)])
+@pytest.mark.parametrize(
+    ("end", "code"), [("exit", 3), pytest.param("sigterm", -15, marks=pytest.mark.slow)]
+)
 def test_a_process_that_ends_without_a_word_loses_nothing(
     end: str, code: int, proxy: Any, program: Any, mlflow_server: MlflowServer
 ) -> None:
@@ -225,6 +227,7 @@ def test_a_training_that_goes_on_needs_nobody_when_the_server_is_back(
 # ----- credentials
 
 
+@pytest.mark.slow
 def test_credentials_that_expired_lose_nothing(
     proxy: Any,
     program: Any,
@@ -259,6 +262,7 @@ def test_credentials_that_expired_lose_nothing(
 # ----- two destinations, clocks
 
 
+@pytest.mark.slow
 def test_two_servers_share_a_folder_and_nothing_else(
     proxy: Any, program: Any, mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +302,7 @@ time.time_ns = lambda: _ns() + _jump() * 10**9
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_by_days_changes_no_delivery(
     proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
@@ -379,6 +384,56 @@ def test_a_hundred_thousand_files_arrive(
     (run,) = client.search_runs([client.get_experiment_by_name("many").experiment_id])
     assert len(client.list_artifacts(run.info.run_id, "many")) == 100_000
     assert not [path for path in (state / "files").iterdir() if path.suffix != ".done"]
+
+
+@pytest.mark.slow
+def test_the_end_of_a_process_may_wait_until_all_is_delivered(
+    proxy: Any, program: Any, mlflow_server: MlflowServer
+) -> None:
+    """With a long exit timeout nothing is left for a pod that is about to go."""
+    program.run(
+        f"durable+{proxy.url}",
+        *("train", "waits at its end"),
+        MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT="600",
+    )
+    assert len(runs_of(mlflow_server, "waits at its end")) == 3
+    assert {r.info.status for r in runs_of(mlflow_server, "waits at its end")} == {
+        "FINISHED",
+        "FAILED",
+    }
+    (report,) = json.loads(program.outbox("status", "--output", "json"))
+    assert (report["events"], report["rejected"]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_a_notebook_logs_as_a_script_does(
+    proxy: Any, program: Any, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    """A real kernel logs over several cells without the server, and reads its own values back."""
+    nbformat: Any = pytest.importorskip("nbformat")
+    nbclient: Any = pytest.importorskip("nbclient")
+    begin = f"""
+import mlflow
+mlflow.set_tracking_uri("durable+{proxy.url}")
+mlflow.set_experiment("notebook")
+run = mlflow.start_run()
+"""
+    log = "for step in range(20): mlflow.log_metric('loss', 1.0, step=step)"
+    end = """
+mlflow.log_text("hello", "hello.txt")
+mlflow.end_run()
+mlflow.get_run(run.info.run_id).data.metrics
+"""
+    cells = (begin, log, end)
+    proxy.mode = "down"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert "'loss': 1.0" in str(notebook.cells[2].outputs)
+    proxy.mode = "up"
+    program.ship()
+    run = run_of(mlflow_server, "notebook")
+    assert steps(mlflow_server, run) == list(range(20))
+    assert files(mlflow_server, run) == {"hello.txt": 5}
 
 
 # ----- what people are told
