@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ class TestMirrorSink(SinkContract):
 
     def events(self) -> list[Event]:
         """Return models that are created."""
-        data = {"tags": {}, "description": None}
+        data: dict[str, Any] = {"tags": {}, "description": None}
         return [Event(f"wine-{n}", "registered_model_created", 0, data) for n in range(5)]
 
     def key(self, event: Event) -> Hashable:
