@@ -231,13 +231,20 @@ def test_an_identity_that_cannot_be_unbound_is_logged(
 
 def test_what_stands_in_front_of_the_server_in_force_keeps_its_identity() -> None:
     """An endpoint that only copies what goes to the server in force leaves its credentials there."""
-    with (
-        Applied(endpoint("a", TEST_TOKEN="of-a")),
-        Applied(Endpoint("copy://a", inner_uri="http://a.example")),
-    ):
+    behind = endpoint("a", TEST_TOKEN="of-a")
+    with Applied(behind), Applied(Endpoint("copy://a", inner=behind)):
         assert tracking_uri() == "copy://a"
         assert os.environ["TEST_TOKEN"] == "of-a"
     assert tracking_uri() is None
+
+
+def test_the_server_behind_as_somebody_else_is_another_one() -> None:
+    """Its URI alone does not keep the credentials of an enclosing block."""
+    with (
+        Applied(endpoint("a", TEST_TOKEN="of-a", TEST_USER="of-a")),
+        Applied(Endpoint("copy://a", inner=endpoint("a", TEST_TOKEN="of-b"))),
+    ):
+        assert "TEST_USER" not in os.environ
 
 
 @pytest.fixture

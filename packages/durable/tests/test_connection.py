@@ -1,9 +1,10 @@
 """The keyword `durable`."""
 
+import os
+
 import pytest
 
 from mlflow_connections import InvalidOptionError, MissingOptionError, resolve, use
-from mlflow_connections_durable import connection
 from mlflow_connections_durable._connection import SERVER_VARIABLE, VARIABLE
 
 
@@ -88,8 +89,11 @@ def test_the_server_must_be_named() -> None:
         resolve("durable", {}, {})
 
 
-def test_the_server_in_force_stays_in_force() -> None:
-    """Durable in front of the present server is no other server."""
+def test_the_server_in_force_stays_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Durable in front of the present server is no other server, so the experiment stays."""
     with use("http://m:5000"):
-        assert connection.inner_uri({}, {"server": "http://m:5000"}) == "http://m:5000"
-        assert connection.inner_uri({}, {"server": "http://other"}) is None
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+        with use("durable", {}, {"server": "http://m:5000"}):
+            assert os.environ["MLFLOW_EXPERIMENT_NAME"] == "mine"
+        with use("durable", {}, {"server": "http://other"}):
+            assert "MLFLOW_EXPERIMENT_NAME" not in os.environ

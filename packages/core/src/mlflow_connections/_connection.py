@@ -3,11 +3,14 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
 
 from ._errors import MissingOptionError
 from .options import Option, read_options, require
 from .secrets import looks_secret, remember
+
+if TYPE_CHECKING:
+    from ._resolve import Endpoint
 
 __all__ = ["Binder", "Connection", "KedroMlflowConnection"]
 
@@ -70,8 +73,8 @@ class Connection(ABC):
     ) -> str | None:
         """Return the registry URI to set where the user names none; by default None, which leaves it to MLflow.
 
-        MLflow derives the same one again in each call, for which it looks for Spark: a tenth of a
-        millisecond, which only a connection notices whose calls do not wait for a server.
+        MLflow derives the same one again in each call, which only a connection notices whose calls do not
+        wait for a server. A registry URI that is set stays when a program sets another tracking URI.
         """
         return None
 
@@ -94,15 +97,15 @@ class Connection(ABC):
         """
         return None
 
-    def inner_uri(
+    def inner_endpoint(
         self,
         credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
         options: Mapping[str, Any],  # noqa: ARG002
-    ) -> str | None:
-        """Return the tracking URI of the server behind, if this only stands in front of one.
+    ) -> "Endpoint | None":
+        """Return the server behind, if this only stands in front of one.
 
-        The active run, the experiment and the credentials of that server then stay in force. By
-        default None: the connection leads to a server of its own. Empty text is MLflow's default.
+        Where that server is in force already, as the same identity, its active run, experiment and
+        credentials stay in force. By default None: the connection leads to a server of its own.
         """
         return None
 

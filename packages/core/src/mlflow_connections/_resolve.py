@@ -51,15 +51,15 @@ class Endpoint(NamedTuple):
             the tracking URI: the same, or `databricks-uc` where that is `databricks`.
         environment: Variables that the URIs need. Most of them are secrets.
         binders: Identities to put in force with the endpoint, beside its variables. Never shown.
-        inner_uri: The tracking URI of the server behind, where the endpoint only stands in front of
-            one; empty for MLflow's default. None where the endpoint is a server of its own.
+        inner: The server behind, where the endpoint only stands in front of one; its tracking URI is empty
+            for MLflow's default. None where the endpoint is a server of its own.
     """
 
     tracking_uri: str
     registry_uri: str | None = None
     environment: Mapping[str, str] = _NOTHING
     binders: "tuple[Binder, ...]" = ()
-    inner_uri: str | None = None
+    inner: "Endpoint | None" = None
 
     @property
     def authenticator(self) -> "Authenticator | None":
@@ -154,7 +154,7 @@ def resolve(
         _registry_uri(tracker, registrar, registry, credentials, options),
         MappingProxyType(environment),
         _binders(connections, credentials, options),
-        None if tracker is None else _inner_uri(tracker, credentials, options),
+        None if tracker is None else _inner(tracker, credentials, options),
     )
 
 
@@ -356,10 +356,10 @@ def _binders(
     return tuple(binder for binder in made if binder is not None)
 
 
-def _inner_uri(
+def _inner(
     connection: "Connection", credentials: Mapping[str, Any], options: Mapping[str, Any]
-) -> str | None:
-    call = getattr(connection, "inner_uri", None)
+) -> Endpoint | None:
+    call = getattr(connection, "inner_endpoint", None)
     return call(credentials, options) if call else None
 
 

@@ -256,18 +256,17 @@ def environment_of_child(endpoint: Endpoint) -> dict[str, str]:
 
 
 def _is_in_force(endpoint: Endpoint) -> bool:
-    """Return whether an endpoint has the server and the identity that are in force already."""
-    current = tracking_uri() or ""
-    if endpoint.inner_uri is not None:
-        return endpoint.inner_uri == current
+    """Return whether an endpoint, or the one behind it, has the server and the identity in force already."""
+    if endpoint.inner is not None and _is_in_force(endpoint.inner):
+        return True
     return (
-        endpoint.tracking_uri.rstrip("/") == current.rstrip("/")
+        endpoint.tracking_uri.rstrip("/") == (tracking_uri() or "").rstrip("/")
         and all(os.environ.get(name, "") == value for name, value in endpoint.environment.items())
-        and are_in_force(endpoint.binders)
+        and _are_in_force(endpoint.binders)
     )
 
 
-def are_in_force(binders: "Sequence[Binder]") -> bool:
+def _are_in_force(binders: "Sequence[Binder]") -> bool:
     """Return whether identities are in force; outside any block the variables are all that is known of them."""
     # A block inside another of the same identity has a binder of its own, which is equal.
     return not _blocks or all(binder in _binders_in_force() for binder in binders)

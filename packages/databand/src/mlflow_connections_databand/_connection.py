@@ -12,7 +12,6 @@ from mlflow_connections import (
     mlflow_state,
     resolve,
 )
-from mlflow_connections.boundary import are_identities_in_force
 
 from ._uri import TOKEN_VARIABLES, CompositeUri, is_composite, parse, read_databand_url
 
@@ -78,16 +77,15 @@ class DatabandConnection(Connection):
         _, inner = self._destination(credentials, options)
         return inner.binders[0] if inner.binders else None
 
-    def inner_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
-        """Return the tracking URI in force, if what goes there is what Databand gets a copy of."""
+    def inner_endpoint(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Endpoint | None:
+        """Return the store that Databand gets a copy of."""
         _, inner = self._destination(credentials, options)
-        if (
-            inner.environment
-            or not are_identities_in_force(inner.binders)
-            or inner.tracking_uri != (current_tracking_uri() or "")
-        ):
-            return None
-        return mlflow_state.tracking_uri() or ""
+        if inner.tracking_uri == (current_tracking_uri() or ""):
+            # What is in force may stand in front of it already.
+            return inner._replace(tracking_uri=mlflow_state.tracking_uri() or "")
+        return inner
 
     def _destination(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]

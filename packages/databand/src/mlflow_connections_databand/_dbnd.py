@@ -91,7 +91,7 @@ def apply() -> Applied:
             connection.tracking_uri(credentials, options),
             None,
             {**named, **login, **connection.environment(credentials, options)},
-            inner_uri=(mlflow_state.tracking_uri() or "") if store == _current() else None,
+            inner=Endpoint(mlflow_state.tracking_uri() or "") if store == _current() else None,
         )
     )
 

@@ -13,7 +13,6 @@ from mlflow_connections import (
     mlflow_state,
     resolve,
 )
-from mlflow_connections.boundary import are_identities_in_force
 from mlflow_connections.secrets import mask_uri
 
 from ._uri import OFFLINE, SCHEME, DurableUri
@@ -76,17 +75,11 @@ class Durable(Connection):
         binders = self._server(credentials, options).binders
         return binders[0] if binders else None
 
-    def inner_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
-        """Return the tracking URI in force, if that is the server."""
-        server = self._server(credentials, options)
-        current = mlflow_state.tracking_uri() or ""
-        if (
-            server.environment
-            or not are_identities_in_force(server.binders)
-            or server.tracking_uri != current
-        ):
-            return None
-        return current
+    def inner_endpoint(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Endpoint | None:
+        """Return the server."""
+        return self._server(credentials, options)
 
     def _named(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         return str(self.values(credentials, options)["server"])

@@ -12,7 +12,6 @@ from mlflow_connections import (
     mlflow_state,
     resolve,
 )
-from mlflow_connections.boundary import are_identities_in_force
 
 from ._credentials import COPY_VARIABLE, SERVERS_VARIABLE, names_of, packed
 from ._uri import SCHEME, MirrorUri, parse
@@ -75,16 +74,15 @@ class Mirror(Connection):
         primary, _ = self._servers(credentials, options)
         return primary.binders[0] if primary.binders else None
 
-    def inner_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
-        """Return the tracking URI in force, if that is the primary."""
-        primary, _ = self._servers(credentials, options)
-        if (
-            primary.environment
-            or not are_identities_in_force(primary.binders)
-            or primary.tracking_uri != (current_tracking_uri() or "")
-        ):
-            return None
-        return mlflow_state.tracking_uri() or ""
+    def inner_endpoint(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Endpoint | None:
+        """Return the primary."""
+        inner, _ = self._servers(credentials, options)
+        if inner.tracking_uri == (current_tracking_uri() or ""):
+            # What is in force may stand in front of it already.
+            return inner._replace(tracking_uri=mlflow_state.tracking_uri() or "")
+        return inner
 
     def _servers(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
