@@ -3,8 +3,9 @@
 The names of this package are loaded on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlflow_connections.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ._connection import DatabandConnection, connection
@@ -12,20 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabandConnection", "connection", "databand_tracking"]
 
-_HOMES = {
-    "DatabandConnection": "._connection",
-    "connection": "._connection",
-    # The only name that needs the extra `dbnd`.
-    "databand_tracking": "._dbnd",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name], __package__), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "DatabandConnection": "._connection",
+        "connection": "._connection",
+        # The only name that needs the extra `dbnd`.
+        "databand_tracking": "._dbnd",
+    },
+)

@@ -12,8 +12,9 @@ A library without a keyword, for packages that copy or delay what is logged. How
 MLflow imports this package whenever it is imported itself, so each name is loaded on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlflow_connections.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ._duplicate import EventLog, Redact, duplicate, duplicate_registry
@@ -36,27 +37,19 @@ __all__ = [
     "proxy",
 ]
 
-_HOMES = {
-    "Composite": ".composite",
-    "EventLog": "._duplicate",
-    "Redact": "._duplicate",
-    "activate": "._transparent",
-    "duplicate": "._duplicate",
-    "duplicate_registry": "._duplicate",
-    "inner_of": ".composite",
-    "inner_tracking_uri": "._inner",
-    "is_composite": ".composite",
-    "keeps_its_uri": "._transparent",
-    "proxy": "._proxy",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name], __package__), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Composite": ".composite",
+        "EventLog": "._duplicate",
+        "Redact": "._duplicate",
+        "activate": "._transparent",
+        "duplicate": "._duplicate",
+        "duplicate_registry": "._duplicate",
+        "inner_of": ".composite",
+        "inner_tracking_uri": "._inner",
+        "is_composite": ".composite",
+        "keeps_its_uri": "._transparent",
+        "proxy": "._proxy",
+    },
+)

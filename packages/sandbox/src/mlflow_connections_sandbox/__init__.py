@@ -1,7 +1,8 @@
 """Local stand-ins of Databricks, AzureML, Databand and Snowflake in front of a real MLflow server."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlflow_connections.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ._journal import Journal, Received
@@ -25,26 +26,18 @@ __all__ = [
     "StandIn",
 ]
 
-_HOMES = {
-    "STAND_INS": "_sandbox",
-    "Fault": "_recorder",
-    "Faults": "_recorder",
-    "Journal": "_journal",
-    "MlflowBackend": "_mlflow_backend",
-    "MlflowServer": "_mlflow_server",
-    "OpenMlflow": "_open",
-    "Received": "_journal",
-    "Sandbox": "_sandbox",
-    "StandIn": "_stand_in",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a name when it is used: every run of pytest imports this package for its plugin."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "STAND_INS": "._sandbox",
+        "Fault": "._recorder",
+        "Faults": "._recorder",
+        "Journal": "._journal",
+        "MlflowBackend": "._mlflow_backend",
+        "MlflowServer": "._mlflow_server",
+        "OpenMlflow": "._open",
+        "Received": "._journal",
+        "Sandbox": "._sandbox",
+        "StandIn": "._stand_in",
+    },
+)

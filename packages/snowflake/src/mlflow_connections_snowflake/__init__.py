@@ -3,8 +3,9 @@
 The names of this package are loaded on first use: MLflow imports it for every tracking URI.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlflow_connections.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ._client import Client, Metric
@@ -39,36 +40,28 @@ __all__ = [
     "ways",
 ]
 
-_HOMES = {
-    "BridgeConfig": "._config",
-    "BridgeError": "._errors",
-    "Client": "._client",
-    "Finding": "._provision",
-    "Metric": "._client",
-    "MissingFunctionError": "._errors",
-    "MlflowRefusedError": "._errors",
-    "Statement": "._statement",
-    "Way": "._provision",
-    "apply": "._provision",
-    "check": "._provision",
-    "clean": "._provision",
-    "drops": "._sql",
-    "load": "._config",
-    "open_session": "._session",
-    "openapi": "._gateway",
-    "read": "._config",
-    "script": "._sql",
-    "statements": "._sql",
-    "ways": "._provision",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name], __package__), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "BridgeConfig": "._config",
+        "BridgeError": "._errors",
+        "Client": "._client",
+        "Finding": "._provision",
+        "Metric": "._client",
+        "MissingFunctionError": "._errors",
+        "MlflowRefusedError": "._errors",
+        "Statement": "._statement",
+        "Way": "._provision",
+        "apply": "._provision",
+        "check": "._provision",
+        "clean": "._provision",
+        "drops": "._sql",
+        "load": "._config",
+        "open_session": "._session",
+        "openapi": "._gateway",
+        "read": "._config",
+        "script": "._sql",
+        "statements": "._sql",
+        "ways": "._provision",
+    },
+)
