@@ -10,6 +10,7 @@ TYPE_CHECKING = (
 
 if TYPE_CHECKING:
     from ._connection import *  # noqa: F403 - its `__all__`
+    from ._endpoint import *  # noqa: F403 - its `__all__`
     from ._errors import *  # noqa: F403 - its `__all__`
     from ._resolve import *  # noqa: F403 - its `__all__`
     from ._use import *  # noqa: F403 - its `__all__`
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 # The module of each public name. A module is imported on the first access to one of its names, so
 # that a caller who needs the base class or one function does not pay for the rest.
 _MODULES = {
-    "_connection": ("Binder", "Connection", "KedroMlflowConnection"),
+    "_connection": ("Connection", "KedroMlflowConnection"),
+    "_endpoint": ("Binder", "Endpoint"),
     "_errors": (
         "AccessError",
         "AmbiguousConnectionError",
@@ -32,7 +34,7 @@ _MODULES = {
         "UnknownConnectionError",
         "UnreachableError",
     ),
-    "_resolve": ("Endpoint", "resolve"),
+    "_resolve": ("resolve",),
     "_use": ("Applied", "use"),
     "options": ("Option",),
 }

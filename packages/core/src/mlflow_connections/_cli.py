@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._endpoint import Endpoint
 from ._errors import ConnectionsError, InvalidOptionError
-from ._resolve import DEFAULT, Endpoint, resolve
+from ._resolve import DEFAULT, resolve
 from ._use import environment_of_child
 from .command_line import CommandParser, add_version, run_command
 from .deadline import CHECK_SECONDS

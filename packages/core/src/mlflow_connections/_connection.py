@@ -3,42 +3,17 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
+from ._endpoint import Binder, Endpoint
 from ._errors import MissingOptionError
 from .options import Option, read_options, require
 from .secrets import looks_secret, remember
 
-if TYPE_CHECKING:
-    from ._resolve import Endpoint
-
-__all__ = ["Binder", "Connection", "KedroMlflowConnection"]
+__all__ = ["Connection", "KedroMlflowConnection"]
 
 T = TypeVar("T")
 _ABSENT: Any = object()
-
-
-class Binder(Protocol):
-    """An identity that a boundary puts in force and takes out of force again.
-
-    For what a service's client remembers by itself, such as a credential object that it looks up by
-    URI, or a cache of clients by host: variables are exported and restored by the boundary, and
-    MLflow's own caches are dropped by it. Two binders that are equal are the same identity.
-
-    A binder may also have a method `check(seconds: float) -> None`. `mlflow-connections check` calls
-    it before MLflow is asked, so that it raises an `UnreachableError` at once where the service's own
-    client would retry for minutes.
-    """
-
-    def bind(self) -> None:
-        """Put the identity in force.
-
-        Called when the boundary is entered, and again when a boundary inside it for another server
-        was left. MLflow may not be imported yet; importing it here costs the user a second.
-        """
-
-    def unbind(self) -> None:
-        """Take the identity out of force, and drop what clients remember of it."""
 
 
 class Connection(ABC):
@@ -101,7 +76,7 @@ class Connection(ABC):
         self,
         credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
         options: Mapping[str, Any],  # noqa: ARG002
-    ) -> "Endpoint | None":
+    ) -> Endpoint | None:
         """Return the server behind, if this only stands in front of one.
 
         Where that server is in force already, as the same identity, its active run, experiment and

@@ -3,8 +3,9 @@
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any
 
+from ._endpoint import Endpoint
 from ._errors import (
     AmbiguousConnectionError,
     InvalidOptionError,
@@ -27,59 +28,19 @@ from .options import (
     refuse_misplaced,
     require,
 )
-from .secrets import MASK, looks_secret, mask_uri, remember, secret_values
+from .secrets import looks_secret, mask_uri, remember, secret_values
 
 if TYPE_CHECKING:
-    from ._connection import Binder, Connection
-    from .authentication import Authenticator
+    from ._connection import Connection
+    from ._endpoint import Binder
     from .named import NamedConnection
 
-__all__ = ["Endpoint", "resolve"]
+__all__ = ["resolve"]
 
 DEFAULT = "$MLFLOW_CONNECTIONS_DEFAULT"
 """Stands for the value of that environment variable, where no connection is given."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-class Endpoint(NamedTuple):
-    """The URIs and variables with which MLflow reaches a server.
-
-    Attributes:
-        tracking_uri: For `mlflow.set_tracking_uri`.
-        registry_uri: For `mlflow.set_registry_uri`. None leaves it to MLflow, which derives it from
-            the tracking URI: the same, or `databricks-uc` where that is `databricks`.
-        environment: Variables that the URIs need. Most of them are secrets.
-        binders: Identities to put in force with the endpoint, beside its variables. Never shown.
-        inner: The server behind, where the endpoint only stands in front of one; its tracking URI is empty
-            for MLflow's default. None where the endpoint is a server of its own.
-    """
-
-    tracking_uri: str
-    registry_uri: str | None = None
-    environment: Mapping[str, str] = _NOTHING
-    binders: "tuple[Binder, ...]" = ()
-    inner: "Endpoint | None" = None
-
-    @property
-    def authenticator(self) -> "Authenticator | None":
-        """The binder that authenticates requests to the server, or None if there is none."""
-        return next(iter(self.authenticators), None)
-
-    @property
-    def authenticators(self) -> "list[Authenticator]":
-        """The binders that authenticate requests, to the server and to a registry of another connection."""
-        found = [each for each in self.binders if hasattr(each, "authenticate")]
-        return cast("list[Authenticator]", found)
-
-    def __repr__(self) -> str:
-        """Hide every secret."""
-        registry = None if self.registry_uri is None else mask_uri(self.registry_uri)
-        environment = dict.fromkeys(sorted(self.environment), MASK)
-        return (
-            f"Endpoint(tracking_uri={mask_uri(self.tracking_uri)!r}, "
-            f"registry_uri={registry!r}, environment={environment!r})"
-        )
 
 
 def resolve(

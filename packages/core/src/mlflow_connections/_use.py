@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _mlflow
+from ._endpoint import Endpoint
 from ._errors import BoundaryError
-from ._resolve import DEFAULT, Endpoint, resolve
+from ._resolve import DEFAULT, resolve
 from .mlflow_state import (
     ALWAYS_RESTORED,
     CREDENTIAL_VARIABLES,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     import logging
     import threading
 
-    from ._connection import Binder
+    from ._endpoint import Binder
 
 __all__ = ["Applied", "use"]
 

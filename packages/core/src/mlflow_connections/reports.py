@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._connection import Connection
+from ._endpoint import Endpoint
 from ._errors import ConnectionsError, InvalidOptionError, MissingDependencyError, UnreachableError
 from ._resolve import (
     DEFAULT,
-    Endpoint,
     find_or_suggest,
     named_connection,
     names_with,

@@ -21,8 +21,9 @@ from typing import Any, ClassVar
 import pytest
 
 from ._connection import Connection
+from ._endpoint import Endpoint
 from ._errors import InvalidOptionError, MissingOptionError
-from ._resolve import Endpoint, resolve
+from ._resolve import resolve
 from ._use import use
 from .discovery import find_connection, installed_connections, is_keyword
 from .options import Option, declared_options

@@ -1,0 +1,77 @@
+"""The result of a connection: URIs, variables and identities."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+from .secrets import MASK, mask_uri
+
+if TYPE_CHECKING:
+    from .authentication import Authenticator
+
+__all__ = ["Binder", "Endpoint"]
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Binder(Protocol):
+    """An identity that a boundary puts in force and takes out of force again.
+
+    For what a service's client remembers by itself, such as a credential object that it looks up by
+    URI, or a cache of clients by host: variables are exported and restored by the boundary, and
+    MLflow's own caches are dropped by it. Two binders that are equal are the same identity.
+
+    A binder may also have a method `check(seconds: float) -> None`. `mlflow-connections check` calls
+    it before MLflow is asked, so that it raises an `UnreachableError` at once where the service's own
+    client would retry for minutes.
+    """
+
+    def bind(self) -> None:
+        """Put the identity in force.
+
+        Called when the boundary is entered, and again when a boundary inside it for another server
+        was left. MLflow may not be imported yet; importing it here costs the user a second.
+        """
+
+    def unbind(self) -> None:
+        """Take the identity out of force, and drop what clients remember of it."""
+
+
+class Endpoint(NamedTuple):
+    """The URIs and variables with which MLflow reaches a server.
+
+    Attributes:
+        tracking_uri: For `mlflow.set_tracking_uri`.
+        registry_uri: For `mlflow.set_registry_uri`. None leaves it to MLflow, which derives it from
+            the tracking URI: the same, or `databricks-uc` where that is `databricks`.
+        environment: Variables that the URIs need. Most of them are secrets.
+        binders: Identities to put in force with the endpoint, beside its variables. Never shown.
+        inner: The server behind, where the endpoint only stands in front of one; its tracking URI is empty
+            for MLflow's default. None where the endpoint is a server of its own.
+    """
+
+    tracking_uri: str
+    registry_uri: str | None = None
+    environment: Mapping[str, str] = _NOTHING
+    binders: "tuple[Binder, ...]" = ()
+    inner: "Endpoint | None" = None
+
+    @property
+    def authenticator(self) -> "Authenticator | None":
+        """The binder that authenticates requests to the server, or None if there is none."""
+        return next(iter(self.authenticators), None)
+
+    @property
+    def authenticators(self) -> "list[Authenticator]":
+        """The binders that authenticate requests, to the server and to a registry of another connection."""
+        found = [each for each in self.binders if hasattr(each, "authenticate")]
+        return cast("list[Authenticator]", found)
+
+    def __repr__(self) -> str:
+        """Hide every secret."""
+        registry = None if self.registry_uri is None else mask_uri(self.registry_uri)
+        environment = dict.fromkeys(sorted(self.environment), MASK)
+        return (
+            f"Endpoint(tracking_uri={mask_uri(self.tracking_uri)!r}, "
+            f"registry_uri={registry!r}, environment={environment!r})"
+        )
