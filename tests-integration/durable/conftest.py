@@ -166,6 +166,13 @@ def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "outbox"
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for a server in this process: a busy machine is no outage. Programs wait as they do."""
+    monkeypatch.setattr("mlflow_connections_durable._patience.DEADLINE_SECONDS", 60.0)
+    monkeypatch.setattr("mlflow_connections_durable._mlflow.ATTEMPT_SECONDS", 60.0)
+
+
 class Program:
     """Runs programs that use MLflow, in processes of their own.
 
