@@ -135,7 +135,7 @@ def ranks(experiment: str) -> None:
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name="ranks") as run:
         for method in ("spawn", "fork"):
-            context = multiprocessing.get_context(method)
+            context: Any = multiprocessing.get_context(method)
             workers = [
                 context.Process(target=_rank, args=(run.info.run_id, f"{method}_{rank}"))
                 for rank in range(RANKS)

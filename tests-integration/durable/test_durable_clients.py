@@ -106,7 +106,8 @@ class Stand:
             client.rename_experiment(experiment.experiment_id, f"{name} {mark}")
         if "sklearn" in names:
             client.rename_registered_model(REGISTERED, mark)
-        return blurred(found)
+        described: dict[str, Any] = blurred(found)
+        return described
 
 
 def blurred(value: Any, path: str = "") -> Any:

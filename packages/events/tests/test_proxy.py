@@ -97,7 +97,7 @@ def test_a_proxy_may_appear_as_a_base_of_its_class() -> None:
         def more(self) -> str:
             return "more"
 
-    made = proxy(Kind(), {}, Base)
+    made: Any = proxy(Kind(), {}, Base)
+    assert (made.name(), made.more()) == ("inner", "more")
     assert isinstance(made, Base)
     assert not isinstance(made, Kind)
-    assert (made.name(), made.more()) == ("inner", "more")
