@@ -55,7 +55,7 @@ def flapping(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
 
 OUTAGES: tuple[Outage, ...] = (healthy, down, killed, flapping)
 
-TABULAR = ("ranks", "train", "sklearn", "xgboost", "system")
+TABULAR: tuple[str, ...] = ("ranks", "train", "sklearn", "xgboost", "system")
 if not mlflow.__version__.startswith("2."):
     # Servers of MLflow 2 make the IDs of traces, so they need the server.
     TABULAR += ("traced",)
