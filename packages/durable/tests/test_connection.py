@@ -4,7 +4,13 @@ import os
 
 import pytest
 
-from mlflow_connections import InvalidOptionError, MissingOptionError, resolve, use
+from mlflow_connections import (
+    InvalidOptionError,
+    MissingOptionError,
+    UnknownConnectionError,
+    resolve,
+    use,
+)
 from mlflow_connections_durable._connection import SERVER_VARIABLE, VARIABLE
 
 
@@ -81,6 +87,15 @@ def test_a_database_or_a_folder_needs_no_patience(server: str) -> None:
     """A store of this process cannot be down, so the message says to use it alone."""
     with pytest.raises(InvalidOptionError, match="not a server that could be down"):
         resolve("durable", {}, {"server": server})
+
+
+def test_a_server_that_is_none_is_one_sentence() -> None:
+    """An unknown keyword and a URI without a host are named as such."""
+    with pytest.raises(UnknownConnectionError, match="'nonsense' is not the keyword") as caught:
+        resolve("durable", {}, {"server": "nonsense"})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InvalidOptionError, match="'http://', which names no host"):
+        resolve("durable", {}, {"server": "http://"})
 
 
 def test_the_server_must_be_named() -> None:

@@ -90,7 +90,7 @@ class Durable(Connection):
         named = self._named(credentials, options)
         if named == OFFLINE:
             return Endpoint(OFFLINE)
-        if named == SCHEME or is_composite(named):
+        if named == SCHEME or is_composite(named) or is_composite(f"{named}://"):
             raise InvalidOptionError(
                 f"'server' must name an MLflow server, not {mask_uri(named)!r}."
             )
@@ -98,6 +98,11 @@ class Durable(Connection):
         if is_composite(server.tracking_uri):
             raise InvalidOptionError(
                 f"'server' must name an MLflow server, and '{named}' stands in front of one itself."
+            )
+        _, marks, place = server.tracking_uri.partition("://")
+        if marks and not place.strip("/"):
+            raise InvalidOptionError(
+                f"'server' is {mask_uri(server.tracking_uri)!r}, which names no host: write https://<host>."
             )
         if is_on_this_machine(server.tracking_uri):
             raise InvalidOptionError(
