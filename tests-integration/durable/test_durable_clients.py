@@ -73,10 +73,17 @@ MEASURED = (
     "traces/*/duration",
     "traces/*/metadata/mlflow.trace.size*",
     # Estimators hold the times of their fits, and their pictures random names.
+    "runs/sklearn/*/latest/*_time*",
     "runs/sklearn/*/metrics/*_time*",
     "*/files/*.pkl",
     "*/files/cv_results.csv",
     "*/files/estimator.html",
+    # The callback of transformers logs how fast the training was.
+    *(
+        f"runs/transformers/*/{values}/train_{speed}"
+        for values in ("latest", "metrics")
+        for speed in ("runtime", "samples_per_second", "steps_per_second")
+    ),
     # A checkpoint holds the folder of its run, by ID, and a trained state the time.
     "runs/lightning/*/files/*.ckpt",
 )
@@ -176,7 +183,8 @@ def test_programs_leave_what_they_leave_without_durable(
     report = program.ship()
     found = stand.describe(names)
     assert (report["waiting"], report["rejected"]) == (0, 0)
-    assert differences(stand.plain[names], found, ignore=IGNORED) == []
+    different = differences(stand.plain[names], found, ignore=IGNORED)
+    assert different == [], "\n".join(different)
     assert {run.partition("/")[0] for run in found["runs"]} == set(names)
     if "system" in names:
         (run,) = [run for label, run in found["runs"].items() if label.startswith("system/")]

@@ -38,7 +38,8 @@ def test_a_training_survives_a_workspace_that_is_down_and_an_expired_token(
     name = "/Shared/survives"
     workspace.close()
     done = program.run_through(*THROUGH, "train", name, DATABRICKS_TOKEN="expired")
-    assert float(done.stdout.split()[-1]) < 10
+    # Databricks' client would try for 300 seconds.
+    assert float(done.stdout.split()[-1]) < 100
     assert "/ml/experiments/" in done.stdout
     workspace.start()
     # The shipper of that program goes on with what it was given.
