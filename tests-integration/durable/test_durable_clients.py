@@ -72,6 +72,8 @@ MEASURED = (
     # A duration may be 0 ms, and the client counts the bytes of a trace with the IDs that it knows.
     "traces/*/duration",
     "traces/*/metadata/mlflow.trace.size*",
+    # The state of the machine.
+    "runs/system/*/latest/system/*",
     # Estimators hold the times of their fits, and their pictures random names.
     "runs/sklearn/*/latest/*_time*",
     "runs/sklearn/*/metrics/*_time*",
