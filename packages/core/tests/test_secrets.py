@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlflow_connections import (
@@ -250,6 +250,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @given(secret=HOSTILE)
+@example(secret="zq9~00\\'\t0")
 def test_a_known_secret_is_hidden_in_every_form(form: str, secret: str) -> None:
     """Whatever its characters, and however a client, a shell or a serializer repeats it."""
     shown = mask(f"before {FORMS[form](secret)} after", [secret])

@@ -355,19 +355,24 @@ def _escaped(text: str) -> set[str]:
     import json
     from html import escape
 
-    data = text.encode("utf-8", "surrogatepass")
-    between = {
-        *(
-            repr(text)[1:-1],
-            ascii(text)[1:-1],
-            repr(data)[2:-1],
-            repr(text.encode("latin-1", "replace"))[2:-1],
-        ),
-        *(json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]),
-    }
+    escapes: tuple[Callable[[str], str], ...] = (
+        lambda part: repr(part)[1:-1],
+        lambda part: ascii(part)[1:-1],
+        lambda part: repr(part.encode("utf-8", "surrogatepass"))[2:-1],
+        lambda part: repr(part.encode("latin-1", "replace"))[2:-1],
+        lambda part: json.dumps(part)[1:-1],
+        lambda part: json.dumps(part, ensure_ascii=False)[1:-1],
+    )
     # Which quotes a repr escapes depends on the rest of the text around.
-    between |= {re.sub(r"""\\(['"])""", r"\1", form) for form in between}
-    between |= {re.sub(r"(?<!\\)'", r"\\'", form) for form in between}
+    parts = re.split(r"""(['"])""", text)
+    between = {
+        "".join(
+            (f"\\{part}" if part in quotes else part) if place % 2 else apply(part)
+            for place, part in enumerate(parts)
+        )
+        for apply in escapes
+        for quotes in ("", "'", '"', "'\"")
+    }
     return {*between, escape(text), escape(text, quote=False), text.replace("'", "'\"'\"'")}
 
 
