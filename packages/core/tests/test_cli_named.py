@@ -110,7 +110,7 @@ def test_list_has_the_names(shell: Shell) -> None:
         ("slow", "declared", ""),
     ]
     assert rows[0]["file"] == str(shell.project / "mlflow-connections.toml")
-    assert re.search(r"^prod +declared +/", shell("list").stdout, re.MULTILINE)
+    assert re.search(r"^prod +declared +/", shell("list", COLUMNS="300").stdout, re.MULTILINE)
     (shell.project / "mlflow-connections.toml").write_text(
         '[connections.declared]\nconnection = "http://h"\n'
     )
