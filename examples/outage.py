@@ -2,9 +2,12 @@
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mlflow import MlflowClient
 
 from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_sandbox import MlflowServer
@@ -14,15 +17,17 @@ if TYPE_CHECKING:
 
 NAME = "durable"
 """The keyword, and the environment of the Kedro project."""
-KILLED_AFTER = "Completed node: split"
-"""The line of the run at which the server is killed: its node before the training."""
+NODE_BEFORE = "Completed node: split"
+"""The line of the run after which it begins in MLflow: its next node logs."""
 NEVER_EQUAL = ("models/*/files/model.skops",)
 """Files that are another one in each run: skops names its members by addresses in memory."""
 
-_WAITS = 600
+_WAITS = 180
 """Seconds that the run may wait for the server at its end; it ends once everything is delivered."""
-_GONE, _BACK = "takes no events now", "takes events again"
-_TOLD = re.compile(rf"WARNING +({NAME} at \S+ (?:{_GONE}|{_BACK}).*?)(?: +\S+\.py:\d+)?$")
+_GONE, _BACK = "does not", "has everything again"
+_TOLD = re.compile(
+    rf"WARNING +(The MLflow server at \S+ (?:{_GONE}|{_BACK}).*?)(?: +\S+\.py:\d+)?$"
+)
 
 
 class Outage:
@@ -37,6 +42,10 @@ class Outage:
         self.server = MlflowServer(folder / "mlflow", port)
         self._outbox = folder / "outbox"
         self._error: Exception | None = None
+        self._killing = threading.Thread(target=self._kill_when_begun, daemon=True)
+        self._is_killed = threading.Event()
+        self._is_told = False
+        self._comes_back = False
         self._starting = threading.Thread(target=self._start)
 
     def __enter__(self) -> "Self":
@@ -62,12 +71,15 @@ class Outage:
         Args:
             line: The next line that the run prints.
         """
+        if NODE_BEFORE in line:
+            self._killing.start()
+        if self._is_killed.is_set() and not self._is_told:
+            self._is_told = True
+            yield "the server is killed"
         if told := _TOLD.search(line):
             yield told[1]
-        if KILLED_AFTER in line:
-            self.server.kill()
-            yield "the server is killed"
-        elif told and _GONE in told[1]:
+        if told and _GONE in told[1] and not self._comes_back:
+            self._comes_back = True
             self._starting = threading.Thread(target=self._start)
             self._starting.start()
             yield "the server is started again"
@@ -98,6 +110,16 @@ class Outage:
         self._starting.join()
         if self._error is not None:
             raise self._error
+
+    def _kill_when_begun(self) -> None:
+        """Kill the server as soon as it has a run, which still has most of its work before it."""
+        client = MlflowClient(self.server.url)
+        ids = [each.experiment_id for each in client.search_experiments()]
+        while not client.search_runs(ids):
+            time.sleep(0.05)
+            ids = [each.experiment_id for each in client.search_experiments()]
+        self.server.kill()
+        self._is_killed.set()
 
     def _start(self) -> None:
         try:
