@@ -474,3 +474,27 @@ def test_people_are_told_when_the_server_goes_and_when_all_is_there(
     assert f"The MLflow server at {proxy.url} has everything again." in back
     assert f"({second.info.run_id}) is {proxy.url}/#/experiments/{real.experiment_id}" in back
     assert back.endswith(f"/runs/{real.run_id}.")
+
+
+def test_a_program_that_waits_at_its_end_says_that_the_server_is_back(
+    proxy: Any, program: Any
+) -> None:
+    """The end of an outage is told although the program has nothing more to log, and nothing is left to ship."""
+    waits = {"MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": "600", "PYTHONUNBUFFERED": "1"}
+    process = program.start(f"durable+{proxy.url}", "train", "waits at its end", **waits)
+    while not proxy.count("/runs/create"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    proxy.mode = "down"
+    lines = []
+    for line in process.stdout:
+        lines.append(line.strip())
+        if lines[-1].replace(".", "").isdigit():  # the last that it prints
+            break
+    assert process.poll() is None
+    proxy.mode = "up"
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    assert error.count("has everything again") == 1
+    report = program.ship()
+    assert (report["delivered"], report["waiting"], report["rejected"]) == (0, 0, 0)

@@ -207,11 +207,17 @@ def test_a_flush_ends_in_time_and_is_not_repeated_in_vain(outbox: Outbox, fake: 
 def test_a_flush_that_insists_waits_for_a_destination_that_fails(
     outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """It returns with everything delivered, although others give up at the first failure."""
+    """It returns with everything delivered, although others give up at the first failure; in vain it waits once."""
     fake.error = Unavailable("down")
     outbox.append(event(1))
     until(lambda: outbox.flush(0) and caplog.records)
     assert outbox.flush(30) == 1
+
+    started = time.monotonic()
+    assert outbox.flush(0.5, insist=True) == 1
+    assert outbox.flush(60, insist=True) == 1
+    assert 0.5 <= time.monotonic() - started < 30
+    outbox._process.has_insisted = False
 
     def recover() -> None:
         fake.error = None

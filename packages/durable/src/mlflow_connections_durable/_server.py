@@ -226,7 +226,7 @@ class DurableServer:
     def tell_delivered(self) -> None:
         """Name the URL of each run that began without the server and has arrived whole since."""
         self._tell_lost()
-        waited = self.untold or self._is_away
+        waited = self.untold or self._is_away or self._owes_back
         if waited and not self.is_offline and self.outbox.is_delivered:
             self._is_away = False
             self._tell_runs()
@@ -354,7 +354,8 @@ def _at_exit() -> None:
                 "<server>`; `mlflow-connections outbox view` shows it.",
                 server.outbox.folder,
             )
-        elif server.untold and not server.is_offline:
+        elif not server.is_offline and "outbox" in vars(server):
+            # Here and not only in the outbox, whose wait ends with the process before a thread can speak.
             policy = Policy.read()[0]
             server.outbox.flush(policy.exit_timeout, insist=policy.exit_insists)
             server.tell_delivered()

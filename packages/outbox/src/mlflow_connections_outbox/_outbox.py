@@ -57,6 +57,7 @@ class _Process:
         self.not_taken = 0
         self.not_taken_noted = 0
         self.stalled_at: tuple[Path, int] | None = None
+        self.has_insisted = False
         self.temporary_state: Path | None = None
         self.memory = Memory(
             lambda: self._open_sink(outbox),
@@ -300,6 +301,7 @@ class Outbox:
 
     def _flush(self, process: _Process, timeout: float, *, insist: bool = False) -> int:
         called = time.monotonic()
+        insist = insist and not process.has_insisted  # the end of a process may come here twice
         writer, memory = process.writer, process.memory
         if self._policy.shipper == "none":
             return writer.waiting() + len(memory)
@@ -316,6 +318,7 @@ class Outbox:
                 break
             if time.monotonic() >= called + timeout:
                 process.stalled_at = position if timeout > 0 else process.stalled_at
+                process.has_insisted |= insist
                 break
             status = _status.read(folder) if folder and mark else memory.status
             if _status.is_failing(status, max(process.begun, called - _JUST_FAILED)):
