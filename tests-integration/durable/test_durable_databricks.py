@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from mlflow_connections_events.testing import differences
@@ -40,7 +41,8 @@ def test_a_training_survives_a_workspace_that_is_down_and_an_expired_token(
     done = program.run_through(*THROUGH, "train", name, DATABRICKS_TOKEN="expired")
     # Databricks' client would try for 300 seconds.
     assert float(done.stdout.split()[-1]) < 100
-    assert "/ml/experiments/" in done.stdout
+    # MLflow 3 prints the link of a workspace, whose tracking URI stays; 2.22 prints none for a store that waits.
+    assert ("/ml/experiments/" in done.stdout) == (mlflow.__version__ >= "3")
     workspace.start()
     # The shipper of that program goes on with what it was given.
     while "does not accept the credentials" not in program.outbox("status", code=1):
