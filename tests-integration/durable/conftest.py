@@ -33,12 +33,14 @@ class FaultProxy:
             (an HTML page) or `forbidden` (403).
         lose: A path ending with this is passed on once, and its response is lost.
         requests: Method and path of each request that was passed on.
+        kills: How often a test has killed the server.
     """
 
     def __init__(self, target: str) -> None:
         self.mode = "up"
         self.lose: list[str] = []
         self.requests: list[tuple[str, str]] = []
+        self.kills = 0
         self.target = target.removeprefix("http://")
         self.token: str | None = None
         proxy = self
