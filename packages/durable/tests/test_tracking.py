@@ -404,3 +404,23 @@ def test_the_experiment_of_a_faster_process_becomes_active(
     server.experiment_records.add(known, {"name": "raced", "artifact_location": "durable:/x"})
     assert racing.create_experiment("raced") == known
     assert racing_patience.replies == []
+
+
+def test_an_experiment_that_was_just_created_is_found_without_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`set_experiment` creates it and fetches it, and the server may go away in between."""
+    from mlflow.store.tracking.rest_store import RestStore
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    inner = RestStore(lambda: MlflowHostCreds("http://127.0.0.1:9"))
+    store = _composite.parse("durable+http://127.0.0.1:9").wrap_tracking(
+        lambda: inner, lambda: True
+    )
+    (server,) = _server._servers.values()
+    replies = Racing(None, "17", Away("down"))
+    monkeypatch.setattr(server, "patience", replies)
+    assert store.get_experiment_by_name("new") is None
+    assert store.create_experiment("new") == "17"
+    assert store.get_experiment("17").name == "new"
+    assert replies.replies == []

@@ -181,7 +181,10 @@ class DurableServer:
         known = str(experiment.experiment_id)
         before = self.experiments.get(known)
         self.experiments[known] = experiment
-        if before is None or before.name != experiment.name:
+        if before is None or (before.name, before.artifact_location) != (
+            experiment.name,
+            experiment.artifact_location,
+        ):
             record = self.experiment_records.get(known)
             data = {
                 "name": experiment.name,

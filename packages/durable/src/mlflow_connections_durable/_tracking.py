@@ -169,7 +169,7 @@ class DurableTracking:
         for tag in tags or ():
             _mlflow.check_experiment_tag(tag.key, tag.value)
         try:
-            return str(
+            created = str(
                 self._ask(
                     lambda store: store.create_experiment(name, artifact_location, tags or [])
                 )
@@ -191,6 +191,11 @@ class DurableTracking:
                 if found.lifecycle_stage != LifecycleStage.ACTIVE:
                     raise
                 return str(found.experiment_id)
+        else:
+            # `mlflow.set_experiment` fetches it next, and the server may be away again by then.
+            record = {"name": name, "artifact_location": artifact_location}
+            self._server.know_experiment(_experiment(created, record))
+            return created
         return self._create_provisional_experiment(name, artifact_location, tags)
 
     def _was_missing(self, name: str) -> bool:
