@@ -7,8 +7,6 @@ from mlflow_connections.secrets import get_logger
 
 from ._options import Workspace
 
-logger = get_logger(__name__)
-
 RUN_ID_VARIABLE = "AZUREML_RUN_ID"
 """Set in every job, see RunEnvVars in azureml-mlflow's azureml/mlflow/_common/constants.py."""
 
@@ -24,7 +22,8 @@ def warn_of_another_workspace(uri: str, configured: Workspace | None) -> None:
     """Warn if the job belongs to another workspace than the configured one."""
     if configured is None or configured.resource_id.lower() in uri.lower():
         return
-    logger.warning(
+    # Here, since most sessions log nothing: `logging` is most of the cost of importing this package.
+    get_logger(__name__).warning(
         "This AzureML job keeps its own tracking URI, which does not belong to the workspace '%s' "
         "of the connection's options.",
         configured.name,
