@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -31,3 +32,13 @@ def no_log_handlers_of_kedro(
         root = logging.getLogger()
         of_pytest = [each for each in root.handlers if type(each).__module__.startswith("_pytest")]
         monkeypatch.setattr(root, "handlers", of_pytest)
+
+
+@pytest.fixture(autouse=True)
+def no_identities_of_other_tests() -> Iterator[None]:
+    """Take out of force what a test has put in force: all tests of a process ask one provider."""
+    yield
+    authentication = sys.modules.get("mlflow_connections.authentication")
+    if authentication is not None:
+        for binding in list(reversed(authentication._bound)):
+            binding.authenticator.unbind()
