@@ -13,6 +13,7 @@ import pytest
 
 from mlflow_connections import _mlflow
 from mlflow_connections_sandbox import MlflowServer
+from mlflow_connections_sandbox._databricks import Databricks
 from mlflow_connections_sandbox.databand import Databand
 
 _FOREIGN = ("AZUREML_", "AZURE_", "DATABAND_", "DATABRICKS_", "DBND_", "MLFLOW_", "SNOWFLAKE_")
@@ -58,6 +59,19 @@ def mlflow_server(sandbox_folder: Path) -> Iterator[MlflowServer]:
     """One real MLflow server for the whole session: it takes seconds to start."""
     with MlflowServer(sandbox_folder / "mlflow") as server:
         yield server
+
+
+@pytest.fixture
+def workspace(
+    mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Databricks]:
+    """A Databricks workspace before the real server, which the environment names."""
+    workspace = Databricks(mlflow_server.url, tmp_path / "workspace")
+    workspace.start()
+    for name, value in workspace.environment().items():
+        monkeypatch.setenv(name, value)
+    yield workspace
+    workspace.close()
 
 
 @pytest.fixture

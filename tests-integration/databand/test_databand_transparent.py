@@ -2,33 +2,18 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import mlflow
-import pytest
 
-from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databand import Databand
 from mlflow_connections_sandbox._databricks import Databricks
 
 Duplicate = Callable[[str], Any]
 Deliver = Callable[[], None]
-
-
-@pytest.fixture
-def workspace(
-    mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Databricks]:
-    """A Databricks workspace that this environment points at."""
-    workspace = Databricks(mlflow_server.url, tmp_path / "workspace")
-    workspace.start()
-    for name, value in workspace.environment().items():
-        monkeypatch.setenv(name, value)
-    yield workspace
-    workspace.close()
 
 
 def test_databricks_keeps_its_uri_and_is_copied(

@@ -1,8 +1,6 @@
 """Durable in front of Databricks: its tracking URI stays, and its credentials reach a delivery on a later day."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -13,19 +11,6 @@ from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databricks import Databricks
 
 THROUGH = ("durable", "--option", "server=databricks", "--")
-
-
-@pytest.fixture
-def workspace(
-    mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Databricks]:
-    """A workspace before the real server, which the environment names."""
-    stand_in = Databricks(mlflow_server.url, tmp_path / "workspace")
-    stand_in.start()
-    for name, value in stand_in.environment().items():
-        monkeypatch.setenv(name, value)
-    yield stand_in
-    stand_in.close()
 
 
 def test_a_training_survives_a_workspace_that_is_down_and_an_expired_token(

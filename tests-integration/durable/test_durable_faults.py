@@ -55,6 +55,12 @@ def until(met: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let shippers end and begin again within moments, as they do within minutes."""
+    hasty = Policy(patience=0.2, idle=0.2, max_backoff=0.5)
+    monkeypatch.setattr(Policy, "read", lambda: (hasty, []))
+
+
 def ours(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what our packages have logged."""
     return [r.getMessage() for r in caplog.records if r.name.startswith("mlflow_connections")]
@@ -199,8 +205,7 @@ def test_a_training_that_goes_on_needs_nobody_when_the_server_is_back(
     outbox: Path,
 ) -> None:
     """The shipper outlives any outage as long as the process lives, and one that was killed is replaced."""
-    hasty = Policy(patience=0.2, idle=0.2, max_backoff=0.5)
-    monkeypatch.setattr(Policy, "read", lambda: (hasty, []))
+    hurry(monkeypatch)
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     mlflow.set_experiment("goes on")
     with mlflow.start_run() as run:
@@ -447,8 +452,7 @@ def test_people_are_told_when_the_server_goes_and_when_all_is_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One line each, the run's address once it has one, and no link to an ID that the server has not."""
-    hasty = Policy(patience=0.2, idle=0.2, max_backoff=0.5)
-    monkeypatch.setattr(Policy, "read", lambda: (hasty, []))
+    hurry(monkeypatch)
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     mlflow.set_experiment("told")
     with mlflow.start_run() as first:

@@ -1,6 +1,8 @@
 """The MLflow connection `azureml`: the tracking URI of an Azure Machine Learning workspace."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlflow_connections.lazy import lazy_names
 
 from ._connection import AzureMLConnection
 
@@ -12,15 +14,7 @@ connection = AzureMLConnection()
 
 __all__ = ["AzureMLAuthenticator", "AzureMLConnection", "connection", "open_authenticator"]
 
-
-def __getattr__(name: str) -> Any:
-    # Whoever only lists connections needs neither.
-    if name in {"AzureMLAuthenticator", "open_authenticator"}:
-        from . import _authenticator
-
-        return getattr(_authenticator, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Whoever only lists connections needs neither.
+__getattr__, __dir__ = lazy_names(
+    __name__, {"AzureMLAuthenticator": "._authenticator", "open_authenticator": "._authenticator"}
+)

@@ -79,8 +79,9 @@ class Connection(ABC):
     ) -> Endpoint | None:
         """Return the server behind, if this only stands in front of one.
 
-        Where that server is in force already, as the same identity, its active run, experiment and
-        credentials stay in force. By default None: the connection leads to a server of its own.
+        Its identities are put in force with this endpoint. Where that server is in force already, as
+        the same identity, its active run, experiment and credentials stay in force. By default None:
+        the connection leads to a server of its own.
         """
         return None
 

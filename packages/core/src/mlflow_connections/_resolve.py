@@ -110,12 +110,14 @@ def resolve(
         environment |= _environment(connection, credentials, options)
         environment = {**_stripped_variables(connection), **environment}
     remember(*secret_values(environment))
+    inner = None if tracker is None else _inner(tracker, credentials, options)
+    behind = () if inner is None else inner.binders
     return Endpoint(
         _text(tracking) if tracker is None else _uri(tracker, "tracking_uri", credentials, options),
         _registry_uri(tracker, registrar, registry, credentials, options),
         MappingProxyType(environment),
-        _binders(connections, credentials, options),
-        None if tracker is None else _inner(tracker, credentials, options),
+        (*behind, *_binders(connections, credentials, options)),
+        inner,
     )
 
 

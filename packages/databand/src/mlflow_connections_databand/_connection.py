@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_connections import (
-    Binder,
     Connection,
     Endpoint,
     InvalidOptionError,
@@ -71,11 +70,6 @@ class DatabandConnection(Connection):
         if keeps_its_uri(inner.tracking_uri):
             environment[VARIABLE] = str(databand._replace(inner=inner.tracking_uri))
         return environment
-
-    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Binder | None:
-        """Return the store's identity, if it has one that no variable can hold."""
-        _, inner = self._destination(credentials, options)
-        return inner.binders[0] if inner.binders else None
 
     def inner_endpoint(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]

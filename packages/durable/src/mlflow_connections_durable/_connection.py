@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_connections import (
-    Binder,
     Connection,
     Endpoint,
     InvalidOptionError,
@@ -69,11 +68,6 @@ class Durable(Connection):
         if keeps_its_uri(server.tracking_uri):
             environment[VARIABLE] = str(DurableUri(server.tracking_uri))
         return environment
-
-    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Binder | None:
-        """Return the server's identity, if it has one that no variable can hold."""
-        binders = self._server(credentials, options).binders
-        return binders[0] if binders else None
 
     def inner_endpoint(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]

@@ -242,9 +242,9 @@ class DurableServer:
             for run_id, run in list(self.untold.items()):
                 if real := self.ids.get(run_id):
                     del self.untold[run_id]
-                    experiment = self.real_experiment(run.experiment_id) or run.experiment_id
-                    url = run_url(self.target, experiment, real)
-                    arrived.append(f" The run {run.name or real} ({run_id}) is {url}.")
+                    arrived.append(
+                        f" The run {run.name or real} ({run_id}) is {self._url_of(run, real)}."
+                    )
             is_owed, self._owes_back = self._owes_back or bool(arrived), False
         if not is_owed:
             return  # another thread has said it
@@ -267,12 +267,12 @@ class DurableServer:
                 "older backup. What it had of the run is gone; what was logged since is in %s.",
                 mask_uri(self.target),
                 run_id,
-                run_url(
-                    self.target,
-                    self.real_experiment(run.experiment_id) or run.experiment_id,
-                    real,
-                ),
+                self._url_of(run, real),
             )
+
+    def _url_of(self, run: LocalRun, real: str) -> str:
+        experiment = self.real_experiment(run.experiment_id) or run.experiment_id
+        return run_url(self.target, experiment, real)
 
     def renew_after_fork(self) -> None:
         """Forget locks in a forked child, where a thread of the parent may have held them."""

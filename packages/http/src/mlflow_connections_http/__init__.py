@@ -8,7 +8,9 @@
 - `_certificates`: client certificates in the form that MLflow reads.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlflow_connections.lazy import lazy_names
 
 from ._connection import HttpConnection
 
@@ -20,15 +22,7 @@ __all__ = ["HttpAuthenticator", "HttpConnection", "connection", "open_authentica
 connection = HttpConnection()
 """The instance that is registered under the keyword `http`."""
 
-
-def __getattr__(name: str) -> Any:
-    # Most of the import time, and whoever only lists connections needs neither.
-    if name in {"HttpAuthenticator", "open_authenticator"}:
-        from . import _authenticator
-
-        return getattr(_authenticator, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Most of the import time, and whoever only lists connections needs neither.
+__getattr__, __dir__ = lazy_names(
+    __name__, {"HttpAuthenticator": "._authenticator", "open_authenticator": "._authenticator"}
+)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_connections import (
-    Binder,
     Connection,
     Endpoint,
     InvalidOptionError,
@@ -68,11 +67,6 @@ class Mirror(Connection):
         if keeps_its_uri(primary.tracking_uri):
             environment[VARIABLE] = str(MirrorUri(primary.tracking_uri, copy.tracking_uri))
         return environment
-
-    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Binder | None:
-        """Return the primary's identity, if it has one that no variable can hold."""
-        primary, _ = self._servers(credentials, options)
-        return primary.binders[0] if primary.binders else None
 
     def inner_endpoint(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
