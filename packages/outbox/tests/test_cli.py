@@ -58,6 +58,24 @@ def test_status_speaks_json(left: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert shown["shipping"] is False
 
 
+def test_status_shows_the_time_of_the_oldest_event(
+    fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Later events do not make the wait look shorter."""
+    fake.error = Unavailable("no route")
+    outbox = Outbox(FAKE, policy=DOWN)
+    begun = 1_700_000_000
+    for seconds in (0, 3600):
+        outbox.append(Event("run", "metrics", (begun + seconds) * 1000, {}))
+    outbox.close(5)
+    assert main(["status", "--output", "json"]) == 1
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert shown["oldest"] == begun
+    assert main(["status"]) == 1
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun))
+    assert f", the oldest since {moment}\n" in capsys.readouterr().out
+
+
 def test_status_without_an_outbox(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is said to be nothing, and JSON is a list."""
     assert main(["status"]) == 0

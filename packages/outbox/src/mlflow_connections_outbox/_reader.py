@@ -293,15 +293,23 @@ class Merge:
 
 
 class Waiting(NamedTuple):
-    """The events that wait in a segment: how many, their bytes, and how many lines are damaged."""
+    """The events that wait in a segment.
+
+    Attributes:
+        events: How many.
+        bytes: Their size.
+        damaged: How many lines are damaged.
+        oldest: The time of the first, in milliseconds since the epoch; None if nothing waits.
+    """
 
     events: int
     bytes: int
     damaged: int
+    oldest: int | None
 
 
 def waiting_in(path: Path, disk: Disk = DISK, *, check: bool = True) -> Waiting:
-    """Count the events that wait in a segment without decoding them.
+    """Count the events that wait in a segment; only the first is decoded.
 
     Args:
         path: The segment.
@@ -316,17 +324,17 @@ def waiting_in(path: Path, disk: Disk = DISK, *, check: bool = True) -> Waiting:
         position = read_header(descriptor, disk).acked
         events = size = damaged = 0
         rest = b""
+        oldest: int | None = None
         while block := disk.pread(descriptor, 1 << 18, position):
             position += len(block)
             size += len(block)
-            if not check:
-                events += block.count(b"\n")
-                continue
             *lines, rest = (rest + block).split(b"\n")
-            bad = sum(not is_whole(line) for line in lines)
+            if oldest is None:
+                oldest = next((found[1].at for line in lines if (found := parse(line, ""))), None)
+            bad = sum(not is_whole(line) for line in lines) if check else 0
             events += len(lines) - bad
             damaged += bad
-        return Waiting(events, size, damaged)
+        return Waiting(events, size, damaged, oldest)
     finally:
         disk.close(descriptor)
 

@@ -49,8 +49,8 @@ class Content(NamedTuple):
         events: How many wait.
         bytes: Their size.
         writers: How many segments a living process still writes.
-        oldest: When the oldest segment that has events waiting was last written, in seconds since
-            the epoch; None if nothing waits.
+        oldest: The time of the oldest event that waits, in seconds since the epoch; None if nothing
+            waits.
         overflow: How many of those that wait are beyond the limit of the spool, and so set aside
             outside it. They are sent in their turn.
         rejected: How many the destination rejected for good, and are kept.
@@ -198,12 +198,11 @@ def measure(folder: Path, *, check: bool = True) -> Content:
     counts = read_counts(folder)
     events = size = writers = others = overflow = 0
     damaged = counts.damaged
-    oldest: float | None = None
+    oldest: int | None = None
     trusts_locks = DISK.sees_other_machines(folder)
     for _, path in segments(folder):
         try:
             found = waiting_in(path, check=check)
-            written = DISK.status(path).mtime
             if not trusts_locks and _is_foreign(path):
                 others += found.events
             else:
@@ -213,13 +212,13 @@ def measure(folder: Path, *, check: bool = True) -> Content:
         events, size = events + found.events, size + found.bytes
         overflow += found.events if path.parent.name == OVERFLOW else 0
         damaged += found.damaged
-        if found.events:
-            oldest = written if oldest is None else min(oldest, written)
+        if found.oldest is not None:
+            oldest = found.oldest if oldest is None else min(oldest, found.oldest)
     aside = 0
     with suppress(FileNotFoundError):
         aside = sum(waiting_in(path).events for _, path in segments_in(folder / ASIDE))
     return Content(
-        *(events, size, writers, oldest, overflow),
+        *(events, size, writers, None if oldest is None else oldest / 1000, overflow),
         *(_dead_letters.count(folder), _dead_letters.size(folder), aside),
         *(damaged, others, read_not_taken(folder)),
     )
