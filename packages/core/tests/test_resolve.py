@@ -329,7 +329,11 @@ def test_a_secret_among_the_options_is_refused(key: str, install: Install) -> No
         ({"timeout": "soon"}, "'timeout' in the connection options must be a number."),
         ({"verify": "perhaps"}, "must be true or false."),
         ({"workspace": ["a"]}, "must be text"),
-        ({"workspace": ""}, "must be text"),
+        (
+            {"workspace": ""},
+            "'workspace' in the connection options is empty: write a value, or leave the option out.",
+        ),
+        ({"timeout": "\t"}, "'timeout' in the connection options is empty"),
     ],
 )
 def test_a_wrong_value_is_named(options: dict[str, Any], said: str, install: Install) -> None:

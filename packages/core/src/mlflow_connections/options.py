@@ -237,13 +237,17 @@ def convert(option: Option, value: Any, place: str) -> Any:
         place: The place it was given in, for the message.
 
     Raises:
-        InvalidOptionError: The value has the wrong type, is none of the choices, or has white space
+        InvalidOptionError: The value is empty, has the wrong type, is none of the choices, or has white space
             that its service may take for a part of it.
     """
     if option.in_credentials and isinstance(value, str):
         value = _strip(option, value, place)
     converted = _parse(option.type, value)
     if converted is None:
+        if isinstance(value, str) and not value.strip():
+            raise InvalidOptionError(
+                f"'{option.name}' in {place} is empty: write a value, or leave the option out."
+            )
         kinds = {
             bool: "true or false",
             int: "a whole number",
