@@ -312,13 +312,15 @@ def test_a_server_that_was_asked_is_not_asked_for_each_call(folder: Path) -> Non
             return call
 
     server = _server.server_of(_composite.parse("durable+http://127.0.0.1:9").uri)
-    from mlflow_connections_durable._tracking import DurableTracking
+    from mlflow_connections_durable._experiments import DurableExperiments
+    from mlflow_connections_durable._inner_store import InnerStore
+    from mlflow_connections_durable._runs import DurableRuns
 
-    tracking = DurableTracking(server, None)
-    tracking._inner = tracking._asking = Dead()
+    inner = InnerStore(server, Dead())
+    runs = DurableRuns(server, inner, DurableExperiments(server, inner))
     server.outbox._policy = server.outbox._policy._replace(shipper="none")
-    tracking.create_run("1", "me", 1, [], "a")
-    tracking.create_run("1", "me", 1, [], "b")
+    runs.create_run("1", "me", 1, [], "a")
+    runs.create_run("1", "me", 1, [], "b")
     assert asked == ["create_run"]
     assert (folder / "outbox").exists()
 

@@ -8,7 +8,8 @@ provisional IDs until it does.
 - `_server`: everything of one server in this process, shared by its stores.
 - `_patience`: calls to the server with a deadline, and silence after one that failed.
 - `_local`: the runs, models and files that this process knows, for reads of its own writes.
-- `_tracking`, `_registry`, `_artifacts`: MLflow's three interfaces over these.
+- `_tracking`, `_registry`, `_artifacts`: MLflow's three interfaces over these. The methods of the tracking store
+  have rooms: `_experiments`, `_runs`, `_run_data`, `_logged_models`, `_traces`; other calls go to `_inner_store`.
 - `_kept_files`: copies of artifacts until they are delivered.
 - `sink`: delivery, in the shipper's process; `_commands`: commands of `mlflow-connections outbox`.
 

@@ -2,6 +2,8 @@
 
 import hashlib
 
+DEFAULT_EXPERIMENT = "0"
+"""The experiment that each server has from the start."""
 _MARK = "9090"
 _DIGITS = 24  # more than a server's
 

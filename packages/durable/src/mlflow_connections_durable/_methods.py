@@ -1,31 +1,33 @@
 """The methods of MLflow's stores that durable replaces: all public ones, those of later versions too."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
 def replaced_methods(
-    own: Any, store: Any, remote: Callable[[str], Callable[..., Any]], *, has_server: bool
+    rooms: Iterable[object],
+    store: Any,
+    forwarded: Callable[[str], Callable[..., Any]],
+    also: type = object,
 ) -> dict[str, Callable[..., Any]]:
     """Return the replaced methods of a store, by name.
 
     Args:
-        own: The object whose methods take the place of the store's.
-        store: The server's own store.
-        remote: Returns the method in place of one that `own` has not, which asks the server.
-        has_server: Whether there is a server. Without one, methods are offered which MLflow's REST store has
-            and its abstract one has not.
+        rooms: The objects whose methods take the place of the store's of the same names.
+        store: The server's own store, or the one that stands in for it.
+        forwarded: Returns the method in place of one that no room has, which asks the server.
+        also: A class whose methods are offered too, where a room has them.
     """
     kind = type(store)
     found: dict[str, Callable[..., Any]] = {}
-    names = {*dir(kind), *(() if has_server else dir(type(own)))}
-    for name in names - {"methods"}:
-        theirs, ours = getattr(kind, name, None), getattr(own, name, None)
-        if name.startswith("_") or not (inspect.isfunction(theirs) or theirs is None):
+    for name in {*dir(kind), *dir(also)}:
+        theirs = getattr(kind, name, None) or getattr(also, name, None)
+        if name.startswith("_") or not inspect.isfunction(theirs):
             continue
+        ours = next((getattr(room, name) for room in rooms if hasattr(room, name)), None)
         if ours is not None:
             found[name] = ours
-        elif not inspect.iscoroutinefunction(theirs):
-            found[name] = remote(name)
+        elif hasattr(kind, name) and not inspect.iscoroutinefunction(theirs):
+            found[name] = forwarded(name)
     return found

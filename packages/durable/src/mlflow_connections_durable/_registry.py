@@ -18,10 +18,10 @@ from mlflow_connections_events.ids import SOURCE_TAG
 
 from . import _mlflow
 from ._delivering import is_delivering
+from ._inner_store import refuse
 from ._methods import replaced_methods
 from ._patience import Away
 from ._server import DurableServer
-from ._tracking import refuse
 
 logger = get_logger("mlflow_connections_durable")
 
@@ -57,8 +57,7 @@ class DurableRegistry:
 
     def methods(self, store: Any) -> dict[str, Callable[..., Any]]:
         """Return the replaced methods of a store, by name."""
-        has_server = self._inner is not None
-        return replaced_methods(self, store, self._remote, has_server=has_server)
+        return replaced_methods([self], store, self._forwarded)
 
     # ----- registered models
 
@@ -326,7 +325,7 @@ class DurableRegistry:
         self._server.emit(name, kind, data)
         return None
 
-    def _remote(self, name: str) -> Callable[..., Any]:
+    def _forwarded(self, name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
                 return self._through(name, *args, **kwargs)

@@ -1,0 +1,141 @@
+"""The server's own tracking store, which is asked with patience."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+from mlflow_connections.secrets import get_logger, mask_uri
+from mlflow_connections_events import keeps_its_uri
+
+from . import _mlflow
+from ._delivering import is_delivering
+from ._experiment_ids import is_provisional_experiment
+from ._patience import Away
+from ._server import FLUSH_SECONDS, DurableServer, host_of
+
+logger = get_logger("mlflow_connections_durable")
+
+_READS = ("get_", "search_", "list_", "batch_get_", "query_", "find_")
+
+
+class InnerStore:
+    """The store that answers for the server. No call outlasts a server that does not respond.
+
+    Args:
+        server: What this process shares of the server.
+        store: The server's own store, or None for `offline`.
+
+    Attributes:
+        store: The same.
+    """
+
+    def __init__(self, server: DurableServer, store: Any | None) -> None:
+        self.store = store
+        self._server = server
+        self._asking = None if store is None else _mlflow.asking_store(store)
+        server.asking = self._asking
+        self._credentials: Any = None
+
+    def ask(self, call: Callable[[Any], Any]) -> Any:
+        """Make one attempt of a call, which is passed the store.
+
+        Raises:
+            Away: The server does not respond, or there is none.
+            MlflowException: The server refuses the request.
+        """
+        if self._asking is None:
+            raise Away("There is no server: 'server' is 'offline'")
+        return self._server.patience.attempt(lambda: call(self._asking))
+
+    def _probe(self) -> object:
+        return self._server.asking.search_experiments(max_results=1)
+
+    def catch_up(self) -> None:
+        """Wait until the server has what this process wrote, if it responds.
+
+        Raises:
+            Away: It does not respond.
+        """
+        outbox = self._server.outbox
+        if self.store is None or outbox.is_delivered:
+            return
+        self.ask(lambda _: self._probe())
+        if outbox.flush(FLUSH_SECONDS):
+            logger.warning(
+                "The MLflow server at %s does not have everything yet that was logged before this "
+                "read: `mlflow-connections outbox status` shows what waits.",
+                mask_uri(self._server.target),
+            )
+
+    def forwarded(self, name: str) -> Callable[..., Any]:
+        """Return a method that asks the server, with the server's IDs in place of provisional ones."""
+        what = name.replace("_", " ")
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.store is None:
+                refuse(self._server, None, what)
+            method = getattr(self.store, name)
+            if is_delivering():
+                return method(*args, **kwargs)
+            try:
+                if name.startswith(_READS) or not name.startswith(("log_", "start_")):
+                    self.catch_up()
+                args = tuple(self._real(value) for value in args)
+                kwargs = {key: self._real(value) for key, value in kwargs.items()}
+                return self._server.patience.wait(lambda: method(*args, **kwargs), self._probe)
+            except Away as away:
+                refuse(self._server, away, what)
+
+        return call
+
+    def host_credentials(self) -> Any:
+        """Return the server's address and credentials; its known address alone while it does not respond.
+
+        MLflow prints a run's address with it, and the clients of Databricks and Azure sign in for that.
+        """
+        server, store = self._server, self.store
+        assert store is not None  # noqa: S101 - a store without a server has no such attribute
+        if not keeps_its_uri(server.target):
+            return store.get_host_creds()
+        try:
+            self._credentials = server.patience.attempt(store.get_host_creds, proves=False)
+        except Away:
+            return self._credentials or _mlflow.host_credentials(host_of(server.target))
+        return self._credentials
+
+    def _real(self, value: Any) -> Any:
+        if isinstance(value, str):
+            server = self._server
+            if is_provisional_experiment(value):
+                return server.real_experiment(value) or value
+            return server.ids.get(value) or server.ids.replaced(value)
+        if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+            return [self._real(each) for each in value]
+        return value
+
+
+def unless_away(look: Callable[[], object]) -> None:
+    """Look at something before it is written to; without the server, it decides later."""
+    try:
+        look()
+    except MlflowException as error:
+        if error.error_code != "TEMPORARILY_UNAVAILABLE":
+            raise
+
+
+def refuse(server: DurableServer, away: Away | None, what: str) -> NoReturn:
+    """Raise MLflow's error for a read that only a server could answer."""
+    if server.is_offline:
+        raise MlflowException(
+            f"'server' is 'offline', so no server can answer for {what}: ship what waits, and ask the "
+            "server that has it.",
+            TEMPORARILY_UNAVAILABLE,
+        )
+    said = f" ({away})" if away else ""
+    raise MlflowException(
+        f"Only the MLflow server at {mask_uri(server.target)} can answer for {what}, and it does not "
+        f"respond{said}. What is logged is kept; repeat this once the server is back.",
+        TEMPORARILY_UNAVAILABLE,
+    ) from None
