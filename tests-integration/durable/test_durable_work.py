@@ -79,6 +79,15 @@ def test_offline_runs_are_shipped_by_two_machines(
     assert (report["waiting"], report["rejected"]) == (0, 0)
     first = described(mlflow_server.url, name)
     assert len(first["runs"]) == 4
+    client = mlflow.MlflowClient(mlflow_server.url)
+    experiment = client.get_experiment_by_name(name)
+    rows = json.loads(program.outbox("runs", "--output", "json"))
+    assert {row["url"] for row in rows} == {
+        f"{mlflow_server.url}/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}"
+        for run in client.search_runs(
+            [experiment.experiment_id], run_view_type=mlflow.entities.ViewType.ALL
+        )
+    }
     other = {"MLFLOW_CONNECTIONS_OUTBOX_DIR": str(copy)}
     report = program.ship("--to", mlflow_server.url, "--other-machines", **other)
     assert (report["waiting"], report["rejected"]) == (0, 0)

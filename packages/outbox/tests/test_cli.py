@@ -136,6 +136,38 @@ def test_drop_asks_first(
     assert not list(left.glob("*.seg"))
 
 
+def test_drop_asks_nothing_where_nothing_is_dropped(
+    left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An outbox whose events have all been delivered needs no yes."""
+    fake.error = None
+    assert main(["ship"]) == 0
+    capsys.readouterr()
+    assert main(["drop"]) == 0
+    assert capsys.readouterr() == ("fake: 0 dropped\n", "")
+
+
+def test_outboxes_of_one_name_are_told_apart(
+    left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where two destinations have the same name, each line has the address too."""
+    fake.error = None
+    other = FAKE._replace(url=f"{FAKE.url}/other")
+    outbox = Outbox(other, policy=Policy(shipper="none"))
+    outbox.append(Event("run", "metrics", 0, {"n": 1}))
+    outbox.close()
+    assert main(["ship"]) == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        f"fake at {FAKE.url}/other: 1 delivered, 0 waiting, 0 rejected",
+        f"fake at {FAKE.url}: 10 delivered, 0 waiting, 0 rejected",
+    ]
+    assert main(["retry"]) == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        f"fake at {FAKE.url}/other: 0 wait again",
+        f"fake at {FAKE.url}: 0 wait again",
+    ]
+
+
 def test_drop_can_spare_what_waits(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,14 +8,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from mlflow_connections.reports import table
 from mlflow_connections_events.ids import IdMap
 from mlflow_connections_outbox import Batch, Event, admin
 
 from ._records import RUNS, Records
-from .sink import DESCRIPTION, DurableSink, DurableTarget, announcements
+from ._uri import OFFLINE
+from .sink import DESCRIPTION, SHIPPED_TO, DurableSink, DurableTarget, announcements
 
 NAME = "durable"
 _CHUNK = 500
@@ -65,15 +68,24 @@ def runs(parsed: argparse.Namespace) -> int:
     if not found:
         print("No run has a provisional ID.")
         return 0
-    rows = [row._replace(server_id=row.server_id or "waits", url=row.url or "") for row in found]
-    print(_table([("run", "started", "provisional ID", "server's ID", "URL"), *rows]))
+    print(table([_shown(row) for row in found]))
     return 0
+
+
+def _shown(row: RunRow) -> dict[str, str]:
+    return {
+        "run": row.run,
+        "started": row.started,
+        "provisional ID": row.id,
+        "server's ID": row.server_id or "waits",
+        "URL": row.url or "",
+    }
 
 
 def _rows(*, everything: bool) -> Iterator[RunRow]:
     for state in _states():
         ids = IdMap(state)
-        server = _described(state).get("uri", "")
+        server = _server_of(state)
         for run_id, record in Records(state / RUNS).all().items():
             # A run that the server has lost, and has again, is as one that waited for its ID.
             provisional = bool(record.get("provisional")) or ids.get(run_id) is not None
@@ -181,18 +193,18 @@ def _states() -> list[Path]:
     return [report.folder / "state" for report in admin.outboxes(NAME) if not report.problem]
 
 
+def _server_of(state: Path) -> str:
+    """Return the URI of the server that has the runs; without a server, of the one they were shipped to."""
+    server = _described(state).get("uri", "")
+    if server == OFFLINE:
+        with suppress(OSError):
+            return (state / SHIPPED_TO).read_text(encoding="utf-8")
+    return server
+
+
 def _described(state: Path) -> Mapping[str, str]:
     try:
         found: Mapping[str, str] = json.loads((state / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found
-
-
-def _table(rows: list[Any]) -> str:
-    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join(lines)

@@ -25,6 +25,8 @@ TARGET_VARIABLE = "MLFLOW_CONNECTIONS_DURABLE_TARGET"
 """The secret of the outbox with the server's URI and the variables that it needs."""
 DESCRIPTION = "server.json"
 """The file of the state folder that says which server it is, without secrets."""
+SHIPPED_TO = "shipped_to"
+"""The file of the state folder with the URI that `outbox ship --to` named last, without secrets."""
 _NAME_EXPERIMENTS = frozenset({"run_started", "model_logged", "trace_logged", "spans_logged"})
 _RESOLVED: dict[str, str] = {}
 
@@ -60,6 +62,8 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
         Unauthorized: This process cannot find the server's credentials.
     """
     target = _target(destination, environ, state)
+    if not target.is_own and target.uri != OFFLINE:
+        (state / SHIPPED_TO).write_text(mask_uri(target.uri), encoding="utf-8")
     with delivering():
         return DurableSink(target, environ, state)
 

@@ -174,7 +174,7 @@ def _ship(parsed: argparse.Namespace) -> int:
             aside = f", {shipped.aside:,} set aside" if shipped.aside else ""
             why = f" ({shipped.reason})" if shipped.reason else ""
             print(
-                f"{report.name}: {shipped.delivered:,} delivered, "
+                f"{_label(report, reports)}: {shipped.delivered:,} delivered, "
                 f"{shipped.waiting:,} waiting, {shipped.rejected:,} rejected{aside}{why}"
             )
     if parsed.output == "json":
@@ -205,7 +205,8 @@ def _is_unfinished(result: dict[str, Any]) -> bool:
 
 def _retry(parsed: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
-    for report in admin.outboxes(parsed.destination):
+    reports = admin.outboxes(parsed.destination)
+    for report in reports:
         events = 0
         try:
             if not report.problem:
@@ -217,9 +218,8 @@ def _retry(parsed: argparse.Namespace) -> int:
             continue
         results.append({"name": report.name, "retried": events})
         if parsed.output == "text":
-            print(
-                f"{report.name}: {events:,} wait again; `mlflow-connections outbox ship` sends them"
-            )
+            then = "; `mlflow-connections outbox ship` sends them" if events else ""
+            print(f"{_label(report, reports)}: {events:,} wait again{then}")
     if parsed.output == "json":
         _print_json(results)
     return 1 if any(result.get("retried", True) for result in results) else 0
@@ -227,14 +227,17 @@ def _retry(parsed: argparse.Namespace) -> int:
 
 def _drop(parsed: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
-    for report in admin.reports(parsed.destination):
+    reports = admin.reports(parsed.destination)
+    for report in reports:
         if report.problem:
             results.append(_problem(report))
             continue
         content = report.content
         more = 0 if parsed.rejected else content.events + content.aside
         events = more + content.rejected
-        if not parsed.yes and not _confirmed(f"Drop {events:,} events for {report.name}? [y/N] "):
+        label = _label(report, reports)
+        asked = bool(events) and not parsed.yes
+        if asked and not _confirmed(f"Drop {events:,} events for {label}? [y/N] "):
             return 1
         try:
             dropped = admin.drop(report.folder, rejected_only=parsed.rejected)
@@ -243,10 +246,17 @@ def _drop(parsed: argparse.Namespace) -> int:
             continue
         results.append({"name": report.name, "dropped": dropped})
         if parsed.output == "text":
-            print(f"{report.name}: {dropped:,} dropped")
+            print(f"{label}: {dropped:,} dropped")
     if parsed.output == "json":
         _print_json(results)
     return 1 if any("problem" in result for result in results) else 0
+
+
+def _label(report: admin.Report, reports: Sequence[admin.Report]) -> str:
+    """Return an outbox's name, with its address if another outbox has that name too."""
+    if report.destination is None or [each.name for each in reports].count(report.name) == 1:
+        return report.name
+    return f"{report.name} at {report.destination.url}"
 
 
 def _problem(report: admin.Report) -> dict[str, Any]:
