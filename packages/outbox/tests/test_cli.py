@@ -150,7 +150,7 @@ def test_drop_asks_nothing_where_nothing_is_dropped(
 def test_outboxes_of_one_name_are_told_apart(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where two destinations have the same name, each line has the address too."""
+    """If two destinations have the same name, each line has the address too."""
     fake.error = None
     other = FAKE._replace(url=f"{FAKE.url}/other")
     outbox = Outbox(other, policy=Policy(shipper="none"))
