@@ -14,7 +14,7 @@ connection = AzureMLConnection()
 
 __all__ = ["AzureMLAuthenticator", "AzureMLConnection", "connection", "open_authenticator"]
 
-# Whoever only lists connections needs neither.
+# Listing connections needs neither.
 __getattr__, __dir__ = lazy_names(
     __name__, {"AzureMLAuthenticator": "._authenticator", "open_authenticator": "._authenticator"}
 )

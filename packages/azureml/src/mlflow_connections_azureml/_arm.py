@@ -1,4 +1,4 @@
-"""`sdk: arm`: one request to Azure Resource Manager. azureml-core is never imported."""
+"""`sdk: arm`: one request to Azure Resource Manager, without importing azureml-core."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from ._options import TIMEOUT_REMEDY, Workspace
 from ._tokens import AzureTokens
 
 API_VERSION = "2024-04-01"
-"""Of the resource type Microsoft.MachineLearningServices/workspaces; it has mlFlowTrackingUri."""
+"""The API version of Microsoft.MachineLearningServices/workspaces; its responses have mlFlowTrackingUri."""
 
 
 def tracking_uri(
@@ -28,7 +28,7 @@ def tracking_uri(
     Args:
         values: The connection's values.
         tokens: The identity that signs in.
-        renewing: Its tokens.
+        renewing: The identity's tokens, kept valid.
         deadline: The time limit.
     """
     workspace = Workspace.of(values)
@@ -53,7 +53,8 @@ def tracking_uri(
 def _get(
     path: str, headers: Mapping[str, str], deadline: Deadline, asked: Asked
 ) -> requests.Response:
-    # ARM throttles, and its gateways fail now and then. Both say so before they do anything.
+    # ARM throttles, and its gateways fail now and then. Both respond before they do any work, so a
+    # retry is safe.
     retry = Retry(2, backoff_factor=0.5, status_forcelist=(429, 502, 503), raise_on_status=False)
     with requests.Session() as session:
         session.mount("https://", HTTPAdapter(max_retries=retry))
@@ -61,7 +62,7 @@ def _get(
             return session.get(
                 f"https://{asked.host}{path}",
                 headers=dict(headers),
-                # The deadline comes first: its message names the service.
+                # Check the deadline first: its message names the service.
                 timeout=(deadline.left or 0) + 1,
             )
         except requests.RequestException as error:
@@ -84,7 +85,7 @@ def _properties(response: requests.Response, asked: Asked) -> dict[str, Any]:
 
 
 def _with_mlflow_2(uri: object, workspace: Workspace) -> str:
-    """Return the address for MLflow 2 and 3, as azureml-mlflow derives it: ARM says v1.0."""
+    """Return the address that both MLflow 2 and 3 accept, as azureml-mlflow derives it; ARM returns v1.0."""
     if not isinstance(uri, str) or not uri.startswith("azureml://"):
         raise ConnectionsError(
             f"Azure Resource Manager returned no tracking URI for the workspace '{workspace.name}'. "

@@ -1,15 +1,16 @@
 """The authenticator of a workspace, and how azureml-mlflow finds it.
 
-azureml-mlflow sends its own requests, and keeps one credential for each tracking URI and process. Without one it tries
-a browser, then a device code, and waits for a person. So for each workspace in force it holds an object that asks core
-for the authenticator of that URI:
+azureml-mlflow sends its own requests, and keeps one credential per tracking URI and process.
+Without one it tries a browser, then a device code, and waits for a person. For each workspace in
+force, its table therefore holds an object that gets the authenticator of that URI from core:
 
-- In the process that resolved, it is that of the block of `use` in force. Outside of any block it is the one that was
-  resolved last, since plugins of kedro-mlflow resolve and set the URI by themselves.
-- In a child it comes from its parent's description: an identity without a secret signs in again, for one with a secret
-  the parent serves tokens. MLflow imports this module in every process, as a provider of run tags that has none: there
-  is no other way in before the first store.
-- In an AzureML job there is none. azureml-mlflow reads the job's own token by itself.
+- In the process that resolved the connection, the authenticator belongs to the block of `use` in
+  force. Outside of any block, the one that was resolved last is used, since plugins of kedro-mlflow
+  set the URI themselves.
+- A child process rebuilds it from its parent's description: an identity without a secret signs in
+  again, and the parent serves tokens for one with a secret. MLflow imports this module in every
+  process as a provider of run tags, which adds none: no other hook runs before the first store.
+- In an AzureML job there is none. azureml-mlflow reads the job's own token.
 """
 
 import sys
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# In every cloud, also by its older name management.core.windows.net.
+# Valid in every cloud, also under the older name management.core.windows.net.
 _ARM_HOST = "management."
 
 
@@ -46,7 +47,7 @@ class AzureMLAuthenticator(Authenticator):
     """One identity's tokens for a workspace, which azureml-mlflow asks for.
 
     Args:
-        uri: The workspace's tracking URI. Its query does not matter.
+        uri: The workspace's tracking URI; its query is ignored.
         source: Fetches tokens.
         share: Whether the user allows the secret in the environment of child processes.
 
@@ -63,7 +64,7 @@ class AzureMLAuthenticator(Authenticator):
         self._is_offered = False
 
     def bind(self) -> None:
-        """Put the identity in force for its URI, now or once MLflow is imported.
+        """Activate the identity for its URI, now or once MLflow is imported.
 
         Raises:
             MissingDependencyError: azureml-mlflow cannot be imported.
@@ -77,27 +78,27 @@ class AzureMLAuthenticator(Authenticator):
         _add_if_imported(self.origin)
 
     def unbind(self) -> None:
-        """Take the identity out of force; azureml-mlflow forgets a URI that has none left."""
+        """Deactivate the identity; azureml-mlflow forgets a URI without any identity."""
         super().unbind()
         if _answering(self.origin) is None:
             remove_service_context(self.origin)
 
     def offer(self) -> None:
-        """Let the identity answer outside of blocks, for code that sets the URI by itself."""
+        """Use the identity outside of blocks, for code that sets the URI itself."""
         times = _offers.pop(self, 0)
         _offers[self] = times + 1
         self._is_offered = True
         _add_if_imported(self.origin)
 
     def describe_for_shell(self) -> Mapping[str, Any] | None:
-        """Return the description without the secret, if that is in its variable."""
+        """Return the description without the secret if the secret is in its variable."""
         if isinstance(self.source, AzureTokens) and self.source.is_secret_in_variable():
             return self.source.describe_public()
         return super().describe_for_shell()
 
 
 _offers: dict[AzureMLAuthenticator, int] = {}
-"""Authenticators that no block has taken over, and how often each was resolved; the newest last."""
+"""Authenticators that no block uses, with the number of times each was resolved; the newest is last."""
 
 
 def open_authenticator(origin: str, description: Mapping[str, Any]) -> AzureMLAuthenticator:
@@ -108,7 +109,7 @@ def open_authenticator(origin: str, description: Mapping[str, Any]) -> AzureMLAu
 
 
 def inherited(workspace: Workspace) -> AzureMLAuthenticator | None:
-    """Return the authenticator of a workspace that asks the parent of this process, or None if it does not serve it."""
+    """Return a workspace's authenticator served by the parent process, or None if the parent does not serve it."""
     for source in from_parent(AzureMLAuthenticator.opener):
         if workspace.resource_id.lower() in source.origin.lower():
             return AzureMLAuthenticator(source.origin, source)
@@ -116,7 +117,7 @@ def inherited(workspace: Workspace) -> AzureMLAuthenticator | None:
 
 
 class WorkspaceCredential:
-    """The credential that azureml-mlflow holds for a URI: the authenticator in force answers.
+    """The credential that azureml-mlflow holds for a URI; it delegates to the authenticator in force.
 
     Args:
         origin: The URI, without a query.
@@ -126,14 +127,15 @@ class WorkspaceCredential:
         self._origin = origin
 
     def get_token(self, *scopes: str, claims: str | None = None, **_options: Any) -> "AccessToken":
-        """Return a token for Azure Resource Manager, as azure-core's protocol says.
+        """Return a token for Azure Resource Manager, as azure-core's protocol requires.
 
         Args:
-            scopes: The scope of Azure Resource Manager, for which all clients of AzureML ask.
-            claims: Any text says that the present token does not suffice any more.
+            scopes: The scope of Azure Resource Manager, which all clients of AzureML request.
+            claims: Any text means that the current token is no longer sufficient.
 
         Raises:
-            AccessError: All endpoints of this URI were left, or the scope is another service's.
+            AccessError: No identity is in force for this URI, or the scope belongs to another
+                service.
         """
         refuse_other_scopes(scopes)
         authenticator = _answering(self._origin)
@@ -153,7 +155,7 @@ def refuse_other_scopes(scopes: tuple[str, ...]) -> None:
     """Refuse to return the workspace's token for another service.
 
     Raises:
-        AccessError: A scope is not that of Azure Resource Manager.
+        AccessError: A scope does not belong to Azure Resource Manager.
     """
     for scope in scopes:
         host = urlsplit(scope).hostname
@@ -174,7 +176,7 @@ def access_token(headers: Headers) -> "AccessToken":
 
 def _answering(origin: str) -> Authenticator | None:
     found = authenticator_of(origin)
-    # A copy: another thread may resolve meanwhile.
+    # Iterate over a copy: another thread may resolve at the same time.
     return found or next((each for each in reversed([*_offers]) if each.origin == origin), None)
 
 
@@ -197,7 +199,7 @@ class CredentialBinder:
             return
         try:
             known = origins_in_force(AzureMLAuthenticator.opener)
-        except ConnectionsError as error:  # nothing may disturb an import
+        except ConnectionsError as error:  # an error must not break `import mlflow`
             logger.debug("The parent's description cannot be read: %s", error)
             known = []
         for origin in {*known, *(each.origin for each in _offers)}:

@@ -1,6 +1,6 @@
 """The connection behind the keyword `azureml`.
 
-Cheap to import: Azure's packages are imported when they are used.
+Importing it is cheap: Azure's packages are imported on first use.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class AzureMLConnection(Connection):
     The credential is the first that applies: the service principal of the credentials; the
     user-assigned managed identity of the options; then the credential that azure-identity finds:
     the environment's, a workload identity, a managed identity, or the login of the Azure CLI or
-    another developer tool. A person is asked to sign in only if `interactive` is true.
+    another developer tool. A person is prompted to sign in only if `interactive` is true.
     """
 
     def __init__(self) -> None:
@@ -30,23 +30,23 @@ class AzureMLConnection(Connection):
 
     @property
     def declared(self) -> Sequence[Option]:  # type: ignore[override]  # depends on the process
-        """The options, with the defaults that this process has for them.
+        """Return the options, with the defaults that this process provides.
 
-        A config.json fills in the workspace. In an AzureML job none is required: the job brings a
-        URI.
+        A config.json fills in the workspace. In an AzureML job no option is required: the job
+        provides a URI.
         """
         if job_uri() is None:
             return options_here()
         return tuple(option._replace(required=False) for option in OPTIONS)
 
     def values(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Read all declared options, without white space around a text.
+        """Read all declared options, with surrounding white space removed.
 
-        No id, name or secret of Azure has any, and a secret read from a file often ends in a
+        No ID, name or secret of Azure contains any, and a secret read from a file often ends in a
         newline.
 
         Raises:
-            MissingOptionError: Required ones are missing; the message names all of them.
+            MissingOptionError: Required options are missing; the message names all of them.
             InvalidOptionError: A value has the wrong type or is none of the choices.
         """
         values = super().values(credentials, options)
@@ -61,9 +61,9 @@ class AzureMLConnection(Connection):
         Raises:
             MissingOptionError: A part of the workspace's name or of the service principal is
                 missing.
-            InvalidOptionError: There is no such tenant, subscription, group or workspace.
-            AccessError: The credential was refused, there is none, or it may not do this.
-            UnreachableError: A service of Azure did not answer, or not in time.
+            InvalidOptionError: The tenant, subscription, group or workspace does not exist.
+            AccessError: The credential is missing, was refused, or lacks permission.
+            UnreachableError: A service of Azure did not respond, or not in time.
             MissingDependencyError: azureml-core or azureml-mlflow cannot be imported.
         """
         values = self.values(credentials, options)
@@ -88,8 +88,8 @@ class AzureMLConnection(Connection):
         return authenticator.uri
 
     def registry_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Return the workspace's URI: its registry answers there too."""
-        # Core asks for it right after the tracking URI; the same question is not sent twice.
+        """Return the workspace's URI, which also serves its registry."""
+        # Core calls this right after `tracking_uri`; the request is not sent twice.
         from ._tokens import session_of
 
         found = self._resolved.get(session_of(self.values(credentials, options)))
@@ -101,13 +101,13 @@ class AzureMLConnection(Connection):
         """Return the cloud's name."""
         if job_uri():
             return {}
-        # Without it azureml-mlflow asks ARM for a list of clouds, and takes the first.
+        # Without the name azureml-mlflow requests a list of clouds from ARM, and takes the first.
         return {CLOUD_VARIABLE: self.values(credentials, options)["cloud"]}
 
     def binder(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> "AzureMLAuthenticator | None":
-        """Return the authenticator of the workspace, for a block to put in force; None in a job."""
+        """Return the authenticator of the workspace, which a block activates; None in a job."""
         if job_uri():
             return None
         from ._tokens import session_of

@@ -1,8 +1,8 @@
-"""Errors of Azure's clients and services as one sentence of ours.
+"""Explain errors of Azure's clients and services in one sentence.
 
-The text of a service is never repeated: azureml-core lists every subscription of the tenant in one
-message, and dumps JSON in others. A sentence is made from the HTTP status, Azure's own code, and the
-host.
+A service's text is never repeated: azureml-core lists every subscription of the tenant in one
+message, and dumps JSON in others. A sentence contains only the HTTP status, Azure's own code and
+the host.
 """
 
 import re
@@ -19,22 +19,22 @@ from mlflow_connections import (
 from ._options import Cloud, Workspace
 
 _AADSTS = r"AADSTS\d+"
-# msal keeps no more of a response that is not JSON.
+# msal keeps no more than this of a response that is not JSON.
 _MSAL_STATUS = r"HTTP Error: (\d{3})"
-# Anything else in the place of a code may be a secret, and is not shown.
+# Any other text in the place of a code may be a secret, and is not shown.
 _CODE = r"\w{1,60}"
-# `az` prints the exception of requests when it has no network.
+# `az` prints this exception of requests if it has no network.
 _CLI_HOST = r"HTTPSConnectionPool\(host='([\w.-]+)'"
 
 
 class SignIn(NamedTuple):
-    """A sign-in, as the messages of its errors name it; nothing of it is secret.
+    """A sign-in, as error messages name it; it contains no secret.
 
     Attributes:
-        identity: Who signs in, such as `the service principal '…'`.
+        identity: The identity, such as `the service principal '…'`.
         cloud: The cloud to sign in to.
-        tenant: The tenant that was chosen, or None.
-        cli_seconds: The time that the Azure CLI may take, in seconds.
+        tenant: The chosen tenant, or None.
+        cli_seconds: The time limit of the Azure CLI, in seconds.
     """
 
     identity: str
@@ -75,25 +75,25 @@ _REFUSALS: dict[str, tuple[type[ConnectionsError], str]] = {
         AccessError,
         "the tenant does not know Azure Resource Manager; check tenant_id and 'cloud'",
     ),
-    # A person's login that has ended.
+    # A person's login has expired.
     "AADSTS700082": (AccessError, f"the login expired without use; {_SIGN_IN_AGAIN}"),
     "AADSTS700084": (AccessError, f"the login has expired; {_SIGN_IN_AGAIN}"),
     "AADSTS70043": (AccessError, f"the login has expired by policy; {_SIGN_IN_AGAIN}"),
     "AADSTS50173": (AccessError, f"the password was changed since the login; {_SIGN_IN_AGAIN}"),
     "AADSTS50132": (AccessError, f"the login was revoked; {_SIGN_IN_AGAIN}"),
-    # A second factor.
+    # A second factor is required.
     "AADSTS50076": (AccessError, _MFA),
     "AADSTS50078": (AccessError, _MFA),
     "AADSTS50079": (AccessError, _MFA),
     "AADSTS50158": (AccessError, _MFA),
-    # An account in the wrong tenant, or without consent.
+    # The account is in the wrong tenant, or lacks consent.
     "AADSTS50020": (AccessError, "the account does not belong to the tenant; check tenant_id"),
     "AADSTS50034": (AccessError, "the account does not exist in the tenant; check tenant_id"),
     "AADSTS90072": (AccessError, "the account does not exist in the tenant; check tenant_id"),
     "AADSTS50057": (AccessError, "the account is disabled"),
     "AADSTS50105": (AccessError, "the account is not assigned to the application"),
     "AADSTS65001": (AccessError, f"nobody has consented yet; {_SIGN_IN_AGAIN}"),
-    # Conditional access.
+    # Conditional access applies.
     "AADSTS53000": (AccessError, _DEVICE),
     "AADSTS53001": (AccessError, _DEVICE),
     "AADSTS530003": (AccessError, _DEVICE),
@@ -102,12 +102,12 @@ _REFUSALS: dict[str, tuple[type[ConnectionsError], str]] = {
 
 
 class Asked(NamedTuple):
-    """A question about a workspace: to which host, and as whom. Nothing of it is secret.
+    """A request about a workspace: its host and its identity. It contains no secret.
 
     Attributes:
-        host: The host that was asked last.
+        host: The host of the last request.
         workspace: The workspace.
-        identity: Who asks, as messages name the identity.
+        identity: The identity, as messages name it.
     """
 
     host: str
@@ -116,7 +116,7 @@ class Asked(NamedTuple):
 
     @property
     def who(self) -> str:
-        """The identity at the beginning of a sentence."""
+        """The identity, capitalized for the beginning of a sentence."""
         return f"{self.identity[0].upper()}{self.identity[1:]}"
 
 
@@ -126,7 +126,7 @@ class ErrorResponse(NamedTuple):
     Attributes:
         status: Its HTTP status.
         code: Azure's own code for it.
-        host: The host that sent it; empty if that is not known.
+        host: The host that sent it; empty if unknown.
     """
 
     status: int
@@ -157,12 +157,12 @@ def explain_sign_in_error(error: BaseException, sign_in: SignIn) -> ConnectionsE
             f"Microsoft Entra ID at {cloud.login} answered {status} for {identity}. "
             "Try again later."
         )
-    # msal drops the number of the error.
+    # msal omits the number of the error.
     if "authority configuration" in text:
         return InvalidOptionError(
             f"{cloud.login} does not know the tenant of {identity}. Check tenant_id and 'cloud'."
         )
-    # azure-identity 1.27 says so of a command that did not end in time, and of nothing else.
+    # azure-identity 1.27 uses this text only for a command that did not end in time.
     if "Failed to invoke the Azure CLI" in text:
         return UnreachableError(
             f"The Azure CLI did not answer within {sign_in.cli_seconds} s. Run `az account "
@@ -178,7 +178,7 @@ def explain_sign_in_error(error: BaseException, sign_in: SignIn) -> ConnectionsE
 
 
 def _cli_state(text: str) -> str:
-    """Return what azure-identity says about the Azure CLI, the last of its usual ways."""
+    """Return azure-identity's message about the Azure CLI, the last of its usual methods."""
     if "Azure CLI not found on path" in text:
         return "no credential is set, and the Azure CLI is not on the PATH"
     if "az login" in text:
@@ -187,7 +187,7 @@ def _cli_state(text: str) -> str:
 
 
 def explain(error: BaseException, asked: Asked) -> ConnectionsError:
-    """Return the error to raise where the workspace could not be opened, though there is a token."""
+    """Return the error to raise if the workspace could not be opened although there is a token."""
     if (ours := _ours(error)) is not None:
         return ours
     if (host := unreachable_host(error)) is not None:
@@ -246,7 +246,7 @@ def explain_response(response: ErrorResponse, asked: Asked) -> ConnectionsError:
 
 
 def private_link(workspace: Workspace) -> ConnectionsError:
-    """Return the error for a workspace that answers its own network alone."""
+    """Return the error for a workspace that responds only within its own network."""
     return AccessError(
         f"The workspace '{workspace.name}' refuses the public network: it has a private link. Run "
         "inside its virtual network or through a VPN, or allow public access to it."
@@ -273,7 +273,7 @@ def _ours(error: BaseException) -> ConnectionsError | None:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all it was raised from: clients wrap the telling one several times."""
+    """Yield an error and its causes: clients wrap the original error several times."""
     seen: list[BaseException] = []
     todo: list[Any] = [error]
     while todo:
@@ -286,7 +286,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def unreachable_host(error: BaseException) -> str | None:
-    """Return the host that gave no response: empty if it is not known, None if all responded."""
+    """Return the host that did not respond: empty if it is unknown, None if all responded."""
     from urllib.parse import urlsplit
 
     import requests

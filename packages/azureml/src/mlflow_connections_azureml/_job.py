@@ -1,4 +1,4 @@
-"""Inside an AzureML job: AzureML has set a tracking URI and a token, and both stay."""
+"""AzureML jobs: AzureML has set a tracking URI and a token, and both stay."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from mlflow_connections.secrets import get_logger
 from ._options import Workspace
 
 RUN_ID_VARIABLE = "AZUREML_RUN_ID"
-"""Set in every job, see RunEnvVars in azureml-mlflow's azureml/mlflow/_common/constants.py."""
+"""Set in every job; see RunEnvVars in azureml-mlflow's azureml/mlflow/_common/constants.py."""
 
 
 def job_uri(environ: Mapping[str, str] | None = None) -> str | None:
@@ -22,7 +22,8 @@ def warn_of_another_workspace(uri: str, configured: Workspace | None) -> None:
     """Warn if the job belongs to another workspace than the configured one."""
     if configured is None or configured.resource_id.lower() in uri.lower():
         return
-    # Here, since most sessions log nothing: `logging` is most of the cost of importing this package.
+    # Imported on use: most sessions log nothing, and `logging` is most of this package's import
+    # time.
     get_logger(__name__).warning(
         "This AzureML job keeps its own tracking URI, which does not belong to the workspace '%s' "
         "of the connection's options.",

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class TokenSource(Protocol):
-    """Anything that azure-core takes for a credential."""
+    """A token credential in azure-core's sense."""
 
     def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
         """Return a token."""
 
 
 def add_service_context(uri: str, workspace: Workspace, credential: TokenSource) -> None:
-    """Do the work of azureml.mlflow.get_mlflow_tracking_uri_v2, without its import of MLflow.
+    """Do the work of azureml.mlflow.get_mlflow_tracking_uri_v2, without importing MLflow.
 
     Args:
-        uri: The tracking URI; its query does not matter.
+        uri: The tracking URI; its query is ignored.
         workspace: The workspace of the URI.
         credential: Returns the tokens.
 
@@ -50,7 +50,7 @@ def add_service_context(uri: str, workspace: Workspace, credential: TokenSource)
 
 
 def remove_service_context(uri: str) -> None:
-    """Let azureml-mlflow forget a URI without a query."""
+    """Remove a URI without a query from azureml-mlflow's table."""
     loader = sys.modules.get("azureml.mlflow._internal.service_context_loader")
     if loader is not None:
         contexts = loader._AzureMLServiceContextLoader._tracking_uri_to_service_context

@@ -13,7 +13,7 @@ SECONDS = 60.0
 SECONDS_INTERACTIVE = 300.0
 
 CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
-"""Read by azureml-core and azureml-mlflow. Without it azureml-mlflow asks ARM for a list of clouds."""
+"""Read by azureml-core and azureml-mlflow. Without it azureml-mlflow requests a list of clouds from ARM."""
 
 AUTHORITY_VARIABLE = "AZURE_AUTHORITY_HOST"
 """Read by azure-identity: the host of Microsoft Entra ID."""
@@ -59,8 +59,8 @@ def default_cloud(environ: Mapping[str, str]) -> str:
 def cloud_of(name: str, environ: Mapping[str, str]) -> Cloud:
     """Return a cloud by its name, with the sign-in host of AZURE_AUTHORITY_HOST.
 
-    A variable that names the sign-in host of another known cloud is ignored: the option is the
-    more deliberate choice, and no cloud accepts the tokens of another.
+    If the variable names the sign-in host of another known cloud, it is ignored: the option is the
+    more deliberate choice, and no cloud accepts another's tokens.
 
     Raises:
         InvalidOptionError: AZURE_AUTHORITY_HOST is not an https address.
@@ -89,7 +89,7 @@ def _authority(environ: Mapping[str, str]) -> str:
 
 
 class Workspace(NamedTuple):
-    """A workspace, by the three names that Azure needs to find it."""
+    """A workspace, identified by the three names that Azure needs."""
 
     subscription_id: str
     resource_group: str
@@ -105,7 +105,7 @@ class Workspace(NamedTuple):
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Workspace":
-        """Return the workspace that the connection's values name."""
+        """Return the workspace named by the connection's values."""
         return cls(values["subscription_id"], values["resource_group"], values["workspace_name"])
 
 
@@ -122,13 +122,13 @@ def workspace_of(uri: str) -> Workspace | None:
 
 
 class WorkspaceFile(NamedTuple):
-    """A config.json that names a workspace, as `Workspace.write_config` or the studio writes it."""
+    """A config.json that names a workspace, as written by `Workspace.write_config` or the studio."""
 
     path: "Path"
     workspace: Workspace
 
 
-# The folders and names of `Workspace.from_config` in azureml-core 1.61, in its order.
+# The folders and file names of `Workspace.from_config` in azureml-core 1.61, in the same order.
 _FOLDERS = (".azureml", "aml_config", "")
 _NAMES = ("config.json", "project.json")
 
@@ -136,10 +136,10 @@ _NAMES = ("config.json", "project.json")
 def workspace_file(folder: "Path | None" = None) -> WorkspaceFile | None:
     """Read the file that `Workspace.from_config` finds from a folder upwards, or return None.
 
-    A config.json that names no workspace belongs to another program and is passed over.
+    A config.json that names no workspace belongs to another program and is skipped.
 
     Args:
-        folder: Where to begin; None stands for the working directory.
+        folder: The first folder to search; None is the working directory.
     """
     from pathlib import Path
 
@@ -262,7 +262,8 @@ OPTIONS = (
 def options_here(environ: Mapping[str, str] | None = None) -> tuple[Option, ...]:
     """Return the options with the defaults of this process: its cloud and its config.json.
 
-    config.json is not mixed with the variables: if one of the three is set, the file is not read.
+    config.json and the variables are not mixed: if one of the three variables is set, the file is
+    not read.
     """
     environ = os.environ if environ is None else environ
     defaults: dict[str, Any] = {"cloud": default_cloud(environ)}
@@ -287,7 +288,7 @@ def _with_defaults(defaults: Mapping[str, Any], notes: Mapping[str, str]) -> Ite
 
 
 def seconds_for(values: Mapping[str, Any]) -> float:
-    """Return the time that Azure may take, in seconds.
+    """Return the time limit of requests to Azure, in seconds.
 
     Raises:
         InvalidOptionError: `timeout` is 0 or less.
@@ -303,4 +304,4 @@ def seconds_for(values: Mapping[str, Any]) -> float:
 TIMEOUT_REMEDY = (
     "Check the network, HTTPS_PROXY and the firewall, or raise 'timeout' in the connection options."
 )
-"""The remedy where Azure does not answer in time."""
+"""The remedy if Azure does not respond in time."""

@@ -1,4 +1,4 @@
-"""Tokens for a workspace: of azure-identity, for both SDKs and for azureml-mlflow, without surprises."""
+"""Tokens for a workspace from azure-identity, for both SDKs and for azureml-mlflow."""
 
 import logging
 import os
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 HEADER, PREFIX = "Authorization", "Bearer "
-"""The place of a token in `Headers`."""
+"""The key of a token in `Headers`."""
 SECRET_VARIABLE = "AZUREML_SERVICE_PRINCIPAL_PASSWORD"  # noqa: S105 - a name
 """azureml-core's own variable for the client secret."""
 
-# azure-identity's default of ten retries takes minutes where a host refuses the connection.
+# azure-identity's default of ten retries takes minutes if the host refuses connections.
 _HTTP = {"retry_total": 3, "connection_timeout": 10}
 
 _RENEW_BEFORE = 300.0
-"""Seconds before its end from which on a token is renewed, as azure-core's own policy does."""
+"""A token is renewed this many seconds before it expires, as in azure-core's own policy."""
 
-# By these variables azure-identity chooses an identity; PATH and HOME choose the Azure CLI's.
+# azure-identity selects an identity by these variables; PATH and HOME select the Azure CLI's.
 _IDENTITY_PREFIXES = ("AZURE_", "IDENTITY_", "MSI_")
 _IDENTITY_VARIABLES = ("PATH", "HOME", "USERPROFILE")
 
-# What a child needs to sign in by itself, none of it secret.
+# The values that a child needs to sign in, none of them secret.
 _PUBLIC = ("cloud", "tenant_id", "client_id", "managed_identity_client_id", "timeout")
 
-# The form of azure-identity's own check: an id, or a domain.
+# The pattern of azure-identity's own check: an ID or a domain.
 _TENANT = r"[\w.-]+"
 
 _salt = os.urandom(16)
@@ -51,7 +51,7 @@ def session_of(values: Mapping[str, Any], environ: Mapping[str, str] | None = No
 
     It is a keyed hash whose key never leaves the process, so it reveals nothing.
     """
-    from hashlib import blake2b  # nobody who only imports this module pays for it
+    from hashlib import blake2b  # imported on use: most importers of this module never sign in
 
     environ = os.environ if environ is None else environ
     around = {
@@ -66,7 +66,7 @@ def session_of(values: Mapping[str, Any], environ: Mapping[str, str] | None = No
 class AzureTokens(HeaderSource):
     """Tokens of one identity for Azure Resource Manager, which the workspace accepts as well.
 
-    Its errors are one sentence each. Two that are equal are the same sign-in.
+    Its errors are one sentence each. Equal objects are the same sign-in.
 
     Args:
         values: The connection's values.
@@ -74,7 +74,8 @@ class AzureTokens(HeaderSource):
 
     Raises:
         MissingOptionError: A part of the service principal is missing.
-        InvalidOptionError: The tenant is neither an id nor a domain, or AZURE_AUTHORITY_HOST is not an address.
+        InvalidOptionError: The tenant is neither an ID nor a domain, or AZURE_AUTHORITY_HOST is not
+            an address.
     """
 
     def __init__(self, values: Mapping[str, Any], *, is_inherited: bool = False) -> None:
@@ -87,13 +88,13 @@ class AzureTokens(HeaderSource):
 
     @classmethod
     def rebuilt(cls, description: Mapping[str, Any]) -> "AzureTokens":
-        """Rebuild what a parent described; AZUREML_SERVICE_PRINCIPAL_* of this process fill in what it left out."""
+        """Rebuild a parent's sign-in; this process's AZUREML_SERVICE_PRINCIPAL_* fill in omitted values."""
         remember(description.get("client_secret"))
         return cls({**values_of(os.environ), **description}, is_inherited=True)
 
     @property
     def cloud(self) -> Cloud:
-        """The cloud whose tokens it fetches."""
+        """The cloud that issues the tokens."""
         return self._sign_in.cloud
 
     @property
@@ -119,12 +120,12 @@ class AzureTokens(HeaderSource):
         """Fetch a token.
 
         Raises:
-            AccessError: The identity was refused, or there is none.
-            InvalidOptionError: There is no such tenant or application.
-            UnreachableError: Microsoft Entra ID or the Azure CLI did not answer.
+            AccessError: The identity is missing or was refused.
+            InvalidOptionError: The tenant or application does not exist.
+            UnreachableError: Microsoft Entra ID or the Azure CLI did not respond.
         """
         sign_in = self._sign_in
-        # A new one has no token in its cache; a person is asked once.
+        # A new credential has no cached token; a person is prompted once.
         is_kept = rejected is None or self._values["interactive"]
         if self._credential is None or not is_kept:
             self._credential = credential_for(self._values, sign_in)
@@ -133,7 +134,7 @@ class AzureTokens(HeaderSource):
                 token = self._credential.get_token(sign_in.cloud.scope, **_tenant_of(self._values))
         except Exception as error:
             logger.debug("azure-identity returned no token.", exc_info=True)
-            # Not chained: a dozen lines on every credential that was tried say no more.
+            # Not chained: its dozen lines on every attempted credential add nothing.
             from ._errors import explain_sign_in_error
 
             explained = explain_sign_in_error(error, sign_in)
@@ -150,7 +151,7 @@ class AzureTokens(HeaderSource):
         )
 
     def describe(self, *, share: bool) -> Mapping[str, Any] | None:
-        """Return the values by which another process signs in; None if that takes a secret, or a person."""
+        """Return the values with which another process signs in; None if that needs a secret or a person."""
         if self._values["interactive"]:
             return None
         secret = self._values["client_secret"]
@@ -159,17 +160,17 @@ class AzureTokens(HeaderSource):
         return {**self.describe_public(), "client_secret": secret} if share else None
 
     def describe_public(self) -> Mapping[str, Any]:
-        """Return the values by which a process signs in that has the secret already, if there is one."""
+        """Return the values with which a process that already has any secret signs in."""
         return {name: self._values[name] for name in _PUBLIC if self._values.get(name) is not None}
 
     def is_secret_in_variable(self) -> bool:
-        """Return whether the secret is in the variable that a child would read it from."""
+        """Return whether the secret is in the variable that a child would read."""
         secret = self._values["client_secret"]
         return secret is not None and os.environ.get(SECRET_VARIABLE, "").strip() == secret
 
 
 def values_of(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the connection's values of a process that has nothing but its environment."""
+    """Return the values of a process that has only its environment."""
     read = {option.name: option.env and environ.get(option.env, "").strip() for option in OPTIONS}
     values: dict[str, Any] = {name: value or None for name, value in read.items()}
     cloud = environ.get(CLOUD_VARIABLE, "")
@@ -181,7 +182,7 @@ _ours: ContextVar[bool] = ContextVar("mlflow_connections_azureml_signs_in", defa
 
 
 class _DebugOnly(logging.Filter):
-    """Turns azure-identity's warnings about a sign-in of ours into debug messages of our logger.
+    """Turns azure-identity's warnings about this package's sign-ins into debug messages of its own logger.
 
     The error says in one sentence what they say in twelve lines.
     """
@@ -198,10 +199,10 @@ _debug_only = _DebugOnly()
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # A filter sees the records of its own logger alone, not those of the loggers below it.
+    # A filter sees only the records of its own logger, not those of child loggers.
     for name, known in list(logging.root.manager.loggerDict.items()):
         if name.startswith(("azure.identity", "msal")) and isinstance(known, logging.Logger):
-            known.addFilter(_debug_only)  # once: a second time changes nothing
+            known.addFilter(_debug_only)  # adding it again changes nothing
     token = _ours.set(True)
     try:
         yield
@@ -210,12 +211,12 @@ def _quiet() -> Iterator[None]:
 
 
 def sign_in_of(values: Mapping[str, Any]) -> "SignIn":
-    """Return who signs in, and where. Nothing is sent.
+    """Return the identity and the place of a sign-in, without a request.
 
     Raises:
         MissingOptionError: A part of the service principal is missing.
-        InvalidOptionError: The tenant is neither an id nor a domain, or AZURE_AUTHORITY_HOST is
-            not an address.
+        InvalidOptionError: The tenant is neither an ID nor a domain, or AZURE_AUTHORITY_HOST is not
+            an address.
     """
     refuse_half_a_service_principal(values)
     cloud = cloud_of(values["cloud"], os.environ)
@@ -235,7 +236,7 @@ def sign_in_of(values: Mapping[str, Any]) -> "SignIn":
 
 
 def credential_for(values: Mapping[str, Any], sign_in: "SignIn") -> "TokenCredential":
-    """Create the credential that the connection's values ask for. Nothing is sent yet."""
+    """Create the credential that the connection's values select, without a request."""
     if values["client_secret"] is not None:
         from azure.identity import ClientSecretCredential
 
@@ -254,7 +255,7 @@ def credential_for(values: Mapping[str, Any], sign_in: "SignIn") -> "TokenCreden
 
 
 def _tenant_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tenant to ask for, which each credential that is found on this machine has to be told."""
+    """Return the tenant to request, which each credential found on this machine must be given."""
     is_found = values["client_secret"] is None and values["managed_identity_client_id"] is None
     return {"tenant_id": values["tenant_id"]} if is_found and values["tenant_id"] else {}
 
@@ -278,7 +279,7 @@ def _found_on_this_machine(values: Mapping[str, Any], sign_in: "SignIn") -> "Tok
         exclude_interactive_browser_credential=True,
         # The broker may open a window of the operating system.
         exclude_broker_credential=True,
-        # The default of 10 s is less than `az` needs on a slow disk.
+        # azure-identity's default of 10 s is less than `az` needs on a slow disk.
         process_timeout=sign_in.cli_seconds,
         # The tenant of the connection reaches every credential of the chain, see `_tenant_of`.
         additionally_allowed_tenants=["*"],
@@ -298,7 +299,7 @@ def _found_on_this_machine(values: Mapping[str, Any], sign_in: "SignIn") -> "Tok
 
 
 def refuse_half_a_service_principal(values: Mapping[str, Any]) -> None:
-    """Refuse a service principal without all of its three values.
+    """Refuse a service principal with fewer than its three values.
 
     Raises:
         MissingOptionError: Some are given and not all; the message names the others.

@@ -1,12 +1,13 @@
-"""`sdk: v1`: azureml-core's Workspace returns the URI, as the specification says.
+"""`sdk: v1`: azureml-core's Workspace returns the URI, as the specification requires.
 
-azureml-core binds its own authentication to the URI on the way; the authenticator replaces it.
+azureml-core also binds its own authentication to the URI; the authenticator replaces it.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-# azureml-core imports it for the URI. At the top of this module the import counts for no timeout.
+# azureml-core imports this module for the URI. Importing it at the top keeps the import out of the
+# time limit.
 import mlflow as _mlflow  # noqa: F401
 from azureml.core import Workspace as SdkWorkspace
 from azureml.core.authentication import ArmTokenAuthentication
@@ -31,7 +32,7 @@ def tracking_uri(
     Args:
         values: The connection's values.
         tokens: The identity that signs in.
-        renewing: Its tokens.
+        renewing: The identity's tokens, kept valid.
         deadline: The time limit.
     """
     workspace = Workspace.of(values)
@@ -62,7 +63,7 @@ def tracking_uri(
 
 
 def _explained(call: Callable[[], Any], asked: Asked) -> Any:
-    """Return what azureml-core returns, or raise its error as one sentence."""
+    """Return azureml-core's result, or raise its error as one sentence."""
     try:
         return call()
     except Exception as error:
@@ -72,10 +73,10 @@ def _explained(call: Callable[[], Any], asked: Asked) -> Any:
 
 
 class _Authentication(ArmTokenAuthentication):  # type: ignore[misc]  # the package has no types
-    """Tokens in the form that azureml-core wants.
+    """Tokens in the form that azureml-core expects.
 
-    Its own classes may ask a person to sign in, want azure-cli in the same environment, or do not
-    know workload identities.
+    Its own classes may prompt a person, need azure-cli in the same environment, or do not support
+    workload identities.
     """
 
     def __init__(self, renewing: Renewing, cloud: str) -> None:

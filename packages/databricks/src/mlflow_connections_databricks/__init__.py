@@ -1,4 +1,4 @@
-"""The MLflow connection `databricks`: a profile, or a workspace with one method to sign in."""
+"""The MLflow connection `databricks`: a profile, or a workspace with one authentication method."""
 
 from ._connection import DatabricksConnection
 

@@ -1,7 +1,8 @@
-"""An account of Databricks: a profile, or a workspace with one method to sign in.
+"""A Databricks account: a profile, or a workspace with one authentication method.
 
-databricks-sdk decides who signs in, from its own configuration attributes: each has a variable, and
-most belong to one method. It is asked for the list, since another list would soon be incomplete.
+databricks-sdk selects the identity from its own configuration attributes: each has a variable, and
+most belong to one method. The list is read from databricks-sdk, because a copy would soon be
+incomplete.
 """
 
 import os
@@ -26,7 +27,7 @@ HOST = "DATABRICKS_HOST"
 PROFILE = "DATABRICKS_CONFIG_PROFILE"
 AUTH_TYPE = "DATABRICKS_AUTH_TYPE"
 
-# A colon makes it a secret scope for MLflow, a slash or a question mark ends it, and an at sign
+# For MLflow a colon makes it a secret scope, a slash or a question mark ends it, and an at sign
 # marks a profile inside an artifact's URI.
 _PROFILE_NAME = r"[\w.+-]+"
 
@@ -35,10 +36,11 @@ _CLIENT = ("client_id", "client_secret")
 # databricks-sdk's names for the two methods.
 _AUTH_TYPES = {_TOKEN: "pat", _CLIENT: "oauth-m2m"}
 
-# databricks-sdk's variables begin so; without another one set, its import of 1.5 s is spared.
+# The prefixes of databricks-sdk's variables; if no other one is set, its import of 1.5 s is
+# skipped.
 _PREFIXES = ("DATABRICKS_", "ARM_", "GOOGLE_")
 
-# Attributes of databricks-sdk that choose neither a workspace nor an identity.
+# Attributes of databricks-sdk that select neither a workspace nor an identity.
 _HARMLESS = (
     "config_file",
     "databricks_cli_path",
@@ -51,14 +53,14 @@ _HARMLESS_PREFIXES = ("debug_", "disable_")
 
 
 def read_environment() -> dict[str, str]:
-    """Return the environment variables that may name a workspace or an identity for databricks-sdk."""
+    """Return the environment variables that may select a workspace or an identity for databricks-sdk."""
     return {name: os.environ[name] for name in os.environ if name.startswith(_PREFIXES)}
 
 
 def sdk_variables() -> dict[str, str]:
-    """Return the variables in the environment by which databricks-sdk chooses a place or a method.
+    """Return the variables in the environment with which databricks-sdk selects a workspace or a method.
 
-    Each has the method that it belongs to, such as `azure`; those of a place have none, an empty text.
+    Each is mapped to its method, such as `azure`, or to the empty string if it names a workspace.
 
     Raises:
         MissingDependencyError: databricks-sdk cannot be imported.
@@ -83,7 +85,7 @@ def sdk_variables() -> dict[str, str]:
 
 
 class Account(NamedTuple):
-    """The variables that MLflow needs. Without any it finds the account by itself.
+    """The variables that MLflow needs. Without any, MLflow finds the account itself.
 
     Attributes:
         profile: A profile of ~/.databrickscfg.
@@ -97,9 +99,10 @@ class Account(NamedTuple):
     def of_profile(cls, profile: str, auth_type: str | None) -> "Account":
         """Return the account of a profile.
 
-        Its name is exported too: MLflow 3 creates the client that transfers a run's artifacts
-        without the profile of the tracking URI (DatabricksSdkArtifactRepository of MLflow 3.17).
-        Every variable that databricks-sdk would read before the profile is emptied.
+        The profile's name is exported too: MLflow 3 creates the client that transfers a run's
+        artifacts without the profile of the tracking URI (DatabricksSdkArtifactRepository of MLflow
+        3.17). Every variable that databricks-sdk would read before the profile is set to the empty
+        string.
 
         Raises:
             InvalidOptionError: The name would make another URI.
@@ -113,14 +116,14 @@ class Account(NamedTuple):
 
     @classmethod
     def of_workspace(cls, values: Mapping[str, OptionValue], given: Iterable[str]) -> "Account":
-        """Return the account of a workspace, of which at least one value is given.
+        """Return the account of a workspace for which at least one value is given.
 
         Args:
             values: Every declared option by its name.
             given: The names that the user gave in the options or credentials.
 
         Raises:
-            InvalidOptionError: Nothing says which of several methods to use.
+            InvalidOptionError: Several methods are possible.
             MissingOptionError: Values are missing; the message names all of them.
         """
         given = set(given)
@@ -149,12 +152,12 @@ class Account(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A way to sign in.
+    """An authentication method.
 
     Attributes:
-        needs: The declared options that it cannot do without.
+        needs: The declared options that it requires.
         exported: The auth_type to export; None leaves it to databricks-sdk and its variables.
-        is_known: Whether anything says how to sign in.
+        is_known: Whether any value determines the method.
     """
 
     needs: tuple[str, ...] = ()
@@ -163,7 +166,7 @@ class Method(NamedTuple):
 
 
 def _method(values: Mapping[str, OptionValue], given: set[str]) -> Method:
-    """Return the method: a given value comes before one that was left in the environment."""
+    """Return the method: a given value takes precedence over one left in the environment."""
     auth_type = values["auth_type"].value
     needs = {name: method for method, name in _AUTH_TYPES.items()}
     if "auth_type" in given:
@@ -174,9 +177,9 @@ def _method(values: Mapping[str, OptionValue], given: set[str]) -> Method:
     if "client_secret" in given or ("client_id" in given and auth_type in (None, "pat")):
         return Method(_CLIENT, _AUTH_TYPES[_CLIENT])
     if auth_type is not None:
-        # The user's variable; with OIDC a client_id may be given beside it.
+        # The user's variable; with OIDC a client_id may be given as well.
         return Method(needs.get(auth_type, ()), auth_type if "client_id" in given else None)
-    # A host alone, and the rest in the environment, as on a build server.
+    # Only a host, with the rest in the environment, as on a build server.
     found = [m for m in (_TOKEN, _CLIENT) if any(values[name].value is not None for name in m)]
     if len(found) > 1:
         raise InvalidOptionError(
@@ -214,10 +217,10 @@ def _refuse_another_method(auth_type: str, given: set[str]) -> None:
 
 
 def _emptied(host: str, source: str | None) -> dict[str, str]:
-    """Return variables, emptied, that would lead to another workspace than the host.
+    """Return, as empty strings, the variables that would select another workspace than the host.
 
-    An account or workspace id belongs to the host of the same environment. It is left alone unless
-    that environment names another host or a profile.
+    An account or workspace ID belongs to the host of the same environment. It stays unless that
+    environment names another host or a profile.
     """
     left = os.environ.get(HOST, "").strip().rstrip("/")
     names_another_host = source != "environment" and bool(left) and left != host.rstrip("/")
@@ -241,7 +244,7 @@ def check_profile(profile: str) -> None:
 
 
 def check_credential(value: OptionValue) -> None:
-    """Refuse a token, id or secret that no HTTP header can carry, without showing it.
+    """Refuse a token, ID or secret that no HTTP header can carry, without showing it.
 
     requests would refuse it too, and print it.
 
@@ -267,11 +270,12 @@ def check_host(host: str, is_variable: bool) -> str:
     Without a scheme databricks-sdk would try https and could hang for minutes.
 
     Args:
-        host: The address as it was written.
+        host: The address as written.
         is_variable: Whether it was read from the environment.
 
     Raises:
-        InvalidOptionError: It has no scheme, another than http and https, no name, or a password.
+        InvalidOptionError: It lacks a host name or a scheme of http or https, or contains a
+            password.
     """
     place = "The variable DATABRICKS_HOST" if is_variable else "'host' in the connection options"
     host = host.strip()
@@ -312,13 +316,13 @@ def _missing(value: OptionValue) -> str:
 
 
 class Identity:
-    """The account in force: a boundary compares identities, and `check` asks whether one answers.
+    """The account in force: boundaries compare identities, and `check` tests whether its host responds.
 
-    MLflow keeps a client of databricks-sdk by host, token and profile, which are equal for two
-    OAuth clients of one host. A boundary drops it wherever identities differ.
+    MLflow caches a client of databricks-sdk by host, token and profile, which are equal for two
+    OAuth clients of one host. A boundary drops it whenever identities differ.
 
     Args:
-        account: The account that the given values make.
+        account: The account determined by the given values.
         environ: The variables of `read_environment`, which may complete it.
     """
 
@@ -338,15 +342,15 @@ class Identity:
         """Do nothing: the boundary drops MLflow's clients."""
 
     def check(self, seconds: float) -> None:
-        """Check that the workspace answers at all, without signing in.
+        """Check that the workspace responds, without signing in.
 
         databricks-sdk retries a refused connection for minutes, several times over.
 
         Args:
-            seconds: The time to wait for it.
+            seconds: The time limit.
 
         Raises:
-            UnreachableError: There is no connection to it, or it does not answer in time.
+            UnreachableError: The connection failed, or there was no response in time.
         """
         host = self._host or _host_of_profile(self._profile)
         if not host:
@@ -417,7 +421,7 @@ def _default_profiles(sections: "configparser.ConfigParser") -> Iterator[str]:
 
 
 def stripped(value: OptionValue) -> OptionValue:
-    """Return a value without white space around it, which no value of Databricks has."""
+    """Return a value without surrounding white space, which no value of Databricks contains."""
     text: Any = value.value
     if not isinstance(text, str):
         return value

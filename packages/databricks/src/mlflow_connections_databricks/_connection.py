@@ -1,4 +1,4 @@
-"""The connection: its options, and the URI and variables that follow from them."""
+"""The connection: its options, and the URI and variables derived from them."""
 
 import os
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ from ._account import (
 class DatabricksConnection(Connection):
     """`databricks`, a profile, or a workspace with a token, an OAuth client or another method.
 
-    With nothing given it is MLflow's own word: MLflow reads its variables and profiles itself, and
-    nothing is exported. As a registry the keyword is the workspace's legacy registry.
+    Without options it is MLflow's own URI: MLflow reads its variables and profiles itself, and
+    nothing is exported. As a registry, the keyword is the workspace's legacy registry.
     """
 
     declared = (
@@ -53,8 +53,8 @@ class DatabricksConnection(Connection):
         """Return `databricks`, or `databricks://<profile>`.
 
         Raises:
-            InvalidOptionError: Options contradict each other, or a value cannot work.
-            MissingOptionError: Some values are given, and not all that they need.
+            InvalidOptionError: Options contradict each other, or a value is invalid.
+            MissingOptionError: Some values are given, but not all that they need.
         """
         account = self._account(credentials, options)
         return "databricks" if account.profile is None else f"databricks://{account.profile}"
@@ -62,21 +62,21 @@ class DatabricksConnection(Connection):
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Return the account's variables, and those emptied that would lead elsewhere.
+        """Return the account's variables, and empty ones for variables that would select another account.
 
-        An empty variable counts as absent for MLflow and databricks-sdk.
+        MLflow and databricks-sdk treat an empty variable as absent.
 
         Raises:
             InvalidOptionError: As for `tracking_uri`.
             MissingOptionError: As for `tracking_uri`.
         """
-        # With nothing given the account has none.
+        # Without options the account has no variables.
         return dict(self._account(credentials, options).variables) or self._trimmed()
 
     def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Identity | None:
-        """Return the identity of the account, by which a boundary tells accounts apart.
+        """Return the identity of the account, by which a boundary distinguishes accounts.
 
-        None if neither the values nor the environment name one: any account in force stays.
+        None if neither the values nor the environment name one: the account in force stays.
         """
         account = self._account(credentials, options)
         environ = read_environment()
@@ -104,10 +104,10 @@ class DatabricksConnection(Connection):
         return Account.of_workspace({**values, "host": host}, given)
 
     def _trimmed(self) -> dict[str, str]:
-        """Return the variables that have white space around them, without it.
+        """Return, stripped, the variables that have surrounding white space.
 
-        A token from a file often ends in a newline, which no header can carry; requests would
-        print it.
+        A token from a file often ends in a newline, which no header can carry; requests would print
+        it.
         """
         variables = [option.env for option in self.declared if option.env]
         values = {name: os.environ.get(name, "") for name in variables}
@@ -116,7 +116,7 @@ class DatabricksConnection(Connection):
 
 def _check_credentials(values: Mapping[str, OptionValue], given: set[str]) -> None:
     for name in ("token", "client_id", "client_secret"):
-        # A leftover in the environment is refused only if nothing is given in its place.
+        # A leftover in the environment is refused only if no given value replaces it.
         others_given = given & {"token", "client_id", "client_secret"}
         if values[name].value is not None and (name in given or not others_given):
             check_credential(values[name])

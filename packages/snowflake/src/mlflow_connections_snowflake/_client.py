@@ -1,8 +1,9 @@
 """A typed client of MLflow's tracking over external functions.
 
 The five functions of the specification are enough for plain tracking. The others make it faster and
-safer: batches, tags, runs created once although Snowflake delivers a request twice. The client finds
-out what an account has by calling it, and remembers it in `FunctionSupport`.
+safer: batches, tags, and runs that are created once although Snowflake delivers a request twice.
+The client discovers the available functions by calling them, and remembers the result in
+`FunctionSupport`.
 """
 
 import json
@@ -32,7 +33,7 @@ REQUEST_TAG = "mlflow_connections.request"
 
 # https://mlflow.org/docs/latest/rest-api.html#log-batch
 _METRICS, _PARAMS, _TAGS, _ALL = 1000, 100, 100, 1000
-# A gateway's own reply has these keys alone; none of MLflow's replies does.
+# A gateway's own reply has only these keys; none of MLflow's replies does.
 _GATEWAY_KEYS = frozenset({"message", "Message", "statusCode", "status", "code"})
 
 
@@ -57,7 +58,7 @@ class Reply(JsonObject):
 
     Args:
         content: The reply.
-        function: The function that gave it.
+        function: The function that returned it.
     """
 
     def __init__(self, content: Mapping[str, Any], function: str) -> None:
@@ -74,9 +75,9 @@ class Reply(JsonObject):
 
 
 class FunctionSupport:
-    """The functions and signatures that an account turned out to lack.
+    """The functions and signatures that an account was found to lack.
 
-    Keep one for as long as the account's functions stay the same, so that each is tried only once.
+    Keep one instance while the account's functions stay the same, so that each is tried only once.
     """
 
     def __init__(self) -> None:
@@ -96,12 +97,12 @@ class FunctionCaller:
     """Calls external functions in a session.
 
     No value ever becomes part of a statement: all are bound, VARIANTs as JSON text. Under
-    Snowpark's local testing, which knows no SQL, the same goes through `call_function`.
+    Snowpark's local testing, which does not support SQL, the call uses `call_function` instead.
 
     Args:
         session: A Snowpark session.
         functions: The name of each function by its key, as in `BridgeConfig.functions`.
-        support: What is known of the account's functions.
+        support: The known facts about the account's functions.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class FunctionCaller:
         return reply
 
     def has(self, key: str) -> bool:
-        """Return whether a function has not turned out to be missing."""
+        """Return whether a function is not known to be missing."""
         return key not in self.support.missing
 
     def name(self, key: str) -> Identifier:
@@ -162,14 +163,14 @@ class FunctionCaller:
         )
 
     def _note_missing(self, key: str) -> None:
-        # The required functions are asked for again: somebody may just have created them.
+        # The required functions are tried again: somebody may just have created them.
         if not BY_KEY[key].specified:
             self.support.missing.add(key)
 
     def _warn_left_out(self, key: str, values: Sequence[object]) -> None:
         function = BY_KEY[key]
         given = zip(function.arguments, values, strict=False)
-        # Nobody misses a time that is about now, a step of 0, or the tag of this client.
+        # Omitting a time near the present, a step of 0 or this client's tag loses nothing.
         left_out = [
             argument
             for (argument, _), value in list(given)[function.required :]
@@ -224,8 +225,8 @@ class FunctionCaller:
         )
 
         types: dict[str, DataType] = {"NUMBER": LongType(), "FLOAT": DoubleType()}
-        # Columns of a frame, each with a name of its own: of two equal literals, local testing
-        # passes only one on.
+        # Columns of a frame, each with its own name: of two equal literals, local testing passes
+        # only one.
         names = [f"A{index}" for index in range(len(kinds))]
         fields = [
             StructField(column, types.get(kind, StringType()))
@@ -242,14 +243,14 @@ class FunctionCaller:
 class Client:
     """Reaches MLflow through the external functions of a configuration.
 
-    Snowflake repeats a request that failed on its way, so every request may arrive twice. Each call
-    is written so that this changes nothing: times are set here, and a run carries the ID of its
-    request where the account has the function `run_search`.
+    Snowflake repeats a request that failed in transit, so every request may arrive twice. Each call
+    is idempotent: the client sets times, and tags a run with the ID of its request if the account
+    has the function `run_search`.
 
     Args:
         session: A Snowpark session, or one of Snowpark's local testing.
         functions: The name of each function by its key, as in `BridgeConfig.functions`.
-        support: What is known of the account's functions, if another client found it out.
+        support: The known facts about the account's functions, from another client.
     """
 
     def __init__(
@@ -298,15 +299,15 @@ class Client:
     ) -> JsonObject:
         """Create one run, even if Snowflake delivers the request twice.
 
-        That needs the function `run_search`; without it nothing is tagged or looked up.
+        That needs the function `run_search`; without it no run is tagged or looked up.
 
         Args:
             experiment_id: The experiment.
-            run_name: The run's name; MLflow makes one up otherwise.
+            run_name: The run's name; by default MLflow generates one.
             start_time: Milliseconds since 1970; now by default.
             tags: The run's tags.
-            request_id: Stays the same if the caller itself tries again, for example a task after
-                its failure. The run of the first try is then returned.
+            request_id: Stays the same if the caller itself retries, for example a task after its
+                failure. The run of the first attempt is then returned.
         """
         explicit, request_id = request_id is not None, request_id or uuid.uuid4().hex
         tagged = dict(tags or {})
@@ -383,7 +384,7 @@ class Client:
 
     def _log_single(self, run_id: str, key: str, value: float, timestamp: int, step: int) -> None:
         if math.isinf(value):
-            # A NaN arrives as NULL, which translators can read. Infinities arrive as nothing.
+            # A NaN arrives as NULL, which translators can read. Infinities are lost.
             raise MissingFunctionError(
                 f"The metric {key!r} is {value}, which {self._calls.name('run_log_metric')} cannot "
                 f"pass on. It needs {self._calls.name('run_log_batch')}: run `mlflow-snowflake "
@@ -452,8 +453,8 @@ class Client:
     def call(self, path: str, body: Mapping[str, Any]) -> JsonObject:
         """POST to a path of MLflow's REST API.
 
-        The function `call` does it, if its translator allows the path. Without that function, the
-        function made for the path does it, as far as its arguments go.
+        Uses the function `call` if its translator allows the path. Without that function, uses the
+        function for the path, as far as its arguments allow.
 
         Raises:
             MissingFunctionError: The account has no function for this.
@@ -567,7 +568,7 @@ def _metric(metric: Metric) -> dict[str, object]:
     value = float(metric.value)
     return {
         "key": metric.key,
-        # Python would write NaN and infinities as words that JSON does not have.
+        # Python would write NaN and infinities as words that are not JSON.
         "value": value if math.isfinite(value) else str(value),
         "timestamp": metric.timestamp,
         "step": metric.step,

@@ -93,7 +93,7 @@ class Gateway:
 
     Attributes:
         provider: A key of `PROVIDERS`.
-        url: The URL at which MLflow's root appears, without a slash at its end.
+        url: The URL of MLflow's root at the gateway, without a trailing slash.
         integration: The name of the API integration.
         role_arn: AWS: the role that Snowflake assumes.
         tenant_id: Azure: the tenant.
@@ -203,7 +203,7 @@ class BridgeConfig:
         """Return the parts that only the generator needs: gateway, database and schema.
 
         Raises:
-            MissingOptionError: Any of them is missing; the message names all that are.
+            MissingOptionError: Any of them is missing; the message names all of them.
         """
         missing = [
             f"{SECTION}.{key}"
@@ -225,8 +225,8 @@ def load(path: Path) -> BridgeConfig:
     """Read `snowflake.yml`.
 
     Raises:
-        InvalidOptionError: It is not YAML, or something in it cannot work.
-        MissingOptionError: Something required is missing.
+        InvalidOptionError: It is not YAML, or a value is invalid.
+        MissingOptionError: A required key is missing.
     """
     import yaml
 
@@ -240,19 +240,19 @@ def load(path: Path) -> BridgeConfig:
 
 
 def read(content: object, where: str = "snowflake.yml") -> BridgeConfig:
-    """Return the configuration in the content of `snowflake.yml`, checked.
+    """Return the checked configuration from the content of `snowflake.yml`.
 
     The section `mlflow` may be at the top or under `snowflake`. Unqualified names belong to
     `mlflow.database` and `mlflow.schema`, else to those of the function `run_create`, else to those
-    beside the section or in a section `connection`, as kedro-snowflake has it.
+    next to the section or in a section `connection`, as in kedro-snowflake.
 
     Args:
         content: The parsed YAML.
         where: Its source, for messages.
 
     Raises:
-        InvalidOptionError: Something in it cannot work.
-        MissingOptionError: Something required is missing.
+        InvalidOptionError: A value is invalid.
+        MissingOptionError: A required key is missing.
     """
     whole = content if isinstance(content, Mapping) else {}
     inner = whole.get("snowflake")
@@ -286,7 +286,7 @@ def read(content: object, where: str = "snowflake.yml") -> BridgeConfig:
 def _functions(section: Section) -> dict[str, Identifier]:
     given = section.section("functions")
     given.only(*BY_KEY)
-    # With external access alone nothing calls the functions, so they need no names.
+    # With only external access nothing calls the functions, so they need no names.
     alone = section.content.get("external_access") is not None and not section.content.get(
         "gateway"
     )
@@ -323,8 +323,8 @@ def _home(
     beside = outer.get("connection")
     places = [section]
     places += [Section(beside, "connection", section.where)] if isinstance(beside, Mapping) else []
-    # Pipelines of this package have both keys beside the section; text of any other kind is theirs
-    # to refuse.
+    # Pipelines of this package have both keys next to the section; they check values other than
+    # text themselves.
     plain = {key: outer.get(key) for key in found if isinstance(outer.get(key), str)}
     places.append(Section(plain, "snowflake", section.where))
     for key, part in found.items():
@@ -432,7 +432,7 @@ def _is_address(url: str) -> bool:
 
 
 def _formed(section: Section, key: str) -> str:
-    """Return a value that must have the form in which the cloud shows it."""
+    """Return a value that must have the form that the cloud displays."""
     text = _filled(section, key)
     pattern, form = _FORMS.get(key, (r".*", ""))
     if not re.fullmatch(pattern, text, re.ASCII):

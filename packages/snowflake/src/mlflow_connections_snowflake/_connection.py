@@ -20,7 +20,7 @@ from .store._uri import FLUSH_SECONDS, Bridge
 
 EXTERNAL_FUNCTIONS, EXTERNAL_ACCESS = "external_functions", "external_access"
 PASSWORDS = frozenset({"password", "private_key_file_pwd"})
-"""Credentials in which white space may be meant."""
+"""Credentials whose white space may be significant."""
 
 
 def _credential(key: str) -> Option:
@@ -36,7 +36,7 @@ def _credential(key: str) -> Option:
 
 
 class SnowflakeConnection(Connection):
-    """MLflow through Snowflake's external functions, or by HTTPS where the account allows it."""
+    """MLflow through Snowflake's external functions, or by HTTPS if the account allows it."""
 
     declared: ClassVar[tuple[Option, ...]] = (
         Option(
@@ -176,7 +176,7 @@ def mlflow_credentials(secret: str, token: str | None) -> dict[str, str]:
 
     Raises:
         AccessError: The procedure has no such secret.
-        InvalidOptionError: MLflow has no use for a secret of this type.
+        InvalidOptionError: MLflow cannot use a secret of this type.
     """
     if not is_inside_snowflake():
         return {} if token is None else {"MLFLOW_TRACKING_TOKEN": token}

@@ -1,7 +1,7 @@
 """Turn Snowflake's errors into errors that name the fault, the place and the remedy.
 
-Snowflake wraps every failure of an external function into a SQL error, whose text is all there is to
-go by. It holds the status and the body that the gateway sent, or the message of a translator.
+Snowflake wraps every failure of an external function into a SQL error, whose text is the only
+evidence. It contains the status and the body that the gateway sent, or the message of a translator.
 """
 
 import json
@@ -25,14 +25,14 @@ class MlflowRefusedError(ConnectionsError):
 
 
 class BridgeError(ConnectionsError, RuntimeError):
-    """The bridge in Snowflake is missing, incomplete, or was asked for something impossible."""
+    """The bridge in Snowflake is missing or incomplete, or cannot do this."""
 
 
 class MissingFunctionError(BridgeError):
     """The account does not have an external function, or not with the given arguments."""
 
 
-# Snowflake appends to the message of a JavaScript error where it was thrown.
+# Snowflake appends the place of a JavaScript error to its message.
 _TRACE = re.compile(r" in [^\n]{1,300} at '[^\n]*' position \d+.*", re.DOTALL)
 _REFUSED_BY_TRANSLATOR = re.compile(r"MLflow bridge: (?P<sentence>[^\n]+)")
 _REFUSED_BY_MLFLOW = re.compile(r"MLflow refused: (?P<code>[A-Z_]+): (?P<message>.*)", re.DOTALL)
@@ -84,7 +84,7 @@ def explain(error: BaseException, function: str, *, check: str = _CHECK) -> Conn
     Args:
         error: The error of Snowpark or the connector.
         function: The name of the external function.
-        check: The advice where something may be missing; empty inside `mlflow-snowflake check`.
+        check: The advice if something may be missing; empty inside `mlflow-snowflake check`.
     """
     text = _TRACE.sub("", str(getattr(error, "message", None) or error))
     advice = f" {check}" if check else ""
@@ -189,7 +189,7 @@ def _excerpt(body: str) -> str:
 
 
 def _mlflow_refusal(text: str, function: str) -> MlflowRefusedError | None:
-    """Find MLflow's own error, whole, wherever Snowflake put it into its message."""
+    """Find MLflow's own complete error, wherever Snowflake put it in its message."""
     if match := _REFUSED_BY_MLFLOW.search(text):
         return MlflowRefusedError(function, match["code"], match["message"].strip())
     decoder = json.JSONDecoder()

@@ -42,8 +42,8 @@ class Function(NamedTuple):
         key: Its key under `mlflow.functions`, and the name of its request translator's file.
         endpoint: Its path below `API_PATH`; empty if the translator chooses it for each row.
         arguments: All arguments and their SQL types, in order.
-        required: How many of them the shorter signature has.
-        rows: How many rows Snowflake may put into one request.
+        required: The number of arguments of the shorter signature.
+        rows: The most rows that Snowflake may put into one request.
         specified: Whether the specification requires it.
         comment: Its comment in Snowflake, one line.
     """
@@ -186,5 +186,5 @@ def source(key: str) -> str:
         call = "request"
     if "$$" in body:
         raise InvalidOptionError(f"The translator {key}.js contains $$, which ends it in SQL.")
-    # Snowflake stores an argument's name in upper case; the script sees that name.
+    # Snowflake stores an argument's name in upper case, and the script sees that name.
     return f"{body}\nreturn {call}(EVENT);\n"

@@ -1,13 +1,13 @@
 """The definition of the gateway's API, which allows only the requests that the functions send.
 
-MLflow's credentials stay at the gateway. Snowflake could not send them, since `HEADERS` of an external
-function arrive only as `sf-custom-*`. They are never written into a definition either: the deployment
-replaces `${…}` from the cloud's own store of secrets.
+MLflow's credentials stay at the gateway. Snowflake could not send them, since `HEADERS` of an
+external function arrive only as `sf-custom-*`. They are never written into a definition either: the
+deployment replaces `${…}` from the cloud's own secret store.
 
 Amazon documents that API Gateway may rename an `Authorization` header that an integration sets
-(`x-amzn-Remapped-Authorization`), and a method with AWS_IAM authorization uses the caller's own. So the
-definition sets the same value under `X-MLflow-Authorization` as well, which arrives in any case, and
-`proxy` writes a small proxy that turns it back into `Authorization`.
+(`x-amzn-Remapped-Authorization`), and a method with AWS_IAM authorization uses the caller's own.
+The definition therefore sets the same value under `X-MLflow-Authorization` as well, which always
+arrives, and `proxy` writes a small proxy that copies it back to `Authorization`.
 """
 
 from ipaddress import ip_address
@@ -85,7 +85,7 @@ def azure_policy(setup: BridgeConfig, backend: str) -> str:
 
 
 def proxy(backend: str) -> str:
-    """Return the configuration of an nginx before MLflow that restores the `Authorization` header.
+    """Return the configuration of an nginx in front of MLflow that restores the `Authorization` header.
 
     It is needed on AWS if API Gateway renames that header: point the definition's backend to this
     proxy, and the proxy to MLflow.
@@ -229,7 +229,7 @@ def _google(gateway: Gateway, backend: str) -> JsonObject:
                     "address": f"{backend}{API_PATH}{path}",
                     "path_translation": "CONSTANT_ADDRESS",
                     # Google's gateway adds only this header: an ID token of its own service account
-                    # for this audience, which IAP or Cloud Run before MLflow accepts.
+                    # for this audience, which IAP or Cloud Run in front of MLflow accepts.
                     "jwt_audience": "${MLFLOW_AUDIENCE}",
                 },
             }
@@ -241,7 +241,7 @@ def _google(gateway: Gateway, backend: str) -> JsonObject:
         "host": urlsplit(gateway.url).hostname,
         "schemes": ["https"],
         "securityDefinitions": {
-            # `DESCRIBE INTEGRATION` shows the service account with which Snowflake calls.
+            # `DESCRIBE INTEGRATION` shows the service account that Snowflake uses.
             "snowflake": {
                 "authorizationUrl": "",
                 "flow": "implicit",

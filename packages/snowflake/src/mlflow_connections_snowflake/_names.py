@@ -1,4 +1,4 @@
-"""Identifiers and literals in SQL. Everything that goes into a statement is checked and quoted here."""
+"""Identifiers and literals in SQL. Every name and value in a statement is checked and quoted by this module."""
 
 import re
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Identifier(NamedTuple):
 
     @property
     def sql(self) -> str:
-        """The name for a statement. Every part is quoted, so no name can be read as anything else."""
+        """The name for a statement. Every part is quoted, so a name cannot be misread."""
         return ".".join(quoted(part) for part in self.parts)
 
     @property
@@ -39,7 +39,7 @@ class Identifier(NamedTuple):
         return Identifier((*self.parts[:-1], object_name))
 
     def __str__(self) -> str:
-        """The name as people write it: quoted only where necessary."""
+        """Return the name as people write it, quoted only if necessary."""
         return ".".join(
             part if re.fullmatch(r"[A-Z_][A-Z0-9_$]*", part) else quoted(part)
             for part in self.parts
@@ -54,7 +54,7 @@ def name(text: object, where: str, most: int = 3) -> Identifier:
     Args:
         text: The text.
         where: Its source, for the error message.
-        most: How many parts the name may have.
+        most: The maximum number of parts.
 
     Raises:
         InvalidOptionError: The text is not a name, or has too many parts.
@@ -96,7 +96,7 @@ def quoted(identifier: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Return a text as a SQL string, in which Snowflake reads backslashes as escapes."""
+    """Return a text as a SQL string literal; Snowflake reads backslashes in it as escapes."""
     if "\x00" in text:
         raise InvalidOptionError(f"{text!r} contains a NUL character, which no SQL string can.")
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from snowflake.snowpark import Session
 
 SLOW_SECONDS = 5.0
-"""A call that takes longer is reported: every call of a pipeline waits as long."""
+"""A slower call is reported: every call of a pipeline waits as long."""
 
 # The identities that the cloud's administrator has to trust, one kind on each cloud:
 # https://docs.snowflake.com/en/sql-reference/external-functions-creating
@@ -52,9 +52,9 @@ class Finding(NamedTuple):
     """The result of one check.
 
     Attributes:
-        ok: Whether nothing is wrong.
+        ok: Whether the check passed.
         what: The object, or the fault.
-        fix: The statements or the action that fix it; empty if nothing is wrong.
+        fix: The statements or the action that fix it; empty if the check passed.
         fix_statements: Those statements, for `apply`.
     """
 
@@ -70,7 +70,7 @@ class Way(NamedTuple):
     Attributes:
         name: `external access`, `external functions` or `artifacts on a stage`.
         ready: Whether the account has it.
-        detail: What the account has of it, or what is missing.
+        detail: The parts that the account has, or the missing ones.
     """
 
     name: str
@@ -99,7 +99,7 @@ def apply(
     """
     from snowflake.snowpark.exceptions import SnowparkSQLException
 
-    # A variable that is not set shows before anything runs.
+    # An unset variable is reported before anything runs.
     texts = [_filled(statement) for statement in written]
     for number, (statement, text) in enumerate(zip(written, texts, strict=True), 1):
         progress(number, statement)
@@ -117,7 +117,7 @@ def apply(
 
 
 def _has_role(session: "Session", statement: Statement, error: Exception) -> bool:
-    """Return whether a session that is restricted to a role (003107) has that very role."""
+    """Return whether a session restricted to one role (003107) has exactly that role."""
     if "restricted" not in message_of(error).lower():
         return False
     role = session.sql("SELECT CURRENT_ROLE()").collect()[0][0]
@@ -194,7 +194,7 @@ def check(session: "Session", config: BridgeConfig) -> Iterator[Finding]:
             # The fix of a missing object includes everything that depends on it.
             continue
         if statement.verb == "ALTER" and statement.target.kind == "SECRET":
-            # Nobody can look at a secret's value.
+            # A secret's value cannot be read.
             continue
         if statement.verb == "CREATE":
             # Includes the grants: a new object has none. A new secret has no value either.

@@ -28,11 +28,11 @@ class Section:
         return f"{self.path}.{key} in {self.where}"
 
     def invalid(self, key: str, fault: str) -> InvalidOptionError:
-        """Return the error for a value that cannot work."""
+        """Return the error for an invalid value."""
         return InvalidOptionError(f"{self.place(key)} {fault}.")
 
     def only(self, *known: str) -> None:
-        """Refuse unknown keys, which are misspelt most often.
+        """Refuse unknown keys, which are usually misspelt.
 
         Raises:
             InvalidOptionError: There is one.

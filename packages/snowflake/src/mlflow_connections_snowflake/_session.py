@@ -1,11 +1,12 @@
-"""Sessions with Snowflake, opened with the parameters that Snowflake's own tools read.
+"""Open sessions with Snowflake from the parameters that Snowflake's own tools read.
 
-Sources, the first that applies: parameters given by the caller; a named connection; the environment's
-`SNOWFLAKE_ACCOUNT` and its like; the default connection. A named connection comes from
+The first source that applies is used: parameters given by the caller; a named connection;
+`SNOWFLAKE_ACCOUNT` and similar variables; the default connection. A named connection comes from
 `connections.toml` and from `SNOWFLAKE_CONNECTIONS_<NAME>_<KEY>`, which takes precedence, as in the
-`snow` command (https://docs.snowflake.com/en/developer-guide/snowflake-cli/connecting/configure-connections).
-In a container Snowflake sets `SNOWFLAKE_ACCOUNT` and `SNOWFLAKE_HOST`, and puts the service's token into a file
-(https://docs.snowflake.com/en/developer-guide/snowpark-container-services/spcs-execute-sql).
+`snow` command
+(https://docs.snowflake.com/en/developer-guide/snowflake-cli/connecting/configure-connections). In a
+container Snowflake sets `SNOWFLAKE_ACCOUNT` and `SNOWFLAKE_HOST`, and puts the service's token into
+a file (https://docs.snowflake.com/en/developer-guide/snowpark-container-services/spcs-execute-sql).
 """
 
 import base64
@@ -47,12 +48,12 @@ IDENTITY = (
     "warehouse",
     "host",
 )
-"""Connection parameters that are credentials, each read from `SNOWFLAKE_<KEY>`: passwords last."""
+"""Connection parameters that are credentials, each read from `SNOWFLAKE_<KEY>`; passwords are last."""
 SECRETS = frozenset({"password", "token", "private_key_file_pwd", "private_key_raw"})
 
 _PARAMETERS = (*IDENTITY, "private_key_path", "database", "schema", "port", "protocol")
 _SERVICE_TOKEN = Path("/snowflake/session/token")
-"""The token of the service that a container belongs to; Snowflake renews it."""
+"""The token of the service of this container; Snowflake renews it."""
 _CREDENTIALS = frozenset(
     (
         *("authenticator", "password", "token", "token_file_path"),
@@ -73,14 +74,14 @@ def open_session(
     """Open a session.
 
     Args:
-        connection: The name of a connection. Without one, the environment's
-            `SNOWFLAKE_ACCOUNT`, `SNOWFLAKE_USER` and so on are used, and without
-            `SNOWFLAKE_ACCOUNT` the default connection.
+        connection: The name of a connection. Without one, the environment's `SNOWFLAKE_ACCOUNT`,
+            `SNOWFLAKE_USER` and so on are used, and without `SNOWFLAKE_ACCOUNT` the default
+            connection.
         parameters: The connector's own parameters, instead of any other source.
 
     Raises:
-        MissingOptionError: There is no such connection.
-        InvalidOptionError: A parameter cannot work.
+        MissingOptionError: The connection does not exist.
+        InvalidOptionError: A parameter is invalid.
         AccessError: Snowflake refused the credentials.
         UnreachableError: Snowflake did not respond.
     """
@@ -106,14 +107,14 @@ def open_session(
 def connection_parameters(
     connection: str | None = None, parameters: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the connector's parameters for a connection, in the connector's own terms.
+    """Return the connector's parameters for a connection, under the connector's names.
 
     Args:
         connection: As for `open_session`.
         parameters: As for `open_session`.
 
     Raises:
-        MissingOptionError: There is no such connection.
+        MissingOptionError: The connection does not exist.
         InvalidOptionError: A private key cannot be read.
     """
     if parameters:
@@ -192,7 +193,7 @@ def _from_variable(variable: str) -> str:
 
 
 def _key_bytes(pem: str, passphrase: object) -> bytes:
-    """Return a private key as the connector takes one: PKCS#8 in DER."""
+    """Return a private key in the connector's format: PKCS#8 in DER."""
     from cryptography.hazmat.primitives import serialization
 
     text = pem.replace("\\n", "\n").strip()
@@ -203,7 +204,7 @@ def _key_bytes(pem: str, passphrase: object) -> bytes:
             text.encode(), str(passphrase).encode() if passphrase else None
         )
     except (ValueError, TypeError, binascii.Error):
-        # The reason is left out: it may quote the key.
+        # The reason is omitted: it may quote the key.
         raise InvalidOptionError(
             "private_key_raw is not a private key in PEM format, or its passphrase is wrong. Set "
             f"private_key_file_pwd or {_PASSPHRASE} for an encrypted key."
@@ -240,18 +241,18 @@ def exclusive_session(connection: str | None) -> "Iterator[Session]":
 def session_of(connection: str | None) -> "Session":
     """Return the procedure's session inside Snowflake, and the connection's elsewhere.
 
-    Looked up before each statement: a procedure's session ends with the procedure, and MLflow may
+    Call this before each statement: a procedure's session ends with the procedure, and MLflow may
     keep a store for longer.
 
     Raises:
         AccessError: More than one session is active, and none is named.
-        MissingOptionError: No session is active, and there is no such connection to open one.
+        MissingOptionError: No session is active, and the connection does not exist.
         UnreachableError: Snowflake did not respond.
     """
     known = _opened.get(connection)
     if known is not None and not _is_closed(known):
         return known
-    # A URI that names a connection also serves a procedure, which can open no session.
+    # A URI that names a connection also works in a procedure, which cannot open sessions.
     if (connection is None or is_inside_snowflake()) and (active := _active()):
         return active
     known = _opened[connection] = open_session(connection)

@@ -1,9 +1,9 @@
-"""Files on a stage, for a session that may be that of a procedure.
+"""Files on a stage, for a session that may belong to a procedure.
 
-Files move by Snowpark's own file operations, which quote every place. Neither PUT nor GET reaches an
+Files move by Snowpark's own file operations, which quote every path. Neither PUT nor GET reaches an
 external stage (docs.snowflake.com, PUT and GET), so such files pass through an internal stage, and
-COPY FILES moves them. An owner's-rights procedure may not REMOVE files: what passed through then
-stays until `mlflow-snowflake clean` removes it.
+COPY FILES moves them. An owner's-rights procedure may not REMOVE files: transferred files stay
+until `mlflow-snowflake clean` removes them.
 """
 
 import re
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _logger = get_logger(__name__)
 
-# PUT reads these in a local path as wildcards.
+# PUT treats these characters in a local path as wildcards.
 _WILD = re.compile(r"[*?\[\]]")
 _CHUNK = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -40,7 +40,7 @@ class Stage:
     Args:
         stage: The stage.
         uploads: The internal stage that files pass through, if the stage is an external one.
-        location: The URL of an external stage, or empty if it is not known.
+        location: The URL of an external stage; empty if unknown.
         session: Opens the session; a session takes one statement at a time.
     """
 
@@ -108,7 +108,7 @@ class Stage:
         """Download one file.
 
         Raises:
-            ConnectionsError: There is no such file, or Snowflake refused.
+            ConnectionsError: The file does not exist, or Snowflake refused.
         """
         path = _checked(path)
         with self._explained("download from") as session, TemporaryDirectory() as folder:
@@ -162,7 +162,7 @@ class Stage:
     def _transfer(self, session: "Session", stage: Identifier) -> Iterator[str]:
         """Yield a folder of the internal stage for one transfer, and empty it afterwards.
 
-        Emptying never fails the transfer. Where Snowflake refuses REMOVE, the files stay.
+        A failure to empty it never fails the transfer. If Snowflake refuses REMOVE, the files stay.
         """
         folder = f"{TRANSFERS}/{uuid.uuid4().hex}"
         try:
@@ -220,7 +220,7 @@ def _put(session: "Session", stage: Identifier, folder: str, files: dict[str, Pa
 
 
 def _place(stage: Identifier, path: str = "") -> str:
-    """Return a place on a stage; Snowpark quotes and escapes it."""
+    """Return a path on a stage; Snowpark quotes and escapes it."""
     return f"@{stage}/{path}"
 
 

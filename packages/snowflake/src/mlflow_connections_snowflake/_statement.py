@@ -22,12 +22,12 @@ class SqlObject(NamedTuple):
 
     @property
     def sql(self) -> str:
-        """The name as a statement writes it, with the argument types that tell overloads apart."""
+        """The name in a statement, with the argument types that distinguish overloads."""
         return self.name.sql + ("" if self.types is None else f"({', '.join(self.types)})")
 
     @property
     def word(self) -> str:
-        """The kind as GRANT and DROP write it: FUNCTION for external ones, or INTEGRATION."""
+        """The kind in GRANT and DROP: FUNCTION for external ones, or INTEGRATION."""
         return self.kind if self.kind == "NETWORK RULE" else self.kind.split()[-1]
 
     @property
@@ -46,11 +46,11 @@ class Statement(NamedTuple):
 
     Attributes:
         run_as: The role that runs it: `ADMIN`, `OWNER`, or another part's name.
-        purpose: A few words on its purpose.
+        purpose: Its purpose, in a few words.
         sql: Its text.
-        target: The object it creates, alters, drops or grants on; None if there is none.
-        privilege: The privilege it grants; empty if it grants none.
-        role: The role it grants to.
+        target: The object that it creates, alters, drops or grants on; None if there is none.
+        privilege: The privilege that it grants; empty if it grants none.
+        role: The role that it grants to.
         variables: Environment variables whose values replace `${NAME}` in the text when it runs.
     """
 
@@ -104,7 +104,7 @@ def create(run_as: str, target: SqlObject, *clauses: str, purpose: str = "") -> 
 
 
 def alter(run_as: str, target: SqlObject, *clauses: str) -> Statement:
-    """Return the statement that updates the changeable properties of an existing object."""
+    """Return the statement that updates the mutable properties of an existing object."""
     return Statement(
         run_as,
         f"{target}: update it if it existed before",

@@ -1,1 +1,1 @@
-"""Kedro pipelines in Snowflake: tasks that call procedures, with one MLflow run for all of them."""
+"""Kedro pipelines in Snowflake: tasks that call procedures and share one MLflow run."""

@@ -1,6 +1,6 @@
 """The commands `kedro snowflake-mlflow run` and `watch`.
 
-Kedro imports this module to build its list of commands, so only click is imported at its top.
+Kedro imports this module to list its commands, so the top of the module imports only click.
 """
 
 import functools
@@ -23,7 +23,7 @@ _INTERRUPTED = 130
 
 @click.group(name="snowflake-mlflow")
 def commands() -> None:
-    """The family's group, as Kedro merges it with its own commands."""
+    """The group of this package's commands, which Kedro merges with its own."""
 
 
 @commands.group(name="snowflake-mlflow")

@@ -184,13 +184,13 @@ def _procedure(plan: Plan, handler: str, name: Identifier, imports: tuple[str, .
         "RETURNS VARCHAR",
         "LANGUAGE PYTHON",
         f"RUNTIME_VERSION = {literal(settings.python)}",
-        # Always named: its default differs between accounts.
+        # Always specified: the default differs between accounts.
         f"ARTIFACT_REPOSITORY = {settings.repository.sql}",
         f"PACKAGES = {literals(settings.packages)}",
         f"IMPORTS = {literals(imports)}",
         f"HANDLER = {literal(handler)}",
         *_access_clauses(plan),
-        # The functions that ask about the task are allowed under caller's rights alone.
+        # Functions that query the current task need caller's rights.
         "EXECUTE AS CALLER",
         f"AS $$\nfrom {_HANDLERS} import {handler}\n$$",
     )
@@ -220,7 +220,7 @@ def _put(path: Path, folder: str) -> str:
 
 
 def _place(text: str) -> str:
-    """Quote a place for PUT as Snowpark does: clients parse it, and know no doubled quotes."""
+    """Quote a path for PUT as Snowpark does: clients parse it, and do not support doubled quotes."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

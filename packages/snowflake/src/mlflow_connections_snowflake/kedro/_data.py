@@ -1,8 +1,8 @@
-"""The data of a pipeline in Snowflake: what the catalog stores, and what travels between nodes.
+"""The data of a pipeline in Snowflake: catalog entries, and data that passes between nodes.
 
-Each node runs in a process of its own. Data that Kedro would keep in memory travels as a pickle on a
-stage, a Snowpark DataFrame as a transient table. Credentials never leave the user's machine: an external
-stage, a secret in Snowflake or the procedure's session replaces them.
+Each node runs in its own process. Data that Kedro would keep in memory passes as a pickle on a
+stage, a Snowpark DataFrame as a transient table. Credentials never leave the user's machine: an
+external stage, a secret in Snowflake or the procedure's session replaces them.
 """
 
 import hashlib
@@ -38,14 +38,14 @@ def is_parameter(dataset: str) -> bool:
 
 
 def travels(catalog: Any, dataset: str) -> bool:
-    """Return whether Kedro would keep a dataset in memory, so that it travels between processes."""
+    """Return whether Kedro would keep a dataset in memory, so that it must pass between processes."""
     if is_parameter(dataset):
         return False
     return dataset not in catalog or isinstance(catalog.get(dataset), MemoryDataset)
 
 
 def used_entries(conf: Mapping[str, Any], datasets: Iterable[str]) -> dict[str, Any]:
-    """Return the catalog's entries for some datasets: named ones, and dataset factories."""
+    """Return the catalog's entries for some datasets: named ones and dataset factories."""
     wanted = set(datasets)
     return {name: entry for name, entry in conf.items() if name in wanted or "{" in name}
 
@@ -59,17 +59,17 @@ def places_of(
     secrets: Collection[str] = (),
     internal_stage: Identifier | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return what replaces the credentials of each dataset in Snowflake.
+    """Return the replacement of each dataset's credentials in Snowflake.
 
-    A file at a location that has an external stage is reached by that stage; a dataset that uses Snowflake's
-    session keeps the database and schema of its credentials; credentials that are a secret in Snowflake are read
-    from it.
+    A file at a location with an external stage is reached through that stage; a dataset that uses
+    Snowflake's session keeps the database and schema of its credentials; credentials stored as a
+    secret in Snowflake are read from it.
 
     Args:
         conf: The catalog's configuration.
         credentials: The entries of credentials.yml.
         datasets: The datasets of a pipeline.
-        stages: The external stages by the location, `s3://bucket/path/`, that each stands for.
+        stages: The external stage of each location, `s3://bucket/path/`.
         secrets: The entries of credentials.yml that are secrets in Snowflake.
         internal_stage: The internal stage that files of an external one pass through.
 
@@ -77,7 +77,7 @@ def places_of(
         For each dataset, one of `{"stage": …}`, `{"session": …}` and `{"secrets": …}`.
 
     Raises:
-        InvalidOptionError: A dataset needs credentials that nothing in Snowflake replaces.
+        InvalidOptionError: Nothing in Snowflake replaces the credentials of a dataset.
     """
     found: dict[str, dict[str, Any]] = {}
     for dataset in sorted(datasets):
@@ -135,7 +135,7 @@ def catalog_inside(
             # Never empty: SnowparkTableDataset refuses empty credentials, and ignores these.
             entries[dataset] = {**entry, "credentials": {"account": "-", **place["session"]}}
         elif read_secret is None:
-            # It cannot be made here without its credentials, and this machine never uses it.
+            # It cannot be created without its credentials, and this machine never uses it.
             entries[dataset] = {"type": f"{Placeholder.__module__}.{Placeholder.__qualname__}"}
         else:
             values = {name: dict(read_secret(name)) for name in place["secrets"]}
@@ -211,14 +211,14 @@ def _with_credentials(entry: Any, values: Mapping[str, Mapping[str, str]]) -> An
 
 
 def _entry_of(conf: Mapping[str, Any], dataset: str) -> Mapping[str, Any]:
-    """Return a dataset's entry, by its name or by the dataset factory that matches it."""
+    """Return a dataset's entry, by its name or from the matching dataset factory."""
     entry = conf.get(dataset)
     if entry is None:
         from kedro.io.catalog_config_resolver import CatalogConfigResolver
 
         factories = {name: one for name, one in conf.items() if "{" in name}
         if factories and not is_parameter(dataset):
-            # Without their credentials, which only a real catalog needs.
+            # Without its credentials, which only a real catalog needs.
             resolver = CatalogConfigResolver(_without_credentials(factories))
             pattern = resolver.match_dataset_pattern(
                 dataset
@@ -236,7 +236,7 @@ def _without_credentials(entry: Any) -> Any:
 
 
 def _restored(resolved: Any, factory: Any) -> Any:
-    """Return a resolved entry with the credentials of its factory in their places."""
+    """Return a resolved entry with the credentials of its factory inserted."""
     if not (isinstance(resolved, Mapping) and isinstance(factory, Mapping)):
         return resolved
     found = {key: _restored(one, factory.get(key)) for key, one in resolved.items()}
@@ -261,11 +261,11 @@ def _label(named: Any) -> str:
 
 
 def files_to_bring(pipeline: "Pipeline", catalog: Any, project: Path) -> list[Path]:
-    """Return the files of this machine that a pipeline reads, which go to Snowflake with its code.
+    """Return the local files that a pipeline reads, which go to Snowflake with its code.
 
     Raises:
-        InvalidOptionError: The pipeline writes a file of this machine, which Snowflake does not
-            have, or reads one outside of the project.
+        InvalidOptionError: The pipeline writes a local file, which Snowflake does not have, or
+            reads one outside of the project.
         MissingOptionError: A file does not exist, or an input is in no catalog.
     """
     for dataset in sorted(pipeline.all_outputs()):
@@ -315,7 +315,7 @@ def _files(dataset: str, path: Path, project: Path) -> list[Path]:
 
 
 class Placeholder(AbstractDataset[Any, Any]):
-    """A dataset that exists in Snowflake alone, where its credentials are."""
+    """A dataset that exists only in Snowflake, where its credentials are."""
 
     def load(self) -> Any:
         """Refuse to read it.
@@ -338,7 +338,7 @@ class Placeholder(AbstractDataset[Any, Any]):
 
 
 class TableReference(NamedTuple):
-    """A Snowpark DataFrame that travels as a transient table.
+    """A Snowpark DataFrame stored as a transient table.
 
     Attributes:
         table: The table's name in SQL.
@@ -368,7 +368,7 @@ class StagePickle(AbstractDataset[Any, Any]):
             return pickle.load(stream)  # noqa: S301 - a node of the same pipeline wrote it
 
     def save(self, data: Any) -> None:
-        """Write the data over that of an earlier try."""
+        """Save the data, replacing that of an earlier attempt."""
         import cloudpickle  # type: ignore[import-untyped]  # it has no types
 
         try:
@@ -405,7 +405,7 @@ class TravelingDataset(AbstractDataset[Any, Any]):
         return self._task.session.table(data.table) if isinstance(data, TableReference) else data
 
     def save(self, data: Any) -> None:
-        """Write the data over that of an earlier try, a DataFrame into a table."""
+        """Save the data, replacing that of an earlier attempt; a DataFrame goes to a table."""
         from snowflake.snowpark import DataFrame
 
         if isinstance(data, DataFrame):

@@ -7,8 +7,8 @@
     DROP TASK IF EXISTS n
     EXECUTE TASK n [RETRY LAST]
 
-The statements that bring the code are in `_code`. A deployment of unchanged code and settings runs
-only the last statement: the finalizer's comment holds a digest of all others.
+The statements that upload the code are in `_code`. Deploying unchanged code and settings runs only
+the last statement: the finalizer's comment contains a digest of all others.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ._watch import Try
 
 BURST = 20
-"""Batches of a node that are sent at once: values still waiting are lost if its process is killed."""
+"""Batches of a node that are sent immediately: buffered values are lost if its process is killed."""
 
 _AGAIN = "Fix the cause and run the command again."
 _COMMENT = "mlflow-connections "
@@ -105,7 +105,7 @@ def deploy(
     *,
     retry: bool = False,
 ) -> "set[Try]":
-    """Bring a pipeline to Snowflake, as far as it changed, and start it.
+    """Upload the changed parts of a pipeline to Snowflake, and start it.
 
     Args:
         session: A session that may create tasks, procedures and stages.
@@ -116,7 +116,7 @@ def deploy(
         retry: Rerun the failed tasks of the last run, with the current code.
 
     Returns:
-        The tries that began before this one.
+        The attempts that began before this one.
 
     Raises:
         BridgeError: A statement failed. The message names it and quotes Snowflake.
@@ -153,7 +153,7 @@ def deploy(
         runs = history.runs()
         before = {run.id for run in runs}
         if written and not retry and all(run.has_ended for run in runs):
-            # The version before this one stays, too: its run may have left the history.
+            # The previous version stays, too: its run may no longer be in the history.
             stale = old_procedures(plan, account.procedures, {version, account.version})
             apply(session, stale, again=_AGAIN)
         apply(session, [go], again=_AGAIN)
@@ -230,7 +230,7 @@ def _tasks(plan: Plan, version: str) -> Iterator[Statement]:
     yield end._replace(sql=f"{first}\n  COMMENT = '{_COMMENT}{digest}'\n{rest}")
     settings = plan.settings
     mlflow = [plan.mlflow] if settings.mlflow else []
-    # The root last: the schedule counts from then on.
+    # The root is last: its schedule counts from then on.
     for name in (
         *mlflow,
         *(s.task for s in plan.steps),
@@ -241,7 +241,7 @@ def _tasks(plan: Plan, version: str) -> Iterator[Statement]:
 
 
 def _created(plan: Plan, version: str) -> Iterator[Statement]:
-    """Yield the statements that create the tasks, the finalizer's last."""
+    """Yield the statements that create the tasks; the finalizer's are last."""
     settings, root = plan.settings, plan.root
     called = procedures(plan, version)
     yield _task(

@@ -34,7 +34,7 @@ def run(task: TaskContext, name: str) -> None:
     Raises:
         Exception: The error of the node, a dataset or a hook.
     """
-    # There is no network for Kedro's telemetry.
+    # Kedro's telemetry has no network.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     from kedro.framework.project import pipelines
     from kedro.framework.session import KedroSession
@@ -54,7 +54,8 @@ def run(task: TaskContext, name: str) -> None:
         which: dict[str, Any] = (
             {"pipeline_names": [task.pipeline]} if several else {"pipeline_name": task.pipeline}
         )
-        # In this thread: MLflow's active run belongs to a thread, and so does Snowpark's session.
+        # Run in this thread: MLflow's active run belongs to a thread, and so does Snowpark's
+        # session.
         session.run(**which, node_names=[name], runner=SequentialRunner())
         session.close()
 
@@ -65,7 +66,7 @@ class NodeHooks:
     Args:
         task: The run of the graph.
         datasets: The node's inputs and outputs.
-        places: What replaces the credentials of datasets, from `places_of`.
+        places: The replacements of datasets' credentials, from `places_of`.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class NodeHooks:
 
     @hook_impl(trylast=True)
     def after_context_created(self, context: Any) -> None:
-        """Reduce the catalog to the node's entries, without the credentials that stayed behind."""
+        """Reduce the catalog to the node's entries, without credentials that stay on the user's machine."""
         loader = context.config_loader
         try:
             conf = dict(loader["catalog"])
@@ -87,7 +88,7 @@ class NodeHooks:
 
     @hook_impl(trylast=True)
     def after_catalog_created(self, catalog: Any) -> None:
-        """Load from the stage, and save there, the data that Kedro would keep in memory."""
+        """Use the stage for data that Kedro would keep in memory."""
         for dataset in self._datasets:
             if travels(catalog, dataset):
                 catalog[dataset] = TravelingDataset(self._task, dataset)

@@ -1,4 +1,4 @@
-"""A pipeline's settings in snowflake.yml, and the tasks that it becomes: one for each node."""
+"""A pipeline's settings in snowflake.yml, and its tasks: one for each node."""
 
 import difflib
 import re
@@ -27,7 +27,7 @@ REPOSITORIES = {
     "pypi": "snowflake.snowpark.pypi_shared_repository",
     "anaconda": "snowflake.snowpark.anaconda_shared_repository",
 }
-"""Snowflake's shared repositories. Which one is the default differs between accounts (BCR-2325)."""
+"""Snowflake's shared repositories. The default differs between accounts (BCR-2325)."""
 
 KEYS = (
     *("database", "schema", "warehouse", "stage", "packages", "repository", "python"),
@@ -35,7 +35,7 @@ KEYS = (
     *("stages", "secrets"),
     MLFLOW_SECTION,
 )
-# The sections of kedro-snowflake, and their keys that have a meaning here.
+# The sections of kedro-snowflake, and the keys in them that this package reads.
 _CONNECTION = "connection"
 _RUNTIME = "runtime"
 _CONNECTION_KEYS = (
@@ -62,7 +62,7 @@ class CredentialSecret(NamedTuple):
 
     Attributes:
         secret: The secret: a GENERIC_STRING with the entry as JSON, or a PASSWORD.
-        integration: The external access integration that allows the secret, and the way to its service.
+        integration: The external access integration that allows the secret and its service.
     """
 
     secret: Identifier
@@ -76,19 +76,19 @@ class Settings:
     Attributes:
         home: The database and schema of the tasks, the procedures and the stage.
         warehouse: The warehouse that runs the tasks.
-        stage: Holds the code, and the data that travels between nodes.
+        stage: Holds the code, and the data that passes between nodes.
         packages: Pinned requirements that Snowflake installs for the procedures.
         repository: The repository of the packages.
         python: The version of Python, such as `3.11`.
-        schedule: When Snowflake runs a pipeline by itself; empty for never.
-        retries: How often Snowflake retries a failed pipeline by itself.
+        schedule: The schedule on which Snowflake runs a pipeline; empty for none.
+        retries: The number of automatic retries of a failed pipeline.
         timeout_minutes: The limit of a node; None leaves it at Snowflake's hour.
         credentials: The entry of credentials.yml to connect with; None if none is named.
         names: The names of pipelines in Snowflake, where they differ from Kedro's.
         connection: Parameters of the connection from kedro-snowflake's section `connection`.
         mlflow: The way to MLflow; None for pipelines without MLflow.
         stages: The external stage of each location in the cloud, `s3://bucket/path/`.
-        secrets: The secrets by the entry of credentials.yml that each stands for.
+        secrets: The secret of each entry of credentials.yml that has one in Snowflake.
     """
 
     home: Identifier
@@ -116,7 +116,7 @@ class Settings:
 def read_settings(
     content: object, where: str, credentials: Mapping[str, Any] | None = None
 ) -> Settings:
-    """Return the settings in the content of snowflake.yml, checked.
+    """Return the checked settings from the content of snowflake.yml.
 
     The sections `connection` and `runtime` of kedro-snowflake are read as well.
 
@@ -126,8 +126,8 @@ def read_settings(
         credentials: The entries of credentials.yml, which may name database, schema and warehouse.
 
     Raises:
-        InvalidOptionError: Something in it cannot work, or a package has no known version.
-        MissingOptionError: Something required is missing.
+        InvalidOptionError: A value is invalid, or a package has no known version.
+        MissingOptionError: A required key is missing.
     """
     section = Section({} if content is None else content, SECTION, where)
     section.only(*KEYS, _CONNECTION, _RUNTIME)
@@ -232,7 +232,8 @@ def _packages(
     dependencies = runtime.section("dependencies")
     if given is None and dependencies.content.get("packages") is not None:
         given = dependencies.content.get("packages")
-        # Modules that kedro-snowflake copied from the environment; here they are packages.
+        # Modules that kedro-snowflake copied from the environment; this package installs them as
+        # packages.
         copied = dependencies.content.get("imports") or []
         if isinstance(given, list) and isinstance(copied, list) and "kedro_datasets" in copied:
             given = [*given, "kedro-datasets"]
@@ -254,7 +255,8 @@ def _pinned(section: Section, requirements: tuple[str, ...], repository: str) ->
     """Pin each bare requirement to the installed version, so that both sides run the same code."""
     found, unknown = [], []
     for requirement in requirements:
-        # Snowflake's channel has Snowpark about one version behind, so a pin may not be there.
+        # Snowflake's channel is about one version of Snowpark behind, so it may lack a pinned
+        # version.
         if (repository == "anaconda" and requirement == _NEEDED[0]) or not re.fullmatch(
             r"[\w.-]+(\[[\w.,\s-]*\])?", requirement
         ):
@@ -321,7 +323,7 @@ class Plan:
         env: The environment whose configuration it runs with.
         params: Parameters that override the configuration.
         root: The root task.
-        steps: The nodes' tasks, each after those that it needs.
+        steps: The nodes' tasks, each after its dependencies.
     """
 
     settings: Settings
@@ -361,7 +363,7 @@ def plan(
     """Plan a pipeline's tasks.
 
     Raises:
-        MissingOptionError: There is no such pipeline, or it has no nodes.
+        MissingOptionError: The pipeline does not exist, or has no nodes.
         InvalidOptionError: Snowflake allows no graph of so many tasks.
     """
     if pipeline not in pipelines:

@@ -48,7 +48,7 @@ class PipelineProject(NamedTuple):
         """Plan the tasks of a pipeline.
 
         Raises:
-            ConnectionsError: There is no such pipeline, or Snowflake could not run it.
+            ConnectionsError: The pipeline does not exist, or Snowflake could not run it.
         """
         from kedro.framework.project import pipelines
 
@@ -88,8 +88,8 @@ class PipelineProject(NamedTuple):
         history need one, and a user may have no default.
 
         Raises:
-            ConnectionsError: There is no such connection, Snowflake refused the credentials, or the
-                warehouse cannot be used.
+            ConnectionsError: The connection does not exist, Snowflake refused the credentials, or
+                the warehouse cannot be used.
         """
         from snowflake.snowpark.exceptions import SnowparkClientException
 
@@ -145,7 +145,7 @@ def open_project(metadata: Any, env: str | None, params: Mapping[str, Any]) -> P
         params: Parameters that override the configuration.
 
     Raises:
-        ConnectionsError: snowflake.yml is missing, or a setting cannot work.
+        ConnectionsError: snowflake.yml is missing, or a setting is invalid.
     """
     from kedro.framework.project import settings
 
@@ -186,7 +186,7 @@ def _read(loader: Any, key: str) -> dict[str, Any] | None:
 
 
 def _where(conf: Path, *environments: str) -> str:
-    """Return the file of the section; an environment's section replaces that of base."""
+    """Return the file that contains the section; an environment's section replaces that of base."""
     for environment in environments:
         for path in sorted((conf / environment).glob(f"{SECTION}.y*ml")):
             return path.relative_to(conf.parent).as_posix()

@@ -1,7 +1,7 @@
-"""The run of a task graph as one of its tasks sees it, and the pipeline's one MLflow run.
+"""A task's view of its graph run, and the pipeline's one MLflow run.
 
-The MLflow run is created once, however often Snowflake tries, and always ended. It is reached through
-the external functions, or with external access through MLflow's own client.
+The MLflow run is created once, however often Snowflake retries, and always ended. It is reached
+through the external functions, or with external access through MLflow's own client.
 """
 
 import io
@@ -28,15 +28,15 @@ _logger = get_logger(__name__)
 
 
 class TaskContext:
-    """This run of the graph: its configuration, and the values its tasks pass on.
+    """This run of the graph: its configuration, and the values that its tasks pass on.
 
-    A retried run keeps its ID, its data on the stage, and the marks of finished nodes.
+    A retried run keeps its ID, its data on the stage, and the marker files of finished nodes.
 
     Args:
         session: The procedure's session.
 
     Attributes:
-        id: The same for all tries of a run, different for each run.
+        id: The same for all attempts of a run, different for each run.
         pipeline: The pipeline's name.
         env: The environment of the configuration.
         params: The parameters of this run.
@@ -68,7 +68,7 @@ class TaskContext:
         """Fetch the value that an earlier task passed on.
 
         Raises:
-            BridgeError: It passed none on.
+            BridgeError: The task passed none on.
         """
         value = self._ask(f"SYSTEM$GET_PREDECESSOR_RETURN_VALUE({literal(task)})")
         if not value:
@@ -87,15 +87,15 @@ class TaskContext:
         self._write(f"done/{identifier_part(node)}", b"done")
 
     def note_table(self, table: Identifier) -> None:
-        """Note on the stage that a table belongs to this run."""
+        """Record on the stage that a table belongs to this run."""
         self._write(f"tables/{identifier_part(table.object)}", table.object.encode())
 
     def count_done(self) -> int:
-        """Return how many nodes have succeeded, in any try."""
+        """Return how many nodes have succeeded, over all attempts."""
         return len(self.session.file.list(f"{self._folder}/done/"))
 
     def clear(self) -> None:
-        """Remove everything that this run has in Snowflake: its tables, and its files."""
+        """Remove the tables and files of this run from Snowflake."""
         for row in self.session.file.list(f"{self._folder}/tables/"):
             noted = str(row.name).rpartition("/tables/")[2]
             with self.session.file.get_stream(f"{self._folder}/tables/{noted}") as stream:
@@ -114,7 +114,7 @@ class TaskContext:
 
 
 def start_mlflow_run(task: TaskContext) -> str:
-    """Create the run, or find the one that an earlier try created, and return its ID."""
+    """Create the run, or find the one that an earlier attempt created, and return its ID."""
     source, pipeline = task.mlflow["source"], task.pipeline
     run_name = source if pipeline == DEFAULT_PIPELINE else pipeline
     tags = {
@@ -146,7 +146,7 @@ def active_run(task: TaskContext, run_id: str) -> Iterator[None]:
     if _is_direct(task):
         _authenticate()
     else:
-        # In case no entry point registered the scheme: MLflow may be imported before the zip.
+        # The entry point may not have registered the scheme: MLflow may be imported before the zip.
         store.register()
     mlflow.set_tracking_uri(task.mlflow["tracking_uri"])
     # A node's nested runs go to the experiment of their parent.

@@ -1,7 +1,7 @@
-"""Names of tasks and procedures, made from the names of packages, pipelines and nodes.
+"""Names of tasks and procedures, derived from the names of packages, pipelines and nodes.
 
-They contain only A to Z, digits and underscores. Some of Snowflake's functions take a task's name as
-text, and how they read quotes, spaces or lower case in it is not documented.
+They contain only A to Z, digits and underscores. Some of Snowflake's functions take a task's name
+as text, and their handling of quotes, spaces and lower case in it is not documented.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ DEFAULT_PIPELINE = "__default__"
 MLFLOW, END = "MLFLOW", "END"
 """The tasks that belong to no node."""
 PROJECT_ARCHIVE = "project.zip"
-"""The file name of the project's archive, which the deploying side writes and a node unpacks."""
+"""The file name of the project's archive, which the deployment writes and a node unpacks."""
 PLACES_FILE = "snowflake-places.json"
-"""The file in that archive with what replaces the credentials of datasets in Snowflake."""
+"""The file in that archive with the replacements of datasets' credentials."""
 
 _LONGEST = 60
 
@@ -38,21 +38,21 @@ def beside(root: Identifier, last: str) -> Identifier:
 
 
 def secret_variable(entry: str) -> str:
-    """Return the name in a procedure's SECRETS clause of the secret for an entry of credentials.yml."""
+    """Return the SECRETS clause's name for the secret of an entry of credentials.yml."""
     return f"credentials_{identifier_part(entry).lower()}"
 
 
 def identifier_part(text: str, taken: Collection[str] = ()) -> str:
-    """Return a part of an identifier for any text, a different one for every text.
+    """Return a unique identifier part for any text.
 
     Args:
         text: The text.
-        taken: Words with another meaning.
+        taken: Identifiers with another meaning.
 
     Returns:
-        `SPLIT_DATA` for `split_data`. If the word does not show everything, such as spaces or
-        capitals, a digest follows: `SPLIT_DATA_1D5A0C3E`. No word has two underscores in a row, so
-        words can be joined by them.
+        `SPLIT_DATA` for `split_data`. If the identifier does not preserve everything, such as spaces or
+        capitals, a digest follows: `SPLIT_DATA_1D5A0C3E`. No identifier has two underscores in a row, so
+        identifiers can be joined by them.
     """
     plain = re.sub(r"[^A-Z0-9]+", "_", text.upper()).strip("_")
     if plain and plain.lower() == text and plain not in taken and len(plain) <= _LONGEST:

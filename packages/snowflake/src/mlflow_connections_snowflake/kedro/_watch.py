@@ -1,6 +1,6 @@
 """Watch one run of a pipeline: fetch its task history, wait for its end, show its progress.
 
-The table function TASK_HISTORY is read. Of its result these columns are used: NAME, STATE,
+The table function TASK_HISTORY is read. These columns of its result are used: NAME, STATE,
 QUERY_START_TIME, COMPLETED_TIME, ERROR_MESSAGE, RETURN_VALUE, GRAPH_RUN_GROUP_ID, ATTEMPT_NUMBER.
 """
 
@@ -29,7 +29,7 @@ ENDED = frozenset({SUCCEEDED, "FAILED", "FAILED_AND_AUTO_SUSPENDED", "CANCELLED"
 _LOOK_BACK = 3600
 
 Try = tuple[str, int]
-"""The ID of a graph run, and the number of the try."""
+"""The ID of a graph run, and the number of the attempt."""
 
 
 class TaskRun(NamedTuple):
@@ -42,7 +42,7 @@ class TaskRun(NamedTuple):
         completed: The time at which it ended; None before.
         error: The error with which it failed; empty if it did not.
         value: The value that it passed on.
-        id: The graph run, and its try.
+        id: The graph run, and its attempt.
     """
 
     task: str
@@ -55,7 +55,7 @@ class TaskRun(NamedTuple):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended, in whichever way."""
+        """Whether it has ended, successfully or not."""
         return self.state in ENDED
 
     @property
@@ -80,7 +80,7 @@ class TaskHistory:
         self._began = time.monotonic()
 
     def runs(self) -> list[TaskRun]:
-        """Fetch every run of a task in the hour before this object was created, and since."""
+        """Fetch every task run since one hour before this object was created."""
         seconds = _LOOK_BACK + int(time.monotonic() - self._began)
         database, schema = self._plan.root.parts[:2]
         function = f"{Identifier((database,)).sql}.INFORMATION_SCHEMA.TASK_HISTORY"
@@ -128,7 +128,7 @@ def ask(session: "Session", sql: str) -> "list[Row]":
 
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 5.0
-"""Seconds between two polls: few at first, more for a long run."""
+"""Seconds between two polls: short at first, longer for a long run."""
 
 
 class Watch:
@@ -137,7 +137,7 @@ class Watch:
     Args:
         history: The runs of the pipeline's tasks.
         plan: The pipeline.
-        before: The tries that belong to other runs.
+        before: The attempts that belong to other runs.
         timeout: Stop after so many seconds; None waits for the end.
 
     Attributes:
@@ -193,7 +193,7 @@ class Watch:
 
 
 def has_succeeded(plan: Plan, runs: dict[str, TaskRun]) -> bool:
-    """Return whether every task succeeded up to the end. A missing task succeeded in an earlier try."""
+    """Return whether every task succeeded. A missing task succeeded in an earlier attempt."""
     return plan.end.object in runs and all(run.state == SUCCEEDED for run in runs.values())
 
 
@@ -207,9 +207,9 @@ _WORDS = {
 _DEFAULT_ENV = "local"
 """Kedro's own default. A project with another default gets a redundant option, which is harmless."""
 _SHORTEST = 0.05
-"""Shorter durations are not shown, in seconds."""
+"""Shorter durations, in seconds, are not shown."""
 _LINES = 30
-"""Lines of a node's traceback that are shown: its end, which has the error."""
+"""The number of lines shown of a node's traceback: its end, which has the error."""
 
 
 class Progress:
@@ -229,7 +229,7 @@ class Progress:
         self._shown: dict[str, tuple[str, int]] = {}
 
     def follow(self, states: Iterable[dict[str, TaskRun]]) -> dict[str, TaskRun]:
-        """Show each state as it comes, and return the last one."""
+        """Show each state as it arrives, and return the last one."""
         from rich.live import Live
 
         last: dict[str, TaskRun] = {}
@@ -237,7 +237,7 @@ class Progress:
             for last in states:
                 self._print_changes(last)
             return last
-        # Rendered at each refresh, so that the seconds go on while nothing changes.
+        # Rendered at each refresh, so that the seconds continue while nothing changes.
         with Live(console=self.console, get_renderable=lambda: self._table(last)):
             for last in states:
                 self._note(last)
@@ -298,7 +298,7 @@ def failure(plan: Plan, runs: dict[str, TaskRun]) -> str:
 
 
 def _end_of(error: str, package: str) -> str:
-    """Return a traceback from the project's own code on; the frames before it are Kedro's."""
+    """Return a traceback from the project's own code on, without Kedro's frames."""
     lines = [line for line in error.rstrip().splitlines() if line.strip()]
     if lines and lines[-1].lstrip().startswith("in function "):
         lines.pop()  # the handler, the same for every node

@@ -90,7 +90,7 @@ class LoggedModels:
         """Fetch a logged model by ID.
 
         Raises:
-            MlflowException: There is no such model.
+            MlflowException: The model does not exist.
         """
         known = self._known.get(model_id)
         return self._moved(known or self._found(model_id))
@@ -132,7 +132,7 @@ class LoggedModels:
         return PagedList([self._moved(content) for content in contents], token)
 
     def set_tags(self, model_id: str, tags: list[Any]) -> None:
-        """Refuse every tag except the one by which MLflow links a model to its registered version.
+        """Refuse every tag except the one with which MLflow links a model to its registered version.
 
         The version is registered by then and links to the model.
         """

@@ -9,7 +9,7 @@ from mlflow.utils.validation import _validate_metric, _validate_param, _validate
 
 
 def repository_arguments(**given: Any) -> dict[str, Any]:
-    """Return those arguments that this MLflow's base of artifact repositories accepts.
+    """Return the arguments that this MLflow's base class of artifact repositories accepts.
 
     MLflow 2.16 takes only the artifact's URI; 3 also takes the tracking and the registry URI.
     """
@@ -20,7 +20,7 @@ def repository_arguments(**given: Any) -> dict[str, Any]:
 def validated(
     metrics: list[Metric], params: list[Param], tags: list[RunTag]
 ) -> tuple[list[Param], list[RunTag]]:
-    """Check what is logged by MLflow's own rules, and return the params and tags.
+    """Check logged values by MLflow's own rules, and return the params and tags.
 
     MLflow 3 shortens values that are too long; MLflow 2 returns nothing.
 

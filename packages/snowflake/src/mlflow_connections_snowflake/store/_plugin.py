@@ -1,6 +1,6 @@
 """The functions that MLflow's entry points name.
 
-`import mlflow` loads this module, so nothing of MLflow may be imported at its top.
+`import mlflow` loads this module, so it must not import MLflow at its top.
 """
 
 from typing import Any
@@ -35,8 +35,8 @@ def artifact_repository(
 def register() -> None:
     """Register the scheme `snowflake` with MLflow where no entry point can, as from a bare zip.
 
-    MLflow finds entry points in a zip on `sys.path` only if the zip was there before
-    `import mlflow`, with this distribution's `*.dist-info` at its root.
+    MLflow finds entry points in a zip on `sys.path` only if the zip was there before `import
+    mlflow`, with this distribution's `*.dist-info` at its root.
     """
     from ._mlflow import register_scheme
     from ._uri import SCHEME
@@ -45,7 +45,7 @@ def register() -> None:
 
 
 def flush() -> None:
-    """Send all waiting values of every store of this process.
+    """Send all buffered values of every store of this process.
 
     A procedure that ends its runs need not call this: ending a run sends its values.
 

@@ -1,4 +1,4 @@
-"""The model registry, as far as POST requests can handle it: registering models and versions."""
+"""The model registry, limited to POST requests: it registers models and versions."""
 
 # Most of MLflow's functions have no annotations.
 # mypy: allow-untyped-calls

@@ -1,6 +1,7 @@
 """MLflow's REST API over the external functions, with MLflow's own errors and entities.
 
-MLflow looks runs and experiments up by GET. External functions only POST, so lookups are searches.
+MLflow looks runs and experiments up by GET. External functions can only POST, so lookups are
+searches.
 """
 
 import re
@@ -23,13 +24,13 @@ from ._uri import Bridge, on_stage
 from ._write_buffer import RefusedItemsError
 
 PAGE = 500
-"""Entities per page at most: Snowflake accepts replies of up to 10 MB."""
+"""Maximum entities per page: Snowflake accepts replies of up to 10 MB."""
 
 _ID = re.compile(r"[\w-]{1,256}")
 
 
 class Rest:
-    """Sends requests through a bridge, and remembers the experiment of each run it has seen.
+    """Sends requests through a bridge, and remembers the experiment of each run that was seen.
 
     Args:
         bridge: The external functions and stages.
@@ -80,13 +81,13 @@ class Rest:
         """Fetch a run by ID, including deleted runs.
 
         Raises:
-            MlflowException: There is no such run.
+            MlflowException: The run does not exist.
         """
         run_id = checked_id(run_id, "run")
         try:
             return self._found_run(run_id)
         except MissingFunctionError:
-            # Without a function that searches, the runs of this process are all that is known.
+            # Without a function that searches, only the runs of this process are known.
             if run_id in self._created:
                 return self.run_of(self._created[run_id])
             raise
@@ -156,7 +157,7 @@ class Rest:
         """Fetch an experiment by ID, including deleted ones.
 
         Raises:
-            MlflowException: There is no such experiment.
+            MlflowException: The experiment does not exist.
         """
         experiment_id = str(experiment_id)
         name = self._names.get(experiment_id)
@@ -232,10 +233,10 @@ def checked_id(identifier: object, kind: str) -> str:
 
 
 def pairs(given: list[Any]) -> list[dict[str, Any]]:
-    """Return tags or params as JSON has them."""
+    """Return tags or params in their JSON form."""
     return [{"key": one.key, "value": str(one.value)} for one in given]
 
 
 def milliseconds(number: object) -> int | None:
-    """Return a time as JSON has it, or None if there is none."""
+    """Return a time in its JSON form, or None if there is none."""
     return None if number is None else int(str(number))

@@ -10,8 +10,8 @@ from typing import Any
 
 import mlflow
 
-# Imported before the exit handler below is registered: handlers run in reverse order, and Snowpark's
-# closes the sessions that ours still needs.
+# Imported before the exit handler below is registered: handlers run in reverse order, and
+# Snowpark's closes the sessions that ours still needs.
 import snowflake.snowpark  # noqa: F401
 from mlflow.entities import (
     Experiment,
@@ -47,7 +47,7 @@ from ._write_buffer import Item, RefusedItemsError, WriteBuffer
 _logger = get_logger(__name__)
 
 HISTORY_LIMIT = 100_000
-"""Metric values remembered over all runs, about 24 MB with MLflow 3.17."""
+"""The number of metric values remembered over all runs, about 24 MB with MLflow 3.17."""
 
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 _EXACT = 2**53
@@ -58,7 +58,7 @@ stores: "weakref.WeakSet[SnowflakeTrackingStore]" = weakref.WeakSet()
 
 
 class MetricHistory:
-    """The metric values this process logged. MLflow's own history is a GET, which cannot be sent.
+    """The metric values that this process logged. MLflow's own history is a GET, which cannot be sent.
 
     When more than `HISTORY_LIMIT` values are remembered, the run that logged first is forgotten.
     """
@@ -69,7 +69,7 @@ class MetricHistory:
         self._count = 0
 
     def begin(self, run_id: str) -> None:
-        """Start a run that was just created, so that its history here is complete."""
+        """Start a run that was just created, so that its history in this process is complete."""
         self._values[run_id] = defaultdict(list)
         self._complete.add(run_id)
 
@@ -89,14 +89,15 @@ class MetricHistory:
         self._complete.discard(run_id)
 
     def of(self, run_id: str, key: str) -> tuple[list[Metric], bool]:
-        """Return the values of a metric, and whether they are certainly all there are."""
+        """Return the values of a metric, and whether they are known to be complete."""
         return list(self._values.get(run_id, {}).get(key, ())), run_id in self._complete
 
 
 class SnowflakeTrackingStore(AbstractStore):
     """MLflow's tracking store inside Snowflake.
 
-    Logged values wait in a write buffer. Every other call is made at once, and reads flush first.
+    Logged values are collected in a write buffer. Every other call is sent at once, and reads flush
+    first.
 
     Args:
         store_uri: The tracking URI, which describes the bridge.
@@ -139,7 +140,7 @@ class SnowflakeTrackingStore(AbstractStore):
         """Create an experiment and return its ID.
 
         Snowflake may deliver the request twice. The second delivery is refused because the name
-        exists; a tag shows whether this very request created it.
+        exists; a tag shows whether the same request created it.
         """
         request = uuid.uuid4().hex
         body = {
@@ -204,7 +205,7 @@ class SnowflakeTrackingStore(AbstractStore):
         end_time: int | None,
         run_name: str | None,
     ) -> RunInfo:
-        """Set a run's status, end and name. Waiting values are sent first."""
+        """Set a run's status, end and name. Buffered values are sent first."""
         status = None if run_status is None else RunStatus.to_string(run_status)
         refused: RefusedItemsError | None = None
         try:
@@ -301,7 +302,7 @@ class SnowflakeTrackingStore(AbstractStore):
     def log_batch(
         self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
     ) -> None:
-        """Log metrics, params and tags: checked now, sent together with others.
+        """Check metrics, params and tags now, and send them together with others.
 
         Raises:
             MlflowException: A value is invalid, or MLflow refused values sent by this call.
@@ -354,7 +355,7 @@ class SnowflakeTrackingStore(AbstractStore):
         return PagedList(values, None)
 
     def flush(self) -> None:
-        """Send all waiting values.
+        """Send all buffered values.
 
         Raises:
             MlflowException: MLflow refused some of them. All others are stored.
@@ -364,14 +365,14 @@ class SnowflakeTrackingStore(AbstractStore):
             self._buffer.flush_all()
 
     def flush_async_logging(self) -> None:
-        """Send all waiting values; `mlflow.flush_async_logging()` calls this."""
+        """Send all buffered values; `mlflow.flush_async_logging()` calls this."""
         self.flush()
 
     def end_async_logging(self) -> None:
         """Do nothing: there is no queue to stop."""
 
     def shut_down_async_logging(self) -> None:
-        """Do nothing: MLflow calls this just before it ends a run, which sends waiting values.
+        """Do nothing: MLflow calls this just before it ends a run, which sends buffered values.
 
         An error raised here would leave the run without its end.
         """
@@ -417,7 +418,7 @@ class SnowflakeTrackingStore(AbstractStore):
         self._models.set_tags(model_id, tags)
 
     def _send(self, body: JsonObject) -> None:
-        # The generic function: `run_log_batch` has no place for a value's model or dataset.
+        # Uses the generic function: `run_log_batch` has no argument for a value's model or dataset.
         with self._rest.client() as client:
             client.call("runs/log-batch", body)
 
@@ -426,7 +427,7 @@ class SnowflakeTrackingStore(AbstractStore):
             self._buffer.flush(run_id)
 
     def _remember_params(self, run_id: str, params: list[Param]) -> None:
-        """Refuse a second value for a param at once, as MLflow would when it is sent."""
+        """Refuse a second value for a param immediately, as MLflow would when it is sent."""
         known = self._params.setdefault(run_id, {})
         for param in params:
             before = known.setdefault(param.key, str(param.value))
@@ -473,7 +474,7 @@ def _word(value: float) -> str:
 
 @atexit.register
 def _at_exit() -> None:
-    """End the active run as MLflow does at exit, while there is still a session; then flush."""
+    """End the active run as MLflow does at exit, while a session still exists; then flush."""
     try:
         if stores and mlflow.get_tracking_uri().startswith(f"{SCHEME}:"):
             mlflow.end_run()

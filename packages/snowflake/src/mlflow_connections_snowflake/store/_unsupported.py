@@ -29,7 +29,7 @@ def unsupported(name: str, fix: str = _FIX) -> MlflowException:
 def mark_unsupported(store: type, base: type, kept: frozenset[str]) -> None:
     """Make a store refuse every public method of its base that it does not implement.
 
-    Some methods of MLflow's bases would return None instead, which looks like success.
+    Some methods of MLflow's base classes would return None instead, which looks like success.
 
     Args:
         store: The class of the store.

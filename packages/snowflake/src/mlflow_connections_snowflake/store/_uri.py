@@ -14,7 +14,7 @@ from mlflow_connections_snowflake._names import Identifier, name, stage
 SCHEME = "snowflake"
 """The scheme of the URIs of a bridge."""
 FLUSH_SECONDS = 5.0
-"""How long a logged value waits for others by default, in seconds."""
+"""The default time that a logged value waits for others, in seconds."""
 
 _STAGE, _UPLOADS = "MLFLOW_STAGE", "MLFLOW_UPLOADS"
 _PLACES = ("schema", "stage", "uploads", "location", "connection", "flush_seconds", "burst", "root")
@@ -32,10 +32,10 @@ class Bridge:
         location: The URL of the external stage: `s3://…/`, `gcs://…/` or `azure://…/`.
         connection: A connection in `connections.toml`; None for the active session, or the
             environment's parameters.
-        flush_seconds: How long a logged value waits at most before the next call sends it; 0 sends
+        flush_seconds: The maximum age of a logged value before the next call sends it; 0 sends
             everything at once.
-        burst: How many batches are sent although no value has waited so long, so that a process
-            that logs rarely holds nothing back. One more every `flush_seconds`.
+        burst: The number of batches that are sent although no value has waited so long, so that a
+            process that logs rarely holds nothing back. One more every `flush_seconds`.
         root: The part of MLflow's own artifact URI before the path on the stage.
     """
 
@@ -67,7 +67,7 @@ class Bridge:
         """Return a bridge whose functions and stages have their default names.
 
         Args:
-            database_and_schema: Their place; None leaves it to the session.
+            database_and_schema: Their database and schema; None leaves them to the session.
             changed: Attributes with other values.
         """
         given: dict[str, Any] = {
@@ -172,8 +172,8 @@ def _count(text: str) -> int:
 def on_stage(bridge: Bridge, uri: str) -> str:
     """Return the URI on the stage for MLflow's own URI of an artifact.
 
-    If the artifact is not on the stage, the result has no path and is refused when it is used: a
-    procedure that only logs metrics must not fail.
+    If the artifact is not on the stage, the result has no path and is refused on use: a procedure
+    that only logs metrics must not fail.
 
     Args:
         bridge: The bridge, whose `location` is that of the stage.

@@ -1,4 +1,4 @@
-"""Logged values that wait to be sent, cut into as few requests as possible; nothing of MLflow is used."""
+"""Logged values that wait to be sent, cut into as few requests as possible; independent of MLflow."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from mlflow_connections_snowflake._errors import MlflowRefusedError
 # https://mlflow.org/docs/latest/rest-api.html#log-batch
 METRICS, PARAMS, TAGS, ALL = 1000, 100, 100, 1000
 BYTES = 900_000
-"""MLflow refuses a request of more than 1 MB (1e6 bytes)."""
+"""The maximum size of a request: MLflow refuses more than 1 MB (1e6 bytes)."""
 
 Item = dict[str, Any]
 
@@ -24,7 +24,7 @@ class BufferedEntry(NamedTuple):
 
     Attributes:
         kind: `metrics`, `params` or `tags`.
-        item: The value as MLflow's REST API has it.
+        item: The value in the JSON form of MLflow's REST API.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class BufferedEntry(NamedTuple):
 
 @dataclass
 class Pending:
-    """The waiting values of one run, in the order in which they were logged.
+    """The buffered values of one run, in the order in which they were logged.
 
     Attributes:
         metrics: Every value.
@@ -73,7 +73,7 @@ class Pending:
         ]
 
     def put_back(self, entries: list[BufferedEntry]) -> None:
-        """Put unsent values before those that were logged meanwhile."""
+        """Put unsent values before those that were logged in the meantime."""
         self.metrics[:0] = [entry.item for entry in entries if entry.kind == "metrics"]
         for kind, kept in (("params", self.params), ("tags", self.tags)):
             before = {e.item["key"]: e.item for e in entries if e.kind == kind}
@@ -112,9 +112,9 @@ def body_of(run_id: str, batch: list[BufferedEntry]) -> dict[str, Any]:
 _logger = get_logger(__name__)
 
 _SEARCH_STATEMENTS = 64
-"""Statements that may be spent to find the refused values of a batch."""
+"""The maximum number of statements spent to find the refused values of a batch."""
 _OFF_THREAD_LIMIT = 10 * ALL
-"""Values of other threads than the session's that may wait for it."""
+"""The maximum number of values of other threads that wait for the session's thread."""
 
 # These codes concern the run, and so every value of a batch.
 _ABOUT_THE_RUN = frozenset(
@@ -143,13 +143,14 @@ class WriteBuffer:
     """Holds logged values until there is a reason to send them.
 
     A procedure's session accepts statements from one thread at a time, and most reliably from its
-    own. So nothing is sent in the background: only calls to MLflow send, and calls on other threads
-    leave it to the session's thread unless very much waits.
+    own. Nothing is therefore sent in the background: only calls to MLflow send, and calls on other
+    threads leave it to the session's thread unless very many values wait.
 
     Args:
         send: Sends the body of one `runs/log-batch`.
-        seconds: How long a value waits at most before the next call sends it; 0 sends at once.
-        burst: How many calls send at once nevertheless; one more every `seconds`, up to this number.
+        seconds: The maximum age of a value before the next call sends it; 0 sends immediately.
+        burst: The number of calls that send immediately nevertheless; one more every `seconds`, up
+            to this number.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class WriteBuffer:
         self.lock = threading.RLock()
 
     def add(self, run_id: str, metrics: list[Item], params: list[Item], tags: list[Item]) -> None:
-        """Add values, and send those waiting if there are enough or if they are old enough.
+        """Add values, and send the buffer if it is large or old enough.
 
         Raises:
             RefusedItemsError: MLflow refused some of the values sent now.
@@ -187,7 +188,7 @@ class WriteBuffer:
                 self.flush(run_id)
 
     def flush(self, run_id: str) -> None:
-        """Send all waiting values of a run.
+        """Send all buffered values of a run.
 
         Raises:
             RefusedItemsError: MLflow refused some of them.
@@ -202,7 +203,7 @@ class WriteBuffer:
             raise RefusedItemsError(run_id, refusals)
 
     def flush_all(self) -> None:
-        """Send all waiting values. A run whose values are refused does not hold up the others.
+        """Send all buffered values. A run whose values are refused does not delay the others.
 
         Raises:
             RefusedItemsError: MLflow refused values of a run; those of further runs are logged.
