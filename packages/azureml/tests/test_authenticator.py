@@ -1,4 +1,4 @@
-"""Identities in force for tracking URIs: of nested endpoints, and in processes that inherit a URI."""
+"""Identities in force for tracking URIs: in nested blocks, and in processes that inherit a URI."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def uri() -> str:
 
 
 def new_uri() -> str:
-    """Return a URI that nothing else in this process has."""
+    """Return a URI that is unique in this process."""
     return (
         f"azureml://westeurope.api.azureml.ms/mlflow/v2.0/subscriptions/{uuid4()}"
         "/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
@@ -45,7 +45,7 @@ def tokens(**values: Any) -> AzureTokens:
 
 
 def described(uri: str, description: Mapping[str, Any]) -> str:
-    """Return what a parent exports."""
+    """Return the description that a parent exports."""
     return json.dumps(
         [{"origin": uri, "opener": AzureMLAuthenticator.opener, "description": description}]
     )
@@ -53,7 +53,7 @@ def described(uri: str, description: Mapping[str, Any]) -> str:
 
 @pytest.fixture
 def inherit(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that acts as a worker with these variables, in which MLflow is imported."""
+    """Return a function that simulates a worker with these variables, in which MLflow is imported."""
 
     def act(environ: Mapping[str, str]) -> None:
         import mlflow  # noqa: F401 - what is bound waits for it
@@ -76,14 +76,14 @@ def test_inherited_uri_is_bound(uri: str, variable: str, inherit: Any) -> None:
 
 
 def test_foreign_uri_is_left_alone(uri: str, inherit: Any) -> None:
-    """Without a parent's description the URI belongs to somebody else."""
+    """A URI without a parent's description is left alone."""
     inherit({"MLFLOW_TRACKING_URI": uri})
 
     assert not _AzureMLServiceContextLoader.has_service_context(uri)
 
 
 def test_job_is_left_alone(uri: str, inherit: Any) -> None:
-    """A job has a token of its own."""
+    """A job keeps its own token."""
     inherit(
         {
             DESCRIPTION_VARIABLE: described(uri, {}),
@@ -96,16 +96,16 @@ def test_job_is_left_alone(uri: str, inherit: Any) -> None:
 
 
 @pytest.mark.parametrize("other", ["http://127.0.0.1:5000", "azureml://registries/r", ""])
-def test_other_uris_are_no_matter(other: str, inherit: Any) -> None:
-    """A URI that names no workspace is passed over."""
+def test_other_uris_are_ignored(other: str, inherit: Any) -> None:
+    """A URI that names no workspace is ignored."""
     inherit({DESCRIPTION_VARIABLE: described(other, {}), "MLFLOW_TRACKING_URI": other})
 
     assert other == "" or not _AzureMLServiceContextLoader.has_service_context(other)
 
 
 @pytest.mark.parametrize("text", ["not JSON", "{}", '[{"origin": "azureml://w"}]', "[1]"])
-def test_broken_description_disturbs_no_import(text: str, inherit: Any) -> None:
-    """MLflow is imported whatever the variable holds."""
+def test_broken_description_does_not_break_the_import(text: str, inherit: Any) -> None:
+    """MLflow can be imported whatever the variable contains."""
     before = dict(_AzureMLServiceContextLoader._tracking_uri_to_service_context)
 
     inherit({DESCRIPTION_VARIABLE: text})
@@ -116,7 +116,7 @@ def test_broken_description_disturbs_no_import(text: str, inherit: Any) -> None:
 def test_worker_without_a_credential_names_the_remedy(
     uri: str, monkeypatch: pytest.MonkeyPatch, inherit: Any
 ) -> None:
-    """If nothing signs in, the error names the variables and the option that would have helped."""
+    """If no credential works, the error names the variables and the option that would have helped."""
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
     for name in ("TENANT_ID", "CLIENT_ID", "CLIENT_SECRET"):
@@ -130,7 +130,7 @@ def test_worker_without_a_credential_names_the_remedy(
 
 
 def test_provider_adds_nothing_to_runs() -> None:
-    """To MLflow it is a provider of run tags that has none."""
+    """To MLflow it is a provider of run tags that adds none."""
     provider = CredentialBinder()
 
     assert provider.in_context() is False
@@ -140,7 +140,7 @@ def test_provider_adds_nothing_to_runs() -> None:
 
 
 def test_worker_reads_the_documented_variables() -> None:
-    """A child signs in with AZUREML_SERVICE_PRINCIPAL_* where its parent described no identity."""
+    """A child signs in with AZUREML_SERVICE_PRINCIPAL_* if its parent described no identity."""
     values = values_of(
         {
             "AZUREML_SERVICE_PRINCIPAL_TENANT_ID": "t",
@@ -161,7 +161,7 @@ def test_worker_reads_the_documented_variables() -> None:
 def test_worker_with_half_a_service_principal_names_the_rest(
     uri: str, monkeypatch: pytest.MonkeyPatch, inherit: Any
 ) -> None:
-    """A child with two of the three variables reads which one is missing."""
+    """A child with two of the three variables gets an error that names the third."""
     monkeypatch.delenv("AZURE_FEDERATED_TOKEN_FILE", raising=False)
     inherit(
         {
@@ -211,7 +211,7 @@ def token_of(uri: str) -> str:
 
 @given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=8))
 def test_binding_in_force_decides_who_signs_in(entered: list[str]) -> None:
-    """However blocks of one workspace are nested, each signs in as its own identity."""
+    """However blocks of one workspace are nested, each signs in with its own identity."""
     import mlflow  # noqa: F401 - what is bound waits for it
 
     uri = new_uri()
@@ -231,8 +231,8 @@ def test_binding_in_force_decides_who_signs_in(entered: list[str]) -> None:
     assert DESCRIPTION_VARIABLE not in os.environ
 
 
-def test_newest_credential_answers_outside_of_a_block(uri: str) -> None:
-    """Code that sets a resolved URI by itself signs in as the identity that was resolved last."""
+def test_newest_credential_is_used_outside_of_a_block(uri: str) -> None:
+    """Code that sets a resolved URI itself signs in with the identity that was resolved last."""
     resolved(uri, "a")
     resolved(uri, "b")
 
@@ -251,7 +251,7 @@ def test_credential_outside_of_a_block_survives_it(uri: str) -> None:
 
 
 def test_inner_block_of_the_same_sign_in_leaves_the_outer_one_bound(uri: str) -> None:
-    """A block inside another of the same identity takes nothing away when it ends."""
+    """A block inside another of the same identity leaves the outer one bound when it ends."""
     import mlflow  # noqa: F401 - what is bound waits for it
 
     blocks = []
@@ -265,7 +265,7 @@ def test_inner_block_of_the_same_sign_in_leaves_the_outer_one_bound(uri: str) ->
 
 
 def test_client_that_outlives_its_block_is_refused(uri: str) -> None:
-    """A store that is kept after its block has no identity, rather than another one's."""
+    """A store that is kept after its block has no identity, and does not use another one's."""
     import mlflow  # noqa: F401 - what is bound waits for it
 
     block = resolved(uri, "a")
@@ -281,7 +281,7 @@ def test_client_that_outlives_its_block_is_refused(uri: str) -> None:
 
 
 def test_authenticator_is_equal_by_sign_in_and_uri() -> None:
-    """The same sign-in for the same URI is the same identity, whatever its credential object."""
+    """Two authenticators with the same sign-in and URI are equal, whatever their credential objects."""
     one = AzureMLAuthenticator("azureml://host/w?", Fixed("1", "a"))
 
     assert one == AzureMLAuthenticator("azureml://host/w", Fixed("2", "a"))
@@ -294,7 +294,7 @@ def test_authenticator_is_equal_by_sign_in_and_uri() -> None:
 
 
 def test_session_is_named_by_values_and_environment() -> None:
-    """Equal sign-ins have equal names; another secret or another login has another; none shows."""
+    """Equal sign-ins have equal names, another secret or login has another name, and no name reveals one."""
     values = {"tenant_id": "t", "client_secret": "a-secret"}
     environ = {"AZURE_CLIENT_ID": "c", "LANG": "C"}
 
@@ -307,7 +307,7 @@ def test_session_is_named_by_values_and_environment() -> None:
 
 
 def test_claims_fetch_another_token(uri: str) -> None:
-    """A service that says the present token does not suffice any more gets another one."""
+    """A claims challenge, which rejects the current token, fetches another one."""
     resolved(uri, "a").bind()
     credential = WorkspaceCredential(uri)
 
@@ -317,7 +317,7 @@ def test_claims_fetch_another_token(uri: str) -> None:
 
 
 def test_token_for_another_service_is_refused(uri: str) -> None:
-    """ARM's token goes to nobody else, as with a scope of the storage's."""
+    """ARM's token is not returned for another service's scope, such as the storage's."""
     resolved(uri, "a").bind()
 
     with pytest.raises(AccessError, match=r"not for storage\.azure\.com"):
@@ -343,7 +343,7 @@ def test_token_for_another_service_is_refused(uri: str) -> None:
 def test_description_for_children(
     uri: str, values: Mapping[str, Any], share: bool, description: Mapping[str, Any] | None
 ) -> None:
-    """A secret or a person stays with the parent; other identities are rebuilt from what is no secret."""
+    """A secret or a person's sign-in stays with the parent; other identities are rebuilt from public values."""
     source = tokens(**values)
     authenticator = AzureMLAuthenticator(uri, source, share=share)
 
@@ -358,7 +358,7 @@ def test_description_for_children(
 def test_shell_with_the_secret_in_its_variable_needs_no_parent(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`mlflow-connections env` describes the rest; a secret from elsewhere stays here."""
+    """`mlflow-connections env` describes the rest; a secret from another source stays in the process."""
     authenticator = AzureMLAuthenticator(uri, tokens(**PRINCIPAL))
 
     assert authenticator.describe_for_shell() is None
@@ -383,7 +383,7 @@ except Exception as error:
 
 
 def ask(uri: str, **environment: str) -> str:
-    """Fetch tokens in a process of its own, as azureml-mlflow does, and return what it printed."""
+    """Fetch tokens in a separate process, as azureml-mlflow does, and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", ASK, uri],
         capture_output=True,
@@ -395,8 +395,8 @@ def ask(uri: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_child_asks_its_parent_and_outlives_it_in_one_sentence(uri: str) -> None:
-    """It gets the token by the socket, another one after a refusal, and then says what to set."""
+def test_child_asks_its_parent_and_fails_in_one_sentence_without_it(uri: str) -> None:
+    """A child gets tokens through the socket, and without its parent fails with the remedy."""
     block = resolved(uri, "a")
     block.bind()
     inherited = os.environ[DESCRIPTION_VARIABLE]

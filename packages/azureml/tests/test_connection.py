@@ -54,7 +54,7 @@ def test_import_is_cheap() -> None:
 
 
 def test_all_missing_options_are_named() -> None:
-    """Whoever configures nothing reads all three options and their variables at once."""
+    """Without any configuration, one error names all three options and their variables."""
     with pytest.raises(MissingOptionError) as caught:
         mlflow_connections.resolve("azureml")
 
@@ -65,7 +65,7 @@ def test_all_missing_options_are_named() -> None:
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_each_option_overrides_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An option alone wins over its variable; the others still come from theirs."""
+    """An option overrides only its own variable; the others still come from theirs."""
     for option, variable in VARIABLES.items():
         monkeypatch.setenv(variable, f"{option} of the environment")
 
@@ -76,7 +76,7 @@ def test_each_option_overrides_its_variable(name: str, monkeypatch: pytest.Monke
 
 
 def test_azureml_core_is_the_default() -> None:
-    """Without a word about it, the SDK is the one that the specification names."""
+    """By default the SDK is azureml-core, as the specification requires."""
     values = connection.values({}, WORKSPACE)
 
     assert values["sdk"] == "v1"
@@ -90,13 +90,13 @@ def test_azureml_core_is_the_default() -> None:
     [("sdk", "v2"), ("cloud", "AzureGermanCloud"), ("timeout", "soon"), ("timeout", "0")],
 )
 def test_wrong_value_is_refused(option: str, value: str) -> None:
-    """A value that means nothing is named with its option."""
+    """An invalid value is refused with the name of its option."""
     with pytest.raises(InvalidOptionError, match=f"'{option}'"):
         mlflow_connections.resolve("azureml", {}, {**WORKSPACE, "sdk": "arm", option: value})
 
 
 def test_secret_among_the_options_is_refused() -> None:
-    """A client secret among the options is an error that names its place, and does not show it."""
+    """A client secret among the options is an error that names its proper place without showing it."""
     with pytest.raises(InvalidOptionError, match="belongs in the credentials") as caught:
         mlflow_connections.resolve("azureml", {}, {**WORKSPACE, "client_secret": "a-secret"})
 
@@ -120,14 +120,14 @@ def test_half_a_service_principal_is_refused(missing: str) -> None:
 
 @pytest.mark.parametrize("share", [False, True])
 def test_nothing_secret_is_exported(share: bool) -> None:
-    """The environment gets the cloud's name; the identity is the authenticator's, also where it is shared."""
+    """Only the cloud's name is exported; the identity belongs to the authenticator, even if it is shared."""
     environment = connection.environment(PRINCIPAL, {**WORKSPACE, "share_with_workers": share})
 
     assert environment == {"AZUREML_CURRENT_CLOUD": "AzureCloud"}
 
 
 def test_registry_is_the_workspace_too() -> None:
-    """The registry's URI is the tracking URI, and it is not asked for twice."""
+    """The registry's URI is the tracking URI, and is not requested again."""
     asked: list[str] = []
 
     class Counting(AzureMLConnection):
@@ -161,7 +161,7 @@ def test_registry_is_the_workspace_too() -> None:
 def test_config_json_names_the_workspace(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file of the workspace is found as `Workspace.from_config` finds it, and fills in all."""
+    """The workspace's file is found as in `Workspace.from_config`, and fills in all names."""
     project = tmp_path / "project"
     project.mkdir()
     monkeypatch.chdir(project)
@@ -177,7 +177,7 @@ def test_config_json_names_the_workspace(
 
 
 def test_old_config_json_has_a_scope(tmp_path: Path) -> None:
-    """The older form, one resource id, names the workspace too."""
+    """The older form, with a single resource ID, names the workspace too."""
     scope = (
         "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
     )
@@ -191,8 +191,8 @@ def test_old_config_json_has_a_scope(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "not JSON", "[]", "{}", '{"subscription_id": 1}', '{"Scope": "/a/b"}', "{\xff"]
 )
-def test_foreign_config_json_is_passed_over(text: str, tmp_path: Path) -> None:
-    """A config.json of another program is not an error, and a file above it is still found."""
+def test_foreign_config_json_is_skipped(text: str, tmp_path: Path) -> None:
+    """A config.json of another program is not an error, and a file in a parent folder is still found."""
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
 
     assert workspace_file() is None
@@ -212,7 +212,7 @@ def test_option_overrides_config_json(tmp_path: Path) -> None:
 def test_config_json_is_not_mixed_with_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one of the three variables set, the file is not read: two halves make no workspace."""
+    """If one of the three variables is set, the file is not read."""
     (tmp_path / "config.json").write_text(json.dumps(WORKSPACE))
     monkeypatch.setenv("AZUREML_WORKSPACE_NAME", "of the environment")
 
@@ -232,7 +232,7 @@ def test_config_json_is_not_mixed_with_variables(
 def test_authority_host_names_the_cloud(
     authority: str, cloud: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a word about the cloud, AZURE_AUTHORITY_HOST decides it, as for azure-identity."""
+    """Without the option, AZURE_AUTHORITY_HOST selects the cloud, as for azure-identity."""
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)
 
     assert connection.values({}, WORKSPACE)["cloud"] == cloud
@@ -240,22 +240,22 @@ def test_authority_host_names_the_cloud(
 
 
 def test_authority_host_of_its_own_is_signed_in_to() -> None:
-    """A sign-in host that belongs to no known cloud is used with the named cloud's ARM."""
+    """A sign-in host of no known cloud is used with the named cloud's ARM."""
     cloud = cloud_of("AzureCloud", {"AZURE_AUTHORITY_HOST": "https://login.my.own.example/"})
 
     assert (cloud.login, cloud.arm) == ("login.my.own.example", "management.azure.com")
 
 
 def test_named_cloud_beats_the_authority_host() -> None:
-    """A cloud of the options keeps its own sign-in host."""
+    """A cloud in the options keeps its own sign-in host."""
     environ = {"AZURE_AUTHORITY_HOST": "https://login.microsoftonline.us/"}
 
     assert cloud_of("AzureChinaCloud", environ).login == "login.chinacloudapi.cn"
 
 
 @pytest.mark.parametrize("text", ["http://login.microsoftonline.com", "https://", "https://u:p@h"])
-def test_authority_host_that_is_none_is_refused(text: str) -> None:
-    """A sign-in host without TLS, without a name or with a password is an error, unseen."""
+def test_invalid_authority_host_is_refused(text: str) -> None:
+    """A sign-in host without TLS, without a name or with a password is an error that does not show it."""
     with pytest.raises(InvalidOptionError, match="AZURE_AUTHORITY_HOST") as caught:
         default_cloud({"AZURE_AUTHORITY_HOST": text})
 
@@ -263,7 +263,7 @@ def test_authority_host_that_is_none_is_refused(text: str) -> None:
 
 
 def test_white_space_around_a_value_is_stripped() -> None:
-    """A secret from a file that ends in a newline is the secret without it."""
+    """A secret from a file is used without its trailing newline."""
     values = connection.values(
         {**PRINCIPAL, "client_secret": "a-secret\n"}, {**WORKSPACE, "workspace_name": " w "}
     )

@@ -1,4 +1,4 @@
-"""The contract of every connection, where AzureML needs no server: inside a job."""
+"""The contract of every connection, tested inside a job, where AzureML needs no server."""
 
 import pytest
 

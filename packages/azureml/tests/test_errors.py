@@ -1,4 +1,4 @@
-"""The sentence for each failure at Azure."""
+"""The error message for each failure at Azure."""
 
 import pytest
 import requests
@@ -40,7 +40,7 @@ ASKED = Asked(CLOUD.arm, Workspace("s-id", "a-group", "a-workspace"), WHO)
     ],
 )
 def test_error_responses(response: ErrorResponse, kind: type[ConnectionsError], says: str) -> None:
-    """Each response becomes the error that fits, with a sentence that names the remedy."""
+    """Each response becomes the matching error, whose sentence names the remedy."""
     error = explain_response(response, ASKED)
 
     assert type(error) is kind
@@ -50,8 +50,8 @@ def test_error_responses(response: ErrorResponse, kind: type[ConnectionsError], 
 @pytest.mark.parametrize(
     "code", ["AADSTS700082", "AADSTS700084", "AADSTS70043", "AADSTS50173", "AADSTS50132"]
 )
-def test_ended_login_names_the_command_that_renews_it(code: str) -> None:
-    """A login that has ended is renewed by `az login` for the tenant and scope that are needed."""
+def test_expired_login_names_the_command_that_renews_it(code: str) -> None:
+    """An expired login is renewed by `az login` for the required tenant and scope."""
     sign_in = SignIn("the Azure login of this machine", CLOUD, "my-tenant")
 
     error = explain_sign_in_error(ClientAuthenticationError(f"{code}: The token expired"), sign_in)
@@ -65,7 +65,7 @@ def test_ended_login_names_the_command_that_renews_it(code: str) -> None:
 
 @pytest.mark.parametrize("code", ["AADSTS50076", "AADSTS50078", "AADSTS50079", "AADSTS50158"])
 def test_second_factor_names_the_command_that_asks_for_it(code: str) -> None:
-    """A sign-in without the second factor says so, and names the command."""
+    """A sign-in without the second factor is explained, with the command that asks for it."""
     error = explain_sign_in_error(ClientAuthenticationError(f"{code}: you must use MFA"), SIGN_IN)
 
     assert "multi-factor authentication" in str(error)
@@ -87,7 +87,7 @@ def test_second_factor_names_the_command_that_asks_for_it(code: str) -> None:
     ],
 )
 def test_state_of_the_azure_cli(attempt: str, kind: type[ConnectionsError], says: str) -> None:
-    """Missing, signed out, slow and without a network are told apart."""
+    """A missing, signed-out, slow or offline Azure CLI is distinguished."""
     tried = f"DefaultAzureCredential failed.\n\tAzureCliCredential: {attempt}"
 
     error = explain_sign_in_error(ClientAuthenticationError(tried), SIGN_IN)
@@ -97,7 +97,7 @@ def test_state_of_the_azure_cli(attempt: str, kind: type[ConnectionsError], says
 
 
 def test_unknown_error_of_entra_keeps_its_number() -> None:
-    """A refusal without a sentence of its own can be looked up."""
+    """A refusal that has no sentence of its own keeps its number, so that it can be looked up."""
     error = explain_sign_in_error(ClientAuthenticationError("AADSTS99999: dump"), SIGN_IN)
 
     assert isinstance(error, AccessError)
@@ -105,14 +105,14 @@ def test_unknown_error_of_entra_keeps_its_number() -> None:
 
 
 def test_unavailable_credential() -> None:
-    """An identity that the machine does not have is named."""
+    """An identity that the machine lacks is named."""
     error = explain_sign_in_error(CredentialUnavailableError("no endpoint"), SIGN_IN)
 
     assert str(error) == f"This machine has no token for {WHO}."
 
 
 def test_network_error_within_another_one() -> None:
-    """The network is to blame, however often a client has wrapped its error."""
+    """A network error is recognized however often a client has wrapped it."""
     request = requests.Request("GET", "https://management.azure.com/x").prepare()
     wrapped = ValueError("workspace")
     wrapped.__cause__ = requests.ConnectionError("refused", request=request)
@@ -124,7 +124,7 @@ def test_network_error_within_another_one() -> None:
 
 
 def test_own_error_is_kept() -> None:
-    """An error of ours is not explained again."""
+    """An error of this package is not explained again."""
     own, wrapped = AccessError("as it was"), RuntimeError()
     wrapped.__cause__ = own
 
@@ -142,7 +142,7 @@ def test_own_error_is_kept() -> None:
     ],
 )
 def test_code_of_a_response(body: bytes, code: str) -> None:
-    """Azure's code is read if it is one, whatever a gateway sends instead."""
+    """Azure's code is read if it is valid, whatever else a gateway sends."""
     response = requests.Response()
     response.status_code, response._content = 404, body
     response.request = requests.Request("GET", "https://management.azure.com/x").prepare()
@@ -152,7 +152,7 @@ def test_code_of_a_response(body: bytes, code: str) -> None:
 
 @given(st.text(max_size=200))
 def test_text_of_a_service_is_never_repeated(text: str) -> None:
-    """Whatever a client's error says, its text is not in the message: it may be a secret."""
+    """The text of a client's error is not in the message, because it may be a secret."""
     marked = f"{text} Payroll-Subscription"
 
     for error in (

@@ -31,7 +31,7 @@ SECRET = "dose9876543210"
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the developer's own Databricks out of the environment."""
+    """Remove the developer's own Databricks variables."""
     foreign = ("ARM_", "DATABRICKS_", "GOOGLE_", "MLFLOW_")
     for name in [n for n in os.environ if n.startswith(foreign)]:
         monkeypatch.delenv(name)
@@ -43,7 +43,7 @@ AUTHENTICATING = sorted(
     if attribute.env and attribute.auth
     for name in (attribute.env, *getattr(attribute, "env_aliases", ()))
 )
-"""Every variable by which databricks-sdk chooses a method, in its own words."""
+"""Every variable with which databricks-sdk selects a method, under its own name."""
 
 
 def told(credentials: dict[str, Any] | None = None, **options: Any) -> Endpoint:
@@ -51,8 +51,8 @@ def told(credentials: dict[str, Any] | None = None, **options: Any) -> Endpoint:
     return resolve("databricks", credentials or {}, options)
 
 
-def test_nothing_given_is_mlflows_own_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without options the URI is `databricks` and nothing is exported, whatever the environment has."""
+def test_nothing_given_is_mlflows_own_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without options the URI is `databricks` and nothing is exported, whatever the environment contains."""
     assert told()[:3] == ("databricks", None, {})
     for name in ("HOST", "TOKEN", "CLIENT_ID", "CLIENT_SECRET", "CONFIG_PROFILE"):
         monkeypatch.setenv(f"DATABRICKS_{name}", "no address at all")
@@ -61,14 +61,14 @@ def test_nothing_given_is_mlflows_own_word(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_it_can_be_called_without_resolve() -> None:
-    """The specification's way: one method, two mappings, one URI."""
+    """The connection can be called as the specification shows: one method, two mappings, one URI."""
     assert connection.tracking_uri({}, {}) == "databricks"
     assert connection.registry_uri({}, {}) == "databricks"
     assert DatabricksConnection().environment({}, {}) == {}
 
 
 def test_the_registry_is_left_alone_unless_asked_for() -> None:
-    """Only with `registry` is there a registry URI; the keyword there is the legacy registry."""
+    """A registry URI is returned only for `registry`, where the keyword is the legacy registry."""
     assert told().registry_uri is None
     assert told(profile="prod").registry_uri is None
     assert resolve("databricks", registry="databricks").registry_uri == "databricks"
@@ -79,7 +79,7 @@ def test_the_registry_is_left_alone_unless_asked_for() -> None:
 
 
 def test_a_profile_becomes_part_of_the_uri() -> None:
-    """Its name is exported beside, since MLflow forgets it for artifacts; no secret is."""
+    """The profile's name is exported too, since MLflow omits it for artifacts; no secret is exported."""
     assert told(profile="my.prod-1")[:3] == (
         "databricks://my.prod-1",
         None,
@@ -88,7 +88,7 @@ def test_a_profile_becomes_part_of_the_uri() -> None:
 
 
 def test_variables_that_would_beat_a_profile_are_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable left in the environment does not lead the run to another workspace."""
+    """A variable left in the environment does not send the run to another workspace."""
     monkeypatch.setenv("DATABRICKS_HOST", "https://left.example")
     monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
     assert told(profile="prod").environment == {
@@ -105,14 +105,14 @@ def test_variables_that_would_beat_a_profile_are_emptied(monkeypatch: pytest.Mon
     "profile", ["a/b", "a:b", "a b", "a?x=1", "a#b", "u@p", "a%2Fb", "", "a\n", "[x]"]
 )
 def test_a_profile_that_changes_the_uri_is_refused(profile: str) -> None:
-    """A name with a meaning in a URI is refused, by name and with the remedy."""
+    """A profile name with a special meaning in a URI is refused with a remedy."""
     with pytest.raises(InvalidOptionError) as caught:
         told(profile=profile)
     assert "profile" in str(caught.value)
 
 
 def test_a_token_is_exported_with_its_host() -> None:
-    """Exactly the workspace's variables are exported, and the method is named."""
+    """Only the workspace's variables are exported, and the method is named."""
     got = told({"token": TOKEN, "other": "secret"}, host=f"{HOST}/")
     assert got.tracking_uri == "databricks"
     assert got.environment == {
@@ -124,7 +124,7 @@ def test_a_token_is_exported_with_its_host() -> None:
 
 
 def test_an_oauth_client_is_exported_with_its_host() -> None:
-    """The client's id and secret, the host, and the method."""
+    """The client's ID and secret, the host and the method are exported."""
     got = told({"client_id": "id", "client_secret": SECRET}, host=HOST)
     assert got.environment == {
         "DATABRICKS_HOST": HOST,
@@ -134,8 +134,8 @@ def test_an_oauth_client_is_exported_with_its_host() -> None:
     }
 
 
-def test_what_is_given_comes_before_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client left in the environment does not contradict a token, nor a profile a host."""
+def test_given_values_override_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client left in the environment does not conflict with a token, nor a profile with a host."""
     monkeypatch.setenv("DATABRICKS_CLIENT_ID", "left-in-the-environment")
     monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "left-in-the-environment")
     monkeypatch.setenv("DATABRICKS_CONFIG_PROFILE", "left-in-the-environment")
@@ -147,8 +147,8 @@ def test_what_is_given_comes_before_what_is_left(monkeypatch: pytest.MonkeyPatch
     }
 
 
-def test_the_environment_completes_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half in the files and half in variables is whole, as on a build server."""
+def test_the_environment_completes_given_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values from the files and from variables complete each other, as on a build server."""
     monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
     assert told(host=HOST).environment["DATABRICKS_TOKEN"] == TOKEN
     monkeypatch.delenv("DATABRICKS_TOKEN")
@@ -160,13 +160,13 @@ def test_the_environment_completes_what_is_given(monkeypatch: pytest.MonkeyPatch
 def test_a_host_alone_leaves_the_method_that_the_user_chose(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With DATABRICKS_AUTH_TYPE set, say azure-cli, only the address is exported."""
+    """If DATABRICKS_AUTH_TYPE is set, for example to azure-cli, only the address is exported."""
     monkeypatch.setenv("DATABRICKS_AUTH_TYPE", "azure-cli")
     assert told(host=HOST).environment == {"DATABRICKS_HOST": HOST}
 
 
 def test_two_methods_in_the_environment_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With an address alone and two methods left around, nothing says which; neither value shows."""
+    """A host with two methods in the environment is an error that shows neither value."""
     monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
     monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", SECRET)
     with pytest.raises(InvalidOptionError, match="unset one") as caught:
@@ -176,7 +176,7 @@ def test_two_methods_in_the_environment_are_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_host_without_a_scheme_is_refused_with_its_remedy() -> None:
-    """It would become https after minutes of waiting; the message says what to write."""
+    """A host without a scheme, which would hang for minutes, is an error with the correct form."""
     with pytest.raises(InvalidOptionError) as caught:
         told({"token": TOKEN}, host="dbc.example")
     assert "'host' in the connection options" in str(caught.value)
@@ -184,7 +184,7 @@ def test_a_host_without_a_scheme_is_refused_with_its_remedy() -> None:
 
 
 def test_a_host_in_the_environment_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the variable when that is where the address was read."""
+    """The message names the variable if the address came from it."""
     monkeypatch.setenv("DATABRICKS_HOST", "dbc.example")
     with pytest.raises(InvalidOptionError, match="variable DATABRICKS_HOST has no scheme"):
         told({"token": TOKEN})
@@ -193,22 +193,22 @@ def test_a_host_in_the_environment_is_named_as_such(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     "host", ["ftp://dbc.example", "https://", "https:///x", "https://h:port", "https://[x"]
 )
-def test_a_host_that_is_no_address_is_refused(host: str) -> None:
-    """Another scheme, no name, or a port that is none."""
+def test_an_invalid_host_is_refused(host: str) -> None:
+    """An address with another scheme, without a name or with an invalid port is refused."""
     with pytest.raises(InvalidOptionError, match="not an address"):
         told({"token": TOKEN}, host=host)
 
 
 @pytest.mark.parametrize("host", [f"https://u:{SECRET}@dbc.example", f"u:{SECRET}@dbc.example"])
-def test_a_password_in_the_address_is_refused_unseen(host: str) -> None:
-    """Credentials belong elsewhere, and the message does not show them."""
+def test_a_password_in_the_address_is_refused_without_showing_it(host: str) -> None:
+    """Credentials in an address are refused, and the message does not show them."""
     with pytest.raises(InvalidOptionError) as caught:
         told({"token": TOKEN}, host=host)
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", ["/", "/?o=123", "/ml/experiments?o=1#x"])
-def test_what_a_browser_shows_behind_the_address_is_dropped(suffix: str) -> None:
+def test_a_browser_path_after_the_address_is_dropped(suffix: str) -> None:
     """An address pasted from the browser works."""
     assert told({"token": TOKEN}, host=HOST + suffix).environment["DATABRICKS_HOST"] == HOST
 
@@ -223,10 +223,10 @@ def test_what_a_browser_shows_behind_the_address_is_dropped(suffix: str) -> None
         ({"token": TOKEN, "client_secret": SECRET}, {"host": HOST}, ["token", "client_secret"]),
     ],
 )
-def test_what_contradicts_itself_is_refused(
+def test_contradictory_options_are_refused(
     credentials: dict[str, str], options: dict[str, str], named: list[str]
 ) -> None:
-    """Two answers to one question are an error that names both and shows no secret."""
+    """Two contradictory values are an error that names both and shows no secret."""
     with pytest.raises(InvalidOptionError) as caught:
         resolve("databricks", credentials, options)
     for name in named:
@@ -245,7 +245,7 @@ def test_what_contradicts_itself_is_refused(
         ({}, {"host": HOST}, ["token", "client_id", "client_secret"]),
     ],
 )
-def test_everything_that_is_missing_is_named_at_once(
+def test_all_missing_values_are_named_at_once(
     credentials: dict[str, str], options: dict[str, str], missing: list[str]
 ) -> None:
     """One error names each missing value with its variable, and shows no secret."""
@@ -263,7 +263,7 @@ def test_everything_that_is_missing_is_named_at_once(
 TEXT = st.one_of(st.none(), st.text(st.characters(max_codepoint=0x17F), max_size=12), st.just(HOST))
 
 
-# The first table of characters that hypothesis makes is slow on a busy machine.
+# The first character table that Hypothesis builds is slow on a busy machine.
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.fixed_dictionaries({}, optional={"profile": TEXT, "host": TEXT}),
@@ -273,7 +273,7 @@ TEXT = st.one_of(st.none(), st.text(st.characters(max_codepoint=0x17F), max_size
 def test_no_secret_ever_shows(
     options: dict[str, Any], credentials: dict[str, Any], secrets: set[str]
 ) -> None:
-    """Whatever is given, it resolves or fails with an error of ours, and no secret shows in either."""
+    """Any input resolves or fails with an error of this package, and no secret appears in either."""
     values = {"token": TOKEN, "client_secret": SECRET}
     given_credentials = {**credentials, **{name: values[name] for name in secrets}}
     try:
@@ -288,7 +288,7 @@ def test_no_secret_ever_shows(
 def test_no_method_left_in_the_environment_beats_a_profile(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever variable databricks-sdk signs in by is emptied, ARM_* and Google's included."""
+    """Every variable with which databricks-sdk signs in is cleared, including ARM_* and Google's."""
     monkeypatch.setenv(name, "left-in-the-environment")
 
     assert told(profile="prod").environment == {name: "", PROFILE: "prod"}
@@ -298,7 +298,7 @@ def test_no_method_left_in_the_environment_beats_a_profile(
 def test_no_place_left_in_the_environment_beats_a_profile(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host, an account or a method's name of the environment is emptied as well."""
+    """A host, an account or a method's name in the environment is cleared as well."""
     monkeypatch.setenv(f"DATABRICKS_{name}", "left-in-the-environment")
 
     assert told(profile="prod").environment[f"DATABRICKS_{name}"] == ""
@@ -312,10 +312,10 @@ def test_harmless_variables_stay(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert told(profile="prod").environment == {PROFILE: "prod"}
 
 
-def test_databricks_sdk_accepts_what_is_exported_for_a_profile(
+def test_databricks_sdk_accepts_the_variables_exported_for_a_profile(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With every method left in the environment, databricks-sdk signs in by the profile's token."""
+    """With every method left in the environment, databricks-sdk signs in with the profile's token."""
     file = tmp_path / "cfg"
     file.write_text(f"[prod]\nhost = http://127.0.0.1:9\ntoken = {TOKEN}\n")
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(file))
@@ -328,8 +328,8 @@ def test_databricks_sdk_accepts_what_is_exported_for_a_profile(
     assert config.authenticate() == {"Authorization": f"Bearer {TOKEN}"}
 
 
-def test_place_of_another_host_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The account id and discovery URL of another host in the environment do not come along."""
+def test_place_of_another_host_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account ID and discovery URL of another host in the environment are not used."""
     monkeypatch.setenv(HOST_VARIABLE, "https://left.example")
     monkeypatch.setenv("DATABRICKS_ACCOUNT_ID", "left-in-the-environment")
 
@@ -342,7 +342,7 @@ def test_place_of_another_host_is_emptied(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_place_of_the_same_host_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An account id beside no host, or beside the same one, belongs to the connection."""
+    """An account ID next to no host, or next to the same host, belongs to the connection."""
     monkeypatch.setenv("DATABRICKS_ACCOUNT_ID", "mine")
     assert "DATABRICKS_ACCOUNT_ID" not in told({"token": TOKEN}, host=HOST).environment
     monkeypatch.setenv(HOST_VARIABLE, f"{HOST}/")
@@ -350,21 +350,21 @@ def test_place_of_the_same_host_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_auth_type_of_the_options_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A method by its name needs no credential of ours, and wins over one left in a variable."""
+    """A method given by name needs no credential, and overrides one left in a variable."""
     monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
     expected = {HOST_VARIABLE: HOST, AUTH_TYPE: "azure-cli"}
     assert told(host=HOST, auth_type="azure-cli").environment == expected
 
 
 def test_auth_type_of_the_environment_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DATABRICKS_AUTH_TYPE decides over a token that is left beside it."""
+    """DATABRICKS_AUTH_TYPE takes precedence over a token left in the environment."""
     monkeypatch.setenv(AUTH_TYPE, "file-oidc")
     monkeypatch.setenv("DATABRICKS_TOKEN", TOKEN)
     assert told(host=HOST).environment == {HOST_VARIABLE: HOST}
 
 
 def test_auth_type_with_a_client_id_is_oidc() -> None:
-    """The OIDC methods want the client's id, and no secret."""
+    """The OIDC methods need the client's ID and no secret."""
     assert told({"client_id": "id"}, host=HOST, auth_type="github-oidc").environment == {
         HOST_VARIABLE: HOST,
         "DATABRICKS_CLIENT_ID": "id",
@@ -373,20 +373,20 @@ def test_auth_type_with_a_client_id_is_oidc() -> None:
 
 
 def test_auth_type_of_a_variable_with_a_client_id_is_oidc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same with the method in its variable, as on a build server."""
+    """The method may also be in its variable, as on a build server."""
     monkeypatch.setenv(AUTH_TYPE, "github-oidc")
     assert told({"client_id": "id"}, host=HOST).environment[AUTH_TYPE] == "github-oidc"
 
 
 def test_auth_type_beside_a_profile_is_exported() -> None:
-    """A profile may hold credentials of two methods; the option says which."""
+    """A profile may hold credentials of two methods; the option selects one."""
     environment = told(profile="prod", auth_type="databricks-cli").environment
     assert environment == {PROFILE: "prod", AUTH_TYPE: "databricks-cli"}
 
 
 @pytest.mark.parametrize(("auth_type", "missing"), [("pat", "token"), ("oauth-m2m", "client_id")])
 def test_auth_type_names_what_it_needs(auth_type: str, missing: str) -> None:
-    """A method by its name without its credentials is an error that names them."""
+    """A method given by name without its credentials is an error that names them."""
     with pytest.raises(MissingOptionError, match=f"'{missing}'"):
         told(host=HOST, auth_type=auth_type)
 
@@ -403,7 +403,7 @@ def test_auth_type_names_what_it_needs(auth_type: str, missing: str) -> None:
 def test_auth_type_that_does_not_use_a_credential_is_refused(
     auth_type: str, credentials: dict[str, str]
 ) -> None:
-    """A method beside credentials of another one is an error that names both and shows neither."""
+    """A method with credentials of another method is an error that names both and shows neither value."""
     with pytest.raises(InvalidOptionError, match="'auth_type'") as caught:
         told(credentials, host=HOST, auth_type=auth_type)
     assert TOKEN not in str(caught.value)
@@ -421,7 +421,7 @@ def test_auth_type_that_does_not_use_a_credential_is_refused(
 def test_unified_authentication_needs_a_host_alone(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host with ARM_* or Google's variables is enough: databricks-sdk signs in by them."""
+    """A host with ARM_* or Google's variables is enough: databricks-sdk signs in with them."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert told(host=HOST).environment == {HOST_VARIABLE: HOST}
@@ -442,7 +442,7 @@ def test_two_unified_methods_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_white_space_around_a_value_is_stripped(
     white: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A token from a file that ends in a newline is the token, from the files or a variable."""
+    """A token is used without its trailing newline, whether from a file or a variable."""
     assert told({"token": f"{TOKEN}{white}"}, host=f"{white}{HOST}").environment == {
         HOST_VARIABLE: HOST,
         "DATABRICKS_TOKEN": TOKEN,
@@ -450,20 +450,20 @@ def test_white_space_around_a_value_is_stripped(
     }
     monkeypatch.setenv("DATABRICKS_TOKEN", f"{white}{TOKEN}{white}")
     assert told(host=HOST).environment["DATABRICKS_TOKEN"] == TOKEN
-    # With nothing given too, though otherwise nothing is exported then.
+    # This applies without options too, although nothing else is exported then.
     assert told().environment == {"DATABRICKS_TOKEN": TOKEN}
 
 
 @pytest.mark.parametrize("token", ["dapi 123", "dapi\n123", "dapi\x00123", "dapié", "dapi\t1"])
-def test_credential_that_no_header_carries_is_refused_unseen(token: str) -> None:
-    """White space inside a token is one sentence, where requests would print the token."""
+def test_credential_that_no_header_can_carry_is_refused_without_showing_it(token: str) -> None:
+    """White space inside a token is one sentence; requests would print the token."""
     with pytest.raises(InvalidOptionError, match="'token' in the credentials") as caught:
         told({"token": token}, host=HOST)
     assert "dapi" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
-def test_identity_tells_accounts_of_one_host_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two OAuth clients of one host differ, and so does one account when its environment changes."""
+def test_identity_distinguishes_accounts_of_one_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two OAuth clients of one host differ, and one account differs from itself in another environment."""
     first, second = ({"client_id": name, "client_secret": SECRET} for name in ("a", "b"))
     assert told(first, host=HOST).binders == told(first, host=HOST).binders
     assert told(first, host=HOST).binders != told(second, host=HOST).binders
@@ -475,7 +475,7 @@ def test_identity_tells_accounts_of_one_host_apart(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def refusing() -> Iterator[str]:
-    """An address that refuses connections: its port is taken, and nobody listens."""
+    """An address that refuses connections: its port is bound, but nothing listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -483,7 +483,7 @@ def refusing() -> Iterator[str]:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """An address that takes connections and never answers."""
+    """An address that accepts connections and never responds."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -491,7 +491,7 @@ def silent() -> Iterator[str]:
 
 
 def test_host_that_refuses_connections_is_reported_at_once(refusing: str) -> None:
-    """One sentence, where databricks-sdk would retry for a quarter of an hour."""
+    """A refused connection is one sentence immediately; databricks-sdk would retry for a quarter of an hour."""
     (identity,) = told({"token": TOKEN}, host=refusing).binders
     with pytest.raises(UnreachableError, match="there is no connection to it") as caught:
         identity.check(30)  # type: ignore[attr-defined]  # a binder may have it
@@ -499,8 +499,8 @@ def test_host_that_refuses_connections_is_reported_at_once(refusing: str) -> Non
     assert caught.value.__suppress_context__
 
 
-def test_host_that_never_answers_is_reported_in_time(silent: str) -> None:
-    """The limit is kept, and named."""
+def test_host_that_never_responds_is_reported_in_time(silent: str) -> None:
+    """The time limit is enforced and named."""
     (identity,) = told({"token": TOKEN}, host=silent).binders
     with pytest.raises(UnreachableError, match=r"did not answer within 0\.2 s"):
         identity.check(0.2)  # type: ignore[attr-defined]
@@ -510,7 +510,7 @@ def test_host_that_never_answers_is_reported_in_time(silent: str) -> None:
 def test_host_of_a_profile_is_checked(
     name: str, refusing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host of a profile, or of the default one with nothing given, is read from its file."""
+    """The host of a profile, or of the default one without options, is read from its file."""
     file = tmp_path / "cfg"
     file.write_text(f"[{name}]\nhost = {refusing}\ntoken = {TOKEN}%\n")
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(file))
@@ -521,12 +521,12 @@ def test_host_of_a_profile_is_checked(
 
 
 def test_nothing_to_check_without_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a known address nothing is checked; MLflow reports it later."""
+    """Without a known address `check` does nothing; MLflow reports the failure later."""
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "absent"))
     (identity,) = told().binders
     assert identity.check(1) is None  # type: ignore[attr-defined]
 
 
-def test_no_identity_where_nothing_names_one() -> None:
-    """Without a value and without a variable, any account that is in force stays in force."""
+def test_no_identity_if_nothing_names_one() -> None:
+    """Without a value and a variable, the account in force stays in force."""
     assert told().binders == ()

@@ -1,10 +1,10 @@
-"""The contract of every connection, kept by `databricks` in each of its forms."""
+"""The contract of every connection, for each form of `databricks`."""
 
 from mlflow_connections.testing import ConnectionContract
 
 
 class TestPlain(ConnectionContract):
-    """Nothing given."""
+    """No options."""
 
     keyword = "databricks"
     tracking_uri = "databricks"

@@ -1,4 +1,4 @@
-"""An issuer, a protected server and a foreign one on loopback, each real HTTP."""
+"""An issuer, a protected server and another server on loopback, each real HTTP."""
 
 import base64
 import json
@@ -57,7 +57,7 @@ class Server:
         return 200, {}, b"{}"
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop responding."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -66,9 +66,9 @@ class Issuer(Server):
     """RFC 6749 4.4 with OpenID metadata.
 
     Attributes:
-        lifetime: Seconds that a token lives.
-        valid: The tokens in force, with the monotonic time of their end.
-        down: The status to answer instead; 0 for none.
+        lifetime: The lifetime of a token in seconds.
+        valid: The valid tokens, with the monotonic time of their expiry.
+        down: The status to respond with instead; 0 for none.
     """
 
     def __init__(self) -> None:
@@ -81,17 +81,17 @@ class Issuer(Server):
 
     @property
     def issued(self) -> int:
-        """Return how many tokens were asked for."""
+        """Return the number of requests for tokens."""
         return sum(path == "/token" for _, path, _, _ in self.seen)
 
     def accepts(self, token: str) -> bool:
-        """Return whether a token is in force."""
+        """Return whether a token is valid."""
         return self.valid.get(token, 0.0) > time.monotonic()
 
     def answer(
         self, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        """Answer as an issuer."""
+        """Respond as an issuer."""
         if self.down:
             return self.down, {}, b"away"
         if path == "/realm/.well-known/openid-configuration":
@@ -120,10 +120,10 @@ class Issuer(Server):
 
 
 class Protected(Server):
-    """A server that wants a bearer token of an issuer.
+    """A server that requires a bearer token of an issuer.
 
     Attributes:
-        refusal: What it answers without one: `401`, `redirect` or `page`.
+        refusal: The response without a token: `401`, `redirect` or `page`.
         page: The HTML of its login page.
     """
 
@@ -135,7 +135,7 @@ class Protected(Server):
     def answer(
         self, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        """Answer what is asked for, or refuse."""
+        """Answer the request, or refuse it."""
         kind, _, token = headers.get(self.header, "").partition(" ")
         if kind == "Bearer" and self.issuer.accepts(token):
             if path == "/page":
@@ -160,7 +160,7 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture
 def protected(issuer: Issuer) -> Iterator[Protected]:
-    """A server that wants its tokens."""
+    """A server that requires the issuer's tokens."""
     server = Protected(issuer)
     yield server
     server.close()
@@ -168,7 +168,7 @@ def protected(issuer: Issuer) -> Iterator[Protected]:
 
 @pytest.fixture
 def foreign() -> Iterator[Server]:
-    """A server that nobody should send anything secret to."""
+    """A server that must never receive a secret."""
     server = Server()
     yield server
     server.close()

@@ -1,4 +1,4 @@
-"""Each request to the server is authenticated, none to another one is, and no login page passes for success."""
+"""Each request to the server is authenticated, none to another server is, and a login page is not a success."""
 
 import io
 import json
@@ -41,12 +41,12 @@ def connected(issuer: Any, protected: Any) -> Iterator[None]:
 
 
 def get(url: str, **arguments: Any) -> requests.Response:
-    """Ask as MLflow does: with the plugin's function as `auth`."""
+    """Send a request as MLflow does: with the plugin's function as `auth`."""
     return requests.get(url, auth=Provider().get_auth(), timeout=30, **arguments)
 
 
 def child(url: str, *, fork: bool = False) -> str:
-    """Ask in a process of its own, and return what it printed."""
+    """Send a request in a separate process, and return its output."""
     if not fork:
         done = subprocess.run(
             [sys.executable, "-c", ASK, url], capture_output=True, text=True, check=True
@@ -66,14 +66,14 @@ def child(url: str, *, fork: bool = False) -> str:
 
 @pytest.mark.usefixtures("connected")
 def test_requests_to_the_server_carry_a_token(issuer: Any, protected: Any) -> None:
-    """One token serves them all."""
+    """All requests share one token."""
     assert [get(protected.url).status_code for _ in range(5)] == [200] * 5
     assert issuer.issued == 1
 
 
 @pytest.mark.usefixtures("connected")
 def test_nothing_reaches_another_server(protected: Any, foreign: Any) -> None:
-    """Neither a request of its own, nor one to the same host and another port."""
+    """Neither a separate request nor one to the same host and another port carries the token."""
     get(foreign.url)
     get(foreign.url.replace("127.0.0.1", "localhost"))
     assert all("authorization" not in headers for _, _, headers, _ in foreign.seen)
@@ -81,7 +81,7 @@ def test_nothing_reaches_another_server(protected: Any, foreign: Any) -> None:
 
 
 def test_secret_headers_do_not_follow_a_redirect(protected: Any, foreign: Any) -> None:
-    """`requests` would take them along to another port; the redirect is refused before it is followed."""
+    """A redirect to another port, to which `requests` would send the headers, is refused before it is followed."""
     protected.refusal, protected.elsewhere = "redirect", foreign.url
     credentials = {"headers": {"CF-Access-Client-Secret": "s3cr3t"}}
     with use("http", credentials, {"url": protected.url}), pytest.raises(AccessError) as caught:
@@ -92,8 +92,8 @@ def test_secret_headers_do_not_follow_a_redirect(protected: Any, foreign: Any) -
 
 
 @pytest.mark.usefixtures("connected")
-def test_a_login_page_is_no_success(issuer: Any, protected: Any) -> None:
-    """HTML with 200 where MLflow answers JSON is refused in one sentence."""
+def test_a_login_page_is_not_a_success(issuer: Any, protected: Any) -> None:
+    """HTML with 200 in place of MLflow's JSON is refused in one sentence."""
     protected.refusal = "page"
     issuer.lifetime = -1
     with pytest.raises(AccessError, match="answered with a web page instead of MLflow's response"):
@@ -102,7 +102,7 @@ def test_a_login_page_is_no_success(issuer: Any, protected: Any) -> None:
 
 @pytest.mark.usefixtures("connected")
 def test_an_artifact_may_be_a_page(protected: Any) -> None:
-    """MLflow sends HTML artifacts as attachments, and these pass."""
+    """HTML artifacts, which MLflow sends as attachments, are accepted."""
     assert get(f"{protected.url}/page").text == "<html>mine</html>"
 
 
@@ -111,7 +111,7 @@ def test_an_artifact_may_be_a_page(protected: Any) -> None:
 def test_a_revoked_token_is_renewed_and_the_request_repeated(
     size: int, issuer: Any, protected: Any
 ) -> None:
-    """The body arrives whole at the second try, also 30 MB of it from a stream."""
+    """The body arrives complete at the second attempt, even 30 MB of it from a stream."""
     get(protected.url)
     issuer.valid.clear()
     answer = requests.put(
@@ -123,8 +123,8 @@ def test_a_revoked_token_is_renewed_and_the_request_repeated(
 
 
 @pytest.mark.usefixtures("connected")
-def test_a_refusal_that_lasts_is_one_sentence(issuer: Any, protected: Any) -> None:
-    """After one new token the server's own reason is shown, and nothing is tried for ever."""
+def test_a_lasting_refusal_is_one_sentence(issuer: Any, protected: Any) -> None:
+    """After one new token the server's own reason is shown, and no further attempt is made."""
     issuer.lifetime = -1
     with pytest.raises(AccessError) as caught:
         get(protected.url)
@@ -133,7 +133,7 @@ def test_a_refusal_that_lasts_is_one_sentence(issuer: Any, protected: Any) -> No
 
 
 def test_the_boundary_binds_and_unbinds(issuer: Any, protected: Any) -> None:
-    """MLflow's variable is set inside only, and afterwards requests go as they did before."""
+    """MLflow's variable is set only inside the block, and later requests are sent as before."""
     name, secret = issuer.client
     options = {"url": protected.url, "issuer": f"{issuer.url}/realm", "client_id": name}
     with use("http", {"client_secret": secret}, options):
@@ -148,7 +148,7 @@ def test_the_boundary_binds_and_unbinds(issuer: Any, protected: Any) -> None:
     assert get(protected.url).status_code == 401
 
 
-def test_two_identities_are_two(issuer: Any, protected: Any, tmp_path: Path) -> None:
+def test_two_identities_are_kept_apart(issuer: Any, protected: Any, tmp_path: Path) -> None:
     """Blocks with different tokens for one server each use their own."""
     seen = []
     for name in ("one", "two"):
@@ -163,24 +163,24 @@ def test_two_identities_are_two(issuer: Any, protected: Any, tmp_path: Path) -> 
 @pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize("fork", [False, True], ids=["subprocess", "fork"])
 def test_a_child_gets_tokens_without_the_secret(fork: bool, issuer: Any, protected: Any) -> None:
-    """Its environment holds no secret; a subprocess asks its parent, a forked worker has it in memory."""
+    """A subprocess without the secret asks its parent; a forked worker has the secret in memory."""
     assert child(protected.url, fork=fork) == "200"
     assert issuer.client[1] not in json.dumps(dict(os.environ))
 
 
 @pytest.mark.usefixtures("connected")
 def test_a_childs_refusal_renews_the_parents_token(issuer: Any, protected: Any) -> None:
-    """A token that was revoked is fetched anew by the parent, once."""
+    """A token that was revoked is renewed by the parent, once."""
     get(protected.url)
     issuer.valid.clear()
     assert child(protected.url) == "200"
     assert issuer.issued == 2
 
 
-def test_a_child_without_its_parent_is_told_what_to_set(
+def test_a_child_without_its_parent_gets_the_remedy(
     issuer: Any, protected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends in one sentence that names `share_with_workers`."""
+    """A child without its parent fails with one sentence that names `share_with_workers`."""
     name, secret = issuer.client
     options = {"url": protected.url, "issuer": f"{issuer.url}/realm", "client_id": name}
     with use("http", {"client_secret": secret}, options):
@@ -205,10 +205,10 @@ def test_a_source_without_a_secret_needs_no_parent(
     assert child(protected.url) == "200"
 
 
-def test_a_secret_is_shared_only_if_asked(
+def test_a_secret_is_shared_only_on_request(
     issuer: Any, protected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `share_with_workers` a child fetches tokens by itself after the block has ended."""
+    """With `share_with_workers` a child fetches tokens itself after the block has ended."""
     name, secret = issuer.client
     options = {
         "url": protected.url,
@@ -224,7 +224,7 @@ def test_a_secret_is_shared_only_if_asked(
 
 
 def test_no_credential_means_no_request(protected: Any, foreign: Any, tmp_path: Path) -> None:
-    """Without a token nothing is sent, not even a request that is bare."""
+    """Without a token no request is sent, not even an unauthenticated one."""
     with (
         use("http", {}, {"url": protected.url, "token_file": str(tmp_path / "none")}),
         pytest.raises(ConnectionsError, match="cannot be read"),
@@ -236,7 +236,7 @@ def test_no_credential_means_no_request(protected: Any, foreign: Any, tmp_path: 
 def test_mlflows_own_token_does_not_leak(
     protected: Any, issuer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLFLOW_TRACKING_TOKEN would go to every server, so it is empty inside and back afterwards."""
+    """MLFLOW_TRACKING_TOKEN, which would go to every server, is empty inside the block and restored afterwards."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "old")
     (tmp_path / "token").write_text("t")
     with use("http", {}, {"url": protected.url, "token_file": str(tmp_path / "token")}):

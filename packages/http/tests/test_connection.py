@@ -1,4 +1,4 @@
-"""The options: what they make, what contradicts, and the contract of every connection."""
+"""The options: their results, their contradictions, and the contract of every connection."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ class TestTokenFile(ConnectionContract):
 
 
 class TestHeaders(ConnectionContract):
-    """Secret headers alone."""
+    """Only secret headers."""
 
     keyword = "http"
     options = {"url": URL}  # noqa: RUF012
@@ -76,17 +76,17 @@ class TestHeaders(ConnectionContract):
         ({}, {"client_key": "k"}, "'client_key' is given without 'client_certificate'"),
     ],
 )
-def test_what_cannot_work_is_one_sentence(
+def test_invalid_options_are_one_sentence(
     credentials: dict[str, Any], options: dict[str, Any], said: str
 ) -> None:
-    """The fault, the place and the remedy, and no secret."""
+    """The message names the fault, the place and the remedy, and no secret."""
     with pytest.raises((InvalidOptionError, MissingOptionError)) as caught:
         resolve("http", credentials, {"url": URL, **options})
     assert said in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_a_given_source_beats_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_source_overrides_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables of a client, as a sandbox prints them, do not contradict a token file in the options."""
     monkeypatch.setenv("MLFLOW_CONNECTIONS_HTTP_CLIENT_ID", "trainer")
     monkeypatch.setenv("MLFLOW_CONNECTIONS_HTTP_ISSUER", "https://id.example.com")
@@ -94,7 +94,7 @@ def test_a_given_source_beats_a_variable(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_repr_shows_no_secret() -> None:
-    """Neither of the endpoint nor of its authenticator."""
+    """Neither the endpoint's repr nor its authenticator's shows a secret."""
     endpoint = resolve("http", {"username": "u", "password": "s3cr3t"}, {"url": URL})
     assert "s3cr3t" not in repr(endpoint) + repr(endpoint.authenticator) + repr(endpoint.binders)
     assert repr(endpoint.authenticator) == "<HttpAuthenticator for https://mlflow.example.com:443>"
@@ -129,7 +129,7 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_certificate_and_key_are_joined_for_mlflow(pem: Path) -> None:
-    """One file with both, readable by this user alone, and the same file the next time."""
+    """MLflow gets one file with both, readable only by this user, and the same file the next time."""
     endpoint = resolve(
         "http",
         {},
@@ -144,14 +144,14 @@ def test_certificate_and_key_are_joined_for_mlflow(pem: Path) -> None:
 
 
 def test_a_file_with_both_is_used_as_it_is(pem: Path) -> None:
-    """Nothing is copied that MLflow can read already."""
+    """A file that MLflow can already read is not copied."""
     both = pem / "both"
     both.write_bytes((pem / "cert").read_bytes() + (pem / "key").read_bytes())
     assert certificate_file(str(both), None, None) == str(both)
 
 
 def test_an_encrypted_key_is_decrypted(pem: Path) -> None:
-    """MLflow would wait for a pass phrase at the terminal."""
+    """An encrypted key, for which MLflow would prompt for a passphrase, is decrypted."""
     joined = certificate_file(str(pem / "cert"), str(pem / "locked"), "pass")
     assert "ENCRYPTED" not in Path(joined).read_text()
 
@@ -165,7 +165,7 @@ def test_an_encrypted_key_is_decrypted(pem: Path) -> None:
         ("cert", "locked", "wr0ng", "does not decrypt the key"),
     ],
 )
-def test_a_certificate_that_cannot_work_is_one_sentence(
+def test_an_invalid_certificate_is_one_sentence(
     certificate: str, key: str | None, password: str | None, said: str, pem: Path
 ) -> None:
     """The message names the file and the option."""
@@ -175,7 +175,7 @@ def test_a_certificate_that_cannot_work_is_one_sentence(
 
 
 def test_the_joined_file_ends_with_its_process(pem: Path) -> None:
-    """No key stays behind on the disk."""
+    """No key remains on the disk."""
     code = (
         "import sys; from mlflow_connections_http._certificates import certificate_file;"
         "print(certificate_file(*sys.argv[1:], None))"

@@ -1,4 +1,4 @@
-"""Every source of headers: what it fetches, how long that lives, and what it says when there is nothing."""
+"""Every source of headers: its requests, its lifetimes and its errors."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ def client(server: Any, /, **changes: Any) -> ClientCredentials:
 
 
 def jwt(**claims: Any) -> str:
-    """Write an unsigned JWT."""
+    """Create an unsigned JWT."""
     parts = [{"alg": "none"}, claims]
     return (
         ".".join(
@@ -51,7 +51,7 @@ def python(code: str, timeout: float = 30.0) -> TokenCommand:
 
 @pytest.mark.parametrize("way", ["basic", "post"])
 def test_a_client_gets_tokens_from_a_discovered_endpoint(issuer: Any, way: str) -> None:
-    """Id and secret arrive whole, also with characters that must be encoded, in both ways of sending them."""
+    """ID and secret arrive complete with either method, also with characters that must be encoded."""
     found = client(issuer, client_auth=way).fetch(None)
     kind, _, token = found.values["Authorization"].partition(" ")
     assert kind == "Bearer"
@@ -59,7 +59,7 @@ def test_a_client_gets_tokens_from_a_discovered_endpoint(issuer: Any, way: str) 
     assert found.lifetime == 60.0
 
 
-def test_scope_audience_and_resource_are_asked_for(issuer: Any) -> None:
+def test_scope_audience_and_resource_are_requested(issuer: Any) -> None:
     """Each configured value is in the form of the request."""
     parameters = {"scope": "a b", "audience": "mlflow", "resource": "urn:x"}
     client(issuer, parameters=parameters).fetch(None)
@@ -70,7 +70,7 @@ def test_scope_audience_and_resource_are_asked_for(issuer: Any) -> None:
 
 
 def test_an_assertion_is_read_for_each_token(issuer: Any, tmp_path: Path) -> None:
-    """Workload identity: the file that something else renews proves the client."""
+    """With workload identity, the file that another program renews authenticates the client."""
     file = tmp_path / "assertion"
     source = client(issuer, client_secret=None, client_assertion_file=str(file))
     for text in ("first", "second"):
@@ -82,7 +82,7 @@ def test_an_assertion_is_read_for_each_token(issuer: Any, tmp_path: Path) -> Non
 def test_netrc_changes_nothing(
     issuer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A `~/.netrc` for the issuer's host does not replace the client."""
+    """A `~/.netrc` entry for the issuer's host does not replace the client."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -90,7 +90,7 @@ def test_netrc_changes_nothing(
 
 
 def test_a_wrong_secret_shows_the_issuers_reason_and_not_the_secret(issuer: Any) -> None:
-    """The message names the client, the issuer's reason and nothing secret."""
+    """The message contains the client and the issuer's reason, and no secret."""
     with pytest.raises(AccessError) as caught:
         client(issuer, client_secret="wr0ng").fetch(None)
     assert "refused client 'trainer' (401): invalid_client" in str(caught.value)
@@ -98,8 +98,8 @@ def test_a_wrong_secret_shows_the_issuers_reason_and_not_the_secret(issuer: Any)
     assert caught.value.__cause__ is None
 
 
-def test_an_issuer_that_is_away_is_asked_three_times(issuer: Any) -> None:
-    """MLflow does not repeat a request that could not be authenticated, so the source does."""
+def test_an_unavailable_issuer_is_tried_three_times(issuer: Any) -> None:
+    """The source retries, because MLflow does not repeat a request that could not be authenticated."""
     issuer.down = 503
     with pytest.raises((AccessError, UnreachableError)):
         client(issuer, issuer=None, token_url=f"{issuer.url}/token").fetch(None)
@@ -107,13 +107,13 @@ def test_an_issuer_that_is_away_is_asked_three_times(issuer: Any) -> None:
 
 
 def test_an_issuer_that_does_not_listen_is_one_sentence(issuer: Any) -> None:
-    """The address and the reason, without a chain of clients' exceptions."""
+    """The message contains the address and the reason, without a chain of clients' exceptions."""
     issuer.close()
     with pytest.raises(UnreachableError, match=r"cannot be reached: Connection refused\.$"):
         client(issuer).fetch(None)
 
 
-def test_an_issuer_without_metadata_is_told(issuer: Any) -> None:
+def test_an_issuer_without_metadata_is_reported(issuer: Any) -> None:
     """A wrong `issuer` names both remedies."""
     with pytest.raises(UnreachableError, match="check 'issuer', or set 'token_url'"):
         client(issuer, issuer=f"{issuer.url}/nowhere").fetch(None)
@@ -144,7 +144,7 @@ def test_a_token_file_is_read_when_it_changes(tmp_path: Path) -> None:
 def test_a_token_file_without_a_token_is_one_sentence(
     content: str | None, said: str, tmp_path: Path
 ) -> None:
-    """The message names the file, and does not show what stands in it."""
+    """The message names the file, and does not show its contents."""
     file = tmp_path / "token"
     if content is not None:
         file.write_text(content)
@@ -173,8 +173,8 @@ def test_a_command_may_print_the_json_of_known_programs(
     assert found == (lifetime if lifetime is None else pytest.approx(lifetime, abs=30))
 
 
-def test_an_expiry_becomes_the_seconds_that_are_left() -> None:
-    """ExecCredential's time stamp, and the seconds since 1970 of `az`."""
+def test_an_expiry_becomes_the_remaining_seconds() -> None:
+    """ExecCredential's timestamp and `az`'s seconds since 1970 become remaining seconds."""
     content: dict[str, Any] = {"accessToken": "t", "expires_on": time.time() + 1000}
     assert parse_token(json.dumps(content), "it")[1] == pytest.approx(1000, abs=30)
     then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 600))
@@ -183,14 +183,14 @@ def test_an_expiry_becomes_the_seconds_that_are_left() -> None:
 
 
 def test_a_jwts_lifetime_does_not_depend_on_this_clock() -> None:
-    """It is `exp - iat`, so a clock that is an hour off neither renews for ever nor never."""
+    """It is `exp - iat`, so with a clock that is an hour off, tokens are renewed neither constantly nor never."""
     assert lifetime_of(jwt(iat=1000, exp=1300)) == 300
     assert lifetime_of("opaque") is None
     assert lifetime_of(jwt(exp=5)) is None
 
 
 def test_a_command_prints_a_bare_token() -> None:
-    """Its whole output, without white space around it, is the token."""
+    """A command's whole output, without surrounding white space, is the token."""
     assert python("print('abc')").fetch(None).values == {"Authorization": "Bearer abc"}
 
 
@@ -225,7 +225,7 @@ def test_another_header_may_carry_the_token(tmp_path: Path) -> None:
 
 
 def test_secret_headers_go_with_a_token() -> None:
-    """Both arrive; the lifetime is the token's."""
+    """Secret headers and the token both arrive; the lifetime is the token's."""
 
     class Lasting(HeaderSource):
         def fetch(self, rejected: Any) -> Headers:
@@ -260,8 +260,8 @@ def test_a_source_without_a_secret_is_rebuilt_in_a_child(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SECRET)
-def test_a_source_with_a_secret_describes_itself_only_if_asked(name: str) -> None:
-    """Without `share_with_workers` there is no description; with it an equal source comes of it."""
+def test_a_source_with_a_secret_describes_itself_only_on_request(name: str) -> None:
+    """Without `share_with_workers` there is no description; with it, the description makes an equal source."""
     source = SECRET[name]()
     assert source.describe(share=False) is None
     assert rebuild(json.loads(json.dumps(source.describe(share=True))), "https://m:443") == source

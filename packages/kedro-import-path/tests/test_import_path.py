@@ -1,4 +1,4 @@
-"""A bare script imports the base class from the specified path, and pays for it only then."""
+"""A bare script imports the base class from the specified path, at no cost until then."""
 
 import os
 import pkgutil
@@ -16,7 +16,7 @@ from mlflow_connections.specified_path import install as install_of_core
 
 
 def run(folder: Path, code: str) -> str:
-    """Run code in an interpreter of its own and return its output."""
+    """Run code in a separate interpreter and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     )
@@ -24,7 +24,7 @@ def run(folder: Path, code: str) -> str:
 
 
 def installed_text(name: str) -> str:
-    """Read a file that the distribution installed beside its package."""
+    """Read a file that the distribution installed next to its package."""
     files = distribution("mlflow-connections-kedro-import-path").files or ()
     (file,) = [each for each in files if each.name == name]
     return Path(str(file.locate())).read_text()
@@ -37,7 +37,7 @@ def nothing_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bare_script(tmp_path: Path) -> None:
-    """A script that imports nothing of this family first finds the base class."""
+    """A script that imports nothing else of this family finds the base class."""
     code = f"from {NAME} import KedroMlflowConnection as K; print(K.__module__)"
     assert run(tmp_path, code) == "mlflow_connections._connection"
 
@@ -48,7 +48,7 @@ def test_start_up_files(nothing_there: None, kind: str) -> None:
     line = installed_text(f"mlflow_connections_kedro_import_path.{kind}").strip()
     assert "\n" not in line
     if kind == "pth":
-        assert line.startswith("import ")  # Python takes any other line for a folder
+        assert line.startswith("import ")  # Python treats any other line as a folder
         exec(line, {})
     else:  # as PEP 829 specifies for Python 3.15
         pkgutil.resolve_name(line)()
@@ -56,13 +56,13 @@ def test_start_up_files(nothing_there: None, kind: str) -> None:
 
 
 def test_starting_python_imports_only_this(tmp_path: Path) -> None:
-    """Python's start imports this package's one module and nothing of core."""
+    """Python's start imports only this package's module and nothing of core."""
     code = "import sys; print(*sorted(m for m in sys.modules if m.startswith('mlflow')))"
     assert run(tmp_path, code) == "mlflow_connections_kedro_import_path"
 
 
-def test_a_scan_of_all_modules_is_not_disturbed(tmp_path: Path) -> None:
-    """Reloaders and cache clearers ask every loaded module for its file: nothing is imported for that."""
+def test_a_scan_of_all_modules_imports_nothing(tmp_path: Path) -> None:
+    """Reloaders and cache clearers read every loaded module's `__file__`, which imports nothing."""
     code = (
         "import sys\nbefore = set(sys.modules)\n"
         "for module in sys.modules.values():\n"
@@ -80,8 +80,8 @@ def test_other_names_are_refused(nothing_there: None) -> None:
         _ = sys.modules[NAME].anything
 
 
-def test_the_first_to_create_it_stays(nothing_there: None) -> None:
-    """Core and this package create the same module, so that either may come first."""
+def test_the_first_module_created_stays(nothing_there: None) -> None:
+    """Core and this package create the same module, so either may come first."""
     import_path.install()
     first = sys.modules[NAME]
     install_of_core()
@@ -90,7 +90,7 @@ def test_the_first_to_create_it_stays(nothing_there: None) -> None:
 
 
 def test_kedro_mlflow_does_not_look_installed(tmp_path: Path) -> None:
-    """Whether kedro-mlflow is installed can be asked as before."""
+    """Checks for an installed kedro-mlflow work as before."""
     code = "from importlib.util import find_spec; print(find_spec('kedro_mlflow') is not None)"
     without = subprocess.run(
         [sys.executable, "-S", "-c", code],

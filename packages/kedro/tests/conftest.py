@@ -1,4 +1,4 @@
-"""Projects and plugins as they lie on a disk, without a process of their own."""
+"""Projects and plugins on a disk, without a separate process."""
 
 import json
 import os
@@ -50,7 +50,7 @@ class Empty(Connection):
 
 @pytest.fixture(autouse=True)
 def no_siblings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Only the connections of a test are installed, whatever else the environment has."""
+    """Only the connections of a test are installed, whatever else the environment contains."""
     scan = discovery._scan_entry_points
     monkeypatch.setattr(
         discovery,
@@ -63,7 +63,7 @@ def no_siblings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Project:
-    """A project's configuration, and the context that a session makes of it."""
+    """A project's configuration, and the context that a session creates from it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,7 +83,7 @@ class Project:
         self.write(f"{env}/mlflow.yml", {"server": settings})
 
     def loader(self, env: str | None = None, **arguments: Any) -> OmegaConfigLoader:
-        """Make Kedro's config loader as a session does."""
+        """Create Kedro's config loader as a session does."""
         return OmegaConfigLoader(
             str(self.folder / "conf"),
             env=env,
@@ -91,7 +91,7 @@ class Project:
         )
 
     def context(self, env: str | None = None, **arguments: Any) -> KedroContext:
-        """Make a context and call the hooks, as a session does."""
+        """Create a context and call the hooks, as a session does."""
         manager = _create_hook_manager()
         for plugin in (*self.others, self.hooks):
             manager.register(plugin)
@@ -116,7 +116,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hide the developer's own variables from a test, and what it exports from the next one."""
+    """Hide the developer's own variables from a test, and a test's exports from the next one."""
     for name in [n for n in os.environ if n.startswith(("MLFLOW_", "LAKE_", "DECLARED_"))]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("KEDRO_ENV", raising=False)

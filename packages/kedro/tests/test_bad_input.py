@@ -1,4 +1,4 @@
-"""Bad settings get one clear sentence each, which names the file and the fix and shows no secret."""
+"""Invalid settings each get one clear sentence that names the file and the fix and shows no secret."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,7 @@ BASE = "conf/base/mlflow.yml"
     ],
 )
 def test_sentence(project: "Project", server: Any, said: str) -> None:
-    """The whole of the message is one sentence or two; nothing has been set by then."""
+    """The whole message is one sentence or two, and no state has changed."""
     import os
 
     project.write("base/mlflow.yml", {"server": server})
@@ -128,7 +128,7 @@ def test_sentence(project: "Project", server: Any, said: str) -> None:
 
 
 def test_file_of_the_environment_is_named(project: "Project") -> None:
-    """The file that holds the key is named: that of the environment, where it replaces base's."""
+    """The message names the environment's file if that replaces base's key."""
     project.server(tracking_uri="lake", connection={"database": "x"})
     project.server("prod", tracking_uri="nobody")
     with pytest.raises(ConnectionsError, match=r"server.tracking_uri in conf/prod/mlflow.yml"):
@@ -136,7 +136,7 @@ def test_file_of_the_environment_is_named(project: "Project") -> None:
 
 
 def test_file_of_base_is_named(project: "Project") -> None:
-    """The file of base is named where the environment has none, or another key."""
+    """The message names base's file if the environment has none, or another key."""
     project.server(tracking_uri="nobody")
     project.write("prod/mlflow.yml", {"tracking": {}})
     with pytest.raises(ConnectionsError, match=r"server.tracking_uri in conf/base/mlflow.yml"):
@@ -144,15 +144,15 @@ def test_file_of_base_is_named(project: "Project") -> None:
 
 
 def test_one_of_several_files_is_named(project: "Project") -> None:
-    """Among several files of a folder the one that holds the key is named."""
+    """Of several files in a folder, the message names the one that contains the key."""
     project.write("base/mlflow_ui.yml", {"ui": {"port": "1"}})
     project.write("base/deep/mlflow.yml", {"server": {"tracking_uri": "nobody"}})
     with pytest.raises(ConnectionsError, match=r"in conf/base/deep/mlflow.yml"):
         project.context()
 
 
-def test_softly_merged_files_are_named_apart(project: "Project") -> None:
-    """With Kedro's soft merge each key is named with the file that really holds it."""
+def test_softly_merged_files_are_distinguished(project: "Project") -> None:
+    """With Kedro's soft merge each key is reported with the file that contains it."""
     project.server(connection={"region": "mars"})
     project.server("prod", tracking_uri="declared")
     with pytest.raises(ConnectionsError, match=r"server.connection in conf/base/mlflow.yml"):
@@ -160,7 +160,7 @@ def test_softly_merged_files_are_named_apart(project: "Project") -> None:
 
 
 def test_variable_is_named(project: "Project", monkeypatch: pytest.MonkeyPatch) -> None:
-    """A keyword from the environment is blamed on its variable."""
+    """An error about a keyword from the environment names its variable."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "azureml")
     with pytest.raises(ConnectionsError, match=r"^the environment variable MLFLOW_TRACKING_URI: "):
         project.context()

@@ -1,4 +1,4 @@
-"""`kedro mlflow-connections`: what it shows, and that it hides secrets."""
+"""`kedro mlflow-connections`: its output, and that it hides secrets."""
 
 import json
 import socket
@@ -28,12 +28,12 @@ def call(project: "Project | None", *arguments: str) -> Result:
 
 
 def metadata(project: "Project") -> SimpleNamespace:
-    """Return what Kedro hands to commands."""
+    """Return the metadata that Kedro passes to commands."""
     return SimpleNamespace(project_path=project.folder, project_name="Shop")
 
 
 def test_list(project: "Project") -> None:
-    """`list` names every keyword with who brings it, also outside a project."""
+    """`list` names every keyword with its package, also outside a project."""
     done = call(None, "list")
     assert done.exit_code == 0
     assert [line.split()[0] for line in done.output.splitlines()[2:]] == [
@@ -44,7 +44,7 @@ def test_list(project: "Project") -> None:
 
 
 def test_show(project: "Project", monkeypatch: pytest.MonkeyPatch) -> None:
-    """`show` says where each value comes from now, and masks secrets."""
+    """`show` names the source of each value, and masks secrets."""
     project.write(
         "base/credentials.yml", {"dev": {"token": "t-0815", "MLFLOW_TRACKING_TOKEN": "x"}}
     )
@@ -65,28 +65,28 @@ def test_show(project: "Project", monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_show_of_an_option_that_is_missing(project: "Project") -> None:
-    """`show` explains what `kedro run` would refuse."""
+    """`show` explains a setting that `kedro run` would refuse."""
     project.server(tracking_uri="declared")
     assert "missing" in call(project, "show").output
 
 
 @pytest.mark.parametrize("command", ["show", "check"])
 def test_outside_of_a_project(command: str) -> None:
-    """A command that needs a project says so in one line and exits with 1."""
+    """A command that needs a project fails with one line and exit code 1 outside of one."""
     done = call(None, command)
     assert done.exit_code == 1
     assert done.output.startswith("Error: This is not the folder of a Kedro project")
 
 
-def test_check_of_nothing(project: "Project") -> None:
-    """`check` of a project that says no URI tells where to write one."""
+def test_check_without_a_uri(project: "Project") -> None:
+    """`check` of a project without a URI names the place to write one."""
     done = call(project, "check")
     assert done.exit_code == 1
     assert "write server.tracking_uri into conf/base/mlflow.yml" in done.output
 
 
-def test_check_of_a_server_that_is_not_there(project: "Project") -> None:
-    """`check` of a server that does not answer fails; kedro-mlflow's resolver is no obstacle."""
+def test_check_of_an_unavailable_server(project: "Project") -> None:
+    """`check` fails if the server does not respond; kedro-mlflow's resolver is supported."""
     settings = {"tracking_uri": "http://u:t-0815@127.0.0.1:9"}
     run = {"run": {"name": "${km.random_name:}"}}
     project.write("base/mlflow.yml", {"server": settings, "tracking": run})
@@ -103,7 +103,7 @@ def test_check_of_a_server_that_is_not_there(project: "Project") -> None:
 )
 @given(secret=st.text(st.characters(codec="utf-8", exclude_characters="$\x00"), max_size=20))
 def test_no_command_shows_a_hostile_secret(project: "Project", secret: str) -> None:
-    """Quotes, line breaks and other alphabets change nothing: no command prints a part of it."""
+    """No command prints any part of a secret, whatever quotes, line breaks or alphabets it has."""
     secret = f"zq9~{secret}~zq9"
     project.write("local/credentials.yml", {"dev": {"token": secret, "LAKE_TOKEN": secret}})
     servers: list[dict[str, Any]] = [
@@ -118,7 +118,7 @@ def test_no_command_shows_a_hostile_secret(project: "Project", secret: str) -> N
 
 
 def test_check_has_a_time_limit(project: "Project") -> None:
-    """`check --timeout` gives up and names the server that it was waiting for."""
+    """`check --timeout` stops and names the server that did not respond."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         project.server(tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
         done = call(project, "check", "--timeout", "0.5")
@@ -126,11 +126,12 @@ def test_check_has_a_time_limit(project: "Project") -> None:
     assert "Gave up after 0.5 s, waiting for the " in done.output
     for thread in threading.enumerate():
         if thread.name == "mlflow-connections-check":
-            thread.join()  # its warning about the closed server would be a line of the next test's
+            # its warning about the closed server would appear in the next test's output
+            thread.join()
 
 
 def test_error_is_one_line(project: "Project") -> None:
-    """An error is shown as one line that names the file, with exit code 1."""
+    """An error is one line that names the file, with exit code 1."""
     project.server(tracking_uri="nobody")
     done = call(project, "check")
     assert done.exit_code == 1
@@ -171,7 +172,7 @@ def test_error_is_one_line(project: "Project") -> None:
 def test_a_file_that_cannot_be_read(
     project: "Project", command: str, file: str, text: str, said: str
 ) -> None:
-    """Invalid YAML, keys twice and interpolations without a value are one line with file and place."""
+    """Invalid YAML, duplicate keys and interpolations without a value are one line with file and place."""
     project.server(tracking_uri="lake", credentials="dev")
     project.write(f"base/{file}.yml", text)
     done = call(project, command)
@@ -181,7 +182,7 @@ def test_a_file_that_cannot_be_read(
     assert "t-0815" not in done.output
 
 
-def test_the_same_file_in_two_places(project: "Project") -> None:
+def test_the_same_key_in_two_files(project: "Project") -> None:
     """A key in two files of one environment is one line too."""
     project.server(tracking_uri="lake")
     project.write("base/more/mlflow.yml", {"server": {}})
@@ -200,7 +201,7 @@ def test_params(project: "Project") -> None:
 
 
 def test_init(project: "Project") -> None:
-    """`init` asks for the keyword and its options, writes both files and checks them."""
+    """`init` prompts for the keyword and its options, writes both files and checks them."""
     answers = "declared\nmars\neu\n\n\n"
     done = CliRunner().invoke(
         commands, ["mlflow-connections", "init"], obj=metadata(project), input=answers
@@ -222,7 +223,7 @@ def test_init(project: "Project") -> None:
 
 
 def test_init_without_questions(project: "Project") -> None:
-    """`--no-input` takes what is given, and keeps what else is in the files."""
+    """`--no-input` uses the given values, and keeps the rest of the files."""
     project.write("base/mlflow.yml", "# Ours.\nserver:\n  a: 1\n# The UI.\nui:\n  port: 1\n")
     project.write("local/credentials.yml", "declared:\n  token: t-0815\n")
     arguments = ["init", "--connection", "declared", "--no-input", "--option", "region=us"]
@@ -268,7 +269,7 @@ def test_init_without_questions(project: "Project") -> None:
     ],
 )
 def test_init_refuses(project: "Project", arguments: list[str], said: str) -> None:
-    """An answer that cannot work is one line of error, and no file is written."""
+    """An invalid answer is one line of error, and no file is written."""
     done = call(project, "init", *arguments)
     assert done.exit_code == 1
     assert said in done.output
@@ -278,7 +279,7 @@ def test_init_refuses(project: "Project", arguments: list[str], said: str) -> No
 
 @pytest.fixture
 def schema(tmp_path: Path) -> Draft7Validator:
-    """Have the schema written to a file, as a user does."""
+    """Let the command write the schema to a file, as a user does."""
     path = tmp_path / "schema.json"
     done = call(None, "schema", "-o", str(path))
     assert done.exit_code == 0, done.output
@@ -338,12 +339,12 @@ def test_schema_accepts(schema: Draft7Validator, server: object) -> None:
     ],
 )
 def test_schema_refuses(schema: Draft7Validator, server: object) -> None:
-    """Settings that cannot work in a project are invalid."""
+    """Settings that fail in a project are invalid."""
     assert not schema.is_valid({"server": server})
 
 
 def test_schema_offers_the_keywords(schema: Draft7Validator) -> None:
-    """Editors can offer the keywords that are installed, and say what an option is."""
+    """Editors can offer the installed keywords, and describe an option."""
     made: Any = schema.schema
     server = made["properties"]["server"]
     offered = server["properties"]["tracking_uri"]["anyOf"][0]["enum"]
@@ -351,14 +352,14 @@ def test_schema_offers_the_keywords(schema: Draft7Validator) -> None:
     assert "Read from DECLARED_WORKSPACE" in json.dumps(server)
 
 
-def test_schema_leaves_a_broken_plugin_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plugin that cannot be loaded is told of, and the rest is made."""
+def test_schema_omits_a_broken_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that cannot be loaded is reported, and the rest of the schema is created."""
     info = tmp_path / "more" / "broken-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[kedro_mlflow.connections]\nbroken = nowhere:at_all\n")
     monkeypatch.syspath_prepend(str(tmp_path / "more"))
-    # Click 8.1 joins both streams unless it is told not to; later versions never do.
+    # Click 8.1 joins both streams by default; later versions never do.
     apart: dict[str, Any] = (
         {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
     )

@@ -1,4 +1,4 @@
-"""The hook: what a session's context leads to, without kedro-mlflow and beside it."""
+"""The hook: the effects of a session's context, with and without kedro-mlflow."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class MlflowHook:
-    """Reads what kedro-mlflow's hook reads, when it reads it; found by its class's name."""
+    """Reads what kedro-mlflow's hook reads, at the same time; found by its class's name."""
 
     __module__ = "kedro_mlflow.stand_in"
 
@@ -49,22 +49,22 @@ def beside(project: "Project") -> MlflowHook:
 
 
 def test_uris_are_set(project: "Project") -> None:
-    """Both URIs are in force after the context is created; a relative path is the project's."""
+    """Both URIs are in force after the context is created; a relative path belongs to the project."""
     project.server(tracking_uri="./runs", registry_uri="sqlite:///models.db")
     project.context()
     assert os.environ["MLFLOW_TRACKING_URI"] == (project.folder / "runs").as_uri()
     assert os.environ["MLFLOW_REGISTRY_URI"] == "sqlite:///models.db"
 
 
-def test_nothing_is_set_when_nothing_is_said(project: "Project") -> None:
+def test_nothing_is_set_without_settings(project: "Project") -> None:
     """Without settings MLflow's own default stays."""
     project.context()
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 @pytest.mark.parametrize("word", ["databricks", "databricks-uc", "databricks://profile"])
-def test_words_of_mlflow_are_no_folders(project: "Project", word: str) -> None:
-    """A URI that MLflow understands is passed on, and credentials beside it are exported."""
+def test_mlflows_own_words_are_not_folders(project: "Project", word: str) -> None:
+    """A URI that MLflow understands is passed on, and credentials next to it are exported."""
     project.write("base/credentials.yml", {"dbx": {"DATABRICKS_TOKEN": 815, "AWS_X": None}})
     project.server(tracking_uri=word, credentials="dbx")
     project.context()
@@ -81,18 +81,18 @@ def test_true_and_false_are_exported_as_mlflow_reads_them(project: "Project") ->
     assert os.environ["MLFLOW_TRACKING_INSECURE_TLS"] == "true"
 
 
-def test_uri_is_no_credential(project: "Project") -> None:
-    """An entry of the credentials does not overrule the URI of mlflow.yml."""
+def test_credentials_do_not_override_the_uri(project: "Project") -> None:
+    """An entry of the credentials does not override the URI of mlflow.yml."""
     project.write("base/credentials.yml", {"a": {"MLFLOW_TRACKING_URI": "http://b"}})
     project.server(tracking_uri="http://a", credentials="a")
     project.context()
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://a"
 
 
-def test_replaced_variable_is_told_by_name(
+def test_replaced_variable_is_reported_by_name(
     project: "Project", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Replacing a variable that has another value is warned of, without either value."""
+    """Replacing a variable that has another value causes a warning that shows neither value."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "old-value")
     project.write("base/credentials.yml", {"a": {"MLFLOW_TRACKING_TOKEN": "new-value", "b": 1}})
     project.server(tracking_uri="http://a", credentials="a")
@@ -104,7 +104,7 @@ def test_replaced_variable_is_told_by_name(
 
 
 def test_second_session_starts_clean(project: "Project") -> None:
-    """A second session keeps nothing of the first: no registry, no secret, no tracking URI."""
+    """A second session keeps no registry, secret or tracking URI of the first."""
     project.write("base/credentials.yml", {"a": {"token": "t-0815", "MLFLOW_TRACKING_TOKEN": "x"}})
     project.server("one", tracking_uri="lake", registry_uri="sqlite:///m.db", credentials="a")
     project.write("two/parameters.yml", "{}")
@@ -116,8 +116,8 @@ def test_second_session_starts_clean(project: "Project") -> None:
     assert not gone & os.environ.keys()
 
 
-def test_later_changes_of_the_user_are_spared(project: "Project") -> None:
-    """A URI that the user set between two sessions is the user's."""
+def test_later_changes_of_the_user_are_kept(project: "Project") -> None:
+    """A URI that the user set between two sessions stays."""
     project.server("one", tracking_uri="sqlite:///one.db")
     project.write("two/parameters.yml", "{}")
     project.context("one")
@@ -127,7 +127,7 @@ def test_later_changes_of_the_user_are_spared(project: "Project") -> None:
 
 
 def test_keyword_in_the_variable_is_resolved_each_time(project: "Project") -> None:
-    """A second session reads the user's keyword again, not what the first made of it."""
+    """A second session reads the user's keyword again, not the URI that the first resolved it to."""
     os.environ |= {"MLFLOW_TRACKING_URI": "lake", "LAKE_DATABASE": "one.db"}
     project.context()
     assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///one.db"
@@ -136,8 +136,8 @@ def test_keyword_in_the_variable_is_resolved_each_time(project: "Project") -> No
     assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///two.db"
 
 
-def test_late_secrets_hook_is_heard(project: "Project") -> None:
-    """Credentials that a later hook brings are found, though the first try had none."""
+def test_late_secrets_hook_is_respected(project: "Project") -> None:
+    """Credentials from a later hook are found, though the first attempt had none."""
 
     class Secrets:
         @hook_impl(trylast=True)
@@ -178,10 +178,8 @@ def test_kedro_mlflow_reads_plain_uris(project: "Project", beside: MlflowHook) -
     assert os.environ["LAKE_TOKEN"] == "t-0815"
 
 
-def test_kedro_mlflows_own_settings_stay_as_they_are(
-    project: "Project", beside: MlflowHook
-) -> None:
-    """Settings that kedro-mlflow understands, credentials among them, are read as they stand."""
+def test_kedro_mlflows_own_settings_are_unchanged(project: "Project", beside: MlflowHook) -> None:
+    """Settings that kedro-mlflow understands, including credentials, are read unchanged."""
     written = {"server": {"mlflow_tracking_uri": "runs", "credentials": "nowhere", "new_key": 1}}
     project.write("base/mlflow.yml", written)
     os.environ["MLFLOW_REGISTRY_URI"] = "sqlite:///models.db"
@@ -190,7 +188,7 @@ def test_kedro_mlflows_own_settings_stay_as_they_are(
 
 
 def test_kedro_mlflow_is_told_that_there_is_no_file(project: "Project", beside: MlflowHook) -> None:
-    """Without mlflow.yml kedro-mlflow meets the error that it expects."""
+    """Without mlflow.yml kedro-mlflow gets the error that it expects."""
     beside.read = "something"
     project.context()
     assert beside.read is None
@@ -207,7 +205,7 @@ def test_subclass_of_kedro_mlflows_hook(project: "Project") -> None:
 
 
 def test_view_resolves_once(project: "Project", beside: MlflowHook) -> None:
-    """Reading again gives the same without resolving; setting it by hand is respected."""
+    """A second read returns the same view without resolving; a value set by hand is respected."""
     project.server(tracking_uri="lake", connection={"database": "x.db"})
     loader = project.context().config_loader
     (project.folder / "conf/base/mlflow.yml").unlink()
@@ -218,8 +216,8 @@ def test_view_resolves_once(project: "Project", beside: MlflowHook) -> None:
     assert type(loader).__qualname__ == "OmegaConfigLoader"
 
 
-def test_failure_puts_everything_back(project: "Project", beside: MlflowHook) -> None:
-    """When a connection fails, what was exported for it is taken back."""
+def test_failure_restores_everything(project: "Project", beside: MlflowHook) -> None:
+    """When a connection fails, the variables exported for it are removed."""
     project.write("base/credentials.yml", {"a": {"MLFLOW_TRACKING_TOKEN": "t-0815"}})
     project.server(tracking_uri="empty", credentials="a")
     with pytest.raises(ConnectionsError, match="returned an empty string"):
@@ -229,7 +227,7 @@ def test_failure_puts_everything_back(project: "Project", beside: MlflowHook) ->
 
 @pytest.mark.parametrize("with_it", [True, False])
 def test_orchestrators_run_is_left_alone(project: "Project", with_it: bool) -> None:
-    """MLFLOW_RUN_ID with a URI means a run of an orchestrator: nothing is resolved."""
+    """With MLFLOW_RUN_ID and a URI, which an orchestrator sets, nothing is resolved."""
     hook = MlflowHook()
     project.others += [hook] if with_it else []
     project.server(tracking_uri="nobody", credentials="nowhere", connection={"a": 1})
@@ -242,7 +240,7 @@ def test_orchestrators_run_is_left_alone(project: "Project", with_it: bool) -> N
 
 
 def test_run_to_resume_is_resolved(project: "Project") -> None:
-    """MLFLOW_RUN_ID alone names a run to resume where mlflow.yml says."""
+    """MLFLOW_RUN_ID alone names a run to resume on the server in mlflow.yml."""
     project.server(tracking_uri="http://a")
     os.environ["MLFLOW_RUN_ID"] = "run"
     project.context()
@@ -250,7 +248,7 @@ def test_run_to_resume_is_resolved(project: "Project") -> None:
 
 
 def test_hook_imports_no_mlflow() -> None:
-    """Kedro loads the hook and the commands without MLflow, and of core without more than its logger."""
+    """Kedro loads the hook and the commands without MLflow, and only the logger of core."""
     import subprocess
 
     code = (
@@ -263,10 +261,10 @@ def test_hook_imports_no_mlflow() -> None:
 
 
 @pytest.mark.parametrize("key", ["mlflow_tracking_uri", "MLFLOW_TRACKING_URI"])
-def test_word_where_it_has_always_been_a_folder(
+def test_word_that_has_always_been_a_folder(
     project: "Project", key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In kedro-mlflow's own key and in the variable a word that nobody registers is a folder."""
+    """In kedro-mlflow's own key and in the variable, an unregistered word is a folder."""
     if key.isupper():
         monkeypatch.setenv(key, "my_runs")
     else:

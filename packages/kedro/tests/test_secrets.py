@@ -1,4 +1,4 @@
-"""No secret shows in a message, a log line, a repr or a traceback of ours."""
+"""No secret appears in a message, a log line, a repr or a traceback of this package."""
 
 import logging
 import traceback
@@ -66,7 +66,7 @@ _servers = st.fixed_dictionaries(
 def test_no_secret_is_shown(
     server: dict[str, Any], entry: Any, strict: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever is written into mlflow.yml and credentials.yml, secrets are in no text of ours."""
+    """Whatever mlflow.yml and credentials.yml contain, secrets are in no text of this package."""
     caplog.clear()
     boundary = SessionBoundary()
     loader: dict[str, Any] = {"mlflow": {"server": server}, "credentials": {"dev": entry}}
@@ -81,7 +81,7 @@ def test_no_secret_is_shown(
             shown = "".join(traceback.format_exception(error)) + repr(error)
         finally:
             boundary.leave()
-    # A wrong value of an option that its author declared as no secret may be shown.
+    # A wrong value of an option that its author declared as not secret may be shown.
     if "'region' in" not in shown:
         assert SECRET not in shown
     assert SECRET not in caplog.text

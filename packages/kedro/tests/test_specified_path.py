@@ -26,7 +26,7 @@ def python(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
 
 
 def test_the_wheel_has_no_start_up_file() -> None:
-    """Nothing of this distribution runs in interpreters that do not use it."""
+    """Nothing in this distribution runs in interpreters that do not use it."""
     names = [file.name for file in distribution("mlflow-connections-kedro").files or ()]
     assert not {"mlflow_connections_kedro.pth", "mlflow_connections_kedro.start"} & {*names}
     assert not [name for name in names if name.endswith(".start")]
@@ -41,7 +41,7 @@ def test_every_kedro_command_creates_it(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_kedro_command_imports_a_plugin(tmp_path: Path) -> None:
-    """A module that a `kedro` command imports may import its base class from the specified path."""
+    """A module that a `kedro` command imports can import its base class from the specified path."""
     done = python(
         tmp_path,
         "from kedro.framework.cli.cli import _init_plugins",

@@ -1,4 +1,4 @@
-"""JavaScript engines that run translators as Snowflake does, and setups for the three clouds."""
+"""JavaScript engines that run translators as Snowflake does, and configurations for the three clouds."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ class Refused(Exception):  # noqa: N818 - what a translator does on purpose
 
 
 class Engine(ABC):
-    """Runs a translator on an event; what goes in and comes out is JSON, as in Snowflake."""
+    """Runs a translator on an event; input and output are JSON, as in Snowflake."""
 
     @abstractmethod
     def run(self, key: str, event: object) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Engine(ABC):
         )
 
     def response(self, body: object, sent: object) -> list[list[Any]]:
-        """Run the response translator, and give its rows."""
+        """Run the response translator, and return its rows."""
         rows: list[list[Any]] = self.run("response", {"body": body, "translatorData": sent})[
             "body"
         ]["data"]
@@ -61,13 +61,13 @@ class Engine(ABC):
 
 
 class QuickJs(Engine):
-    """The engine that is tested with everywhere."""
+    """The engine that is available everywhere."""
 
     def __init__(self) -> None:
         self._contexts: dict[str, Any] = {}
 
     def run(self, key: str, event: object) -> dict[str, Any]:
-        """Run it in a context of its own, which is kept."""
+        """Run it in a new context, which is kept."""
         if key not in self._contexts:
             context = self._contexts[key] = quickjs.Context()
             context.eval(f"function udf(EVENT) {{\n{source(key)}\n}}")
@@ -88,7 +88,7 @@ class Node(Engine):
         )
 
     def run(self, key: str, event: object) -> dict[str, Any]:
-        """Hand it to the process, which keeps each translator."""
+        """Send it to the process, which keeps each translator."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         line = json.dumps({"key": key, "body": source(key), "event": event})
@@ -107,7 +107,7 @@ class Node(Engine):
 
 @pytest.fixture(scope="session", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """QuickJS always, Node where it is found."""
+    """QuickJS always, Node if it is installed."""
     if request.param == "quickjs":
         yield QuickJs()
         return
@@ -142,8 +142,8 @@ def aws(setup_files: Path) -> BridgeConfig:
 
 @pytest.fixture(scope="session")
 def parses() -> Callable[[str], bool]:
-    """Checks whether a text is one statement of Snowflake's SQL."""
-    # Made once: reading its dialect takes longer than a statement.
+    """Checks whether a text is exactly one statement of Snowflake's SQL."""
+    # Created once: reading its dialect takes longer than a statement.
     linter = Linter(config=FluffConfig(overrides={"dialect": "snowflake", "templater": "raw"}))
 
     @cache

@@ -1,4 +1,4 @@
-"""The command, as far as it needs no account."""
+"""The command, for everything that needs no account."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,8 @@ def test_sql_is_what_the_generator_writes(
     assert capsys.readouterr().out == script(written)
 
 
-def test_drop_can_be_read_before(setup_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A dry run of `drop` shows what would go, and what is dear only where it is asked for."""
+def test_drop_can_be_previewed(setup_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run of `drop` shows the affected objects, and costly ones only on request."""
     config = str(setup_files / "aws.yml")
     assert main(["drop", "--config", config, "--dry-run"]) == 0
     spared = capsys.readouterr().out
@@ -55,7 +55,7 @@ def test_gateways_are_written(setup_files: Path, capsys: pytest.CaptureFixture[s
         (["check", "--config", "{aws}"], "No session with Snowflake"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_errors_are_one_line(
     setup_files: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -63,7 +63,7 @@ def test_what_cannot_be_done_is_one_line(
     arguments: list[str],
     sentence: str,
 ) -> None:
-    """An error is one line on stderr, with the exit code 2 and no trace of the program."""
+    """An error is one line on stderr, with exit code 2 and no traceback."""
     for name in ("SNOWFLAKE_ACCOUNT", "SNOWFLAKE_CONNECTIONS", "SNOWFLAKE_DEFAULT_CONNECTION_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path))
@@ -79,6 +79,6 @@ def test_what_cannot_be_done_is_one_line(
 def test_misspelt_commands_are_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The parser says what it expected, with its own exit code."""
+    """The parser lists the expected commands, with its own exit code."""
     assert main(arguments) == 2
     assert "usage: mlflow-snowflake" in capsys.readouterr().err

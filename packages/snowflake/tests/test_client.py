@@ -33,7 +33,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 class SmallMlflow:
-    """The few endpoints that the client needs, as strict as MLflow about what it is sent."""
+    """The few endpoints that the client needs, as strict as MLflow about their input."""
 
     def __init__(self) -> None:
         self.experiments: dict[str, str] = {}
@@ -49,7 +49,7 @@ class SmallMlflow:
         return reply
 
     def experiments_search(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Understands an equality, and takes a pattern for everything."""
+        """Supports equality, and treats a pattern as everything."""
         wanted = re.fullmatch(r"name = '([^']*)'", body["filter"], re.DOTALL)
         return {
             "experiments": [
@@ -67,7 +67,7 @@ class SmallMlflow:
         return {"experiment_id": key}
 
     def runs_create(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Each request makes a run, as MLflow does."""
+        """Each request creates a run, as in MLflow."""
         assert isinstance(body["experiment_id"], str)
         run_id = uuid.uuid4().hex
         info = {"run_id": run_id, "status": "RUNNING", "start_time": body["start_time"]}
@@ -81,12 +81,12 @@ class SmallMlflow:
         return {"run": {"info": run["info"]}}
 
     def runs_search(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Understands one tag."""
+        """Supports one tag."""
         key, value = re.fullmatch(r"tags.`(.*)` = '(.*)'", body["filter"]).groups()  # type: ignore[union-attr]
         return {"runs": [run for run in self.runs.values() if run["tags"].get(key) == value]}
 
     def runs_delete(self, body: dict[str, Any]) -> dict[str, Any]:
-        """A deleted run is no active one, and cannot be deleted again."""
+        """A deleted run is no longer active, and cannot be deleted again."""
         if self.undeletable or self.runs.pop(body["run_id"], None) is None:
             return {"error_code": "INVALID_PARAMETER_VALUE", "message": "must be active"}
         return {}
@@ -137,7 +137,7 @@ class Session:
         }
 
     def sql(self, text: str, params: list[Any]) -> "Session":
-        """Take a statement; it must be a call with nothing but bound values."""
+        """Accept a statement; it must be a call with only bound values."""
         self.statements.append(text)
         match = re.fullmatch(r'SELECT ((?:"[^"]*"\.?){3})\(((?:\?|PARSE_JSON\(\?\)|, )*)\)', text)
         assert match is not None, text
@@ -152,13 +152,13 @@ class Session:
         return self
 
     def collect(self) -> list[Row]:
-        """Send the call, as often as Snowflake would deliver it."""
+        """Send the call, as many times as Snowflake would deliver it."""
         if not self.signatures[self._key]:
             raise SnowparkSQLException("SQL compilation error:\nUnknown user-defined function F")
         if self._count not in self.signatures[self._key]:
             raise SnowparkSQLException("Invalid argument types for function 'F': (VARCHAR(1))")
         try:
-            # A NaN has no place in JSON: Snowflake sends null.
+            # JSON has no NaN: Snowflake sends null.
             row = [None if param != param else param for param in self._params]
             sent = self._engine.request(self._key, [0, *row])
             path = BY_KEY[self._key].endpoint or sent["urlSuffix"]
@@ -188,7 +188,7 @@ def client(session: Any, aws: BridgeConfig) -> Client:
 
 
 def test_a_run_from_start_to_end(client: Client, session: Session) -> None:
-    """A run is created, logged to and ended, and MLflow has all of it."""
+    """A run is created, logged to and ended, and MLflow stores all of it."""
     experiment_id = client.ensure_experiment("demo-mlops")
     run_id = client.create_run(experiment_id, "first", 5, {"team": "a"})["info"]["run_id"]
     client.log_metric(run_id, "loss", 0.5, 6, 1)
@@ -206,7 +206,7 @@ def test_a_run_from_start_to_end(client: Client, session: Session) -> None:
 
 @pytest.fixture(params=["short", "long"])
 def five(request: pytest.FixtureRequest, session: Session) -> Session:
-    """An account with the specification's five functions alone, with and without more arguments."""
+    """An account with only the specification's five functions, with and without more arguments."""
     for key, function in BY_KEY.items():
         chosen = function.signatures[0 if request.param == "short" else -1]
         session.signatures[key] = {len(chosen)} if function.specified else set()
@@ -214,7 +214,7 @@ def five(request: pytest.FixtureRequest, session: Session) -> Session:
 
 
 def test_five_functions_are_enough(five: Session, aws: BridgeConfig) -> None:
-    """Plain tracking needs no other function: values go one by one, and nothing is left running."""
+    """Plain tracking needs no other function: values are sent one by one, and no run is left running."""
     client = Client(five, aws.functions)  # type: ignore[arg-type] # the fake is a session
     experiment_id = client.ensure_experiment("demo-mlops")
     run_id = client.create_run(experiment_id, "first", tags={"a": "b"})["info"]["run_id"]
@@ -237,10 +237,10 @@ def test_five_functions_are_enough(five: Session, aws: BridgeConfig) -> None:
     assert run["info"]["status"] == "FINISHED"
 
 
-def test_what_five_functions_cannot_do_is_named(
+def test_calls_that_need_other_functions_are_named(
     five: Session, aws: BridgeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each call that needs another function says which; what is left out is warned of once."""
+    """Each call that needs another function names it; an omitted value causes one warning."""
     client = Client(five, aws.functions)  # type: ignore[arg-type] # the fake is a session
     run_id = client.create_run("1")["info"]["run_id"]
     for call in (
@@ -263,10 +263,10 @@ def test_what_five_functions_cannot_do_is_named(
     ]
 
 
-def test_a_step_that_cannot_be_passed_on_is_warned_of(
+def test_a_step_that_cannot_be_passed_on_causes_a_warning(
     session: Session, aws: BridgeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A function with the required arguments alone loses steps, names and tags: a warning says so."""
+    """A function with only the required arguments loses steps, names and tags, with a warning."""
     for key, function in BY_KEY.items():
         session.signatures[key] = {function.required} if function.specified else set()
     client = Client(session, aws.functions)  # type: ignore[arg-type] # the fake is a session
@@ -295,7 +295,7 @@ def test_a_reply_that_is_not_mlflows(
     kind: type[Exception],
     sentence: str,
 ) -> None:
-    """A gateway that refuses with 200 is quoted, whether or not its translator looks into it."""
+    """A gateway that refuses with 200 is quoted, whether or not its translator checks the body."""
     session.mlflow.runs_create = lambda body: reply  # type: ignore[method-assign]
     with pytest.raises(kind, match=re.escape(sentence)):
         client.create_run("1")
@@ -324,21 +324,21 @@ def test_any_text_changes_only_itself(
     assert run["params"] == {key: value}
     assert run["tags"] == {"mark": tag, key + "!": value} | {REQUEST_TAG: run["tags"][REQUEST_TAG]}
     assert [metric["key"] for metric in run["metrics"]] == [key]
-    # Values never reach a statement: there are as many different ones as functions called.
+    # Values never reach a statement: there are as many different statements as functions called.
     assert len(set(session.statements)) <= len(BY_KEY)
 
 
 @pytest.mark.parametrize("deliveries", [1, 2, 3])
-def test_one_run_however_often_it_is_delivered(
+def test_one_run_however_often_the_request_is_delivered(
     client: Client, session: Session, deliveries: int
 ) -> None:
-    """Snowflake repeats a request whose reply was lost; one run remains, and it is the one given."""
+    """Snowflake repeats a request whose reply was lost; one run remains, and it is the returned one."""
     session.deliveries = deliveries
     run = client.create_run("1")
     assert list(session.mlflow.runs) == [run["info"]["run_id"]]
 
 
-def test_a_double_that_cannot_be_deleted_is_an_error(client: Client, session: Session) -> None:
+def test_a_duplicate_that_cannot_be_deleted_is_an_error(client: Client, session: Session) -> None:
     """A duplicate run that cannot be deleted is reported to the caller."""
     session.deliveries = 2
     session.mlflow.undeletable = True
@@ -346,8 +346,8 @@ def test_a_double_that_cannot_be_deleted_is_an_error(client: Client, session: Se
         client.create_run("1")
 
 
-def test_a_task_that_tries_again_finds_its_run(client: Client, session: Session) -> None:
-    """With the same request id the run of the first try is given, and none is created."""
+def test_a_retried_task_finds_its_run(client: Client, session: Session) -> None:
+    """With the same request ID the run of the first attempt is returned, and none is created."""
     first = client.create_run("1", request_id="task-1")
     second = client.create_run("1", request_id="task-1")
     other = client.create_run("1", request_id="task-2")
@@ -357,13 +357,13 @@ def test_a_task_that_tries_again_finds_its_run(client: Client, session: Session)
 
 @pytest.mark.parametrize("request_id", ["it's", "a\\"])
 def test_a_request_id_that_no_filter_can_hold(client: Client, request_id: str) -> None:
-    """MLflow's filter has no escape, so such an id is refused before a run is made."""
+    """MLflow's filter has no escape, so such an ID is refused before a run is created."""
     with pytest.raises(BridgeError, match="must not contain a quote"):
         client.create_run("1", request_id=request_id)
 
 
 def test_an_experiment_is_created_once(client: Client, session: Session) -> None:
-    """Asked again, or delivered twice, an experiment is the same."""
+    """An experiment that is requested again, or delivered twice, is the same."""
     session.deliveries = 2
     assert client.experiment("new") is None
     first = client.ensure_experiment("new")
@@ -372,7 +372,7 @@ def test_an_experiment_is_created_once(client: Client, session: Session) -> None
 
 
 def test_a_deleted_experiment_is_named(client: Client, session: Session) -> None:
-    """MLflow keeps the name of a deleted experiment: the message says what to do."""
+    """MLflow keeps the name of a deleted experiment, and the message contains the remedy."""
     session.mlflow.experiments_search = lambda body: {}  # type: ignore[method-assign]
     with pytest.raises(BridgeError, match=r"'demo-mlops' was deleted\. Restore it"):
         client.ensure_experiment("demo-mlops")
@@ -395,7 +395,7 @@ def test_a_deleted_experiment_is_named(client: Client, session: Session) -> None
 def test_batches_are_split_by_mlflows_limits(
     client: Client, session: Session, metrics: int, params: int, tags: int, statements: int
 ) -> None:
-    """As few statements as MLflow's limits allow, with everything in its order."""
+    """Batches need as few statements as MLflow's limits allow, and keep their order."""
     run_id = client.create_run("1")["info"]["run_id"]
     logged = client.log_batch(
         run_id,
@@ -412,7 +412,7 @@ def test_batches_are_split_by_mlflows_limits(
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_values_beyond_json(client: Client, session: Session, value: float) -> None:
-    """NaN and infinities arrive as the words that MLflow reads, singly and in batches."""
+    """NaN and infinities arrive as the words that MLflow reads, in single calls and in batches."""
     run_id = client.create_run("1")["info"]["run_id"]
     client.log_metric(run_id, "loss", value)
     client.log_batch(run_id, [Metric("loss", value, 1)])
@@ -422,14 +422,16 @@ def test_values_beyond_json(client: Client, session: Session, value: float) -> N
 
 
 def test_mlflows_refusal_is_an_error(client: Client) -> None:
-    """A refusal of MLflow is raised with its code and message."""
+    """MLflow's refusal is raised with its code and message."""
     with pytest.raises(MlflowRefusedError, match="RESOURCE_DOES_NOT_EXIST: no such run") as caught:
         client.update_run("none", "FINISHED")
     assert caught.value.code == "RESOURCE_DOES_NOT_EXIST"
 
 
 @pytest.mark.parametrize("answer", ["", "[]", "null", "{}", '{"body": 5}', "__import__('os')"])
-def test_results_are_parsed_and_never_run(client: Client, session: Session, answer: str) -> None:
+def test_results_are_parsed_and_never_evaluated(
+    client: Client, session: Session, answer: str
+) -> None:
     """A result that is not a reply of the bridge is refused, and nothing in it is evaluated."""
     session.answer = answer
     with pytest.raises(BridgeError, match="it is not the function that"):
@@ -437,11 +439,11 @@ def test_results_are_parsed_and_never_run(client: Client, session: Session, answ
 
 
 def test_the_generic_call_is_guarded(client: Client) -> None:
-    """A path that the translator does not list is refused in a sentence."""
+    """A path that the translator does not list is refused in one sentence."""
     with pytest.raises(BridgeError, match="is not one of those that may be called"):
         client.call("experiments/delete", {"experiment_id": "1"})
 
 
-def test_functions_lie_below_mlflows_api() -> None:
-    """The prefix ends with a slash, so that no other API of the server begins like it."""
+def test_functions_are_below_mlflows_api() -> None:
+    """The prefix ends with a slash, so that it matches no other API of the server."""
     assert API_PATH.endswith("/mlflow/")

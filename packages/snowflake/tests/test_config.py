@@ -1,4 +1,4 @@
-"""Reading snowflake.yml: what is accepted, what is refused and how."""
+"""Reading snowflake.yml: accepted values, refused values and their messages."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def mlflow(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_section_of_the_specification() -> None:
-    """The specification's example is read as it stands, with or without `snowflake:` around it."""
+    """The specification's example is accepted unchanged, with or without `snowflake:` around it."""
     example = yaml.safe_load("""
   mlflow:
     # MLflow experiment name for tracking runs
@@ -53,18 +53,18 @@ def test_the_section_of_the_specification() -> None:
     assert setup.experiment_name == "demo-mlops"
     assert str(setup.stage) == "DEMO.DEMO.MLFLOW_STAGE"
     assert str(setup.functions["run_log_parameter"]) == "DEMO.DEMO.MLFLOW_RUN_LOG_PARAMETER"
-    # What the specification does not name lies beside what it does.
+    # Keys that the specification does not name are next to those that it does.
     assert str(setup.functions["run_log_batch"]) == "DEMO.DEMO.MLFLOW_RUN_LOG_BATCH"
 
 
-def test_the_generator_says_what_it_lacks() -> None:
-    """Without a gateway there is a client but no SQL, and the message says which keys are missing."""
+def test_the_generator_names_missing_keys() -> None:
+    """Without a gateway there is a client but no SQL, and the message names the missing keys."""
     with pytest.raises(MissingOptionError, match=r"lacks mlflow.gateway, which the SQL needs"):
         statements(read(mlflow()))
 
 
-def test_other_files_of_a_project_stay_out(setup: BridgeConfig, setup_files: Path) -> None:
-    """The three examples are read from files, and differ only where the clouds do."""
+def test_the_three_examples_differ_only_by_cloud(setup: BridgeConfig, setup_files: Path) -> None:
+    """The three examples are read from files, and differ only in what is specific to each cloud."""
     assert setup == load(setup_files / f"{setup.require_gateway()[0].provider}.yml")
 
 
@@ -120,21 +120,21 @@ GATEWAY = {
         ({"storage": {"location": "s3://x/y", "role_arn": "me"}}, "not of the form arn:aws:iam"),
     ],
 )
-def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
-    """Each mistake is named with its place in the file, before anything is done."""
+def test_invalid_sections_are_refused(changes: dict[str, Any], message: str) -> None:
+    """Each mistake is reported with its place in the file, before any other work."""
     with pytest.raises((InvalidOptionError, MissingOptionError), match=message):
         read(mlflow(**changes), "conf/snowflake.yml")
 
 
 @pytest.mark.parametrize("content", [None, [], "x", {}, {"snowflake": None}, {"snowflake": {}}])
 def test_a_file_without_the_section(content: object) -> None:
-    """A file that says nothing of MLflow is named."""
+    """A file without the section is named in the error."""
     with pytest.raises(MissingOptionError, match=r"here has no section 'mlflow'"):
         read(content, "here")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """A missing file and one that is not YAML are told apart."""
+    """A missing file and one that is not YAML get different errors."""
     with pytest.raises(MissingOptionError, match="cannot be read"):
         load(tmp_path / "none.yml")
     (tmp_path / "bad.yml").write_text("a: [")
@@ -143,7 +143,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_file_cannot_run_code(tmp_path: Path) -> None:
-    """YAML tags that would make Python objects are refused."""
+    """YAML tags that would create Python objects are refused."""
     evil = tmp_path / "evil.yml"
     evil.write_text('mlflow: !!python/object/apply:os.mkdir ["made"]')
     with pytest.raises(InvalidOptionError, match="is not YAML"):

@@ -10,7 +10,7 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQ\n-----END PRIVATE KEY-----\n"
 
 
 def test_a_private_key_keeps_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PEM has lines, also in a variable; the line break at its end is removed."""
+    """PEM's lines are kept, also in a variable; only the trailing newline is removed."""
     monkeypatch.setenv("SNOWFLAKE_PRIVATE_KEY_RAW", KEY)
     (reading,) = [
         each
@@ -21,7 +21,7 @@ def test_a_private_key_keeps_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_white_space_around_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Snowflake takes a space at the end for a part of the password."""
+    """Snowflake treats a trailing space as part of the password."""
     monkeypatch.setenv("SNOWFLAKE_PASSWORD", "open sesame\n")
     with pytest.raises(InvalidOptionError, match="begins or ends with white space") as caught:
         read_options(SnowflakeConnection.declared, {}, {})

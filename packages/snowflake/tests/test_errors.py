@@ -1,4 +1,4 @@
-"""The error for each way in which a call fails, in one sentence."""
+"""The one-sentence error for each way in which a call fails."""
 
 import pytest
 
@@ -141,8 +141,8 @@ def test_each_failure_is_one_sentence(
         ("MLflow bridge: MLflow refused: X: it is 'so'", "MLflow refused F: X: it is 'so'"),
     ],
 )
-def test_the_trace_of_a_translator_is_left_out(thrown: str, sentence: str) -> None:
-    """The position in the translator, which Snowflake appends, is of no use to the caller."""
+def test_the_position_in_a_translator_is_omitted(thrown: str, sentence: str) -> None:
+    """The position that Snowflake appends to a translator's error does not help the caller."""
     said = (
         f"100132 (P0000): JavaScript execution error: Uncaught Error: {thrown} in MLFLOW_F_REQUEST "
         "at '  throw new Error(\"MLflow bridge: \" + sentence);' position 8\n"
@@ -151,8 +151,8 @@ def test_the_trace_of_a_translator_is_left_out(thrown: str, sentence: str) -> No
     assert str(explain(RuntimeError(said), "F")) == sentence
 
 
-def test_mlflows_error_can_be_asked() -> None:
-    """Code and message of MLflow's refusal are there for a program to read."""
+def test_mlflows_error_is_available_to_programs() -> None:
+    """The code and the message of MLflow's refusal are attributes."""
     explained = explain(RuntimeError(f"{_FAILED}400 '{_BODY}'"), "F")
     assert isinstance(explained, MlflowRefusedError)
     assert (explained.code, explained.message) == (

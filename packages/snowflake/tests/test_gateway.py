@@ -1,4 +1,4 @@
-"""The gateways' definitions: what they let through, and where the credentials come from."""
+"""The gateways' definitions: allowed requests, and the source of the credentials."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -24,8 +24,8 @@ from mlflow_connections_snowflake._gateway import azure_policy, is_private, path
 BACKEND = "http://mlflow.internal:5000"
 
 
-def test_every_function_gets_through(setup: BridgeConfig) -> None:
-    """Each URL that a function calls is one of the definition's, and there is no other."""
+def test_every_function_is_allowed(setup: BridgeConfig) -> None:
+    """Each URL that a function calls is in the definition, and no other is."""
     definition = openapi(setup, BACKEND)
     root = setup.require_gateway()[0].url
     base = definition["servers"][0]["url"] if "servers" in definition else None
@@ -44,20 +44,20 @@ def test_every_function_gets_through(setup: BridgeConfig) -> None:
 
 
 def test_no_credentials_are_written(setup: BridgeConfig) -> None:
-    """A definition names where a credential goes, and holds none."""
+    """A definition names the place of a credential, and contains none."""
     text = json.dumps(openapi(setup, BACKEND))
     assert "Basic " not in text
     assert "Bearer " not in text
 
 
 def test_amazon_adds_the_credentials(setup_files: Path) -> None:
-    """Amazon's gateway signs nothing away: only the integration's role may call, and MLflow gets its header."""
+    """Only the integration's role may call Amazon's gateway, and MLflow receives its header."""
     definition = openapi(load(setup_files / "aws.yml"), BACKEND)
     operation = definition["paths"]["/api/2.0/mlflow/runs/create"]["post"]
     integration = operation["x-amazon-apigateway-integration"]
     assert operation["x-amazon-apigateway-auth"] == {"type": "AWS_IAM"}
     assert integration["uri"] == f"{BACKEND}/api/2.0/mlflow/runs/create"
-    # API Gateway may rename the first; the second arrives in any case, for a proxy before MLflow.
+    # API Gateway may rename the first; the second always arrives, for a proxy in front of MLflow.
     assert integration["requestParameters"] == {
         "integration.request.header.Authorization": "'${MLFLOW_AUTHORIZATION}'",
         "integration.request.header.X-MLflow-Authorization": "'${MLFLOW_AUTHORIZATION}'",
@@ -70,7 +70,7 @@ def test_amazon_adds_the_credentials(setup_files: Path) -> None:
 
 
 def test_a_private_backend_has_a_vpc_link(setup_files: Path) -> None:
-    """With a VPC link each integration goes through it; it is for Amazon alone."""
+    """With a VPC link every integration uses it; only Amazon has one."""
     content = yaml.safe_load((setup_files / "aws.yml").read_text())
     content["snowflake"]["mlflow"]["gateway"]["vpc_link"] = "a1b2c3"
     definition = openapi(read(content), BACKEND)
@@ -96,13 +96,13 @@ def test_a_private_backend_has_a_vpc_link(setup_files: Path) -> None:
         ("https://8.8.8.8", False),
     ],
 )
-def test_a_private_backend_is_recognised(backend: str, private: bool) -> None:
+def test_a_private_backend_is_recognized(backend: str, private: bool) -> None:
     """Hosts that only a private network knows need a VPC link."""
     assert is_private(backend) is private
 
 
 def test_the_proxy_restores_the_header() -> None:
-    """The proxy's configuration takes the header that arrives, and passes no other one on."""
+    """The proxy's configuration uses the header that arrives, and forwards no other copy."""
     text = proxy(BACKEND)
     assert "proxy_set_header Authorization $http_x_mlflow_authorization;" in text
     assert f"proxy_pass {BACKEND};" in text
@@ -118,7 +118,7 @@ def test_the_proxy_restores_the_header() -> None:
     ],
 )
 def test_all_of_amazons_gateways(setup_files: Path, provider: str, known: str) -> None:
-    """Private endpoints and the government's cloud have providers of their own."""
+    """Private endpoints and the government cloud have their own providers."""
     content = yaml.safe_load((setup_files / "aws.yml").read_text())
     content["snowflake"]["mlflow"]["gateway"]["provider"] = provider
     assert any(f"API_PROVIDER = {known}" in s.sql for s in statements(read(content)))
@@ -127,7 +127,7 @@ def test_all_of_amazons_gateways(setup_files: Path, provider: str, known: str) -
 def test_an_api_key_comes_from_the_environment(
     setup_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The key is in the statements that run, and in no text that is shown."""
+    """The key is in the statements that run, and never in displayed text."""
     content = yaml.safe_load((setup_files / "aws.yml").read_text())
     content["snowflake"]["mlflow"]["gateway"]["api_key_from_env"] = "GATEWAY_KEY"
     written = statements(read(content))
@@ -153,7 +153,7 @@ def test_an_api_key_comes_from_the_environment(
 
 
 def test_google_identifies_itself(setup_files: Path) -> None:
-    """Google's gateway lets Snowflake's account in, and shows MLflow's proxy an ID token."""
+    """Google's gateway admits Snowflake's account, and sends an ID token to MLflow's proxy."""
     definition = openapi(load(setup_files / "google.yml"), BACKEND)
     operation = definition["paths"]["/api/2.0/mlflow/runs/create"]["post"]
     assert definition["swagger"] == "2.0"
@@ -164,7 +164,7 @@ def test_google_identifies_itself(setup_files: Path) -> None:
 
 
 def test_azure_has_a_policy(setup_files: Path) -> None:
-    """Azure's policy checks Snowflake's token, replaces it by MLflow's, and names the backend."""
+    """Azure's policy verifies Snowflake's token, replaces it with MLflow's, and names the backend."""
     policy = ET.fromstring(azure_policy(load(setup_files / "azure.yml"), BACKEND))
     inbound = policy.find("inbound")
     assert inbound is not None
@@ -179,7 +179,7 @@ def test_azure_has_a_policy(setup_files: Path) -> None:
 
 
 def test_only_azure_has_a_policy(aws: BridgeConfig) -> None:
-    """Asking for a policy where there is none is answered."""
+    """A policy for another cloud is an error."""
     with pytest.raises(InvalidOptionError, match="A policy is for Azure"):
         azure_policy(aws, BACKEND)
 
@@ -187,8 +187,8 @@ def test_only_azure_has_a_policy(aws: BridgeConfig) -> None:
 @pytest.mark.parametrize(
     "backend", ["mlflow:5000", "ftp://x", "https://", "http://x?a=b", "http://me:pw@x", ""]
 )
-def test_backends_that_cannot_be(aws: BridgeConfig, backend: str) -> None:
-    """The backend is a plain URL; a password in it would end in a file, and is not shown either."""
+def test_invalid_backends_are_refused(aws: BridgeConfig, backend: str) -> None:
+    """The backend is a plain URL; a password in it, which would end up in a file, is not shown."""
     with pytest.raises(InvalidOptionError) as caught:
         openapi(aws, backend)
     assert "pw" not in str(caught.value)

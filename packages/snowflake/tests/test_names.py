@@ -1,4 +1,4 @@
-"""Names and literals: read, quoted, and never anything else."""
+"""Names and literals: parsed, quoted, and never misread."""
 
 import re
 
@@ -13,7 +13,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 def unquoted(sql: str) -> tuple[str, str]:
-    """Read one literal as Snowflake does; gives its text, and what follows it."""
+    """Read one literal as Snowflake does; return its text and the rest."""
     assert sql[0] == "'"
     text, position = "", 1
     while True:
@@ -31,16 +31,16 @@ def unquoted(sql: str) -> tuple[str, str]:
 
 
 @given(text=texts, rest=texts)
-def test_a_literal_ends_where_it_should(text: str, rest: str) -> None:
-    """Whatever text becomes a literal, reading it gives just that text, and nothing runs out of it."""
-    # Only what begins with a quote would prolong the literal, and no statement goes on like that.
+def test_a_literal_ends_at_its_quote(text: str, rest: str) -> None:
+    """Reading the literal of any text returns exactly that text, and nothing escapes from it."""
+    # Only a following quote would extend the literal, and no statement continues with one.
     rest = " " + rest
     assert unquoted(literal(text) + rest) == (text, rest)
 
 
 @given(parts=st.lists(texts.filter(bool), min_size=1, max_size=3))
 def test_any_quoted_name_is_read_back(parts: list[str]) -> None:
-    """A name of any characters, in quotes, is one name of these very parts."""
+    """A name of any characters, in quotes, is one name with exactly these parts."""
     written = ".".join(quoted(part) for part in parts)
     assert name(written, "here").parts == tuple(parts)
     assert name(written, "here").sql == written
@@ -48,7 +48,7 @@ def test_any_quoted_name_is_read_back(parts: list[str]) -> None:
 
 @given(text=texts)
 def test_text_is_a_name_or_refused(text: str) -> None:
-    """An unquoted name holds only words and dots; anything else is refused."""
+    """An unquoted name contains only words and dots; anything else is refused."""
     try:
         read = name(text, "here")
     except InvalidOptionError:
@@ -90,7 +90,7 @@ def test_text_is_a_name_or_refused(text: str) -> None:
     ],
 )
 def test_names(written: object, sql: str | None, shown: str | None) -> None:
-    """A name is stored as Snowflake would; what is no name is refused with its place and a remedy."""
+    """A name is stored as in Snowflake; an invalid one is refused with its place and a remedy."""
     if sql is None:
         with pytest.raises(
             InvalidOptionError, match=r"here is .* not the name of a Snowflake object"
@@ -101,7 +101,7 @@ def test_names(written: object, sql: str | None, shown: str | None) -> None:
     assert (read.sql, str(read)) == (sql, shown)
 
 
-def test_a_stage_may_have_its_at() -> None:
+def test_a_stage_may_have_an_at_sign() -> None:
     """The specification writes a stage with an @, SQL without."""
     assert (
         stage("@MLFLOW_STAGE", "here")
@@ -113,7 +113,7 @@ def test_a_stage_may_have_its_at() -> None:
 
 
 def test_a_name_is_completed() -> None:
-    """An unqualified name lies in the database and schema of the configuration."""
+    """An unqualified name belongs to the database and schema of the configuration."""
     assert Identifier(("F",)).within("D", "S").parts == ("D", "S", "F")
     assert Identifier(("T", "F")).within("D", "S").parts == ("D", "T", "F")
     assert Identifier(("A", "B", "F")).within("D", "S").parts == ("A", "B", "F")
@@ -121,13 +121,13 @@ def test_a_name_is_completed() -> None:
 
 
 def test_several_literals() -> None:
-    """A list of literals stands in parentheses."""
+    """A list of literals is in parentheses."""
     assert literals(("a'b", "c")) == "('a''b', 'c')"
 
 
 @pytest.mark.parametrize("make", [literal, quoted])
 def test_nul_is_refused(make: object) -> None:
-    """A NUL character ends a text for some readers, so it is in none."""
+    """A NUL character ends a text for some readers, so it is refused."""
     assert callable(make)
     with pytest.raises(InvalidOptionError):
         make("a\0b")

@@ -1,4 +1,4 @@
-"""The check and apply, against a small account in memory that knows the generator's statements."""
+"""`check` and `apply`, against a small in-memory account that understands the generator's statements."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Account:
-    """Knows what statements made, and shows it in the columns that Snowflake documents."""
+    """Records the objects that statements create, and shows them in the columns that Snowflake documents."""
 
     def __init__(self) -> None:
         self.things: set[SqlObject] = set()
@@ -33,7 +33,7 @@ class Account:
         self.answer: str | Exception = '{"body": {"experiments": []}}'
 
     def run(self, statement: Statement) -> None:
-        """Make what a statement makes."""
+        """Create the object of a statement."""
         thing = statement.target
         if thing is None:
             return
@@ -93,7 +93,7 @@ class _Answer:
 
 
 def built(setup: BridgeConfig, *without: Statement) -> Account:
-    """An account in which every statement ran but the given ones."""
+    """An account in which every statement ran except the given ones."""
     account = Account()
     for statement in statements(setup):
         if statement not in without:
@@ -106,15 +106,15 @@ def findings(account: Any, setup: BridgeConfig) -> list[Any]:
     return [finding for finding in check(account, setup) if not finding.ok]
 
 
-def test_all_is_well(setup: BridgeConfig) -> None:
-    """If everything ran, nothing is to fix, and each statement was checked."""
+def test_a_complete_account_has_no_faults(setup: BridgeConfig) -> None:
+    """If everything ran, there is nothing to fix, and each statement was checked."""
     found = list(check(built(setup), setup))  # type: ignore[arg-type] # the account is a session
     assert [finding for finding in found if not finding.ok] == []
     asked = [s for s in statements(setup) if s.target is not None]
     assert len(found) == len(asked) + 1
 
 
-def test_whatever_is_missing_is_named_with_its_fix(aws: BridgeConfig) -> None:
+def test_a_missing_object_is_reported_with_its_fix(aws: BridgeConfig) -> None:
     """For each missing statement, the check returns it, and running the fix repairs the account."""
     for left_out in statements(aws):
         if left_out.target is None or left_out.verb == "ALTER":
@@ -128,14 +128,14 @@ def test_whatever_is_missing_is_named_with_its_fix(aws: BridgeConfig) -> None:
         assert findings(account, aws) == []
 
 
-def test_the_cure_of_a_function_grants_it_too(aws: BridgeConfig) -> None:
+def test_the_fix_of_a_function_grants_it_too(aws: BridgeConfig) -> None:
     """Replacing a function drops its grants, so the fix includes them."""
     left_out = next(s for s in statements(aws) if s.target and s.target.kind == "EXTERNAL FUNCTION")
     [finding] = findings(built(aws, left_out), aws)
     assert "GRANT USAGE ON FUNCTION" in finding.fix
 
 
-def test_an_empty_account_is_told_everything(setup: BridgeConfig) -> None:
+def test_an_empty_account_gets_every_fix(setup: BridgeConfig) -> None:
     """If nothing ran, the fixes together are all statements except the changes of roles."""
     account = Account()
     account.answer = SnowparkSQLException("Unknown user-defined function DEMO.DEMO.X")
@@ -156,7 +156,7 @@ def test_an_empty_account_is_told_everything(setup: BridgeConfig) -> None:
 def test_an_integration_that_allows_too_little(
     setup: BridgeConfig, change: dict[str, str], what: str
 ) -> None:
-    """An integration that is disabled, or for another gateway, is fixed by its ALTER."""
+    """An integration that is disabled, or belongs to another gateway, is fixed by its ALTER."""
     account = built(setup)
     account.settings[setup.require_gateway()[0].integration.sql].update(change)
     [finding] = findings(account, setup)
@@ -175,7 +175,7 @@ def test_an_integration_that_allows_too_little(
     ],
 )
 def test_a_gateway_that_fails_is_one_finding(aws: BridgeConfig, said: str, sentence: str) -> None:
-    """A gateway that is down, slow or answers HTML is one line, not a stack of Snowflake's."""
+    """A gateway that is down, slow or returns HTML is one line, not Snowflake's traceback."""
     account = built(aws)
     account.answer = SnowparkSQLException(said)
     [finding] = findings(account, aws)
@@ -185,15 +185,15 @@ def test_a_gateway_that_fails_is_one_finding(aws: BridgeConfig, said: str, sente
 
 
 def test_a_check_changes_nothing(aws: BridgeConfig) -> None:
-    """A check only looks."""
+    """A check only reads."""
     account = built(aws)
     list(check(account, aws))  # type: ignore[arg-type] # the account is a session
     assert {text.split()[0] for text in account.ran} == {"SHOW", "DESCRIBE", "SELECT"}
     assert len(account.ran) == len(set(account.ran))
 
 
-def test_apply_runs_all_in_order_and_tells(setup: BridgeConfig) -> None:
-    """Apply runs each statement once, in order, and says before each which it is."""
+def test_apply_runs_all_in_order_and_reports(setup: BridgeConfig) -> None:
+    """Apply runs each statement once, in order, and names each before it runs."""
     account = Account()
     told: list[tuple[int, str]] = []
     written = statements(setup)
@@ -202,8 +202,8 @@ def test_apply_runs_all_in_order_and_tells(setup: BridgeConfig) -> None:
     assert told == [(n, s.sql) for n, s in enumerate(written, 1)]
 
 
-def test_apply_stops_where_it_fails(aws: BridgeConfig) -> None:
-    """The failing statement is named with what Snowflake said, and none runs after it."""
+def test_apply_stops_at_a_failure(aws: BridgeConfig) -> None:
+    """The failed statement is named with Snowflake's message, and none runs after it."""
     account = Account()
     account.fails = "CREATE SCHEMA"
     with pytest.raises(BridgeError, match=r"Statement \d+ of \d+ \(CREATE SCHEMA .*it broke"):
@@ -212,8 +212,8 @@ def test_apply_stops_where_it_fails(aws: BridgeConfig) -> None:
 
 
 @pytest.mark.parametrize(("role", "runs"), [("MLFLOW_OWNER", True), ("SYSADMIN", False)])
-def test_a_token_that_is_restricted_to_a_role(aws: BridgeConfig, role: str, runs: bool) -> None:
-    """Such a session may not say USE ROLE, not even for its own role, which is no obstacle."""
+def test_a_token_restricted_to_a_role(aws: BridgeConfig, role: str, runs: bool) -> None:
+    """Such a session may not run USE ROLE, not even for its own role, and apply still works."""
 
     class Restricted(Account):
         def sql(self, text: str, params: list[Any] | None = None) -> "_Answer":
@@ -234,7 +234,7 @@ def test_a_token_that_is_restricted_to_a_role(aws: BridgeConfig, role: str, runs
 
 
 def test_drop_leaves_no_function(setup: BridgeConfig) -> None:
-    """After a drop only what holds data or trust is there."""
+    """After a drop only objects with data or trust remain."""
     account = built(setup)
     for statement in drops(setup):
         account.run(statement)

@@ -1,4 +1,4 @@
-"""Connection parameters: the sources that Snowflake's own tools read, in the connector's terms."""
+"""Connection parameters: the sources that Snowflake's own tools read, under the connector's names."""
 
 import base64
 import os
@@ -22,7 +22,7 @@ DER = KEY.private_bytes(
 
 
 def pem(passphrase: str = "") -> str:
-    """Return the key as text, encrypted with a passphrase if there is one."""
+    """Return the key as text, encrypted if there is a passphrase."""
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase:
         encryption = serialization.BestAvailableEncryption(passphrase.encode())
@@ -41,7 +41,7 @@ def empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """Writes connections.toml, and lets the connector read it."""
+    """Write connections.toml, and let the connector read it."""
 
     def write(text: str) -> None:
         path = tmp_path / "connections.toml"
@@ -73,7 +73,7 @@ def test_a_key_pair_needs_no_authenticator(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("passphrase", ["", "pa55phrase"])
 @pytest.mark.parametrize("form", ["pem", "one line", "base64"])
 def test_a_raw_key_is_read(monkeypatch: pytest.MonkeyPatch, passphrase: str, form: str) -> None:
-    """SNOWFLAKE_PRIVATE_KEY_RAW becomes the key that the connector takes, decrypted."""
+    """SNOWFLAKE_PRIVATE_KEY_RAW becomes the key that the connector accepts, decrypted."""
     text = pem(passphrase)
     if form == "one line":
         text = text.replace("\n", "\\n")
@@ -89,7 +89,7 @@ def test_a_raw_key_is_read(monkeypatch: pytest.MonkeyPatch, passphrase: str, for
 
 @pytest.mark.parametrize("text", ["no key", pem("unknown"), base64.b64encode(b"x").decode()])
 def test_a_key_that_cannot_be_read_is_not_shown(text: str) -> None:
-    """The message says what is wrong, and quotes nothing of the key."""
+    """The message names the fault, and quotes no part of the key."""
     with pytest.raises(InvalidOptionError, match="not a private key in PEM format") as caught:
         connection_parameters(parameters={"account": "a", "private_key_raw": text})
     assert text[:20] not in str(caught.value)
@@ -105,14 +105,14 @@ def test_a_key_that_cannot_be_read_is_not_shown(text: str) -> None:
         ({"private_key_file": "/k", "token": "t"}, "SNOWFLAKE_JWT"),
     ],
 )
-def test_a_token_is_a_programmatic_one_unless_it_says_otherwise(
+def test_a_token_without_an_authenticator_is_a_programmatic_one(
     given: dict[str, str], authenticator: str | None
 ) -> None:
     """OAuth always names its authenticator, so a bare token is a programmatic access token."""
     assert connection_parameters(parameters=given).get("authenticator") == authenticator
 
 
-def test_a_named_connection_is_the_files(connections: Callable[[str], None]) -> None:
+def test_a_named_connection_is_read_from_the_file(connections: Callable[[str], None]) -> None:
     """An entry of connections.toml may have snow's keys, which become the connector's."""
     connections('[work]\naccount = "a"\nuser = "u"\nprivate_key_path = "/k.p8"\n')
     assert connection_parameters("work") == {
@@ -126,7 +126,7 @@ def test_a_named_connection_is_the_files(connections: Callable[[str], None]) -> 
 def test_variables_override_a_connection(
     connections: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SNOWFLAKE_CONNECTIONS_<NAME>_<KEY> counts before the file, and is enough without one."""
+    """SNOWFLAKE_CONNECTIONS_<NAME>_<KEY> takes precedence over the file, and works without one."""
     connections('[work]\naccount = "a"\nuser = "u"\npassword = "p"\n')
     monkeypatch.setenv("SNOWFLAKE_CONNECTIONS_WORK_USER", "other")
     monkeypatch.setenv("SNOWFLAKE_CONNECTIONS_CI_ACCOUNT", "b")
@@ -160,10 +160,10 @@ def test_a_password_may_be_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> Non
     assert connection_parameters(parameters=given)["password"] == "p"
 
 
-def test_a_container_signs_in_by_its_services_token(
+def test_a_container_signs_in_with_its_services_token(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Snowflake's file is read again for each session, and anything that is set explicitly comes first."""
+    """Snowflake's file is read again for each session, and explicit parameters take precedence."""
     file = tmp_path / "token"
     file.write_text("first\n")
     monkeypatch.setattr(_session, "_SERVICE_TOKEN", file)

@@ -1,4 +1,4 @@
-"""The generator: what it writes, and that Snowflake's grammar takes it, whatever the names are."""
+"""The generator: its output, and that it is valid for Snowflake's grammar whatever the names are."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,25 +15,25 @@ Parses = Callable[[str], bool]
 NOT_IN_SQLFLUFF = {
     "ALTER API INTEGRATION": "sqlfluff 4 knows ALTER STORAGE INTEGRATION, and no other one"
 }
-"""How statements begin that sqlfluff's dialect does not know, and why they are right all the same."""
+"""Beginnings of statements that sqlfluff's dialect does not know, and why they are correct nevertheless."""
 
 
 @pytest.mark.parametrize(
     "sql",
     ["USE ROLE a; USE ROLE b", "CREATE STAGE IF EXISTS x", "GRANT USAGE ON x", "DROP FUNCTION f(;"],
 )
-def test_the_judge_can_say_no(sql: str, parses: Parses) -> None:
-    """Two statements in one, and broken ones, are seen as such."""
+def test_the_checker_rejects_invalid_sql(sql: str, parses: Parses) -> None:
+    """Two statements in one, and broken ones, are recognized."""
     assert not parses(sql)
 
 
 def known(statement: Statement) -> bool:
-    """Whether sqlfluff can judge a statement."""
+    """Return whether sqlfluff can check a statement."""
     return not statement.sql.startswith(tuple(NOT_IN_SQLFLUFF))
 
 
 def everything(setup: BridgeConfig) -> list[Statement]:
-    """Every statement that can be written for a setup."""
+    """Return every possible statement for a configuration."""
     return [*statements(setup), *drops(setup, with_stages=True, with_integrations=True)]
 
 
@@ -50,7 +50,7 @@ def test_the_exceptions_are_needed(setup: BridgeConfig, parses: Parses) -> None:
     assert not any(parses(sql) for sql in excepted)
 
 
-# The first four are parsed by sqlfluff too, which takes long; all are split as a lexer would.
+# sqlfluff also parses the first four, which is slow; all are split as a lexer would.
 NAMES = (
     "'; DROP DATABASE demo; --",
     'a" ; DROP ROLE x; --',
@@ -66,7 +66,7 @@ NAMES = (
 
 
 def hostile(evil: str) -> BridgeConfig:
-    """A setup whose every name is the given one, as far as names must differ."""
+    """A configuration whose names are all the given one, unless names must differ."""
     quoted = '"' + evil.replace('"', '""') + '"'
     keys = (
         "experiment_get_by_name",
@@ -101,17 +101,17 @@ def hostile(evil: str) -> BridgeConfig:
 
 @pytest.mark.parametrize("evil", NAMES[:4])
 def test_hostile_names_stay_names(evil: str, parses: Parses) -> None:
-    """A name that looks like SQL makes exactly the statements that a harmless one makes."""
+    """A name that looks like SQL produces exactly the statements that a harmless one produces."""
     harmless = hostile("x")
     written = everything(hostile(evil))
-    # The translators' bodies hold no names: parsing them again would only take time.
+    # The translators' bodies contain no names: parsing them again would only take time.
     linted = [s for s in written if known(s) and "$$\n" not in s.sql]
     assert [s.sql for s in linted if not parses(s.sql)] == []
     assert [s.verb for s in written] == [s.verb for s in everything(harmless)]
 
 
 def split(sql: str) -> list[str]:
-    """Split a script as Snowflake's lexer does; a second reader, independent of the generator."""
+    """Split a script as Snowflake's lexer does; a second parser, independent of the generator."""
     parts, current, position = [], "", 0
     ends = {"'": "'", '"': '"', "$$": "$$", "--": "\n"}
     while position < len(sql):
@@ -126,7 +126,7 @@ def split(sql: str) -> list[str]:
             continue
         end = position + len(start)
         while not sql.startswith(ends[start], end):
-            # In a literal a backslash takes the next character with it.
+            # In a literal a backslash escapes the next character.
             end += 2 if start == "'" and sql[end] == "\\" else 1
         end += len(ends[start])
         current += "" if start == "--" else sql[position:end]
@@ -136,23 +136,23 @@ def split(sql: str) -> list[str]:
 
 
 @settings(max_examples=40, deadline=None)
-# Nothing but blanks is no name of an experiment, and refused.
+# A blank experiment name is refused.
 @given(evil=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40).filter(str.strip))
 def test_a_script_of_any_names_splits_into_its_statements(evil: str) -> None:
-    """Whatever the names, a reader of the file finds the statements that were written, no other."""
+    """Whatever the names, a reader of the file finds the statements that were written, and no others."""
     written = everything(hostile(evil))
     assert split(script(written)) == [statement.sql.strip() for statement in written]
 
 
 @pytest.mark.parametrize("evil", NAMES)
-def test_comments_end_nothing(evil: str) -> None:
-    """A name with a line break in it does not get out of the comment that shows it."""
+def test_comments_cannot_be_ended_by_a_name(evil: str) -> None:
+    """A name with a line break in it cannot escape from the comment that shows it."""
     written = everything(hostile(evil))
     assert split(script(written)) == [statement.sql.strip() for statement in written]
 
 
 def test_integrations_are_never_replaced(setup: BridgeConfig) -> None:
-    """A replaced integration has a new external id, which breaks the cloud's trust."""
+    """A replaced integration has a new external ID, which breaks the cloud's trust."""
     for statement in statements(setup):
         if "INTEGRATION" in statement.sql.partition("\n")[0] and statement.verb == "CREATE":
             assert "IF NOT EXISTS" in statement.sql
@@ -160,7 +160,7 @@ def test_integrations_are_never_replaced(setup: BridgeConfig) -> None:
 
 
 def test_only_functions_are_replaced(setup: BridgeConfig) -> None:
-    """Whatever holds data or trust is created where there is none, so that it can be run again."""
+    """Objects with data or trust are created only if missing, so that the script can be run again."""
     for statement in statements(setup):
         if statement.verb == "CREATE":
             function = statement.target is not None and statement.target.word == "FUNCTION"
@@ -177,7 +177,7 @@ def test_grants_follow_each_replacement(setup: BridgeConfig) -> None:
             assert following.sql.startswith("GRANT USAGE ON FUNCTION ")
 
 
-def test_what_is_named_comes_before(setup: BridgeConfig) -> None:
+def test_named_objects_are_created_before(setup: BridgeConfig) -> None:
     """An integration and both translators exist before the function that names them."""
     seen: set[str] = set()
     for statement in statements(setup):
@@ -189,8 +189,8 @@ def test_what_is_named_comes_before(setup: BridgeConfig) -> None:
             seen.add(statement.target.name.sql)
 
 
-def test_each_part_is_one_roles(setup: BridgeConfig) -> None:
-    """The administrator's part makes no function, the owner's part no integration."""
+def test_each_part_belongs_to_one_role(setup: BridgeConfig) -> None:
+    """The administrator's part creates no function, the owner's part no integration."""
     parts: dict[str, list[Statement]] = {"admin": [], "owner": []}
     for statement in statements(setup):
         parts[statement.run_as].append(statement)
@@ -205,8 +205,8 @@ def test_each_part_is_one_roles(setup: BridgeConfig) -> None:
     }
 
 
-def test_functions_as_mlflow_needs_them(setup: BridgeConfig) -> None:
-    """Nothing is compressed, which MLflow would refuse, and only https is called, below the prefix."""
+def test_functions_meet_mlflows_requirements(setup: BridgeConfig) -> None:
+    """Nothing is compressed, which MLflow would refuse, and only https below the prefix is called."""
     prefix = setup.require_gateway()[0].prefix
     external = [s.sql for s in statements(setup) if "CREATE OR REPLACE EXTERNAL" in s.sql]
     assert len(external) == 14
@@ -218,7 +218,7 @@ def test_functions_as_mlflow_needs_them(setup: BridgeConfig) -> None:
 
 
 def test_an_internal_stage_without_storage(aws: BridgeConfig) -> None:
-    """Without storage the stage is an internal one, and no storage integration is made."""
+    """Without storage the stage is an internal one, and no storage integration is created."""
     import dataclasses
 
     written = statements(dataclasses.replace(aws, storage=None))
@@ -228,7 +228,7 @@ def test_an_internal_stage_without_storage(aws: BridgeConfig) -> None:
 
 
 def test_other_schemas_get_their_grants() -> None:
-    """A function in a schema of its own can be created there, and entered by callers."""
+    """A function in another schema can be created there, and its callers can use the schema."""
     setup: Any = {
         "mlflow": {
             "experiment_name": "x",
@@ -247,8 +247,8 @@ def test_other_schemas_get_their_grants() -> None:
     assert 'GRANT USAGE ON DATABASE "C" TO ROLE "MLFLOW_CALLER"' in sql
 
 
-def test_drop_takes_nothing_dear_unless_asked(setup: BridgeConfig) -> None:
-    """Stages hold files and integrations hold trust: both stay unless they are asked for."""
+def test_drop_keeps_data_and_trust_unless_asked(setup: BridgeConfig) -> None:
+    """Stages hold files and integrations hold trust: both stay unless they are requested."""
     kinds = {s.target.word for s in drops(setup) if s.target}
     assert kinds == {"FUNCTION"}
     dropped = {s.sql for s in drops(setup, with_stages=True, with_integrations=True)}

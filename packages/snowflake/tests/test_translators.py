@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlflow_connections_snowflake._functions import CALL_PATHS, FUNCTIONS, RESPONSE, source
 
-# The engine outlives every example; hypothesis warns of function-scoped fixtures only.
+# The engine outlives every example; Hypothesis warns only about function-scoped fixtures.
 several = settings(
     max_examples=60,
     deadline=None,
@@ -41,7 +41,7 @@ HOSTILE = (
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("key", ["run_log_parameter", "run_set_tag"])
 def test_texts_arrive_byte_for_byte(engine: Any, key: str, text: str) -> None:
-    """A hostile run id, key or value changes nothing but itself."""
+    """A hostile run ID, key or value changes nothing but itself."""
     sent = engine.request(key, [0, text, text, text])
     assert sent["body"] == {"run_id": text, "key": text, "value": text}
 
@@ -49,7 +49,7 @@ def test_texts_arrive_byte_for_byte(engine: Any, key: str, text: str) -> None:
 @several
 @given(run=texts, key=texts, value=texts)
 def test_any_text_arrives_byte_for_byte(engine: Any, run: str, key: str, value: str) -> None:
-    """MLflow is sent exactly the given texts."""
+    """MLflow receives exactly the given texts."""
     sent = engine.request("run_log_parameter", [0, run, key, value])
     assert sent["body"] == {"run_id": run, "key": key, "value": value}
 
@@ -73,7 +73,7 @@ def test_rows_keep_their_numbers_and_order(
 
 @several
 @given(value=st.floats())
-def test_every_number_arrives_as_it_is(engine: Any, value: float) -> None:
+def test_every_number_arrives_unchanged(engine: Any, value: float) -> None:
     """A metric's value is the same double for MLflow, NaN and infinities included."""
     plain = value if math.isfinite(value) else str(value)
     sent = engine.request("run_log_metric", [0, "run", "loss", plain, 1, 0])["body"]["value"]
@@ -104,13 +104,13 @@ def test_values_that_json_cannot_hold(engine: Any, given_value: object, sent: ob
 
 
 @pytest.mark.parametrize("value", ["abc", "", " ", "0x", [1], {"a": 1}])
-def test_values_that_are_no_number_are_refused(engine: Any, value: object) -> None:
+def test_values_that_are_not_numbers_are_refused(engine: Any, value: object) -> None:
     """A value that is not a number is refused in a sentence that shows it."""
     with pytest.raises(Exception, match="a metric's value must be a number, not "):
         engine.request("run_log_metric", [0, "run", "loss", value])
 
 
-def test_short_forms_are_dated_now(engine: Any) -> None:
+def test_short_forms_use_the_current_time(engine: Any) -> None:
     """Without a time, a run starts and ends, and a metric is logged, now and not in 1970."""
     before = time.time() * 1000 - 1
     metric = engine.request("run_log_metric", [0, "run", "loss", 0.5])["body"]
@@ -122,8 +122,8 @@ def test_short_forms_are_dated_now(engine: Any) -> None:
     assert metric["step"] == 0
 
 
-def test_a_number_becomes_the_text_that_mlflow_wants(engine: Any) -> None:
-    """An experiment id that SQL passes as a number is sent as text, which MLflow demands."""
+def test_a_number_becomes_the_text_that_mlflow_requires(engine: Any) -> None:
+    """An experiment ID that SQL passes as a number is sent as text, which MLflow requires."""
     assert engine.request("run_create", [0, 42])["body"]["experiment_id"] == "42"
     assert engine.request("run_log_parameter", [0, "r", "k", 0.1])["body"]["value"] == "0.1"
 
@@ -132,7 +132,7 @@ def test_a_number_becomes_the_text_that_mlflow_wants(engine: Any) -> None:
     "tags", [{"a": "1", "b": 2}, '{"a": "1", "b": 2}', '"{\\"a\\": 1, \\"b\\": 2}"']
 )
 def test_variants_that_come_as_text(engine: Any, tags: object) -> None:
-    """A VARIANT is understood as JSON, as JSON text, and as text within JSON text."""
+    """A VARIANT is accepted as JSON, as JSON text, and as text within JSON text."""
     body = engine.request("run_create", [0, "1", "name", 5, tags])["body"]
     assert body["tags"] == [{"key": "a", "value": "1"}, {"key": "b", "value": "2"}]
     assert (body["run_name"], body["start_time"]) == ("name", 5)
@@ -149,7 +149,7 @@ def test_variants_that_come_as_text(engine: Any, tags: object) -> None:
     ],
 )
 def test_statuses(engine: Any, status: str, ends: bool) -> None:
-    """Each status of MLflow is passed on, and those that end a run set its end."""
+    """Each status of MLflow is passed on, and a final status sets the run's end."""
     body = engine.request("run_update", [0, "run", status])["body"]
     assert body["status"] == status.upper()
     assert ("end_time" in body) is ends
@@ -157,20 +157,20 @@ def test_statuses(engine: Any, status: str, ends: bool) -> None:
 
 @pytest.mark.parametrize("status", ["DONE", "", "constructor", "finished "])
 def test_an_unknown_status_is_refused(engine: Any, status: str) -> None:
-    """MLflow would answer 200 and ignore it, so it is refused before."""
+    """MLflow would return 200 and ignore an unknown status, so it is refused before."""
     with pytest.raises(Exception, match="status must be one of RUNNING, SCHEDULED, FINISHED"):
         engine.request("run_update", [0, "run", status])
 
 
 @pytest.mark.parametrize("moment", [1.5, "soon", 2**53, True])
 def test_times_are_whole_milliseconds(engine: Any, moment: object) -> None:
-    """A time that is no whole number of milliseconds is refused, not rounded."""
+    """A time that is not a whole number of milliseconds is refused, not rounded."""
     with pytest.raises(Exception, match="end_time must be a whole number, not "):
         engine.request("run_update", [0, "run", "FINISHED", moment])
 
 
 def test_mixed_runs_are_refused(engine: Any) -> None:
-    """Rows of two runs cannot go into one request, and neither run gets the other's metrics."""
+    """Rows of two runs cannot share one request, and neither run gets the other's metrics."""
     with pytest.raises(Exception, match="must belong to one run"):
         engine.request("run_log_metrics", [0, "a", "k", 1, 1, 0], [1, "b", "k", 1, 1, 0])
 
@@ -203,7 +203,7 @@ def test_a_batch_beyond_mlflows_limit_is_refused(engine: Any) -> None:
     ],
 )
 def test_payloads_that_mlflow_would_refuse(engine: Any, payload: object, message: str) -> None:
-    """A payload beyond a limit or of a wrong form is refused with what to do."""
+    """A payload beyond a limit or of a wrong form is refused with a remedy."""
     with pytest.raises(Exception, match=message):
         engine.request("run_log_batch", [0, "run", payload])
 
@@ -224,10 +224,10 @@ def test_payloads_that_mlflow_would_refuse(engine: Any, payload: object, message
     params=st.dictionaries(texts, texts, max_size=8),
     as_text=st.booleans(),
 )
-def test_a_payload_arrives_whole(
+def test_a_payload_arrives_complete(
     engine: Any, metrics: list[dict[str, Any]], params: dict[str, str], as_text: bool
 ) -> None:
-    """Metrics, steps, times and params arrive in their order, whichever way SQL passes a VARIANT."""
+    """Metrics, steps, times and params arrive in order, however SQL passes a VARIANT."""
     payload: object = {"metrics": metrics, "params": params}
     sent = engine.request("run_log_batch", [0, "run", json.dumps(payload) if as_text else payload])
     # JavaScript writes a large double without its point; MLflow reads a double either way.
@@ -240,7 +240,7 @@ def test_a_payload_arrives_whole(
 
 @pytest.mark.parametrize("name", [*HOSTILE, "demo-mlops", "100%_sure"])
 def test_experiments_are_found_by_their_exact_name(engine: Any, name: str) -> None:
-    """A quote cannot end the filter's literal, and what a wildcard finds besides is dropped."""
+    """A quote cannot end the filter's literal, and other matches of a wildcard are dropped."""
     sent = engine.request("experiment_get_by_name", [7, name])
     literal = sent["body"]["filter"].partition("'")[2]
     assert literal.endswith("'")
@@ -252,13 +252,13 @@ def test_experiments_are_found_by_their_exact_name(engine: Any, name: str) -> No
 
 
 def test_an_unknown_experiment_is_an_empty_list(engine: Any) -> None:
-    """MLflow leaves the list out where it found nothing; the path in SQL then gives NULL."""
+    """MLflow omits an empty list; the path in SQL then returns NULL."""
     sent = engine.request("experiment_get_by_name", [0, "x"])
     assert engine.response({}, sent["translatorData"]) == [[0, {"body": {"experiments": []}}]]
 
 
 def test_a_search_is_passed_on(engine: Any) -> None:
-    """A search takes its experiments and order as arrays or as single values."""
+    """A search accepts its experiments and order as arrays or as single values."""
     long = engine.request("run_search", [0, '["1", 2]', "metrics.a > 1", 5, '["a DESC"]', "tok"])
     assert long["body"] == {
         "experiment_ids": ["1", "2"],
@@ -273,8 +273,8 @@ def test_a_search_is_passed_on(engine: Any) -> None:
 
 
 @pytest.mark.parametrize("path", CALL_PATHS)
-def test_the_generic_call_reaches_what_it_may(engine: Any, path: str) -> None:
-    """Each allowed path is put behind the function's URL, with the body as it is."""
+def test_the_generic_call_reaches_allowed_paths(engine: Any, path: str) -> None:
+    """Each allowed path is appended to the function's URL, with an unchanged body."""
     sent = engine.request("call", [0, path, '{"a": [1, "x"]}'])
     assert (sent["urlSuffix"], sent["body"]) == (path, {"a": [1, "x"]})
 
@@ -293,15 +293,15 @@ def test_the_generic_call_reaches_what_it_may(engine: Any, path: str) -> None:
         "",
     ],
 )
-def test_the_generic_call_reaches_nothing_else(engine: Any, path: str) -> None:
-    """Any other path is refused before a request leaves."""
+def test_the_generic_call_reaches_no_other_path(engine: Any, path: str) -> None:
+    """Any other path is refused before a request is sent."""
     with pytest.raises(Exception, match="is not one of those that may be called"):
         engine.request("call", [0, path, {}])
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.key)
-def test_one_row_a_request(engine: Any, function: Any) -> None:
-    """A function that is set to one row a request refuses two, for only one would be answered."""
+def test_one_row_per_request(engine: Any, function: Any) -> None:
+    """A function limited to one row per request refuses two, because only one would be answered."""
     row = ["run", "k", 1, 1, 0]
     if function.rows == 1:
         with pytest.raises(Exception, match="takes one row a request, it was sent 2"):
@@ -314,14 +314,14 @@ def test_one_row_a_request(engine: Any, function: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["run_log_parameter", "run_set_tag", "run_log_metric"])
-def test_null_is_refused_where_text_is_needed(engine: Any, key: str) -> None:
-    """A NULL run id is named, rather than sent to MLflow as the text null."""
+def test_null_is_refused_if_text_is_needed(engine: Any, key: str) -> None:
+    """A NULL run ID is reported, rather than sent to MLflow as the text null."""
     with pytest.raises(Exception, match="run_id is NULL"):
         engine.request(key, [0, None, "k", "1"])
 
 
 def test_mlflows_refusal_is_passed_on(engine: Any) -> None:
-    """MLflow's error code and message are what the caller reads, quotes and all."""
+    """MLflow's error code and message reach the caller unchanged, quotes included."""
     body = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "No run with id='it\"s'"}
     with pytest.raises(
         Exception, match="MLflow refused: RESOURCE_DOES_NOT_EXIST: No run with id='it\"s'"
@@ -330,7 +330,7 @@ def test_mlflows_refusal_is_passed_on(engine: Any) -> None:
 
 
 def test_a_page_instead_of_json_is_one_sentence(engine: Any) -> None:
-    """HTML is named as such, without its tags and not at length."""
+    """HTML is recognized, and quoted without its tags and shortened."""
     page = "<html><body><h1>502</h1>Bad\n gateway" + "x" * 5000
     with pytest.raises(Exception, match="text instead of MLflow's JSON: 502 Bad gateway") as caught:
         engine.response(page, {"rows": [0]})
@@ -339,13 +339,13 @@ def test_a_page_instead_of_json_is_one_sentence(engine: Any) -> None:
 
 @pytest.mark.parametrize("body", [{}, "", None, "{}"])
 def test_an_empty_reply_is_an_empty_object(engine: Any, body: object) -> None:
-    """MLflow answers an empty object to what it only stores; a gateway may make nothing of it."""
+    """MLflow returns an empty object for a mere write; a gateway may turn it into nothing."""
     assert engine.response(body, {"rows": [3]}) == [[3, {"body": {}}]]
 
 
 @pytest.mark.parametrize("key", [*(function.key for function in FUNCTIONS), RESPONSE])
 def test_sources_fit_into_a_statement(key: str) -> None:
-    """Each translator ends nothing around it, and is far below Snowflake's 100 KB."""
+    """Each translator keeps the surrounding statement intact, and is far below Snowflake's 100 KB."""
     text = source(key)
     assert "$$" not in text
     assert len(text.encode()) < 50_000

@@ -1,10 +1,10 @@
 """The connection `http`: an MLflow server behind tokens that expire, secret headers or client certificates.
 
 - `_connection`: the options, and the resolved endpoint.
-- `_sources`: where headers come from, such as a token endpoint, a file or a command.
+- `_sources`: sources of headers, such as a token endpoint, a file or a command.
 - `_google`: Google's identity tokens.
-- `_authenticator`: headers on each request, a second try after 401, login pages refused.
-- `_handshake`: one sentence for a TLS connection that is refused.
+- `_authenticator`: adds headers to each request, retries once after 401, refuses login pages.
+- `_handshake`: explains a refused TLS connection in one sentence.
 - `_certificates`: client certificates in the form that MLflow reads.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["HttpAuthenticator", "HttpConnection", "connection", "open_authentica
 connection = HttpConnection()
 """The instance that is registered under the keyword `http`."""
 
-# Most of the import time, and whoever only lists connections needs neither.
+# These are most of the import time, and listing connections needs neither.
 __getattr__, __dir__ = lazy_names(
     __name__, {"HttpAuthenticator": "._authenticator", "open_authenticator": "._authenticator"}
 )

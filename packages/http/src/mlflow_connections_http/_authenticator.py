@@ -1,7 +1,7 @@
 """Authenticate the requests to one MLflow server, and refuse responses that are not the server's.
 
-MLflow takes a login page for success: `log_text` returns and the artifact is lost. So a redirect to another origin, and
-an HTML page where none was asked for, end the request with one sentence.
+MLflow treats a login page as success: `log_text` returns and the artifact is lost. A redirect to
+another origin, or an unexpected HTML page, therefore fails the request with one sentence.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from ._sources import rebuild
 if TYPE_CHECKING:
     import requests
 
-_SHOWN = 300  # characters of a foreign message
+_SHOWN = 300  # characters of another program's message
 _PEEKED = 256  # bytes of a page that may be HTML
 
 
 class HttpAuthenticator(Authenticator):
-    """Adds a source's headers to each request, and tries once more with new ones after 401.
+    """Adds a source's headers to each request, and retries once with new ones after 401.
 
     Args:
         origin: Scheme, host and port of the server.
@@ -50,7 +50,7 @@ class HttpAuthenticator(Authenticator):
         return self._joined or super().needs_parent()
 
     def authenticate(self, request: Any) -> Any:
-        """Add the headers to a prepared request, and look at its response before anything else does.
+        """Add the headers to a prepared request, and check its response before other code sees it.
 
         Raises:
             ConnectionsError: There are no valid headers, or no TLS connection is possible.
@@ -80,7 +80,7 @@ class HttpAuthenticator(Authenticator):
             raise AccessError(_refusal(self.origin, response))
         response.content  # noqa: B018 - so that its connection can be used again
         response.close()
-        # As requests' own digest authentication does it. What it needs has no types.
+        # As in requests' own digest authentication. The private attributes have no types.
         refused: Any = response
         helpers: Any = cookies
         request = refused.request.copy()
@@ -126,12 +126,12 @@ def _refusal(origin: str, response: "requests.Response") -> str:
 
 
 def _is_page(response: "requests.Response") -> bool:
-    """Return whether a response is an HTML page and no artifact; MLflow sends artifacts as attachments."""
+    """Return whether a response is an HTML page but no artifact; MLflow sends artifacts as attachments."""
     if not response.headers.get("content-type", "").lower().startswith("text/html"):
         return False
     if response.headers.get("content-disposition", "").lower().startswith("attachment"):
         return False
-    # MLflow's own /health and /version are plain text under this type.
+    # MLflow's own /health and /version send plain text with this type.
     return response.content[:_PEEKED].lstrip().startswith(b"<")
 
 

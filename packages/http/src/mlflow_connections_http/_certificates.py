@@ -1,8 +1,8 @@
-"""A client certificate in the form that MLflow reads: one PEM file with certificate and key, not encrypted.
+"""A client certificate in the form that MLflow reads: one unencrypted PEM file with certificate and key.
 
-`MLFLOW_TRACKING_CLIENT_CERT_PATH` has no companion for the key, and with an encrypted key `requests` waits for a pass
-phrase at the terminal. So both are joined in a file that only this user can read, which is removed when this process
-ends.
+`MLFLOW_TRACKING_CLIENT_CERT_PATH` has no counterpart for the key, and with an encrypted key
+`requests` waits for a passphrase on the terminal. Both are therefore joined in a file that only
+this user can read, which is removed when this process ends.
 """
 
 import atexit
@@ -85,7 +85,8 @@ def _write(first: bytes, key: bytes, chain: bytes) -> Path:
         stream.write((first or chain).rstrip() + b"\n" + key)
 
     def remove() -> None:
-        if os.getpid() == owner:  # a forked child ends before its parent needs the file
+        # a forked child ends earlier, while its parent still needs the file
+        if os.getpid() == owner:
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)

@@ -1,6 +1,6 @@
-"""The connection: its options, and the URI, variables and authenticator that come of them.
+"""The connection: its options, and the URI, variables and authenticator derived from them.
 
-Cheap to import: the other modules are imported when an endpoint is resolved.
+Importing it is cheap: the other modules are imported when an endpoint is resolved.
 """
 
 import base64
@@ -21,7 +21,7 @@ _OF_CLIENT = (
     *("issuer", "token_url", "scope", "audience", "resource", "client_assertion_file"),
     "client_secret",
 )
-# MLflow's own variables that would win over the authenticator, or send a secret to every server.
+# MLflow's own variables that would override the authenticator, or send a secret to every server.
 _EMPTIED = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 _SIGV4 = "MLFLOW_TRACKING_AWS_SIGV4"
 
@@ -144,8 +144,8 @@ class HttpConnection(Connection):
         """Return the server's URL.
 
         Raises:
-            MissingOptionError: A source of tokens lacks something.
-            InvalidOptionError: Options contradict each other, or the URL is none or not safe.
+            MissingOptionError: A source of tokens lacks an option.
+            InvalidOptionError: Options contradict each other, or the URL is invalid or not safe.
         """
         values = self.values(credentials, options)
         return str(values["url"]).rstrip("/")
@@ -153,7 +153,7 @@ class HttpConnection(Connection):
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Return the variables for certificates, and empty those of MLflow's that would win or leak.
+        """Return the variables for certificates, and empty ones for MLflow's that would override or leak.
 
         Raises:
             InvalidOptionError: As for `tracking_uri`, or a certificate cannot be read.
@@ -180,7 +180,7 @@ class HttpConnection(Connection):
     def binder(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> "Authenticator | None":
-        """Return what authenticates the requests to the server.
+        """Return the authenticator of requests to the server.
 
         Raises:
             MissingOptionError: As for `tracking_uri`.
@@ -199,11 +199,11 @@ class HttpConnection(Connection):
         )
 
     def values(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Read and check all options. A source of tokens that is given beats one that only a variable names.
+        """Read and check all options. A given source of tokens takes precedence over one named only by a variable.
 
         Raises:
-            MissingOptionError: A source of tokens lacks something.
-            InvalidOptionError: Options contradict each other, or a URL is none or not safe.
+            MissingOptionError: A source of tokens lacks an option.
+            InvalidOptionError: Options contradict each other, or a URL is invalid or not safe.
         """
         values = super().values(credentials, options)
         given = {
@@ -220,7 +220,7 @@ class HttpConnection(Connection):
 
 
 def _is_joined(values: Mapping[str, Any]) -> bool:
-    """Return whether certificate and key are joined in a file that ends with this process."""
+    """Return whether certificate and key are joined in a file that is removed when this process ends."""
     from ._certificates import certificate_file
 
     path = values["client_certificate"]

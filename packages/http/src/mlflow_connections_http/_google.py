@@ -1,8 +1,9 @@
 """Identity tokens of Google for an audience, fetched with google-auth.
 
-google-auth's own `fetch_id_token` takes a service account's key or the metadata server, and passes over a file of
-workload identity federation. There the federated token is exchanged at Google's token service, and with it the service
-account that the file names issues the identity token (IAM Credentials API, `generateIdToken`).
+google-auth's own `fetch_id_token` supports a service account's key and the metadata server, and
+ignores a file of workload identity federation. For such a file, this module exchanges the federated
+token at Google's token service, and uses the result to let the named service account issue the
+identity token (IAM Credentials API, `generateIdToken`).
 """
 
 import json
@@ -19,18 +20,18 @@ __all__ = ["fetch_identity_token"]
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 _ACCOUNT = re.compile(r"/serviceAccounts/([^/:]+):generateAccessToken$")
-_SHOWN = 300  # characters of a foreign message
+_SHOWN = 300  # characters of another program's message
 
 
 def fetch_identity_token(audience: str) -> str:
-    """Fetch an identity token: by the file that GOOGLE_APPLICATION_CREDENTIALS names, or the metadata server.
+    """Fetch an identity token with the file in GOOGLE_APPLICATION_CREDENTIALS, or from the metadata server.
 
     Args:
         audience: The audience that the token is issued for.
 
     Raises:
         MissingDependencyError: google-auth is not installed.
-        AccessError: There is no Google credential here, or it cannot sign for the audience.
+        AccessError: There is no Google credential, or it cannot sign for the audience.
     """
     try:
         from google.auth import exceptions
@@ -59,7 +60,7 @@ def _federation() -> dict[str, Any] | None:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8")) if path else None
     except (OSError, ValueError):
-        return None  # google-auth says what is wrong with it
+        return None  # google-auth reports the fault
     is_one = isinstance(content, dict) and content.get("type") == "external_account"
     return content if is_one else None
 
@@ -86,7 +87,7 @@ def _fetch_federated(content: dict[str, Any], audience: str, request: Any) -> st
 
 
 def _federated(content: Mapping[str, Any]) -> Any:
-    """Create the credentials of a file, chosen as google-auth chooses them."""
+    """Create the credentials of a file as google-auth does."""
     from google.auth import aws, identity_pool, pluggable
 
     source = content.get("credential_source") or {}

@@ -1,7 +1,7 @@
-"""Check the TLS handshake once: MLflow repeats one that cannot succeed for minutes, and says little then.
+"""Check the TLS handshake once: MLflow retries one that cannot succeed for minutes, and explains little.
 
-With TLS 1.3 a server refuses a missing client certificate only after the handshake, so one small request is sent. It
-carries no credentials but the certificate.
+With TLS 1.3 a server refuses a missing client certificate only after the handshake, so one small
+request is sent. It carries no credentials but the certificate.
 """
 
 import os
@@ -13,8 +13,8 @@ from mlflow_connections import AccessError
 from ._sources import why
 
 _ANSWERS_WITHIN = 10.0  # seconds
-_PAUSES = (0.2, 0.5)  # seconds before a second and a third try
-# What MLflow reads for each request; a child process has nothing else.
+_PAUSES = (0.2, 0.5)  # seconds before the second and the third attempt
+# MLflow reads these for each request; a child process has nothing else.
 _CERTIFICATE = "MLFLOW_TRACKING_CLIENT_CERT_PATH"
 _AUTHORITY = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 _INSECURE = "MLFLOW_TRACKING_INSECURE_TLS"
@@ -24,7 +24,7 @@ _OFF = frozenset({"", "0", "false", "no"})
 def check_handshake(origin: str) -> None:
     """Open one connection to an https server as MLflow does.
 
-    A server that cannot be reached is no error here: it may come back, and MLflow waits for it.
+    A server that cannot be reached is not an error: it may come back, and MLflow waits for it.
 
     Raises:
         AccessError: The server is not trusted, or refuses the client certificate or its absence.
@@ -38,7 +38,7 @@ def check_handshake(origin: str) -> None:
 
 
 def _is_closed(origin: str) -> bool:
-    """Send a request and return whether the server closed the connection without an answer."""
+    """Send a request and return whether the server closed the connection without a response."""
     import requests
 
     try:

@@ -25,10 +25,10 @@ from ._google import fetch_identity_token
 if TYPE_CHECKING:
     import requests
 
-_ANSWERS_WITHIN = 30.0  # seconds, of an issuer
-_PAUSES = (0.3, 1.0)  # seconds before a second and a third try: MLflow would not try again
+_ANSWERS_WITHIN = 30.0  # seconds, for an issuer
+_PAUSES = (0.3, 1.0)  # seconds before the second and the third attempt: MLflow would not retry
 _PASSING = frozenset({429, 500, 502, 503, 504})
-_SHOWN = 300  # characters of a foreign message
+_SHOWN = 300  # characters of another program's message
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
 
@@ -44,13 +44,13 @@ class Fixed(HeaderSource):
         return Headers(self.headers)
 
     def describe(self, *, share: bool) -> Mapping[str, Any] | None:
-        """Return the headers if there are none, or the user allows it."""
+        """Return the headers if there are none, or if the user allows it."""
         return {"fixed": {"headers": self.headers}} if share or not self.headers else None
 
 
 @dataclass(frozen=True, repr=False)
 class WithFixed(HeaderSource):
-    """Another source's headers together with secret ones that never change."""
+    """Another source's headers combined with secret ones that never change."""
 
     source: HeaderSource
     headers: Mapping[str, str]
@@ -71,7 +71,7 @@ class WithFixed(HeaderSource):
 
 
 class TokenHeader(NamedTuple):
-    """How a token is written.
+    """The form of a token in a header.
 
     Attributes:
         name: The header, such as `Authorization` or `Proxy-Authorization`.
@@ -85,7 +85,7 @@ class TokenHeader(NamedTuple):
         """Return the header for a token.
 
         Raises:
-            AccessError: The token cannot stand in a header.
+            AccessError: The token contains characters that a header cannot carry.
         """
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise AccessError(
@@ -110,10 +110,11 @@ class ClientCredentials(HeaderSource):
         token_url: The token endpoint itself; or None.
         client_id: The client.
         client_secret: Its secret; or None with an assertion.
-        client_assertion_file: A file with a JWT that proves the client (workload identity), read for each token.
-        client_auth: `basic` or `post`: how id and secret are sent.
-        parameters: `scope`, `audience` and `resource`, as far as they are given.
-        ca_file: The certificates to trust the issuer by; None for the usual ones.
+        client_assertion_file: A file with a JWT that authenticates the client (workload identity),
+            read for each token.
+        client_auth: `basic` or `post`: how ID and secret are sent.
+        parameters: `scope`, `audience` and `resource`, if given.
+        ca_file: The certificates to verify the issuer with; None for the default ones.
         header: How the token is sent to MLflow.
     """
 
@@ -131,8 +132,8 @@ class ClientCredentials(HeaderSource):
         """Fetch an access token.
 
         Raises:
-            AccessError: The issuer refused, with its own reason.
-            UnreachableError: It did not answer, or not as an issuer.
+            AccessError: The issuer refused; the message contains its reason.
+            UnreachableError: The issuer did not respond, or not as an issuer.
         """
         url = self.token_url or self._discovered()
         form = {"grant_type": "client_credentials", **self.parameters}
@@ -162,7 +163,7 @@ class ClientCredentials(HeaderSource):
         return Headers(self.header.of(token, url), seconds or lifetime_of(token))
 
     def describe(self, *, share: bool) -> Mapping[str, Any] | None:
-        """Return everything if the client proves itself by a file, or the user allows it."""
+        """Return everything if the client authenticates with a file, or if the user allows it."""
         if self.client_secret is not None and not share:
             return None
         return {"client_credentials": asdict(self)}
@@ -196,14 +197,14 @@ class ClientCredentials(HeaderSource):
                 answer = requests.request(
                     method,
                     url,
-                    auth=_keep,  # without one, ~/.netrc would replace the header
+                    auth=_keep,  # otherwise ~/.netrc would replace the header
                     allow_redirects=False,
                     timeout=_ANSWERS_WITHIN,
                     verify=self.ca_file or True,
                     **arguments,
                 )
-            except OSError as error:  # requests' errors, and a ca_file that cannot be read
-                # A certificate that is not trusted now will not be in a second.
+            except OSError as error:  # errors of requests, or a ca_file that cannot be read
+                # A certificate that is not trusted now will not be trusted in a second.
                 if pause is None or isinstance(error, requests.exceptions.SSLError):
                     raise UnreachableError(
                         f"The issuer at {origin_of(url)} cannot be reached: {why(error)}."
@@ -212,7 +213,7 @@ class ClientCredentials(HeaderSource):
                 if pause is None or answer.status_code not in _PASSING:
                     return answer
             time.sleep(pause)
-        raise AssertionError  # the last try returns or raises
+        raise AssertionError  # the last attempt returns or raises
 
 
 def _refusal(
@@ -233,7 +234,7 @@ def _refusal(
 
 @dataclass(frozen=True, repr=False)
 class TokenFile(HeaderSource):
-    """A token in a file that something else renews, such as Kubernetes; read again when it changes."""
+    """A token in a file that another program renews, such as Kubernetes; read again when it changes."""
 
     path: str
     header: TokenHeader = BEARER
@@ -241,11 +242,11 @@ class TokenFile(HeaderSource):
     def fetch(self, rejected: Mapping[str, str] | None) -> Headers:  # noqa: ARG002 - the file is what there is
         """Read the token."""
         token = read_token(self.path)
-        # The file, not the clock, says when there is a new one.
+        # The file, not the clock, determines when there is a new token.
         return Headers(self.header.of(token, self.path), None)
 
     def mark(self) -> object:
-        """Return what changes when the file is replaced or written."""
+        """Return a value that changes when the file is replaced or written."""
         try:
             status = Path(self.path).stat()
         except OSError:
@@ -275,8 +276,8 @@ class TokenCommand(HeaderSource):
         """Run the command.
 
         Raises:
-            AccessError: It fails, takes too long or prints no token. What it printed is not shown, its last line of
-                standard error is.
+            AccessError: It fails, takes too long or prints no token. The message contains the last
+                line of its standard error, but not its output.
         """
         name = f"token_command '{self.command[0]}'"
         try:
@@ -318,7 +319,7 @@ class GoogleIdentity(HeaderSource):
 
         Raises:
             MissingDependencyError: google-auth is not installed.
-            AccessError: There is no Google credential here, or it cannot sign for the audience.
+            AccessError: There is no Google credential, or it cannot sign for the audience.
         """
         token = fetch_identity_token(self.audience)
         return Headers(self.header.of(token, "Google"), lifetime_of(token))
@@ -368,7 +369,7 @@ def read_token(path: str) -> str:
 
 
 def parse_token(output: str, place: str) -> tuple[str, float | None]:
-    """Read a token and its lifetime in seconds from what a command printed.
+    """Parse a token and its lifetime in seconds from a command's output.
 
     Raises:
         AccessError: It is neither a token nor JSON of a known form. The output is not shown.
@@ -411,8 +412,8 @@ def parse_token(output: str, place: str) -> tuple[str, float | None]:
 def lifetime_of(token: str) -> float | None:
     """Return the seconds between a JWT's issue and its expiry, or None if the token is no JWT.
 
-    `exp - iat` does not depend on the clock of this machine; a cached token may have less than that left, and a 401
-    then renews it.
+    `exp - iat` does not depend on the clock of this machine; a cached token may have less time
+    left, and a 401 then renews it.
     """
     parts = token.split(".")
     if len(parts) != 3:
@@ -426,7 +427,7 @@ def lifetime_of(token: str) -> float | None:
 
 
 def _until(moment: Any) -> float | None:
-    """Return the seconds until a moment: seconds since 1970 or an ISO time. None if it is neither, or over."""
+    """Return the seconds until a time, given as seconds since 1970 or in ISO form. None if it is neither, or past."""
     now = datetime.now(timezone.utc)
     try:
         if isinstance(moment, int | float):
@@ -441,7 +442,7 @@ def _until(moment: Any) -> float | None:
 
 
 def why(error: BaseException) -> str:
-    """Return the reason at the bottom of an error of `requests`, without addresses of objects."""
+    """Return the root cause of an error of `requests`, without addresses of objects."""
     seen = error
     while True:
         inner = getattr(seen, "reason", None) or (seen.args[0] if seen.args else None)
@@ -449,7 +450,7 @@ def why(error: BaseException) -> str:
             break
         seen = inner
     text = str(getattr(seen, "strerror", None) or seen)
-    # urllib3 writes the object and the number before the system's own words.
+    # urllib3 writes the object and the number before the system's own message.
     return text.rpartition("] ")[2].rstrip(".")[:_SHOWN] or type(seen).__name__
 
 

@@ -14,7 +14,7 @@ _OFFERED = ("KedroMlflowConnection", "Connection")
 
 
 def install() -> None:
-    """Create the module, unless one is loaded already. Takes microseconds and imports nothing."""
+    """Create the module unless one is already loaded, within microseconds and without any import."""
     if _NAME not in sys.modules:
         module = type(sys)(_NAME, "The base class of a connection, by its specified import path.")
         # `importlib.util.find_spec` raises ValueError for a loaded module without a spec.
@@ -24,8 +24,8 @@ def install() -> None:
 
 
 def _get(name: str) -> object:
-    # Refused before anything is imported: code that loops over `sys.modules.values()` and asks each
-    # module for `__file__` would fail if `sys.modules` grew meanwhile.
+    # Refuse before importing anything: code that loops over `sys.modules.values()` and reads each
+    # module's `__file__` would fail if `sys.modules` grew during the loop.
     if name not in _OFFERED:
         raise AttributeError(f"module {_NAME!r} has no attribute {name!r}")
     from mlflow_connections.specified_path import look_up

@@ -1,6 +1,6 @@
-"""Connections to MLflow in a Kedro project: a keyword in mlflow.yml becomes a tracking URI that works.
+"""Connections to MLflow in a Kedro project: a keyword in mlflow.yml becomes a working tracking URI.
 
-This module imports nothing: every `kedro` command imports it to build its list of commands, and pytest
+This module imports nothing: every `kedro` command imports it to list its commands, and pytest
 imports it before a plugin author's tests. PYTEST_DONT_REWRITE keeps pytest from importing more.
 """
 

@@ -1,6 +1,6 @@
 """The commands `kedro mlflow-connections init|list|show|check|schema`.
 
-Kedro imports this module to build its list of commands, so its top imports click only.
+Kedro imports this module to list its commands, so its top imports only click.
 """
 
 import functools
@@ -19,7 +19,7 @@ def _split_params(context: click.Context, parameter: Any, value: Any) -> Any:
 
 
 def _settings_options(function: F) -> F:
-    """Add the options with which `kedro run` chooses its settings."""
+    """Add the options with which `kedro run` selects its settings."""
     env = click.option(
         "--env", "-e", metavar="ENV", help="The project's environment, as in kedro run."
     )
@@ -125,7 +125,7 @@ def show(context: click.Context, env: str | None, params: dict[str, Any]) -> Non
     """Show the settings and the source of each value; secrets are masked."""
     from ._report import lines, read_project
 
-    # All lines first: an error must be the only one.
+    # Compute all lines first: an error must be the only output.
     click.echo("\n".join(lines(read_project(_metadata(context), env, params))))
 
 

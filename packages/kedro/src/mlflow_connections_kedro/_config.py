@@ -1,7 +1,7 @@
-"""A project's configuration: `mlflow.yml`, one entry of `credentials.yml`, and the files they are in.
+"""A project's configuration: `mlflow.yml`, one entry of `credentials.yml`, and the files that contain them.
 
 Everything is read through Kedro's config loader, so that environments, resolvers and values set by
-hooks count. Files are named in messages only.
+hooks count. Files are named only in messages.
 """
 
 from collections.abc import Iterator, Mapping
@@ -80,7 +80,7 @@ class ConfigFiles:
         for folder in self._folders():
             files: set[PurePath] = set()
             config = self._load(folder, patterns, key, files)
-            # Kedro replaces a top-level key whole: the last environment that has it is read.
+            # Kedro replaces a top-level key as a whole: the last environment that has it counts.
             if _holds(config, path) or (not soft and _holds(config, path[:1])):
                 return self._one(folder, sorted(files), key, path)
         return None
@@ -91,7 +91,7 @@ class ConfigFiles:
             if getattr(loader, "_protocol", "file") == "file":
                 yield str(Path(loader.conf_source) / env)
             else:
-                # Kedro's rule for archives: the last entry at the top holds the environments.
+                # Kedro's rule for archives: the last top-level entry contains the environments.
                 yield str(Path(loader._fs.ls("", detail=False)[-1]) / env)
 
     def _load(
@@ -121,7 +121,7 @@ def _holds(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 
 
 def add_mlflow_pattern(loader: Any) -> None:
-    """Register the patterns of `mlflow.yml` with a config loader, unless the project did."""
+    """Register the patterns of `mlflow.yml` with a config loader, unless the project has done so."""
     patterns = getattr(loader, "config_patterns", None)
     if patterns is not None and "mlflow" not in patterns:
         patterns["mlflow"] = list(PATTERNS)
@@ -133,7 +133,7 @@ def read_config(loader: Any, key: str, files: ConfigFiles) -> dict[str, Any] | N
     Args:
         loader: Kedro's config loader.
         key: `mlflow` or `credentials`.
-        files: To name the file in messages.
+        files: Names the file in messages.
 
     Returns:
         Its content, or None if the project has no such file.
@@ -149,16 +149,16 @@ def read_config(loader: Any, key: str, files: ConfigFiles) -> dict[str, Any] | N
     except MissingConfigException:
         return None
     except Exception as error:
-        if type(error) is KeyError:  # a loader that does not know the key at all
+        if type(error) is KeyError:  # a loader that does not know the key
             return None
         if not is_content_fault(error):
             raise
-        # No chaining: a parser's error may quote a line with a secret.
+        # Not chained: a parser's error may quote a line with a secret.
         raise unreadable(error, files.unreadable(key)) from None
 
 
 def is_content_fault(error: Exception) -> bool:
-    """Return whether a config loader's error is about the content of a file, not a fault of its code."""
+    """Return whether a config loader's error concerns the content of a file, not the loader's code."""
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
@@ -192,10 +192,10 @@ def read_entry(name: str | None, loader: Any, files: ConfigFiles) -> Mapping[str
     Args:
         name: The entry's name; None means no credentials.
         loader: Kedro's config loader.
-        files: To name the file in messages.
+        files: Names the file in messages.
 
     Raises:
-        MissingOptionError: There is no such entry; the message lists the entries that exist.
+        MissingOptionError: The entry does not exist; the message lists the existing ones.
         InvalidOptionError: The entry is not a mapping, or `credentials.yml` cannot be read.
     """
     if name is None:
@@ -220,7 +220,7 @@ def read_entry(name: str | None, loader: Any, files: ConfigFiles) -> Mapping[str
 
 
 def entry_name(name: str | None, files: ConfigFiles) -> str:
-    """Return how messages name an entry, with its file."""
+    """Return an entry's name in messages, with its file."""
     if name is None:
         return "the credentials (server.credentials names no entry)"
     return f"entry '{name}' of {files.name('credentials', name)}"

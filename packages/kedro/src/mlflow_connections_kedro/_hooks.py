@@ -1,6 +1,7 @@
 """The plugin object that Kedro registers in every session.
 
-Kedro imports this module in every session, so its top imports nothing that Kedro has not imported.
+Kedro imports this module in every session, so its top imports only modules that Kedro has already
+imported.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _thread = threading.local()  # `session_id`: of the node that runs in this threa
 
 
 class ConnectionHooks:
-    """Lets sessions track where `server` in mlflow.yml says, with kedro-mlflow or without it.
+    """Makes sessions use the server in mlflow.yml, with or without kedro-mlflow.
 
-    One object serves all sessions of a process, as its entry point names an object.
+    One object serves all sessions of a process, because its entry point names an object.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class ConnectionHooks:
 
     @hook_impl(specname="after_context_created", wrapper=True)
     def connect(self, context: KedroContext) -> Generator[None, Any, Any]:
-        """Prepare kedro-mlflow's view first of all; resolve what changed last of all."""
+        """Prepare kedro-mlflow's view before all other hooks; resolve changed settings after them."""
         from mlflow_connections.specified_path import install
 
         from ._session import SessionBoundary
@@ -64,12 +65,12 @@ class ConnectionHooks:
             try:
                 self._session.apply()
             except ConnectionsError as error:
-                # A hook that is called later may bring the credentials that are missing.
+                # A later hook may add the missing credentials.
                 _logger().debug("Not resolved yet: %s", error)
 
     @hook_impl(specname="before_pipeline_run", tryfirst=True)
     def begin_pipeline(self, run_params: dict[str, Any]) -> None:
-        """Resolve again if credentials changed; from here on, new runs are the pipeline's."""
+        """Resolve again if credentials changed; from this point, new runs belong to the pipeline."""
         from ._runs import PipelineRuns, prepare_folder
 
         if self._session is not None:
@@ -80,42 +81,42 @@ class ConnectionHooks:
 
     @hook_impl(specname="before_pipeline_run", trylast=True)
     def refresh(self) -> None:
-        """Resolve again if a hook of the project's changed the credentials just now."""
+        """Resolve again if a hook of the project has just changed the credentials."""
         if self._session is not None:
             self._session.refresh()
 
     @hook_impl
     def before_node_run(self, run_id: str) -> None:
-        """Remember in this thread which session its node belongs to."""
+        """Record, in this thread, the session that its node belongs to."""
         _thread.session_id = run_id
 
     @hook_impl
     def after_node_run(self) -> None:
-        """Note the runs that the node has started."""
+        """Record the runs that the node has started."""
         self._note()
 
     @hook_impl
     def on_node_error(self) -> None:
-        """Note the runs that the node has started."""
+        """Record the runs that the node has started."""
         self._note()
 
     @hook_impl
     def after_dataset_saved(self) -> None:
-        """Note the runs that a generator node or a dataset has started."""
+        """Record the runs that a generator node or a dataset has started."""
         self._note()
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """End the runs that the pipeline caused."""
+        """End the runs that the pipeline started."""
         self._end_pipeline(_session_id(run_params), "FINISHED")
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, run_params: dict[str, Any]) -> None:
-        """End the runs that the pipeline caused, as failed ones."""
+        """End the runs that the pipeline started, as failed ones."""
         self._end_pipeline(_session_id(run_params), "FAILED")
 
     def leave(self) -> None:
-        """Restore what was in force before the last session of this process."""
+        """Restore the state before the last session of this process."""
         if self._boundary is not None:
             self._boundary.leave()
 
@@ -132,12 +133,12 @@ class ConnectionHooks:
     def _end_pipeline(self, session_id: str, status: str) -> None:
         pipeline = self._pipelines.pop(session_id, None)
         if pipeline is not None and pipeline.is_here:
-            # kedro-mlflow ends its own run, unless Ctrl-C has kept it from that.
+            # kedro-mlflow ends its own run, unless Ctrl-C prevented it.
             theirs = getattr(self._session and self._session.kedro_mlflow, "run_id", None)
             pipeline.end(status, frozenset({theirs} if theirs and status != "KILLED" else ()))
 
     def _end_interrupted(self) -> None:
-        """End the runs of pipelines that Ctrl-C has ended: Kedro calls no hook for that."""
+        """End the runs of pipelines that Ctrl-C stopped: Kedro calls no hook for that."""
         for session_id, pipeline in list(self._pipelines.items()):
             if pipeline.is_here and pipeline.is_interrupted:
                 self._end_pipeline(session_id, "KILLED")
@@ -148,8 +149,8 @@ class SessionConnection:
 
     Args:
         context: Kedro's context of the session.
-        boundary: What the last session changed in this process.
-        orchestrated: The IDs of runs that were found active and are not a session's; added to here.
+        boundary: The changes of the last session in this process.
+        orchestrated: The IDs of active runs that no session started; this object adds to them.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ class SessionConnection:
         self._connect(read_config(loader, "mlflow", files) or {})
 
     def settle(self) -> None:
-        """Resolve if it did not work before, or if a hook has replaced credentials meanwhile."""
+        """Resolve if the first attempt failed, or if a hook has replaced credentials since."""
         if self.kedro_mlflow is None and not self._applied:
             self.apply()
         else:
@@ -195,7 +196,7 @@ class SessionConnection:
         self._remember()
 
     def refresh(self) -> None:
-        """Resolve again if what hooks have put into the config loader is no longer the same."""
+        """Resolve again if hooks have changed their values in the config loader."""
         if not self._applied or self._uses_run or self._replaced == self._read_replaced():
             return
         if self.kedro_mlflow is None:
@@ -208,13 +209,13 @@ class SessionConnection:
         if active_run_id() is not None:
             self._renew_credentials()
             return
-        # kedro-mlflow keeps the URI and a client of its own: let it begin anew.
+        # kedro-mlflow keeps the URI and its own client: make it start again.
         _kedro_mlflow.forget(self._context.config_loader)
         self.kedro_mlflow.after_context_created(context=self._context)
         self._remember()
 
     def _renew_credentials(self) -> None:
-        """Replace the credentials of kedro-mlflow's run, which has started already."""
+        """Replace the credentials of kedro-mlflow's run, which has already started."""
         from ._config import ConfigFiles
         from ._session import shown
 
@@ -252,7 +253,7 @@ class SessionConnection:
     def _fetch_resumed_names(
         self, config: dict[str, Any], resolved: Resolved | None
     ) -> RunNames | None:
-        """Fetch the names of the run that MLFLOW_RUN_ID names; None if there is none."""
+        """Fetch the names of the run in MLFLOW_RUN_ID; None if there is none."""
         from mlflow_connections.mlflow_state import active_run_id, tracking_uri
 
         from ._mlflow import fetch_run_names
@@ -267,10 +268,10 @@ class SessionConnection:
             return fetch_run_names(run, uri)
 
     def _connect(self, config: dict[str, Any]) -> Resolved | None:
-        """Resolve the settings and put their server in force.
+        """Resolve the settings and activate their server.
 
         Returns:
-            The settings, or None if a run is active or resumed whose server is used instead.
+            The settings, or None if the server of an active or resumed run is used instead.
         """
         from mlflow_connections.mlflow_state import active_run_id
 
@@ -311,7 +312,7 @@ class SessionConnection:
         return resolve_server(server, loader, files, project, export_plain=alone)
 
     def _use_run(self, run: str, state: str, config: dict[str, Any], files: ConfigFiles) -> None:
-        """Use the run of an orchestrator where it is, and warn if mlflow.yml names another server."""
+        """Use the run of an orchestrator on its server, and warn if mlflow.yml names another one."""
         from mlflow_connections import ConnectionsError
         from mlflow_connections.mlflow_state import tracking_uri
 

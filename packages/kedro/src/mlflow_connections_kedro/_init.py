@@ -1,4 +1,4 @@
-"""The command `init`: ask for a connection and its options, write both files, check the result."""
+"""The command `init`: prompt for a connection and its options, write both files, check the result."""
 
 import json
 import re
@@ -28,14 +28,15 @@ def init_project(
 
     Args:
         metadata: Kedro's `ProjectMetadata`.
-        keyword: The connection's keyword, or None to ask for it.
+        keyword: The connection's keyword, or None to prompt for it.
         given: Options as `NAME=VALUE`.
         env: The environment of mlflow.yml, or None for the base one.
         force: Replace an existing `server` section.
-        ask: Ask for what is not given.
+        ask: Prompt for missing values.
 
     Raises:
-        ConnectionsError: The keyword or an option is invalid, a file is in the way, or the check failed.
+        ConnectionsError: The keyword or an option is invalid, a file is in the way, or the check
+            failed.
     """
     from kedro.framework.project import settings
 
@@ -91,7 +92,7 @@ def _pairs(given: Sequence[str]) -> dict[str, str]:
 
 
 def _options(declared: Sequence[Option], given: Mapping[str, str], *, ask: bool) -> dict[str, Any]:
-    """Return the options to write: those given, and the answers to questions for the others."""
+    """Return the options to write: the given ones, and the answers to prompts for the others."""
     known = {option.name: option for option in declared}
     for name in given:
         if name in known and known[name].in_credentials:
@@ -116,7 +117,7 @@ def _options(declared: Sequence[Option], given: Mapping[str, str], *, ask: bool)
 
 
 def _ask_option(option: Option) -> Any:
-    """Ask until the answer is valid; an empty answer to an optional question is None."""
+    """Prompt until the answer is valid; an empty answer to an optional question is None."""
     click.echo(f"\n{option.help}")
     if option.choices:
         click.echo(f"One of {', '.join(map(str, option.choices))}.")
@@ -157,7 +158,7 @@ def server_section(keyword: str, options: Mapping[str, Any], entry: str | None) 
 
 def _scalar(value: object) -> str:
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w./-]*", value):
-        return json.dumps(value)  # a quoted text of JSON is one of YAML too
+        return json.dumps(value)  # a quoted JSON string is also a YAML string
     if isinstance(value, str) and value.lower() in {
         "true",
         "false",
@@ -172,12 +173,12 @@ def _scalar(value: object) -> str:
 
 
 def with_server(text: str, section: str) -> str:
-    """Return the text of mlflow.yml with a new section `server`; everything else stays as it is."""
+    """Return the text of mlflow.yml with a new section `server`, otherwise unchanged."""
     starts = [match.start() for match in _TOP_LEVEL.finditer(text)]
     for match in _TOP_LEVEL.finditer(text):
         if match["key"].strip("\"'") == "server":
             end = next((start for start in starts if start > match.start()), len(text))
-            # Comments in front of the next section belong to that one.
+            # Comments before the next section belong to that section.
             kept = re.search(r"(?:^[ \t]*(?:#.*)?\n)*\Z", text[match.start() : end], re.MULTILINE)
             end -= len(kept[0]) if kept and end < len(text) else 0
             return text[: match.start()] + section + text[end:]

@@ -1,7 +1,7 @@
 """The view of mlflow.yml that kedro-mlflow reads: the same file, with plain URIs in place of keywords.
 
-Resolving waits until kedro-mlflow reads the file. By then it has registered its resolvers, and hooks
-marked `tryfirst` have put their secrets into the credentials.
+The connection is resolved when kedro-mlflow reads the file. By then it has registered its
+resolvers, and hooks marked `tryfirst` have put their secrets into the credentials.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -37,8 +37,8 @@ def is_hook(plugin: Any) -> bool:
 def install(loader: Any, read: Read) -> None:
     """Make a config loader return the view for `["mlflow"]`, computed once.
 
-    The loader becomes an instance of a subclass of its class, so that everything that holds it sees
-    the view.
+    The loader becomes an instance of a subclass of its class, so that every holder of the loader
+    sees the view.
     """
     setattr(loader, _ATTRIBUTE, _Once(read))
     if not hasattr(type(loader), "mlflow_connections_viewed"):
@@ -47,7 +47,7 @@ def install(loader: Any, read: Read) -> None:
 
 
 def forget(loader: Any) -> None:
-    """Make a config loader compute its view again when it is read next."""
+    """Make a config loader compute its view again on the next read."""
     getattr(loader, _ATTRIBUTE).forget()
 
 
@@ -103,12 +103,12 @@ def _viewed(cls: Hashable) -> Any:
 def plain(
     config: Mapping[str, Any], resolved: Resolved | None, resumed: RunNames | None = None
 ) -> dict[str, Any]:
-    """Return a configuration as kedro-mlflow's model accepts it, which forbids any other key.
+    """Return a configuration that kedro-mlflow's model accepts; the model forbids any other key.
 
     Args:
         config: The content of mlflow.yml.
-        resolved: The URIs. None while a run is active, whose server MLflow knows already.
-        resumed: The names of the run that an orchestrator started, which MLflow is going to resume.
+        resolved: The URIs. None while a run is active, whose server MLflow already knows.
+        resumed: The names of the run that an orchestrator started, which MLflow will resume.
             kedro-mlflow then works in that run's experiment, and keeps the run's name.
     """
     result = deepcopy(dict(config))

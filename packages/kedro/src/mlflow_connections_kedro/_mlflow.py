@@ -1,7 +1,7 @@
-"""MLflow's active runs: the only module of this package that reads private names of MLflow.
+"""MLflow's active runs: the only module of this package that uses private names of MLflow.
 
-MLflow is not imported to find active runs: a process that has not imported it has none. Checked with
-MLflow 2.22, 3.5, 3.15 and 3.17.
+Finding active runs does not import MLflow: a process that has not imported it has none. Checked
+with MLflow 2.22, 3.5, 3.15 and 3.17.
 """
 
 import sys
@@ -17,24 +17,24 @@ def active_runs() -> list[str]:
 
 
 def end_active_runs(ids: Collection[str], status: str) -> None:
-    """End the innermost active runs of this thread, as long as they are among the given ones.
+    """End the innermost active runs of this thread while they are among the given ones.
 
     Args:
         ids: The IDs of the runs to end.
         status: `FINISHED`, `FAILED` or `KILLED`.
 
     Raises:
-        Exception: MLflow's client could not reach the server. The run is no longer active then.
+        Exception: MLflow's client could not reach the server. The run is then no longer active.
     """
     while (runs := active_runs()) and runs[-1] in ids:
         sys.modules[_FLUENT].end_run(status)
 
 
 def end_run(run_id: str, status: str) -> None:
-    """End a run that another thread or a child process started, unless it has ended already.
+    """End a run of another thread or a child process, unless it has already ended.
 
     Raises:
-        Exception: MLflow's client could not reach the server, or it has no such run.
+        Exception: MLflow's client could not reach the server, or the run does not exist.
     """
     from mlflow import MlflowClient
 
@@ -60,7 +60,7 @@ class RunNames(NamedTuple):
 
 
 def fetch_run_names(run_id: str, tracking_uri: str) -> RunNames | None:
-    """Fetch the names of a run and of its experiment, or return None if the server does not tell."""
+    """Fetch the names of a run and of its experiment, or return None if the request fails."""
     from mlflow import MlflowClient
 
     try:

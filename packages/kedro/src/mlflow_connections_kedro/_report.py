@@ -1,4 +1,4 @@
-"""The answers of the commands `show` and `check`: a project's settings, and whether its server answers."""
+"""The output of the commands `show` and `check`: a project's settings, and whether its server responds."""
 
 import os
 import time
@@ -37,11 +37,12 @@ class Project(NamedTuple):
     Attributes:
         name: The project's name for people.
         folder: Its folder.
-        env: The environment asked for, or None for the project's default.
+        env: The requested environment, or None for the project's default.
         loader: Kedro's config loader.
         files: Names the loader's files.
         server: The settings.
-        hooks_failed: Why the project's hooks could not be called; empty if they were, or need not be.
+        hooks_failed: The reason why the project's hooks could not be called; empty if they were, or
+            if they are not needed.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Project(NamedTuple):
         """Read the entry of the credentials that the settings name.
 
         Raises:
-            ConnectionsError: There is no such entry, or it is not a mapping.
+            ConnectionsError: The entry does not exist, or is not a mapping.
         """
         try:
             return read_entry(self.server.credentials, self.loader, self.files)
@@ -66,11 +67,11 @@ class Project(NamedTuple):
             raise
 
     def entry_name(self) -> str:
-        """Return how messages name that entry."""
+        """Return that entry's name in messages."""
         return entry_name(self.server.credentials, self.files)
 
     def options_name(self) -> str:
-        """Return how messages name the options."""
+        """Return the name of the options in messages."""
         return f"server.connection in {self.files.name('mlflow', 'server', 'connection')}"
 
     def secrets(self) -> list[Any]:
@@ -85,7 +86,7 @@ class Project(NamedTuple):
         """Resolve as a run would, or return None if there is no tracking URI.
 
         Raises:
-            ConnectionsError: The message names the file and the fix.
+            ConnectionsError: Resolving failed; the message names the file and the fix.
         """
         self.entry()
         resolved = resolve_server(
@@ -95,15 +96,15 @@ class Project(NamedTuple):
 
 
 def read_project(metadata: Any, env: str | None, params: dict[str, Any] | None = None) -> Project:
-    """Read the settings of a project, as a session would find them.
+    """Read the settings of a project as a session would.
 
-    A context is created, which calls the project's hooks, only if they may bring the credentials.
-    kedro-mlflow's hook is left out then: it would create the experiment.
+    A context, which calls the project's hooks, is created only if they may provide the credentials.
+    kedro-mlflow's hook is excluded, because it would create the experiment.
 
     Args:
         metadata: Kedro's `ProjectMetadata`.
         env: The environment; None for `KEDRO_ENV`, or else the project's default.
-        params: Runtime parameters, as `kedro run --params` takes them.
+        params: Runtime parameters, as in `kedro run --params`.
 
     Raises:
         ConnectionsError: The settings are invalid, or a file cannot be read.
@@ -123,7 +124,7 @@ def read_project(metadata: Any, env: str | None, params: dict[str, Any] | None =
     except Exception as error:
         if not is_content_fault(error):
             raise
-        raise unreadable(error, "globals.yml") from None  # which a loader reads as it is created
+        raise unreadable(error, "globals.yml") from None  # which a loader reads when it is created
     project = _read(metadata, folder, env, loader)
     if project.server.credentials is None:
         return project
@@ -144,7 +145,7 @@ def _read(metadata: Any, folder: Path, env: str | None, loader: Any) -> Project:
 
 
 def _loader_after_hooks(folder: Path, env: str | None, params: dict[str, Any]) -> Any:
-    """Create a context as a session does, or return None if no hook but ours takes part."""
+    """Create a context as a session does, or return None if the project has no hooks of its own."""
     from kedro.framework.session import KedroSession
 
     from ._hooks import ConnectionHooks
@@ -162,11 +163,11 @@ def _loader_after_hooks(folder: Path, env: str | None, params: dict[str, Any]) -
 
 
 def _register_kedro_mlflows_resolver() -> None:
-    """Let `${km.random_name:}` resolve: kedro-mlflow's own imports MLflow and has no part in `server`."""
+    """Let `${km.random_name:}` resolve: kedro-mlflow's own resolver imports MLflow, and `server` does not need it."""
     from omegaconf import OmegaConf
 
     if not OmegaConf.has_resolver("km.random_name"):
-        # OmegaConf 2.4 deprecates the old name, the only one that 2.3 has.
+        # OmegaConf 2.4 deprecates the old name, the only one in 2.3.
         register = getattr(OmegaConf, "register_resolver", OmegaConf.register_new_resolver)
         register("km.random_name", lambda: "a-random-name")
 
@@ -216,14 +217,14 @@ def _shown(value: Value | None) -> str:
 
 
 def answer(project: Project, timeout: float) -> str:
-    """Resolve, ask the server for one experiment, and return a sentence with both durations.
+    """Resolve, query the server for one experiment, and return a sentence with both durations.
 
     Args:
         project: The project.
-        timeout: How many seconds resolving and the server's answer may take together.
+        timeout: The time limit in seconds for resolving and the server's response together.
 
     Raises:
-        ConnectionsError: The settings cannot be resolved, or the server does not answer.
+        ConnectionsError: The settings cannot be resolved, or the server does not respond.
     """
     started = time.perf_counter()
     deadline = Deadline(timeout)

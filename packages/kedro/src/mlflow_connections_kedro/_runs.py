@@ -1,10 +1,10 @@
-"""The runs that a pipeline causes, so that they end with it.
+"""The runs that a pipeline starts, so that they end with it.
 
-A node that logs outside of a run makes MLflow start one, in the thread and the process of the node,
-and nothing ends it. Each pipeline therefore notes the runs that become active while it runs: those of
-its own thread and of its worker threads in memory, those of its child processes in a folder that the
-children find by an environment variable. Runs that were active before the pipeline, and the run that
-an orchestrator names in MLFLOW_RUN_ID, are not the pipeline's.
+If a node logs outside of a run, MLflow starts one in the thread and the process of the node, and
+nothing ends it. Each pipeline therefore records the runs that become active while it runs: those of
+its own thread and of its worker threads in memory, those of its child processes in a folder that
+the children find through an environment variable. Runs that were active before the pipeline, and
+the run in MLFLOW_RUN_ID, which an orchestrator started, are not the pipeline's.
 """
 
 import atexit
@@ -22,7 +22,7 @@ from ._mlflow import active_runs, end_active_runs, end_run
 logger = get_logger(__name__)
 
 FOLDER_VARIABLE = "MLFLOW_CONNECTIONS_KEDRO_RUNS"
-"""Names the folder in which child processes note their runs: `<folder>/<session ID>/<run ID>`."""
+"""The folder in which child processes record their runs: `<folder>/<session ID>/<run ID>`."""
 
 
 class PipelineRuns:
@@ -59,11 +59,11 @@ class PipelineRuns:
         return True
 
     def note(self) -> None:
-        """Note the runs that are active in this thread."""
+        """Record the active runs of this thread."""
         self._noted.update(run for run in active_runs() if run not in self._not_ours)
 
     def end(self, status: str, not_ours: frozenset[str] = frozenset()) -> None:
-        """End all noted runs that have not ended. A server that does not answer is a warning.
+        """End all recorded runs that have not ended. An unavailable server causes a warning.
 
         Args:
             status: `FINISHED`, `FAILED` or `KILLED`.
@@ -99,7 +99,7 @@ def _warn(runs: set[str], error: Exception) -> None:
 
 
 def prepare_folder() -> None:
-    """Create the folder for the notes of child processes, once in a process; export its path."""
+    """Create the folder for the records of child processes, once per process, and export its path."""
     if os.environ.get(FOLDER_VARIABLE) and _own_folder.process == os.getpid():
         return
     folder = tempfile.mkdtemp(prefix="mlflow-connections-kedro-")
@@ -109,7 +109,7 @@ def prepare_folder() -> None:
 
 
 def leave_note(session_id: str) -> None:
-    """Note the active runs of this child process for the process of the pipeline."""
+    """Record the active runs of this child process for the pipeline's process."""
     folder = os.environ.get(FOLDER_VARIABLE)
     runs = active_runs()
     if not folder or not runs or not Path(folder).is_dir():
@@ -131,7 +131,8 @@ def _take_notes(session_id: str) -> set[str]:
 
 
 def _remove_folder(folder: str, process: int) -> None:
-    # A forked child that ends by `sys.exit` runs this too, and must leave the parent's folder.
+    # A forked child that ends with `sys.exit` runs this too, and must not remove the parent's
+    # folder.
     if process == os.getpid():
         shutil.rmtree(folder, ignore_errors=True)
 

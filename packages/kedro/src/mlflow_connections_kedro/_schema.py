@@ -1,8 +1,8 @@
-"""The JSON schema of mlflow.yml, made from the declared options of the installed connections.
+"""The JSON schema of mlflow.yml, generated from the declared options of the installed connections.
 
-Draft 7, which editors' YAML services know best. They read the file before Kedro resolves it, so any
-value may also be an interpolation, `${...}`. `errorMessage` is an extension of those services: without
-it they report the keyword of JSON Schema that failed.
+Draft 7 is used, which editors' YAML services support best. They read the file before Kedro resolves
+it, so any value may also be an interpolation, `${...}`. `errorMessage` is an extension of those
+services: without it they report the keyword of JSON Schema that failed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _MERGE_KEY = "<<"
 _INTERPOLATION: Schema = {"type": "string", "pattern": r"\$\{"}
 _BARE_WORD: Schema = {"type": "string", "pattern": r"^[A-Za-z_][\w.-]*$"}
 _TYPES: dict[type, tuple[Schema, str]] = {
-    # YAML reads an unquoted ID of digits as a number, which is then taken as text.
+    # YAML reads an unquoted ID of digits as a number, which is then used as text.
     str: ({"type": ["string", "number"]}, "text"),
     bool: ({"type": "boolean"}, "true or false"),
     int: ({"type": "integer"}, "a whole number"),
@@ -30,10 +30,10 @@ _TYPES: dict[type, tuple[Schema, str]] = {
 
 
 def mlflow_yml() -> tuple[Schema, list[str]]:
-    """Create the schema from what is installed.
+    """Create the schema for the installed connections.
 
     Returns:
-        The schema, and a sentence for each connection that cannot be loaded and is left out.
+        The schema, and a sentence for each connection that cannot be loaded and is omitted.
     """
     keywords = sorted({found.keyword for found in installed_connections()})
     connections, left_out = {}, []
@@ -103,7 +103,7 @@ def _folder_or_uri(what: str, keywords: Sequence[str]) -> Schema:
 
 
 def _one_spelling(key: str) -> Schema:
-    """Refuse both spellings of a key; that two texts are equal is beyond a schema."""
+    """Refuse both spellings of a key; JSON Schema cannot check that two values are equal."""
     other = f"mlflow_{key}"
     given = {"properties": {each: {"type": "string"} for each in (key, other)}}
     return {
@@ -115,7 +115,7 @@ def _one_spelling(key: str) -> Schema:
 
 
 def _never(message: str) -> Schema:
-    """Return a schema that only a null matches, with the message that an editor shows."""
+    """Return a schema that only null matches, with the message that an editor shows."""
     return {"type": "null", "errorMessage": message}
 
 
@@ -130,7 +130,7 @@ def _option_rules(connections: Mapping[str, Connection]) -> list[Schema]:
         connection: Schema = {"properties": {o.name: _option(o) for o in options}}
         rules.append({"if": _named([keyword]), "then": {"properties": {"connection": connection}}})
         rules += _required(keyword, options)
-        # A second connection beside it may take other options.
+        # A second connection may take other options.
         others = [other for other in connections if other != keyword]
         names = ", ".join(o.name for o in options) or "none"
         allowed: Schema = {
@@ -159,7 +159,7 @@ def _required(keyword: str, options: Sequence[Option]) -> list[Schema]:
     if not names:
         return []
     message = f"{keyword} needs {', '.join(names)} under connection."
-    merged = {"required": [_MERGE_KEY]}  # brings keys that a schema does not see
+    merged = {"required": [_MERGE_KEY]}  # adds keys that a schema does not see
     needed = {
         "type": "object",
         "anyOf": [{"required": names, "errorMessage": message}, merged],
@@ -202,7 +202,7 @@ def _named(keywords: Sequence[str]) -> Schema:
 
 
 def _no_options_without_connection(keywords: Sequence[str]) -> Schema:
-    """Refuse options where a URI is given and none can be a keyword, not even after interpolation."""
+    """Refuse options if a URI is given and none can be a keyword, not even after interpolation."""
     plain = {
         "anyOf": [
             {"type": "null"},

@@ -31,7 +31,7 @@ class Value(NamedTuple):
     Attributes:
         text: The text.
         key: The key of `server`, or the environment variable.
-        place: How messages name the place it was read from.
+        place: The name of its source in messages.
     """
 
     text: str
@@ -47,9 +47,9 @@ class Value(NamedTuple):
     def is_connection(self) -> bool:
         """Whether it names a connection.
 
-        In kedro-mlflow's own keys and in environment variables, a bare word has always been a folder.
-        There, only the keyword of an installed connection or of one of this family counts; the error
-        for the latter says which package to install.
+        In kedro-mlflow's own keys and in environment variables, a bare word has always been a
+        folder. There, only the keyword of an installed connection or of one of this family counts;
+        for the latter, the error names the package to install.
         """
         if not names_connection(self.text):
             return False
@@ -84,14 +84,14 @@ class Server(NamedTuple):
 def read_server(
     config: Mapping[str, Any], files: ConfigFiles, environ: Mapping[str, str], *, strict: bool
 ) -> Server:
-    """Return the settings, validated.
+    """Return the validated settings.
 
     Args:
         config: The content of mlflow.yml, all environments merged.
-        files: To name the file in messages.
+        files: Names the file in messages.
         environ: The environment variables.
-        strict: Whether every unknown key is refused. Beside kedro-mlflow, which refuses keys by a
-            list of its own version, only a misspelling of a known key is.
+        strict: Whether every unknown key is refused. With kedro-mlflow, whose own version refuses
+            unknown keys, only a misspelling of a known key is.
 
     Raises:
         InvalidOptionError: A value has the wrong type, two disagree, or a key is unknown; the
@@ -152,7 +152,7 @@ def _credentials(server: Mapping[str, Any], files: ConfigFiles) -> str | None:
     name = server.get("credentials")
     if name is None or (isinstance(name, str) and name.strip()):
         return name
-    # The value itself is not shown: it may be the credentials themselves.
+    # The value is not shown: it may be the credentials themselves.
     raise InvalidOptionError(
         f"'server.credentials' in {files.name('mlflow', 'server', 'credentials')} must be the name "
         f"of an entry of credentials.yml, not {_kind(name)}."
@@ -173,7 +173,7 @@ def _refuse_misspelled_section(config: Mapping[str, Any], files: ConfigFiles) ->
 def _refuse_unknown(server: Mapping[str, Any], files: ConfigFiles, *, strict: bool) -> None:
     for key in server:
         if key not in KEYS:
-            from difflib import get_close_matches  # only an error pays for it
+            from difflib import get_close_matches  # only an error needs this
 
             close = get_close_matches(str(key), KEYS, n=1, cutoff=0.6 if strict else 0.8)
             if not close and not strict:

@@ -1,8 +1,8 @@
-"""From the settings of a session to the server that MLflow uses in this process.
+"""Apply the settings of a session to MLflow in this process.
 
 MLflow's URIs and exported credentials belong to the process, and they outlive a session on purpose:
-nodes in child processes read them, and so do the cells of a notebook. The next session takes them
-back, except what user code has changed since.
+nodes in child processes read them, and so do the cells of a notebook. The next session restores the
+previous state, except values that user code has changed since.
 """
 
 import os
@@ -48,7 +48,7 @@ _NAMES_NO_PLACE = (
     PluginLoadError,
     PluginTypeError,
 )
-# Words that are no path to MLflow (mlflow/utils/uri.py).
+# MLflow does not treat these words as paths (mlflow/utils/uri.py).
 _NO_PATHS = frozenset({"databricks", "databricks-uc", "uc"})
 
 
@@ -58,7 +58,7 @@ class Resolved(NamedTuple):
     Attributes:
         tracking: The tracking URI, or None if neither mlflow.yml nor the environment has one.
         registry: The registry URI, or None if it is left to MLflow.
-        server: The settings that they come from.
+        server: The settings from which they were resolved.
         endpoint: The URIs with the environment and the identities that they need.
     """
 
@@ -76,7 +76,7 @@ def resumed_run(environ: Mapping[str, str]) -> str | None:
     """Return the ID of the run that an orchestrator started for this process, or None.
 
     `mlflow run` and AzureML jobs set MLFLOW_RUN_ID together with the URI of that run's server. The
-    next `mlflow.start_run` resumes the run, so it has to look on that server.
+    next `mlflow.start_run` resumes the run, so it must use that server.
     """
     run, uri = environ.get("MLFLOW_RUN_ID"), environ.get(TRACKING_VARIABLE)
     return run if run and uri and not names_connection(uri) else None
@@ -85,17 +85,18 @@ def resumed_run(environ: Mapping[str, str]) -> str | None:
 def resolve_server(
     server: Server, loader: Any, files: ConfigFiles, project: Path, *, export_plain: bool
 ) -> Resolved:
-    """Resolve the settings of a session. Nothing is changed in this process.
+    """Resolve the settings of a session, without changing this process.
 
     Args:
         server: The settings.
         loader: Kedro's config loader, for the credentials.
-        files: To name files in messages.
+        files: Names files in messages.
         project: The project's folder, to which relative paths belong.
-        export_plain: Whether credentials beside a plain URI are exported; kedro-mlflow does so itself.
+        export_plain: Whether credentials next to a plain URI are exported; kedro-mlflow does so
+            itself.
 
     Raises:
-        ConnectionsError: The message names the file and the fix.
+        ConnectionsError: Resolving failed; the message names the file and the fix.
     """
     tracking, registry = _text(server.tracking), _text(server.registry)
     uses = bool(server.connections)
@@ -130,7 +131,7 @@ def resolve_server(
 
 @contextmanager
 def set_meanwhile(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the length of a block."""
+    """Set environment variables for the duration of a block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -167,7 +168,7 @@ def _text(value: Value | None) -> str | None:
 def anchored(uri: str | None, project: Path) -> str | None:
     """Return a relative path as the URI of a path in the project; URIs are returned unchanged.
 
-    kedro-mlflow has the same rule. `sqlite:///relative.db` is a URI: SQLite takes it relative to the
+    kedro-mlflow has the same rule. `sqlite:///relative.db` is a URI: SQLite resolves it against the
     working directory.
     """
     if uri is None or uri in _NO_PATHS:
@@ -179,7 +180,7 @@ def anchored(uri: str | None, project: Path) -> str | None:
 
 
 class SessionBoundary:
-    """The changes of the last session in this process, so that the next one starts clean."""
+    """The changes of the last session in this process, so that the next one can start clean."""
 
     def __init__(self) -> None:
         self._applied: Applied | None = None
@@ -190,7 +191,7 @@ class SessionBoundary:
 
     @property
     def server(self) -> str | None:
-        """The tracking URI that the last session put in force, or None if it is no longer in force."""
+        """The tracking URI that the last session activated, or None if it is no longer in force."""
         if self._before is None or self._after is None:
             return None
         set_by_session = self._after.variables.get(TRACKING_VARIABLE)
@@ -200,7 +201,7 @@ class SessionBoundary:
 
     @contextmanager
     def withdrawn(self) -> Iterator[None]:
-        """Hide what the last session exported, while the settings of the next one are read."""
+        """Hide the variables that the last session exported, while the settings of the next one are read."""
         if self._before is None or self._after is None:
             yield
             return
@@ -216,7 +217,7 @@ class SessionBoundary:
                 set_variable(name, now.get(name))
 
     def holds(self, endpoint: Endpoint) -> bool:
-        """Return whether the last session put the same server in force, and it still is."""
+        """Return whether the last session activated the same server, and it is still in force."""
         held = self._endpoint
         return (
             held is not None
@@ -226,11 +227,11 @@ class SessionBoundary:
         )
 
     def enter(self, endpoint: Endpoint) -> None:
-        """Put a server in force, in place of the last session's.
+        """Activate a server in place of the last session's.
 
         Raises:
-            BoundaryError: A run is active on another server, or another thread of this process has
-                put another server in force.
+            BoundaryError: A run is active on another server, or another thread of this process uses
+                another server.
         """
         if self.holds(endpoint):
             self._renew(endpoint)
@@ -240,7 +241,7 @@ class SessionBoundary:
         self._names = set(endpoint.environment)
         if endpoint.tracking_uri:
             if names_connection(os.environ.get(TRACKING_VARIABLE) or ""):
-                # The keyword that was resolved: not another server's URI.
+                # The resolved keyword, not another server's URI.
                 del os.environ[TRACKING_VARIABLE]
             self._applied = Applied(endpoint)
         else:
@@ -250,7 +251,7 @@ class SessionBoundary:
         self.remember()
 
     def _renew(self, endpoint: Endpoint) -> None:
-        """Replace credentials of the server that stays in force, with the runs that are active on it."""
+        """Replace the credentials of the server that stays in force, with its active runs."""
         held = self._endpoint
         if held is not None and list(held.binders) != list(endpoint.binders):
             for binder in reversed(held.binders):
@@ -273,11 +274,11 @@ class SessionBoundary:
                     set_variable(name, self._before.variables.get(name))
 
     def watch(self, endpoint: Endpoint, *, keep: bool) -> None:
-        """Watch kedro-mlflow put a server in force, in place of the last session's.
+        """Watch kedro-mlflow activate a server in place of the last session's.
 
         Args:
             endpoint: The server.
-            keep: Whether a run is active on it, so that the server has to stay in force.
+            keep: Whether a run is active on it, so that the server must stay in force.
         """
         if not (keep and self.holds(endpoint)):
             self.leave()
@@ -285,13 +286,13 @@ class SessionBoundary:
             self._endpoint = endpoint
 
     def remember(self, names: Iterable[str] = ()) -> None:
-        """Remember what is in force now as the session's, with variables that other code exported."""
+        """Record the current state as the session's, with variables that other code exported."""
         if self._before is not None:
             self._names.update(names)
             self._after = SavedState.take()
 
     def leave(self) -> None:
-        """Restore what was in force before the last session, except what user code changed since."""
+        """Restore the state before the last session, except values that user code changed since."""
         before, after, now = self._before, self._after, SavedState.take()
         uris = tracking_uri(), registry_uri()
         if self._applied is not None:
@@ -320,5 +321,5 @@ def shown(uri: str | None) -> str:
 
 
 def may_be(value: Value, uri: str) -> bool:
-    """Return whether a URI looks like one that a connection makes: its scheme has the keyword's name."""
+    """Return whether a connection may have made a URI: its scheme has the keyword's name."""
     return uri == value.text or urlsplit(uri).scheme.partition("+")[0] == value.text

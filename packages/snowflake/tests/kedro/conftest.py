@@ -21,7 +21,7 @@ PLACE: dict[str, Any] = {"database": "demo", "schema": "pipes", "warehouse": "sm
 
 @pytest.fixture
 def settings() -> Callable[..., Settings]:
-    """Reads a section with MLFlow, and with other keys."""
+    """Read a section with MLflow, and with other keys."""
 
     def read(**more: Any) -> Settings:
         given = {**PLACE, "mlflow": MLFLOW, **more}

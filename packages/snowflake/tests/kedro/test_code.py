@@ -1,4 +1,4 @@
-"""The archives: the code and the configuration in use, and no credentials."""
+"""The archives contain the code and the configuration in use, and no credentials."""
 
 import subprocess
 import sys
@@ -30,24 +30,24 @@ def project(tmp_path: Path) -> Path:
 
 
 def read(project: Path, *environments: str) -> dict[str, bytes]:
-    """Read what goes to Snowflake."""
+    """Read the files that go to Snowflake."""
     data = [project / "data/01_raw/wine.csv"]
     return project_files(project, project / "src", project / "conf", environments, data)
 
 
-def test_what_is_used_goes_and_no_credentials(project: Path) -> None:
-    """Code, the environments in use and the files that are read go; credentials never do."""
+def test_used_files_are_uploaded_without_credentials(project: Path) -> None:
+    """Code, the environments in use and the files that are read are uploaded; credentials never are."""
     assert set(read(project, "base", "prod")) == {
         *("pyproject.toml", "conf/logging.yml", "conf/base/catalog.yml", "conf/base/.gitkeep"),
         *("conf/prod/parameters.yml", "conf/prod/.gitkeep", "src/wine/nodes.py"),
         "data/01_raw/wine.csv",
     }
-    # Kedro wants the folder of an environment, though nothing in it may go.
+    # Kedro needs the folder of an environment, even if none of its files may be uploaded.
     assert "conf/local/.gitkeep" in read(project, "base", "local")
 
 
 def test_the_same_code_is_the_same_archive(project: Path, tmp_path: Path) -> None:
-    """The digest tells whether anything changed, and nothing but that."""
+    """The digest changes with the content, and with nothing else."""
     first = write(tmp_path / "one", read(project, "base"))
     (project / "src/wine/nodes.py").touch()
     again = write(tmp_path / "two", read(project, "base"))
@@ -57,7 +57,7 @@ def test_the_same_code_is_the_same_archive(project: Path, tmp_path: Path) -> Non
     assert first.size > 0
 
 
-def test_our_packages_work_from_their_archive(tmp_path: Path) -> None:
+def test_own_packages_work_from_their_archive(tmp_path: Path) -> None:
     """From the zip alone Python imports both packages, and MLflow would find the scheme."""
     archives = write(tmp_path, {})
     with zipfile.ZipFile(archives.own) as archive:

@@ -1,4 +1,4 @@
-"""Data between nodes: what travels as a pickle, what comes along, and what Snowflake could not use."""
+"""Data between nodes: pickles, uploaded files, and data that Snowflake cannot use."""
 
 import io
 import types
@@ -24,30 +24,30 @@ from mlflow_connections_snowflake.kedro.datasets import SnowflakeStageFileDatase
 
 
 class File(AbstractDataset[Any, Any]):
-    """A dataset in a file, as those of kedro-datasets are."""
+    """A dataset in a file, like those of kedro-datasets."""
 
     def __init__(self, filepath: str, protocol: str = "file") -> None:
         self._filepath = Path(filepath)
         self._protocol = protocol
 
     def load(self) -> Any:
-        """Not called here."""
+        """Not called in these tests."""
 
     def save(self, data: Any) -> None:
-        """Not called here."""
+        """Not called in these tests."""
 
     def _describe(self) -> dict[str, Any]:
         return {}
 
 
 class Files:
-    """Snowpark's file operations on a stage, as far as they are needed."""
+    """Snowpark's file operations on a stage, reduced to the necessary ones."""
 
     def __init__(self) -> None:
         self.stored: dict[str, bytes] = {}
 
     def put_stream(self, stream: io.BytesIO, place: str, **_: object) -> None:
-        """Take a file."""
+        """Store a file."""
         self.stored[place] = stream.read()
 
     def get_stream(self, place: str) -> io.BytesIO:
@@ -85,8 +85,8 @@ def catalog(tmp_path: Path) -> DataCatalog:
         *(("params:a", False), ("params:unknown", False), ("parameters", False)),
     ],
 )
-def test_what_is_in_memory_travels(catalog: DataCatalog, dataset: str, does: bool) -> None:
-    """A dataset of the catalog is used as it is, and parameters come from the configuration."""
+def test_data_in_memory_travels(catalog: DataCatalog, dataset: str, does: bool) -> None:
+    """A dataset of the catalog is unchanged, and parameters come from the configuration."""
     assert travels(catalog, dataset) is does
 
 
@@ -95,16 +95,16 @@ def function(*given: Any) -> Any:
     return given
 
 
-def test_files_of_the_project_come_along(catalog: DataCatalog, tmp_path: Path) -> None:
-    """A file that a pipeline reads is found, and the cloud's is left where it is."""
+def test_files_of_the_project_are_uploaded(catalog: DataCatalog, tmp_path: Path) -> None:
+    """A file that a pipeline reads is found, and a cloud file stays in place."""
     found = files_to_bring(
         pipeline([node(function, ["raw", "cloud", "params:a"], "memory")]), catalog, tmp_path
     )
     assert found == [tmp_path / "raw.csv"]
 
 
-def test_folders_come_along(tmp_path: Path) -> None:
-    """A dataset of many files comes with all of them."""
+def test_folders_are_uploaded(tmp_path: Path) -> None:
+    """A dataset of many files is uploaded with all of them."""
     (tmp_path / "parts/a").mkdir(parents=True)
     for name in ("parts/1.csv", "parts/a/2.csv"):
         (tmp_path / name).write_text(name)
@@ -122,10 +122,10 @@ def test_folders_come_along(tmp_path: Path) -> None:
         ("unknown", "x", "'unknown' is in no catalog"),
     ],
 )
-def test_what_snowflake_could_not_use_is_told(
+def test_unusable_files_are_reported(
     catalog: DataCatalog, tmp_path: Path, inputs: str, output: str, sentence: str
 ) -> None:
-    """A file that would be lost, or would not be found, is named before anything is deployed."""
+    """A file that would be lost, or would not be found, is named before deployment."""
     with pytest.raises(ConnectionsError) as caught:
         files_to_bring(pipeline([node(function, inputs, output)]), catalog, tmp_path)
     assert sentence in str(caught.value)
@@ -133,13 +133,13 @@ def test_what_snowflake_could_not_use_is_told(
 
 @pytest.fixture
 def pickled() -> Callable[[str], StagePickle]:
-    """Makes datasets on one stage."""
+    """Creates datasets on one stage."""
     session: Any = Session()
     return lambda name: StagePickle(session, "@S/runs/1/data", name)
 
 
 def test_anything_travels(pickled: Callable[[str], StagePickle]) -> None:
-    """Data that one node saves is loaded by another, also functions without a name."""
+    """Data that one node saves is loaded by another, including anonymous functions."""
     pickled("a 'b' \\ /../").save({"f": lambda: 7})
     assert pickled("a 'b' \\ /../").load()["f"]() == 7
     assert ".." not in pickled("a 'b' \\ /../")._place
@@ -151,8 +151,8 @@ def test_transcoded_names_are_one_dataset(pickled: Callable[[str], StagePickle])
     assert pickled("x@numpy").load() == [1]
 
 
-def test_what_cannot_travel_is_told(pickled: Callable[[str], StagePickle]) -> None:
-    """A thing that cannot be pickled is named, with the remedy."""
+def test_unpicklable_data_is_reported(pickled: Callable[[str], StagePickle]) -> None:
+    """An object that cannot be pickled is named, with the remedy."""
     with pytest.raises(DatasetError, match=r"'lock' cannot go to the next node, .* in the catalog"):
         pickled("lock").save(i for i in range(3))
 
@@ -161,8 +161,8 @@ CREDENTIALS = {"dev": {"account": "a", "password": "pa55word", "database": "D", 
 TABLE = "snowflake.SnowparkTableDataset"
 
 
-def test_entries_that_a_pipeline_does_not_use_do_not_matter() -> None:
-    """An entry with credentials is neither checked nor taken along where no node uses it."""
+def test_entries_that_a_pipeline_does_not_use_are_ignored() -> None:
+    """An entry with credentials is neither checked nor deployed if no node uses it."""
     conf = {
         "used": {"type": "pandas.CSVDataset", "filepath": "s3://b/x.csv"},
         "unused": {"type": "pandas.CSVDataset", "filepath": "s3://b/y.csv", "credentials": "dev"},
@@ -181,7 +181,7 @@ def test_entries_that_a_pipeline_does_not_use_do_not_matter() -> None:
     ],
 )
 def test_credentials_that_stay_behind_are_refused(entry: dict[str, Any], label: str) -> None:
-    """A dataset that needs credentials is named before anything is deployed, without their values."""
+    """A dataset that needs credentials is named before deployment, without their values."""
     for conf in ({"raw": entry}, {"{any}": entry}):
         with pytest.raises(ConnectionsError) as caught:
             places_of(conf, CREDENTIALS, {"raw"})
@@ -192,7 +192,7 @@ def test_credentials_that_stay_behind_are_refused(entry: dict[str, Any], label: 
 
 
 def test_tables_use_the_procedures_session() -> None:
-    """Of a Snowpark dataset's credentials only the place goes along, and its entry stays usable."""
+    """Only the place of a Snowpark dataset's credentials is deployed, and its entry stays usable."""
     conf = {"t": {"type": TABLE, "table_name": "T", "credentials": "dev"}}
     places = places_of(conf, CREDENTIALS, {"t"})
     assert places == {"t": {"session": {"database": "D", "schema": "S"}}}
@@ -213,7 +213,7 @@ STAGES = {
 
 @pytest.mark.parametrize("is_factory", [False, True])
 def test_a_location_with_a_stage_needs_no_credentials(is_factory: bool) -> None:
-    """A file below a location of `stages` is read and written by that stage, with its own arguments."""
+    """A file below a location of `stages` is read and written through that stage, with its own arguments."""
     name = "{name}" if is_factory else "wine"
     entry = {
         "type": "pandas.CSVDataset",
@@ -247,14 +247,14 @@ def test_a_location_with_a_stage_needs_no_credentials(is_factory: bool) -> None:
 
 
 def test_a_version_on_a_stage_is_refused() -> None:
-    """A versioned file would lose its versions, so it is named before anything is deployed."""
+    """A versioned file would lose its versions, so it is named before deployment."""
     conf = {"wine": {"type": "pandas.CSVDataset", "filepath": "s3://b/x.csv", "versioned": True}}
     with pytest.raises(ConnectionsError, match="'wine' is versioned"):
         places_of(conf, {}, {"wine"}, stages=STAGES)
 
 
-def test_credentials_that_are_a_secret_are_read_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry stays as it is: inside, its credentials come from the secret, also those of an inner dataset."""
+def test_credentials_in_a_secret_are_read_inside_snowflake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry is unchanged: in the procedure its credentials come from the secret, also those of an inner dataset."""
     conf = {
         "service": {"type": "x.Api", "url": "https://x", "credentials": "dev"},
         "cached": {"type": "x.Cached", "credentials": "dev", "dataset": {"credentials": "two"}},
@@ -293,7 +293,7 @@ class Secrets:
     """Snowpark's secrets inside a procedure, one of each type."""
 
     def get_secret_type(self, name: str) -> str:
-        """Return the type, which is the name's last word here."""
+        """Return the type, which is the last part of this secret's name."""
         return name.rpartition("_")[2].upper()
 
     def get_username_password(self, name: str) -> types.SimpleNamespace:
@@ -306,7 +306,7 @@ class Secrets:
 
 
 def test_secrets_hold_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A PASSWORD is a user name and a password, a GENERIC_STRING is JSON; anything else is refused, unseen."""
+    """A PASSWORD is a user name and a password, other text must be JSON; a refusal shows no value."""
     secrets = Secrets()
     snowpark = pytest.importorskip("snowflake.snowpark")
     monkeypatch.setattr(snowpark, "secrets", secrets, raising=False)
@@ -323,7 +323,7 @@ def test_secrets_hold_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_on_a_stage_keeps_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Kedro makes the path absolute in the project's folder, whichever that is; the stage's stays."""
+    """Kedro makes the path absolute in any project folder; the path on the stage stays the same."""
     monkeypatch.chdir(tmp_path)
     for filepath in ("a/b c.csv", f"{tmp_path.as_posix()}/a/b c.csv", "/a/b c.csv"):
         made = SnowflakeStageFileDataset(
@@ -337,7 +337,7 @@ def test_a_file_on_a_stage_keeps_its_path(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_a_file_on_a_stage_has_one_path(tmp_path: Path) -> None:
-    """A path or a version inside would be of this machine."""
+    """A path or a version in the inner definition, which would be local, is refused."""
     for wrong in ({"filepath": "x"}, {"versioned": True}):
         with pytest.raises(DatasetError, match="must have neither"):
             SnowflakeStageFileDataset(

@@ -1,4 +1,4 @@
-"""The SQL of a pipeline: Snowflake's grammar takes it, whatever is in a name, a path or a parameter."""
+"""The SQL of a pipeline is valid for Snowflake's grammar, whatever a name, a path or a parameter contains."""
 
 import io
 import json
@@ -42,7 +42,7 @@ EVIL = "x'); DROP TABLE t; -- \\"
 
 
 def everything(plan: Plan) -> list[Statement]:
-    """Every statement that can be written for a pipeline."""
+    """Return every possible statement for a pipeline."""
     old = old_procedures(plan, [f"{plan.root.object}__RUN_NODE__0A1B2C3D"], [])
     assert len(old) == 1
     return [
@@ -56,7 +56,7 @@ def everything(plan: Plan) -> list[Statement]:
 
 @pytest.fixture
 def plan(planned: Callable[..., Plan]) -> Plan:
-    """A pipeline that has every clause."""
+    """A pipeline with every clause."""
     return planned(schedule="USING CRON 0 6 * * * UTC", retries=2, timeout_minutes=90)
 
 
@@ -74,13 +74,13 @@ def test_every_statement_parses(plan: Plan, parses: Parses) -> None:
         "PUT 'file:///a' '@b' AUTO_COMPRESS = PERHAPS",
     ],
 )
-def test_the_judge_can_say_no(sql: str, parses: Parses) -> None:
-    """Broken statements, and two in one, are seen as such."""
+def test_the_checker_rejects_invalid_sql(sql: str, parses: Parses) -> None:
+    """Broken statements, and two in one, are recognized."""
     assert not parses(sql)
 
 
 def test_hostile_names_stay_names(plan: Plan, parses: Parses) -> None:
-    """A node, a parameter or an environment that looks like SQL changes no statement's form."""
+    """A node, a parameter or an environment that looks like SQL does not change a statement's structure."""
     steps = tuple(replace(step, node=EVIL) for step in plan.steps)
     hostile = replace(plan, steps=steps, params={"a": EVIL, "b": {"$$": EVIL}}, env=EVIL)
     written = everything(hostile)
@@ -96,15 +96,15 @@ def test_hostile_names_stay_names(plan: Plan, parses: Parses) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-def test_parameters_arrive_as_they_were(text: str) -> None:
+def test_parameters_arrive_unchanged(text: str) -> None:
     """A parameter's value survives CONFIG unchanged, read as Snowflake reads a literal."""
     written = literal(json.dumps({"a": text}))
     inner = written[1:-1].replace("''", "'").replace("\\\\", "\\")
     assert json.loads(inner) == {"a": text}
 
 
-def test_the_order_of_things(plan: Plan) -> None:
-    """The root is suspended first, what is named exists before, and the root is resumed last of all."""
+def test_the_order_of_statements(plan: Plan) -> None:
+    """The root is suspended first, objects exist before they are named, and the root is resumed last."""
     sql = [s.sql for s in statements(plan, ARCHIVES)]
     forms = [" ".join(one.split()[:3]) for one in sql]
     assert forms[:2] == ["USE WAREHOUSE " + plan.settings.warehouse.sql, "CREATE STAGE IF"]
@@ -122,7 +122,7 @@ def test_the_order_of_things(plan: Plan) -> None:
     assert sql[-1] == f"EXECUTE TASK {plan.root.sql}"
 
 
-def test_only_what_is_scheduled_is_resumed(planned: Callable[..., Plan]) -> None:
+def test_only_a_scheduled_root_is_resumed(planned: Callable[..., Plan]) -> None:
     """A root without a schedule runs when it is executed, and Snowflake would not resume it."""
     made = planned()
     resumed = [s.sql for s in statements(made, ARCHIVES) if s.sql.endswith(" RESUME")]
@@ -131,7 +131,7 @@ def test_only_what_is_scheduled_is_resumed(planned: Callable[..., Plan]) -> None
 
 
 def test_settings_become_clauses(plan: Plan) -> None:
-    """Retries and the schedule are the root's, the time limit each node's."""
+    """Retries and the schedule belong to the root, the time limit to each node."""
     tasks = {s.purpose: s.sql for s in statements(plan, ARCHIVES) if "TASK" in s.sql}
     assert "TASK_AUTO_RETRY_ATTEMPTS = 2" in tasks["the root"]
     assert "SCHEDULE = 'USING CRON 0 6 * * * UTC'" in tasks["the root"]
@@ -139,8 +139,8 @@ def test_settings_become_clauses(plan: Plan) -> None:
     assert "USER_TASK_TIMEOUT_MS" not in tasks["the end, which always runs"]
 
 
-def test_a_script_tells_what_it_does(plan: Plan) -> None:
-    """Each statement has its purpose before it, in one line whatever the node is called."""
+def test_a_script_explains_its_statements(plan: Plan) -> None:
+    """Each statement has its purpose before it, on one line whatever the node's name is."""
     steps = tuple(replace(step, node="a\nb; DROP") for step in plan.steps)
     hostile = replace(plan, steps=steps)
     text = script(hostile, statements(hostile, ARCHIVES))
@@ -149,13 +149,13 @@ def test_a_script_tells_what_it_does(plan: Plan) -> None:
 
 
 def test_wildcards_in_a_path_are_refused(plan: Plan) -> None:
-    """PUT would take them for patterns."""
+    """PUT would treat wildcards in a path as patterns."""
     with pytest.raises(InvalidOptionError, match="wildcards"):
         statements(plan, ARCHIVES._replace(project=Path("/a[1]/project.zip")))
 
 
-def test_a_stage_elsewhere(planned: Callable[..., Plan], parses: Parses) -> None:
-    """The stage may lie in another schema, under any name."""
+def test_a_stage_in_another_schema(planned: Callable[..., Plan], parses: Parses) -> None:
+    """The stage may be in another schema, under any name."""
     made = planned(stage='@"My db"."s"."a; b"')
     assert made.settings.stage == Identifier(("My db", "s", "a; b"))
     assert [s.sql for s in everything(made) if "PUT" in s.sql and not parses(s.sql)] == []
@@ -219,7 +219,7 @@ def archives(tmp_path: Path) -> Archives:
 
 
 def deployed(account: Account, plan: Plan, archives: Archives, *states: str, **more: Any) -> str:
-    """Deploy a pipeline; return what was printed."""
+    """Deploy a pipeline, and return the output."""
     console = Console(file=io.StringIO(), width=200)
     account.ran.clear()
     session: Any = account
@@ -244,7 +244,7 @@ def test_unchanged_code_is_not_deployed_again(plan: Plan, archives: Archives) ->
 
 
 def test_a_changed_parameter_uploads_nothing(plan: Plan, archives: Archives) -> None:
-    """Other parameters change the tasks alone."""
+    """Other parameters change only the tasks."""
     account = Account()
     deployed(account, plan, archives)
     shown = deployed(account, replace(plan, params={"a": 1}), archives)
@@ -255,7 +255,7 @@ def test_a_changed_parameter_uploads_nothing(plan: Plan, archives: Archives) -> 
 
 @pytest.mark.parametrize("damage", ["suspended", "dropped", "old node"])
 def test_a_damaged_graph_is_deployed_again(plan: Plan, archives: Archives, damage: str) -> None:
-    """A task that was suspended, dropped, or left from an older pipeline is noticed."""
+    """A task that was suspended, dropped, or left from an older pipeline is detected."""
     account = Account()
     deployed(account, plan, archives)
     task = plan.steps[0].task.object
@@ -271,7 +271,7 @@ def test_a_damaged_graph_is_deployed_again(plan: Plan, archives: Archives, damag
 
 
 def test_a_run_keeps_its_own_code(plan: Plan, archives: Archives) -> None:
-    """A new version has procedures of its own, so a running one goes on with what it began with."""
+    """A new version has its own procedures, so a running version continues with its own code."""
     account = Account()
     deployed(account, plan, archives)
     first = set(account.procedures)
@@ -283,7 +283,7 @@ def test_a_run_keeps_its_own_code(plan: Plan, archives: Archives) -> None:
 
 
 def test_old_versions_are_dropped_when_nothing_runs(plan: Plan, archives: Archives) -> None:
-    """All but the new version and the one before it go, once no run has a task to finish."""
+    """All but the new and the previous version are dropped once no run has an unfinished task."""
     account = Account()
     versions = [archives._replace(digest=digest) for digest in ("one", "two", "three", "four")]
     for made, state in zip(
@@ -301,7 +301,7 @@ def test_old_versions_are_dropped_when_nothing_runs(plan: Plan, archives: Archiv
 
 
 def test_a_retry_replaces_the_code_of_the_failed_run(plan: Plan, archives: Archives) -> None:
-    """Snowflake retries only the same graph, so the procedures that it calls get the new code."""
+    """Snowflake retries only an unchanged graph, so the procedures that it calls get the new code."""
     account = Account()
     deployed(account, plan, archives)
     before, tasks = set(account.procedures), dict(account.tasks)
@@ -313,7 +313,7 @@ def test_a_retry_replaces_the_code_of_the_failed_run(plan: Plan, archives: Archi
 
 
 def test_an_error_says_to_run_the_command_again(plan: Plan, archives: Archives) -> None:
-    """A statement that fails is named, with a remedy that fits this command."""
+    """A failed statement is named, with a remedy that fits this command."""
 
     class Refusing(Account):
         def sql(self, text: str) -> "Account":
@@ -345,7 +345,7 @@ def test_external_access_is_a_clause_of_each_procedure(
 def test_secrets_of_credentials_are_in_the_clauses_too(
     planned: Callable[..., Plan], parses: Parses
 ) -> None:
-    """Each secret has a variable of its own and each integration is named once; a change is a new version."""
+    """Each secret has its own variable and each integration is named once; a change is a new version."""
     access = {"url": "https://mlflow.example.com", "integration": "OUT"}
     mlflow = {"experiment_name": "x", "external_access": access}
     plain = planned(mlflow=mlflow)

@@ -1,4 +1,4 @@
-"""Pipelines become tasks: which comes after which, and what Snowflake would not take is told."""
+"""Pipelines become tasks in the right order, and an impossible pipeline is reported."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from mlflow_connections import ConnectionsError
 from mlflow_connections_snowflake.kedro._plan import Plan, Settings, plan
 
 
-def test_a_task_comes_after_those_that_make_its_inputs(planned: Callable[..., Plan]) -> None:
+def test_a_task_comes_after_those_that_produce_its_inputs(planned: Callable[..., Plan]) -> None:
     """The first nodes come after MLflow's task, the others after the nodes that they need."""
     made = planned()
     after = {step.node: [name.object for name in step.after] for step in made.steps}
@@ -44,7 +44,7 @@ def wide(count: int) -> Pipeline:
         ("wide", "This pipeline needs 104, 1 and 101"),
     ],
 )
-def test_what_cannot_run_is_told(
+def test_an_impossible_pipeline_is_reported(
     settings: Callable[..., Settings], name: str, sentence: str
 ) -> None:
     """An unknown or empty pipeline, and a graph too wide for Snowflake, is one sentence."""

@@ -16,7 +16,7 @@ SECTION = {"database": "D", "schema": "S", "warehouse": "W"}
 
 @pytest.fixture
 def metadata(tmp_path: Path) -> Any:
-    """A project's folder, as Kedro found it, with nothing said of Snowflake yet."""
+    """A project's folder, as Kedro found it, without settings for Snowflake."""
     for name in ("conf/base", "conf/local", "conf/prod", "src"):
         (tmp_path / name).mkdir(parents=True)
     return SimpleNamespace(package_name="wine", project_path=tmp_path, source_dir=tmp_path / "src")
@@ -39,7 +39,7 @@ def test_an_environments_section_replaces_the_base(metadata: Any) -> None:
     assert "Did you mean 'retries'?" in str(caught.value)
 
 
-def test_parameters_of_the_run_are_heard(metadata: Any) -> None:
+def test_parameters_of_the_run_are_used(metadata: Any) -> None:
     """A value of snowflake.yml may be a parameter of the run."""
     section = {**SECTION, "warehouse": "${runtime_params:size, SMALL}"}
     write(metadata, "base/snowflake.yml", {"snowflake": section})
@@ -48,8 +48,8 @@ def test_parameters_of_the_run_are_heard(metadata: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [None, {"mlflow": {}}])
-def test_a_project_that_says_nothing_is_told(metadata: Any, content: object) -> None:
-    """Without the section the file that should have it is named."""
+def test_a_project_without_the_section_is_reported(metadata: Any, content: object) -> None:
+    """Without the section, the error names the file that should have it."""
     if content is not None:
         write(metadata, "base/snowflake.yml", content)
     with pytest.raises(
@@ -59,18 +59,18 @@ def test_a_project_that_says_nothing_is_told(metadata: Any, content: object) -> 
 
 
 class Opened:
-    """A session whose warehouse was chosen."""
+    """A session whose warehouse was selected."""
 
     warehouse = ""
 
     def use_warehouse(self, warehouse: str) -> None:
-        """Choose a warehouse."""
+        """Select a warehouse."""
         self.warehouse = warehouse
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
-    """Takes with what a session was opened, in the place of opening it."""
+    """Record the parameters of a session instead of opening it."""
     found: list[tuple[Any, Any]] = []
 
     def open_session(connection: Any = None, parameters: Any = None) -> Any:
@@ -99,7 +99,7 @@ def test_credentials_are_found(
     connection: str | None,
     parameters: object,
 ) -> None:
-    """The entry that is named, else `snowflake`, else nothing; a connection on the command wins."""
+    """The named entry is used, else `snowflake`, else none; a connection on the command line takes precedence."""
     section = {**SECTION, **({"credentials": named} if named else {})}
     write(metadata, "base/snowflake.yml", {"snowflake": section})
     if entries is not None:
@@ -116,10 +116,10 @@ def test_credentials_are_found(
         ({"mine": "pa55word"}, "must be a mapping of keys to values"),
     ],
 )
-def test_wrong_credentials_are_told_and_not_shown(
+def test_wrong_credentials_are_reported_and_not_shown(
     metadata: Any, entries: object, sentence: str
 ) -> None:
-    """A missing entry, or one that is a bare text, is one sentence without the text."""
+    """A missing entry, or one that is plain text, is one sentence without the text."""
     write(metadata, "base/snowflake.yml", {"snowflake": {**SECTION, "credentials": "mine"}})
     write(metadata, "local/credentials.yml", entries)
     with pytest.raises(ConnectionsError) as caught:

@@ -1,4 +1,4 @@
-"""The section `snowflake` of snowflake.yml: defaults, and what cannot be meant is told."""
+"""The section `snowflake` of snowflake.yml: defaults, and invalid values."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from mlflow_connections_snowflake.kedro._plan import Settings, read_settings
 
 
 def test_three_keys_are_enough(settings: Callable[..., Settings]) -> None:
-    """Database, schema and warehouse must be said; all else has a default."""
+    """Database, schema and warehouse are required; everything else has a default."""
     read = settings(mlflow=None)
     assert str(read.home) == "DEMO.PIPES"
     assert str(read.warehouse) == "SMALL"
@@ -45,38 +45,38 @@ def test_mlflows_section_is_the_bridges(settings: Callable[..., Settings]) -> No
         ),
     ],
 )
-def test_what_all_procedures_need_is_added(
+def test_required_packages_are_added(
     settings: Callable[..., Settings],
     given: list[str],
     with_mlflow: bool,
     packages: tuple[str, ...],
 ) -> None:
-    """Packages that nothing works without need not be named, and a version that is named stays."""
+    """Packages that every procedure needs need not be named, and a pinned version stays."""
     read = settings(packages=given, **({} if with_mlflow else {"mlflow": None}))
     assert read.packages == pinned(*packages)
 
 
 def pinned(*requirements: str) -> tuple[str, ...]:
-    """Return requirements with the versions that are installed here, where they name none."""
+    """Return requirements, pinned to the installed versions if they have none."""
     return tuple(one if "=" in one else f"{one}=={metadata.version(one)}" for one in requirements)
 
 
-def test_versions_that_are_written_stay(settings: Callable[..., Settings]) -> None:
-    """A requirement with a condition of its own is passed on; extras are pinned as well."""
+def test_given_versions_stay(settings: Callable[..., Settings]) -> None:
+    """A requirement with its own condition is unchanged; extras are pinned as well."""
     read = settings(mlflow=None, packages=["pandas>=1,<9", "kedro[ipython]", "unknown-x==1"])
     assert "pandas>=1,<9" in read.packages
     assert "unknown-x==1" in read.packages
     assert f"kedro[ipython]=={metadata.version('kedro')}" in read.packages
 
 
-def test_a_package_without_a_version_is_told(settings: Callable[..., Settings]) -> None:
+def test_a_package_without_a_version_is_reported(settings: Callable[..., Settings]) -> None:
     """A package that is not installed cannot be pinned, which is reported before a deployment."""
     with pytest.raises(ConnectionsError, match=r"no version for unknown-x, which is not installed"):
         settings(packages=["unknown-x"])
 
 
 def test_the_repository_is_always_named(settings: Callable[..., Settings]) -> None:
-    """Which repository is the default differs between accounts, Anaconda's is named too."""
+    """The default repository differs between accounts, so it is named even for Anaconda."""
     assert (
         str(settings(repository="anaconda").repository)
         == "SNOWFLAKE.SNOWPARK.ANACONDA_SHARED_REPOSITORY"
@@ -84,7 +84,7 @@ def test_the_repository_is_always_named(settings: Callable[..., Settings]) -> No
     assert str(settings(repository="a.b.mine").repository) == "A.B.MINE"
 
 
-def test_stages_and_secrets_stand_for_credentials(settings: Callable[..., Settings]) -> None:
+def test_stages_and_secrets_replace_credentials(settings: Callable[..., Settings]) -> None:
     """Unqualified names belong to the pipeline's database and schema, as everywhere in the section."""
     read = settings(
         stages={"s3://bucket/raw/": "@files", "gcs://other/": "a.b.c"},
@@ -112,10 +112,10 @@ def test_stages_and_secrets_stand_for_credentials(settings: Callable[..., Settin
         ({"secrets": {"x": "a"}}, "must be a mapping"),
     ],
 )
-def test_what_cannot_stand_for_credentials_is_told(
+def test_an_invalid_replacement_of_credentials_is_reported(
     settings: Callable[..., Settings], keys: dict[str, Any], sentence: str
 ) -> None:
-    """A mistake in `stages` or `secrets` is named by its key."""
+    """A mistake in `stages` or `secrets` is reported with its key."""
     with pytest.raises(ConnectionsError, match=sentence):
         settings(**keys)
 
@@ -156,7 +156,7 @@ KEDRO_SNOWFLAKE: dict[str, Any] = {
 
 
 def test_kedro_snowflakes_own_file_is_read() -> None:
-    """Its sections connection and runtime, and names without database and schema, mean the same."""
+    """Its sections connection and runtime, and names without database and schema, have the same meaning."""
     read = read_settings(KEDRO_SNOWFLAKE, "snowflake.yml")
     assert (str(read.home), str(read.warehouse)) == ("DEMO.PIPES", "SMALL")
     assert str(read.stage) == "DEMO.PIPES.KEDRO_SNOWFLAKE_STAGE"
@@ -176,7 +176,7 @@ def test_kedro_snowflakes_own_file_is_read() -> None:
 
 
 def test_places_come_from_the_credentials_too() -> None:
-    """kedro-snowflake's starter names an entry of credentials.yml, which has all places."""
+    """kedro-snowflake's starter names an entry of credentials.yml that contains database, schema and warehouse."""
     section = {**KEDRO_SNOWFLAKE, "connection": {"credentials": "mine"}}
     entry = {"account": "a", "database": "db", "schema": "s", "warehouse": "w"}
     read = read_settings(section, "snowflake.yml", {"mine": entry})
@@ -186,7 +186,7 @@ def test_places_come_from_the_credentials_too() -> None:
 
 
 def test_its_template_without_an_experiment_has_no_mlflow() -> None:
-    """An experiment without a name switches MLflow off, as it did there."""
+    """An experiment without a name disables MLflow, as in kedro-snowflake."""
     section = {**KEDRO_SNOWFLAKE, "mlflow": {"experiment_name": None, "functions": {}}}
     assert read_settings(section, "snowflake.yml").mlflow is None
 
@@ -209,17 +209,17 @@ def test_its_template_without_an_experiment_has_no_mlflow() -> None:
         ({"mlflow": []}, "mlflow in snowflake.yml must be a mapping"),
     ],
 )
-def test_what_cannot_be_meant_is_told(
+def test_an_invalid_setting_is_reported(
     settings: Callable[..., Settings], changed: dict[str, Any], sentence: str
 ) -> None:
-    """A mistake is one sentence with its place, and a close match where there is one."""
+    """A mistake is one sentence with its place, and a close match if there is one."""
     with pytest.raises(ConnectionsError) as caught:
         settings(**changed)
     assert sentence in str(caught.value)
 
 
 def test_external_access_needs_no_functions(settings: Callable[..., Settings]) -> None:
-    """Pipelines reach MLflow itself where external access is configured, with or without functions."""
+    """Pipelines use MLflow directly if external access is configured, with or without functions."""
     access = {"experiment_name": "x", "external_access": {"url": "https://mlflow.example.com"}}
     read = settings(mlflow=access)
     assert read.external_access
@@ -230,6 +230,6 @@ def test_external_access_needs_no_functions(settings: Callable[..., Settings]) -
 
 
 def test_a_section_is_a_mapping() -> None:
-    """A section that is a text is told as one."""
+    """A section that is plain text is reported."""
     with pytest.raises(ConnectionsError, match="must be a mapping"):
         read_settings("x", "snowflake.yml")

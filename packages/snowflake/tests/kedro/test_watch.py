@@ -1,4 +1,4 @@
-"""The display of a run: a line for each change, and at the end the error that matters."""
+"""The display of a run: a line for each change, and the relevant error at the end."""
 
 import io
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def states(*runs: TaskRun) -> dict[str, TaskRun]:
 
 
 def test_one_line_for_each_change(planned: Callable[..., Plan]) -> None:
-    """Off a terminal a task's line comes when its state changes, and a name is never markup."""
+    """Without a terminal a task's line appears when its state changes, and a name is never markup."""
     plan, left = planned(), "[b]left[/b]"
     steps = tuple(replace(s, node=left) if s.node == "left" else s for s in plan.steps)
     plan = replace(plan, steps=steps)
@@ -63,7 +63,7 @@ def test_one_line_for_each_change(planned: Callable[..., Plan]) -> None:
 
 
 def test_a_terminal_shows_every_task_all_the_time(planned: Callable[..., Plan]) -> None:
-    """On a terminal the lines change in place, those of tasks that wait too."""
+    """On a terminal the lines are updated in place, including those of waiting tasks."""
     plan = planned()
     out = io.StringIO()
     progress = Progress(plan, Console(file=out, width=200, force_terminal=True, color_system=None))
@@ -92,8 +92,8 @@ def test_the_error_is_the_nodes_own(planned: Callable[..., Plan]) -> None:
     assert "frames of Kedro" not in told
 
 
-def test_what_ended_without_an_error_is_told(planned: Callable[..., Plan]) -> None:
-    """A task that somebody cancelled has no error, and is named all the same."""
+def test_a_task_that_ended_without_an_error_is_reported(planned: Callable[..., Plan]) -> None:
+    """A task that somebody cancelled has no error, and is named nevertheless."""
     plan = planned()
     runs = states(run(plan, "start", "SUCCEEDED"), run(plan, "load", "CANCELLED"))
     assert failure(plan, runs) == "Not every task succeeded: 'load' (cancelled)."
@@ -111,7 +111,7 @@ def test_commands_are_of_the_same_pipeline(planned: Callable[..., Plan]) -> None
 
 
 class Told:
-    """A history that is told one state after another."""
+    """A history that returns one state after another."""
 
     def __init__(self, *tellings: list[TaskRun]) -> None:
         self._tellings = list(tellings)
@@ -124,7 +124,7 @@ class Told:
 def watched(
     plan: Plan, *tellings: list[TaskRun], before: tuple[Any, ...] = ()
 ) -> dict[str, TaskRun]:
-    """Watch until the end, and give the last state."""
+    """Watch until the end, and return the last state."""
     history: Any = Told(*tellings)
     *_, last = Watch(history, plan, set(before)).states()
     return last
@@ -136,7 +136,7 @@ def everything(plan: Plan, attempt: int = 1) -> list[TaskRun]:
 
 
 def test_a_run_ends_with_its_last_task(planned: Callable[..., Plan]) -> None:
-    """Watching ends when the finalizer has, be it after success or after failure."""
+    """Watching ends when the finalizer has ended, after success or failure."""
     plan = planned()
     done = everything(plan)
     assert has_succeeded(plan, watched(plan, [], done[:-1], done))
@@ -146,20 +146,20 @@ def test_a_run_ends_with_its_last_task(planned: Callable[..., Plan]) -> None:
 
 
 def test_what_succeeded_long_ago_still_counts(planned: Callable[..., Plan]) -> None:
-    """Snowflake is asked for the last hour: of a retry it tells only what ran again."""
+    """Snowflake returns only the last hour: of a retry, only the tasks that ran again."""
     plan = planned()
     again = [run(plan, "join", "SUCCEEDED", 2), run(plan, "end", "SUCCEEDED", 2)]
     assert has_succeeded(plan, watched(plan, again))
 
 
 def test_a_root_that_fails_ends_it(planned: Callable[..., Plan]) -> None:
-    """If not even the root ran, nothing comes after it."""
+    """If the root itself fails, no task follows."""
     plan = planned()
     assert not has_succeeded(plan, watched(plan, [run(plan, "start", "CANCELLED")]))
 
 
-def test_snowflakes_own_tries_are_waited_for(planned: Callable[..., Plan]) -> None:
-    """With retries a failed try is not the end, as long as Snowflake tries again."""
+def test_snowflakes_own_retries_are_awaited(planned: Callable[..., Plan]) -> None:
+    """With retries, a failed attempt is not the end while Snowflake tries again."""
     plan = planned(retries=1)
     failed = [run(plan, "load", "FAILED", error="e"), run(plan, "end", "SUCCEEDED")]
     assert has_succeeded(plan, watched(plan, failed, everything(plan, attempt=2)))
@@ -167,7 +167,7 @@ def test_snowflakes_own_tries_are_waited_for(planned: Callable[..., Plan]) -> No
     assert not has_succeeded(plan, watched(plan, failed, [*failed, *again]))
 
 
-def test_a_retry_is_watched_from_where_it_begins(planned: Callable[..., Plan]) -> None:
+def test_a_retry_is_watched_from_its_beginning(planned: Callable[..., Plan]) -> None:
     """Earlier attempts of this run are shown but do not end it; other runs are ignored."""
     plan = planned()
     other = TaskRun(plan.end.object, "SUCCEEDED", NOON, NOON, "", "", ("other", 1))

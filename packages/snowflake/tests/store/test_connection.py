@@ -1,4 +1,4 @@
-"""The keyword `snowflake`: what it becomes, and what it refuses."""
+"""The keyword `snowflake`: its resolved values, and the options that it refuses."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ class TestContractOfExternalAccess(ConnectionContract):
 
 
 def test_a_config_file_is_enough(setup_files: Path) -> None:
-    """With snowflake.yml nothing else has to be said."""
+    """snowflake.yml alone is sufficient."""
     endpoint = resolve("snowflake", {}, {"config": str(setup_files / "google.yml")})
     bridge, _ = Bridge.from_uri(endpoint.tracking_uri)
     assert bridge.location == "gcs://demo-artifacts/mlflow/"
@@ -58,13 +58,13 @@ def test_credentials_become_the_connectors_variables() -> None:
         ({"mode": "external_access", "url": "http://mlflow:5000"}, "not https://"),
     ],
 )
-def test_what_cannot_work_is_refused(options: dict[str, object], told: str) -> None:
-    """Each wrong option is named with its place."""
+def test_invalid_options_are_refused(options: dict[str, object], told: str) -> None:
+    """Each invalid option is reported with its place."""
     with pytest.raises(InvalidOptionError, match=told):
         resolve("snowflake", {}, options)
 
 
-def test_a_config_stands_alone(setup_files: Path) -> None:
+def test_a_config_excludes_other_options(setup_files: Path) -> None:
     """The option `config` excludes the options that snowflake.yml has."""
     options = {"config": str(setup_files / "aws.yml"), "schema": "other"}
     with pytest.raises(InvalidOptionError, match="already names schema"):
@@ -75,14 +75,14 @@ def test_a_config_stands_alone(setup_files: Path) -> None:
     ("options", "told"),
     [({"mode": "external_access"}, "MLFLOW_SNOWFLAKE_URL"), ({"database": "d"}, "'schema'")],
 )
-def test_what_is_missing_is_named(options: dict[str, object], told: str) -> None:
-    """A mode that needs an option says which, and where else it is read."""
+def test_missing_options_are_named(options: dict[str, object], told: str) -> None:
+    """A mode that needs an option names it, and its other sources."""
     with pytest.raises(MissingOptionError, match=told):
         resolve("snowflake", {}, options)
 
 
 class Secrets(types.ModuleType):
-    """Stands for the module `_snowflake`, which exists inside procedures only."""
+    """Replaces the module `_snowflake`, which exists only inside procedures."""
 
     def __init__(self, kinds: dict[str, str]) -> None:
         super().__init__("_snowflake")
@@ -108,7 +108,7 @@ class Secrets(types.ModuleType):
         ("PASSWORD", {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "pw"}),
     ],
 )
-def test_inside_a_procedure_the_secret_store_is_asked(
+def test_inside_a_procedure_the_secret_store_is_read(
     kind: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both kinds of secrets that MLflow's client can use become its variables."""
@@ -117,8 +117,8 @@ def test_inside_a_procedure_the_secret_store_is_asked(
     assert resolve("snowflake", {}, options).environment == variables
 
 
-def test_a_procedure_without_the_secret_is_told_the_clause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing or unusable secret is named, with what to add to the procedure."""
+def test_a_procedure_without_the_secret_gets_the_clause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing or unusable secret is named, with the clause to add to the procedure."""
     monkeypatch.setitem(sys.modules, "_snowflake", Secrets({"odd": "CLOUD_PROVIDER_TOKEN"}))
     options = {"mode": "external_access", "url": "https://mlflow.example.com"}
     with pytest.raises(AccessError, match=r"SECRETS = \('mlflow_token'"):

@@ -1,4 +1,4 @@
-"""The SQL of external access, alone and beside the external functions."""
+"""The SQL of external access, alone and combined with the external functions."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from mlflow_connections_snowflake._sql import procedure_clauses
 
 @pytest.fixture
 def content(setup_files: Path) -> dict[str, Any]:
-    """A setup with external access beside the rest."""
+    """A configuration with external access in addition to the rest."""
     loaded: dict[str, Any] = yaml.safe_load((setup_files / "aws.yml").read_text())["snowflake"]
     loaded["mlflow"]["external_access"] = {"url": "https://mlflow.example.com/base"}
     return loaded
 
 
-def test_rule_secret_and_integration_are_the_admins(content: dict[str, Any]) -> None:
+def test_rule_secret_and_integration_belong_to_the_administrator(content: dict[str, Any]) -> None:
     """All three are created in the order in which they name each other, before the owner's part."""
     written = statements(read(content))
     mine = [
@@ -39,7 +39,7 @@ def test_rule_secret_and_integration_are_the_admins(content: dict[str, Any]) -> 
     assert "VALUE_LIST = ('mlflow.example.com:443')" in mine[0].sql
 
 
-def test_it_stands_alone(content: dict[str, Any]) -> None:
+def test_it_works_alone(content: dict[str, Any]) -> None:
     """Without a gateway there are no external functions, and the rest is still written."""
     section = content["mlflow"]
     del section["gateway"], section["storage"]
@@ -56,7 +56,7 @@ def test_it_stands_alone(content: dict[str, Any]) -> None:
 
 
 def test_apply_sets_the_token_from_a_variable(content: dict[str, Any]) -> None:
-    """The secret's value is written when the statement runs: a script shows the variable alone."""
+    """The secret's value is inserted when the statement runs: a script shows only the variable."""
     content["mlflow"]["external_access"]["token_from_env"] = "MY_TOKEN"
     written = statements(read(content))
     [value] = [s for s in written if s.target and (s.verb, s.target.kind) == ("ALTER", "SECRET")]
@@ -96,14 +96,14 @@ def test_dropping_takes_the_integration_first(content: dict[str, Any]) -> None:
     ],
 )
 def test_an_address_that_no_rule_can_hold_is_refused(content: dict[str, Any], url: str) -> None:
-    """Only https and a plain host name go into a network rule."""
+    """Only https and a plain host name are accepted in a network rule."""
     content["mlflow"]["external_access"]["url"] = url
     with pytest.raises(InvalidOptionError, match=r"mlflow\.external_access\.url"):
         read(content)
 
 
 def test_alone_it_needs_no_functions(content: dict[str, Any]) -> None:
-    """Names of functions that nobody calls are asked for only where there is a gateway."""
+    """Names of functions are required only if there is a gateway."""
     section = content["mlflow"]
     del section["functions"]
     with pytest.raises(MissingOptionError, match=r"mlflow\.functions\.experiment_get_by_name"):

@@ -1,4 +1,4 @@
-"""Unsupported calls are refused by name; none returns None as if it had worked."""
+"""Unsupported calls are refused by name; none returns None as if it had succeeded."""
 
 import inspect
 
@@ -15,8 +15,8 @@ WORKING = {"search_runs", "log_metric_async", "log_param_async", "set_tag_async"
 @pytest.mark.parametrize(
     ("made", "base"), [(tracking_store, AbstractStore), (registry_store, AbstractRegistry)]
 )
-def test_every_method_is_either_written_or_refused(made: object, base: type) -> None:
-    """Whatever this MLflow's abstract store offers, the store has an answer of its own."""
+def test_every_method_is_implemented_or_refused(made: object, base: type) -> None:
+    """For every method of this MLflow's abstract store, the store has its own implementation."""
     assert callable(made)
     store = made("snowflake://")
     inherited = [

@@ -1,4 +1,4 @@
-"""The bridge in a tracking URI, and MLflow's own URIs against those on the stage."""
+"""The bridge in a tracking URI, and the mapping between MLflow's own URIs and the stage."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ NAMES = st.lists(PARTS, min_size=3, max_size=3).map(lambda parts: Identifier(tup
 
 
 def test_default_names_make_a_short_uri() -> None:
-    """With nothing but default names the URI holds nothing."""
+    """If all names are the defaults, the URI contains none."""
     assert Bridge.named(None).uri() == "snowflake://"
     assert Bridge.named(Identifier(("DEMO", "ML"))).uri() == "snowflake://?schema=DEMO.ML"
 
@@ -56,7 +56,7 @@ def test_any_name_survives_the_uri(
         ("snowflake://?flush_seconds=-1", "not a number of seconds"),
     ],
 )
-def test_what_cannot_work_is_refused(uri: str, told: str) -> None:
+def test_invalid_uris_are_refused(uri: str, told: str) -> None:
     """A URI of an unknown form, or with an invalid name, is refused in one sentence."""
     with pytest.raises(InvalidOptionError, match=told) as caught:
         Bridge.from_uri(uri)
@@ -82,7 +82,7 @@ def test_what_cannot_work_is_refused(uri: str, told: str) -> None:
     ],
 )
 def test_mlflows_uri_becomes_a_path_on_the_stage(location: str, uri: str, path: str) -> None:
-    """Each form of MLflow's artifact root is known, and can be given back."""
+    """Each form of MLflow's artifact root is recognized, and can be restored."""
     moved = on_stage(Bridge.named(None, location=location), uri)
     bridge, found = Bridge.from_uri(moved)
     assert found == path
@@ -91,7 +91,7 @@ def test_mlflows_uri_becomes_a_path_on_the_stage(location: str, uri: str, path: 
 
 
 @pytest.mark.parametrize("uri", ["s3://other/ml/1/r", "s3://b/mlx/1/r", "file:///mlruns/1/r", "/a"])
-def test_what_lies_elsewhere_has_no_path(uri: str) -> None:
-    """A URI outside of the stage's location is kept as it is, for the error message."""
+def test_a_uri_outside_of_the_stage_has_no_path(uri: str) -> None:
+    """A URI outside of the stage's location is kept unchanged, for the error message."""
     bridge, path = Bridge.from_uri(on_stage(Bridge.named(None, location="s3://b/ml/"), uri))
     assert (path, bridge.root) == ("", uri)

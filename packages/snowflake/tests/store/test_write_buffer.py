@@ -1,4 +1,4 @@
-"""The write buffer: values are sent in order, in few requests, and none is lost."""
+"""The write buffer sends values in order, in few requests, and loses none."""
 
 import threading
 from typing import TYPE_CHECKING, Any
@@ -26,13 +26,13 @@ HOUR = 3600.0
 
 
 class Server:
-    """Takes batches as MLflow does: whole, or not at all.
+    """Accepts batches as MLflow does: completely, or not at all.
 
     Attributes:
-        stored: Every item that it took, in order.
-        requests: How many it was sent.
-        down: Whether nobody answers.
-        refuses: Which items it does not take.
+        stored: Every accepted item, in order.
+        requests: The number of requests.
+        down: Whether the server is unavailable.
+        refuses: Returns whether an item is refused.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Server:
         self.refuses: Callable[[dict[str, Any]], bool] = lambda _: False
 
     def __call__(self, body: dict[str, Any]) -> None:
-        """Take a batch."""
+        """Accept a batch."""
         self.requests += 1
         if self.down:
             raise UnreachableError("The gateway is down.")
@@ -83,8 +83,8 @@ def test_a_thousand_metrics_are_one_request() -> None:
     ),
     st.integers(1, 40),
 )
-def test_requests_are_such_as_mlflow_takes(sizes: list[tuple[str, int]], times: int) -> None:
-    """However much there is of what, each request keeps MLflow's limits and nothing is left out."""
+def test_requests_keep_mlflows_limits(sizes: list[tuple[str, int]], times: int) -> None:
+    """However many values of each kind wait, each request keeps MLflow's limits and no value is omitted."""
     entries = [
         BufferedEntry(kind, {"key": str(number), "value": "x" * size})
         for number, (kind, size) in enumerate(sizes * times)
@@ -99,8 +99,8 @@ def test_requests_are_such_as_mlflow_takes(sizes: list[tuple[str, int]], times: 
         assert sum(len(e.item["value"]) for e in batch) <= BYTES
 
 
-def test_reading_needs_what_waits() -> None:
-    """A flush sends all of one run, and leaves the others."""
+def test_a_read_flushes_its_run() -> None:
+    """A flush sends all values of one run, and leaves the others."""
     server = Server()
     outgoing = WriteBuffer(server, HOUR)
     outgoing.add("a", [metric(1, "ma")], [param("pa")], [param("ta")])
@@ -113,8 +113,8 @@ def test_reading_needs_what_waits() -> None:
     assert server.requests == 2
 
 
-def test_what_waited_long_enough_goes_with_the_next_call() -> None:
-    """Time counts from the oldest, for every run."""
+def test_old_values_are_sent_with_the_next_call() -> None:
+    """Time counts from the oldest value, for every run."""
     server = Server()
     outgoing = WriteBuffer(server, 10.0)
     outgoing.add("a", [metric(1)], [], [])
@@ -124,7 +124,7 @@ def test_what_waited_long_enough_goes_with_the_next_call() -> None:
     assert len(outgoing._runs) == 1
 
 
-def test_no_time_sends_at_once() -> None:
+def test_zero_seconds_send_at_once() -> None:
     """With 0 seconds each call is a request."""
     server = Server()
     outgoing = WriteBuffer(server, 0.0)
@@ -143,8 +143,8 @@ def test_the_last_value_of_a_tag_counts() -> None:
     assert server.stored == [("params", param("p")), ("tags", param("t", "2"))]
 
 
-def test_a_refused_item_takes_nothing_else_with_it() -> None:
-    """MLflow refuses a whole batch; the culprits are found, named with their run, all else stored."""
+def test_a_refused_item_affects_no_other() -> None:
+    """MLflow refuses a whole batch; the faulty items are found and named with their run, and all others stored."""
     server = Server()
     server.refuses = lambda item: item["key"] in {"bad", "worse"}
     outgoing = WriteBuffer(server, HOUR)
@@ -163,7 +163,7 @@ def test_a_refused_item_takes_nothing_else_with_it() -> None:
     assert len(server.stored) == 991
 
 
-def test_searching_for_culprits_has_an_end() -> None:
+def test_the_search_for_faulty_items_is_limited() -> None:
     """If everything is refused, not every value is tried, and all are reported."""
     server = Server()
     server.refuses = lambda _: True
@@ -173,8 +173,8 @@ def test_searching_for_culprits_has_an_end() -> None:
     assert server.requests < 200
 
 
-def test_what_could_not_be_sent_waits() -> None:
-    """While the gateway is down everything stays in its order, and is sent when it is back."""
+def test_unsent_values_wait() -> None:
+    """While the gateway is down everything stays in order, and is sent when it is back."""
     server = Server()
     outgoing = WriteBuffer(server, HOUR)
     outgoing.add("r", [metric(step) for step in range(500)], [param("p")], [param("t", "old")])
@@ -190,7 +190,7 @@ def test_what_could_not_be_sent_waits() -> None:
     assert ("tags", param("t", "old")) not in server.stored
 
 
-def test_only_what_was_not_sent_waits() -> None:
+def test_only_unsent_values_wait() -> None:
     """If the second of two requests fails, the first one is not sent again."""
     server = Server()
 
@@ -207,8 +207,8 @@ def test_only_what_was_not_sent_waits() -> None:
     assert [item["step"] for _, item in server.stored] == list(range(1500))
 
 
-def test_another_runs_refusal_holds_nobody_up() -> None:
-    """Flushing everything goes on after a refusal, and tells of it in the end."""
+def test_another_runs_refusal_delays_no_run() -> None:
+    """Flushing everything continues after a refusal, and reports it at the end."""
     server = Server()
     server.refuses = lambda item: item["key"] == "bad"
     outgoing = WriteBuffer(server, HOUR)
@@ -219,8 +219,8 @@ def test_another_runs_refusal_holds_nobody_up() -> None:
     assert server.keys() == ["m"]
 
 
-def test_other_threads_leave_sending_to_the_sessions() -> None:
-    """A thread of MLflow's own only adds, as long as little waits; the session's thread sends."""
+def test_other_threads_leave_sending_to_the_sessions_thread() -> None:
+    """One of MLflow's own threads only adds while few values wait; the session's thread sends."""
     server = Server()
     outgoing = WriteBuffer(server, HOUR)
 
@@ -241,8 +241,8 @@ def test_other_threads_leave_sending_to_the_sessions() -> None:
     assert len(server.stored) == 2001 + _write_buffer._OFF_THREAD_LIMIT
 
 
-def test_a_burst_goes_at_once_and_then_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first calls send at once, so that little is lost with the process; many still share."""
+def test_a_burst_is_sent_at_once_and_then_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first calls send immediately, so that little is lost with the process; later ones share requests."""
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     server = Server()
