@@ -23,19 +23,19 @@ from ._stand_in import exports, shell_of
 PROGRAM = "mlflow-connections-sandbox"
 DEFAULT_NAMES = ("databricks",)
 ALL = "all"
-"""Stands for every stand-in."""
+"""Selects every stand-in."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 for success, also after Ctrl-C ends `up`; 1 for an error that is one sentence; 2 for a wrong usage. `run`
-        returns the exit code of its command; if a signal ended that, the same signal ends this process.
+        0 on success, also if Ctrl-C ends `up`; 1 for an error that is one sentence; 2 for wrong usage. `run` returns
+        the exit code of its command; if a signal ended the command, the same signal ends this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # Each ends it in order, also before all was started. SIGINT is named because a shell lets the
-    # commands that a script starts in the background ignore it.
+    # Each signal ends the sandbox in order, even before everything has started. SIGINT is listed
+    # because a shell lets background commands of a script ignore it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # unless under nohup
@@ -48,7 +48,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
 
 
 def _answer(words: list[str]) -> int:
-    # What comes after the first `--` is the user's command, whose options are not parsed.
+    # Arguments after the first `--` are the user's command, whose options are not parsed.
     split = words.index("--") if "--" in words else len(words)
     parsed = _parser().parse_args(words[:split])
     parsed.arguments = words[split + 1 :]
@@ -109,7 +109,7 @@ def _port(text: str) -> int:
 
 
 def _chosen(names: Sequence[str]) -> list[str]:
-    """Return the names of the stand-ins to start, and say which of all have to be left out."""
+    """Return the names of the stand-ins to start, and report those that `all` has to omit."""
     if ALL not in names:
         return list(names) or list(DEFAULT_NAMES)
     return [name for name in STAND_INS if _can_be_loaded(name)]
@@ -126,7 +126,7 @@ def _can_be_loaded(name: str) -> bool:
 
 @contextmanager
 def _running(parsed: argparse.Namespace, *, page: bool) -> Iterator[Sandbox]:
-    """Start a sandbox in the folder that is named, or in one that is deleted at the end."""
+    """Start a sandbox in the given folder, or in a temporary one."""
     names = _chosen(parsed.names)
     with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as temporary:
         folder = Path(temporary) if parsed.folder is None else parsed.folder
@@ -144,7 +144,7 @@ def _up(parsed: argparse.Namespace) -> int:
     try:
         with _running(parsed, page=True) as sandbox:
             text = _json(sandbox) if parsed.output == "json" else _text(sandbox)
-            # Its own tokens are there to be pasted.
+            # Its own tokens are printed so that they can be pasted.
             print(text, file=unmasked(sys.stdout), flush=True)
             if parsed.open and not webbrowser.open(sandbox.page_url):
                 print(f"No web browser was found to open {sandbox.page_url}.", file=sys.stderr)
@@ -178,7 +178,7 @@ def _json(sandbox: Sandbox) -> str:
 
 
 def _text(sandbox: Sandbox) -> str:
-    """Write lines that a shell can be given as they are."""
+    """Write lines that can be pasted into a shell."""
     lines = [
         f"# The sandbox's page: {sandbox.page_url}",
         f"# MLflow's own pages: {sandbox.mlflow_url}",

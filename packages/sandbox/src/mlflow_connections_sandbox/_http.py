@@ -1,10 +1,12 @@
 """A stand-in for an MLflow server behind an identity provider, such as Keycloak with oauth2-proxy.
 
-It issues opaque tokens for a client (RFC 6749 4.4) and looks each one up as token introspection does (RFC 7662), so
-expiry and revocation hold at once. People without a token are sent to a login page on another origin, as proxies do;
-that page answers 200, and MLflow's client takes it for success.
+It issues opaque tokens for a client (RFC 6749 4.4) and looks each one up as token introspection
+does (RFC 7662), so expiry and revocation take effect immediately. People without a token are sent
+to a login page on another origin, as proxies do; that page returns 200, which MLflow's client
+treats as success.
 
-A second address wants a client certificate instead of a token (mTLS), and refuses the handshake without one.
+A second address requires a client certificate instead of a token (mTLS), and refuses the handshake
+without one.
 """
 
 import base64
@@ -44,8 +46,8 @@ class HttpClient(NamedTuple):
     Attributes:
         client_id: Its ID.
         client_secret: Its secret, with characters that must be encoded.
-        audience: The audience it must ask for.
-        scope: The only scope it may ask for.
+        audience: The audience that it must request.
+        scope: The only scope that it may request.
     """
 
     client_id: str
@@ -55,7 +57,7 @@ class HttpClient(NamedTuple):
 
 
 class ClientCertificate(NamedTuple):
-    """The PEM files of the client that the second address lets in.
+    """The PEM files of the client that the second address accepts.
 
     Attributes:
         certificate: Its certificate.
@@ -71,16 +73,17 @@ class ClientCertificate(NamedTuple):
 
 
 class ProtectedMlflow(StandIn):
-    """An issuer and the MLflow server that wants its tokens, at one address, and client certificates at another.
+    """An issuer and the MLflow server that requires its tokens, at one address, and client certificates at another.
 
     Attributes:
         client: The client that the issuer knows.
-        lifetime: Seconds that a token lives.
-        secret_headers: Headers that each request must carry besides the token; none at first.
-        header: The header, in lower case, in which the token is looked for, and no other.
-        account: A user and a password that are wanted instead of a token; None at first.
-        issued: How many tokens it issued.
-        certificate: The client certificate that `mtls_url` wants, once started.
+        lifetime: The lifetime of a token in seconds.
+        secret_headers: Headers that each request must carry in addition to the token; none at
+            first.
+        header: The only header, in lower case, that may carry the token.
+        account: A user and a password that are required instead of a token; None at first.
+        issued: The number of tokens issued.
+        certificate: The client certificate that `mtls_url` requires, once started.
         mtls_url: The second address.
     """
 
@@ -129,7 +132,7 @@ class ProtectedMlflow(StandIn):
         }
 
     def mtls_environment(self) -> Mapping[str, str]:
-        """Return the variables of the connection `http` for the address that wants a client certificate."""
+        """Return the variables of the connection `http` for the address that requires a client certificate."""
         return {
             "MLFLOW_CONNECTIONS_HTTP_URL": self.mtls_url,
             "MLFLOW_CONNECTIONS_HTTP_CA_FILE": str(self.certificate.ca_file),
@@ -139,7 +142,7 @@ class ProtectedMlflow(StandIn):
         }
 
     def notes(self) -> Sequence[str]:
-        """Return how to use the address that wants a client certificate."""
+        """Return how to use the address that requires a client certificate."""
         return [
             f"With a client certificate instead, at {self.mtls_url}: . {shlex.quote(str(self._script))}"
         ]
@@ -168,7 +171,7 @@ class ProtectedMlflow(StandIn):
         self._mtls.close()
 
     def _write_certificates(self) -> None:
-        """Write the certificates of the server and of the client, each by an authority of its own."""
+        """Write the certificates of the server and of the client, each with its own authority."""
         self._tls.certificate.parent.mkdir(exist_ok=True)
         authority, clients = trustme.CA(), trustme.CA()
         authority.cert_pem.write_to_path(self.certificate.ca_file)
@@ -190,12 +193,12 @@ class ProtectedMlflow(StandIn):
         self._script.write_text("\n".join([*sorted(unset), *exports(self.mtls_environment()), ""]))
 
     def revoke(self) -> None:
-        """Let every token end now."""
+        """Expire every token now."""
         with self._lock:
             self._tokens.clear()
 
     def app(self) -> "ASGIApp":
-        """Make the application."""
+        """Create the application."""
         return Starlette(
             routes=[
                 Route(f"{_REALM}/.well-known/openid-configuration", self._metadata),
@@ -282,12 +285,12 @@ class ProtectedMlflow(StandIn):
         )
 
     def _login(self) -> Response:
-        """Send people to sign in: the same machine by another name, so another origin."""
+        """Send people to a login page on the same machine under another name, so another origin."""
         return RedirectResponse(f"http://localhost:{self.port}/login", 302)
 
 
 def _client(request: Request, form: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the client's id and secret; None if they are not given in exactly one way."""
+    """Return the client's ID and secret; None if they are not given in exactly one way."""
     kind, _, encoded = request.headers.get("authorization", "").partition(" ")
     in_form = "client_secret" in form
     if bool(encoded) == in_form or (encoded and kind.lower() != "basic"):

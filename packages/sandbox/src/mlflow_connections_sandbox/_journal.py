@@ -1,4 +1,4 @@
-"""The journal of a stand-in: the requests it received, for tests to assert on and for its page to show."""
+"""The journal of a stand-in: the received requests, for assertions in tests and for the sandbox's page."""
 
 import threading
 import time
@@ -12,8 +12,8 @@ T = TypeVar("T")
 class RingLog(Generic[T]):
     """Items in the order they were added. Many threads may write to it.
 
-    It keeps every item, since a test asserts on the first as well as on the last, until `keep` limits
-    it: a sandbox that runs for days must not grow.
+    It keeps every item, since a test may assert on any of them, until `keep` limits it: a sandbox
+    that runs for days must not grow.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class RingLog(Generic[T]):
             self._items = deque(self._items, maxlen=newest)
 
     def clear(self) -> None:
-        """Remove all items, as before the part of a test that counts."""
+        """Remove all items, for example before the part of a test that counts."""
         with self._lock:
             self._items.clear()
 
@@ -55,11 +55,11 @@ class Received(NamedTuple):
     Attributes:
         at: Seconds since the epoch.
         method: The HTTP method.
-        path: The path without its query, so that no token in a query shows.
+        path: The path without its query, which may contain a token.
         status: The status of the response; 0 if the connection was cut instead.
         seconds: The time until the response.
         is_fault: Whether a fault was injected.
-        reason: The words of a response that is an error, without secrets; empty for others.
+        reason: The text of an error response, without secrets; empty for other responses.
     """
 
     at: float
@@ -99,7 +99,7 @@ class Journal:
         return [r for r in self._received.all() if path in r.path]
 
     def newest(self, count: int) -> list[tuple[int, Received]]:
-        """Return the newest requests, newest first, each with a number of its own."""
+        """Return the newest requests, newest first, each with its own number."""
         return self._received.newest(count)
 
     def counts(self) -> Mapping[int, int]:
@@ -112,7 +112,7 @@ class Journal:
         self._received.keep(newest)
 
     def clear(self) -> None:
-        """Remove all requests and counts, as before the part of a test that counts."""
+        """Remove all requests and counts, for example before the part of a test that counts."""
         self._received.clear()
         with self._lock:
             self._counts.clear()

@@ -14,10 +14,10 @@ class KeptValues:
         """Read the file if it exists.
 
         Args:
-            file: Where the values are; written by `write`.
+            file: The file with the values; written by `write`.
 
         Raises:
-            ValueError: It is not what `write` writes.
+            ValueError: The file was not written by `write`.
         """
         self._file = file
         self._values: dict[str, str] = {}
@@ -31,13 +31,13 @@ class KeptValues:
             self._values = {str(name): str(value) for name, value in found.items()}
 
     def get(self, name: str, make: Callable[[], str]) -> str:
-        """Return a value; one that is not known yet is made."""
+        """Return a value; an unknown one is generated."""
         if name not in self._values:
             self._values[name] = make()
         return self._values[name]
 
     def keep(self, holder: object, *names: str) -> None:
-        """Let attributes of an object have the values that they had at the start before."""
+        """Restore attributes of an object to their values at the previous start."""
         for name in names:
             setattr(holder, name, self.get(name, lambda name=name: str(getattr(holder, name))))  # type: ignore[misc]
 
@@ -50,7 +50,7 @@ class KeptValues:
         self._values[name] = str(value)
 
     def write(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, completely or not at all."""
         new = self._file.with_suffix(".new")
         new.unlink(missing_ok=True)
         new.touch(mode=0o600, exist_ok=False)
@@ -59,17 +59,17 @@ class KeptValues:
 
 
 class FolderLock:
-    """Holds a folder for one sandbox, until it is closed or the process ends, however it ends."""
+    """Locks a folder for one sandbox, until it is closed or the process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the folder.
+        """Acquire the lock.
 
         Raises:
-            RuntimeError: Another sandbox has it.
+            RuntimeError: Another sandbox holds it.
         """
         descriptor = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -89,7 +89,7 @@ class FolderLock:
     def close(self) -> None:
         """Release the folder."""
         if self._descriptor is not None:
-            # A process that was forked meanwhile has the descriptor as well.
+            # A process that was forked in the meantime has the descriptor as well.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None

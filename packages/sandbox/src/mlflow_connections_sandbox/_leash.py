@@ -1,8 +1,8 @@
 """Run a command that ends with its owner, however the owner ends: `python _leash.py COMMAND…`.
 
-The owner holds the other end of standard input. When it closes, because the owner closed it, was killed
-or crashed, the whole process group is ended: this process, the command and all that it started.
-Needs POSIX.
+The owner holds the other end of standard input. When it closes, because the owner closed it, was
+killed or crashed, the whole process group is killed: this process, the command and all its
+children. Needs POSIX.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ import sys
 import threading
 
 GRACE_SECONDS = 5.0
-"""The longest wait for the command to end by itself before it is killed."""
+"""The maximum time that the command gets to end by itself before it is killed, in seconds."""
 
 
 def main(command: list[str]) -> None:
-    """Run the command until it ends or the owner is gone, then end the process group."""
+    """Run the command until it ends or the owner is gone, then kill the process group."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    # Only now, since the command would inherit it.
+    # Set only after the command has started, which would inherit it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     over = threading.Event()
 

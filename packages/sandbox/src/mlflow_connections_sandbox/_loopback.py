@@ -16,18 +16,18 @@ from ._mlflow_server import taken
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope
 
-# By both ends of the connection: two stand-ins may see clients with the same port.
+# Keyed by both ends of the connection: two stand-ins may see clients with the same port.
 _transports: dict[tuple[object, object], asyncio.Transport] = {}
 
 
 class TlsFiles(NamedTuple):
-    """The PEM files of a server that speaks TLS.
+    """The PEM files of a TLS server.
 
     Attributes:
         certificate: Its certificate.
         key: The key of that certificate.
-        client_authority: The authority of the clients' certificates, to let in clients with one alone; None
-            lets in every client.
+        client_authority: The authority of the clients' certificates, if one is required; None
+            accepts every client.
     """
 
     certificate: Path
@@ -49,11 +49,11 @@ class LoopbackServer:
 
         Args:
             name: Its name in errors.
-            tls: The files that it needs for TLS when it starts; None without TLS.
-            port: The port to use; 0 for any that is free.
+            tls: The files for TLS, which must exist when it starts; None without TLS.
+            port: The port to use; 0 for any free one.
 
         Raises:
-            RuntimeError: Another program has the port.
+            RuntimeError: Another program uses the port.
         """
         self.name = name
         self._tls = tls
@@ -82,9 +82,9 @@ class LoopbackServer:
             http=CuttableProtocol,
             ws="none",
             lifespan="off",
-            # Cutting finds a connection by the address of its peer, which no header may change.
+            # Cutting finds a connection by its peer's address, which no header may change.
             proxy_headers=False,
-            # The logging of the process belongs to whoever runs the sandbox.
+            # The process that runs the sandbox configures its own logging.
             log_config=None,
             access_log=False,
             log_level="warning",
@@ -123,8 +123,8 @@ class LoopbackServer:
 
 def _bind(port: int) -> socket.socket:
     """Reserve a loopback port, any free one for 0, without listening yet."""
-    # The protocol is named since asyncio turns Nagle's delay off for such sockets alone: without it
-    # each answer waits 40 ms for the client's acknowledgement of its head.
+    # The protocol is given because asyncio disables Nagle's algorithm only for such sockets:
+    # otherwise each response waits 40 ms for the client to acknowledge its head.
     taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # As servers do: a lingering connection of an earlier server does not block the port.

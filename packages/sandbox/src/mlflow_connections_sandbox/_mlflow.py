@@ -1,8 +1,8 @@
-"""Run `mlflow` with its server in this very process: `python _mlflow.py server …`.
+"""Run `mlflow` with its server in this process: `python _mlflow.py server …`.
 
-MLflow's command starts its web server (uvicorn, before 3.3 gunicorn) in a second process and then waits, with all of
-MLflow imported: twice the time to start, and 280 MB for nothing. The application and its settings are the same.
-The one private name of MLflow's that the sandbox uses is in this file.
+MLflow's command starts its web server (uvicorn, before 3.3 gunicorn) in a second process and then
+waits, with all of MLflow imported: twice the start-up time, and 280 MB for nothing. The application
+and its settings are the same. This file contains the sandbox's only private name of MLflow.
 """
 
 import importlib.util
@@ -37,7 +37,7 @@ def _add_nonce(response: Any) -> Any:
 
 
 def _become(command: Sequence[Any], extra_env: Mapping[str, str], **_: Any) -> NoReturn:
-    """Run a server's command here: `python -m NAME …`, or a console script of that name."""
+    """Run a server's command in this process: `python -m NAME …`, or a console script of that name."""
     os.environ.update(extra_env)
     words = [str(word) for word in command]
     name, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[0], words[1:])

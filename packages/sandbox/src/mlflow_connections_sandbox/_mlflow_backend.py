@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 _PIECE = 1 << 16
-"""Bytes of a response that are sent on at once."""
+"""The number of bytes of a response that are sent on immediately."""
 _HELD_SECONDS = 0.1
-"""Seconds after which fewer are sent on as well."""
+"""Seconds after which fewer bytes are sent on as well."""
 _TIMEOUT = 120
-"""Seconds. The server is on this machine, but its first answer may have to import a lot."""
+"""In seconds. The server is on this machine, but its first response may need many imports."""
 
-# RFC 9110, 7.6.1: these concern one connection. The others are not the MLflow server's business: it
+# RFC 9110, 7.6.1: these concern one connection. The others must not reach the MLflow server: it
 # refuses a Host that is not its own, and credentials end at the stand-in.
 _NOT_FORWARDED = frozenset(
     {
@@ -37,7 +37,7 @@ _NOT_RETURNED = _NOT_FORWARDED - {"content-length"} | {"date", "server"}
 
 
 class MlflowBackend:
-    """Calls the MLflow server directly, whatever proxy the environment names.
+    """Calls the MLflow server directly, ignoring any proxy in the environment.
 
     Attributes:
         url: The URL of the server.
@@ -56,19 +56,20 @@ class MlflowBackend:
         data: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Send a request of the stand-in itself; the response's body is read only when it is used.
+        """Send a request of the stand-in itself; the response's body is read only on use.
 
         Args:
             method: The HTTP method.
             path: The path below the server's URL, with a leading slash.
             json: A body to send as JSON.
-            params: The query; text is sent as it is.
-            data: A body to send as it is: bytes, or an iterable of them.
+            params: The query; text is sent unchanged.
+            data: A body to send unchanged: bytes, or an iterable of them.
             headers: More headers.
         """
         session = requests.Session()
         session.trust_env = False
-        # No connection is kept: a server that closes an idle one just then would fail the request.
+        # Connections are not reused: a server that closes an idle one at that moment would fail the
+        # request.
         session.headers = CaseInsensitiveDict({"Connection": "close"})
         return session.request(
             method,
@@ -83,7 +84,7 @@ class MlflowBackend:
         )
 
     def forward(self, request: "Request", path: str | None = None) -> "Response":
-        """Forward a request as it is, and stream the response. For endpoints that are not async.
+        """Forward a request unchanged, and stream the response. For endpoints that are not async.
 
         Args:
             request: The request; its body must not have been read.
@@ -113,9 +114,10 @@ class MlflowBackend:
 
 
 def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield small chunks together: MLflow 2 sends an artifact line by line, and each piece here costs a change of threads.
+    """Join small chunks: MLflow 2 sends an artifact line by line, and each chunk costs a thread switch.
 
-    One by one, 30 MB took so long on a busy machine that gunicorn ended the worker that was sending them.
+    Chunk by chunk, 30 MB took so long on a busy machine that gunicorn killed the worker that sent
+    them.
     """
     held: list[bytes] = []
     size, since = 0, time.monotonic()
@@ -130,11 +132,11 @@ def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Body:
-    """A request's body as `requests` takes it: sent while it arrives, with its length if known."""
+    """A request's body in the form that `requests` accepts: sent while it arrives, with its length if known."""
 
     def __init__(self, request: "Request", length: str | None) -> None:
         self._chunks: AsyncIterator[bytes] = request.stream()
-        # Looked for on the instance: without a length the body goes out in chunks.
+        # requests reads it from the instance: without a length the body is sent in chunks.
         if length is not None:
             self.len = int(length)
 

@@ -1,4 +1,4 @@
-"""A real MLflow server in a process of its own: SQLite, served artifacts, a loopback port."""
+"""A real MLflow server in a separate process: SQLite, served artifacts, a loopback port."""
 
 import os
 import secrets
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 STARTUP_SECONDS = 180.0
-"""The longest wait for a server: importing MLflow on a small busy machine takes long."""
+"""The maximum time to wait for a server: importing MLflow on a small busy machine is slow."""
 
 NONCE_HEADER = "X-Sandbox-Nonce"
 NONCE_VARIABLE = "SANDBOX_NONCE"
@@ -34,10 +34,10 @@ class MlflowServer:
     Attributes:
         folder: Holds the database, the artifacts and the server's log.
         url: Its URL, once started.
-        port: Its port; 0 for any that is free.
-        database: The URI of its database; one of SQLite in the folder if empty.
-        nonce: The value of the header X-Sandbox-Nonce in each of its answers, once started. Another
-            server that has its port does not know it.
+        port: Its port; 0 for any free one.
+        database: The URI of its database; a SQLite file in the folder if empty.
+        nonce: The value of the header X-Sandbox-Nonce in each response, once started. Another
+            server that uses its port does not know it.
     """
 
     def __init__(self, folder: Path, port: int = 0, database: str = "") -> None:
@@ -52,8 +52,8 @@ class MlflowServer:
         """Start the server and wait until it is healthy.
 
         Raises:
-            RuntimeError: Its port is taken, it ended, or it did not answer in time; the message says which,
-                with its last lines.
+            RuntimeError: Its port is taken, it ended, or it did not respond in time; the message
+                contains the reason and its last lines of output.
         """
         if self.port and not is_free(self.port):
             raise taken("MLflow server", self.port)
@@ -76,7 +76,8 @@ class MlflowServer:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C in a terminal reaches the whole group; the owner decides when this ends.
+                # Ctrl-C in a terminal reaches the whole group; the owner decides when the server
+                # ends.
                 start_new_session=True,
             )
         self._wait_until_healthy()
@@ -90,14 +91,15 @@ class MlflowServer:
         """Stop the server with everything that it started."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
-            # That is what the leash waits for.
+            # The process in `_leash` waits for this.
             process.stdin.close()
             process.wait()
 
     def kill(self) -> None:
-        """Kill the server at once with everything that it started, as a crash of its machine does.
+        """Kill the server immediately with all its children, as a machine crash does.
 
-        `start` starts it again with its data. Give it a port, since a free one would be another.
+        `start` starts it again with its data. Give it a fixed port, since a free one would be
+        different.
 
         Raises:
             RuntimeError: It does not run, or another process started it.
@@ -105,7 +107,7 @@ class MlflowServer:
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             raise RuntimeError(f"No MLflow server in {self.folder} was started by this process.")
-        # The leash leads its group.
+        # The process in `_leash` leads its group.
         os.killpg(process.pid, signal.SIGKILL)
         process.stdin.close()
         process.wait()
@@ -139,9 +141,9 @@ class MlflowServer:
 
 
 def has_nonce(url: str, nonce: str) -> bool:
-    """Return whether the MLflow server with a nonce is healthy at a URL, and no other program."""
+    """Return whether the MLflow server with a nonce, and no other program, is healthy at a URL."""
     with requests.Session() as session:
-        # Loopback is never behind a proxy, whatever the environment says.
+        # Loopback is never behind a proxy, whatever the environment contains.
         session.trust_env = False
         try:
             answer = session.get(f"{url}/health", timeout=5, allow_redirects=False)
@@ -151,19 +153,19 @@ def has_nonce(url: str, nonce: str) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Return this process's variables without those that would lead the server elsewhere."""
+    """Return this process's variables without those that would direct the server elsewhere."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     return {
         **kept,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",
-        # Several more processes, for features that nobody asks a sandbox for.
+        # Disable several more processes, for features that a sandbox does not need.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
 
 
 def is_free(port: int) -> bool:
-    """Return whether nobody listens on a loopback port."""
+    """Return whether no process listens on a loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -174,7 +176,7 @@ def is_free(port: int) -> bool:
 
 
 def taken(what: str, port: int) -> RuntimeError:
-    """Return the error that a port of the user's choice, or of the start before, is not free."""
+    """Return the error for a port, chosen by the user or at the previous start, that is not free."""
     return RuntimeError(
         f"The port {port} of the {what} is taken by another program: end that program, or choose other ports with --port."
     )

@@ -1,4 +1,4 @@
-"""An MLflow server that lets everybody in: the other origin, which must not see a client's credentials."""
+"""An MLflow server without authentication: another origin, which must not see a client's credentials."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -17,10 +17,10 @@ _ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class OpenMlflow(StandIn):
-    """Forwards every request to the MLflow server, and keeps its headers.
+    """Forwards every request to the MLflow server, and records its headers.
 
     Attributes:
-        headers: The headers of each request that it has seen, with names in lower case.
+        headers: The headers of each received request, with names in lower case.
     """
 
     name: ClassVar[str] = "open"
@@ -30,7 +30,7 @@ class OpenMlflow(StandIn):
         self.headers: list[dict[str, str]] = []
 
     def environment(self) -> dict[str, str]:
-        """Return no variables: a client needs the URL alone."""
+        """Return no variables: a client needs only the URL."""
         return {}
 
     def app(self) -> "ASGIApp":
@@ -38,6 +38,6 @@ class OpenMlflow(StandIn):
         return Starlette(routes=[Route("/{path:path}", self.forward, methods=_ANY)])
 
     def forward(self, request: Request) -> Response:
-        """Keep a request's headers and forward it."""
+        """Record a request's headers and forward it."""
         self.headers.append(dict(request.headers))
         return self.mlflow.forward(request)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOOKS_EVERY = 0.05
-"""Seconds between two looks of what is delayed at whether the stand-in ends."""
+"""Seconds between two checks of a delayed request for the end of the stand-in."""
 
 _REASON_BYTES = 64 * 1024
 _REASON_CHARACTERS = 300
@@ -33,16 +33,16 @@ class Fault(NamedTuple):
     """A fault to inject into responses.
 
     Attributes:
-        path: It hits requests whose path contains this text; empty hits all.
-        status: Answer with this status; 0 lets the request through (after `delay`).
+        path: It affects requests whose path contains this text; empty affects all.
+        status: Respond with this status; 0 lets the request through (after `delay`).
         body: The body for `status`.
-        content_type: Its type; a gateway that is down answers HTML.
+        content_type: Its type; a gateway that is down returns HTML.
         headers: More headers of that response, such as `Retry-After`.
         delay: Seconds to wait first. Alone it delays the response; with `cut` the request hangs.
         cut: Close the connection without a response.
         truncate: Send the head of the real response and this many bytes of its body, then cut. None
             sends all.
-        times: The number of requests it hits; None means until cleared.
+        times: The number of requests it affects; None means until cleared.
     """
 
     path: str = ""
@@ -57,7 +57,7 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """The faults in force. Safe for a test's thread to change while requests arrive.
+    """The active faults. A test's thread may change them while requests arrive.
 
     Attributes:
         over: Set while the stand-in stops, which cuts delayed requests.
@@ -69,7 +69,7 @@ class Faults:
         self._faults: list[tuple[Fault, int | None]] = []
 
     def inject(self, fault: Fault) -> None:
-        """Add a fault behind those in force."""
+        """Add a fault after the active ones."""
         with self._lock:
             self._faults.append((fault, fault.times))
 
@@ -79,7 +79,7 @@ class Faults:
             self._faults.clear()
 
     def take(self, path: str) -> Fault | None:
-        """Return the first fault that hits a path, and count it; None if there is none."""
+        """Return the first fault that affects a path, and count it; None if there is none."""
         with self._lock:
             for index, (fault, left) in enumerate(self._faults):
                 if fault.path not in path:
@@ -158,7 +158,8 @@ class _Noted:
         elif self._error is not None and len(self._error) < _REASON_BYTES:
             self._error += message.get("body", b"")
         if message["type"] == "http.response.body" and not message.get("more_body", False):
-            # Before the last byte: a client that has its answer finds it in the journal.
+            # Record before the last byte is sent: a client that has its response finds it in the
+            # journal.
             self.note()
         await self._send(message)
 
@@ -181,7 +182,7 @@ def _has(message: "Message", name: bytes) -> bool:
 
 
 def _secrets_of(scope: "Scope") -> list[str]:
-    """Return what a client sent to be let in, which an error may repeat."""
+    """Return the credentials of a request, which an error may repeat."""
     named = {b"authorization", b"cookie", b"x-identity-header"}
     values = [value.decode("latin-1") for name, value in scope["headers"] if name in named]
     values += [
@@ -193,7 +194,7 @@ def _secrets_of(scope: "Scope") -> list[str]:
 
 
 def reason_of(body: bytes, secrets: Iterable[str] = ()) -> str:
-    """Return the words of an error as the services write them, on one line, or the beginning of its text.
+    """Return the text of an error in the services' formats, on one line, or the beginning of the body.
 
     Args:
         body: The body of the response; JSON of any of the services, or text.
@@ -221,7 +222,7 @@ async def _answer(fault: Fault, send: "Send") -> None:
 
 
 class _Truncated:
-    """Passes the head and the first bytes of an answer on, and drops the rest."""
+    """Passes on the head and the first bytes of a response, and drops the rest."""
 
     def __init__(self, send: "Send", size: int) -> None:
         self._send = send

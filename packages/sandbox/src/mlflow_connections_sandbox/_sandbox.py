@@ -31,17 +31,18 @@ _KEPT = 1000
 
 
 _PORTS = ("page_port", "mlflow_port")
-"""The first two of the ports that follow each other; those of the stand-ins come after them."""
+"""The first two of consecutive ports; those of the stand-ins follow."""
 
 
 _SECOND_PORTS = {"azureml": "proxy_port", "http": "mtls_port"}
-"""Those of stand-ins with two addresses come last."""
+"""Second addresses of stand-ins have the last ports."""
 
 
 class Sandbox:
-    """A context manager: everything runs inside it, and nothing but the folder is left after it.
+    """A context manager: everything runs inside it, and only the folder remains after it.
 
-    A folder is used by one sandbox at a time. The next one in it has the same data, ports, tokens and passwords.
+    A folder is used by one sandbox at a time. The next one in it has the same data, ports, tokens
+    and passwords.
 
     Attributes:
         folder: Holds the MLflow server's data in `mlflow`, and each stand-in's below its name.
@@ -58,24 +59,24 @@ class Sandbox:
         port: int = 0,
         server: MlflowServer | None = None,
     ) -> None:
-        """Create a sandbox; nothing runs yet.
+        """Create a sandbox without starting it.
 
         Args:
             folder: The folder for all data.
             names: The stand-ins to start.
             page: Whether to serve a page about it at `page_url`. Each journal then keeps only its
                 newest 1,000 entries.
-            port: The page's port. The MLflow server has the next one, and each stand-in of `STAND_INS` one of
-                those after that, in their order, whichever are started. 0 stands for the ports that the folder
-                had before, or else for any that are free.
-            server: The MLflow server to use, which is started and closed with the sandbox; by default
-                one of its own.
+            port: The page's port. The MLflow server has the next one, followed by one for each
+                stand-in of `STAND_INS` in order, whichever are started. 0 selects the folder's
+                previous ports, or any free ones.
+            server: The MLflow server to use, which is started and closed with the sandbox; by
+                default its own.
 
         Raises:
             ValueError: A name is not that of a stand-in.
         """
         _check(names)
-        # Variables for clients name files below it, and a client may run elsewhere.
+        # Variables for clients name files below it, and a client may run in another folder.
         self.folder = folder.absolute()
         self.names = tuple(dict.fromkeys(names))
         self.server = MlflowServer(self.folder / "mlflow") if server is None else server
@@ -99,12 +100,12 @@ class Sandbox:
         """Start everything.
 
         Raises:
-            ImportError: A stand-in needs something that is not installed; the message says what.
-            RuntimeError: Another sandbox uses the folder, another program has one of the ports, or
+            ImportError: A stand-in needs a package that is not installed; the message names it.
+            RuntimeError: Another sandbox uses the folder, another program uses one of the ports, or
                 something did not start.
-            ValueError: The folder has a file that is not a sandbox's.
+            ValueError: The folder contains a file that no sandbox wrote.
         """
-        # A missing extra shows before the server is waited for.
+        # A missing extra is reported before waiting for the server.
         classes = {name: load_stand_in(name) for name in self.names}
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as starting:
@@ -124,10 +125,10 @@ class Sandbox:
             self._running = starting.pop_all()
 
     def add(self, name: str) -> StandIn:
-        """Start another stand-in while the sandbox runs; one that runs is returned as it is.
+        """Start another stand-in while the sandbox runs, or return it if it already runs.
 
         Raises:
-            ImportError: It needs something that is not installed; the message says what.
+            ImportError: It needs a package that is not installed; the message names it.
             RuntimeError: It did not start.
             ValueError: There is no stand-in with this name.
         """
@@ -158,7 +159,7 @@ class Sandbox:
         if self.server.folder == own:
             kept.put("mlflow_port", urlsplit(self.server.url).port)
         elif not own.is_symlink():
-            # The place at which stand-ins look for the server's artifacts.
+            # Stand-ins expect the server's artifacts in this folder.
             own.symlink_to(self.server.folder, target_is_directory=True)
 
     def _start_stand_in(
@@ -173,7 +174,8 @@ class Sandbox:
         for stand_in in self._stand_ins.values():
             stand_in.keep(_KEPT)
         page = Page(self.mlflow_url, self.folder, tuple(self._stand_ins.values()), port)
-        # Last to start, so first to end: who looks on sees the end, not one stand-in after another.
+        # Started last, so it stops first: an open page shows the end at once, not one stand-in
+        # after another.
         starting.callback(page.close)
         page.start()
         return page
@@ -188,7 +190,7 @@ class Sandbox:
         return self._stand_ins[name]
 
     def environment(self, name: str) -> Mapping[str, str]:
-        """Return the variables that point an unmodified client at a stand-in."""
+        """Return the variables that direct an unmodified client to a stand-in."""
         return self[name].environment()
 
     def __enter__(self) -> "Self":
@@ -216,7 +218,7 @@ def load_stand_in(name: str) -> type[StandIn]:
     """Import a stand-in.
 
     Raises:
-        ImportError: It needs something that is not installed; the message says what.
+        ImportError: It needs a package that is not installed; the message names it.
     """
     module, _, attribute = STAND_INS[name].partition(":")
     try:

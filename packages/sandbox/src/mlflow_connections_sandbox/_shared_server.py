@@ -1,8 +1,8 @@
 """One MLflow server for several processes, such as the workers of pytest-xdist.
 
-Each process holds a shared lock on a file in the folder: that is the reference count, and the system keeps it right
-however a process ends. `python -m mlflow_connections_sandbox._shared_server FOLDER` owns the server and ends it as
-soon as nobody holds the lock any more.
+Each process holds a shared lock on a file in the folder, which works as a reference count that the
+system keeps correct however a process ends. `python -m mlflow_connections_sandbox._shared_server
+FOLDER` owns the server and ends it as soon as no process holds the lock.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ _STARTING = "start.lock"
 _USERS = "users.lock"
 _SERVER = "server.json"
 _ENDS_WITHIN = 30.0
-"""Seconds that the last process waits for the server's end."""
+"""Seconds that the last process waits for the server to end."""
 
 
 class SharedMlflowServer(MlflowServer):
@@ -32,14 +32,14 @@ class SharedMlflowServer(MlflowServer):
         self._users: int | None = None
 
     def start(self) -> None:
-        """Use the server that runs, or start it.
+        """Use the running server, or start it.
 
         Raises:
-            RuntimeError: It did not start; the message holds its last lines.
+            RuntimeError: It did not start; the message contains its last lines of output.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.folder / _STARTING):
-            # Waits while an owner that nobody needs any more ends its server.
+            # Waits while an owner without users ends its server.
             self._users = _lock(self.folder / _USERS, fcntl.LOCK_SH)
             try:
                 if not self._is_there():
@@ -49,7 +49,7 @@ class SharedMlflowServer(MlflowServer):
                 raise
 
     def _is_there(self) -> bool:
-        """Look for the server; another one may have its port by now, and does not know the nonce."""
+        """Check for the server; another one may use its port by now, and does not know the nonce."""
         try:
             found = json.loads((self.folder / _SERVER).read_text())
         except (OSError, ValueError):
@@ -105,7 +105,7 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def main(folder: Path) -> None:
-    """Own the server until nobody holds the lock of its users."""
+    """Own the server until no process holds the users' lock."""
     try:
         server = MlflowServer(folder)
         server.start()
@@ -116,7 +116,7 @@ def main(folder: Path) -> None:
         written.write_text(json.dumps({"url": server.url, "nonce": server.nonce}))
         written.replace(folder / _SERVER)
         last = _lock(folder / _USERS, fcntl.LOCK_EX)
-    # Still locked: who comes now starts another one.
+    # Still locked: a new user starts another server.
     (folder / _SERVER).unlink()
     os.close(last)
 

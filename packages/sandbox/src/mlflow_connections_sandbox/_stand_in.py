@@ -26,21 +26,21 @@ class StandIn(ABC):
     """The server side of one service, over the wire, in front of a real MLflow server.
 
     A stand-in is stricter than the service it plays, never kinder. A subclass provides an ASGI
-    application and the variables that lead a client to it. After `close` it can start again, at the
-    same address and with its data: the service was down.
+    application and the variables that direct a client to it. After `close` it can start again, at
+    the same address and with its data, as a service does after an outage.
 
     Attributes:
         name: Its keyword.
         title: The name of the service; the keyword if empty.
         guide: Its page in the documentation.
-        options: Options that the connection needs besides `environment()`.
-        prefixes: How the variables begin that lead the service's clients; others than those of
-            `environment()` would lead them elsewhere.
+        options: Options that the connection needs in addition to `environment()`.
+        prefixes: The prefixes of the variables that the service's clients read; variables other
+            than those of `environment()` would direct them elsewhere.
         mlflow: The MLflow server behind it.
         folder: The folder for its files, created when it starts.
         port: Its port of 127.0.0.1, reserved when it is created.
         url: Its URL, once started.
-        journal: The requests it received.
+        journal: The received requests.
         faults: The faults to inject.
         kept: Its port and its secrets, which stay the same when it starts again in its folder.
     """
@@ -67,7 +67,7 @@ class StandIn(ABC):
 
     @abstractmethod
     def environment(self) -> Mapping[str, str]:
-        """Return the variables that lead an unmodified client to this stand-in."""
+        """Return the variables that direct an unmodified client to this stand-in."""
 
     def tables(self) -> "Sequence[Table]":
         """Return the tables that the sandbox's page shows above the requests; none by default."""
@@ -80,7 +80,7 @@ class StandIn(ABC):
     def administer(self) -> None:  # noqa: B027 - most services need nobody else
         """Do the work of an administrator outside of the service from now on; nothing by default.
 
-        The command `up` calls this, since there is nobody else to do it.
+        The command `up` calls this, since nobody else can do it.
         """
 
     def keep(self, newest: int) -> None:
@@ -111,11 +111,11 @@ class StandIn(ABC):
 
 
 def shell_of(stand_ins: "Sequence[StandIn]", variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a process in which unmodified clients reach stand-ins, and nothing else.
+    """Return the variables of a process in which unmodified clients reach only these stand-ins.
 
     Args:
         stand_ins: The stand-ins.
-        variables: The variables of a process that may have accounts of its own.
+        variables: The variables of a process that may have its own accounts.
     """
     foreign = tuple(prefix for one in stand_ins for prefix in one.prefixes)
     left = {name: value for name, value in variables.items() if not name.startswith(foreign)}

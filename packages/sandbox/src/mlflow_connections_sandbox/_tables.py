@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 NEWEST = 50
-"""The most rows of a table."""
+"""The maximum number of rows of a table."""
 
 LONGEST = 400
-"""The most characters of a text that are shown."""
+"""The maximum number of characters shown of a text."""
 
 Kind = Literal["", "code", "path", "number", "good", "busy", "warn", "bad"]
 """The look of a cell: source code, a path, a number, or good to bad news."""
@@ -68,7 +68,7 @@ def code(text: str) -> Cell:
 
 
 def path(text: str) -> Cell:
-    """Show a path on one line; of a long one, its end."""
+    """Show a path on one line, shortened at its beginning."""
     return Cell(text if len(text) <= LONGEST else f"…{text[-LONGEST:]}", "path")
 
 

@@ -19,14 +19,14 @@ __all__ = ["mlflow_sandbox", "sandbox_environment"]
 def mlflow_sandbox(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Sandbox]":
     """A sandbox for the whole session; `add(name)` starts a stand-in and returns it.
 
-    The workers of pytest-xdist share one MLflow server, which the last of them ends. Each has stand-ins of
-    its own, so that what a test injects or counts is not another worker's.
+    The workers of pytest-xdist share one MLflow server, which the last of them ends. Each has its
+    own stand-ins, so that faults and counts of a test do not affect another worker.
     """
     from ._sandbox import Sandbox
     from ._shared_server import SharedMlflowServer
 
     own = tmp_path_factory.mktemp("mlflow-sandbox")
-    # Each worker has its folder in that of the whole run.
+    # Each worker's folder is in the folder of the whole run.
     shared = tmp_path_factory.getbasetemp().parent / "mlflow-sandbox-server"
     server = SharedMlflowServer(shared) if "PYTEST_XDIST_WORKER" in os.environ else None
     with Sandbox(own, server=server) as sandbox:
@@ -37,13 +37,14 @@ def mlflow_sandbox(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Sandbo
 def sandbox_environment(
     mlflow_sandbox: "Sandbox", monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], Mapping[str, str]]:
-    """A function that sets, for this test, the variables that lead a client to a stand-in.
+    """A function that sets, for this test, the variables that direct a client to a stand-in.
 
-    Other variables of that service are removed for the test, since they would lead its clients elsewhere.
+    Other variables of that service are removed for the test, since they would direct its clients
+    elsewhere.
     """
 
     def set_environment(name: str) -> Mapping[str, str]:
-        """Start a stand-in, if it does not run yet, and set its variables.
+        """Start a stand-in unless it runs, and set its variables.
 
         Args:
             name: The stand-in, such as `databricks`.

@@ -63,20 +63,20 @@ class AzureAccount:
     """The state of the stand-in. A test changes it to change the responses.
 
     Attributes:
-        cloud_name: The cloud of the workspace; the others know nothing of it.
+        cloud_name: The cloud of the workspace; the other clouds do not know it.
         tenant_id: The only tenant.
         client_id: The application of the service principal.
         client_secret: Its only secret.
         other_client_id: A second application, with a role on the same workspace.
-        other_client_secret: The secret of that one.
+        other_client_secret: Its secret.
         federated_token: The proof of a workload identity of that application.
         managed_identity_client_id: The user-assigned managed identity; there is a system-assigned
             one as well.
-        identity_header: The X-IDENTITY-HEADER that the managed identity's endpoint wants.
+        identity_header: The X-IDENTITY-HEADER that the managed identity's endpoint requires.
         subscription_id: The subscription of the workspace.
         resource_group: Its resource group.
         workspace_name: Its name.
-        workspace_id: Its immutable id.
+        workspace_id: Its immutable ID.
         region: Its region.
         storage_account: The account that holds its artifacts.
         is_subscription_visible: Whether the identities have a role anywhere in the subscription.
@@ -84,7 +84,7 @@ class AzureAccount:
         is_private: Whether the workspace has a private link and refuses the public network.
         is_inside: Whether the clients are in the workspace's own network.
         has_logged_models: Whether it has MLflow 3's logged models, which Azure lacked in 2026.
-        person_signs_in: Whether a person types the device codes in.
+        person_signs_in: Whether a person enters the device codes.
     """
 
     cloud_name: str = "AzureCloud"
@@ -116,7 +116,7 @@ class AzureAccount:
 
     @property
     def scope(self) -> str:
-        """The resource id of the workspace."""
+        """The resource ID of the workspace."""
         return (
             f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
             f"/providers/Microsoft.MachineLearningServices/workspaces/{self.workspace_name}"
@@ -124,7 +124,7 @@ class AzureAccount:
 
     @property
     def workspace_host(self) -> str:
-        """The host of the workspace: its region's, or one of its own with a private link."""
+        """The host of the workspace: its region's, or its own with a private link."""
         own = f"{self.workspace_id}.workspace." if self.is_private else ""
         return f"{own}{self.region}.api.{self.cloud.ml}"
 

@@ -129,7 +129,7 @@ def _resource(account: "AzureAccount") -> dict[str, Any]:
             "workspaceId": account.workspace_id,
             "provisioningState": "Succeeded",
             "discoveryUrl": f"https://{host}/discovery",
-            # ARM says v1.0 to this day; clients put v2.0 in its place.
+            # ARM still returns v1.0; clients replace it with v2.0.
             "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{account.scope}",
             "publicNetworkAccess": "Disabled" if account.is_private else "Enabled",
         },

@@ -34,7 +34,7 @@ _PERSON = "66666666-6666-4666-8666-666666666666"
 
 
 class Tokens:
-    """Signs tokens with a key of its own, so that no others are accepted.
+    """Signs tokens with its own key, so that no others are accepted.
 
     Attributes:
         used_by: The subject of each token that was accepted, oldest first.
@@ -50,8 +50,8 @@ class Tokens:
 
         Args:
             audience: The resource that accepts it.
-            subject: The client id, or the name of a person.
-            seconds: How long it is valid; negative for one that has expired.
+            subject: The client ID, or the name of a person.
+            seconds: The validity in seconds; negative for an expired token.
         """
         now = int(time.time())
         claims = {
@@ -144,7 +144,7 @@ class Directory:
     def refuse_tenant(self, request: "Request") -> Refusal | None:
         """Refuse a tenant that this cloud does not have."""
         tenant = request.path_params["tenant"]
-        # Each cloud has tenants of its own. People sign in by way of "organizations".
+        # Each cloud has its own tenants. People sign in through "organizations".
         is_this_cloud = request.url.hostname == self._account.cloud.login
         if is_this_cloud and tenant in {self._account.tenant_id, "organizations"}:
             return None
@@ -153,7 +153,7 @@ class Directory:
         )
 
     def refuse_application(self, form: dict[str, str]) -> Refusal | None:
-        """Refuse an application that is unknown, or whose proof is wrong."""
+        """Refuse an unknown application, or one with a wrong proof."""
         account = self._account
         client = form.get("client_id", "")
         if client not in self._secrets:
@@ -196,7 +196,7 @@ def resource_of(scope: str) -> str:
 
 
 class Entra:
-    """Entra ID of the workspace's cloud, and the managed identity's endpoint beside the workload."""
+    """Entra ID of the workspace's cloud, and the managed identity's endpoint next to the workload."""
 
     def __init__(self, account: "AzureAccount", tokens: "Tokens") -> None:
         self._account = account
@@ -214,7 +214,7 @@ class Entra:
         ]
 
     def managed_identity(self, request: "Request") -> "Response":
-        """Answer as the endpoint of App Service, api-version 2019-08-01."""
+        """Respond as the endpoint of App Service, api-version 2019-08-01."""
         account = self._account
         if request.query_params.get("api-version") != "2019-08-01":
             return JSONResponse({"statusCode": 400, "message": "Unsupported api-version"}, 400)
@@ -270,7 +270,7 @@ class Entra:
         if refusal := self._directory.refuse_tenant(request):
             return refusal.response()
         form = dict(parse_qsl((await request.body()).decode()))
-        # Beside the resource's own scope people's clients ask for some of OpenID's.
+        # In addition to the resource's own scope, people's clients request some of OpenID's.
         scopes = [s for s in form.get("scope", "").split() if s.endswith(DEFAULT_SCOPE)]
         if refusal := self._directory.refuse_scopes(scopes):
             return refusal.response()

@@ -20,7 +20,7 @@ class AzureError(Exception):
 
 
 def answer_error(request: "Request", error: Exception) -> "Response":  # noqa: ARG001 - a handler
-    """Return {"error": {"code": …, "message": …}}, as Azure's REST guidelines say."""
+    """Return {"error": {"code": …, "message": …}}, as Azure's REST guidelines require."""
     if not isinstance(error, AzureError):
         raise error
     return JSONResponse(
@@ -31,7 +31,7 @@ def answer_error(request: "Request", error: Exception) -> "Response":  # noqa: A
 
 
 def need_api_version(request: "Request", *known: str) -> None:
-    """Refuse a request without an api-version of the supported ones."""
+    """Refuse a request without one of the supported api-versions."""
     version = request.query_params.get("api-version")
     if version is None:
         raise AzureError(

@@ -1,8 +1,8 @@
 """An HTTP proxy that accepts CONNECT and terminates TLS for Azure's hosts.
 
 Azure's clients talk to https://management.azure.com and other fixed hosts, but they do read
-HTTPS_PROXY and REQUESTS_CA_BUNDLE. Other hosts are refused, so that nothing leaves the machine, unless the proxy is
-told to pass them on: then their TLS is left alone.
+HTTPS_PROXY and REQUESTS_CA_BUNDLE. Other hosts are refused, so that nothing leaves the machine,
+unless the proxy is configured to pass them on, with their TLS untouched.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ class Proxy:
     Attributes:
         url: For HTTPS_PROXY, once started.
         port: Its port, once started.
-        passes_others: Whether it passes requests for other hosts on, through the proxy that this
+        passes_others: Whether it passes on requests for other hosts, through the proxy that this
             process's own environment names for them.
-        refused: Hosts that the proxy says it cannot reach.
-        silent: Hosts that never answer, so that the connection hangs.
+        refused: Hosts that the proxy reports as unreachable.
+        silent: Hosts that never respond, so that the connection hangs.
     """
 
     def __init__(
@@ -42,10 +42,11 @@ class Proxy:
         """Prepare a proxy.
 
         Args:
-            hosts: The hosts it answers for; a leading `*.` stands for one label.
-            target_port: The port that gets the plain requests.
-            folder: The folder for the certificates of the authority that signed the hosts' one.
-            port: Its port; 0 for any that is free.
+            hosts: The hosts that it serves; a leading `*.` matches one label.
+            target_port: The port that receives the plain requests.
+            folder: The folder for the certificates of the authority that signed the hosts'
+                certificate.
+            port: Its port; 0 for any free one.
         """
         self.url = ""
         self.port = port
@@ -87,7 +88,7 @@ class Proxy:
             raise taken("Azure proxy", self.port)
 
     def _write_bundle(self) -> None:
-        """Trust the sandbox's authority, and whom this process trusts: other hosts have real certificates."""
+        """Trust the sandbox's authority and this process's own: other hosts have real certificates."""
         named = Path(os.environ.get("REQUESTS_CA_BUNDLE", ""))
         others = named if named.is_file() and named != self.bundle else Path(certifi.where())
         text = others.read_bytes().rstrip() + b"\n" + self._authority.cert_pem.bytes()
@@ -105,14 +106,14 @@ class Proxy:
         self._stop = asyncio.Event()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._authority.issue_cert(*self._hosts).configure_cert(context)
-        # The same port after a restart, so that the clients' environment stays valid.
+        # Reuse the port after a restart, so that the clients' environment stays valid.
         try:
             proxy = await asyncio.start_server(self._connect, "127.0.0.1", self.port)
         except OSError:
             self._failed = True
             listening.set()
             return
-        # Two servers, since a stream of Python 3.10 cannot upgrade to TLS.
+        # Two servers are needed: a stream of Python 3.10 cannot upgrade to TLS.
         ending_tls = await asyncio.start_server(self._end_tls, "127.0.0.1", 0, ssl=context)
         self._tls_port: int = ending_tls.sockets[0].getsockname()[1]
         self.port = proxy.sockets[0].getsockname()[1]
@@ -149,7 +150,7 @@ class Proxy:
     async def _pass_on(
         self, host: str, port: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Join a client to a host that is not Azure's."""
+        """Connect a client to a host that is not Azure's."""
         upstream = get_environ_proxies(f"https://{host}").get("https", "")
         if upstream.rstrip("/") == self.url:
             upstream = ""
@@ -190,7 +191,7 @@ async def _local(port: int) -> Ends:
 
 
 async def _ask(upstream: str, target: str) -> Ends:
-    """Connect to another proxy and ask it for a target; its answer is the client's."""
+    """Request a target from another proxy; its response goes to the client."""
     parts = urlsplit(upstream if "://" in upstream else f"http://{upstream}")
     tls = ssl.create_default_context() if parts.scheme == "https" else None
     port = parts.port or _PORTS.get(parts.scheme, 80)
@@ -209,7 +210,7 @@ async def _pipe(
     target_reader: asyncio.StreamReader,
     target_writer: asyncio.StreamWriter,
 ) -> None:
-    """Join two connections until either end closes."""
+    """Copy data between two connections until either end closes."""
     directions = [
         asyncio.create_task(_copy(reader, target_writer)),
         asyncio.create_task(_copy(target_reader, writer)),

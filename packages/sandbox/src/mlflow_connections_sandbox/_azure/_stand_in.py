@@ -1,4 +1,4 @@
-"""The stand-in itself: its hosts, the applications behind them, and the machines that reach it."""
+"""The stand-in itself: its hosts, their applications, and the machines that reach it."""
 
 import os
 import shlex
@@ -69,7 +69,7 @@ class Azure(StandIn):
         self.cli = AzureCli(folder / "bin")
 
     def app(self) -> "ASGIApp":
-        """Return the application, which has one for each kind of host."""
+        """Return the application, which contains one for each kind of host."""
         entra = Entra(self.account, self.tokens)
         arm = Arm(self.account, self.tokens)
         workspace = WorkspaceServer(self.account, self.tokens, self.mlflow)
@@ -81,9 +81,9 @@ class Azure(StandIn):
         services = [*workspace.routes(), *artifacts.routes()]
         data_plane = Starlette(routes=services, exception_handlers=handlers)
         storage = Starlette(routes=blobs.routes(), exception_handlers=handlers)
-        # Without the proxy: the endpoint of a managed identity is on the machine itself.
+        # Not through the proxy: the endpoint of a managed identity is on the machine itself.
         routes: list[BaseRoute] = [Route("/msi/token", entra.managed_identity)]
-        # Every cloud answers, but only the account's own knows anything.
+        # Every cloud responds, but only the account's own knows the account.
         for cloud in CLOUDS.values():
             routes += [
                 Host(cloud.login, login),
@@ -95,14 +95,14 @@ class Azure(StandIn):
         return Starlette(routes=routes)
 
     def administer(self) -> None:
-        """Let clients reach every other host as well, since a shell has more to do than to talk to Azure."""
+        """Let clients reach every other host as well, because a shell also needs hosts other than Azure's."""
         self.proxy.passes_others = True
 
     def start(self) -> None:
-        """Answer from now on.
+        """Start to respond.
 
         Raises:
-            RuntimeError: Another program has one of its ports.
+            RuntimeError: Another program uses one of its ports.
         """
         super().start()
         self.proxy.start()
@@ -110,14 +110,14 @@ class Azure(StandIn):
         self.kept.write()
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop responding."""
         self.proxy.close()
         super().close()
 
     def environment(self) -> Mapping[str, str]:
         """Return the variables for a client with a service principal.
 
-        The folder of Azure's own settings is another one, in which nobody is signed in.
+        They include a separate folder for Azure's own settings, in which nobody is signed in.
         """
         account = self.account
         return {
@@ -133,9 +133,9 @@ class Azure(StandIn):
         }
 
     def network(self) -> Mapping[str, str]:
-        """Return the variables that lead a client here, without an identity.
+        """Return the variables that direct a client to this stand-in, without an identity.
 
-        What this process reaches without a proxy, its clients do as well.
+        Hosts that this process reaches without a proxy, its clients reach without one as well.
         """
         known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
         direct = dict.fromkeys(["127.0.0.1", "localhost", *map(str.strip, known.split(","))])
@@ -143,7 +143,7 @@ class Azure(StandIn):
             if not each or any(should_bypass_proxies(f"https://{host}", each) for host in _hosts()):
                 del direct[each]
         return {
-            # curl and Python prefer the lower case, should the machine have it set.
+            # curl and Python prefer the lower-case variables, which the machine may have set.
             **dict.fromkeys(("HTTPS_PROXY", "https_proxy"), self.proxy.url),
             **dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(direct)),
             "REQUESTS_CA_BUNDLE": str(self.proxy.bundle),
@@ -190,7 +190,7 @@ class Azure(StandIn):
 
 
 class AzureCli:
-    """An `az` for the PATH of a client: a command that returns a person's token, and counts.
+    """An `az` for the PATH of a client: a command that returns a person's token and counts its calls.
 
     Attributes:
         folder: The folder of the command.
@@ -204,9 +204,9 @@ class AzureCli:
 
         Args:
             token: The token that it returns.
-            resource: The only resource that the token is for.
-            tenant: The only tenant that the person belongs to.
-            seconds: For how long the token is said to be valid.
+            resource: The only resource of the token.
+            tenant: The only tenant of the person.
+            seconds: The reported validity of the token.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         az = self.folder / "az"
@@ -225,15 +225,15 @@ class AzureCli:
         self.recover()
 
     def fail(self, message: str = SIGNED_OUT) -> None:
-        """End each call from now on with an error message of the real command."""
+        """Make each following call fail with an error message of the real command."""
         self._failure.write_text(message)
 
     def delay(self, seconds: float) -> None:
-        """Let each call take that long from now on."""
+        """Delay each following call by this time."""
         self._delay.write_text(str(seconds))
 
     def recover(self) -> None:
-        """Take `fail` and `delay` back, and forget the calls."""
+        """Undo `fail` and `delay`, and forget the calls."""
         for file in (self._failure, self._delay, self._calls):
             file.unlink(missing_ok=True)
 

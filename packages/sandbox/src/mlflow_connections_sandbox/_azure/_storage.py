@@ -229,7 +229,7 @@ class ArtifactStorage:
     def _files(self, folder: str) -> list[str]:
         """Fetch the paths of all files below a folder of the real server's artifact store."""
         answer = self._mlflow.call("GET", STORE, params={"path": folder})
-        # A store that keeps files has no folder before the first file.
+        # A store of files has no folder before the first file.
         listed = answer.json().get("files", []) if answer.ok else []
         found = []
         for each in listed:

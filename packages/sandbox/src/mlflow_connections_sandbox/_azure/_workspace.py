@@ -1,4 +1,4 @@
-"""A workspace's host: discovery, and MLflow's REST API before the real MLflow server."""
+"""A workspace's host: discovery, and MLflow's REST API in front of the real MLflow server."""
 
 import re
 from typing import TYPE_CHECKING
@@ -105,7 +105,7 @@ class WorkspaceServer:
         )
 
     def _to_azure(self, text: str) -> str:
-        """Replace the real server's artifact locations by AzureML's."""
+        """Replace the real server's artifact locations with AzureML's."""
         account = self._account
         base = f"azureml://{account.workspace_host}/mlflow/v2.0{account.scope}"
         text = _SERVER_RUN.sub(rf"{base}/experiments/\1/runs/\2/artifacts", text)

@@ -1,4 +1,4 @@
-"""The tracker's HTTP side: who may pass, and the endpoints."""
+"""The tracker's HTTP side: authentication and endpoints."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _LARGEST = 16 * 2**20
-"""Bytes of JSON that one request may hold."""
+"""The maximum size of a request's JSON, in bytes."""
 _CSRF_COOKIE = "X-CSRF-TOKEN"
 _CSRF_HEADER = "X-CSRFToken"
 _SESSION_COOKIE = "session"
@@ -29,7 +29,7 @@ class TrackerAccount(NamedTuple):
 
     Attributes:
         token: A personal access token.
-        username: The user who may log in.
+        username: The user who can log in.
         password: The user's password.
     """
 
@@ -39,7 +39,7 @@ class TrackerAccount(NamedTuple):
 
 
 class _Access:
-    """Checks requests: a bearer of the token may pass, and a session that has logged in."""
+    """Checks requests: each needs the bearer token, or a session that has logged in."""
 
     def __init__(self, account: TrackerAccount) -> None:
         self.account = account
@@ -47,7 +47,7 @@ class _Access:
         self._sessions: set[str] = set()
 
     def refusal(self, request: "Request") -> Response | None:
-        """Return the response to a request that may not pass, or None for one that may."""
+        """Return the response to a refused request, or None for an allowed one."""
         authorization = request.headers.get("authorization")
         if authorization is not None:
             if secrets.compare_digest(authorization, f"Bearer {self.account.token}"):
@@ -60,7 +60,7 @@ class _Access:
         return None
 
     def csrf(self) -> Response:
-        """Create a token against forged requests, as a cookie."""
+        """Create a CSRF token, as a cookie."""
         token = secrets.token_hex(16)
         self._csrf.add(token)
         answer = JSONResponse({})
@@ -89,7 +89,7 @@ def _error(status: int, message: str) -> Response:
 
 
 def make_app(database: TrackerDatabase, account: TrackerAccount) -> Starlette:
-    """Return the application that responds."""
+    """Return the application."""
     tracker = _Tracker(database, account)
     return Starlette(
         routes=[
@@ -98,7 +98,7 @@ def make_app(database: TrackerDatabase, account: TrackerAccount) -> Starlette:
             Route("/api/v1/auth/login", tracker.log_in, methods=["POST"]),
             Route("/api/v1/tracking/{endpoint}", tracker.track, methods=["POST"]),
             Route("/api/v1/log_exception", tracker.log_exception, methods=["POST"]),
-            # Not the tracker's own: the received data, for people and for tests.
+            # Not part of the tracker: the received data, for people and for tests.
             Route("/sandbox/runs", tracker.runs, methods=["GET"]),
             Route("/sandbox/runs/{uid}", tracker.run, methods=["GET"]),
         ]
@@ -139,7 +139,7 @@ class _Tracker:
         return JSONResponse(answer if isinstance(answer, str) else {})
 
     async def log_exception(self, request: "Request") -> Response:
-        # dbnd reports its own faults here, as free text.
+        # dbnd reports its own faults to this endpoint, as free text.
         return self._access.refusal(request) or JSONResponse({})
 
     async def runs(self, _: "Request") -> Response:

@@ -1,4 +1,4 @@
-"""Checking JSON against tables, strictly: no unknown field, none missing, none of a wrong type."""
+"""Check JSON strictly against tables: no unknown field, none missing, none of a wrong type."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,43 +11,43 @@ Check = Callable[[Any, str], None]
 
 
 class Wrong(Exception):  # noqa: N818 - said of a request
-    """A request that the tracker does not take; the message says where and why."""
+    """A request that the tracker refuses; the message contains the place and the reason."""
 
 
 def text(value: Any, place: str) -> None:
-    """Any text."""
+    """Accept any text."""
     _want(isinstance(value, str), place, "text", value)
 
 
 def short_text(value: Any, place: str) -> None:
-    """Text of at most 5,000 characters, which is all that Databand keeps of one."""
+    """Accept text of at most 5,000 characters, the most that Databand keeps."""
     text(value, place)
     _want(len(value) <= 5_000, place, "at most 5,000 characters", len(value))
 
 
 def boolean(value: Any, place: str) -> None:
-    """True or false."""
+    """Accept true or false."""
     _want(isinstance(value, bool), place, "true or false", value)
 
 
 def integer(value: Any, place: str) -> None:
-    """A whole number within 1e15, beyond which dbnd itself sends JSON."""
+    """Accept a whole number within 1e15, beyond which dbnd itself sends JSON."""
     fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 10**15
     _want(fits, place, "a whole number within 1e15", value)
 
 
 def number(value: Any, place: str) -> None:
-    """A number that is no truth value."""
+    """Accept a number that is not a boolean."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     _want(is_number, place, "a number", value)
 
 
 def anything(_value: Any, _place: str) -> None:
-    """Any JSON."""
+    """Accept any JSON."""
 
 
 def uid(value: Any, place: str) -> None:
-    """A UUID in its usual form."""
+    """Accept a UUID in its usual form."""
     try:
         _want(str(UUID(value)) == value.lower(), place, "a UUID", value)
     except (ValueError, AttributeError, TypeError):
@@ -55,7 +55,7 @@ def uid(value: Any, place: str) -> None:
 
 
 def moment(value: Any, place: str) -> None:
-    """A time with its offset from UTC: one without says nothing."""
+    """Accept a time with its offset from UTC: without one it would be ambiguous."""
     try:
         _want(datetime.fromisoformat(value).tzinfo is not None, place, "a time with offset", value)
     except (ValueError, TypeError):
@@ -63,7 +63,7 @@ def moment(value: Any, place: str) -> None:
 
 
 def day(value: Any, place: str) -> None:
-    """A date."""
+    """Accept a date."""
     try:
         date.fromisoformat(value)
     except (ValueError, TypeError):
@@ -71,7 +71,7 @@ def day(value: Any, place: str) -> None:
 
 
 def one_of(*allowed: str) -> Check:
-    """One of the given words."""
+    """Accept one of the given words."""
 
     def check(value: Any, place: str) -> None:
         _want(value in allowed, place, f"one of {', '.join(allowed)}", value)
@@ -80,7 +80,7 @@ def one_of(*allowed: str) -> Check:
 
 
 def or_null(check: Check) -> Check:
-    """The value, or null."""
+    """Accept the value, or null."""
 
     def nullable(value: Any, place: str) -> None:
         if value is not None:
@@ -90,7 +90,7 @@ def or_null(check: Check) -> Check:
 
 
 def list_of(check: Check) -> Check:
-    """A list of what the check takes."""
+    """Accept a list of values that the check accepts."""
 
     def each(value: Any, place: str) -> None:
         _want(isinstance(value, list), place, "a list", value)
@@ -101,12 +101,12 @@ def list_of(check: Check) -> Check:
 
 
 def mapping(value: Any, place: str) -> None:
-    """Any JSON object."""
+    """Accept any JSON object."""
     _want(isinstance(value, dict), place, "an object", value)
 
 
 def fields(table: Mapping[str, Check]) -> Check:
-    """An object of exactly these fields; a name that ends with a question mark may be absent."""
+    """Accept an object of exactly these fields; a name that ends with a question mark may be absent."""
     checks = {name.rstrip("?"): check for name, check in table.items()}
     required = {name for name in table if not name.endswith("?")}
 

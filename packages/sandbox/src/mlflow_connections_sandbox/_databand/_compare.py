@@ -1,6 +1,6 @@
-"""Comparing what the tracker has with what MLflow has, run by run and event by event.
+"""Compare the tracker's data with MLflow's, run by run and event by event.
 
-It reads the conventions of the copy from their documentation alone, not from the code that makes it.
+It relies only on the documented conventions of the copy, not on the code that makes it.
 """
 
 import json
@@ -26,7 +26,7 @@ def compare(tracking_uri: str, tracker: "Databand", experiment: str | None = Non
 
     Args:
         tracking_uri: The MLflow store.
-        tracker: The stand-in that has the copies.
+        tracker: The stand-in with the copies.
         experiment: Only this experiment, by name; else every run of the store must have a copy.
     """
     from mlflow import MlflowClient
@@ -109,13 +109,13 @@ def _unequal_texts(
 ) -> Iterator[str]:
     for name in sorted({*in_mlflow, *in_databand}):
         ours, copied = in_mlflow.get(name), in_databand.get(name)
-        # A secret is masked on its way, a part of a URI too.
+        # Secrets are masked in transit, also inside a URI.
         if ours is None or copied is None or (ours != copied and _MASK not in str(copied)):
             yield from _unequal(f"{what} {name!r}", ours, copied)
 
 
 def _unequal_models(run: "Run", notes: Mapping[str, Any]) -> Iterator[str]:
-    """Compare what MLflow 2 keeps of a run's models in a tag that no call sets."""
+    """Compare the models of a run that MLflow 2 keeps in a tag that no call sets."""
     ours = {model["model_uuid"] for model in json.loads(run.data.tags.get(_MODELS, "[]"))}
     copied = {
         note["model_uuid"]
@@ -149,7 +149,7 @@ def _unequal_metrics(client: "MlflowClient", run: "Run", task: Mapping[str, Any]
             (_text(m.value), m.timestamp, m.step)
             for m in client.get_metric_history(run.info.run_id, key)
         ]
-        # MLflow 3 logs a point once more for a model that is logged after it, to link both. Its own
+        # MLflow 3 logs a point again for a model that is logged after it, to link both. Its own
         # history has that point once.
         theirs = Counter(copied.get(key, [])) | Counter(linked.get(key, set()))
         ours = Counter(points)
@@ -190,7 +190,7 @@ def _unequal_artifacts(
         t["target_path"].removeprefix(prefix): json.loads(t["data_schema"]).get("size.bytes")
         for t in task["targets"]
     }
-    # A model's files lie below the model, not below the run.
+    # A model's files are below the model, not below the run.
     copied = {path: size for path, size in copied.items() if not path.startswith("models/")}
     ours = dict(_files(client, run.info.run_id))
     for path in sorted({*ours, *copied}):
@@ -204,15 +204,15 @@ def _files(
     for entry in client.list_artifacts(run_id, folder):
         if entry.is_dir:
             yield from _files(client, run_id, entry.path)
-        # Nobody logs this one: MLflow 2 writes it beside a registered model where it loads it from,
-        # which is the run's own folder if artifacts are local files.
+        # No call logs this one: MLflow 2 writes the model's loading path next to a registered
+        # model, which is the run's own folder if artifacts are local files.
         elif not entry.path.endswith("/registered_model_meta"):
             yield entry.path, entry.file_size
 
 
 def _value(metric: Mapping[str, Any]) -> Any:
     value = metric["value_json"] if metric["value_json"] is not None else metric["value_str"]
-    # A text that is longer than Databand keeps stands in JSON.
+    # A text longer than Databand's limit is in JSON.
     return value["value"] if isinstance(value, dict) and list(value) == ["value"] else value
 
 

@@ -1,4 +1,4 @@
-"""The tracker's data in SQLite: each thing once, however often it is sent."""
+"""The tracker's data in SQLite: each item once, however often it is sent."""
 
 import json
 import sqlite3
@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS rows (
 CREATE TABLE IF NOT EXISTS rows_sent (kind TEXT PRIMARY KEY, count INTEGER);
 """
 
-# Facts that Databand has no field for come as metrics of this kind.
+# Facts that Databand has no field for arrive as metrics of this kind.
 _NOTE = """(json_extract(body, '$.metric.source') IS 'system'
      AND json_extract(body, '$.metric.key') LIKE 'mlflow.%')"""
 
@@ -42,7 +42,7 @@ Body = Mapping[str, Any]
 
 
 class TrackerDatabase:
-    """The tracker's database. A request that cannot be carried out is refused, and changes nothing."""
+    """The tracker's database. A request that cannot be executed is refused, and changes nothing."""
 
     def __init__(self, path: Path) -> None:
         # The server's thread writes; a test's thread reads.
@@ -70,10 +70,11 @@ class TrackerDatabase:
             self._database.close()
 
     def take(self, endpoint: str, body: Body) -> Any:
-        """Carry a request out, whole or not at all, and return the response.
+        """Execute a request, completely or not at all, and return the response.
 
         Raises:
-            Wrong: It cannot be carried out: it names a run or an attempt that was not announced, for example.
+            Wrong: It cannot be executed: for example, it names a run or an attempt that was not
+                announced.
         """
         with self._lock, self._database:
             return self._requests[endpoint](body)
@@ -90,7 +91,7 @@ class TrackerDatabase:
         """Return a run with its tasks, and their params, metrics, datasets and targets.
 
         Raises:
-            KeyError: There is no such run.
+            KeyError: The run does not exist.
         """
         with self._lock:
             found = self._rows("SELECT * FROM runs WHERE uid = ?", uid)
@@ -118,13 +119,13 @@ class TrackerDatabase:
         }
 
     def newest(self, count: int) -> list[dict[str, Any]]:
-        """Return the newest runs, newest first, with the numbers of their parts."""
+        """Return the newest runs, newest first, with the counts of their parts."""
         with self._lock:
             found = self._rows(_NEWEST.format(note=_NOTE), count)
         return [{**json.loads(row["info"]), **dict(row)} for row in found]
 
     def repeated(self) -> int:
-        """Count the rows that were sent more than once, and kept once."""
+        """Count the rows that were sent more than once and kept once."""
         with self._lock:
             (sent,) = self._rows("SELECT COALESCE(SUM(count), 0) AS n FROM rows_sent")
             (kept,) = self._rows("SELECT COUNT(*) AS n FROM rows")
@@ -202,7 +203,7 @@ class TrackerDatabase:
         )
 
     def _set_state(self, table: str, uid: str, state: str, at: str | None) -> None:
-        # A request that is repeated after later ones must not bring an old state back.
+        # A request repeated after later ones must not restore an old state.
         self._database.execute(
             f"UPDATE {table} SET state = ?, state_at = ? WHERE uid = ? AND"  # noqa: S608 - our own two names
             " (? IS NULL OR state_at = '' OR julianday(?) >= julianday(state_at))",

@@ -1,7 +1,7 @@
-"""The bodies that the tracker takes, as dbnd 1.0.34.1 sends them.
+"""The bodies that the tracker accepts, as dbnd 1.0.34.1 sends them.
 
-From recorded traffic of the real SDK and from the field lists of its schemas; tests hold the
-tables to both. A field that the SDK always sends is required.
+They come from recorded traffic of the real SDK and from the field lists of its schemas, and tests
+check the tables against both. A field that the SDK always sends is required.
 """
 
 from ._check import (

@@ -59,14 +59,14 @@ class Databand(StandIn):
         return self._database
 
     def runs(self) -> list[dict[str, Any]]:
-        """Return every run with all that belongs to it."""
+        """Return every run with all its parts."""
         return self.database.runs()
 
     def run(self, uid: str) -> dict[str, Any]:
         """Return one run.
 
         Raises:
-            KeyError: There is no such run.
+            KeyError: The run does not exist.
         """
         return self.database.run(uid)
 

@@ -1,4 +1,4 @@
-"""Access: a personal token, and tokens of OAuth clients."""
+"""Authentication: a personal token, and tokens of OAuth clients."""
 
 import base64
 import binascii
@@ -18,12 +18,12 @@ class WorkspaceAccess:
 
     Attributes:
         token: The personal access token.
-        client_id: The OAuth client's id.
+        client_id: The OAuth client's ID.
         client_secret: Its secret.
-        other_client_id: The id of a second OAuth client.
+        other_client_id: The ID of a second OAuth client.
         other_client_secret: Its secret.
-        used_by: The account of each request that was let in, oldest first: a client's id, or `token`.
-        token_seconds: How long an OAuth token is valid, an hour as on Databricks.
+        used_by: The account of each accepted request, oldest first: a client's ID, or `token`.
+        token_seconds: The validity of an OAuth token in seconds, an hour as on Databricks.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class WorkspaceAccess:
         """Check that a request has a valid token.
 
         Raises:
-            ApiError: 401 without any, 403 with one that is wrong or expired.
+            ApiError: 401 without a token, 403 with one that is wrong or expired.
         """
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token:

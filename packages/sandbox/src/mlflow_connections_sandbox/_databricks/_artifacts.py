@@ -24,7 +24,7 @@ _ROOT = "/api/2.0/mlflow-artifacts/artifacts"
 
 
 class WorkspaceArtifacts:
-    """Reads and writes files in the MLflow server's artifact store; it keeps none itself."""
+    """Reads and writes files in the MLflow server's artifact store, without storing any itself."""
 
     def __init__(
         self, url: str, mlflow: MlflowBackend, tracking: Tracking, unity_catalog: UnityCatalog
@@ -68,22 +68,22 @@ class WorkspaceArtifacts:
         return JSONResponse({"credential_info": self._credential(method, root, path)})
 
     def signed_download(self, path: str) -> str:
-        """Return a URL that reads a stored file without a token, for a while."""
+        """Return a URL that reads a stored file without a token, for a limited time."""
         return self._sign("GET", path)
 
     def list_below(self, path: str) -> list[dict[str, Any]]:
-        """Fetch the direct children of a stored folder; their `path` is their bare name."""
+        """Fetch the direct children of a stored folder; their `path` is only their name."""
         answer = self._mlflow.call("GET", _ROOT, params={"path": path})
         if answer.status_code == 404:
             return []
-        # The server leaves out values that are false or zero.
+        # The server omits values that are false or zero.
         return [
             {"is_dir": False, **({} if each.get("is_dir") else {"file_size": 0}), **each}
             for each in answer.json().get("files", [])
         ]
 
     def signed(self, request: Request) -> Response:
-        """Answer at a signed URL, as the storage of a cloud does."""
+        """Answer a signed URL, as a cloud's storage does."""
         parts = request.path_params
         due = self._signature(request.method, parts["path"], parts["expires"])
         if "authorization" in request.headers:
@@ -146,7 +146,7 @@ class WorkspaceArtifacts:
     def _credential(self, method: str, root: str, path: str) -> dict[str, Any]:
         if ".." in path.split("/") or path.startswith("/"):
             raise invalid(f"Invalid artifact path '{path}'")
-        # The only type that stands for a plain PUT or GET of any size.
+        # The only type that means a plain PUT or GET of any size.
         return {"signed_uri": self._sign(method, f"{root}/{path}"), "type": "GCP_SIGNED_URL"}
 
     def _sign(self, method: str, path: str) -> str:

@@ -30,7 +30,7 @@ class Dbfs:
         return JSONResponse(self._describe(self._existing(path)))
 
     def list_folder(self, request: Request) -> Response:
-        """Answer `GET /api/2.0/dbfs/list`; of a file, the list is the file itself."""
+        """Answer `GET /api/2.0/dbfs/list`; the list of a file is the file itself."""
         file = self._existing(request.query_params.get("path", ""))
         children = sorted(file.iterdir()) if file.is_dir() else [file]
         files = [self._describe(child) for child in children]

@@ -1,9 +1,9 @@
-"""Artifact locations: in Databricks' words for clients, and in those of the MLflow server.
+"""Artifact locations: Databricks' form for clients, and the MLflow server's.
 
-A client reads `dbfs:/databricks/mlflow-tracking/<experiment>/<run>/artifacts`, and the server stores
-`mlflow-artifacts:/<experiment>/<run>/artifacts`, so MLflow's own pages show the files too. Logged
-models are in `logged_models` on Databricks and in `models` on the server; traces are beside the runs
-on Databricks and in `traces` on the server.
+A client reads `dbfs:/databricks/mlflow-tracking/<experiment>/<run>/artifacts`, and the server
+stores `mlflow-artifacts:/<experiment>/<run>/artifacts`, so MLflow's own pages show the files too.
+Logged models are in `logged_models` on Databricks and in `models` on the server; traces are next to
+the runs on Databricks and in `traces` on the server.
 """
 
 import re
@@ -46,7 +46,7 @@ def path_of(location: str) -> str:
     """Return the path of a location below the server's artifacts.
 
     Raises:
-        ApiError: The location is elsewhere.
+        ApiError: The location is not below them.
     """
     stored = to_stored(location)
     if not stored.startswith(_STORED):
@@ -55,7 +55,7 @@ def path_of(location: str) -> str:
 
 
 def path_of_file(path: str) -> str:
-    """Return the path below the server's artifacts of a path in the Files API.
+    """Return the path, below the server's artifacts, of a path in the Files API.
 
     Raises:
         ApiError: It belongs to no artifact.

@@ -49,10 +49,10 @@ class Tracking:
         return self._mlflow.call(method, path, json=body)
 
     def get(self, path: str, **query: str) -> Any:
-        """Fetch something from the MLflow server.
+        """Fetch an object from the MLflow server.
 
         Raises:
-            ApiError: The server refused, in its own words.
+            ApiError: The server refused; the error has its own text.
         """
         answer = self._mlflow.call("GET", path, params=query)
         got = answer.json()
@@ -61,7 +61,7 @@ class Tracking:
         return got
 
     def make_folder(self, request: Request) -> Response:
-        """Answer `POST /api/2.0/workspace/mkdirs`: the folder and all above it."""
+        """Answer `POST /api/2.0/workspace/mkdirs`: create the folder and its parents."""
         body = _body(request)
         path = body.get("path") if isinstance(body, dict) else None
         if not isinstance(path, str) or not path.startswith("/"):
@@ -130,7 +130,7 @@ def _answer(request: Request, answer: requests.Response) -> Response:
         ]
     for kind in ("registered_models", "model_versions"):
         if isinstance(content, dict) and isinstance(content.get(kind), list):
-            # Those of Unity Catalog, which are stored beside the workspace's own.
+            # Models of Unity Catalog, which are stored next to the workspace's own.
             content[kind] = [each for each in content[kind] if "." not in each.get("name", "")]
     return JSONResponse(with_public_locations(content), answer.status_code)
 

@@ -20,8 +20,9 @@ from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 from ._errors import ApiError, endpoint_not_found, invalid
 from ._tracking import USER, values_of
 
-# The source of a version on the MLflow server. Newer servers allow no other run's or model's place
-# of their own artifact store, so it is Databricks' place, and its path is that of the files.
+# The source of a version on the MLflow server. Newer servers allow no other run's or model's
+# location in their own artifact store, so it is Databricks' location, and its path is that of the
+# files.
 _LOCATION = "dbfs:/unity-catalog/models/"
 _FILES = "unity-catalog/"
 _MODELS_API = re.compile(
@@ -40,7 +41,7 @@ class Details(NamedTuple):
     """The parts of a version that the MLflow server does not keep.
 
     Attributes:
-        source: The place that its files were copied from, in the client's words.
+        source: The location that its files were copied from, as the client sent it.
         run_tracking_server_id: The workspace of its run.
         is_ready: Whether its files are complete.
     """
@@ -109,14 +110,14 @@ class UnityCatalog:
         return JSONResponse(call(values_of(request)))
 
     def path_of_file(self, path: str, *, writes: bool) -> str:
-        """Return the path below the server's artifacts of a model's file in the Files API.
+        """Return the path, below the server's artifacts, of a model's file in the Files API.
 
         Args:
             path: A path below `/Models`.
             writes: Whether the file is written. A version that is ready never changes.
 
         Raises:
-            ApiError: There is no such version, or it may not be written or read yet.
+            ApiError: The version does not exist, or cannot be written or read yet.
         """
         match = _MODELS_API.fullmatch(unquote(path))
         if match is None or ".." in path.split("/"):
@@ -272,7 +273,7 @@ class UnityCatalog:
             raise invalid(f"Unsupported operation '{operation}'.")
         if operation == "MODEL_VERSION_OPERATION_READ" and not is_ready:
             raise _not_ready(version)
-        # No cloud is behind it: the workspace has default storage, or the Files API.
+        # There is no cloud behind it: the workspace has default storage, or the Files API.
         return {"credentials": {"storage_mode": "DEFAULT_STORAGE"}}
 
     def _download_uri(self, values: Values) -> Values:
@@ -328,7 +329,7 @@ class UnityCatalog:
         return ".".join(parts)
 
     def _version(self, name: str, number: str) -> Values:
-        # The model first: it may be missing too.
+        # Check the model first: it may be missing too.
         self._ask("GET", "registered-models/get", name, params={"name": name})
         params = {"name": name, "version": number}
         answer = self._mlflow.call("GET", "/api/2.0/mlflow/model-versions/get", params=params)
@@ -340,7 +341,7 @@ class UnityCatalog:
         return version
 
     def _detail(self, version: Values) -> Details:
-        # One that another stand-in has registered in this folder is complete.
+        # A version that another stand-in has registered in this folder is complete.
         known = Details(version["source"], is_ready=True)
         with self._lock:
             return self._details.get((version["name"], version["version"]), known)
@@ -368,7 +369,7 @@ class UnityCatalog:
         json: Values | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> Values:
-        """Ask the MLflow server's registry; its refusals become Unity Catalog's.
+        """Call the MLflow server's registry; its refusals become Unity Catalog's.
 
         Raises:
             ApiError: It refused.

@@ -63,7 +63,7 @@ class Databricks(StandIn):
         )
 
     def _open_routes(self) -> list[Route]:
-        """Return the routes without a token: to get one, pages for people, and signed URLs."""
+        """Return the routes without a token: token requests, pages for people, and signed URLs."""
         return [
             Route("/.well-known/databricks-config", self._configuration),
             Route("/oidc/.well-known/oauth-authorization-server", self._openid),

@@ -1,4 +1,4 @@
-"""The page that the sandbox opens with: each stand-in, how to reach it, and what it received."""
+"""The sandbox's page: each stand-in, its variables, and its received requests."""
 
 from ._page import Page
 

@@ -1,4 +1,4 @@
-"""The outboxes of this user: what waits on this machine for Databand, for `durable`'s server or for a mirror."""
+"""The outboxes of this user: events that wait on this machine for Databand, `durable`'s server or a mirror."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from mlflow_connections_sandbox._tables import Cell, Row, Table, code, moment, n
 
 _MODULE = "mlflow_connections_outbox.admin"
 _SHARE = 10
-"""Counting what waits reads its files: it is done again after this many times the time that it took."""
+"""Counting waiting events reads their files, so it is repeated only after this many times its duration."""
 
 _COLUMNS = (
     *("Destination", "Waiting", "Since", "Delivered", "Rejected", "Set aside", "State", "Reason"),
@@ -18,7 +18,7 @@ _COLUMNS = (
 
 
 class Outboxes:
-    """Looks at the outboxes, if the package for them is installed."""
+    """Reads the outboxes, if the package for them is installed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Outboxes:
         self._until = 0.0
 
     def table(self) -> Table:
-        """Read what waits for each destination."""
+        """Read the number of waiting events for each destination."""
         with self._lock:
             begun = time.monotonic()
             if begun >= self._until:

@@ -1,4 +1,4 @@
-"""The page's server, on a port of loopback of its own."""
+"""The page's server, on its own loopback port."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _STATIC = Path(__file__).with_name("static")
 _HEADERS = {
-    # Nothing from elsewhere, nothing inline, and nobody else's frame.
+    # Allows nothing from other origins, nothing inline, and no frame on another site.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,7 +40,7 @@ _HEADERS = {
 
 
 class Page:
-    """A web page about a sandbox. It only reads.
+    """A read-only web page about a sandbox.
 
     Attributes:
         url: Its URL, once started.
@@ -77,10 +77,10 @@ class Page:
         self._server.start(self.app())
 
     def close(self) -> None:
-        """Stop serving; an open page says that the sandbox has ended."""
+        """Stop serving; an open page shows that the sandbox has ended."""
         self._server.close()
 
-    # Several questions, so that a slow MLflow server or a slow disk holds nothing else up.
+    # Separate requests, so that a slow MLflow server or a slow disk delays nothing else.
 
     def _state(self, request: "Request") -> Response:  # noqa: ARG002 - an endpoint's signature
         return _answer(view(self._mlflow.url, self._folder, self._stand_ins))
@@ -93,15 +93,17 @@ class Page:
 
 
 def _answer(value: Mapping[str, Any]) -> Response:
-    # In ASCII: what arrived over the wire may hold halves of surrogate pairs, which UTF-8 cannot.
+    # Encode as ASCII: received data may contain halves of surrogate pairs, which UTF-8 cannot
+    # encode.
     return Response(json.dumps(value), media_type="application/json")
 
 
 class Guard:
     """An ASGI application around another one.
 
-    It answers only requests for this machine by its name on loopback: another site's name that was
-    made to lead here (DNS rebinding) is refused, so that no site's script can read the page.
+    It answers only requests for this machine by its name on loopback. A name of another site that
+    was pointed to this machine (DNS rebinding) is refused, so that no site's script can read the
+    page.
     """
 
     def __init__(self, app: "ASGIApp") -> None:

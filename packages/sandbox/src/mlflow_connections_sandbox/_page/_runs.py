@@ -1,4 +1,4 @@
-"""The newest runs that the MLflow server has, whichever way they came."""
+"""The newest runs of the MLflow server, whichever stand-in received them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _METRICS = 3
 
 
 def newest_runs(mlflow: MlflowBackend) -> Table:
-    """Ask for the newest runs; each leads to its page in MLflow's UI."""
+    """Fetch the newest runs; each links to its page in MLflow's UI."""
     try:
         rows = _rows(mlflow)
     except requests.RequestException as error:
@@ -75,5 +75,5 @@ def _metrics(metrics: list[Mapping[str, Any]]) -> str:
 
 
 def _value(value: Any) -> str:
-    # MLflow writes the values that JSON has no number for as text: NaN, Infinity.
+    # MLflow writes values for which JSON has no number as text: NaN, Infinity.
     return value if isinstance(value, str) else f"{value:.4g}"

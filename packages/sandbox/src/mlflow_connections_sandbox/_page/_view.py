@@ -21,7 +21,7 @@ _GUIDES = "https://github.com/mlflow-connections/mlflow-connections/blob/main/do
 
 
 def view(mlflow_url: str, folder: Path, stand_ins: Sequence[StandIn]) -> dict[str, Any]:
-    """Return the state of the sandbox, without the runs, for which MLflow has to be asked."""
+    """Return the state of the sandbox, without the runs, which must be fetched from MLflow."""
     return {
         "mlflow_url": mlflow_url,
         "folder": str(folder),
@@ -30,7 +30,7 @@ def view(mlflow_url: str, folder: Path, stand_ins: Sequence[StandIn]) -> dict[st
 
 
 def shown(table: Table) -> dict[str, Any]:
-    """Return a table."""
+    """Return a table as plain data."""
     return {
         "key": table.title,
         "title": table.title,
@@ -43,7 +43,7 @@ def shown(table: Table) -> dict[str, Any]:
 
 
 def _cell(cell: Cell) -> dict[str, str]:
-    """Return a cell without its empty fields: there are hundreds of cells, twice a second."""
+    """Return a cell without its empty fields: hundreds of cells are sent twice a second."""
     return {name: value for name, value in cell._asdict().items() if value}
 
 

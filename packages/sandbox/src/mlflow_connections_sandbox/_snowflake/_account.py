@@ -65,7 +65,7 @@ class Forwarded:
         sql: The statement.
         compiled: The calls in it, which are answered while it runs.
         then: A function to call once it has succeeded.
-        convert: A function that makes the statement's result of the rows of a query.
+        convert: A function that converts the rows of a query into the statement's result.
     """
 
     sql: str
@@ -76,7 +76,7 @@ class Forwarded:
 
 @dataclass(frozen=True)
 class Transfer:
-    """The data that a client needs to copy files by itself."""
+    """The data that a client needs to copy files itself."""
 
     data: Mapping[str, Any] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class SnowflakeAccount:
     """Executes statements.
 
     Attributes:
-        assumptions: What to assume where real accounts differ.
+        assumptions: The assumptions where real accounts differ.
         catalog: The objects.
         access: The privileges.
         clouds: The trust policies of the clouds.
@@ -131,15 +131,16 @@ class SnowflakeAccount:
         is_file_operation: bool = False,
         is_described: bool = False,
     ) -> Outcome:
-        """Execute a statement, or return what fakesnow has to execute.
+        """Execute a statement, or return the part that fakesnow must execute.
 
         Args:
             sql: The statement.
             session: The session that sent it.
             query: Its ID.
-            bound: The first bound value, which may stand for a stage.
-            is_file_operation: Whether it was sent for `session.file` or SnowflakeFile in a procedure.
-            is_described: Whether only the columns of the result are asked for.
+            bound: The first bound value, which may name a stage.
+            is_file_operation: Whether it was sent for `session.file` or SnowflakeFile in a
+                procedure.
+            is_described: Whether only the columns of the result are requested.
 
         Raises:
             SqlError: It is refused.
@@ -153,13 +154,13 @@ class SnowflakeAccount:
             sql = reader.inlined(SqlReader(bound).name())
             reader = SqlReader(sql)
         if reader.accept("SELECT", "SYSTEM$CANCEL_ALL_QUERIES"):
-            # Snowpark sends this when it closes a session, which then runs nothing.
+            # Snowpark sends this when it closes a session; no statement runs any more.
             return status("0 queries cancelled.")
         if is_file_operation and reader.word() in {"READ_FILE", "READ_STREAM"}:
             read = self.stages.read if reader.accept("READ_FILE") else self.stages.stream
             return Transfer(read(parse_stage(bound or ""), session))
         if reader.accept("ALTER", "SESSION"):
-            # Whatever a session may set changes nothing here.
+            # Session parameters have no effect in the stand-in.
             return status("Statement executed successfully.")
         files = parse_file_command(SqlReader(sql), bound)
         if files is not None:
@@ -196,7 +197,7 @@ class SnowflakeAccount:
             integration: Its name as SHOW INTEGRATIONS shows it.
 
         Raises:
-            SqlError: There is no such integration.
+            SqlError: The integration does not exist.
         """
         entry = self.catalog.get(("INTEGRATION", (integration,), None))
         if entry.kind == "API INTEGRATION":
@@ -254,7 +255,7 @@ class SnowflakeAccount:
         return self._grants.role(statement, session)
 
     def _container(self, statement: Create | Drop, sql: str, session: SqlSession) -> Outcome:
-        """Forward a database or schema to fakesnow, and keep its owner and grants."""
+        """Forward a database or schema to fakesnow, and record its owner and grants."""
         kind = statement.kind
         if isinstance(statement, Drop):
             key = self.catalog.key(statement.target, session)
@@ -331,5 +332,5 @@ def _set_return_value(reader: SqlReader, session: SqlSession, bound: str | None)
 
 
 def new_query() -> str:
-    """Return a new ID of a statement."""
+    """Return a new statement ID."""
     return str(uuid.uuid4())

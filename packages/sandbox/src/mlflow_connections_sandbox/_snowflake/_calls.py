@@ -1,4 +1,4 @@
-"""Compile queries: replace calls of user-defined functions by calls of DuckDB's functions.
+"""Compile queries: replace calls of user-defined functions with calls of DuckDB's functions.
 
 DuckDB has one function for each number of arguments, `_sandbox_call_<n>`. Its first argument is the
 ID of the call, which identifies the original function and the context of the statement.
@@ -55,7 +55,7 @@ class Call:
     Attributes:
         entry: The function.
         session: The session of the statement.
-        bound: What the call of an external function needs besides.
+        bound: The additional data for the call of an external function.
         error: The error of the call; DuckDB does not pass it on.
     """
 
@@ -98,7 +98,8 @@ class Calls:
         """Rewrite a query, or return None if it needs no rewriting.
 
         Raises:
-            SqlError: A function does not exist, may not be called, or not with these arguments.
+            SqlError: A function does not exist, may not be called, or does not accept these
+                arguments.
         """
         names = {e.name[-1].upper() for e in self._catalog if e.kind in _CALLABLE}
         if not reader.has(_OWN | names):
@@ -111,7 +112,8 @@ class Calls:
         """Compile CALL into a query, since its arguments may be any expressions.
 
         Raises:
-            SqlError: The procedure does not exist, may not be called, or not with these arguments.
+            SqlError: The procedure does not exist, may not be called, or does not accept these
+                arguments.
         """
         reader.expect("CALL")
         tree = _parsed(f"SELECT {reader.rest()}")
@@ -145,7 +147,7 @@ class Calls:
 
         tree = tree.transform(known, copy=False)
         calls: dict[str, Call] = dict(given)
-        # Inner calls first: an outer one is rewritten around them.
+        # Rewrite inner calls first: an outer call contains the rewritten ones.
         for node in reversed(list(tree.find_all(exp.Anonymous))):
             call = self._bind(node, session, query)
             if call is not None:
@@ -161,7 +163,7 @@ class Calls:
         return Compiled(hide_dollars(tree).sql(dialect="snowflake"), calls)
 
     def finish(self, compiled: Compiled) -> SqlError | None:
-        """Forget the calls of a statement, and return the first error of one, if any."""
+        """Forget the calls of a statement, and return the first error among them, if any."""
         for call_id in compiled.calls:
             self._pending.pop(call_id, None)
         return next((c.error for c in compiled.calls.values() if c.error is not None), None)
@@ -232,10 +234,10 @@ class Calls:
         return Call(entry, replace(session), bound)
 
     def bind(self, entry: CatalogEntry, session: SqlSession, query: str) -> Bound:
-        """Return what a call of an external function needs.
+        """Return the additional data for the call of an external function.
 
         Raises:
-            SqlError: Its integration or a translator does not exist any more.
+            SqlError: Its integration or a translator no longer exists.
         """
         name = entry.properties["API_INTEGRATION"]
         integration = self._catalog.find(("INTEGRATION", name, None))

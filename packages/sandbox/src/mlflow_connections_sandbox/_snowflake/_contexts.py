@@ -1,12 +1,12 @@
 """Refuse the statements that a session's context forbids, with Snowflake's numbers and texts.
 
-An owner's-rights procedure, and a caller's-rights one that it calls, may run SELECT, DML, DDL, GRANT,
-REVOKE, DESCRIBE, SHOW, LIST, CALL and EXECUTE TASK; "other SQL statements cannot be called". No
-procedure may run PUT or GET as SQL; the methods of `session.file` are no SQL there. Queries, DML and
-CALL need an active warehouse; DDL, SHOW, GRANT and file commands do not.
+An owner's-rights procedure, and a caller's-rights one that it calls, may run SELECT, DML, DDL,
+GRANT, REVOKE, DESCRIBE, SHOW, LIST, CALL and EXECUTE TASK; "other SQL statements cannot be called".
+No procedure may run PUT or GET as SQL; in a procedure the methods of `session.file` do not use SQL.
+Queries, DML and CALL need an active warehouse; DDL, SHOW, GRANT and file commands do not.
 
 Sources: docs.snowflake.com, "Understanding caller's rights and owner's rights stored procedures",
-"Overview of warehouses", BCR-1244, release notes 10.3; texts from public reports. Where no text was
+"Overview of warehouses", BCR-1244, release notes 10.3; texts from public reports. If no text was
 published, decision 0255 names the assumption.
 """
 
@@ -32,7 +32,7 @@ _OWNERS = _QUERIES | frozenset(
         *("ROLLBACK",),
     )
 )
-"""First words of what an owner's-rights procedure may run; transactions are documented for procedures."""
+"""First words of the statements that an owner's-rights procedure may run; transactions are documented."""
 _TYPES: Mapping[str, str] = {
     "REMOVE": "REMOVE_FILES",
     "RM": "REMOVE_FILES",
@@ -57,7 +57,7 @@ _CONSTANT = re.compile(r"CURRENT_\w+|SYSTEM\$\w+|LAST_QUERY_ID|RESULT_SCAN")
 
 
 class Contexts:
-    """Decides by context whether a statement may run at all."""
+    """Decides by context whether a statement may run."""
 
     def __init__(self, access: Privileges, assumptions: Assumptions) -> None:
         self._access = access

@@ -1,7 +1,7 @@
 """The errors of refused statements: number, SQL state and text.
 
-Numbers and texts are Snowflake's where they are documented or quoted in public reports. Where none is
-known, as for some clauses and for the contract of external functions, the nearest one is used.
+Numbers and texts are Snowflake's if they are documented or quoted in public reports. Otherwise, as
+for some clauses and for the contract of external functions, the nearest known one is used.
 """
 
 from collections.abc import Sequence
@@ -31,19 +31,19 @@ def compilation(text: str, number: int = 1003, state: str = "42000") -> SqlError
 
 
 def does_not_exist(kind: str, name: Name | str) -> SqlError:
-    """Return the error of a missing object, which Snowflake does not tell from an invisible one."""
+    """Return the error of a missing object, which Snowflake does not distinguish from an invisible one."""
     text = f"{kind.capitalize()} '{dotted(name)}' does not exist or not authorized."
     return compilation(text, 2003, "02000")
 
 
 def no_such_object() -> SqlError:
-    """Return the refusal of USE: the object is missing or must not be used."""
+    """Return the refusal of USE: the object is missing, or the role may not use it."""
     text = "Object does not exist, or operation cannot be performed."
     return compilation(text, 2043, "02000")
 
 
 def unknown_function(name: Name) -> SqlError:
-    """Return the refusal of a call: there is no such function, or the role may not use it."""
+    """Return the refusal of a call: the function does not exist, or the role may not use it."""
     if len(name) == 1:
         return compilation(f"Unknown function {name[0]}.", 2140, "42601")
     return compilation(f"Unknown user-defined function {dotted(name)}.", 2141, "42601")

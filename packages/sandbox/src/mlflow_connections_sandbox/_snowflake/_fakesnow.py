@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Fakesnow:
-    """An instance of fakesnow, which shares nothing with another one in the same process."""
+    """An instance of fakesnow, independent of other instances in the same process."""
 
     def __init__(self, prefix: str, answer: "Answer") -> None:
         """Load fakesnow.
@@ -37,7 +37,7 @@ class Fakesnow:
         self._lock = threading.Lock()
 
     def define(self, arity: int) -> None:
-        """Define a function of this many arguments, besides the ID of the call."""
+        """Define a function of this many arguments, in addition to the ID of the call."""
         import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
 
         with self._lock:
@@ -63,13 +63,13 @@ class Fakesnow:
                 "VARCHAR",
                 type="arrow",
                 null_handling="special",
-                # Called for each row, as Snowflake does, and never when a query is only compiled.
+                # Called for each row, as in Snowflake, and never when a query is only compiled.
                 side_effects=True,
             )
             self._arities.add(arity)
 
     def functions(self) -> set[str]:
-        """Return the names of all functions that DuckDB has, in upper case."""
+        """Return the names of all DuckDB functions, in upper case."""
         cursor = self._module.shared_fs.duck_conn.cursor()
         rows = cursor.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
         return {str(name).upper() for (name,) in rows}

@@ -1,4 +1,4 @@
-"""The statements that arrived, with their secrets masked."""
+"""The received statements, with their secrets masked."""
 
 import time
 from dataclasses import dataclass
@@ -54,11 +54,11 @@ class Statements:
         return self._executed.newest(count)
 
     def keep(self, newest: int) -> None:
-        """Keep only this many statements, the newest, from now on."""
+        """Keep only the newest statements, up to this number, from now on."""
         self._executed.keep(newest)
 
     def clear(self) -> None:
-        """Forget everything, before the part of a test that counts."""
+        """Forget everything, for example before the part of a test that counts."""
         self._executed.clear()
 
 

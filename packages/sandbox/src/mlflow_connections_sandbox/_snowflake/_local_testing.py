@@ -1,7 +1,7 @@
 """Register external functions as UDFs of Snowpark's local testing, which has no SQL.
 
-Translators, gateway and HTTP are the same; SQL, grants and stages do not exist. Every call is one row.
-Local testing has no overloads, so only the one with most arguments is registered.
+Translators, gateway and HTTP are the same; SQL, grants and stages do not exist. Every call is one
+row. Local testing has no overloads, so only the one with the most arguments is registered.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The results that the stand-in makes, in the connector's wire format."""
+"""The stand-in's own results, in the connector's wire format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rewrite the tree of a query: replace what fakesnow lacks by what it has."""
+"""Rewrite the tree of a query: replace features that fakesnow lacks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ CONTEXT_FUNCTIONS = frozenset(
 
 
 def rewritten_call(node: exp.Anonymous, entry: CatalogEntry, call_id: str) -> exp.Expr:
-    """Return a call of DuckDB's function in place of a call, cast to the declared type."""
+    """Return a call of DuckDB's function that replaces a call, cast to the declared type."""
     arguments = [
         _as_text(argument, parameter.type)
         for argument, parameter in zip(node.expressions, entry.parameters, strict=True)
@@ -73,7 +73,7 @@ def _part(node: Any) -> str:
 
 
 def functions_of(sql: str) -> dict[str, Name]:
-    """Return the functions in a statement that sqlglot does not know: the name, and as written."""
+    """Return the functions in a statement that sqlglot does not know: the name, and the original text."""
     try:
         tree = sqlglot.parse_one(sql, read="snowflake")
     except SqlglotError:
@@ -91,10 +91,10 @@ def whole_call(node: exp.Anonymous) -> exp.Expr:
 
 
 def session_value(node: exp.Expr, session: SqlSession) -> exp.Expr:
-    """Replace a context or task function by its value.
+    """Replace a context or task function with its value.
 
     Raises:
-        SqlError: A task's function is called outside a task, or with an expression.
+        SqlError: A task's function is called outside of a task, or with an expression.
     """
     if isinstance(node, exp.Anonymous) and node.name.upper() in TASK_FUNCTIONS:
         return _task_value(node, session)
@@ -130,7 +130,7 @@ def context_headers(entry: CatalogEntry, session: SqlSession) -> dict[str, str]:
 
 
 def hide_dollars(tree: exp.Expr) -> exp.Expr:
-    """Split texts at dollar signs, which fakesnow would read as variables."""
+    """Split strings at dollar signs, which fakesnow would read as variables."""
 
     def split(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Literal) and node.is_string and "$" in node.this:
@@ -159,7 +159,7 @@ def label_columns(tree: exp.Expr) -> None:
 
 
 def name_positions(node: exp.Expr) -> exp.Expr:
-    """Replace `$1` of VALUES by the name that the first column has."""
+    """Replace `$1` of VALUES with the name of the first column."""
     if isinstance(node, exp.Parameter) and isinstance(node.this, exp.Literal):
         select = node.find_ancestor(exp.Select)
         source = select.args.get("from_") if select is not None else None
@@ -169,7 +169,7 @@ def name_positions(node: exp.Expr) -> exp.Expr:
 
 
 def task_history(node: exp.Expr, rows: Sequence[Sequence[str | None]]) -> exp.Expr:
-    """Replace `TABLE(INFORMATION_SCHEMA.TASK_HISTORY(…))` by the runs of tasks."""
+    """Replace `TABLE(INFORMATION_SCHEMA.TASK_HISTORY(…))` with the runs of tasks."""
     if not isinstance(node, exp.TableFromRows):
         return node
     called = node.find(exp.Anonymous)
@@ -177,7 +177,7 @@ def task_history(node: exp.Expr, rows: Sequence[Sequence[str | None]]) -> exp.Ex
         return node
     wanted = _task_name(called)
     kept = [row for row in rows if wanted is None or row[1] == wanted]
-    # One row more, of no task, gives an empty history its columns.
+    # One more row, of no task, gives an empty history its columns.
     tuples = [_history_row(row) for row in (*kept, [None] * len(HISTORY_COLUMNS))]
     names = [exp.to_identifier(f"C{i}") for i in range(len(HISTORY_COLUMNS))]
     values = exp.Values(

@@ -1,4 +1,4 @@
-"""The endpoints that the connector talks to: sessions and queries."""
+"""The endpoints for the connector: sessions and queries."""
 
 import asyncio
 import base64
@@ -41,7 +41,7 @@ _KEPT = 200
 """The number of results that can still be fetched by the ID of their query."""
 _IN_PROGRESS = "333334"
 FILE_OPERATION = "SANDBOX_FILE_OPERATION"
-"""The statement parameter by which a procedure's process marks what `session.file` sends."""
+"""The statement parameter with which a procedure's process marks requests of `session.file`."""
 _MISSING_FUNCTION = re.compile(r"Catalog Error: (?:Scalar |Table )?Function with name (\S+)")
 _MISSING_TABLE = re.compile(r"Catalog Error: (?:Table|View) with name (\S+)")
 
@@ -50,8 +50,8 @@ class SnowflakeServer:
     """The connector's endpoints.
 
     Attributes:
-        statements: The statements that arrived.
-        users: Users and what they sign in with.
+        statements: The received statements.
+        users: Users and their credentials.
     """
 
     def __init__(self, account: SnowflakeAccount, statements: Statements, users: Users) -> None:
@@ -142,7 +142,7 @@ class SnowflakeServer:
     def _place(
         self, database: str | None, schema: str | None, session: SqlSession
     ) -> dict[str, str]:
-        """Return the database and schema of a new session: those that it asked for, if it may use them."""
+        """Return the database and schema of a new session: the requested ones, if it may use them."""
         if not database:
             return {}
         session.database = database
@@ -173,7 +173,7 @@ class SnowflakeServer:
         if session is None:
             return _refused(390104, "08001", "User must login again to access the service.")
         body = read_json(await request.body(), request.headers.get("content-encoding"))
-        # A client that got no response sends the request again, which must not run twice.
+        # A client without a response sends the request again, which must not run twice.
         request_id = request.query_params.get("requestId", "")
         query = self._by_request.get(request_id)
         if query is None:
@@ -205,7 +205,7 @@ class SnowflakeServer:
     async def _answer(self, query: str, seconds: float) -> Response:
         task = self._running.get(query)
         if task is not None:
-            # Shielded: a client that disconnects ends its request, not its statement.
+            # Shielded: a client that disconnects cancels its request, not its statement.
             await asyncio.wait([asyncio.shield(task)], timeout=seconds)
         if query in self._finished:
             return JSONResponse(self._finished[query])
@@ -294,7 +294,7 @@ class SnowflakeServer:
         return answer
 
     def _like_snowflake(self, sql: str, code: int, answer: dict[str, Any]) -> dict[str, Any]:
-        """Replace the words of fakesnow and DuckDB by Snowflake's, where these are known."""
+        """Replace texts of fakesnow and DuckDB with Snowflake's, if known."""
         message = str(answer.get("message", ""))
         unknown = _MISSING_FUNCTION.search(message)
         called = functions_of(sql)
@@ -308,7 +308,7 @@ class SnowflakeServer:
             text = f"Object '{missing[1].upper()}' does not exist or not authorized."
             return _failed(compilation(text, 2003, "42S02"), "")
         if code != 200:
-            # As a statement of fakesnow's server this would be sent again and again.
+            # As a statement of fakesnow's server this would be sent over and over.
             return _failed(
                 SqlError(2, "0A000", f"Unsupported feature of the stand-in: {message}"), ""
             )

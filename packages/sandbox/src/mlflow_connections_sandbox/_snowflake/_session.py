@@ -19,8 +19,8 @@ class SqlSession:
         schema: The current schema, if any.
         warehouse: The current warehouse, if any; it counts only while the role may use it.
         rights: OWNER or CALLER inside a procedure, and OWNER in a Streamlit app; None for a client.
-        is_restricted: Whether it was opened by a token that is restricted to one role.
-        is_managed: Whether Snowflake brings the warehouse, as for a serverless task.
+        is_restricted: Whether it was opened with a token that is restricted to one role.
+        is_managed: Whether Snowflake provides the warehouse, as for a serverless task.
         task: The task run that this session executes, or None.
     """
 

@@ -1,4 +1,4 @@
-"""The stand-in of Snowflake: the server that the connector talks to, and the three gateways."""
+"""The stand-in of Snowflake: the server for the connector, and the three gateways."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ _BUCKETS = (
     "gcs://mlflow-sandbox/",
     "azure://mlflowsandbox.blob.core.windows.net/mlflow/",
 )
-"""The locations at which MLflow's artifact root can be reached from a stage, one for each cloud."""
+"""The locations at which a stage reaches MLflow's artifact root, one for each cloud."""
 
 
 class Snowflake(StandIn):
@@ -52,10 +52,10 @@ class Snowflake(StandIn):
 
     Attributes:
         account: Its objects, and the privileges on them.
-        gateways: The gateways before MLflow, by provider: aws, azure and google.
+        gateways: The gateways in front of MLflow, by provider: aws, azure and google.
         public: MLflow itself at a public URL, for external access.
-        statements: Every statement that arrived.
-        users: The users and what they sign in with.
+        statements: Every received statement.
+        users: The users and their credentials.
         password: The password of the user SANDBOX.
     """
 
@@ -94,7 +94,7 @@ class Snowflake(StandIn):
 
     @property
     def policy(self) -> CallBehavior:
-        """The time limits towards a gateway, and the faults to inject."""
+        """The time limits for a gateway, and the faults to inject."""
         return self.account.external_functions.remote.policy
 
     @property
@@ -110,11 +110,12 @@ class Snowflake(StandIn):
     def trust(self, integration: str) -> None:
         """Do the cloud administrator's part for an API or storage integration.
 
-        After CREATE, and after each change of the integration's identity, its cloud trusts Snowflake
-        only once the output of DESCRIBE INTEGRATION has been copied into its trust policy.
+        After CREATE, and after each change of the integration's identity, its cloud trusts
+        Snowflake only once the output of DESCRIBE INTEGRATION has been copied into its trust
+        policy.
 
         Args:
-            integration: Its name as SHOW INTEGRATIONS has it, in upper case unless it was quoted.
+            integration: Its name in SHOW INTEGRATIONS, in upper case unless it was quoted.
         """
         self.account.trust(integration)
 
@@ -154,7 +155,7 @@ class Snowflake(StandIn):
         """Return the parameters for `snowflake.connector.connect` and `Session.builder.configs`.
 
         Args:
-            changed: Values to change, such as `role`; None leaves a parameter out.
+            changed: Values to change, such as `role`; None omits a parameter.
         """
         parameters = {
             "account": ACCOUNT.lower(),
@@ -192,7 +193,7 @@ class Snowflake(StandIn):
         self.users.public_keys.setdefault(USER, []).append(public_key)
 
     def streamlit_connection(self, role: str = "ACCOUNTADMIN") -> dict[str, Any]:
-        """Return what connects with the session of a Streamlit app on a warehouse.
+        """Return the connection parameters for the session of a Streamlit app on a warehouse.
 
         Such an app runs as an owner's-rights procedure.
 
@@ -211,20 +212,20 @@ class Snowflake(StandIn):
         integrations: Sequence[str] = (),
         secrets: Mapping[str, str] | None = None,
     ) -> dict[str, str]:
-        """Return all variables of a process as in a container: a service, an ML Job or a notebook.
+        """Return all variables of a process in a container: a service, an ML Job or a notebook.
 
-        Start Python with these variables and no others. The process reaches its account, signed in by a token
-        for one role, and what its integrations open.
+        Start Python with these variables and no others. The process reaches its account, signed in
+        with a token for one role, and the hosts that its integrations open.
 
         Args:
             folder: The container's folder.
             role: The role that owns the service.
-            integrations: Its external access integrations, as SHOW INTEGRATIONS has them.
+            integrations: Its external access integrations, by their names in SHOW INTEGRATIONS.
             secrets: The qualified names of its secrets, by the name under which each is mounted.
 
         Raises:
             SqlError: An integration or a secret does not exist, or the role may not use it.
-            ValueError: The role may own no service.
+            ValueError: The role may not own a service.
         """
         if role in PRIVILEGED:
             raise ValueError(f"The role {role} may own no service.")
@@ -264,7 +265,7 @@ class Snowflake(StandIn):
         return {
             "SNOWFLAKE_CONNECTIONS": "[sandbox]\n" + "\n".join(lines) + "\n",
             "SNOWFLAKE_DEFAULT_CONNECTION_NAME": "sandbox",
-            # The connector would look for metadata services of clouds at each sign-in.
+            # The connector would query metadata services of clouds at each sign-in.
             "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
             # The value of the secret for external access, which `mlflow-snowflake apply` sets.
             "MLFLOW_SNOWFLAKE_TOKEN": self.public.token,
@@ -275,7 +276,7 @@ class Snowflake(StandIn):
         return statements(self.statements), calls(self.account.external_functions.remote.deliveries)
 
     def keep(self, newest: int) -> None:
-        """Keep only this many entries of each journal, the newest, from now on."""
+        """Keep only the newest entries of each journal, up to this number, from now on."""
         super().keep(newest)
         self.statements.keep(newest)
         self.account.external_functions.remote.deliveries.keep(newest)
@@ -283,19 +284,19 @@ class Snowflake(StandIn):
             server.keep(newest)
 
     def app(self) -> "ASGIApp":
-        """Return the application that answers."""
+        """Return the application."""
         self._sql = SnowflakeServer(self.account, self.statements, self.users)
         asyncio.run(self._sql.prepare())
         return self._sql.app
 
     def start(self) -> None:
-        """Start to answer, and start the gateways and MLflow's public server."""
+        """Start to respond, with the gateways and MLflow's public server."""
         for server in (*self.gateways.values(), self.public):
             server.start()
         super().start()
 
     def close(self) -> None:
-        """Wait for running tasks, then stop answering."""
+        """Wait for running tasks, then stop responding."""
         self.account.tasks.close()
         # In parallel: each server polls for its end.
         with ThreadPoolExecutor() as pool:

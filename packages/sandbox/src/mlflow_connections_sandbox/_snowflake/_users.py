@@ -12,12 +12,12 @@ from .external._clouds import ACCOUNT
 
 
 class Token(NamedTuple):
-    """A token that somebody was given.
+    """An issued token.
 
     Attributes:
         kind: PROGRAMMATIC_ACCESS_TOKEN or OAUTH.
         user: The user that it signs in.
-        role: The only role of its sessions, or None if it is restricted to none.
+        role: The only role of its sessions, or None if it is not restricted.
     """
 
     kind: str
@@ -27,11 +27,11 @@ class Token(NamedTuple):
 
 @dataclass
 class Users:
-    """The users of an account and what they sign in with.
+    """The users of an account and their credentials.
 
     Attributes:
         passwords: The password of each user.
-        tokens: What each token is good for.
+        tokens: The user and the role of each token.
         public_keys: The registered public keys of each user, in PEM.
     """
 
@@ -46,7 +46,7 @@ class Users:
         return token
 
     def sign_in(self, data: Mapping[str, Any]) -> Token:
-        """Check the data of a login request and return who signed in, with what.
+        """Check the data of a login request and return the user and the credential.
 
         Raises:
             SqlError: The password, token or signature is not valid.

@@ -1,8 +1,9 @@
-"""The clouds' side of an integration: trust policies, proofs of identity, and what its clauses must say.
+"""The clouds' side of an integration: trust policies, proofs of identity, and required clauses.
 
-Snowflake shows the administrator its identity (`DESCRIBE INTEGRATION`), and the administrator copies it
-into the cloud's trust policy. Replacing an integration gives it a new identity, which the cloud does
-not know. On Amazon the external ID is the reason; the stand-in is as strict for the other clouds.
+Snowflake shows the administrator its identity (`DESCRIBE INTEGRATION`), and the administrator
+copies it into the cloud's trust policy. Replacing an integration gives it a new identity, which the
+cloud does not know. On Amazon the external ID is the reason; the stand-in is as strict for the
+other clouds.
 """
 
 import base64
@@ -25,7 +26,7 @@ from mlflow_connections_sandbox._snowflake._errors import (
 ACCOUNT = "SANDBOX"
 _AWS_USER = "arn:aws:iam::123456789001:user/sandbox"
 _LIFETIME = 3600
-"""Seconds for which a proof is valid."""
+"""The validity of a proof, in seconds."""
 
 
 class Refused(Exception):  # noqa: N818 - the cloud's response, not an error of the program
@@ -47,7 +48,7 @@ class CloudIdentity(NamedTuple):
 
 
 def new_identity(domain: str) -> dict[str, str]:
-    """Return the properties of a new identity, which DESCRIBE shows beside the clauses.
+    """Return the properties of a new identity, which DESCRIBE shows in addition to the clauses.
 
     Args:
         domain: aws, azure or google.
@@ -130,10 +131,10 @@ class Clouds:
         return f"{_AUTH_SCHEMES[identity.provider]} {text}.{signature}"
 
     def check(self, provider: str, proof: str, method: str, url: str, body: bytes) -> None:
-        """Check the `Authorization` of a request that arrived.
+        """Check the `Authorization` of a received request.
 
         Raises:
-            Refused: It is missing, forged, expired, for another request, or not trusted any more.
+            Refused: It is missing, forged, expired, for another request, or no longer trusted.
         """
         scheme, _, token = proof.partition(" ")
         text, _, signature = token.partition(".")

@@ -32,7 +32,7 @@ class CallBehavior:
         timeout: Seconds to wait for one reply; Amazon API Gateway's limit is 30.
         poll_seconds: Seconds between two polls after 202.
         poll_limit: Seconds of polling; Snowflake's own limit is 600.
-        faults: Faults of Snowflake or of a translator to come: `duplicate`, `row_count` and
+        faults: Pending faults of Snowflake or of a translator: `duplicate`, `row_count` and
             `row_numbers`, each applied once, to the next batch.
         random: The source of the order of batches and rows.
     """
@@ -75,7 +75,7 @@ class BatchDelivery:
 
 @dataclass(frozen=True)
 class Bound:
-    """An external function with everything that a call needs, as of the compilation of the query.
+    """An external function with all data for a call, as of the compilation of the query.
 
     Attributes:
         function: The function.
@@ -99,7 +99,7 @@ def is_allowed(url: str, integration: Mapping[str, Any]) -> bool:
     blocked = integration.get("API_BLOCKED_PREFIXES", ())
     allowed = integration["API_ALLOWED_PREFIXES"]
     if "/../" in f"{url.partition('?')[0]}/":
-        # It could leave the allowed prefix.
+        # The path could leave the allowed prefix.
         return False
     return any(url.startswith(p) for p in allowed) and not any(url.startswith(p) for p in blocked)
 
@@ -365,7 +365,7 @@ class ExternalFunctions:
     def call(self, bound: Bound, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Return one value for each row of arguments.
 
-        The rows go in batches of at most MAX_BATCH_ROWS. Rows and batches are shuffled, since
+        The rows are sent in batches of at most MAX_BATCH_ROWS. Rows and batches are shuffled, since
         Snowflake promises no order.
 
         Raises:

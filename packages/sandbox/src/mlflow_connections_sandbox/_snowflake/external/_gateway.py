@@ -1,4 +1,4 @@
-"""The gateways in front of MLflow, one for each cloud, with public names, answering on loopback."""
+"""The gateways in front of MLflow, one for each cloud, with public names, listening on loopback."""
 
 import json
 from collections.abc import Mapping
@@ -27,17 +27,20 @@ BASES: Mapping[str, str] = {
     "azure": "https://sandbox.azure-api.net/mlflow",
     "google": "https://sandbox-0000.ew.gateway.dev",
 }
-"""The public URL of each gateway. These names are never looked up: the stand-in of Snowflake sends
-URLs that begin with one of them, and no others, to the gateway on loopback."""
+"""The public URL of each gateway.
+
+These names are never looked up: the stand-in of Snowflake sends only URLs that begin with one of
+them to the gateway on loopback.
+"""
 
 OWN_REFUSAL = "x-sandbox-gateway"
-"""The header of a refusal that is the gateway's own; it says why, for the reader of a journal."""
+"""The header that marks a gateway's own refusal; it contains the reason, for readers of a journal."""
 _UNKNOWN_CALLERS: Mapping[str, tuple[int, Mapping[str, object]]] = {
     "aws": (403, {"message": "The security token included in the request is invalid."}),
     "azure": (401, {"statusCode": 401, "message": "Invalid JWT."}),
     "google": (401, {"message": "Jwt verification fails", "code": 401}),
 }
-"""The answer of each cloud's gateway to a caller that it does not know."""
+"""The response of each cloud's gateway to an unknown caller."""
 
 # Headers that a gateway does not forward: the caller's identity, and those of one connection.
 _DROPPED = frozenset(
@@ -60,11 +63,12 @@ class ApiGateway(StandIn):
 
     Attributes:
         provider: aws, azure or google.
-        base: The public URL that external functions name, without a slash at its end.
+        base: The public URL that external functions name, without a trailing slash.
         credentials: Headers to inject into each request to MLflow.
-        remaps_authorization: Whether an injected `Authorization` reaches MLflow under another name
-            only, `x-amzn-Remapped-Authorization`: Amazon documents that it may, so its gateway does.
-        expired: Whether the gateway knows its callers no more, as after a change of its policy.
+        remaps_authorization: Whether an injected `Authorization` reaches MLflow only under another
+            name, `x-amzn-Remapped-Authorization`: Amazon documents that it may, so its gateway
+            does.
+        expired: Whether the gateway no longer knows its callers, as after a change of its policy.
         api_key: The API key that callers must send, or None.
         operations: The allowed methods and paths below the base, or None to allow every POST to
             MLflow's REST API.
@@ -90,7 +94,7 @@ class ApiGateway(StandIn):
         return {}
 
     def app(self) -> "ASGIApp":
-        """Return the application that answers."""
+        """Return the application."""
         return Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST"])])
 
     def define(self, document: Mapping[str, object]) -> None:
@@ -140,7 +144,7 @@ class ApiGateway(StandIn):
 
     @staticmethod
     def _own(status: int, content: Mapping[str, object], detail: str = "") -> Response:
-        """Return a refusal of the gateway itself, which Snowflake words unlike one of MLflow's."""
+        """Return the gateway's own refusal, whose text in Snowflake differs from that of MLflow's."""
         headers = {OWN_REFUSAL: detail or "refused"}
         return JSONResponse(dict(content), status, headers)
 
@@ -169,7 +173,7 @@ class ApiGateway(StandIn):
         return header
 
     async def _later(self, request: Request, body: bytes) -> Response:
-        """Answer with 202, and send the reply to the last poll."""
+        """Respond with 202, and send the reply to the last poll."""
         batch = request.headers.get("sf-external-function-query-batch-id", "")
         if request.method == "POST":
             if batch not in self._finished:

@@ -11,11 +11,11 @@ MAX_SOURCE_BYTES = 100_000
 """Snowflake's documentation recommends no more than about 100 KB for a body."""
 
 _TIME_LIMIT = 10
-"""Seconds of a call, so that an endless loop does not block the stand-in."""
+"""The time limit of a call in seconds, so that an endless loop does not block the stand-in."""
 
 _MEMORY_LIMIT = 256 * 1024 * 1024
 
-# As in Snowflake, which has neither eval nor functions made from text.
+# As in Snowflake, which has neither eval nor functions built from text.
 _PREAMBLE = """
 (() => {
   const refuse = function () { throw new EvalError("Code generation from strings disallowed"); };

@@ -1,7 +1,7 @@
-"""MLflow as the internet sees it: HTTPS at a public name, for clients that send its token.
+"""MLflow on the public internet: HTTPS at a public name, for clients that send its token.
 
-Its certificate is signed by an authority of this stand-in alone. Processes inside the account trust that authority
-and know the address of the name; nothing outside of them does either.
+An authority that belongs only to this stand-in signs its certificate. Processes inside the account
+trust that authority and know the address of the name; no process outside of them does either.
 """
 
 import secrets
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 MLFLOW_HOST = "mlflow.sandbox.example"
-"""The public name of MLflow; RFC 2606 reserves `.example`, so nobody else has it."""
+"""The public name of MLflow; RFC 2606 reserves `.example`, so it belongs to nobody else."""
 MLFLOW_PORT = 443
 MLFLOW_URL = f"https://{MLFLOW_HOST}"
 _ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -54,7 +54,7 @@ class PublicMlflow(StandIn):
         return {}
 
     def start(self) -> None:
-        """Write the certificate of the public name and what trusts it, and start serving."""
+        """Write the certificate of the public name and the bundle that trusts it, and start serving."""
         self.folder.mkdir(parents=True, exist_ok=True)
         issued = self._authority.issue_cert(MLFLOW_HOST)
         issued.cert_chain_pems[0].write_to_path(self._tls.certificate)
@@ -64,7 +64,7 @@ class PublicMlflow(StandIn):
         super().start()
 
     def app(self) -> "ASGIApp":
-        """Return the application that answers."""
+        """Return the application."""
         return Starlette(routes=[Route("/{path:path}", self._forward, methods=_ANY)])
 
     def _forward(self, request: Request) -> Response:

@@ -20,7 +20,7 @@ class CatalogEntry:
     """One object.
 
     Attributes:
-        kind: Its kind in full, EXTERNAL FUNCTION for one.
+        kind: Its full kind, such as EXTERNAL FUNCTION.
         key: Domain, full name and signature.
         owner: The owning role.
         parameters: The declared arguments.
@@ -39,7 +39,7 @@ class CatalogEntry:
 
     @property
     def domain(self) -> str:
-        """Return the kind as grants name it."""
+        """Return the kind as in grants."""
         return self.key[0]
 
     @property
@@ -68,14 +68,14 @@ class Catalog:
         return target.domain, name, target.signature
 
     def find(self, key: Key) -> CatalogEntry | None:
-        """Return an object, or None if there is none of this key."""
+        """Return an object, or None if no object has this key."""
         return self._entries.get(key)
 
     def get(self, key: Key) -> CatalogEntry:
         """Return an object.
 
         Raises:
-            SqlError: There is none of this name.
+            SqlError: No object has this name.
         """
         entry = self._entries.get(key)
         if entry is None:

@@ -1,4 +1,4 @@
-"""Execute CREATE, ALTER and DROP, and check what the clauses of an object say."""
+"""Execute CREATE, ALTER and DROP, and check the clauses of an object."""
 
 import re
 from collections.abc import Mapping
@@ -220,7 +220,7 @@ _SECRETS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset(("OAUTH_SCOPES", "OAUTH_REFRESH_TOKEN", "OAUTH_REFRESH_TOKEN_EXPIRY_TIME")),
     ),
 }
-"""The clauses that each type of secret needs, and those that it may have besides."""
+"""The clauses that each type of secret requires, and those that it allows."""
 
 
 def _check_secret(entry: CatalogEntry) -> None:
@@ -347,7 +347,7 @@ class Objects:
         return status(f"{name} successfully dropped.")
 
     def may_create(self, kind: str, target: Target, session: SqlSession) -> Key:
-        """Check that the session may create an object of fakesnow's, and return its key.
+        """Check that the session may create an object that fakesnow stores, and return its key.
 
         Raises:
             SqlError: It may not.

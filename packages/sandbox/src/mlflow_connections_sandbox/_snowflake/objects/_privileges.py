@@ -1,4 +1,4 @@
-"""Roles and privileges: who may see and use an object; GRANT and REVOKE."""
+"""Roles and privileges: the visibility and use of objects; GRANT and REVOKE."""
 
 import threading
 from collections.abc import Iterable
@@ -80,7 +80,7 @@ class Privileges:
         )
 
     def holds(self, role: str, privilege: str, key: Key) -> bool:
-        """Return whether a role has a privilege, by itself or by a role that it inherits."""
+        """Return whether a role has a privilege, directly or through a role that it inherits."""
         roles = self.effective(role)
         if key == ACCOUNT_KEY:
             if any(privilege in _BUILT_IN_PRIVILEGES.get(r, ()) for r in roles):
@@ -156,7 +156,7 @@ class Privileges:
         """Check that a role may use an artifact repository.
 
         Raises:
-            SqlError: It holds neither the repository's database role nor inherits it.
+            SqlError: It neither holds nor inherits the repository's database role.
         """
         if USER_ROLES[repository] not in self.effective(role):
             raise insufficient("artifact repository", repository)
@@ -235,7 +235,7 @@ class Grants:
         if statement.role not in self._access.roles:
             raise does_not_exist("ROLE", statement.role)
         if statement.target.domain in {"TABLE", "VIEW"}:
-            # Tables are fakesnow's and have no owner.
+            # Tables are stored by fakesnow and have no owner.
             return _DONE
         if statement.extent == "FUTURE":
             self._future(statement, session)

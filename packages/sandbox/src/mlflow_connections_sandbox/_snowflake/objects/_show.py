@@ -52,7 +52,7 @@ class Shows:
         """List the objects that the session may see.
 
         Raises:
-            SqlError: The session may not see the database or schema that it asks about.
+            SqlError: The session may not see the requested database or schema.
         """
         kinds = PLURALS[statement.plural]
         within = self._within(statement, session)

@@ -1,7 +1,7 @@
 """The files of stages: internal ones in the stand-in's folder, external ones in the folder of a bucket.
 
-The connector itself copies files to and from internal stages, by its protocol for a local disk, so a
-client must run on the same machine as the stand-in.
+The connector itself copies files to and from internal stages, with its protocol for a local disk,
+so a client must run on the same machine as the stand-in.
 """
 
 import hashlib
@@ -48,12 +48,12 @@ class Stages:
         self.buckets: dict[str, Path] = {}
 
     def is_known(self, command: FileCommand, session: SqlSession) -> bool:
-        """Return whether the command names a permanent stage; temporary ones are fakesnow's."""
+        """Return whether the command names a permanent stage; fakesnow stores temporary ones."""
         key = self._catalog.key(Target("STAGE", command.stage.name), session)
         return command.source is not None or self._catalog.find(key) is not None
 
     def execute(self, command: FileCommand, session: SqlSession) -> "Rows | Mapping[str, Any]":
-        """Execute a command, and return rows, or for PUT and GET what the client needs to copy files.
+        """Execute a command, and return rows, or for PUT and GET the data that the client needs to copy files.
 
         Raises:
             SqlError: A stage does not exist, or the session may not do this with it.
@@ -80,7 +80,7 @@ class Stages:
         return path
 
     def read(self, ref: StageRef, session: SqlSession) -> Mapping[str, Any]:
-        """Return where SnowflakeFile finds one file, on an internal or an external stage.
+        """Return the path at which SnowflakeFile finds a file, on an internal or an external stage.
 
         Raises:
             SqlError: The stage or the file does not exist, or must not be read.
@@ -88,7 +88,7 @@ class Stages:
         return {"path": str(self.file(ref, session))}
 
     def stream(self, ref: StageRef, session: SqlSession) -> Mapping[str, Any]:
-        """Return where `session.file.get_stream` finds one file, on an internal stage.
+        """Return the path at which `session.file.get_stream` finds a file, on an internal stage.
 
         Raises:
             SqlError: The stage is an external one, or has no such file, or must not be read.
@@ -103,10 +103,11 @@ class Stages:
     ) -> Rows:
         """Copy the files that a query returned, each under its new name if there is one.
 
-        As in Snowflake, a file that does not exist is skipped in silence. Scoped URLs are not known here.
+        As in Snowflake, a file that does not exist is silently skipped. Scoped URLs are not
+        supported.
 
         Raises:
-            SqlError: A row is no file on a stage, or a stage may not be used.
+            SqlError: A row does not name a file on a stage, or a stage may not be used.
         """
         goal = self._folder(self._stage(target, session, "WRITE"))
         copied: list[list[Any]] = []
@@ -212,7 +213,7 @@ class Stages:
         prefix = command.source.path
         wanted = [f"{prefix}{name}" for name in names] if names is not None else [prefix]
         for one in wanted:
-            # Names that do not exist are skipped in silence, as in Snowflake.
+            # Names that do not exist are silently skipped, as in Snowflake.
             for path in _files(base, one, command.options.get("PATTERN")):
                 # The path after the last slash of the source is kept below the target.
                 below = _relative(base, path)[len(prefix.rpartition("/")[0]) :].lstrip("/")
@@ -256,7 +257,7 @@ class Stages:
         raise SqlError(91003, "55000", f"Failure using stage area. Cause: [No such bucket: {url}]")
 
     def _internal(self, entry: CatalogEntry) -> Path:
-        # Names may contain any character, a slash too.
+        # Names may contain any character, including a slash.
         digest = hashlib.sha256("\0".join(entry.name).encode()).hexdigest()[:16]
         return self.root / digest
 
@@ -274,7 +275,7 @@ def _files(root: Path, prefix: str, pattern: str | None) -> list[Path]:
 
 
 def _no_transfer(entry: CatalogEntry) -> SqlError:
-    """Return the refusal of PUT and GET for an external stage; `get_stream` is assumed to be alike."""
+    """Return the refusal of PUT and GET for an external stage; `get_stream` is assumed to be refused alike."""
     return SqlError(
         91003,
         "22000",

@@ -1,1 +1,1 @@
-"""Python procedures, each call in a process of its own."""
+"""Python procedures, each call in a separate process."""

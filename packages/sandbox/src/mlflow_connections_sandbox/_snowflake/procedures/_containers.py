@@ -1,8 +1,9 @@
 """The environment of a process in a container: Container Services, ML Jobs, notebooks in a workspace.
 
-Source: docs.snowflake.com, "Snowpark Container Services: SQL execution" (the service's token and variables); the
-folder of secrets from the source of Snowpark's `secrets`. Snowflake puts the token at /snowflake/session/token, where a
-test may not write: SNOWFLAKE_TOKEN_FILE_PATH names it here, which is the one difference.
+Source: docs.snowflake.com, "Snowpark Container Services: SQL execution" (the service's token and
+variables); the folder of secrets from the source of Snowpark's `secrets`. Snowflake puts the token
+at /snowflake/session/token, where a test cannot write. SNOWFLAKE_TOKEN_FILE_PATH names the
+stand-in's path, which is the only difference.
 """
 
 import shutil
@@ -15,7 +16,7 @@ from ._workers import COPIED, kept_environment
 PRIVILEGED = frozenset(
     ("ACCOUNTADMIN", "SECURITYADMIN", "USERADMIN", "SYSADMIN", "ORGADMIN", "PUBLIC")
 )
-"""Roles that may own no service."""
+"""Roles that may not own a service."""
 _FILES = {
     "SECRET_STRING": "secret_string",
     "USERNAME": "username",
@@ -38,7 +39,7 @@ def container_environment(
         token: The service's token.
         connection: The parameters with which it reaches its account.
         network: The variables that confine its network.
-        secrets: What it may read of each secret, by the name under which it is mounted.
+        secrets: The readable values of each secret, by the name under which it is mounted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "session" / "token"

@@ -1,10 +1,12 @@
 """Confine a process inside the account: its network, and for a procedure its files and processes.
 
-A procedure writes only into its temporary folder and starts no process, as Snowflake documents ("Limitations", writing
-stored procedures in Python); how Snowflake refuses is not published, so the errors here are those of a read-only file
-system and of a missing permission. A container may do both.
+A procedure writes only to its temporary folder and starts no process, as Snowflake documents
+("Limitations", writing stored procedures in Python). How Snowflake refuses is not published, so
+these errors are those of a read-only file system and of a missing permission. A container may do
+both.
 
-Copied as `sitecustomize.py` to the front of the module path; it must import nothing of the package.
+Copied as `sitecustomize.py` to the front of the module path; it must not import other modules of
+the package.
 """
 
 import errno
@@ -27,15 +29,15 @@ _PROCESSES = frozenset(
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _MADE = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1, "os.truncate": 0}
-"""Audit events of changes to the file system, and the position of the path that they change."""
+"""Audit events of changes to the file system, and the position of the changed path."""
 
 
 class NetworkGuard:
-    """Allows what the network rules of the integrations allow, and the account.
+    """Allows the hosts in the network rules of the integrations, and the account.
 
     Args:
         places: The allowed `host:port`, separated by commas; a host may have one `*`.
-        servers: The port of this machine that answers for a public `host:port`.
+        servers: The local port that serves a public `host:port`.
     """
 
     def __init__(self, places: str, servers: Mapping[str, int]) -> None:
@@ -63,7 +65,7 @@ class NetworkGuard:
         proto: int = 0,
         flags: int = 0,
     ) -> list[Address]:
-        """Look a name up: a public name of the sandbox is a server on this machine."""
+        """Look up a name: a public name of the sandbox is a server on this machine."""
         name = host if isinstance(host, str) else (host or b"").decode()
         server = self._servers.get(f"{name.lower()}:{port}")
         if server is None:
@@ -74,7 +76,7 @@ class NetworkGuard:
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", server))]
 
     def _check_address(self, address: object) -> None:
-        # Anything but host and port is a socket of this machine.
+        # Anything else than host and port is a socket of this machine.
         if not isinstance(address, tuple):
             return
         place = f"{address[0]}:{address[1]}"
@@ -88,7 +90,7 @@ class NetworkGuard:
             )
         if getattr(self._resolving, "active", False):
             return
-        # A connection names the address alone, so note those of a host that may be reached.
+        # A connection contains only the address, so record the addresses of allowed hosts.
         self._resolving.active = True
         try:
             for found in self._look_up(host, None):
@@ -124,11 +126,12 @@ class ProcedureGuard:
             self._check(arguments[_MADE[event]])
 
     def _check(self, path: object) -> None:
-        # A number is a file that is open already.
+        # A number is a file that is already open.
         if not isinstance(path, str | bytes | os.PathLike):
             return
         real = os.path.realpath(os.fsdecode(path))
-        # Compiled modules of this environment, which no handler can tell from those that were there before.
+        # Compiled modules of this environment, which a handler cannot distinguish from existing
+        # ones.
         is_cache = real.startswith(sys.prefix) and f"{os.sep}__pycache__" in real
         if real.startswith("/dev/") or is_cache:
             return
@@ -137,7 +140,7 @@ class ProcedureGuard:
 
 
 def _pattern(host: str) -> "re.Pattern[str]":
-    """Return what a host of a network rule matches: its `*` stands for letters, digits and hyphens."""
+    """Return the pattern of a host in a network rule: its `*` matches letters, digits and hyphens."""
     return re.compile(re.escape(host).replace(r"\*", "[A-Za-z0-9-]+"), re.IGNORECASE)
 
 

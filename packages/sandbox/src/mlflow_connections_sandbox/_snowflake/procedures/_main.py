@@ -1,10 +1,11 @@
-"""Run a procedure's handler in a process of its own: `python main.py JOB`, or `python main.py --serve`.
+"""Run a procedure's handler in a separate process: `python main.py JOB`, or `python main.py --serve`.
 
-With `--serve` the process imports Snowpark once and forks a process for each job whose file it reads
-from standard input. Importing Snowpark takes over a second, forking takes milliseconds, and neither a
-module nor a variable of one call is seen by the next.
+With `--serve` the process imports Snowpark once and forks a process for each job whose file it
+reads from standard input. Importing Snowpark takes over a second, forking takes milliseconds, and
+no call sees a module or a variable of another one.
 
-The file is copied out of the package, beside the guard; it must import nothing of the package.
+The file is copied out of the package, next to the guard; it must not import other modules of the
+package.
 """
 
 import atexit
@@ -28,19 +29,22 @@ _COMMON = (
     *("azure.storage.blob", "cryptography.hazmat.primitives.serialization", "ruamel.yaml", "rich"),
     *("scipy.stats", "sklearn.linear_model", "joblib", "cachetools", "msrest", "databricks.sdk"),
 )
-"""The modules of other projects that MLflow, Kedro and their users' code import. MLflow and Kedro themselves are imported anew for each call:
-MLflow looks for plugins when it is imported, and finds those in the IMPORTS of the procedure."""
+"""The modules of other projects that MLflow, Kedro and their users' code import.
+
+Each call imports MLflow and Kedro itself: MLflow searches for plugins on import, and must find
+those in the procedure's IMPORTS.
+"""
 
 
 def main(job_file: Path) -> None:
-    """Connect as the procedure, call the handler with the session first, and write what it returned."""
+    """Connect as the procedure, call the handler with the session, and write its return value."""
     job: dict[str, Any] = json.loads(job_file.read_text())
     answer: dict[str, Any]
     try:
         answer = {"value": _call(job)}
         json.dumps(answer)
     except BaseException as error:  # noqa: BLE001 - whatever ends the handler is the caller's to know
-        # The frames of this file say nothing about the handler.
+        # The frames of this file do not concern the handler.
         frames = traceback.extract_tb(error.__traceback__)[2:]
         shown = [*traceback.format_list(frames), *traceback.format_exception_only(error)]
         answer = {"error": "".join(shown)}
@@ -68,7 +72,7 @@ def _serve(read: int, write: int) -> Path | None:
     pending = b""
     to_import = list(_COMMON)
     while True:
-        # A job does not wait for all imports: they are done one by one while nothing is asked.
+        # Jobs do not wait for all imports: they are done one by one while no job arrives.
         ready, _, _ = select.select([0, read], [], [], 0 if to_import else None)
         if not ready:
             with contextlib.suppress(Exception):
@@ -96,7 +100,7 @@ def _serve(read: int, write: int) -> Path | None:
 
 
 def _become(job_file: Path) -> Path:
-    """Make of the forked process what a process started for this job would be."""
+    """Make the forked process equivalent to one that was started for this job."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
@@ -112,17 +116,17 @@ def _become(job_file: Path) -> Path:
     sys._xoptions["snowflake_import_directory"] = job["imports"]
     importlib.invalidate_caches()
     if "numpy" in sys.modules:
-        # Otherwise every call would draw the same numbers.
+        # Otherwise every call would draw the same random numbers.
         sys.modules["numpy"].random.seed()
     runpy.run_path(str(job_file.parent / "sitecustomize.py"))
     return job_file
 
 
 def _be_inside_snowflake() -> None:
-    """Make Snowpark take the ways that it takes inside a stored procedure.
+    """Make Snowpark behave as inside a stored procedure.
 
-    By this word, `XP`, Snowpark knows the platform of procedures. Then `session.file` sends no SQL but
-    asks the connector for file operations, which Snowflake's server side brings.
+    Snowpark's name for the platform of procedures is `XP`. There `session.file` sends no SQL but
+    asks the connector for file operations, which Snowflake's server side provides.
     """
     import snowflake.connector.description
 
@@ -131,7 +135,7 @@ def _be_inside_snowflake() -> None:
 
 
 class _FileOperations:
-    """Serves the connector's file operations in a procedure; its own class supports uploads alone."""
+    """Provides the connector's file operations in a procedure; its own class supports only uploads."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -158,7 +162,7 @@ class _FileOperations:
         return self.ask(f"GET ? {_local(target_directory)} {listed}", stage_location)
 
     def ask(self, sql: str, bound: str) -> dict[str, Any]:
-        """Send a file operation, marked as such, and return the server's answer."""
+        """Send a marked file operation, and return the server's response."""
         with self._connection.cursor() as cursor:
             answer: dict[str, Any] = cursor._execute_helper(
                 sql,
@@ -178,7 +182,7 @@ class _FileOperations:
         return answer
 
     def download_as_stream(self, answer: dict[str, Any], decompress: bool = False) -> IO[bytes]:
-        """Return the content of a file that was asked for without a target directory."""
+        """Return the content of a file that was requested without a target directory."""
         import gzip
 
         content = Path(answer["data"]["path"]).read_bytes()
@@ -209,7 +213,7 @@ def _call(job: dict[str, Any]) -> Any:
 
 
 def _exit() -> None:
-    """End this process as Python does, but without taking each module apart, which takes seconds."""
+    """End this process as Python does, but without finalizing each module, which takes seconds."""
     threads: Any = threading
     exit_functions: Any = atexit
     threads._shutdown()
@@ -220,7 +224,7 @@ def _exit() -> None:
 
 
 def _open_stage_files(operations: _FileOperations) -> None:
-    """Bring what the server brings to SnowflakeFile: the files of internal and external stages."""
+    """Provide the server's side of SnowflakeFile: the files of internal and external stages."""
     from snowflake.snowpark.files import SnowflakeFile
 
     def read(

@@ -1,9 +1,9 @@
 """The runtimes, repositories and packages of Python procedures.
 
-Sources: Snowflake's Python runtime support policy; BCR-2325 (default repositories), BCR-2280 and BCR-2379
-(roles that may use them); texts from public issues. The PyPI repository resolves whatever is
-installed beside the stand-in, in that version; of the Anaconda channel only the names below are
-assumed to exist there, since its list was not available.
+Sources: Snowflake's Python runtime support policy; BCR-2325 (default repositories), BCR-2280 and
+BCR-2379 (roles that may use them); texts from public issues. The PyPI repository resolves the
+packages installed next to the stand-in, in their installed versions. The Anaconda channel is
+assumed to contain only the names below, since its list was not available.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from mlflow_connections_sandbox._snowflake._errors import (
 )
 
 RUNTIMES = ("3.10", "3.11", "3.12", "3.13", "3.14")
-"""3.9 was decommissioned in April 2026."""
+"""The supported runtimes; 3.9 was decommissioned in April 2026."""
 PYPI: Name = ("SNOWFLAKE", "SNOWPARK", "PYPI_SHARED_REPOSITORY")
 ANACONDA: Name = ("SNOWFLAKE", "SNOWPARK", "ANACONDA_SHARED_REPOSITORY")
 USER_ROLES = {
@@ -64,7 +64,7 @@ def repository(named: Name | None, runtime: str, default: str) -> Name:
         default: The account's own choice, `pypi` or `anaconda`.
 
     Raises:
-        SqlError: There is no repository of this name.
+        SqlError: The repository does not exist.
     """
     if named is None:
         return PYPI if default == "pypi" or runtime == "3.14" else ANACONDA
@@ -82,7 +82,7 @@ def check_packages(runtime: str, packages: Sequence[str], source: Name) -> None:
         source: The repository that they come from.
 
     Raises:
-        SqlError: There is no such runtime, or a package that the repository does not have.
+        SqlError: The runtime does not exist, or the repository lacks a package.
     """
     if runtime not in RUNTIMES:
         text = f"Unsupported RUNTIME_VERSION '{runtime}' for PYTHON."

@@ -1,6 +1,6 @@
-"""Python procedures: each call in a process of its own that reaches nothing but the account.
+"""Python procedures: each call in a separate process that reaches only the account.
 
-The process sees all Python packages of this environment, whatever PACKAGES lists of them.
+The process sees all Python packages of this environment, whatever PACKAGES lists.
 """
 
 import json
@@ -23,18 +23,18 @@ from mlflow_connections_sandbox._snowflake.sql._file_commands import parse_stage
 from ._workers import RunningProcess, copy_support, kept_environment, start
 
 _LINES = 40
-"""Lines of a process's output that an error shows if the process ended without an answer."""
+"""The number of output lines that an error shows if the process ended without a response."""
 
 
 class Procedures:
     """Calls procedures.
 
     Attributes:
-        tickets: What a procedure's own session logs in with, and what that session is.
+        tickets: The login data of each procedure's own session, and the session itself.
         connect: Returns connection parameters for a ticket.
         access_tokens: The OAuth access token that Snowflake would fetch, by the name of the secret.
-        running: The processes of running calls, by the session that each runs in.
-        servers: The port of this machine that answers for a public `host:port`.
+        running: The processes of running calls, by the session of each.
+        servers: The local port that serves a public `host:port`.
         bundle: The certificates that processes inside the account trust.
     """
 
@@ -66,7 +66,7 @@ class Procedures:
             own.database = session.database or entry.name[0]
             own.schema = session.schema or entry.name[1]
             if session.rights == "OWNER":
-                # Below an owner's-rights procedure a caller's-rights one may do no more.
+                # Within an owner's-rights procedure, a caller's-rights one has no more rights.
                 own.rights = "OWNER"
         ticket = secrets.token_urlsafe(16)
         self.tickets[ticket] = own
@@ -78,7 +78,7 @@ class Procedures:
             shutil.rmtree(folder, ignore_errors=True)
 
     def cancel(self, task: object) -> None:
-        """End the processes of the calls that a task has made."""
+        """Kill the processes of a task's calls."""
         for session, process in list(self.running.values()):
             if session.task is task:
                 process.kill()
@@ -129,9 +129,9 @@ class Procedures:
         return answer["value"]
 
     def _import(self, entry: CatalogEntry, session: SqlSession, folder: Path) -> list[str]:
-        """Copy what IMPORTS names, and return what of it goes on the module path."""
+        """Copy the files in IMPORTS, and return those that belong on the module path."""
         found = []
-        # The owner reads the imports, as it did when it created the procedure.
+        # The owner reads the imports, as at its creation.
         owner = replace(session, role=entry.owner, database=entry.name[0], schema=entry.name[1])
         for reference in entry.properties.get("IMPORTS", ()):
             source = self._stages.file(parse_stage(reference), owner)
@@ -155,9 +155,9 @@ class Procedures:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "1",
             "GIT_PYTHON_REFRESH": "quiet",
-            # Otherwise each sign-in asks the metadata services of three clouds, in vain.
+            # Otherwise each sign-in queries the metadata services of three clouds, in vain.
             "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
-            # The connector itself writes to stages: here they are folders of this machine.
+            # The connector itself writes to stages, which are folders of this machine.
             "SANDBOX_WRITABLE": json.dumps(
                 [str(path) for path in (temporary, folder / "answer.json", self._stages.root)]
             ),
@@ -167,7 +167,7 @@ class Procedures:
     def network_environment(
         self, integrations: Iterable[Name], connection: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Return the variables that the guard reads, and those by which clients trust public servers.
+        """Return the variables that the guard reads, and those with which clients trust public servers.
 
         Args:
             integrations: The external access integrations of the process.
@@ -195,7 +195,7 @@ class Procedures:
         return found
 
     def secret_values(self, clause: Mapping[str, Name]) -> dict[str, dict[str, str]]:
-        """Return what a process may read of each secret, by the variable of its SECRETS clause."""
+        """Return the readable values of each secret, by the variable of its SECRETS clause."""
         found = {}
         for variable, name in clause.items():
             properties = self._catalog.get(("SECRET", name, None)).properties

@@ -1,4 +1,4 @@
-"""The module `_snowflake` inside a procedure: its secrets. Copied beside the handler under that name."""
+"""The module `_snowflake` inside a procedure: its secrets. Copied next to the handler under that name."""
 
 import json
 import os

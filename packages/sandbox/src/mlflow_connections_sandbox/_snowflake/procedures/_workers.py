@@ -1,8 +1,8 @@
-"""Start the processes of procedures: forked from a template that has Snowpark loaded, where possible.
+"""Start the processes of procedures, forked if possible from a template that has imported Snowpark.
 
-One template serves every account of this process. It is started when the first procedure is created,
-so that it is ready by the first call, and it ends with this process. Only Linux forks: elsewhere
-libraries that Snowpark loads do not survive it, and each call starts Python anew.
+One template serves every account of this process. It is started when the first procedure is
+created, so that it is ready by the first call, and it ends with this process. Only Linux forks: on
+other systems, libraries that Snowpark loads do not survive it, and each call starts Python.
 """
 
 import atexit
@@ -22,19 +22,19 @@ from typing import Any
 _HERE = Path(__file__).parent
 _FORKS = platform.system() == "Linux"
 COPIED = {"_guard.py": "sitecustomize.py", "_secrets.py": "_snowflake.py", "_main.py": "main.py"}
-"""The files of this package that a process needs, and their names beside its handler."""
+"""The files of this package that a process needs, and their names next to its handler."""
 _KEPT = ("PATH", "LANG", "SYSTEMROOT")
-"""Variables of this process that a procedure's process keeps: without them none runs at all."""
+"""Variables of this process that a procedure's process needs to run."""
 
 
 def copy_support(folder: Path) -> None:
-    """Copy what a process needs to be a procedure into its folder."""
+    """Copy the support files of a procedure's process into its folder."""
     for source, name in COPIED.items():
         shutil.copyfile(_HERE / source, folder / name)
 
 
 def kept_environment() -> dict[str, str]:
-    """Return the variables of this process that a procedure's process keeps."""
+    """Return the variables of this process that a procedure's process needs."""
     return {name: os.environ[name] for name in _KEPT if name in os.environ}
 
 
@@ -50,9 +50,9 @@ class RunningProcess:
         self.pid: Future[int] = Future()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         if not self.code.done():
-            # The process leads a group of its own, with whatever it has started.
+            # The process leads its own group, with all its children.
             os.killpg(self.pid.result(), signal.SIGKILL)
 
 
@@ -60,7 +60,7 @@ def start(job: Path) -> RunningProcess:
     """Start a process for a job.
 
     Args:
-        job: The file of the job, beside the copied support files.
+        job: The file of the job, next to the copied support files.
     """
     if _FORKS:
         return _template().start(job)
@@ -95,7 +95,7 @@ def _start_anew(job: Path) -> RunningProcess:
 
 
 class _Template:
-    """A process that has Snowpark loaded and forks."""
+    """A process that has imported Snowpark and forks."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="procedures-")
@@ -114,7 +114,7 @@ class _Template:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End the process, once nothing is started any more."""
+        """End the process once nothing more will be started."""
         assert self._process.stdin is not None  # noqa: S101 - it was asked for
         self._process.stdin.close()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""The kinds of objects, the clauses that each of them takes, and how a clause reads."""
+"""The kinds of objects, the clauses of each, and the readers of the clauses."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,11 +17,11 @@ class Kind(NamedTuple):
     """A kind of object.
 
     Attributes:
-        domain: The kind as grants name it.
+        domain: The kind as in grants.
         level: The level that holds it: ACCOUNT, DATABASE or SCHEMA.
-        privilege: The privilege that creating it needs on that level.
+        privilege: The privilege on that level that creating it needs.
         clauses: Each clause, and the reader of its value.
-        required: The clauses that it cannot do without.
+        required: The required clauses.
         signature: Whether it has arguments.
     """
 
@@ -281,7 +281,7 @@ PRIVILEGES: Mapping[str, tuple[str, ...]] = {
     "TABLE": ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES"),
     "VIEW": ("SELECT", "REFERENCES"),
 }
-"""The privileges that can be granted on each kind, besides OWNERSHIP and ALL."""
+"""The privileges that can be granted on each kind, in addition to OWNERSHIP and ALL."""
 
 
 _BARE = frozenset(("body", "rest", "after", "nulls", "volatility", "language", "rights", "flag"))

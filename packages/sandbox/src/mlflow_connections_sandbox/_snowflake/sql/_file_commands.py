@@ -22,7 +22,7 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
     "COPY FILES": {"FILES": "strings", "PATTERN": "string", "DETAILED_OUTPUT": "boolean"},
 }
 MAX_FILES = 1000
-"""The names in FILES of COPY FILES."""
+"""The maximum number of names in FILES of COPY FILES."""
 _VERBS = {
     "PUT": "PUT",
     "GET": "GET",

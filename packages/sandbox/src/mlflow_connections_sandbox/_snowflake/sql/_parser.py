@@ -46,7 +46,7 @@ def _create(reader: SqlReader) -> Statement | None:
     replace = reader.accept("OR", "REPLACE")
     is_temporary = reader.accept("TEMPORARY") or reader.accept("TEMP")
     if is_temporary or reader.word() in {"SCOPED", "LOCAL", "GLOBAL"}:
-        # fakesnow executes what a session creates for itself alone, as write_pandas does.
+        # fakesnow executes statements about temporary objects, such as those of write_pandas.
         return None
     if not reader.accept("SECURE"):
         reader.accept("TRANSIENT")

@@ -157,7 +157,7 @@ class SqlReader:
         return items
 
     def run(self) -> str:
-        """Consume tokens up to a space, as an unquoted file name or stage reference has them."""
+        """Consume tokens up to a space, as in an unquoted file name or stage reference."""
         if self.is_string():
             return self.string()
         first = last = self._peek()
@@ -210,16 +210,16 @@ class SqlReader:
         return None
 
     def without_scoped(self) -> str:
-        """Return the statement without SCOPED, a word for temporary objects that fakesnow lacks."""
+        """Return the statement without SCOPED, a keyword for temporary objects that fakesnow lacks."""
         for token in self._tokens[:5]:
             if token.token_type is TokenType.VAR and token.text.upper() == "SCOPED":
                 return f"{self.sql[: token.start]}{self.sql[token.end + 1 :]}"
         return self.sql
 
     def called(self) -> set[str]:
-        """Return what the statement reads from, in upper case: called functions, and FROM itself.
+        """Return the sources that the statement reads, in upper case: called functions, and FROM itself.
 
-        `FROM TABLE(function(…))` counts as the function alone.
+        `FROM TABLE(function(…))` counts only as the function.
         """
         words = [t.text.upper() for t in self._tokens if t.token_type not in _TEXT]
         found = {word for word, after in pairwise(words) if after == "("}
@@ -243,7 +243,7 @@ def _tokens(sql: str) -> list[Token]:
     if len(tokens) < 2 or tokens[0].token_type not in _OPAQUE or tokens[1].token_type not in _TEXT:
         return tokens
     command = tokens[0]
-    # Blank out the name of the command, so that all positions stay as they are.
+    # Blank out the name of the command, so that all positions stay the same.
     rest = " " * (command.end + 1) + sql[command.end + 1 :]
     return [command, *_tokens(rest)]
 

@@ -24,7 +24,7 @@ class Target:
     """The object of a statement.
 
     Attributes:
-        domain: The kind as grants name it: every sort of integration is INTEGRATION.
+        domain: The kind as in grants: every sort of integration is INTEGRATION.
         name: The name as written.
         signature: The argument types of a function or procedure.
     """

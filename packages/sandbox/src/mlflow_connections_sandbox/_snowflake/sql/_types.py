@@ -1,4 +1,4 @@
-"""SQL types, as signatures name them, and the conversion of values to JSON and back."""
+"""SQL types, as in signatures, and the conversion of values to JSON and back."""
 
 import json
 import math
@@ -39,9 +39,9 @@ class SqlType(NamedTuple):
     """A type with its size: `NUMBER(38,0)` has the name NUMBER and the scale 0.
 
     Attributes:
-        name: The name that all its synonyms share.
+        name: The common name of all its synonyms.
         scale: Digits after the point, for NUMBER.
-        shown: The type as DESCRIBE shows it.
+        shown: The type in DESCRIBE.
     """
 
     name: str
@@ -49,7 +49,7 @@ class SqlType(NamedTuple):
     shown: str
 
     def __str__(self) -> str:
-        """Return the name alone, by which signatures differ."""
+        """Return only the name, by which signatures differ."""
         return self.name
 
 
@@ -57,7 +57,7 @@ def read_type(reader: SqlReader) -> SqlType:
     """Consume a type and return it.
 
     Raises:
-        SqlError: There is no such type.
+        SqlError: The type does not exist.
     """
     word = reader.word()
     if word not in _NAMES:
@@ -79,8 +79,8 @@ def read_type(reader: SqlReader) -> SqlType:
 def from_sql(text: str | None, sql_type: SqlType, *, native: bool = False) -> Any:
     """Convert a value that SQL returned as text into its form in the JSON of a request.
 
-    Numbers, booleans, texts and objects go natively; everything else as a JSON string, but for
-    handlers of the account's own, which get all semi-structured values natively.
+    Numbers, booleans, texts and objects are native; everything else is a JSON string, except for
+    the account's own handlers, which get all semi-structured values natively.
 
     Raises:
         SqlError: The value does not fit the declared type.
@@ -145,7 +145,7 @@ def _float(text: str) -> float | str:
         raise SqlError(100038, "22018", f"Numeric value '{text}' is not recognized") from None
     if math.isfinite(number):
         return number
-    # JSON has no number for these. Snowflake's own spelling of them is NaN, inf and -inf.
+    # JSON has no numbers for these. Snowflake's own spelling of them is NaN, inf and -inf.
     return "NaN" if math.isnan(number) else ("inf" if number > 0 else "-inf")
 
 

@@ -1,4 +1,4 @@
-"""Run graphs of tasks: each task in a session of its own, as soon as its predecessors succeeded."""
+"""Run graphs of tasks: each task in its own session, as soon as its predecessors have succeeded."""
 
 import secrets
 import threading
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4
 _TIMEOUT_MS = 3_600_000
-"""USER_TASK_TIMEOUT_MS of a task that names none."""
+"""The USER_TASK_TIMEOUT_MS of a task without the clause."""
 _MAX_FAILURES = 10
-"""SUSPEND_TASK_AFTER_NUM_FAILURES of a root that names none."""
+"""The SUSPEND_TASK_AFTER_NUM_FAILURES of a root without the clause."""
 
 
 class TaskGraphs:
@@ -59,15 +59,15 @@ class TaskGraphs:
         self._threads: list[threading.Thread] = []
 
     def execute(self, name: Name, session: SqlSession, *, retry: bool = False) -> Rows:
-        """Start a graph, and answer at once.
+        """Start a graph, and return immediately.
 
         Args:
             name: The root task.
-            session: The session that asks.
-            retry: Run what did not succeed in the last run again.
+            session: The session that executes the statement.
+            retry: Rerun the tasks that did not succeed in the last run.
 
         Raises:
-            SqlError: The task does not exist, is no root, or may not be executed.
+            SqlError: The task does not exist, is not a root, or may not be executed.
         """
         root = self._access.see(session, self._catalog.key(Target("TASK", name), session))
         if not self._access.holds(session.role, "OPERATE", root.key):
@@ -87,12 +87,12 @@ class TaskGraphs:
         return status(f"Task {root.name[2]} is scheduled to run immediately.")
 
     def close(self) -> None:
-        """Wait for what still runs."""
+        """Wait for running tasks."""
         for thread in self._threads:
             thread.join(timeout=60)
 
     def _check_managed(self, version: GraphVersion) -> None:
-        """Check that the owner of a task without a warehouse may run it on Snowflake's."""
+        """Check that the owner of a task without a warehouse may use Snowflake's."""
         for task in version.tasks.values():
             if "WAREHOUSE" not in task.properties and not self._access.holds(
                 task.owner, "EXECUTE MANAGED TASK", ACCOUNT_KEY
@@ -100,7 +100,7 @@ class TaskGraphs:
                 raise insufficient("ACCOUNT", "SANDBOX")
 
     def _failed_group(self, root: CatalogEntry, version: GraphVersion) -> str:
-        """Return the last run of a graph, which must have failed, while the graph stayed as it was."""
+        """Return the last run of a graph, which must have failed, if the graph is unchanged since."""
         runs = [run for run in self.history if run.root == root.name]
         group = runs[-1].group if runs else ""
         last = [run for run in runs if (run.group, run.attempt) == (group, runs[-1].attempt)]
@@ -139,7 +139,7 @@ class TaskGraphs:
             entry.properties["STATE"] = "suspended"
 
     def _finalize(self, graph: "_GraphRun", attempt: int) -> bool:
-        """Run the finalizer, and return whether it succeeded or there is none."""
+        """Run the finalizer, and return whether it succeeded or does not exist."""
         if graph.version.finalizer is None:
             return True
         run = graph.task_run(graph.version.finalizer, attempt, [])
@@ -148,7 +148,7 @@ class TaskGraphs:
         return run.state == "SUCCEEDED"
 
     def _attempt(self, graph: "_GraphRun", attempt: int) -> bool:
-        """Run what has not succeeded yet, and return whether everything has now."""
+        """Run the tasks that have not succeeded yet, and return whether all have now."""
         version = graph.version
         runs = {
             r.name: r for r in self.history if r.group == graph.group and r.state == "SUCCEEDED"
@@ -247,10 +247,10 @@ class _GraphRun:
     """One run of a graph with its retries.
 
     Attributes:
-        version: The graph as it was when the run was asked for.
+        version: The graph at the time when the run was requested.
         root: Its root.
         group: The ID of the run, the same for its attempts.
-        user: The user who asked for it.
+        user: The user who requested it.
     """
 
     def __init__(self, version: GraphVersion, root: CatalogEntry, group: str, user: str) -> None:
@@ -261,12 +261,12 @@ class _GraphRun:
         self._deadline = 0.0
 
     def start(self) -> None:
-        """Begin to count the time that the root's USER_TASK_TIMEOUT_MS allows the whole graph."""
+        """Start the clock of the root's USER_TASK_TIMEOUT_MS, which limits the whole graph."""
         limit = int(self.root.properties.get("USER_TASK_TIMEOUT_MS", _TIMEOUT_MS))
         self._deadline = time.monotonic() + limit / 1000
 
     def remaining(self) -> float:
-        """Return the seconds that are left for the graph."""
+        """Return the remaining seconds for the graph."""
         return self._deadline - time.monotonic()
 
     def task_run(

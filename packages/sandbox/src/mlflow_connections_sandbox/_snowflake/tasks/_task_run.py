@@ -1,4 +1,4 @@
-"""One run of a task: its row of TASK_HISTORY, and the functions that the task itself may call."""
+"""One run of a task: its row of TASK_HISTORY, and the functions that only the task may call."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class TaskExecution:
         query: The ID of the statement.
         error: The number and text of its error.
         value: The return value that it set.
-        is_suspended: Whether it stands for a suspended task, which counts as succeeded.
+        is_suspended: Whether it represents a suspended task, which counts as succeeded.
     """
 
     name: Name

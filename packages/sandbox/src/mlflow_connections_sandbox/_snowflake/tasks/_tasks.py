@@ -1,7 +1,7 @@
-"""Tasks: what their clauses must be, when they may be changed, and the graph that they form.
+"""Tasks: their required clauses, the conditions for changing them, and their graph.
 
-Sources: docs.snowflake.com, "Create a sequence of tasks with a task graph" and CREATE TASK; the text of
-91421 from public reports. The other numbers are assumed.
+Sources: docs.snowflake.com, "Create a sequence of tasks with a task graph" and CREATE TASK; the
+text of 91421 from public reports. The other numbers are assumed.
 """
 
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ from mlflow_connections_sandbox._snowflake.objects._privileges import ACCOUNT_KE
 from mlflow_connections_sandbox._snowflake.sql._statements import Alter, Target
 
 MAX_TASKS = 1000
-"""Tasks of a graph."""
+"""The maximum number of tasks in a graph."""
 MAX_NEIGHBORS = 100
-"""Predecessors of a task, and its children."""
+"""The maximum number of predecessors of a task, and of its children."""
 MAX_RETRIES = 30
 
 
 @dataclass(frozen=True)
 class GraphVersion:
-    """A graph of tasks as it was when a run of it began; later changes do not reach that run.
+    """A graph of tasks at the beginning of a run; later changes do not affect that run.
 
     Attributes:
-        tasks: A copy of each task by its name, the root and suspended ones too.
+        tasks: A copy of each task by its name, including the root and suspended ones.
         finalizer: A copy of the resumed finalizer, or None if there is none.
     """
 
@@ -45,7 +45,7 @@ class GraphVersion:
         return [name for name in task.properties.get("AFTER", ()) if name in self.tasks]
 
     def content(self) -> dict[Name, object]:
-        """Return what must be the same for a retry: each task as it was created and altered."""
+        """Return the content that must be unchanged for a retry: each task as it was created and altered."""
         entries = [*self.tasks.values(), *([self.finalizer] if self.finalizer else ())]
         return {
             e.name: (e.created, {k: v for k, v in e.properties.items() if k != "STATE"})
@@ -54,7 +54,7 @@ class GraphVersion:
 
 
 class TaskRules:
-    """Checks tasks, and reads their graphs out of the catalog."""
+    """Checks tasks, and reads their graphs from the catalog."""
 
     def __init__(self, catalog: Catalog, access: Privileges) -> None:
         self._catalog = catalog
@@ -81,8 +81,8 @@ class TaskRules:
         """Check the clauses of a new or changed task, and complete the names in it.
 
         Raises:
-            SqlError: A clause is not possible, or names a task or warehouse that may not be used;
-                or the task is part of a graph whose root is started.
+            SqlError: A clause is invalid, or names a task or warehouse that may not be used; or the
+                root of the task's graph is started.
         """
         properties = entry.properties
         properties.setdefault("STATE", "suspended")
@@ -128,7 +128,7 @@ class TaskRules:
             self._remove_predecessors(entry, gone)
 
     def drop(self, entry: CatalogEntry) -> None:
-        """Take a task that is about to be dropped out of its graph.
+        """Remove a task that is about to be dropped from its graph.
 
         Raises:
             SqlError: The root of the task's graph is started, and is another task.
