@@ -1,4 +1,4 @@
-"""A tracking store that does nothing, as a plugin of MLflow: the floor of what a call can cost.
+"""A tracking store that does nothing, as a plugin of MLflow: the minimum cost of a call.
 
 Its folder goes on `PYTHONPATH`, and `floor://x` is its tracking URI.
 """

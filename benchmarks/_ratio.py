@@ -1,7 +1,7 @@
-"""Measuring two things side by side, and printing how they compare.
+"""Measure two things side by side, and print the comparison.
 
-Machines are noisy, and so is a number alone: A and B are measured in turns within one run, and what
-counts is the ratio of their medians.
+Machines are noisy, and a number alone means little: A and B are measured alternately within one
+run, and the ratio of their medians is the result.
 """
 
 import resource
@@ -15,12 +15,12 @@ class Row(NamedTuple):
     """One line of a benchmark's result.
 
     Attributes:
-        what: What was measured.
-        plain: The median without our part, in `unit`; None where nothing compares.
+        what: The measured operation.
+        plain: The median without our part, in `unit`; None if there is nothing to compare with.
         ours: The median with it.
-        unit: Of both: `s`, `ms`, `µs`, `MB`, `requests`.
-        aim: What the project aims at, in words.
-        met: Whether the measurement meets it; None where the aim is for people to judge.
+        unit: The unit of both: `s`, `ms`, `µs`, `MB`, `requests`.
+        aim: The project's aim, in words.
+        met: Whether the measurement meets it; None if people have to judge.
     """
 
     what: str
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 def children_seconds() -> float:
-    """Return the CPU time that ended child processes have used so far: a clock that waits for no one."""
+    """Return the CPU time that ended child processes have used so far, which does not depend on other load."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -43,7 +43,7 @@ def interleave(
     rounds: int = 15,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[float], list[float]]:
-    """Call both in turns, alternating the first one; return the seconds of each call."""
+    """Call both alternately, starting with each in turn; return the seconds of each call."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(rounds):
         order = ((0, plain), (1, ours)) if turn % 2 == 0 else ((1, ours), (0, plain))
@@ -60,7 +60,7 @@ def median(times: Sequence[float], factor: float = 1.0) -> float:
 
 
 def per_call(call: Callable[[], object], number: int = 2000) -> Callable[[], None]:
-    """Make one measurable thing of many calls, for what takes microseconds."""
+    """Combine many calls into one measurement, for operations of microseconds."""
 
     def repeated() -> None:
         for _ in range(number):
@@ -70,7 +70,7 @@ def per_call(call: Callable[[], object], number: int = 2000) -> Callable[[], Non
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Lay the rows out, with the ratio of ours to plain."""
+    """Format the rows, with the ratio of ours to plain."""
     cells = [("what", "plain", "ours", "ratio", "aim", "")]
     for row in rows:
         plain = "" if row.plain is None else f"{row.plain:.4g} {row.unit}"

@@ -1,7 +1,7 @@
-"""The cost of a tracking URI from a cold process, `sdk: arm` beside `sdk: v1`.
+"""The cost of a tracking URI in a new process: `sdk: arm` compared with `sdk: v1`.
 
 Each round starts one new process for each, with the credentials of a service principal and a home
-folder without any cache, against the sandbox's Azure. Python's own start is in both.
+folder without any cache, against the sandbox's Azure. Both include Python's own start.
 """
 
 import json
@@ -52,7 +52,7 @@ class Cost(NamedTuple):
 
 
 def resolve(azure: Azure, environment: Mapping[str, str], sdk: str) -> Cost:
-    """Resolve once in a process of its own."""
+    """Resolve once in a separate process."""
     azure.journal.clear()
     with TemporaryDirectory() as home:
         done = subprocess.run(
@@ -69,10 +69,10 @@ def resolve(azure: Azure, environment: Mapping[str, str], sdk: str) -> Cost:
 
 
 def measure() -> list[Row]:
-    """Measure both in turns."""
+    """Measure both alternately."""
     costs: dict[str, list[Cost]] = {"v1": [], "arm": []}
     with TemporaryDirectory() as folder:
-        # Resolving sends nothing to the MLflow server, so there is none.
+        # Resolving sends nothing to the MLflow server, so no server runs.
         azure = Azure("http://127.0.0.1:9", Path(folder))
         azure.start()
         try:

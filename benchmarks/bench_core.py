@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def install(folder: Path) -> None:
-    """Lay as many distributions as a grown environment has, one of them with a connection."""
+    """Create as many distributions as a large environment has, one of them with a connection."""
     (folder / "bench_plugin.py").write_text(PLUGIN)
     for number in range(DISTRIBUTIONS):
         info = folder / f"bench_{number}-1.0.dist-info"
@@ -55,7 +55,7 @@ def install(folder: Path) -> None:
 
 
 def full_uri() -> list[Row]:
-    """Resolve a full URI and set it, against setting it."""
+    """Compare resolving and setting a full URI with setting it."""
     plain, ours = interleave(
         per_call(lambda: mlflow.set_tracking_uri(URI), CALLS),
         per_call(lambda: mlflow.set_tracking_uri(resolve(URI).tracking_uri), CALLS),
@@ -66,7 +66,7 @@ def full_uri() -> list[Row]:
 
 
 def keyword() -> list[Row]:
-    """Resolve a keyword, first against the bare scan, then again."""
+    """Resolve a keyword twice, and compare the first time with the bare scan."""
 
     def scan() -> None:
         entry_points(group="kedro_mlflow.connections")
@@ -87,7 +87,7 @@ def keyword() -> list[Row]:
 
 
 def importing() -> list[Row]:
-    """Start an interpreter that imports core, against one that imports nothing."""
+    """Compare starting an interpreter that imports core with one that imports nothing."""
 
     def start(code: str) -> None:
         subprocess.run([sys.executable, "-c", code], check=True)
@@ -105,7 +105,7 @@ def importing() -> list[Row]:
 
 
 def outside() -> str:
-    """Name what importing core loads that is neither core nor of the standard library."""
+    """Return the modules that importing core loads from outside of core and the standard library."""
     bare = subprocess.run(
         [sys.executable, "-c", "import sys; print(*{m.partition('.')[0] for m in sys.modules})"],
         capture_output=True, text=True, check=True,

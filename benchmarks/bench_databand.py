@@ -1,7 +1,8 @@
 """The cost of a copy for Databand to the code that logs: calls, batches, capture alone, requests, imports.
 
-Batches take a quarter of a second and differ by as much from one to the next, so beside their ratio stands
-what capture itself takes of them, which is all that their caller waits for.
+Batches take a quarter of a second and vary as much from one to the next. In addition to their
+ratio, the table therefore shows the time of the capture itself, which is all that their caller
+waits for.
 """
 
 import multiprocessing
@@ -42,7 +43,7 @@ BATCHES = 41
 EVENTS = 20_000
 IMPORTS = 5
 
-# What MLflow would have loaded anyway is loaded before the clock starts.
+# Modules that MLflow loads in any case are loaded before the clock starts.
 _IMPORT = """
 import importlib.metadata as metadata, time
 every = metadata.entry_points
@@ -77,12 +78,12 @@ def main() -> None:
 
 
 class Tracker(NamedTuple):
-    """A tracker that runs elsewhere.
+    """A tracker that runs in another process.
 
     Attributes:
-        url: Where it answers.
-        token: What it wants to see.
-        ask: Give the number of requests with metrics since this was last asked.
+        url: Its address.
+        token: The token that it requires.
+        ask: Returns the number of requests with metrics since the last call.
     """
 
     url: str
@@ -92,9 +93,10 @@ class Tracker(NamedTuple):
 
 @contextmanager
 def running_tracker(folder: Path, state: str) -> Iterator[Tracker]:
-    """Run a tracker that answers at once, or never.
+    """Run a tracker that responds immediately, or never.
 
-    It has a process of its own, which takes only what time the others leave: a real one has a machine.
+    It has its own process, which runs only when the others leave time: a real tracker has its own
+    machine.
     """
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
@@ -122,7 +124,7 @@ def _track(pipe: "Connection", folder: Path, state: str) -> None:
     while pipe.recv() != "end":
         pipe.send(len(tracker.journal.requests("log_metrics")))
         tracker.journal.clear()
-    # Not closed: whoever hangs in it would be told of at length.
+    # Not closed: a request that hangs in it would log a long error.
     os._exit(0)
 
 
@@ -138,12 +140,12 @@ class Target(NamedTuple):
     run_id: str
 
     def log(self, count: int) -> None:
-        """Log one metric after the other."""
+        """Log one metric after another."""
         for step in range(count):
             self.client.log_metric(self.run_id, "loss", 0.5, step=step)
 
     def log_batch(self) -> None:
-        """Log as many metrics as MLflow takes in one call."""
+        """Log as many metrics as MLflow accepts in one call."""
         self.client.log_batch(self.run_id, _batch())
 
 
@@ -153,19 +155,19 @@ def _batch() -> list[Metric]:
 
 
 def target(uri: str) -> Target:
-    """Make a run in a store."""
+    """Create a run in a store."""
     client = MlflowClient(uri)
     return Target(client, client.create_run("0").info.run_id)
 
 
 def composite(tracker: Tracker, uri: str) -> str:
-    """Return the URI that copies a store for a tracker, and put the token where it is looked for."""
+    """Return the URI that copies a store for a tracker, and store the token for it."""
     os.environ[TOKEN_VARIABLES[0]] = tracker.token
     return connection.tracking_uri({}, {"databand_url": tracker.url, "duplicate_tracking_to": uri})
 
 
 def logging_rows(what: str, uri: str, tracker: Tracker, backend: str) -> list[Row]:
-    """Log to a store with a copy, against the same store without."""
+    """Compare logging to a store with a copy with logging to the same store without one."""
     plain, ours = target(uri), target(composite(tracker, uri))
     for one in (plain, ours):
         one.log(CHUNK)
@@ -195,37 +197,37 @@ def logging_rows(what: str, uri: str, tracker: Tracker, backend: str) -> list[Ro
 
 
 class _After:
-    """A store that logs to a plain run, and notes when that is done: capture comes after it."""
+    """A store that logs to a plain run and records the time at which that is done; capture follows it."""
 
     def __init__(self, plain: Target) -> None:
         self._plain = plain
         self._done = 0.0
 
     def log_metric(self, run_id: str, metric: Any) -> None:  # noqa: ARG002 - a store's signature
-        """Log one."""
+        """Log one metric."""
         self._plain.log(1)
         self._done = time.perf_counter()
 
     def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:  # noqa: ARG002
-        """Log as many as in a batch."""
+        """Log a batch."""
         self._plain.log_batch()
         self._done = time.perf_counter()
 
     def took(self, call: Callable[[], object]) -> float:
-        """Return how many seconds a call went on when this store was done."""
+        """Return the seconds that a call took after this store was done."""
         call()
         return time.perf_counter() - self._done
 
 
 class _Nothing:
-    """A store that accepts everything and does nothing, so that what is left is capture."""
+    """A store that accepts everything and does nothing, so that only the capture is measured."""
 
     def log_metric(self, run_id: str, metric: Any) -> None:
-        """Accept."""
+        """Accept the metric."""
 
 
 def capture_rows(what: str, tracker: Tracker, run_id: str) -> list[Row]:
-    """Capture at full rate, each call timed."""
+    """Capture at full rate, and time each call."""
     times = statistics.quantiles(_capture(tracker, run_id, EVENTS), n=1_000)
     p50, p99, p999 = (times[i - 1] * 1e6 for i in (500, 990, 999))
     return [
@@ -259,7 +261,7 @@ def outbox_of(tracker: Tracker) -> Outbox:
 
 
 def request_row(tracker: Tracker, run_id: str) -> Row:
-    """Count what arrives of many single metrics: how many stand in one request."""
+    """Count the requests for many single metrics, to see how many share a request."""
     _drain(tracker)
     tracker.ask()
     _capture(tracker, run_id, EVENTS)
@@ -281,7 +283,7 @@ def _drain(tracker: Tracker) -> None:
 
 
 def import_row() -> Row:
-    """Import MLflow, and then what its entry points load of ours."""
+    """Import MLflow, and then our modules that its entry points load."""
     times = []
     for _ in range(IMPORTS):
         printed = subprocess.run(

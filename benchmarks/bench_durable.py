@@ -1,8 +1,9 @@
-"""The cost of fluent calls through durable beside plain MLflow and beside a store that does nothing.
+"""The cost of fluent calls through durable, compared with plain MLflow and with a store that does nothing.
 
-Each figure comes from a process of its own. The server is MLflow's own, on SQLite with one worker, behind a proxy
-that counts requests. Plain MLflow reaches it through such a proxy, too. "Down" is a port that nobody listens on, "hanging" one that accepts and never responds,
-"flapping" the proxy, which cuts every connection for two seconds of four.
+Each figure comes from a separate process. The server is MLflow's own, on SQLite with one worker,
+behind a proxy that counts requests; plain MLflow reaches it through such a proxy, too. "Down" is a
+port without a listener, "hanging" one that accepts connections and never responds, "flapping" a
+proxy that cuts every connection for two seconds of four.
 """
 
 import http.client
@@ -152,7 +153,7 @@ class Bench:
 
     def __init__(self, folder: Path, plain: str) -> None:
         self.folder = folder
-        self.plain = Proxy(plain).url  # as the others, for a proxy takes its time
+        self.plain = Proxy(plain).url  # through a proxy like the others, because it adds time
         self.proxy = Proxy(plain)
         self.flapping = Proxy(plain, flaps=True)
         self._path = floor(folder / "floor")
@@ -179,7 +180,7 @@ class Bench:
             "MLFLOW_CONNECTIONS_OUTBOX_DIR": str(self.outbox),
             "MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": "0",
             "MLFLOW_TRACKING_URI": uri,
-            # As `use` does for durable, and without it MLflow looks for Spark in each call.
+            # `use` sets it for durable; without it MLflow searches for Spark in each call.
             "MLFLOW_REGISTRY_URI": uri,
         }
         return subprocess.Popen(
@@ -193,7 +194,7 @@ class Bench:
         )
 
     def run(self, uri: str, program: str, *arguments: object) -> str:
-        """Run a program, and return what it prints as its result."""
+        """Run a program, and return the result that it prints."""
         return result(self.start(uri, program, *arguments))
 
     @property
@@ -207,7 +208,7 @@ class Bench:
 
 
 def result(process: "subprocess.Popen[str]") -> str:
-    """Wait for a program, and return what it printed as its result."""
+    """Wait for a program, and return the result that it printed."""
     out, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"A program of the benchmark ended with {process.returncode}.")
@@ -241,7 +242,7 @@ def calls(bench: Bench) -> Iterable[Row]:
     ways = ("healthy", "down", "hanging", "flapping")
     for call in ("log_metric", "log_metrics(5)", "log_param", "log_artifact(1 kB)"):
         least, plain = medians["floor"][call], medians["plain"][call]
-        # A file has to be read, and be written somewhere.
+        # A file must be read, and stored in a folder.
         limit, aim = (40, "at most 40 µs") if "artifact" in call else (2 * least, "at most 2")
         for name in ways:
             ours = medians[name][call]
@@ -256,7 +257,7 @@ def calls(bench: Bench) -> Iterable[Row]:
 
 
 def tails(bench: Bench) -> Iterable[Row]:
-    """Yield rows of the slowest call in a thousand beside a busy shipper, and of the same without any."""
+    """Yield rows of the slowest call in a thousand while a shipper is busy, compared with no shipper."""
     uris = bench.uris()
     tails = {}
     for name in ("floor", "healthy"):
@@ -270,7 +271,7 @@ def tails(bench: Bench) -> Iterable[Row]:
 
 
 def many(bench: Bench) -> Iterable[Row]:
-    """Yield the rows of 10,000 metrics until the server has them, and of the first batch."""
+    """Yield rows of 10,000 metrics until the server has them, and of the first batch."""
     seconds, _ = json.loads(bench.run(bench.plain, MANY, PLAIN_METRICS))
     by_plain = seconds * METRICS / PLAIN_METRICS
     bench.begin_outbox()
@@ -287,7 +288,7 @@ def many(bench: Bench) -> Iterable[Row]:
 
 
 def steady(bench: Bench) -> Iterable[Row]:
-    """Yield the rows of two trainings that log 2,500 metrics a second each, and of their shipper."""
+    """Yield rows of two trainings that log 2,500 metrics a second each, and of their shipper."""
     bench.begin_outbox()
     os.environ["MLFLOW_CONNECTIONS_OUTBOX_DIR"] = str(bench.outbox)
     uri = f"durable+{bench.proxy.url}"
@@ -307,21 +308,21 @@ def steady(bench: Bench) -> Iterable[Row]:
 
 
 def until(found: "Callable[[], int | None]") -> int:
-    """Wait for something that must come."""
+    """Wait until a condition holds."""
     while not (value := found()):
         time.sleep(0.05)
     return value
 
 
 def shipper(outbox: Path) -> int | None:
-    """Return the process of the shipper once it has reported."""
+    """Return the shipper's process once it has reported."""
     for path in outbox.glob("durable-*/status.json"):
         return int(json.loads(path.read_text())["pid"])
     return None
 
 
 def share(pid: int, seconds: float) -> float:
-    """Return the part of a core that a process uses during so many seconds."""
+    """Return the share of a core that a process uses over some seconds."""
     before = _ticks(pid)
     time.sleep(seconds)
     return (_ticks(pid) - before) / _TICKS / seconds
@@ -348,8 +349,8 @@ class Proxy:
         flaps: Whether it cuts every connection for two seconds of four.
 
     Attributes:
-        requests: How many there were that change something.
-        first_batch: When the first batch of metrics came, in seconds since the epoch.
+        requests: The number of requests that changed something.
+        first_batch: The time of the first batch of metrics, in seconds since the epoch.
     """
 
     def __init__(self, target: str, *, flaps: bool = False) -> None:
@@ -394,7 +395,7 @@ class Proxy:
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def reset(self) -> None:
-        """Count anew."""
+        """Reset the counts."""
         self.requests = 0
         self.first_batch = 0.0
 

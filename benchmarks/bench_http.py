@@ -1,4 +1,4 @@
-"""The cost of `http`: each request beside MLFLOW_TRACKING_TOKEN, its import, a token by the socket, and renewal."""
+"""The cost of `http`: each request compared with a static token, its import, the socket, renewal."""
 
 import json
 import math
@@ -51,9 +51,9 @@ class Renewal(NamedTuple):
     """A run of many threads over several lifetimes of a token.
 
     Attributes:
-        fetched: The tokens that were fetched.
-        due: The tokens that are due if each is used to 80 % of its life.
-        refused: The headers that had ended when a thread got them.
+        fetched: The number of tokens that were fetched.
+        due: The number of tokens that are due if each is used to 80 % of its life.
+        refused: The number of headers that had expired when a thread got them.
     """
 
     fetched: int
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def each_request() -> Row:
-    """Send requests by MLflow's own function, with its static token and with ours."""
+    """Send requests with MLflow's own function, with its static token and with ours."""
     url, process = answering()
     plain, ours = MlflowHostCreds(url, token="t"), MlflowHostCreds(url)
     authenticator = HttpAuthenticator(url, Fixed({"Authorization": "Bearer t"}))
@@ -96,7 +96,7 @@ def each_request() -> Row:
 
 
 def answering() -> tuple[str, int]:
-    """Start a server in a process of its own that answers at once, and return its URL and process ID."""
+    """Start a server in a separate process that responds immediately, and return its URL and process ID."""
     listener = socket.create_server(("127.0.0.1", 0))
     process = os.fork()
     if process == 0:
@@ -117,7 +117,7 @@ def answer(client: socket.socket) -> None:
 
 
 def importing() -> Row:
-    """Import the package beside requests, which MLflow imports anyway."""
+    """Compare importing the package with importing requests, which MLflow imports anyway."""
     used = [
         float(
             subprocess.run(
@@ -143,7 +143,7 @@ def by_socket() -> Row:
 
 
 def renewal() -> Renewal:
-    """Take headers in many threads, over several lifetimes of a second."""
+    """Get headers in many threads, over several lifetimes of a second."""
     with tempfile.TemporaryDirectory() as folder:
         issuer = ProtectedMlflow("http://127.0.0.1:9", Path(folder) / "issuer")
         issuer.lifetime = 1.0

@@ -1,7 +1,7 @@
-"""The cost of the hook and the commands: `kedro --version`, `kedro info` and `kedro run`, with and without.
+"""The cost of the hook and the commands: `kedro --version`, `kedro info` and `kedro run`, with and without them.
 
-Both sides see the same packages through a folder of links. The plain side lacks our metadata, without
-which Kedro knows of no hook and no command. Python runs with -S, so that it sees nothing else.
+Both sides see the same packages through a folder of links. The plain side lacks our metadata,
+without which Kedro finds no hook and no command. Python runs with -S, so that it sees nothing else.
 """
 
 import os
@@ -94,21 +94,21 @@ def call(packages: Path, project: Path, arguments: list[str]) -> "subprocess.Com
 
 
 def compared(what: str, plain: Path, ours: Path, project: Path, arguments: list[str]) -> Row:
-    """Measure one command on both sides, in turns, by its CPU time."""
+    """Measure one command on both sides, alternately, by its CPU time."""
 
     def side(packages: Path) -> Callable[[], object]:
         return lambda: call(packages, project, arguments)
 
-    side(plain)(), side(ours)()  # both have their bytecode then
+    side(plain)(), side(ours)()  # both have their bytecode afterwards
     times = interleave(side(plain), side(ours), ROUNDS, children_seconds)
     before, after = (median(each) for each in times)
     return Row(what, before, after, "s", "under 1 %", after / before < AIM)
 
 
 def imported(what: str, packages: Path, project: Path, arguments: list[str]) -> Row:
-    """Sum up the durations that Python reports for its imports, with our modules and without.
+    """Add up the durations that Python reports for its imports, with our modules and without.
 
-    Whole commands differ by more from one run to the next than our part of them takes.
+    Whole commands vary more between runs than our part of them takes.
     """
     sums = []
     for _ in range(ROUNDS // 3):

@@ -55,7 +55,7 @@ def logging_row(name: str, primary: str, copy: str) -> Row:
 
 
 def copy_rows(source: str, target: str) -> list[Row]:
-    """Measure the command for runs that are new to the destination, and for the same ones again."""
+    """Measure the command for runs that are new to the destination, and again for existing ones."""
     client = MlflowClient(source)
     experiment = client.create_experiment("copied")
     now = time.time_ns() // 1_000_000

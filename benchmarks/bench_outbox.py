@@ -1,10 +1,12 @@
 """The cost of an append with each kind of destination, of draining a backlog, and in memory.
 
-Every figure comes from a process of its own, and the destination is another process. Scenarios take turns,
-and the medians of their rounds are compared. An append is measured without the making of its event.
+Every figure comes from a separate process, and the destination is another process. Scenarios
+alternate, and the medians of their rounds are compared. An append is measured without creating its
+event.
 
-Two rows tell how much of an append is the outbox' own: `framed` is the least that Python does for a line with
-a stamp and a checksum, `encoded` the same with the standard library's JSON encoder, made once.
+Two rows show how much of an append the outbox itself costs: `framed` is the minimum that Python
+does for a line with a stamp and a checksum, `encoded` the same with a reused JSON encoder of the
+standard library.
 """
 
 import json
@@ -72,7 +74,7 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 """
 
-# One event is what the recorder makes of `mlflow.log_metric`.
+# One event as the recorder creates it for `mlflow.log_metric`.
 EVENT = """
 RUN = "0123456789abcdef0123456789abcdef"
 def data(n):
@@ -240,7 +242,7 @@ def write(
         script = WRITER.format(event=EVENT, way=WAYS[way])
         words = run(folder, state, script, way, url, option or "none", str(events), state)
         figures: dict[str, float] = json.loads(" ".join(words))
-        # What is left is not worth waiting for, and its shipper must not disturb the next round.
+        # The rest is not worth waiting for, and its shipper must not disturb the next round.
         for segment in Path(state).rglob("*.seg"):
             segment.unlink(missing_ok=True)
         time.sleep(0.3)
@@ -248,7 +250,7 @@ def write(
 
 
 def write_at_once(folder: Path, url: str, processes: int = 8) -> dict[str, float]:
-    """Run many writers of one spool at once; return the median of their figures."""
+    """Run many writers of one spool in parallel; return the median of their figures."""
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as state:
         script = WRITER.format(event=EVENT, way=WAYS["outbox"])
         environment = {
@@ -271,7 +273,7 @@ def write_at_once(folder: Path, url: str, processes: int = 8) -> dict[str, float
 
 
 def drain(folder: Path, url: str, segments: int) -> tuple[list[float], list[float], float]:
-    """Ship backlogs and read them in a plain loop, in turns.
+    """Ship backlogs and read them in a plain loop, alternately.
 
     Returns:
         The seconds of both, and the megabytes of the shipping process.
@@ -305,7 +307,7 @@ def main() -> None:
 
 
 def append_rows(folder: Path, base: str) -> list[Row]:
-    """Run all ways to write in turns, and lay their medians side by side."""
+    """Run all ways to write alternately, and compare their medians."""
     absent = "http://127.0.0.1:9/"
     scenarios: dict[str, Callable[[], dict[str, float]]] = {
         "write": lambda: write(folder, "write", ""),

@@ -1,6 +1,6 @@
-"""Start-up time and memory of the sandbox: no stand-in, each one, and all.
+"""Start-up time and memory of the sandbox: without a stand-in, with each one, and with all.
 
-Wall time depends on what else the machine does; CPU time and memory hardly do. Needs Linux's /proc.
+Wall time depends on other load; CPU time and memory hardly do. Needs Linux's /proc.
 """
 
 import json
@@ -24,10 +24,10 @@ class Started(NamedTuple):
     """One start of the sandbox, until it printed its addresses.
 
     Attributes:
-        seconds: Until then.
-        cpu: Seconds of CPU of all of its processes until then.
-        command: MB of memory of the command itself, with its stand-ins.
-        server: MB of memory of the MLflow server.
+        seconds: Wall time.
+        cpu: CPU seconds of all its processes.
+        command: The memory of the command itself, with its stand-ins, in MB.
+        server: The memory of the MLflow server, in MB.
     """
 
     seconds: float
@@ -70,14 +70,14 @@ def start(name: str) -> Started:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes that a process started, and those that they started."""
+    """Return the descendants of a process."""
     listed = Path(f"/proc/{pid}/task").glob("*/children")
     children = [int(child) for file in listed for child in file.read_text().split()]
     return [each for child in children for each in (child, *descendants(child))]
 
 
 def memory(pid: int) -> float:
-    """Return the memory that a process has for itself and shares, in MB."""
+    """Return a process's memory with its share of shared pages, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if "VmRSS" in line)
 

@@ -1,7 +1,7 @@
-"""Metrics through the Snowflake bridge, one by one and batched, against MLflow's own client.
+"""Metrics through the Snowflake bridge, one by one and batched, compared with MLflow's own client.
 
 All in one run and against one MLflow server. The stand-in answers a statement much faster than
-Snowflake does, so the gain of batching is larger there than it is here.
+Snowflake does, so batching gains more there than in this benchmark.
 """
 
 import itertools
@@ -50,7 +50,7 @@ def measure(stand_in: Snowflake, session: Session, plain: MlflowClient) -> list[
     client = Client(session, setup.functions)
     experiment_id = client.ensure_experiment("bench")
     ours, theirs = (client.create_run(experiment_id)["info"]["run_id"] for _ in range(2))
-    # A repeated metric is no work for MLflow, so no step comes twice.
+    # A repeated metric costs MLflow nothing, so no step occurs twice.
     steps = itertools.count()
 
     def now() -> int:

@@ -1,8 +1,8 @@
-"""The starter's project in Snowflake, by both ways: deployed, deployed again unchanged, and its run to the end.
+"""The starter's project in Snowflake, both ways: deployed, deployed again unchanged, and run to the end.
 
-It runs on the stand-in of Snowflake, before a real MLflow server. The statements are those of a real
-account; the times are this machine's. Each task starts a Python process of its own, which imports Kedro
-and MLflow, and the last lines show how much of the run that is.
+It runs on the stand-in of Snowflake, in front of a real MLflow server. The statements are those of
+a real account; the times are this machine's. Each task starts its own Python process, which imports
+Kedro and MLflow; the last lines show their share of the run.
 """
 
 import os
@@ -87,7 +87,7 @@ def _tasks(shown: str) -> dict[str, float]:
 
 
 def _timed(run: Callable[..., str], account: Any, *arguments: str) -> tuple[float, str, int]:
-    """Run a command; return its seconds, its output, and how many objects or files it changed."""
+    """Run a command; return its seconds, its output, and the number of objects or files that it changed."""
     account.statements.clear()
     begun = time.perf_counter()
     shown = run(*arguments)

@@ -1,7 +1,8 @@
 """1,000 calls of log_metric in a Snowflake procedure: one SQL statement each, the store's batches, HTTPS.
 
-All go through the same stand-in of Snowflake, before the same real MLflow server, in one run. What
-counts is the number of statements, which is the same on a real account; the times are this machine's.
+All go through the same stand-in of Snowflake, in front of the same real MLflow server, in one run.
+The relevant number is that of the statements, which is the same on a real account; the times are
+this machine's.
 """
 
 import os
@@ -81,7 +82,7 @@ def _measure(server: Any, folder: Path) -> list[Row]:
     account.statements.clear()
     uri = store.Bridge.of(setup).uri()
     batched_id, batched_seconds = _logged(session, "BATCHED", uri)
-    # The CALL itself, and the session's own first statements, are no call to MLflow.
+    # The CALL itself and the session's own first statements are not calls to MLflow.
     batched = len(account.statements.matching('"MLFLOW_'))
     account.statements.clear()
     direct_id, direct_seconds = _logged(session, "DIRECT", MLFLOW_URL)
@@ -129,13 +130,13 @@ def _create_procedures(session: Any, setup: Any) -> None:
 
 
 def _logged(session: Any, procedure: str, uri: str) -> tuple[str, float]:
-    """Call a procedure; return its run and how long its logging took, without its start."""
+    """Call a procedure; return its run and the duration of its logging, without its start."""
     run_id, seconds = session.call(f"DEMO.DEMO.{procedure}", uri, "bench", METRICS).split()
     return run_id, float(seconds)
 
 
 def _assert_alike(url: str, *run_ids: str) -> None:
-    """A batch that lost a value or its step would be no gain."""
+    """Check that no batch lost a value or its step, which would not be a gain."""
     from mlflow import MlflowClient
 
     expected = [(step, 1 / (step + 1)) for step in range(METRICS)]

@@ -1,7 +1,7 @@
-"""Compare what the packages cost with what they cost at an earlier commit, in turns within one run.
+"""Compare the cost of the packages with that at an earlier commit, alternately within one run.
 
-`nox -s bench_since -- COMMIT` installs both and runs this with the two environments. Each figure is the
-median over processes that take turns; what a process measures of itself is CPU time.
+`nox -s bench_since -- COMMIT` installs both and runs this with the two environments. Each figure is
+the median over alternating processes; a process measures its own CPU time.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from typing import NamedTuple
 from _ratio import Row, children_seconds, interleave, median, table
 
 ROUNDS = 11
-# Bytecode is kept, as in anybody's environment, or each process would compile what it imports.
+# Bytecode is kept, as in any environment, or each process would compile its imports.
 ENVIRON = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
-# Most of these print seconds, measured after what is common to both was imported.
+# Most of these print seconds, measured after the common imports.
 IMPORTED = """
 import time
 {before}
@@ -146,7 +146,7 @@ def whole(name: str, code: str) -> Callable[[Side, Side], Row]:
 
 
 def printed(name: str, code: str, unit: str) -> Callable[[Side, Side], Row]:
-    """Compare what the processes measured of themselves."""
+    """Compare the processes' own measurements."""
 
     def compare(old: Side, new: Side) -> Row:
         found: tuple[list[float], list[float]] = ([], [])
@@ -156,7 +156,7 @@ def printed(name: str, code: str, unit: str) -> Callable[[Side, Side], Row]:
             ROUNDS,
         )
         factor = {"ms": 1e3, "µs": 1e6}[unit]
-        # The first of each compiles what it imports.
+        # The first run of each compiles its imports.
         return Row(name, median(found[0][1:], factor), median(found[1][1:], factor), unit)
 
     return compare
@@ -168,7 +168,7 @@ def resolved(call: str, setup: str = "", number: int = 1, warm: str = "") -> str
 
 
 def imported(statement: str, before: str = "from mlflow_connections import use") -> str:
-    """Return the program that measures one import after another."""
+    """Return the program that measures imports one after another."""
     return IMPORTED.format(statement=statement, before=before)
 
 

@@ -1,11 +1,11 @@
-"""The main job: one Kedro project, run once per connection, and a table of what arrived where.
+"""The main demo: one Kedro project, run once per connection, and a table of the results on each server.
 
-`nox -s demo` runs it. The project in `wine/` is copied to `build/demo` and run there by
-`kedro run --env CONNECTION`; its code is the same each time. The result is read back over MLflow's API
-from the server behind the sandbox, never from the client's own report. The server behind `durable` is killed
-in the middle of the run and started again, and its run is compared with the one without a server. At the end
-there is a page with a picture of all runs, `build/demo/runs.html`; `--open` shows it and keeps the servers up
-until Ctrl-C.
+`nox -s demo` runs it. The project in `wine/` is copied to `build/demo` and run there by `kedro run
+--env CONNECTION`, always with the same code. The results are read over MLflow's API from the server
+behind the sandbox, never from the client's own report. The server behind `durable` is killed in the
+middle of the run and started again, and its run is compared with the one without a server. Finally
+a page shows a picture of all runs, `build/demo/runs.html`; `--open` opens it and keeps the servers
+running until Ctrl-C.
 """
 
 import argparse
@@ -55,23 +55,23 @@ _PROGRESS = re.compile(r"Completed node: (\w+)")
 
 
 TABLE_WIDTH = 80
-"""Characters of a terminal that nobody has made wider."""
+"""The width of a terminal with default settings, in characters."""
 
 
 class Arrived(NamedTuple):
-    """One run of the project, as MLflow has it.
+    """One run of the project, as MLflow stores it.
 
     Attributes:
-        name: The connection that it went through.
+        name: The connection of the run.
         run: The run.
         artifacts: The paths of its artifacts.
-        model: Whether the model that it logged can be loaded and used.
+        model: Whether its logged model can be loaded and used.
         registered: The number of its versions in the model registry.
-        predictions: The probabilities that the model gives all wines.
+        predictions: The probabilities that the model predicts for all wines.
         loss: The training loss after each epoch.
-        confusion: The picture that it logged, as PNG; empty if there is none.
-        compared: `equal`, or the number of differences from the run or copy that it was compared with; empty
-            if there is none.
+        confusion: Its logged picture, as PNG; empty if there is none.
+        compared: `equal`, or the number of differences from the run or copy that it was compared
+            with; empty if it was not compared.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Arrived(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Return whether everything that the project logs is there."""
+        """Return whether everything that the project logs was stored."""
         return bool(
             self.run.info.status == "FINISHED"
             and self.run.data.params
@@ -130,7 +130,7 @@ def main() -> int:
     with ExitStack() as stack:
         scene = sandbox = None
         if outage.NAME in chosen:
-            # Its server starts beside the first run.
+            # Its server starts during the first run.
             (port,) = free_ports(1)
             scene = stack.enter_context(outage.Outage(FOLDER / outage.NAME, port))
         run_project(project, PLAIN, {})
@@ -151,7 +151,7 @@ def main() -> int:
 
 
 def run_at_stand_in(sandbox: Sandbox, name: str, project: Path) -> Arrived:
-    """Run the project through a stand-in, and fetch what arrived at the server behind it."""
+    """Run the project through a stand-in, and fetch the results from the server behind it."""
     if name in PREPARATIONS:
         PREPARATIONS[name](sandbox[name], project)
     run_project(project, name, sandbox.environment(name))
@@ -180,7 +180,7 @@ class Kept(NamedTuple):
     """The data of an MLflow server, which another one can serve again.
 
     Attributes:
-        where: Its place in the demo, for people.
+        where: Its name in the demo's output.
         store: The URI of its database.
         artifacts: The folder of its artifacts; empty if the database names it.
     """
@@ -207,7 +207,7 @@ def kept(plain: str, sandbox: Sandbox | None, scene: outage.Outage | None) -> li
 
 
 def tell(runs: "Sequence[Arrived]", link: str, left: Sequence[Kept]) -> None:
-    """Print the table, what it says, and what to look at next."""
+    """Print the table, its explanation, and the next commands."""
     print(f"\n{table([run.row() for run in runs], width=TABLE_WIDTH)}\n")
     incomplete = [run.name for run in runs if not run.is_complete]
     verdict = f"INCOMPLETE: {', '.join(incomplete)}" if incomplete else "Every run is complete"
@@ -231,7 +231,7 @@ COMPARISONS = {
         "everything there was compared with the run without a server."
     ),
 }
-"""The sentence that explains `compared`, for the connections that have it."""
+"""The explanation of `compared`, for the connections that have it."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -251,7 +251,7 @@ def write_page(runs: "Sequence[Arrived]", servers: Mapping[str, str]) -> str:
 
     Args:
         runs: The runs.
-        servers: The address of the server that shows a connection's run, unless it will be gone.
+        servers: The address of the server that shows a connection's run, if it stays available.
     """
     shown = []
     for run in runs:
@@ -278,7 +278,7 @@ def keep_serving(sandbox: Sandbox | None, scene: outage.Outage | None, link: str
     print("They are there until Ctrl-C.", flush=True)
     if not webbrowser.open(link):
         print(f"No web browser was found to open {link}.", file=sys.stderr)
-    # Named, since a shell lets the commands that a script starts in the background ignore it.
+    # Set explicitly, because a shell lets background commands of a script ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
@@ -292,7 +292,7 @@ def prepare() -> Path:
 
 @contextmanager
 def started(names: list[str], *, page: bool) -> Iterator[Sandbox]:
-    """Start the sandbox, and print that: the MLflow server takes some seconds."""
+    """Start the sandbox, and print a note: the MLflow server takes some seconds."""
     print("sandbox     starting a real MLflow server behind the stand-ins ...", flush=True)
     with Sandbox(FOLDER / "sandbox", names, page=page) as sandbox:
         for name in names:
@@ -301,7 +301,7 @@ def started(names: list[str], *, page: bool) -> Iterator[Sandbox]:
 
 
 def prepare_azureml(stand_in: Any, _project: Path) -> None:
-    """Return the workspace MLflow 3's logged models, which Azure lacked in early 2026.
+    """Enable MLflow 3's logged models in the workspace, which Azure lacked in early 2026.
 
     Without them MLflow 3 cannot log a model there; docs/azureml.md has the workaround.
     """
@@ -309,7 +309,7 @@ def prepare_azureml(stand_in: Any, _project: Path) -> None:
 
 
 def prepare_snowflake(stand_in: Any, project: Path) -> None:
-    """Set up the bridge as an administrator does: apply the SQL, make the cloud trust it, check."""
+    """Set up the bridge as an administrator does: apply the SQL, establish the cloud's trust, check."""
     config = project / "conf" / "snowflake" / "snowflake.yml"
     for command in ("apply", "check"):
         done = subprocess.run(
@@ -338,7 +338,7 @@ PREPARATIONS: dict[str, Callable[[Any, Path], None]] = {
 
 
 def nodes_done(line: str) -> Iterator[str]:
-    """Yield the node that ends, according to a line that Kedro prints."""
+    """Yield the node that has ended, according to a line that Kedro prints."""
     if found := _PROGRESS.search(line):
         yield f"{found[1]} done"
 
@@ -387,7 +387,7 @@ def run_project(
 
 
 def progress(place: str, text: str) -> str:
-    """Return a text behind its place, wrapped so that it fits the terminal."""
+    """Return a text after its prefix, wrapped to the terminal's width."""
     indent = " " * len(place)
     return textwrap.fill(
         text,
@@ -400,7 +400,7 @@ def progress(place: str, text: str) -> str:
 
 
 def compared_copy(stand_in: StandIn, mlflow_url: str, arrived: Arrived) -> str:
-    """Compare the copy that a stand-in keeps with the run in MLflow; empty if it keeps none."""
+    """Compare a stand-in's copy with the run in MLflow; return the empty string if there is no copy."""
     if not isinstance(stand_in, Databand):
         return ""
     return verdict(stand_in.name, compare(mlflow_url, stand_in, experiment_of(arrived.name)))

@@ -1,4 +1,4 @@
-"""The scene of `durable`: a real MLflow server is killed in the middle of a run, and started again."""
+"""The outage for `durable`: a real MLflow server is killed in the middle of a run, and started again."""
 
 import re
 import threading
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 NAME = "durable"
 """The keyword, and the environment of the Kedro project."""
 NODE_BEFORE = "Completed node: split"
-"""The line of the run after which it begins in MLflow: its next node logs."""
+"""The run's output line after which logging to MLflow begins: the next node logs."""
 NEVER_EQUAL = ("models/*/files/model.skops",)
-"""Files that are another one in each run: skops names its members by addresses in memory."""
+"""Files that differ in each run: skops names its members by addresses in memory."""
 
 _WAITS = 180
-"""Seconds that the run may wait for the server at its end; it ends once everything is delivered."""
+"""Seconds that the run may wait for the server at its end; it ends as soon as everything is delivered."""
 _GONE, _BACK = "does not", "has everything again"
 _TOLD = re.compile(
     rf"WARNING +(The MLflow server at \S+ (?:{_GONE}|{_BACK}).*?)(?: +\S+\.py:\d+)?$"
@@ -31,11 +31,11 @@ _TOLD = re.compile(
 
 
 class Outage:
-    """A server of its own, which is started beside other work, and killed once.
+    """A separate server, which is started in parallel with other work and killed once.
 
     Args:
         folder: Holds the server's data and the outbox.
-        port: The server's; it comes back there.
+        port: The server's port, which it reuses.
     """
 
     def __init__(self, folder: Path, port: int) -> None:
@@ -66,7 +66,7 @@ class Outage:
         }
 
     def follow(self, line: str) -> Iterator[str]:
-        """Kill the server and start it again as the run goes on, and yield what happens.
+        """Kill the server and start it again as the run proceeds, and yield each event.
 
         Args:
             line: The next line that the run prints.
@@ -85,7 +85,7 @@ class Outage:
             yield "the server is started again"
 
     def differences(self, plain: str, of_plain: str, of_run: str) -> list[str]:
-        """Compare everything of the run with the same run without a server, entity by entity.
+        """Compare the whole run with the same run without a server, entity by entity.
 
         Args:
             plain: The tracking URI of the other run.
@@ -96,7 +96,7 @@ class Outage:
             A line for each difference.
         """
         self.wait()
-        # Times and generated names are each run's own.
+        # Times and generated names differ in each run.
         plain_run = describe(plain, experiments={of_plain: "wine"}, exact=False)
         run = describe(self.server.url, experiments={of_run: "wine"}, exact=False)
         return differences(plain_run, run, ignore=NEVER_EQUAL)
@@ -105,14 +105,14 @@ class Outage:
         """Wait until the server is up.
 
         Raises:
-            RuntimeError: It did not come up.
+            RuntimeError: It did not start.
         """
         self._starting.join()
         if self._error is not None:
             raise self._error
 
     def _kill_when_begun(self) -> None:
-        """Kill the server as soon as it has a run, which still has most of its work before it."""
+        """Kill the server as soon as it has a run, which still has most of its work to do."""
         client = MlflowClient(self.server.url)
         ids = [each.experiment_id for each in client.search_experiments()]
         while not client.search_runs(ids):

@@ -1,4 +1,4 @@
-"""A page with a picture of the demo's runs: one file, without scripts, that any browser shows."""
+"""A page with a picture of the demo's runs: one file, without scripts, for any browser."""
 
 import base64
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class Shown(NamedTuple):
         row: The run's row of the demo's table.
         loss: The training loss after each epoch.
         confusion: The confusion matrix that the run logged, as PNG; empty if it has none.
-        link: The run's page in MLflow; empty if no server is there to show it.
+        link: The run's page in MLflow; empty if no server shows it.
     """
 
     row: dict[str, Any]
@@ -28,7 +28,7 @@ def page(runs: Sequence[Shown], note: str) -> str:
     """Return the page as HTML.
 
     Args:
-        runs: In the order to show them.
+        runs: The runs, in display order.
         note: A sentence below the heading.
     """
     highest = max((value for run in runs for value in run.loss), default=1.0)
@@ -52,7 +52,7 @@ def _card(run: Shown, highest: float) -> str:
 
 
 def _curve(run: Shown, highest: float) -> str:
-    """Draw the loss by epoch, all runs to one scale."""
+    """Draw the loss by epoch, all runs on one scale."""
     across = (WIDTH - 2 * MARGIN) / max(len(run.loss) - 1, 1)
     down = (HEIGHT - 2 * MARGIN) / (highest or 1.0)
     points = " ".join(

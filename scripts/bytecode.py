@@ -1,8 +1,9 @@
-"""Bytecode that the environments of nox share: each module of a third-party package is compiled once for all of them.
+"""Bytecode that nox's environments share: each module of a third-party package is compiled once for all of them.
 
-uv compiles nothing when it installs, so the first process of each new environment compiles what it imports: MLflow with its
-dependencies takes 5 s of CPU. A compiled module fits another environment if its source is the same file: same path below
-`site-packages`, same size, and same time of change to the nanosecond, which uv's links and clones keep.
+uv compiles nothing when it installs, so the first process of each new environment compiles its
+imports: MLflow with its dependencies takes 5 s of CPU. A compiled module fits another environment
+if its source is the same file: same path below `site-packages`, same size, and same modification
+time to the nanosecond, which uv's links and clones keep.
 """
 
 import contextlib
@@ -17,13 +18,13 @@ _CACHE = "__pycache__"
 
 @contextlib.contextmanager
 def shared(environment: Path, cache: Path) -> Iterator[None]:
-    """Take an environment's bytecode from a cache, and add to the cache what was compiled meanwhile.
+    """Link an environment's bytecode from a cache, and add newly compiled modules to the cache.
 
     Args:
         environment: The folder of a virtual environment.
-        cache: A folder, created if need be.
+        cache: A folder, created if necessary.
     """
-    # Wheels of ours are new in each session.
+    # Wheels of this repository are new in each session.
     ours = {each.module for each in distributions().values()}
     sites = list(environment.glob("lib/python*/site-packages"))
     for site in sites:
@@ -41,10 +42,10 @@ def take(site: Path, cache: Path, left_out: set[str]) -> int:
     Args:
         site: The folder.
         cache: Compiled modules by the identity of their source.
-        left_out: Top-level packages to leave alone.
+        left_out: Top-level packages to skip.
 
     Returns:
-        The number of links made.
+        The number of links created.
     """
     taken = 0
     for folder in _folders(site, left_out):
@@ -67,11 +68,11 @@ def keep(site: Path, cache: Path, left_out: set[str]) -> int:
 
     Args:
         site: The folder.
-        cache: Where to keep them.
-        left_out: Top-level packages to leave alone.
+        cache: The folder of the cache.
+        left_out: Top-level packages to skip.
 
     Returns:
-        The number of links made.
+        The number of links created.
     """
     kept = 0
     for folder in _folders(site, left_out):
@@ -91,7 +92,7 @@ def keep(site: Path, cache: Path, left_out: set[str]) -> int:
 
 
 def _folders(site: Path, left_out: set[str]) -> Iterator[Path]:
-    """Iterate over a folder and those below it, without packages to leave alone and compiled modules."""
+    """Iterate over a folder and its subfolders, without skipped packages and compiled modules."""
     for folder, below, _ in os.walk(site):
         here = Path(folder)
         below[:] = [
@@ -101,7 +102,7 @@ def _folders(site: Path, left_out: set[str]) -> Iterator[Path]:
 
 
 def _identity(folder: Path, compiled: str) -> str:
-    """Return what identifies the source of a compiled module: size and time; empty if there is no source."""
+    """Return the identity of a compiled module's source, its size and time; empty if there is no source."""
     try:
         found = (folder / f"{compiled.partition('.')[0]}.py").stat()
     except FileNotFoundError:

@@ -17,14 +17,14 @@ from typing import NamedTuple
 from workspace import ROOT, distributions, with_siblings
 
 MACOS = ("core", "outbox", "kedro")
-"""Packages whose tests also run on macOS: processes, locks and folders differ there."""
+"""Packages whose tests also run on macOS, where processes, locks and folders differ."""
 
 
 class Session(NamedTuple):
     """A session of the noxfile.
 
     Attributes:
-        name: As `nox -s` takes it.
+        name: The name for `nox -s`.
         packages: The folders that it installs, for an integration session.
         tests: The folder of its tests below `tests-integration`, for an integration session.
     """
@@ -35,7 +35,7 @@ class Session(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print what the command line asks for."""
+    """Print the sessions that the command line requests."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def differing(base: str) -> list[str] | None:
-    """Return the paths that differ from a commit, or None if there is none to compare with."""
+    """Return the paths that differ from a commit, or None if there is no commit to compare with."""
     if not base:
         return None
     command = ["git", "diff", "--name-only", f"{base}...HEAD"]
@@ -60,7 +60,7 @@ def differing(base: str) -> list[str] | None:
 
 
 def plan(paths: Iterable[str] | None) -> Mapping[str, list[str]]:
-    """Choose sessions for changed paths: those of the changed packages and of all that need them.
+    """Select sessions for changed paths: those of the changed packages and of all that need them.
 
     Args:
         paths: Relative to the repository; None means everything changed.
@@ -90,7 +90,7 @@ def plan(paths: Iterable[str] | None) -> Mapping[str, list[str]]:
 
 
 def integration_groups() -> list[Session]:
-    """Read the groups of integration tests from the noxfile, with the packages each installs."""
+    """Read the groups of integration tests from the noxfile, with the packages that each installs."""
     sys.path.insert(0, str(ROOT))
     import noxfile
 
@@ -105,7 +105,7 @@ def integration_groups() -> list[Session]:
 
 
 def tagged(tag: str) -> list[str]:
-    """Ask nox for the sessions with a tag."""
+    """List nox's sessions with a tag."""
     nox = [sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py")]
     command = [*nox, "--tags", tag, "--list", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

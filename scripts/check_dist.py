@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LICENSE = (ROOT / "LICENSE").read_bytes()
 FOLDERS = {each.module: each.folder for each in distributions().values()}
 MODULES = {folder: module for module, folder in FOLDERS.items()}
-# dbnd, Kedro and pytest load these only where they are installed, which an extra or the user sees to.
+# dbnd, Kedro and pytest load these only if they are installed, through an extra or by the user.
 LOAD = """
 import sys
 from importlib.metadata import distribution
@@ -29,7 +29,7 @@ for entry in distribution(sys.argv[1]).entry_points:
 
 
 def main() -> int:
-    """Check all wheels and source archives of a folder; gives the number of faults."""
+    """Check all wheels and source archives of a folder; return the number of faults."""
     folder = Path(sys.argv[1]).resolve()
     wheels = {path.name.split("-")[0]: path for path in sorted(folder.glob("*.whl"))}
     sources = {path.name.rsplit("-", 1)[0]: path for path in sorted(folder.glob("*.tar.gz"))}
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def contents(name: str, wheel: Path, source: Path) -> list[str]:
-    """Look into both archives."""
+    """Check the contents of both archives."""
     faults = []
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -77,7 +77,7 @@ def alone(name: str, wheels: dict[str, Path]) -> list[str]:
             [run, "venv", "--quiet", "--python", sys.executable, environment], check=True
         )
         needed = [wheels[MODULES[folder]] for folder in with_siblings(FOLDERS[name])]
-        # Core is proved to need nothing by letting it have nothing.
+        # Installing core without an index proves that it needs nothing.
         options = ["--no-index"] if name == "mlflow_connections" else []
         install = [run, "pip", "install", "--quiet", "--python", str(python), *options]
         load = [str(python), "-c", LOAD, name.replace("_", "-")]

@@ -1,6 +1,7 @@
-"""Check that every internal link of the built documentation leads somewhere: `python scripts/check_site.py FOLDER`.
+"""Check that every internal link of the built documentation has a target: `python scripts/check_site.py FOLDER`.
 
-Pages, anchors, pictures, scripts and style sheets are looked for in the folder; nothing is fetched.
+Pages, anchors, pictures, scripts and style sheets are searched for in the folder; nothing is
+fetched.
 """
 
 import sys
@@ -10,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Links(HTMLParser):
-    """The links of one page, and the places in it that a link may name."""
+    """The links of one page, and its anchors."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -23,7 +24,7 @@ class Links(HTMLParser):
         tag: str,  # noqa: ARG002 - the base class names it
         attrs: list[tuple[str, str | None]],
     ) -> None:
-        """Note a tag's link and its name."""
+        """Record a tag's link and its name."""
         for name, value in attrs:
             if name in ("href", "src") and value:
                 self.targets.append(value)
@@ -32,7 +33,7 @@ class Links(HTMLParser):
 
 
 def main(arguments: list[str]) -> int:
-    """Print each link that leads nowhere; return their number."""
+    """Print each broken link; return their number."""
     folder = Path(arguments[0]).resolve()
     broken = faults(folder)
     print(*broken, sep="\n")
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def faults(folder: Path) -> list[str]:
-    """Return the links of all pages of a folder that lead nowhere."""
+    """Return the broken links of all pages of a folder."""
     pages = {path: Links(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
     found = []
     for page, links in pages.items():

@@ -1,6 +1,6 @@
 """Compare two JUnit reports of the same tests: `python scripts/compare_reports.py BEFORE AFTER`.
 
-Fails when a test that passed before does not pass after.
+Fails if a test that passed before does not pass after.
 """
 
 import sys
@@ -11,13 +11,13 @@ from xml.etree import ElementTree as ET
 
 def outcomes(report: Path) -> dict[str, str]:
     """Return each test's outcome by its name."""
-    # Written by our own run of pytest a moment ago: nothing hostile is in it.
+    # Written by our own run of pytest just before, so the content is trusted.
     cases = ET.parse(report).getroot().iter("testcase")
     return {f"{case.get('classname')}::{case.get('name')}": outcome(case) for case in cases}
 
 
 def outcome(case: "ET.Element") -> str:
-    """Return `passed`, or what pytest has put into the case: `failure`, `error`, `skipped`."""
+    """Return `passed`, or pytest's element in the case: `failure`, `error`, `skipped`."""
     return next((e.tag for e in case if e.tag in {"failure", "error", "skipped"}), "passed")
 
 

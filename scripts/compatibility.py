@@ -51,7 +51,7 @@ def pythons(distribution: Distribution) -> str:
 
 
 def requirements(distribution: Distribution) -> dict[str, str]:
-    """Return what a package declares of MLflow and Kedro; what an extra declares is named as such."""
+    """Return a package's requirements of MLflow and Kedro; requirements of an extra are marked with its name."""
     found: dict[str, str] = {}
     extras = distribution.project.get("optional-dependencies", {})
     listed = [(need, "") for need in distribution.project.get("dependencies", ())]
@@ -65,7 +65,7 @@ def requirements(distribution: Distribution) -> dict[str, str]:
 
 
 def tested(folder: str, pairs: Iterable[Any], groups: dict[str, Any]) -> str:
-    """Return the versions that a package's groups of integration tests run with in the matrix."""
+    """Return the versions with which a package's groups of integration tests run in the matrix."""
     versions: dict[str, None] = {}
     for group, version in (pair.args for pair in pairs):
         if group == folder or folder in groups[group].packages[1:2]:

@@ -1,4 +1,4 @@
-"""The commands that install packages: from PyPI once they are released, from Git before."""
+"""The commands that install packages: from PyPI once they are released, before from Git."""
 
 import re
 
@@ -30,7 +30,7 @@ def block(requirements: str) -> str:
 
 
 def sorted_out(requirements: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the folders to install with their extras, everything of ours that they need included; and the rest."""
+    """Return the folders to install with their extras, including their siblings, and the other requirements."""
     folders = {each.name: folder for folder, each in distributions().items()}
     wanted: dict[str, str] = {}
     others = []
@@ -53,11 +53,11 @@ def from_git(folder: str, extras: str = "") -> str:
 
 
 def quoted(requirement: str) -> str:
-    """Return a requirement as a shell takes it."""
+    """Return a requirement quoted for a shell."""
     return f"'{requirement}'" if "[" in requirement else requirement
 
 
 def is_released(folder: str) -> bool:
-    """Return whether a package is on PyPI: its changelog has a dated section."""
+    """Return whether a package is on PyPI: its changelog then has a dated section."""
     changelog = ROOT / "packages" / folder / "CHANGELOG.md"
     return _RELEASED.search(changelog.read_text(encoding="utf-8")) is not None

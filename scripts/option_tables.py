@@ -1,4 +1,4 @@
-"""The tables of a connection's options, from what it declares."""
+"""The tables of a connection's options, from its declarations."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ HEAD = ("| name | variable | meaning |", "|---|---|---|")
 
 
 def table(keyword: str) -> str:
-    """Return the tables of a connection's options and of its credentials, as far as it has some.
+    """Return the tables of a connection's options and of its credentials, without empty ones.
 
     Raises:
         KeyError: No package of this repository registers the keyword.
@@ -28,7 +28,7 @@ def table(keyword: str) -> str:
 
 
 def connection(keyword: str) -> Any:
-    """Import a connection from this repository, whether it is installed or not."""
+    """Import a connection from this repository, whether or not it is installed."""
     places = {
         key: place
         for each in distributions().values()
@@ -44,7 +44,7 @@ def connection(keyword: str) -> Any:
 
 
 def row(option: Any) -> str:
-    """Return an option's line of the table."""
+    """Return an option's row of the table."""
     variable = f"`{option.env}`" if option.env else ""
     meaning = str(option.help)
     if option.choices:

@@ -1,9 +1,10 @@
 """Write the generated parts of the documentation: `python scripts/pages.py`, or `--check` to only compare.
 
-Generated are, between comments that name them: the lines that install packages, the tables of options, the tables
-of versions; and the reference's pages, the packages' links and every address of this project. `docs/addresses.toml`
-has the addresses. Packages are installed from Git until their changelogs have a dated section, which
-`scripts/release.py` writes.
+Between comments that name them, the pages contain generated parts: the lines that install packages,
+the tables of options and the tables of versions. The reference's pages, the packages' links and
+every address of this project are generated, too. `docs/addresses.toml` has the addresses. Packages
+are installed from Git until their changelogs have a dated section, which `scripts/release.py`
+writes.
 """
 
 import argparse
@@ -43,7 +44,7 @@ _URLS = re.compile(r"(?m)^\[project\.urls\]\n(?:[^\[\n].*\n)*")
 
 
 def main(arguments: list[str]) -> int:
-    """Write all parts, or with `--check` name the files that would change; return their number then."""
+    """Write all parts, or with `--check` print the names of outdated files and return their number."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -66,12 +67,12 @@ def main(arguments: list[str]) -> int:
 
 
 def read(path: Path) -> str:
-    """Read a file; one that does not exist is empty."""
+    """Read a file; the text of a missing one is empty."""
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def generated() -> Iterator[tuple[Path, str]]:
-    """Return every file with generated parts, and its text as it must be."""
+    """Return every file with generated parts, and its required text."""
     yield from reference.pages().items()
     for path in prose():
         yield path, with_addresses(with_parts(read(path), path))
@@ -91,7 +92,7 @@ def prose() -> list[Path]:
 
 
 def with_parts(text: str, path: Path) -> str:
-    """Return a page's text with its generated parts as they must be.
+    """Return a page's text with its required generated parts.
 
     Raises:
         ValueError: A part has an unknown kind, or an argument that its writer refuses.
@@ -116,7 +117,7 @@ def with_addresses(text: str) -> str:
 
 
 GUIDES = {"core": "index", "kedro-import-path": "kedro"}
-"""The guide of a package, where it is not named as the package is."""
+"""The guides whose names differ from their packages'."""
 
 
 def with_urls(text: str, folder: str) -> str:

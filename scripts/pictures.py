@@ -1,8 +1,8 @@
 """Take the documentation's pictures again: `nox -s browser -- pictures`.
 
-Runs the example project through every connection of a sandbox, and the training of docs/durable.md while its
-server is killed and started again. Looks at the sandbox's page and at MLflow's with the Chromium that the
-variable CHROMIUM names. Nothing in the pictures is made up.
+Runs the example project through every connection of a sandbox, and the training of docs/durable.md
+while its server is killed and started again. Photographs the sandbox's page and MLflow's with the
+Chromium in the variable CHROMIUM. Nothing in the pictures is invented.
 """
 
 import importlib.util
@@ -28,12 +28,13 @@ from mlflow_connections_sandbox import MlflowServer, Sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-# In this order: AzureML's lines, which name folders of this machine, are below the picture's edge.
+# The order matters: AzureML's lines, which name folders of this machine, are below the picture's
+# edge.
 NAMES = ("databricks", "http", "databand", "snowflake", "azureml")
 SCALE = 1.5
-"""Pixels of a picture for each of the page."""
+"""Pixels of a picture per pixel of the page."""
 
-# MLflow's pages as somebody has them who trains models and has closed what opens by itself.
+# MLflow's pages as a regular user sees them, who has closed the initial pop-ups.
 SETTINGS = {
     "mlflow.workflowType_v1": '"machine_learning"',
     "mlflow.assistant.panelOpen_v1": "false",
@@ -41,13 +42,13 @@ SETTINGS = {
     "mlflow.telemetry.info.alert.dismissed_v1": "true",
 }
 COLUMNS = ("Dataset", "Source", "Models", "Experiment Name", "accuracy", "training_loss")
-"""Columns of MLflow's table that are turned from shown to hidden, or back."""
+"""Columns of MLflow's table whose visibility is switched."""
 
 Prepare = Callable[[Page], None]
 
 
 def main() -> None:
-    """Make the runs, and take every picture."""
+    """Create the runs, and take every picture."""
     demo = load_demo()
     with tempfile.TemporaryDirectory() as temporary:
         demo.FOLDER = Path(temporary) / "demo"
@@ -66,7 +67,7 @@ def main() -> None:
 
 def load_demo() -> Any:
     """Return the demo as a module."""
-    sys.path.insert(0, str(ROOT / "examples"))  # its other module is beside it
+    sys.path.insert(0, str(ROOT / "examples"))  # its other module is in the same folder
     spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "demo.py")
     assert spec
     assert spec.loader
@@ -92,17 +93,17 @@ def take_all(take: "Take", mlflow_url: str, page_url: str) -> None:
 
 
 def take_outage(take: "Take", folder: Path, port: int, page_url: str) -> None:
-    """Kill a training's server in the middle; take what waits, and the run after the server came back."""
+    """Kill a training's server in the middle; take pictures during the outage and after it."""
     (script,) = re.findall(
         r"```python\n(# train\.py\n.*?)```", (ROOT / "docs" / "durable.md").read_text(), re.DOTALL
     )
     folder.mkdir()
-    # Slower, so that there is a middle.
+    # Slower, so that the run has a middle.
     (folder / "train.py").write_text(script.replace("time.sleep(0.1)", "time.sleep(0.5)"))
     with MlflowServer(folder / "mlflow", port) as server:
         command = [sys.executable, "-m", "mlflow_connections", "run", "durable"]
         command += ["--option", f"server={server.url}", "--", sys.executable, "train.py"]
-        # It waits for the server at its end.
+        # The training waits for the server at its end.
         waits = {"MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": "600"}
         environment = {**os.environ, **waits, "PYTHONUNBUFFERED": "1"}
         training = subprocess.Popen(
@@ -115,7 +116,7 @@ def take_outage(take: "Take", folder: Path, port: int, page_url: str) -> None:
         if len(found) == 60:
             raise SystemExit("The server had the whole training before it was killed.")
         assert training.stdout
-        # MLflow says so at the end of the run.
+        # MLflow prints this at the end of the run.
         if not any("View run" in line for line in training.stdout):
             raise SystemExit("The training failed.")
         take("durable-waiting", page_url, "unavailable", 1000, element="#outboxes")
@@ -132,7 +133,7 @@ def take_outage(take: "Take", folder: Path, port: int, page_url: str) -> None:
 
 
 def epochs_of(client: MlflowClient) -> Any:
-    """Return the metrics of the training that the server has, or None while it has no run."""
+    """Return the metrics of the training that the server has, or None if it has no run."""
     experiments = client.search_experiments(filter_string="name = 'wine'")
     runs = client.search_runs([each.experiment_id for each in experiments])
     return client.get_metric_history(runs[0].info.run_id, "loss") if runs else None
@@ -143,7 +144,7 @@ Take = Callable[..., None]
 
 @contextmanager
 def camera() -> Iterator[Take]:
-    """Return what opens an address, waits for a text, prepares the page, and takes its picture."""
+    """Return a function that opens an address, waits for a text, prepares the page, and takes its picture."""
     settings = (
         f"for (const [k, v] of Object.entries({json.dumps(SETTINGS)})) localStorage.setItem(k, v)"
     )
@@ -167,7 +168,7 @@ def camera() -> Iterator[Take]:
             page.get_by_text(text).first.wait_for()
             if prepare:
                 prepare(page)
-            # What is drawn or faded in by then; none of it can be waited for by a text.
+            # Animations have ended by then; no text indicates that.
             page.wait_for_timeout(4000)
             whole = element == "body"
             save(name, page.screenshot() if whole else page.locator(element).screenshot())
@@ -178,17 +179,17 @@ def camera() -> Iterator[Take]:
 
 
 def choose_columns(page: Page) -> None:
-    """Have MLflow's table of runs show what the demo is about."""
+    """Make MLflow's table of runs show the columns that the demo is about."""
     page.get_by_role("button", name="Columns", exact=True).click()
     for column in COLUMNS:
-        # Its heading in the table may say the same; the list of columns comes after it.
+        # Its heading in the table may have the same text; the list of columns follows it.
         page.get_by_text(column, exact=True).last.click()
     page.keyboard.press("Escape")
     page.get_by_role("heading", level=2).first.click()
 
 
 def save(name: str, png: bytes) -> None:
-    """Write a picture with few colours, by which screens of text lose nothing and get small."""
+    """Save a picture with few colours, which text does not need, to make it small."""
     path = PICTURES / f"{name}.png"
     image = Image.open(io.BytesIO(png)).convert("RGB")
     image.quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -1,6 +1,6 @@
 """The pages of the reference: one for each public module, with its names; Sphinx adds the rest of the docstrings.
 
-The modules are read, not imported, so that no dependency has to be installed.
+The modules are parsed and not imported, so that no dependency has to be installed.
 """
 
 import ast
@@ -31,7 +31,7 @@ class Module(NamedTuple):
 
     @property
     def tree(self) -> ast.Module:
-        """Return its syntax tree."""
+        """Return the module's syntax tree."""
         return ast.parse(self.path.read_text(encoding="utf-8"))
 
 
@@ -44,7 +44,7 @@ def pages() -> dict[Path, str]:
 
 
 def modules(distribution: Distribution) -> Iterator[Module]:
-    """Return a package's public modules that offer a name or define one."""
+    """Return a package's public modules that export or define a name."""
     source = distribution.path / "src"
     for path in sorted((source / distribution.module).rglob("*.py")):
         parts = path.relative_to(source).with_suffix("").parts
@@ -56,7 +56,7 @@ def modules(distribution: Distribution) -> Iterator[Module]:
 
 
 def names(module: Module) -> list[str]:
-    """Return the public names of a module: those in `__all__`, or else those that it defines."""
+    """Return the public names of a module: those in `__all__`, or else its own definitions."""
     tree = module.tree
     listed = constant(tree, "__all__")
     if isinstance(listed, list):
@@ -73,7 +73,7 @@ def names(module: Module) -> list[str]:
 
 
 def constant(tree: ast.Module, name: str) -> object:
-    """Return the literal that a module binds to a name, or None if there is none."""
+    """Return the literal that a module assigns to a name, or None if there is none."""
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and name in bound(node) and node.value:
             try:
@@ -85,14 +85,14 @@ def constant(tree: ast.Module, name: str) -> object:
 
 
 def bound(node: ast.stmt) -> list[str]:
-    """Return the names that an assignment binds."""
+    """Return the names that an assignment defines."""
     targets = node.targets if isinstance(node, ast.Assign) else []
     targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
     return [each.id for each in targets if isinstance(each, ast.Name)]
 
 
 def summary(module: Module, name: str) -> str:
-    """Return the first sentence of a public name's docstring, wherever the name is defined; empty without one."""
+    """Return the first sentence of a public name's docstring, from the module that defines it; empty without one."""
     for node in module.tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return first_sentence(ast.get_docstring(node) or "")
@@ -102,7 +102,7 @@ def summary(module: Module, name: str) -> str:
 
 
 def documented_constant(tree: ast.Module, name: str) -> str:
-    """Return the first sentence of the text that stands below an assignment."""
+    """Return the first sentence of the docstring below an assignment."""
     for node, after in zip(tree.body, tree.body[1:], strict=False):
         match after:
             case ast.Expr(value=ast.Constant(value=str(text))) if name in bound(node):
@@ -111,7 +111,7 @@ def documented_constant(tree: ast.Module, name: str) -> str:
 
 
 def homes(module: Module, name: str) -> Iterator[Module]:
-    """Return the modules that a name may come from: those it is imported from, and those of a lazy map."""
+    """Return the modules that a name may come from: its imports, and those in a lazy map."""
     places = []
     for node in ast.walk(module.tree):
         match node:
@@ -130,7 +130,7 @@ def homes(module: Module, name: str) -> Iterator[Module]:
 
 
 def first_sentence(doc: str) -> str:
-    """Return the first sentence of a docstring, in one line."""
+    """Return the first sentence of a docstring, on one line."""
     paragraph = " ".join(doc.strip().split("\n\n")[0].split())
     return re.split(r"(?<=[.])\s", paragraph)[0].replace("``", "`").replace("|", "\\|")
 

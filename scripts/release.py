@@ -51,12 +51,12 @@ def release(package: str, version: str, today: dt.date, root: Path) -> str:
     """Date the changelog, set the version, and return the tag.
 
     Raises:
-        ValueError: There is no such package, the version is none or not a later one, or the
-            changelog has nothing to release. Nothing was changed then.
+        ValueError: There is no such package, the version is invalid or not a later one, or the
+            changelog has nothing to release. Nothing is changed in these cases.
     """
     project, changelog = files(package, root)
     before, text = current(project), changelog.read_text()
-    # The very first release has the version that the package was begun with.
+    # The first release has the package's initial version.
     later = Version(before) if f"## {before} " in text else None
     try:
         wanted = Version(version)
@@ -76,7 +76,7 @@ def release(package: str, version: str, today: dt.date, root: Path) -> str:
 
 
 def write_pages(root: Path) -> None:
-    """Write the pages again: what is released is installed from PyPI from then on."""
+    """Write the pages again: a released package is installed from PyPI from then on."""
     script = root / "scripts" / "pages.py"
     if script.exists():
         subprocess.run([sys.executable, script], check=True, stdout=subprocess.DEVNULL)
@@ -114,7 +114,7 @@ def files(package: str, root: Path) -> tuple[Path, Path]:
 
 
 def current(project: Path) -> str:
-    """Return the version that a pyproject.toml has."""
+    """Return the version in a pyproject.toml."""
     found = _VERSION.search(project.read_text())
     if found is None:
         raise ValueError(f"{project} has no line 'version = \"...\"'.")

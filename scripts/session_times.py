@@ -1,8 +1,8 @@
-"""Run nox's default sessions one after the other, and print the CPU time of each: `python scripts/session_times.py`.
+"""Run nox's default sessions one after another, and print the CPU time of each: `python scripts/session_times.py`.
 
-CPU time is that of the session and of every process that it waited for (`resource.getrusage`), so that other work on
-the machine hardly changes it. Arguments are names of sessions; by default all of the default ones. The exit code is 1 if
-one failed.
+The CPU time includes the session and every process that it waited for (`resource.getrusage`), so
+that other load on the machine hardly changes it. Arguments are names of sessions; by default all of
+the default ones. The exit code is 1 if one failed.
 """
 
 import json

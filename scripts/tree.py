@@ -1,6 +1,7 @@
 """Write the tree of modules into CONTRIBUTING.md: `python scripts/tree.py`.
 
-Each module stands with the first sentence of its docstring, so a room that nobody can name shows there.
+Each module is listed with the first sentence of its docstring, which reveals a module without a
+clear purpose.
 """
 
 import ast
@@ -22,7 +23,7 @@ def main() -> int:
 
 
 def with_tree(text: str) -> str:
-    """Return a page's text with the tree as it is on the disk.
+    """Return a page's text with the current tree.
 
     Raises:
         ValueError: The page has no place for it.
@@ -44,7 +45,7 @@ def package(distribution: Distribution) -> str:
 
 
 def rooms(folder: Path, depth: int) -> list[str]:
-    """Return the lines of a folder: its modules, then its folders with theirs."""
+    """Return the lines of a folder: its modules, then its subfolders with theirs."""
     lines = [
         line("  " * depth + path.stem, sentence(path))
         for path in sorted(folder.glob("*.py"))
@@ -57,7 +58,7 @@ def rooms(folder: Path, depth: int) -> list[str]:
 
 
 def line(name: str, text: str) -> str:
-    """Return a module's line, cut to a width that a page can show."""
+    """Return a module's line, cut to a readable width."""
     whole = f"{name:<26} {text}".rstrip()
     return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST - 1].rstrip()}…"
 

@@ -1,7 +1,7 @@
 """The distributions of this workspace, read from their own `pyproject.toml` files.
 
-The noxfile, the scripts and their tests ask this module, so that a new folder in `packages/` is built, typed,
-tested and released without a list to extend.
+The noxfile, the scripts and their tests use this module, so that a new folder in `packages/` is
+built, typed, tested and released without a list to extend.
 """
 
 import re
@@ -33,12 +33,12 @@ class Distribution(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return the name it is installed by."""
+        """Return the name under which it is installed."""
         return distribution_name(self.folder)
 
     @property
     def module(self) -> str:
-        """Return the name it is imported by."""
+        """Return the name under which it is imported."""
         return self.name.replace("-", "_")
 
     @property
@@ -48,7 +48,7 @@ class Distribution(NamedTuple):
 
     @property
     def siblings(self) -> tuple[str, ...]:
-        """Return the folders of the distributions it declares as dependencies, core first."""
+        """Return the folders of the siblings that it declares as dependencies, core first."""
         declared = [_NAME.match(need) for need in self.project.get("dependencies", ())]
         names = {found[0] for found in declared if found}
         return tuple(each for each in _folders() if distribution_name(each) in names)
@@ -73,12 +73,12 @@ def addresses() -> Addresses:
 
 
 def distribution_name(folder: str) -> str:
-    """Return the name that the distribution in a folder is installed by; core's is bare."""
+    """Return the name under which the distribution in a folder is installed; core's has no suffix."""
     return "mlflow-connections" + ("" if folder == "core" else f"-{folder}")
 
 
 def distributions() -> dict[str, Distribution]:
-    """Read all distributions, by folder. A distribution comes after those it needs."""
+    """Read all distributions, by folder. A distribution comes after its dependencies."""
     found = {folder: Distribution(folder, _project(folder)) for folder in _folders()}
     ordered: dict[str, Distribution] = {}
 
@@ -94,7 +94,7 @@ def distributions() -> dict[str, Distribution]:
 
 
 def with_siblings(folder: str) -> list[str]:
-    """Return a distribution's folder, behind the folders of all distributions it needs."""
+    """Return a distribution's folder, after the folders of all distributions that it needs."""
     found = distributions()
     needed: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can hold: arrows, circles, MLflow's private names, one name for one thing."""
+"""The architecture's rules that a test can check: dependencies, circles, MLflow's private names, unique names."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ in_each = pytest.mark.parametrize("package", FOUND.values(), ids=lambda each: ea
 
 
 def sources(package: Distribution) -> dict[str, Path]:
-    """Return a package's modules by dotted name; a template with gaps of its own is no Python yet."""
+    """Return a package's modules by dotted name; a template with placeholders is not valid Python yet."""
     source = package.path / "src"
     found = {}
     for path in sorted(source.rglob("*.py")):
@@ -35,7 +35,7 @@ def sources(package: Distribution) -> dict[str, Path]:
 
 
 def imports(name: str, path: Path) -> Iterator[tuple[str, str | None]]:
-    """Read the imports of a module, lazy and type-only ones too: the module, and a name from it or None."""
+    """Read the imports of a module, including lazy and type-only ones: the module, and a name from it or None."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -56,7 +56,7 @@ def family(package: Distribution) -> dict[str, set[str]]:
         for module, attribute in imports(name, path):
             inner = f"{module}.{attribute}"
             target = inner if attribute and inner in everything else module
-            # A module that imports from its own package's __init__ makes no circle by that alone.
+            # An import from the package's own __init__ alone is not a circle.
             if target in everything and target != name:
                 graph[name].add(target)
     return graph
@@ -93,13 +93,13 @@ def test_libraries_own_no_keyword(package: Distribution) -> None:
 
 
 def test_no_import_circle() -> None:
-    """No module imports itself through others, not even lazily or for its types."""
+    """No module imports itself through others, not even lazily or for type hints."""
     found = [circle(family(package)) for package in FOUND.values()]
     assert [each for each in found if each] == []
 
 
 def circle(graph: dict[str, set[str]]) -> str:
-    """Return a circle of a graph as text, or an empty text if it has none."""
+    """Return a circle of a graph as text, or an empty text if there is none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -108,7 +108,7 @@ def circle(graph: dict[str, set[str]]) -> str:
 
 
 def test_private_names_of_mlflow_have_one_place() -> None:
-    """Only `_mlflow.py` of a package imports or reads names of MLflow that begin with an underscore.
+    """Only `_mlflow.py` of a package imports or uses names of MLflow that begin with an underscore.
 
     Benchmarks and integration tests use MLflow as its users do, also in the programs that they run.
     """
@@ -130,7 +130,7 @@ def test_private_names_of_mlflow_have_one_place() -> None:
 def test_loggers_and_causes_are_masked() -> None:
     """A package logs through core's masked loggers, and raises from a masked cause or from none.
 
-    The sandbox answers as a service does, with secrets of its own; starters are a user's code.
+    The sandbox responds as a service does, with its own secrets; starters are a user's code.
     """
     found = [
         f"{path.relative_to(ROOT).as_posix()}:{line}"
@@ -144,7 +144,7 @@ def test_loggers_and_causes_are_masked() -> None:
 
 
 def unmasked(tree: ast.Module) -> Iterator[int]:
-    """Return the lines that make a logger of the standard library, or raise from a bare exception."""
+    """Return the lines that create a logger of the standard library, or raise from a bare exception."""
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id="logging"), attr="getLogger"):
@@ -174,7 +174,7 @@ def private_names(tree: ast.Module) -> Iterator[str]:
 
 
 def bindings(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Return what a module imports of MLflow: the name it is bound to, and its full name."""
+    """Return a module's imports from MLflow: the local name, and the full name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -187,7 +187,7 @@ def bindings(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def chain(node: ast.expr) -> list[str]:
-    """Return the names of a dotted expression, or nothing if it begins with something else."""
+    """Return the names of a dotted expression, or nothing if it does not begin with a name."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.insert(0, node.attr)
@@ -200,7 +200,7 @@ def is_private(names: Iterable[str]) -> bool:
     return any(name.startswith("_") and not name.startswith("__") for name in names)
 
 
-def test_a_class_name_means_one_thing() -> None:
+def test_a_class_name_is_defined_once() -> None:
     """No two modules of the family define a public class of the same name."""
     places = defaultdict(set)
     for package in FOUND.values():

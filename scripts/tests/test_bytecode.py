@@ -15,7 +15,7 @@ import bytecode
 
 @pytest.fixture
 def environments(tmp_path: Path) -> list[Path]:
-    """Two environments with the same module, as a link like uv's, and a wheel of ours."""
+    """Two environments with the same module, linked as uv does, and a wheel of this repository."""
     both = [tmp_path / name / "lib" / "python3.11" / "site-packages" for name in ("one", "two")]
     for site in both:
         (site / "third").mkdir(parents=True)
@@ -33,7 +33,7 @@ def compiled(environment: Path) -> list[str]:
 
 
 def run(environment: Path, cache: Path) -> list[str]:
-    """Compile everything while bytecode is shared; return what was there before."""
+    """Compile everything while bytecode is shared; return the modules that were compiled before."""
     with bytecode.shared(environment, cache):
         before = compiled(environment)
         for path in environment.rglob("*.py"):
@@ -44,14 +44,14 @@ def run(environment: Path, cache: Path) -> list[str]:
 def test_a_module_is_compiled_once_for_all_environments(
     environments: list[Path], tmp_path: Path
 ) -> None:
-    """The second environment has what the first one compiled, except of our own wheels."""
+    """The second environment has the modules that the first one compiled, except those of our own wheels."""
     one, two = environments
     assert run(one, tmp_path / "cache") == []
     assert run(two, tmp_path / "cache") == [f"module.{sys.implementation.cache_tag}.pyc"]
 
 
 def test_another_source_is_compiled_again(environments: list[Path], tmp_path: Path) -> None:
-    """A file of the same name and size that changed at another nanosecond is not the same."""
+    """A file of the same name and size with another modification time is not the same."""
     one, two = environments
     run(one, tmp_path / "cache")
     (source,) = two.rglob("module.py")
@@ -78,8 +78,8 @@ def test_a_failure_keeps_what_was_compiled(environments: list[Path], tmp_path: P
     assert len(run(two, tmp_path / "cache")) == 1
 
 
-def test_python_runs_what_was_taken(environments: list[Path], tmp_path: Path) -> None:
-    """A module that comes from the cache is imported as from its own folder, and not compiled again."""
+def test_python_runs_shared_bytecode(environments: list[Path], tmp_path: Path) -> None:
+    """A module from the cache is imported as if it were its own, and not compiled again."""
     one, two = environments
     run(one, tmp_path / "cache")
     with bytecode.shared(two, tmp_path / "cache"):

@@ -17,22 +17,23 @@ from workspace import ROOT, distributions
 PAGE = ROOT / "docs" / "errors.md"
 PACKAGES = tuple(distributions())
 GAP = "…"
-"""Replaces a part of a message that is known only when it is raised."""
+"""Replaces a part of a message that is known only at run time."""
 
-# What the packages make errors and warnings with: by name, the argument that is the message.
+# The functions and classes that create errors and warnings: by name, the argument that is the
+# message.
 _BUILTIN = ("BlockingIOError", "FileNotFoundError", "ImportError", "OSError", "PermissionError")
 _MAKERS = {
     **dict.fromkeys((*_BUILTIN, "RuntimeError", "ValueError"), 0),
     **dict.fromkeys(("ClickException", "MlflowException"), 0),
     **dict.fromkeys(("Rejected", "Unauthorized", "Unavailable"), 0),  # the outbox's own
-    "refusal": 0,  # what MLflow's client raises
+    "refusal": 0,  # raised for MLflow's client
     "kind": 0,  # a variable that holds the class of an error
     "warning": 0,
     "invalid": 1,  # snowflake's Section
     "_warn": 1,  # the outbox's FaultLog
     "wrong.append": 0,  # its Policy
 }
-# Everything below these folders answers as the service does that it stands in for.
+# Everything below these folders responds like the service that it imitates.
 _SERVICES = ("_azure", "_databand", "_databricks", "_snowflake")
 
 
@@ -41,7 +42,7 @@ class Message(NamedTuple):
 
     Attributes:
         place: The module and the line.
-        text: What it says, with gaps.
+        text: The text, with gaps.
     """
 
     place: str
@@ -49,7 +50,7 @@ class Message(NamedTuple):
 
 
 class Module:
-    """One module, in which the text of a message may be put together over several places."""
+    """One module, in which the text of a message may be assembled in several places."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,7 +71,7 @@ class Module:
             self.assigned.setdefault(name, []).extend(arguments)
 
     def texts(self, node: ast.expr) -> list[str]:
-        """Return what an expression may be as text; nothing where that is not written here."""
+        """Return the possible texts of an expression; nothing if the module does not contain them."""
         match node:
             case ast.Constant(value=str(text)):
                 return [re.sub(r"%[srdg]|%r", GAP, text)]
@@ -94,7 +95,7 @@ class Module:
         return []
 
     def _followed(self, name: str, values: dict[str, list[ast.expr]]) -> list[str]:
-        """Return the texts behind a name; a name that is defined by itself adds none."""
+        """Return the texts of a name; a name that is defined by itself adds none."""
         if name in self._following:
             return []
         self._following.add(name)
@@ -113,7 +114,7 @@ class Module:
         return [GAP]
 
     def messages(self, makers: dict[str, int]) -> Iterator[Message]:
-        """Return every message that is made here."""
+        """Return every message that this module creates."""
         for node in ast.walk(self.tree):
             if not isinstance(node, ast.Call):
                 continue
@@ -121,13 +122,13 @@ class Module:
             if at is None or len(node.args) <= at:
                 continue
             for text in self.texts(node.args[at]):
-                # Without a word of its own it passes another message on.
+                # Without its own text it passes on another message.
                 if re.search(r"[A-Za-z]", text):
                     yield Message(f"{self.path.name}:{node.lineno}", text)
 
 
 def appended(tree: ast.Module) -> Iterator[tuple[str, list[ast.expr]]]:
-    """Return the names of lists, and what is appended to them."""
+    """Return the names of lists, and the values appended to them."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=args):
@@ -146,7 +147,7 @@ def _name(function: ast.expr) -> str:
 
 
 def sources(package: str) -> list[Path]:
-    """Return a package's modules; a template with gaps of its own is no Python yet."""
+    """Return a package's modules; a template with placeholders is not valid Python yet."""
     found = (ROOT / "packages" / package / "src").rglob("*.py")
     return sorted(path for path in found if "{{" not in str(path))
 
@@ -164,7 +165,7 @@ def error_classes() -> frozenset[str]:
 
 @cache
 def messages(package: str) -> tuple[Message, ...]:
-    """Return all messages of a package, those of its JavaScript too."""
+    """Return all messages of a package, including those of its JavaScript."""
     makers = {**dict.fromkeys(error_classes(), 0), **_MAKERS}
     found: list[Message] = []
     for path in sources(package):
@@ -183,7 +184,7 @@ def messages(package: str) -> tuple[Message, ...]:
 
 
 def phrases(package: str) -> list[str]:
-    """Return what the page's entries for a package quote."""
+    """Return the phrases that the page's entries for a package quote."""
     name = "mlflow-connections" + ("" if package == "core" else f"-{package}")
     _, found, rest = PAGE.read_text(encoding="utf-8").partition(f"\n## {name}\n")
     assert found, f"docs/errors.md has no section '## {name}'"
@@ -193,7 +194,7 @@ def phrases(package: str) -> list[str]:
 
 
 def says(message: Message, phrase: str) -> bool:
-    """Return whether a message holds a phrase, whose gaps may be anything."""
+    """Return whether a message contains a phrase, whose gaps may be any text."""
     pattern = ".*".join(re.escape(part.strip()) for part in phrase.split(GAP))
     return re.search(pattern, message.text.replace("`", "")) is not None
 
@@ -203,7 +204,7 @@ SPEAKING = [package for package in PACKAGES if package != "kedro-import-path"]
 
 
 def test_a_package_without_messages_has_no_section() -> None:
-    """A package is left out of the page only as long as it has no message."""
+    """A package is omitted from the page only while it has no message."""
     assert messages("kedro-import-path") == ()
 
 
@@ -218,7 +219,7 @@ def test_every_message_has_its_entry(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", SPEAKING)
-def test_every_entry_is_of_a_message(package: str) -> None:
-    """An entry whose message is gone, or says something else now, is noticed."""
+def test_every_entry_matches_a_message(package: str) -> None:
+    """An entry whose message was removed or changed is detected."""
     found = messages(package)
     assert [p for p in phrases(package) if not any(says(m, p) for m in found)] == []

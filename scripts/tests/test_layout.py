@@ -1,4 +1,4 @@
-"""The rules of the workspace that a machine can hold."""
+"""The workspace's rules that a test can check."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ def import_name(package: Path) -> str:
 
 
 def test_each_package_is_in_the_design() -> None:
-    """A folder that the table in the README and the design do not know is noticed."""
+    """A folder that the README's table or the design does not contain is detected."""
     assert {package.name for package in PACKAGES} <= DESIGNED
     readme = (ROOT / "README.md").read_text()
     for package in PACKAGES:
@@ -51,7 +51,7 @@ def test_hatch_installs_it(package: Path) -> None:
 
 @in_each
 def test_mypy_finds_its_sources(package: Path) -> None:
-    """Mypy takes the module names of a package from its path in the root's settings."""
+    """Mypy gets the module names of a package from its path in the root's settings."""
     (line,) = re.findall(
         r'^mypy_path = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
     )
@@ -67,8 +67,8 @@ def test_a_folder_names_its_distribution(package: Path) -> None:
 
 
 @in_each
-def test_each_has_what_a_release_needs(package: Path) -> None:
-    """The licence is the root's to the byte, there is a changelog, and a README under 60 lines.
+def test_each_has_the_files_of_a_release(package: Path) -> None:
+    """The licence is identical to the root's, there is a changelog, and a README under 60 lines.
 
     The generated lines that install it do not count.
     """
@@ -82,9 +82,9 @@ def test_each_has_what_a_release_needs(package: Path) -> None:
 
 @in_each
 def test_a_readme_is_enough_to_begin(package: Path) -> None:
-    """A README says what to install, has an example, and links to the guide.
+    """A README contains an install line, an example, and a link to the guide.
 
-    That its examples run is tested in tests-integration/examples.
+    tests-integration/examples tests that its examples run.
     """
     text = (package / "README.md").read_text()
     name = import_name(package).replace("_", "-")
@@ -97,16 +97,16 @@ GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda path: path.name)
-def test_a_page_with_examples_says_what_to_install(page: Path) -> None:
-    """Nobody who begins with a page has to guess: it has a line that installs, or a link to all of them."""
+def test_a_page_with_examples_has_install_lines(page: Path) -> None:
+    """A reader of one page finds a line that installs its packages, or a link to all of them."""
     text = page.read_text(encoding="utf-8")
     if re.search(r"(?m)^ *```(python|console)$", text):
         assert "<!-- install: " in text or "(install.md" in text
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda path: path.name)
-def test_a_page_has_no_install_line_of_its_own(page: Path) -> None:
-    """Lines are written by the generator, which knows whether a package is on PyPI; messages name PyPI's."""
+def test_install_lines_are_generated(page: Path) -> None:
+    """The generator, which knows whether a package is on PyPI, writes them; messages name PyPI's."""
     text = re.sub(
         r"(?s)<!-- install: .*?<!-- end install -->", "", page.read_text(encoding="utf-8")
     )
@@ -125,7 +125,7 @@ def test_generated_parts_of_the_pages_are_as_generated() -> None:
 
 
 def test_the_tree_in_contributing_is_the_tree_on_the_disk() -> None:
-    """A module that is added, removed or described anew is noticed until `python scripts/tree.py` runs."""
+    """A module that is added, removed or described differently is detected until `python scripts/tree.py` runs."""
     text = PAGE.read_text(encoding="utf-8")
     assert with_tree(text) == text
 

@@ -1,4 +1,4 @@
-"""Every relative link of the pages leads somewhere as GitHub renders them, and the site's checker finds what does not."""
+"""Every relative link of the pages has a target on GitHub, and the site's checker finds broken ones."""
 
 import re
 import sys
@@ -29,7 +29,7 @@ def text_of(path: Path) -> str:
 
 
 def slugs(path: Path) -> set[str]:
-    """Return the anchors that GitHub makes of a page's headings."""
+    """Return the anchors that GitHub creates for a page's headings."""
     text = re.sub(r"(?ms)^( *)```.*?^\1```", "", path.read_text(encoding="utf-8"))
     found: set[str] = set()
     for heading in re.findall(r"(?m)^#{1,6} (.+?)\s*$", text):
@@ -44,7 +44,7 @@ def slugs(path: Path) -> set[str]:
 
 
 def leads_nowhere(page: Path, target: str) -> bool:
-    """Return whether a link has no file, or no such heading in it."""
+    """Return whether a link's file, or the heading in it, is missing."""
     place, _, anchor = target.partition("#")
     path = (page.parent / place).resolve() if place else page
     if not path.exists():
@@ -62,7 +62,7 @@ def test_a_pages_links_lead_somewhere(page: Path) -> None:
 
 
 def test_a_broken_link_of_the_site_is_found(tmp_path: Path) -> None:
-    """A missing page, a missing anchor and a missing picture are each a fault; the rest is none."""
+    """A missing page, a missing anchor and a missing picture are each a fault; nothing else is."""
     (tmp_path / "a.html").write_text('<p id="x"><a href="b.html#y"></a><img src="no.png"></p>')
     (tmp_path / "b.html").write_text('<a href="a.html#x"></a><a href="c.html"></a><a href="#"></a>')
     assert check_site.faults(tmp_path) == ["a.html: b.html#y", "a.html: no.png", "b.html: c.html"]

@@ -40,7 +40,7 @@ def workspace(tmp_path: Path) -> Path:
 def test_a_release_touches_one_package(
     script: ModuleType, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Version and changelog of the one package change, and the tag is printed."""
+    """Version and changelog of only that package change, and the tag is printed."""
     other = (workspace / "packages/kedro/pyproject.toml").read_text()
     assert script.main(["core", "0.2.0"], workspace) == 0
     assert capsys.readouterr().out == "core-v0.2.0\n"
@@ -51,9 +51,7 @@ def test_a_release_touches_one_package(
     assert (workspace / "packages/kedro/pyproject.toml").read_text() == other
 
 
-def test_the_first_release_keeps_the_version_it_was_begun_with(
-    script: ModuleType, workspace: Path
-) -> None:
+def test_the_first_release_has_the_initial_version(script: ModuleType, workspace: Path) -> None:
     """0.1.0 can be released, once."""
     assert script.main(["core", "0.1.0"], workspace) == 0
     assert script.main(["core", "0.1.0"], workspace) == 1
@@ -70,14 +68,14 @@ def test_the_first_release_keeps_the_version_it_was_begun_with(
         (["--check", "core-v0.1.0"], "no dated section 0.1.0"),
     ],
 )
-def test_what_cannot_be_released_is_refused(
+def test_an_invalid_release_is_refused(
     arguments: list[str],
     said: str,
     script: ModuleType,
     workspace: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One sentence says why, and nothing is changed."""
+    """One sentence contains the reason, and nothing is changed."""
     assert script.main(arguments, workspace) == 1
     assert said in capsys.readouterr().err
     assert (workspace / "packages/core/CHANGELOG.md").read_text() == CHANGELOG
@@ -86,17 +84,17 @@ def test_what_cannot_be_released_is_refused(
 def test_nothing_to_release_is_refused(
     script: ModuleType, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A version without notes helps nobody."""
+    """A version without notes is refused."""
     (workspace / "packages/core/CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n")
     assert script.main(["core", "0.2.0"], workspace) == 1
     assert "nothing under '## Unreleased'" in capsys.readouterr().err
     assert 'version = "0.1.0"' in (workspace / "packages/core/pyproject.toml").read_text()
 
 
-def test_a_tag_is_checked_against_what_is_released(
+def test_a_tag_is_checked_against_the_release(
     script: ModuleType, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The tag that a release prints is accepted, and gives the folder to build."""
+    """The tag that a release prints is accepted, and names the folder to build."""
     script.main(["kedro", "0.2.0"], workspace)
     tag = capsys.readouterr().out.strip()
     assert script.main(["--check", tag], workspace) == 0
@@ -104,14 +102,14 @@ def test_a_tag_is_checked_against_what_is_released(
 
 
 def test_a_folder_of_several_words_has_tags_too(script: ModuleType, workspace: Path) -> None:
-    """`kedro-import-path-v0.1.0` names that folder."""
+    """`kedro-import-path-v0.1.0` names the folder `kedro-import-path`."""
     (workspace / "packages/kedro").rename(workspace / "packages/kedro-import-path")
     tag = script.release("kedro-import-path", "0.1.0", dt.date(2026, 11, 25), workspace)
     assert script.check(tag, workspace) == "packages/kedro-import-path"
 
 
 def test_a_release_turns_the_install_lines_to_pypi(tmp_path: Path) -> None:
-    """Pages name Git until everything that they install is released, and PyPI afterwards."""
+    """Pages name Git until everything that they install is released, and then PyPI."""
     left_out = shutil.ignore_patterns("__pycache__", "_build", "tests", ".*_cache")
     for name in ("docs", "packages", "scripts", ".github"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=left_out)

@@ -14,8 +14,8 @@ def test_the_sessions_are_those_that_nox_runs_by_default() -> None:
     assert not [name for name in names if name.startswith(("demo", "bench", "slow", "matrix"))]
 
 
-def test_the_slowest_come_first_and_all_are_summed_up() -> None:
-    """Of many sessions ten are listed, by CPU time, and the last line has the sum of every one."""
+def test_the_slowest_come_first_and_all_are_summed() -> None:
+    """Ten of many sessions are listed, by CPU time, and the last line has the sum of all."""
     lines = table([(float(n), 60.0, f"s{n}") for n in range(12)]).splitlines()
     assert lines[2] == "| `s11` | 11 |"
     assert len(lines) == 2 + 10 + 1

@@ -1,4 +1,4 @@
-"""The guide to Snowflake says what was shown on the stand-in: each of these cells has a test that shows it."""
+"""The guide to Snowflake marks as *shown* only cells that a test on the stand-in shows."""
 
 import ast
 import re
@@ -111,7 +111,7 @@ SHOWN: dict[tuple[str, int], tuple[str, str]] = {
         "test_external_access_is_refused_on_a_trial_account",
     ),
 }
-"""For each cell that says *shown*, by its row and column: the test that shows it."""
+"""The test for each cell marked *shown*, by its row and column."""
 
 
 def cells() -> dict[tuple[str, int], str]:
@@ -125,7 +125,7 @@ def cells() -> dict[tuple[str, int], str]:
     return found
 
 
-def test_each_cell_says_how_far_it_was_tried() -> None:
+def test_each_cell_has_a_known_state() -> None:
     """A cell has one of four words, which the section explains."""
     assert set(cells().values()) == WORDS
 
@@ -138,7 +138,7 @@ def test_each_shown_cell_has_its_test() -> None:
 
 @pytest.mark.parametrize(("file", "name"), sorted(set(SHOWN.values())))
 def test_each_of_these_tests_exists(file: str, name: str) -> None:
-    """A test that is renamed or removed takes its cell along."""
+    """If a test is renamed or removed, its cell must change as well."""
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     assert name in functions

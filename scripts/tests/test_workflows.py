@@ -1,4 +1,4 @@
-"""The workflows: valid, pinned, safe, and their shell steps do what they say."""
+"""The workflows are valid, pinned and safe, and their shell steps work."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def steps(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def run_step(name: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a named shell step as a runner does, with outputs going to a file in a folder."""
+    """Run a named shell step as a runner does, with its outputs in a file."""
     (script,) = {step["run"] for file in FILES for step in steps(file) if step.get("name") == name}
     (folder / "output").touch()
     return subprocess.run(
@@ -50,7 +50,7 @@ def run_step(name: str, folder: Path, **environment: str) -> subprocess.Complete
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder in which the scripts and packages of this repository are found, as in a checkout."""
+    """A folder with the scripts and packages of this repository, as in a checkout."""
     for name in ("scripts", "packages", "noxfile.py", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
@@ -73,7 +73,7 @@ def test_the_workflows_are_safe() -> None:
 
 @in_each
 def test_actions_are_pinned(file: Path) -> None:
-    """Each action is named by a commit, with its version beside it."""
+    """Each action is named by a commit, with its version in a comment."""
     used = re.findall(r"uses: (.*)", file.read_text())
     assert used
     assert [each for each in used if not re.fullmatch(r"\S+@[0-9a-f]{40} # v\S+", each)] == []
@@ -103,7 +103,7 @@ def test_a_right_tag_names_its_folder(tmp_path: Path) -> None:
 
 
 def test_the_plan_lists_every_session_for_main(checkout: Path) -> None:
-    """Without a base everything is tested: each package, each group, macOS where it matters."""
+    """Without a base everything is tested: each package, each group, and macOS for some."""
     done = run_step("Choose the sessions", checkout, BASE="")
     assert done.returncode == 0, done.stderr
     found = dict(line.split("=", 1) for line in (checkout / "output").read_text().splitlines())
@@ -113,16 +113,16 @@ def test_the_plan_lists_every_session_for_main(checkout: Path) -> None:
 
 
 def test_the_nightly_plan_lists_the_matrix(checkout: Path) -> None:
-    """The matrix of the night is nox's own list for the tag."""
+    """The nightly matrix is nox's own list for the tag."""
     done = run_step("List the sessions", checkout)
     assert done.returncode == 0, done.stderr
     sessions = json.loads((checkout / "output").read_text().partition("=")[2])
     assert "matrix_python-3.13(core)" in sessions
     assert "slow(outbox)" in sessions
-    assert len(sessions) <= 256  # as many jobs as a matrix may have
+    assert len(sessions) <= 256  # the maximum number of jobs in a matrix
 
 
-def test_a_change_of_one_package_tests_what_needs_it() -> None:
+def test_a_change_of_one_package_tests_its_dependents() -> None:
     """A change of a connection tests that connection and the groups that install it."""
     chosen = changed.plan(["packages/databricks/src/mlflow_connections_databricks/_connection.py"])
     assert chosen["unit"] == ["unit(databricks)"]
@@ -131,8 +131,8 @@ def test_a_change_of_one_package_tests_what_needs_it() -> None:
     assert chosen["macos"] == []
 
 
-def test_a_change_of_core_tests_everything_above_it() -> None:
-    """All that need a package are tested with it, and those that do not are not."""
+def test_a_change_of_core_tests_all_dependents() -> None:
+    """All packages that need a changed one are tested with it, and no others."""
     unit = changed.plan(["packages/core/src/mlflow_connections/_use.py"])["unit"]
     assert {"unit(kedro)", "unit(sandbox)"} <= set(unit)
     unit = changed.plan(["packages/outbox/src/mlflow_connections_outbox/_writer.py"])["unit"]

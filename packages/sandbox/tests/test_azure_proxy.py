@@ -14,7 +14,7 @@ from mlflow_connections_sandbox._azure import Azure
 
 
 class Echo:
-    """A TCP server that sends back what it gets, and keeps it."""
+    """A TCP server that sends back the received data, and records it."""
 
     def __init__(self, greeting: bytes = b"") -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -26,7 +26,7 @@ class Echo:
     def _serve(self) -> None:
         try:
             connection, _ = self._socket.accept()
-        except OSError:  # closed before anybody came
+        except OSError:  # closed before any connection
             return
         with connection:
             while chunk := connection.recv(4096):
@@ -41,7 +41,7 @@ class Echo:
 
 @pytest.fixture
 def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
-    """A stand-in on a machine without a proxy of its own."""
+    """A stand-in on a machine without its own proxy."""
     for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
@@ -60,7 +60,7 @@ def echo() -> Iterator[Echo]:
 
 
 def ask(azure: Azure, target: str, then: bytes = b"") -> bytes:
-    """Ask the proxy for a target, send it something, and return everything that comes back."""
+    """Request a target from the proxy, send data to it, and return everything that comes back."""
     parts = urlsplit(azure.proxy.url)
     with socket.create_connection((str(parts.hostname), int(parts.port or 0))) as connection:
         connection.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
@@ -72,21 +72,21 @@ def ask(azure: Azure, target: str, then: bytes = b"") -> bytes:
 
 
 def test_other_hosts_are_refused_in_a_test(azure: Azure, echo: Echo) -> None:
-    """Nothing leaves the machine unless somebody asks for that."""
+    """By default nothing leaves the machine."""
     assert ask(azure, f"localhost:{echo.port}").startswith(b"HTTP/1.1 403 ")
     assert echo.got == b""
 
 
 def test_other_hosts_are_passed_on_from_a_shell(azure: Azure, echo: Echo) -> None:
-    """Bytes go through unread, so that TLS is between the client and the host."""
+    """Bytes pass through unread, so that TLS is between the client and the host."""
     azure.administer()
     answer = ask(azure, f"localhost:{echo.port}", b"\x16\x03 hello")
     assert answer == b"HTTP/1.1 200 Connection established\r\n\r\n\x16\x03 hello"
     assert echo.got == b"\x16\x03 hello"
 
 
-def test_a_host_that_cannot_be_reached_is_a_bad_gateway(azure: Azure) -> None:
-    """The client hears at once that the proxy could not connect."""
+def test_an_unreachable_host_is_a_bad_gateway(azure: Azure) -> None:
+    """The client learns immediately that the proxy could not connect."""
     azure.administer()
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
@@ -117,7 +117,7 @@ def test_the_machines_own_proxy_is_used_for_other_hosts(
 def test_its_environment_leaves_the_rest_of_a_shell_alone(
     azure: Azure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The home stays, other hosts' certificates are trusted, and what needs no proxy still needs none."""
+    """The home stays, other hosts' certificates are trusted, and hosts that need no proxy still get none."""
     monkeypatch.setenv("NO_PROXY", "intranet.example, *, .azure.com")
     environment = azure.environment()
     assert "HOME" not in environment
@@ -145,7 +145,7 @@ def test_certificates_that_the_machine_trusts_are_trusted_by_clients(
 
 
 def test_a_restart_keeps_the_proxys_port(azure: Azure, tmp_path: Path) -> None:
-    """A shell that has the variables finds the next one."""
+    """A shell that has the variables reaches the restarted proxy."""
     before = azure.proxy.url
     azure.close()
     again = Azure("http://127.0.0.1:9", tmp_path / "azureml")
@@ -157,7 +157,7 @@ def test_a_restart_keeps_the_proxys_port(azure: Azure, tmp_path: Path) -> None:
 
 
 def test_a_proxy_port_that_is_taken_is_one_sentence(azure: Azure, tmp_path: Path) -> None:
-    """Another program that has the port is an error, and no hang."""
+    """A port that another program uses is an error, and does not hang."""
     other = Azure("http://127.0.0.1:9", tmp_path / "other")
     other.proxy.port = azure.proxy.port
     with pytest.raises(RuntimeError, match="Azure proxy is taken by another program"):

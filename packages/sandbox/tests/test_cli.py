@@ -1,4 +1,4 @@
-"""The messages of the command line when nothing can be started."""
+"""The messages of the command line if nothing can be started."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ from mlflow_connections_sandbox._kept import FolderLock
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Put back the handlers of signals that the command line sets."""
+    """Restore the signal handlers that the command line sets."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
@@ -26,7 +26,7 @@ def handlers() -> Iterator[None]:
 def test_an_unknown_stand_in_is_refused_before_anything_starts(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The message names what there is, and no folder is made."""
+    """The message lists the stand-ins, and no folder is created."""
     assert main(["up", "oracle", "--folder", str(tmp_path / "data")]) == 1
     said = capsys.readouterr().err
     assert "no stand-in named oracle" in said
@@ -41,7 +41,7 @@ def test_a_name_given_twice_runs_once(tmp_path: Path) -> None:
 
 
 def test_help_names_every_stand_in(capsys: pytest.CaptureFixture[str]) -> None:
-    """`up --help` lists what can be started."""
+    """`up --help` lists every stand-in."""
     assert main(["up", "--help"]) == 0
     said = capsys.readouterr().out
     for name in STAND_INS:
@@ -51,7 +51,7 @@ def test_help_names_every_stand_in(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_second_up_on_a_used_folder_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """One sentence says whose the folder is; nothing starts."""
+    """One sentence names the owner of the folder; nothing starts."""
     lock = FolderLock(tmp_path)
     lock.acquire()
     try:
@@ -63,10 +63,10 @@ def test_a_second_up_on_a_used_folder_is_refused(
     assert not (tmp_path / "mlflow").exists()
 
 
-def test_all_is_everything_that_can_be_started(
+def test_all_starts_everything_that_is_installed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`all` leaves out, and names, what needs something that is not installed."""
+    """`all` omits, and names, stand-ins that need a package that is not installed."""
     assert _chosen(["all"]) == list(STAND_INS)
     for module in [name for name in sys.modules if name.startswith("jwt")]:
         monkeypatch.delitem(sys.modules, module)
@@ -94,10 +94,10 @@ def test_wrong_usage_is_refused_before_anything_starts(
     assert said in capsys.readouterr().err
 
 
-def test_the_plugin_imports_nothing_that_is_not_used() -> None:
+def test_the_plugin_imports_nothing_unused() -> None:
     """Pytest starts as fast with the plugin: neither MLflow nor any server is imported for it.
 
-    Of core it is only the map of the names, which imports nothing.
+    Of core it imports only the map of the names, which imports nothing.
     """
     program = (
         "import sys, mlflow_connections_sandbox.pytest_plugin as plugin\n"

@@ -1,4 +1,4 @@
-"""Databand's stand-in: what it takes, what it refuses, and that it keeps things once."""
+"""Databand's stand-in: accepted requests, refused requests, and idempotence."""
 
 import copy
 import gzip
@@ -15,7 +15,7 @@ from mlflow_connections_sandbox._databand import Databand
 RECORDED: dict[str, list[Any]] = json.loads(
     (Path(__file__).parent / "data" / "databand-requests.json").read_text()
 )
-"""Bodies that dbnd 1.0.34.1 sent, recorded."""
+"""Bodies sent by dbnd 1.0.34.1, recorded."""
 
 ORDER = (
     "init_run",
@@ -40,7 +40,7 @@ def tracker(tmp_path: Path) -> Iterator[Databand]:
 def post(
     tracker: Databand, endpoint: str, body: Any, session: Any = requests, **headers: str
 ) -> requests.Response:
-    """Send as dbnd does."""
+    """Send a request as dbnd does."""
     sent = {
         "Authorization": f"Bearer {tracker.account.token}",
         "Content-Type": "application/json",
@@ -58,14 +58,14 @@ def post(
 
 
 def tell(tracker: Databand) -> None:
-    """Send the recorded run from its start to its end."""
+    """Send the whole recorded run."""
     for endpoint in ORDER:
         answer = post(tracker, f"tracking/{endpoint}", RECORDED[endpoint][0])
         assert answer.status_code == 200, answer.text
 
 
-def test_it_takes_what_dbnd_was_recorded_to_send(tracker: Databand) -> None:
-    """The recorded run is there, with its task's param, metric, dataset and target."""
+def test_it_accepts_recorded_requests_of_dbnd(tracker: Databand) -> None:
+    """The recorded run is stored, with its task's param, metric, dataset and target."""
     tell(tracker)
     (run,) = tracker.runs()
     assert (run["name"], run["job_name"], run["state"]) == ("run_a", "job_a", "SUCCESS")
@@ -75,8 +75,8 @@ def test_it_takes_what_dbnd_was_recorded_to_send(tracker: Databand) -> None:
     assert len(prepare["datasets"]) == len(prepare["targets"]) == 1
 
 
-def test_what_is_told_twice_is_kept_once(tracker: Databand) -> None:
-    """A whole run that comes again changes nothing."""
+def test_a_repeated_request_is_stored_once(tracker: Databand) -> None:
+    """A whole run that is sent again changes nothing."""
     tell(tracker)
     before = tracker.runs()
     tell(tracker)
@@ -84,8 +84,8 @@ def test_what_is_told_twice_is_kept_once(tracker: Databand) -> None:
     assert tracker.database.repeated() == 3
 
 
-def test_it_gives_back_what_it_has_over_http_and_after_a_restart(tracker: Databand) -> None:
-    """JSON, for people and tests, and SQLite below."""
+def test_it_returns_its_data_over_http_and_after_a_restart(tracker: Databand) -> None:
+    """The data is JSON, for people and tests, and stored in SQLite."""
     tell(tracker)
     tracker.close()
     tracker.start()
@@ -115,10 +115,8 @@ def _at(body: Any, path: tuple[Any, ...]) -> Any:
 
 
 @pytest.mark.parametrize("endpoint", ORDER)
-def test_it_refuses_a_field_too_many_and_one_too_few_anywhere(
-    endpoint: str, tracker: Databand
-) -> None:
-    """At every depth of a body an unknown field is an error, and a missing one is."""
+def test_it_refuses_unknown_and_missing_fields_anywhere(endpoint: str, tracker: Databand) -> None:
+    """At every depth of a body an unknown field is an error, and so is a missing one."""
     tell(tracker)
     body = RECORDED[endpoint][0]
     for path in _walk(body):
@@ -133,8 +131,8 @@ def test_it_refuses_a_field_too_many_and_one_too_few_anywhere(
 
 
 @pytest.mark.parametrize("endpoint", ORDER[1:])
-def test_it_refuses_orders_that_cannot_be(endpoint: str, tracker: Databand) -> None:
-    """Nothing can be told of a run or an attempt that nobody announced."""
+def test_it_refuses_data_of_unknown_runs(endpoint: str, tracker: Databand) -> None:
+    """Data of a run or an attempt that was not announced is refused."""
     answer = post(tracker, f"tracking/{endpoint}", RECORDED[endpoint][0])
     assert answer.status_code == 400
     assert "was not announced" in answer.text
@@ -151,7 +149,7 @@ def test_it_refuses_orders_that_cannot_be(endpoint: str, tracker: Databand) -> N
         ("value_float", float("nan")),
     ],
 )
-def test_it_refuses_values_that_databand_cannot_keep(
+def test_it_refuses_values_that_databand_cannot_store(
     field: str, value: Any, tracker: Databand
 ) -> None:
     """Large ints, long texts, times without an offset, and bare NaN are errors."""
@@ -162,15 +160,15 @@ def test_it_refuses_values_that_databand_cannot_keep(
 
 
 def test_it_refuses_without_the_token(tracker: Databand) -> None:
-    """A wrong token and none are 401."""
+    """A wrong or missing token is 401."""
     body = RECORDED["init_run"][0]
     assert post(tracker, "tracking/init_run", body, Authorization="Bearer no").status_code == 401
     assert post(tracker, "tracking/init_run", body, Authorization="").status_code == 401
     assert tracker.runs() == []
 
 
-def test_a_login_needs_the_token_against_forged_requests(tracker: Databand) -> None:
-    """Without the header that agrees with the cookie neither the login nor a call passes."""
+def test_a_login_needs_the_csrf_token(tracker: Databand) -> None:
+    """Without the header that matches the cookie neither the login nor a call is accepted."""
     login = {"username": tracker.account.username, "password": tracker.account.password}
     body = RECORDED["init_run"][0]
     with requests.Session() as session:
@@ -190,14 +188,16 @@ def test_a_login_needs_the_token_against_forged_requests(tracker: Databand) -> N
     "headers",
     [{"Content-Type": "text/plain"}, {"Content-Encoding": ""}, {"X-Databand-Version": ""}],
 )
-def test_it_refuses_what_dbnd_would_never_send(headers: dict[str, str], tracker: Databand) -> None:
-    """JSON, gzip and the version are asked for."""
+def test_it_refuses_requests_that_dbnd_never_sends(
+    headers: dict[str, str], tracker: Databand
+) -> None:
+    """JSON, gzip and the version are required."""
     answer = post(tracker, "tracking/init_run", RECORDED["init_run"][0], **headers)
     assert answer.status_code == 400
 
 
-def test_an_old_state_does_not_come_back(tracker: Databand) -> None:
-    """A RUNNING that is told again after the end changes nothing."""
+def test_an_old_state_is_not_restored(tracker: Databand) -> None:
+    """A RUNNING that is repeated after the end changes nothing."""
     tell(tracker)
     end = {
         "run_uid": RECORDED["set_run_state"][0]["run_uid"],
@@ -210,8 +210,8 @@ def test_an_old_state_does_not_come_back(tracker: Databand) -> None:
     assert tracker.runs()[0]["state"] == "FAILED"
 
 
-def test_people_see_how_much_it_was_told_of_each_run(tracker: Databand) -> None:
-    """The sandbox's page gets one row a run: its name, its job, its state and counts."""
+def test_the_page_shows_the_counts_of_each_run(tracker: Databand) -> None:
+    """The sandbox's page gets one row per run: its name, its job, its state and counts."""
     tell(tracker)
     (told,) = tracker.runs()
     (table,) = tracker.tables()
@@ -231,7 +231,7 @@ def test_people_see_how_much_it_was_told_of_each_run(tracker: Databand) -> None:
 
 
 def test_a_note_is_not_counted_as_a_metric(tracker: Databand) -> None:
-    """A fact that comes as a metric of the system has a count of its own on the page."""
+    """A fact that arrives as a metric of the system has its own count on the page."""
     tell(tracker)
     body = copy.deepcopy(RECORDED["log_metrics"][0])
     fact = body["metrics_info"][0]["metric"]

@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 from mlflow_connections_sandbox._journal import RingLog
 
 
-def test_everything_is_kept_at_first() -> None:
-    """A test finds the first thing that arrived, however much came after it."""
+def test_everything_is_kept_by_default() -> None:
+    """A test finds the first entry, however many followed."""
     kept: RingLog[int] = RingLog()
     for item in range(5000):
         kept.add(item)
     assert kept.all() == list(range(5000))
 
 
-def test_only_the_newest_are_kept_when_told_so() -> None:
-    """A limit drops older entries too, down to the newest."""
+def test_only_the_newest_are_kept_on_request() -> None:
+    """A limit drops existing older entries, too."""
     kept: RingLog[str] = RingLog()
     for item in "abcde":
         kept.add(item)
@@ -25,8 +25,8 @@ def test_only_the_newest_are_kept_when_told_so() -> None:
 
 
 @given(st.lists(st.sampled_from(["add", "clear", "keep 2"]), max_size=40), st.integers(0, 5))
-def test_a_number_belongs_to_one_thing_for_ever(steps: list[str], count: int) -> None:
-    """The newest come first, each with the number that it had when it came."""
+def test_a_number_belongs_to_one_entry_for_ever(steps: list[str], count: int) -> None:
+    """The newest come first, each with the number that it had on arrival."""
     kept: RingLog[int] = RingLog()
     added = 0
     for step in steps:

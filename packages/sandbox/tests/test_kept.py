@@ -1,4 +1,4 @@
-"""A sandbox's folder: its kept values, its lock, and the check of whose server answers."""
+"""A sandbox's folder: its kept values, its lock, and the check of the responding server."""
 
 import socket
 import stat
@@ -23,7 +23,7 @@ NOBODY = "http://127.0.0.1:9"
 
 @pytest.fixture
 def healthy_stranger() -> Iterator[LoopbackServer]:
-    """A server of somebody else, which is healthy as MLflow's is and answers everything."""
+    """Another program's server, which is healthy like MLflow's and answers every request."""
     server = LoopbackServer("stranger")
     answer = Route("/{path:path}", lambda _: PlainTextResponse("OK"))
     server.start(Starlette(routes=[answer]))
@@ -33,7 +33,7 @@ def healthy_stranger() -> Iterator[LoopbackServer]:
 
 @pytest.fixture
 def listener() -> Iterator[int]:
-    """A port that another program has."""
+    """A port that another program uses."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -42,7 +42,7 @@ def listener() -> Iterator[int]:
 
 @pytest.mark.parametrize("kind", [Databand, Databricks, ProtectedMlflow])
 def test_a_stand_in_keeps_its_address_and_its_secrets(kind: type[StandIn], tmp_path: Path) -> None:
-    """In the same folder the next one has the same environment, from a file that only its owner reads."""
+    """In the same folder the next one has the same environment, from a file that only its owner can read."""
     first = kind(NOBODY, tmp_path / "one")
     first.start()
     environment = first.environment()
@@ -58,13 +58,13 @@ def test_a_stand_in_keeps_its_address_and_its_secrets(kind: type[StandIn], tmp_p
 
 
 def test_secrets_differ_between_folders(tmp_path: Path) -> None:
-    """Nobody can guess the token of another sandbox."""
+    """The token of another sandbox cannot be guessed."""
     one, other = (Databricks(NOBODY, tmp_path / name) for name in ("one", "other"))
     assert one.access.token != other.access.token
 
 
-def test_a_file_that_is_no_sandboxs_is_refused(tmp_path: Path) -> None:
-    """The message names the file and says what to do."""
+def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
+    """The message names the file and the remedy."""
     (tmp_path / "kept.json").write_text("[")
     with pytest.raises(ValueError, match=r"kept\.json does not hold .* delete it"):
         KeptValues(tmp_path / "kept.json")
@@ -82,8 +82,8 @@ def test_a_folder_belongs_to_one_sandbox(tmp_path: Path) -> None:
     next_one.close()
 
 
-def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, listener: int) -> None:
-    """Whether it is the page's, MLflow's or a stand-in's, the message names it and `--port`."""
+def test_a_taken_port_is_one_sentence(tmp_path: Path, listener: int) -> None:
+    """Whether it is the page's, MLflow's or a stand-in's, the message names the port and `--port`."""
     with pytest.raises(
         RuntimeError, match=rf"port {listener} of the MLflow server is taken.*--port"
     ):
@@ -97,10 +97,10 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, listener: int) -> 
         Databricks(NOBODY, tmp_path)
 
 
-def test_the_loser_of_a_port_never_passes_for_the_winner(
+def test_the_loser_of_a_port_is_not_mistaken_for_the_winner(
     healthy_stranger: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that could not have its port fails, although another one answers there and is healthy."""
+    """A server that could not get its port fails, although another healthy one responds there."""
     loser = tmp_path / "loser.py"
     loser.write_text("import sys, time\ntime.sleep(0.5)\nsys.exit('address already in use')\n")
     monkeypatch.setattr(_mlflow_server, "_MLFLOW", loser)
@@ -124,7 +124,7 @@ http.server.HTTPServer(address, Handler).serve_forever()
 def test_a_server_can_be_killed_and_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing of it runs after a kill; it comes back at its port. Only its own process kills it."""
+    """After a kill none of its processes runs, and it returns on its port. Only its own process kills it."""
     program = tmp_path / "healthy.py"
     program.write_text(HEALTHY)
     monkeypatch.setattr(_mlflow_server, "_MLFLOW", program)
@@ -139,8 +139,8 @@ def test_a_server_can_be_killed_and_started_again(
         assert _mlflow_server.has_nonce(url, server.nonce)
 
 
-def test_a_nonce_proves_who_answers(healthy_stranger: LoopbackServer) -> None:
-    """Only an answer that is good and has the nonce is the server's own."""
+def test_a_nonce_identifies_the_server(healthy_stranger: LoopbackServer) -> None:
+    """Only a healthy response with the nonce is the server's own."""
     assert not _mlflow_server.has_nonce(healthy_stranger.url, "n")
     assert not _mlflow_server.has_nonce(NOBODY, "n")
     own = LoopbackServer("own")
@@ -153,8 +153,8 @@ def test_a_nonce_proves_who_answers(healthy_stranger: LoopbackServer) -> None:
         own.close()
 
 
-def test_ports_follow_each_other(tmp_path: Path) -> None:
-    """With a port of the user's choice each part has its own, whichever parts are started."""
+def test_ports_are_consecutive(tmp_path: Path) -> None:
+    """With a port chosen by the user each part has its own, whichever parts are started."""
     sandbox = Sandbox(tmp_path, ["databricks"], port=20_000)
     sandbox._choose_ports(KeptValues(tmp_path / "kept.json"))
     ports = {
@@ -173,13 +173,13 @@ def test_ports_follow_each_other(tmp_path: Path) -> None:
 
 
 def test_a_shell_of_stand_ins_has_no_other_account(tmp_path: Path) -> None:
-    """Variables that would lead a service's client elsewhere are left out; all others stay."""
+    """Variables that would direct a service's client elsewhere are omitted; all others stay."""
     workspace = Databricks(NOBODY, tmp_path)
     before = {"DATABRICKS_CONFIG_PROFILE": "work", "DATABRICKS_HOST": "https://x", "PATH": "/bin"}
     assert shell_of([workspace], before) == {"PATH": "/bin", **workspace.environment()}
 
 
-def test_a_relative_folder_is_named_for_clients_that_run_elsewhere(
+def test_a_relative_folder_is_made_absolute_for_clients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files that variables name, such as certificates, are found from any working directory."""

@@ -1,4 +1,4 @@
-"""A command on a leash ends with its owner."""
+"""A command under `_leash` ends with its owner."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import mlflow_connections_sandbox
 
 LEASH = Path(mlflow_connections_sandbox.__file__).with_name("_leash.py")
 
-# Prints its id and that of a child that would outlive it.
+# Prints its ID and that of a child that would outlive it.
 COMMAND = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -33,7 +33,7 @@ def leash(code: str) -> "subprocess.Popen[bytes]":
 
 
 def is_alive(process: int) -> bool:
-    """Return whether a process still runs; one that only waits to be collected does not."""
+    """Return whether a process still runs; a zombie does not."""
     stat = Path(f"/proc/{process}/stat")
     if stat.exists():
         return stat.read_text().rpartition(")")[2].split()[0] != "Z"
@@ -45,7 +45,7 @@ def is_alive(process: int) -> bool:
 
 
 def wait_until_gone(processes: list[int]) -> None:
-    """Wait for as long as the leash may take."""
+    """Wait up to the time that `_leash` allows."""
     deadline = time.monotonic() + 30
     while any(map(is_alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -53,7 +53,7 @@ def wait_until_gone(processes: list[int]) -> None:
 
 
 def test_closing_standard_input_ends_the_whole_group() -> None:
-    """The leash, its command and the command's own child are gone."""
+    """`_leash`, its command and the command's own child are gone."""
     held = leash(COMMAND)
     assert held.stdin is not None
     assert held.stdout is not None
@@ -64,7 +64,7 @@ def test_closing_standard_input_ends_the_whole_group() -> None:
     wait_until_gone(processes)
 
 
-def test_a_command_that_ignores_being_asked_is_killed() -> None:
+def test_a_command_that_ignores_signals_is_killed() -> None:
     """A command that ignores the end of its owner is killed."""
     held = leash("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + COMMAND)
     assert held.stdin is not None
@@ -77,8 +77,8 @@ def test_a_command_that_ignores_being_asked_is_killed() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_owner_that_is_killed_takes_all_with_it(number: signal.Signals) -> None:
-    """Even an owner that has no chance to clean up leaves nothing behind."""
+def test_a_killed_owner_leaves_nothing_behind(number: signal.Signals) -> None:
+    """Even an owner that cannot clean up leaves nothing behind."""
     owner = subprocess.Popen(
         [
             *(sys.executable, "-c"),
@@ -101,7 +101,7 @@ def test_an_owner_that_is_killed_takes_all_with_it(number: signal.Signals) -> No
 
 
 def test_a_command_that_ends_ends_the_leash() -> None:
-    """A server that fails to start is noticed at once."""
+    """A server that fails to start is detected immediately."""
     held = leash("raise SystemExit(3)")
     held.wait(timeout=60)
     assert held.stdin is not None

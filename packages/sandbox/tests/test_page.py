@@ -1,4 +1,4 @@
-"""The sandbox's page as its server gives it, without a browser."""
+"""The sandbox's page as its server sends it, without a browser."""
 
 import json
 import os
@@ -33,14 +33,14 @@ NOBODY = "http://127.0.0.1:9"
 
 
 class Shown(StandIn):
-    """Answers anything with a text, and has a table of its own."""
+    """Answers any request with a text, and has its own table."""
 
     name = "shown"
     options = {"config": "shown.yml"}  # noqa: RUF012 - a ClassVar in its base
     text = "x"
 
     def app(self) -> "ASGIApp":
-        """Make the application."""
+        """Create the application."""
 
         def answer(request: Request) -> Response:
             return PlainTextResponse("y")
@@ -48,7 +48,7 @@ class Shown(StandIn):
         return Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
 
     def environment(self) -> Mapping[str, str]:
-        """Return an address, and what a shell could trip over."""
+        """Return an address, and values that a shell could misread."""
         return {"SHOWN_URL": self.url, "SHOWN_WORDS": "it's $HOME\nand `more`"}
 
     def tables(self) -> Sequence[Table]:
@@ -58,7 +58,7 @@ class Shown(StandIn):
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Iterator[Shown]:
-    """A stand-in that answers."""
+    """A stand-in that responds."""
     stand_in = Shown(NOBODY, tmp_path / "shown")
     stand_in.start()
     yield stand_in
@@ -67,7 +67,7 @@ def stand_in(tmp_path: Path) -> Iterator[Shown]:
 
 @pytest.fixture
 def page(stand_in: Shown, tmp_path: Path) -> Iterator[Page]:
-    """A page about it, with no MLflow server behind."""
+    """A page about it, without an MLflow server."""
     page = Page(NOBODY, tmp_path, [stand_in])
     page.start()
     yield page
@@ -75,7 +75,7 @@ def page(stand_in: Shown, tmp_path: Path) -> Iterator[Page]:
 
 
 def state(page: Page) -> dict[str, Any]:
-    """Return what the page shows of its only stand-in."""
+    """Return the page's data about its only stand-in."""
     answer = requests.get(f"{page.url}/state.json", timeout=5)
     assert answer.status_code == 200
     (one,) = answer.json()["stand_ins"]
@@ -91,7 +91,7 @@ def texts(table: dict[str, Any]) -> list[list[str]]:
 def test_it_shows_what_arrived_newest_first_without_queries_and_bodies(
     page: Page, stand_in: Shown
 ) -> None:
-    """A request shows by method, path and status; what may hold a secret shows nowhere."""
+    """A request is shown with method, path and status, and without the parts that may contain a secret."""
     requests.get(f"{stand_in.url}/first?token=sesame", timeout=5)
     requests.post(f"{stand_in.url}/second", data="sesame", timeout=5)
     one = state(page)
@@ -102,8 +102,8 @@ def test_it_shows_what_arrived_newest_first_without_queries_and_bodies(
     assert "sesame" not in json.dumps(one)
 
 
-def test_faults_show(page: Page, stand_in: Shown) -> None:
-    """A played fault is told from the service's own answers, and a cut from a status."""
+def test_faults_are_shown(page: Page, stand_in: Shown) -> None:
+    """An injected fault is distinguished from the service's own responses, and a cut from a status."""
     stand_in.faults.inject(Fault(status=503, times=1))
     requests.get(f"{stand_in.url}/late", timeout=5)
     stand_in.faults.inject(Fault(cut=True, times=1))
@@ -114,10 +114,8 @@ def test_faults_show(page: Page, stand_in: Shown) -> None:
     assert [(c["text"], c["kind"]) for c in one["counts"]] == [("cut", "bad"), ("503", "bad")]
 
 
-def test_an_error_shows_its_reason_without_what_the_client_sent_to_be_let_in(
-    page: Page, stand_in: Shown
-) -> None:
-    """The words of the answer show beside its status, without the token that it repeats."""
+def test_an_error_shows_its_reason_without_credentials(page: Page, stand_in: Shown) -> None:
+    """The text of the response is shown next to its status, without the token that it repeats."""
     body = json.dumps({"error_code": "X", "message": "Token 'dapi-sesame'\nis not valid."})
     stand_in.faults.inject(Fault(status=403, body=body, times=2))
     headers = {"Authorization": "Bearer dapi-sesame"}
@@ -142,12 +140,12 @@ def test_an_error_shows_its_reason_without_what_the_client_sent_to_be_let_in(
     ],
 )
 def test_the_reason_of_an_error_is_in_its_services_words(body: bytes, reason: str) -> None:
-    """Each service has its own shape of an error; the sentence in it is shown, on one line."""
+    """Each service has its own form of an error; its sentence is shown, on one line."""
     assert reason_of(body) == reason
 
 
-def test_what_waits_in_outboxes_shows(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each destination has a row with what waits and why; without the package there is none."""
+def test_waiting_events_are_shown(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each destination has a row with the waiting events and the reason; without the package there is none."""
     monkeypatch.setitem(sys.modules, "mlflow_connections_outbox.admin", None)
     assert texts(requests.get(f"{page.url}/outboxes.json", timeout=5).json()) == []
     found = {
@@ -172,24 +170,22 @@ def test_what_waits_in_outboxes_shows(page: Page, monkeypatch: pytest.MonkeyPatc
 
 
 def wait_for_rows(page: Page) -> list[list[str]]:
-    """Return the rows of the outboxes as soon as they are read again."""
+    """Return the rows of the outboxes once they are read again."""
     while not (rows := texts(requests.get(f"{page.url}/outboxes.json", timeout=5).json())):
         pass
     return rows
 
 
-def test_an_outage_shows(page: Page, stand_in: Shown) -> None:
-    """A stand-in that was closed is down, and running again once it is back."""
+def test_an_outage_is_shown(page: Page, stand_in: Shown) -> None:
+    """A stand-in that was closed is down, and running again after a restart."""
     stand_in.close()
     assert not state(page)["is_running"]
     stand_in.start()
     assert state(page)["is_running"]
 
 
-def test_the_page_and_the_memory_are_bounded_and_the_counts_go_on(
-    page: Page, stand_in: Shown
-) -> None:
-    """Of many requests the newest show, each under a key that it keeps; all are counted."""
+def test_the_page_is_bounded_and_the_counts_continue(page: Page, stand_in: Shown) -> None:
+    """Of many requests the newest are shown, each under a constant key; all are counted."""
     stand_in.keep(60)
     with requests.Session() as session:
         for number in range(70):
@@ -216,8 +212,8 @@ def test_its_lines_work_in_a_shell(page: Page, stand_in: Shown) -> None:
     assert shell.stdout.split("|") == list(stand_in.environment().values())
 
 
-def test_it_says_how_a_connection_is_named(page: Page) -> None:
-    """The command line and the project's file carry the keyword and its options."""
+def test_it_shows_how_to_name_a_connection(page: Page) -> None:
+    """The command line and the project's file contain the keyword and its options."""
     _, command, written = (one["text"] for one in state(page)["pasted"])
     assert shlex.split(command)[:5] == [
         *("mlflow-connections", "run", "--option", "config=shown.yml", "shown"),
@@ -235,15 +231,15 @@ def test_a_stand_ins_own_tables_come_first(page: Page) -> None:
     assert [table["title"] for table in state(page)["tables"]] == ["Its own", "Requests"]
 
 
-def test_texts_that_no_encoding_can_write_do_not_stop_it(page: Page, stand_in: Shown) -> None:
-    """Half of a surrogate pair, as JSON from a client may hold, arrives at the browser."""
+def test_texts_that_cannot_be_encoded_do_no_harm(page: Page, stand_in: Shown) -> None:
+    """Half of a surrogate pair, as in JSON from a client, reaches the browser."""
     stand_in.text = "\ud800 <b>"
     assert texts(state(page)["tables"][0]) == [["\ud800 <b>"]]
 
 
 @pytest.mark.parametrize("path", ["/state.json", "/runs.json", "/outboxes.json", *STATIC])
 def test_only_this_machine_is_answered(page: Page, path: str) -> None:
-    """Another host's name, as DNS rebinding brings it, gets nothing; loopback's names do."""
+    """Another host's name, as in DNS rebinding, gets no response; loopback's names do."""
     port = page.url.rpartition(":")[2]
     for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
         assert requests.get(page.url + path, headers={"Host": host}, timeout=5).status_code == 400
@@ -252,8 +248,8 @@ def test_only_this_machine_is_answered(page: Page, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/state.json", "/nothing", *STATIC])
-def test_nothing_from_elsewhere_is_allowed(page: Page, path: str) -> None:
-    """Every answer forbids the browser all but the page's own files, and to keep them."""
+def test_nothing_from_other_origins_is_allowed(page: Page, path: str) -> None:
+    """Every response restricts the browser to the page's own files, and forbids caching."""
     headers = requests.get(page.url + path, timeout=5).headers
     policy = dict(rule.split(" ", 1) for rule in headers["Content-Security-Policy"].split("; "))
     assert policy.pop("default-src") == "'none'"
@@ -264,29 +260,29 @@ def test_nothing_from_elsewhere_is_allowed(page: Page, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", STATIC)
-def test_its_files_name_no_other_place(page: Page, path: str) -> None:
-    """No font, script or style comes from another host, and no markup is made of texts."""
+def test_its_files_use_no_other_origin(page: Page, path: str) -> None:
+    """No font, script or style comes from another host, and no markup is created from texts."""
     text = requests.get(page.url + path, timeout=5).text
     named = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+", text))
     assert named <= {"http://www.w3.org"}  # the name of SVG
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
 
 
-def test_it_only_reads(page: Page) -> None:
-    """Nothing can be changed by it."""
+def test_it_is_read_only(page: Page) -> None:
+    """No request can change anything."""
     for place in ("/state.json", "/runs.json", "/outboxes.json", "/"):
         assert requests.post(page.url + place, timeout=5).status_code == 405
 
 
-def test_an_mlflow_that_does_not_answer_is_said(page: Page) -> None:
-    """The runs' place says so, and the page stays."""
+def test_an_unavailable_mlflow_is_reported(page: Page) -> None:
+    """The section of runs shows it, and the page stays."""
     table = requests.get(f"{page.url}/runs.json", timeout=5).json()
     assert table["rows"] == []
     assert "does not answer" in table["empty"]
 
 
-def test_runs_lead_into_mlflows_pages(tmp_path: Path) -> None:
-    """A run shows under its name with its values; names and times of a client's choice do no harm."""
+def test_runs_link_to_mlflows_pages(tmp_path: Path) -> None:
+    """A run is shown under its name with its values; names and times chosen by a client do no harm."""
 
     def experiments(request: Request) -> Response:
         return JSONResponse({"experiments": [{"experiment_id": "7", "name": "/Shared/<i>"}]})
@@ -331,32 +327,32 @@ def test_runs_lead_into_mlflows_pages(tmp_path: Path) -> None:
     ("seconds", "text"),
     [(0.0004, "0 ms"), (0.0126, "13 ms"), (1.26, "1.3 s"), (59.9, "59.9 s"), (90, "1 min 30 s")],
 )
-def test_durations_read_well(seconds: float, text: str) -> None:
+def test_durations_are_readable(seconds: float, text: str) -> None:
     """The unit fits the value."""
     assert duration(seconds).text == text
 
 
 def test_a_time_has_its_date() -> None:
-    """A page that is open for days says which day."""
+    """A page that is open for days shows the day."""
     now = time.time()
     assert moment(now).text == time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
 
 
 @pytest.mark.parametrize("at", [0.0, -1e9, 1e12, 1e18, 1e300])
-def test_no_time_is_too_odd_to_show(at: float) -> None:
-    """A client may claim any time for its run."""
+def test_any_time_can_be_shown(at: float) -> None:
+    """A client may send any time for its run."""
     assert moment(at).text
 
 
-def test_of_a_statement_without_end_the_beginning_shows() -> None:
-    """It stands on one line, and what is left out is marked."""
+def test_the_beginning_of_a_long_statement_is_shown() -> None:
+    """It is on one line, and omitted text is marked."""
     assert code("SELECT\n  1") == Cell("SELECT 1", "code")
     for text in ("x" * 500, f"SELECT {' ' * 10_000_000} 1"):
         shown = code(text).text
         assert shown == f"{text[:400].strip()}…"
 
 
-def test_of_a_path_without_end_the_end_shows() -> None:
+def test_the_end_of_a_long_path_is_shown() -> None:
     """Paths of one service differ at their end, and a hostile one must not fill the page."""
     assert path("/short") == Cell("/short", "path")
     cell = path(f"/{'4' * 100_000}/runs/log-metric")

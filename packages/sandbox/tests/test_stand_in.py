@@ -1,4 +1,4 @@
-"""A stand-in on the wire, with a small application and a backend of its own."""
+"""A stand-in over the wire, with a small application and its own backend."""
 
 import http.client
 import json
@@ -25,12 +25,12 @@ LINES = 2000
 
 
 class Plain(StandIn):
-    """Answers a text, in one piece or in many."""
+    """Answers with a text, in one piece or in many."""
 
     name = "plain"
 
     def app(self) -> "ASGIApp":
-        """Make the application."""
+        """Create the application."""
 
         def whole(request: Request) -> Response:
             return PlainTextResponse(BODY)
@@ -82,7 +82,7 @@ class Elsewhere(OpenMlflow):
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[Plain]:
-    """A stand-in that answers."""
+    """A stand-in that responds."""
     stand_in = Plain("http://127.0.0.1:9", tmp_path / "plain")
     stand_in.start()
     yield stand_in
@@ -91,7 +91,7 @@ def plain(tmp_path: Path) -> Iterator[Plain]:
 
 @pytest.fixture
 def forwarding(plain: Plain, tmp_path: Path) -> Iterator[OpenMlflow]:
-    """A stand-in before the other one, which plays the MLflow server."""
+    """A stand-in in front of the other one, which plays the MLflow server."""
     stand_in = OpenMlflow(plain.url, tmp_path / "forwarding")
     stand_in.start()
     yield stand_in
@@ -107,8 +107,8 @@ def elsewhere(plain: Plain, tmp_path: Path) -> Iterator[Elsewhere]:
     stand_in.close()
 
 
-def test_the_journal_holds_a_request_as_soon_as_its_answer_is_there(plain: Plain) -> None:
-    """A client that has its answer finds the request in the journal, without its query."""
+def test_the_journal_has_a_request_before_its_response_ends(plain: Plain) -> None:
+    """A client that has its response finds the request in the journal, without its query."""
     for count in range(1, 30):
         assert requests.get(f"{plain.url}/whole?token=t", timeout=5).text == BODY
         received = plain.journal.requests("/whole")
@@ -116,8 +116,8 @@ def test_the_journal_holds_a_request_as_soon_as_its_answer_is_there(plain: Plain
         assert received[-1][1:4] == ("GET", "/whole", 200)
 
 
-def test_a_fault_answers_instead_of_the_application(plain: Plain) -> None:
-    """A status with body, type and headers arrives as it was ordered, as often as ordered."""
+def test_a_fault_replaces_the_application(plain: Plain) -> None:
+    """A status with body, type and headers arrives as injected, as often as injected."""
     plain.faults.inject(
         Fault("/whole", 429, "<p>slow down", "text/html", (("Retry-After", "7"),), times=2)
     )
@@ -130,23 +130,23 @@ def test_a_fault_answers_instead_of_the_application(plain: Plain) -> None:
     assert [r.status for r in plain.journal.requests()] == [429, 429, 200]
 
 
-def test_a_fault_hits_only_its_path(plain: Plain) -> None:
-    """Requests elsewhere are answered as ever."""
+def test_a_fault_affects_only_its_path(plain: Plain) -> None:
+    """Requests to other paths are answered as usual."""
     plain.faults.inject(Fault("/whole", 500))
     assert requests.get(f"{plain.url}/pieces", timeout=5).text == BODY
     plain.faults.clear()
     assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
 
 
-def test_a_delay_lets_the_request_through_late(plain: Plain) -> None:
-    """A slow service answers right, but late."""
+def test_a_delay_delays_the_response(plain: Plain) -> None:
+    """A slow service responds correctly, but late."""
     plain.faults.inject(Fault(delay=0.3))
     started = time.monotonic()
     assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
     assert time.monotonic() - started >= 0.3
 
 
-def test_a_cut_connection_gives_no_answer(plain: Plain) -> None:
+def test_a_cut_connection_sends_no_response(plain: Plain) -> None:
     """The connection closes without a byte, and the next request works."""
     plain.faults.inject(Fault(cut=True, times=1))
     with pytest.raises(requests.ConnectionError):
@@ -155,8 +155,8 @@ def test_a_cut_connection_gives_no_answer(plain: Plain) -> None:
     assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
 
 
-def test_a_hanging_service_outlasts_a_client_and_does_not_hold_the_end_up(plain: Plain) -> None:
-    """With a delay and a cut a client runs into its own time limit; closing does not wait for it."""
+def test_a_hanging_service_does_not_delay_the_end(plain: Plain) -> None:
+    """With a delay and a cut a client reaches its own time limit; closing does not wait for it."""
     plain.faults.inject(Fault(delay=60, cut=True))
     with pytest.raises(requests.Timeout):
         requests.get(f"{plain.url}/whole", timeout=0.2)
@@ -165,10 +165,10 @@ def test_a_hanging_service_outlasts_a_client_and_does_not_hold_the_end_up(plain:
     assert time.monotonic() - started < 30
 
 
-def test_a_service_that_hangs_as_it_ends_cuts_its_clients_off(
+def test_a_hanging_service_cuts_its_clients_off_when_it_stops(
     plain: Plain, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever waits learns of it at once, and no traceback tells of a defect that is none."""
+    """A waiting client is disconnected immediately, and no traceback is logged."""
     plain.faults.inject(Fault(delay=60, times=1))
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(requests.get, f"{plain.url}/whole", timeout=50)
@@ -182,10 +182,10 @@ def test_a_service_that_hangs_as_it_ends_cuts_its_clients_off(
 
 @pytest.mark.parametrize("path", ["/whole", "/pieces"])
 @pytest.mark.parametrize("size", [0, 1, 250, 999])
-def test_a_truncated_answer_has_the_true_head_and_the_first_bytes(
+def test_a_truncated_response_has_the_real_head_and_the_first_bytes(
     plain: Plain, path: str, size: int
 ) -> None:
-    """Status and length are those of the whole answer, of which only so many bytes arrive."""
+    """Status and length are those of the whole response, of which only so many bytes arrive."""
     plain.faults.inject(Fault(path, truncate=size))
     connection = http.client.HTTPConnection("127.0.0.1", plain.port, timeout=5)
     connection.request("GET", path)
@@ -197,14 +197,14 @@ def test_a_truncated_answer_has_the_true_head_and_the_first_bytes(
     connection.close()
 
 
-def test_truncating_at_the_length_leaves_the_answer_whole(plain: Plain) -> None:
-    """An answer that is no longer than the limit arrives as it is."""
+def test_truncating_at_the_length_leaves_the_response_complete(plain: Plain) -> None:
+    """A response that is no longer than the limit arrives unchanged."""
     plain.faults.inject(Fault(truncate=len(BODY)))
     assert requests.get(f"{plain.url}/pieces", timeout=5).text == BODY
 
 
-def test_a_closed_stand_in_comes_back_at_its_address(plain: Plain) -> None:
-    """While it is down nothing answers; started again it is where clients know it to be."""
+def test_a_closed_stand_in_returns_on_its_address(plain: Plain) -> None:
+    """While it is down nothing responds; after a restart it has the address that clients know."""
     plain.close()
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{plain.url}/whole", timeout=5)
@@ -212,10 +212,10 @@ def test_a_closed_stand_in_comes_back_at_its_address(plain: Plain) -> None:
     assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
 
 
-def test_a_request_is_forwarded_whole_but_for_credentials_and_connection(
+def test_a_request_is_forwarded_without_credentials_and_connection_headers(
     forwarding: OpenMlflow, plain: Plain
 ) -> None:
-    """Method, path, query, headers and body arrive; a Host of its own, no credentials."""
+    """Method, path, query, headers and body arrive, with another Host and without credentials."""
     body = bytes(range(256)) * 4096
     answer = requests.put(
         f"{forwarding.url}/echo/a%20b?x=1&x=2&y=%2F",
@@ -237,7 +237,7 @@ def test_a_request_is_forwarded_whole_but_for_credentials_and_connection(
 
 
 def test_a_body_without_a_length_is_forwarded_in_chunks(elsewhere: Elsewhere) -> None:
-    """A chunked request is forwarded chunked, and to another path if the stand-in says so."""
+    """A chunked request is forwarded chunked, and to another path if the stand-in changes it."""
     answer = requests.post(
         f"{elsewhere.url}/other/place", data=iter([b"abc", b"defg"]), timeout=5
     ).json()
@@ -245,8 +245,8 @@ def test_a_body_without_a_length_is_forwarded_in_chunks(elsewhere: Elsewhere) ->
     assert "content-length" not in answer["headers"]
 
 
-def test_an_answer_of_many_lines_is_forwarded_in_few_pieces(forwarding: OpenMlflow) -> None:
-    """MLflow 2 sends an artifact line by line; one by one, 30 MB would outlast gunicorn's patience."""
+def test_a_response_of_many_lines_is_forwarded_in_few_pieces(forwarding: OpenMlflow) -> None:
+    """MLflow 2 sends an artifact line by line; forwarded one by one, 30 MB would exceed gunicorn's timeout."""
     answer = requests.get(f"{forwarding.url}/lines", stream=True, timeout=30)
     pieces = list(answer.raw.read_chunked())
     assert b"".join(pieces).decode() == "".join(f"line {i}\n" for i in range(LINES))
@@ -261,10 +261,10 @@ def test_a_backend_that_is_down_gives_502(forwarding: OpenMlflow, plain: Plain) 
     assert "MLflow server" in json.loads(answer.text)["message"]
 
 
-def test_forwarding_ignores_a_proxy_of_the_environment(
+def test_forwarding_ignores_a_proxy_in_the_environment(
     forwarding: OpenMlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy variable meant for the client does not lead the sandbox's own requests away."""
+    """A proxy variable for the client does not affect the sandbox's own requests."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "")
     connection = http.client.HTTPConnection("127.0.0.1", forwarding.port, timeout=5)

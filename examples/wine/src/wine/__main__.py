@@ -7,7 +7,7 @@ from kedro.framework.project import configure_project
 
 
 def main() -> None:
-    """Run the pipeline that the command line asks for."""
+    """Run the pipeline named on the command line."""
     package = Path(__file__).parent.name
     configure_project(package)
     find_run_command(package)()

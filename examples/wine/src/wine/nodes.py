@@ -1,4 +1,4 @@
-"""The nodes of the pipeline. They call MLflow as any code does, and know nothing of the server."""
+"""The nodes of the pipeline. They call MLflow as any code does, and do not depend on the server."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def train(training: pd.DataFrame, parameters: dict[str, Any]) -> Pipeline:
     mlflow.sklearn.log_model(
         model,
         name="model",
-        # Listed, since MLflow would load the model in another process to find them.
+        # Listed explicitly, since MLflow would load the model in another process to find them.
         pip_requirements=["scikit-learn"],
         input_example=features.head(3),
         registered_model_name=parameters["registered_model"],

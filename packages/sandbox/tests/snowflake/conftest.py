@@ -1,4 +1,4 @@
-"""The stand-in of Snowflake before an upstream that answers with what it was asked."""
+"""The stand-in of Snowflake in front of a server that echoes its requests."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ URL = "https://sandbox.execute-api.eu-central-1.amazonaws.com/prod/api/echo"
 
 
 def echo(arguments: str, clauses: str = "COMPRESSION = NONE", name: str = "ECHO") -> str:
-    """Return the DDL of an external function whose value holds the row that reached the upstream."""
+    """Return the DDL of an external function whose value contains the row that reached the server."""
     return (
         f"CREATE EXTERNAL FUNCTION {name}({arguments}) RETURNS VARIANT"
         f" API_INTEGRATION = MLFLOW_API {clauses} REQUEST_TRANSLATOR = REQUEST"
@@ -40,7 +40,7 @@ def echo(arguments: str, clauses: str = "COMPRESSION = NONE", name: str = "ECHO"
 
 
 class Upstream(ThreadingHTTPServer):
-    """Answers `{"asked": <the body>}`, and keeps each request."""
+    """Responds with `{"asked": <the body>}`, and records each request."""
 
     daemon_threads = True
 
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
-    """A server in the place of MLflow."""
+    """A server in place of MLflow."""
     server = Upstream()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -88,7 +88,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def stand_in(upstream: Upstream, tmp_path: Path) -> Iterator[Snowflake]:
-    """A started account with nothing in it, and little patience."""
+    """A started, empty account with short time limits."""
     made = Snowflake(upstream.url, tmp_path / "snowflake", tmp_path / "artifacts")
     made.policy.retry_seconds = 0.3
     made.start()

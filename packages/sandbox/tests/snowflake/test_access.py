@@ -14,7 +14,7 @@ Run = Callable[..., list[tuple[Any, ...]]]
 
 @pytest.fixture
 def caller(bridge: Snowflake, run: Run, echo: Callable[..., str]) -> Iterator[Run]:
-    """A connection as a role that may enter the schema and nothing else; ECHO exists."""
+    """A connection with a role that may only use the schema; ECHO exists."""
     run(echo("a VARCHAR"))
     run("CREATE ROLE caller")
     run("CREATE WAREHOUSE other_wh")
@@ -32,7 +32,7 @@ def caller(bridge: Snowflake, run: Run, echo: Callable[..., str]) -> Iterator[Ru
 
 
 def test_a_call_needs_usage_on_the_function(caller: Run, run: Run) -> None:
-    """Without the grant the function is unknown; with it the call works; OR REPLACE takes it back."""
+    """Without the grant the function is unknown; with it the call works; OR REPLACE removes the grant."""
     with pytest.raises(ProgrammingError, match="Unknown function ECHO"):
         caller("SELECT ECHO('x')")
     run("GRANT USAGE ON FUNCTION echo(VARCHAR) TO ROLE caller")
@@ -68,13 +68,13 @@ def test_replacing_a_function_drops_its_grants(
     ],
 )
 def test_a_role_without_privileges_is_refused(caller: Run, sql: str) -> None:
-    """An object that the role neither owns nor was granted does not exist for it, or may not be changed."""
+    """An object without privileges for the role appears missing, or cannot be changed."""
     with pytest.raises(ProgrammingError) as refused:
         caller(sql)
     assert refused.value.errno in {2003, 2043, 3001}
 
 
-def test_what_a_role_may_not_see_is_not_listed(caller: Run, run: Run) -> None:
+def test_invisible_objects_are_not_listed(caller: Run, run: Run) -> None:
     """SHOW lists an object only to a role that owns it or has a privilege on it."""
     assert caller("SHOW EXTERNAL FUNCTIONS") == []
     run("GRANT USAGE ON FUNCTION echo(VARCHAR) TO ROLE caller")
@@ -83,7 +83,7 @@ def test_what_a_role_may_not_see_is_not_listed(caller: Run, run: Run) -> None:
 
 
 def test_roles_inherit(caller: Run, run: Run) -> None:
-    """A role can do what a role that was granted to it can."""
+    """A role has the privileges of each role granted to it."""
     run("CREATE ROLE inner_role")
     run("GRANT USAGE ON FUNCTION echo(VARCHAR) TO ROLE inner_role")
     run("GRANT ROLE inner_role TO ROLE caller")
@@ -110,14 +110,14 @@ def test_creating_a_function_needs_the_integration(
 
 
 @pytest.mark.parametrize("changed", [{"password": "wrong"}, {"user": "NOBODY"}, {"role": "NOBODY"}])
-def test_logging_in_needs_the_right_words(stand_in: Snowflake, changed: dict[str, str]) -> None:
+def test_wrong_login_data_is_refused(stand_in: Snowflake, changed: dict[str, str]) -> None:
     """A wrong password, user or role is refused at login."""
     with pytest.raises(DatabaseError):
         snowflake.connector.connect(**stand_in.connection(**changed))
 
 
-def test_a_database_that_does_not_exist_is_not_made(stand_in: Snowflake) -> None:
-    """Connecting to a missing database gives a session without one, as in Snowflake."""
+def test_a_missing_database_is_not_created(stand_in: Snowflake) -> None:
+    """Connecting to a missing database opens a session without one, as in Snowflake."""
     with (
         snowflake.connector.connect(**stand_in.connection(database="NOWHERE")) as connection,
         pytest.raises(ProgrammingError, match="current database"),
@@ -125,8 +125,8 @@ def test_a_database_that_does_not_exist_is_not_made(stand_in: Snowflake) -> None
         connection.cursor().execute("CREATE STAGE s")
 
 
-def test_a_schema_that_may_not_be_seen_cannot_be_looked_into(caller: Run) -> None:
-    """SHOW … IN names a schema or database that is missing, or that the role has nothing to do with."""
+def test_an_invisible_schema_cannot_be_listed(caller: Run) -> None:
+    """SHOW … IN is refused for a missing schema or database, or one without privileges for the role."""
     assert caller("SHOW TASKS IN SCHEMA demo.demo") == []
     for place in ("SCHEMA demo.nowhere", "SCHEMA demo.public", "DATABASE nowhere"):
         with pytest.raises(ProgrammingError, match="does not exist or not authorized"):

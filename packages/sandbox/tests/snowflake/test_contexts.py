@@ -1,4 +1,4 @@
-"""Statements that Snowflake forbids in a context: no warehouse, owner's rights, restricted sessions."""
+"""Statements that Snowflake refuses in a context: no warehouse, owner's rights, restricted sessions."""
 
 import base64
 import hashlib
@@ -77,7 +77,7 @@ ALLOWED = [
 
 
 def procedure(name: str, body: str, rights: str) -> str:
-    """Return the DDL of a procedure that takes a list of statements."""
+    """Return the DDL of a procedure that executes a list of statements."""
     return (
         f"CREATE OR REPLACE PROCEDURE {name}(statements ARRAY) RETURNS VARIANT LANGUAGE PYTHON"
         " RUNTIME_VERSION = '3.11' PACKAGES = ('snowflake-snowpark-python') HANDLER = 'main'"
@@ -107,7 +107,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snowflake]:
 
 
 def outcomes(account: Snowflake, name: str, statements: list[str]) -> dict[str, str | None]:
-    """Run statements in a procedure and return the error of each, or None where there was none."""
+    """Run statements in a procedure and return the error of each, or None if there was none."""
     with snowflake.connector.connect(**account.connection(), paramstyle="qmark") as connection:
         cursor = connection.cursor().execute(
             f"CALL {name}(PARSE_JSON(?))", (json.dumps(statements),)
@@ -118,8 +118,8 @@ def outcomes(account: Snowflake, name: str, statements: list[str]) -> dict[str, 
 
 
 @pytest.mark.parametrize("name", ["try_owners", "below_owners"])
-def test_owners_rights_allow_the_documented_statements_alone(account: Snowflake, name: str) -> None:
-    """Everything else is refused by its type, in a caller's-rights procedure below as well."""
+def test_owners_rights_allow_only_documented_statements(account: Snowflake, name: str) -> None:
+    """Everything else is refused by its type, in a nested caller's-rights procedure as well."""
     refused = {**ALWAYS_REFUSED, **OWNERS_REFUSED}
     found = outcomes(account, name, [*refused, *ALLOWED])
     for sql, text in refused.items():
@@ -127,8 +127,8 @@ def test_owners_rights_allow_the_documented_statements_alone(account: Snowflake,
     assert {sql: found[sql] for sql in ALLOWED} == dict.fromkeys(ALLOWED)
 
 
-def test_callers_rights_refuse_file_transfers_alone(account: Snowflake) -> None:
-    """A caller's-rights procedure may do what its caller may, but for PUT and GET as SQL."""
+def test_callers_rights_refuse_only_file_transfers(account: Snowflake) -> None:
+    """A caller's-rights procedure has its caller's rights, except PUT and GET as SQL."""
     allowed = [
         *ALLOWED,
         *("REMOVE @s", "USE SCHEMA demo.demo", "CREATE TEMPORARY TABLE mine (a INT)"),
@@ -141,8 +141,8 @@ def test_callers_rights_refuse_file_transfers_alone(account: Snowflake) -> None:
 
 
 @pytest.mark.parametrize("is_allowed", [True, False])
-def test_copy_files_in_owners_rights_is_a_switch(account: Snowflake, is_allowed: bool) -> None:
-    """No source settles whether COPY FILES may run with owner's rights, so both can be tested."""
+def test_copy_files_in_owners_rights_is_configurable(account: Snowflake, is_allowed: bool) -> None:
+    """No source states whether COPY FILES may run with owner's rights, so both can be tested."""
     account.assumptions.copy_files_in_owners_rights = is_allowed
     try:
         found = outcomes(account, "try_owners", ["COPY FILES INTO @s FROM @s2"])
@@ -184,7 +184,7 @@ def main(session, statements):
 
 
 @pytest.mark.parametrize("rights", ["OWNER", "CALLER"])
-def test_files_go_by_the_session_inside(account: Snowflake, rights: str) -> None:
+def test_file_operations_work_inside(account: Snowflake, rights: str) -> None:
     """`session.file` and SnowflakeFile work with either rights; a second session does not."""
     with Session.builder.configs(account.connection()).create() as session:
         session.sql(procedure("files", FILES, rights)).collect()
@@ -206,7 +206,7 @@ def main(session, statements):
 
 
 def test_no_client_streams_from_an_external_stage(account: Snowflake) -> None:
-    """`get_stream` is refused as GET is; only SnowflakeFile and COPY FILES reach such a stage."""
+    """`get_stream` is refused as GET is; only SnowflakeFile and COPY FILES reach an external stage."""
     with Session.builder.configs(account.connection()).create() as session:
         integration = (
             "CREATE STORAGE INTEGRATION s3 TYPE = EXTERNAL_STAGE STORAGE_PROVIDER = 'S3' ENABLED = TRUE"
@@ -226,7 +226,7 @@ def test_no_client_streams_from_an_external_stage(account: Snowflake) -> None:
 
 
 def test_a_streamlit_app_has_owners_rights(account: Snowflake) -> None:
-    """On a warehouse it is refused what an owner's-rights procedure is refused."""
+    """An app on a warehouse may run only the statements of an owner's-rights procedure."""
     connection: Any = account.streamlit_connection()
     with snowflake.connector.connect(**connection) as app:
         app.cursor().execute("SELECT a FROM t")
@@ -243,7 +243,7 @@ NO_WAREHOUSE = (
 
 @pytest.mark.parametrize("changed", [{"warehouse": None}, {"warehouse": "NOPE_WH"}])
 def test_queries_need_a_warehouse(account: Snowflake, changed: dict[str, Any]) -> None:
-    """Connecting with none, or with an unknown one, gives none: what computes is refused by 606."""
+    """Without a warehouse, or with an unknown one, a statement that computes is refused with 606."""
     with snowflake.connector.connect(**account.connection(**changed)) as connection:
         cursor = connection.cursor()
         for sql in (
@@ -284,7 +284,7 @@ def test_queries_need_a_warehouse(account: Snowflake, changed: dict[str, Any]) -
 
 
 def test_a_warehouse_counts_only_for_roles_that_may_use_it(account: Snowflake) -> None:
-    """After USE ROLE to a role without USAGE on the warehouse there is no active one."""
+    """After USE ROLE to a role without USAGE on the warehouse, no warehouse is active."""
     with snowflake.connector.connect(**account.connection()) as connection:
         cursor = connection.cursor()
         cursor.execute("CREATE ROLE poor")
@@ -299,7 +299,7 @@ def test_a_warehouse_counts_only_for_roles_that_may_use_it(account: Snowflake) -
 
 
 def test_a_procedure_runs_on_its_callers_warehouse(account: Snowflake) -> None:
-    """An owner without USAGE on any warehouse serves a caller who has one."""
+    """An owner without USAGE on any warehouse serves a caller with one."""
     with snowflake.connector.connect(**account.connection()) as connection:
         cursor = connection.cursor()
         cursor.execute("CREATE ROLE owner_role")
@@ -328,7 +328,7 @@ def test_a_procedure_runs_on_its_callers_warehouse(account: Snowflake) -> None:
         ),
     ],
 )
-def test_what_is_missing_is_told_in_snowflakes_words(
+def test_missing_objects_have_snowflakes_errors(
     account: Snowflake, sql: str, errno: int, text: str
 ) -> None:
     """Number and text are Snowflake's, not those of the engine behind the stand-in."""
@@ -348,7 +348,7 @@ def test_what_is_missing_is_told_in_snowflakes_words(
 
 @pytest.mark.parametrize("as_password", [True, False])
 def test_a_restricted_token_keeps_its_role(account: Snowflake, as_password: bool) -> None:
-    """A programmatic access token signs in, also as a password; its role cannot be left."""
+    """A programmatic access token signs in, also as a password, and its role cannot be changed."""
     token = account.token(role="SYSADMIN")
     changed: dict[str, Any] = (
         {"password": token}
@@ -369,7 +369,7 @@ def test_a_restricted_token_keeps_its_role(account: Snowflake, as_password: bool
 
 
 def test_tokens_and_keys_sign_in(account: Snowflake) -> None:
-    """A token without a restriction, an OAuth token and a registered key pair; no other ones."""
+    """Unrestricted tokens, OAuth tokens and registered key pairs sign in; no others do."""
     key = rsa.generate_private_key(65537, 2048)
     public = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

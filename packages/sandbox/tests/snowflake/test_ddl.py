@@ -155,7 +155,7 @@ def test_accepts(run: Run, sql: str) -> None:
     ],
 )
 def test_refuses(run: Run, sql: str, number: int, words: str) -> None:
-    """A statement that Snowflake would refuse is refused, and the message names what is wrong."""
+    """A statement that Snowflake would refuse is refused, and the message names the fault."""
     with pytest.raises(ProgrammingError) as refused:
         run(sql)
     assert refused.value.errno == number
@@ -163,14 +163,14 @@ def test_refuses(run: Run, sql: str, number: int, words: str) -> None:
 
 
 def test_names_in_quotes_keep_their_case(run: Run) -> None:
-    """A quoted name is what is between the quotes; any other is in upper case."""
+    """A quoted name is stored unchanged; any other in upper case."""
     run('CREATE STAGE "Mixed ""it"" Case"')
     run("CREATE STAGE plain")
     assert {row[1] for row in run("SHOW STAGES")} == {'Mixed "it" Case', "PLAIN"}
 
 
-def test_replacing_an_integration_makes_it_somebody_else(stand_in: Snowflake, run: Run) -> None:
-    """OR REPLACE changes the external id; ALTER and IF NOT EXISTS do not."""
+def test_replacing_an_integration_changes_its_identity(stand_in: Snowflake, run: Run) -> None:
+    """OR REPLACE changes the external ID; ALTER and IF NOT EXISTS do not."""
     create = f"API INTEGRATION {{}} i API_PROVIDER = aws_api_gateway {_AWS} {_REST}"
 
     def external_id() -> str:

@@ -18,7 +18,7 @@ Run = Callable[..., list[tuple[Any, ...]]]
 Echo = Callable[..., str]
 
 PATIENT = 30.0
-"""Seconds: the first request of a busy machine may take longer than this folder's usual patience."""
+"""Seconds: the first request of a busy machine may take longer than the usual limit of this folder."""
 
 
 _ROLE = "arn:aws:iam::123456789012:role/mlflow"
@@ -35,7 +35,7 @@ INTEGRATIONS = {
 }
 
 
-def test_a_call_goes_out_with_snowflakes_headers(
+def test_a_call_has_snowflakes_headers(
     bridge: Snowflake, run: Run, echo: Echo, upstream: Any
 ) -> None:
     """HEADERS arrive as sf-custom-*, context as sf-context-*, and the identity ends at the gateway."""
@@ -76,7 +76,7 @@ def test_a_call_goes_out_with_snowflakes_headers(
 def test_values_travel_by_their_declared_type(
     bridge: Snowflake, run: Run, echo: Echo, kind: str, expression: str, sent: Any
 ) -> None:
-    """Numbers, booleans, texts and objects go natively; every other type as a JSON text."""
+    """Numbers, booleans, texts and objects are native JSON; every other type is a JSON text."""
     run(echo(f"a {kind}"))
     row = json.loads(run(f"SELECT echo({expression})")[0][0])["row"]
     assert row == [0, sent]
@@ -98,7 +98,7 @@ def test_values_travel_by_their_declared_type(
 def test_values_of_another_type_are_refused(
     bridge: Snowflake, run: Run, echo: Echo, kind: str, expression: str, number: int
 ) -> None:
-    """An argument that does not become the declared type fails the statement, and nothing goes out."""
+    """An argument that cannot be converted to the declared type fails the statement, and nothing is sent."""
     run(echo(f"a {kind}"))
     with pytest.raises(DatabaseError) as refused:
         run(f"SELECT echo({expression})")
@@ -112,7 +112,7 @@ def test_values_of_another_type_are_refused(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-def test_texts_come_through_byte_for_byte(text: str, run: Run, once: None) -> None:
+def test_texts_arrive_byte_for_byte(text: str, run: Run, once: None) -> None:
     """A bound text and the same text as a literal both reach the remote service unchanged."""
     bound = json.loads(run("SELECT echo(?)", text)[0][0])["row"][1]
     literal = text.replace("\\", "\\\\").replace("'", "''")
@@ -127,8 +127,8 @@ def once(bridge: Snowflake, run: Run, echo: Echo) -> None:
     run(echo("a VARCHAR"))
 
 
-def test_rows_go_in_batches_of_any_order(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """MAX_BATCH_ROWS is never passed, rows are shuffled, and each row gets its own value back."""
+def test_rows_are_batched_in_any_order(bridge: Snowflake, run: Run, echo: Echo) -> None:
+    """MAX_BATCH_ROWS is never exceeded, rows are shuffled, and each row gets its own value."""
     run(echo("a NUMBER", "MAX_BATCH_ROWS = 100 COMPRESSION = NONE"))
     run("CREATE TABLE t (a INT)")
     run("INSERT INTO t SELECT seq4() FROM TABLE(GENERATOR(ROWCOUNT => 250))")
@@ -138,18 +138,18 @@ def test_rows_go_in_batches_of_any_order(bridge: Snowflake, run: Run, echo: Echo
     assert sorted(d.rows for d in bridge.deliveries) == [50, 100, 100]
 
 
-def test_overloads_are_told_apart_by_number_of_arguments(
+def test_overloads_are_selected_by_number_of_arguments(
     bridge: Snowflake, run: Run, echo: Echo
 ) -> None:
-    """Functions of one name with different numbers of arguments live side by side."""
+    """Functions of one name with different numbers of arguments coexist."""
     run(echo("a VARCHAR"))
     run(echo("a VARCHAR, b VARCHAR"))
     assert json.loads(run("SELECT echo('x')")[0][0])["row"] == [0, "x"]
     assert json.loads(run("SELECT echo('x', 'y')")[0][0])["row"] == [0, "x", "y"]
 
 
-def test_calls_nest_and_stand_anywhere(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """A call may be another one's argument, or stand in a condition."""
+def test_calls_nest_anywhere(bridge: Snowflake, run: Run, echo: Echo) -> None:
+    """A call may be another call's argument, or part of a condition."""
     run(echo("a VARCHAR"))
     nested = run(
         'SELECT demo.demo.echo("DEMO"."DEMO"."ECHO"(\'x\'):row[1]::VARCHAR):row[1]::VARCHAR'
@@ -166,7 +166,7 @@ def test_a_strict_function_is_not_called_for_null(bridge: Snowflake, run: Run, e
 
 
 def test_compression_is_automatic_on_aws(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """Without COMPRESSION = NONE the body is gzip, and what does not unpack it answers 400."""
+    """Without COMPRESSION = NONE the body is gzip, and a server that does not decompress it returns 400."""
     run(echo("a VARCHAR", "COMPRESSION = AUTO"))
     with pytest.raises(DatabaseError, match="400"):
         run("SELECT echo('x')")
@@ -181,10 +181,10 @@ def test_compression_is_automatic_on_aws(bridge: Snowflake, run: Run, echo: Echo
         Fault(truncate=0, times=1),
     ],
 )
-def test_passing_failures_are_tried_again(
+def test_transient_failures_are_retried(
     bridge: Snowflake, run: Run, echo: Echo, fault: Fault
 ) -> None:
-    """Transport errors, 429 and 5xx are sent again with the same batch id."""
+    """Transport errors, 429 and 5xx are sent again with the same batch ID."""
     run(echo("a VARCHAR"))
     bridge.policy.retry_seconds = PATIENT
     bridge.gateways["aws"].faults.inject(fault)
@@ -194,7 +194,7 @@ def test_passing_failures_are_tried_again(
 
 
 def test_a_lost_reply_was_processed(bridge: Snowflake, run: Run, echo: Echo, upstream: Any) -> None:
-    """A reply that is lost on its way means that the remote service sees the rows twice."""
+    """If a reply is lost in transit, the remote service receives the rows twice."""
     run(echo("a VARCHAR"))
     bridge.policy.retry_seconds = PATIENT
     bridge.gateways["aws"].faults.inject(Fault(truncate=0, times=1))
@@ -207,7 +207,7 @@ def test_a_lost_reply_was_processed(bridge: Snowflake, run: Run, echo: Echo, ups
 def test_a_batch_can_be_delivered_twice(
     bridge: Snowflake, run: Run, echo: Echo, upstream: Any
 ) -> None:
-    """Snowflake may deliver what it has a reply for already once more."""
+    """Snowflake may deliver a batch once more although it has the reply."""
     run(echo("a VARCHAR"))
     bridge.policy.faults.append("duplicate")
     run("SELECT echo('x')")
@@ -231,10 +231,10 @@ def test_a_batch_can_be_delivered_twice(
         (Fault(status=200, body=f'"{"x" * 11_000_000}"'), "10 MB"),
     ],
 )
-def test_failures_that_stay_name_the_batch(
+def test_lasting_failures_name_the_batch(
     bridge: Snowflake, run: Run, echo: Echo, fault: Fault, words: str
 ) -> None:
-    """A failure that does not pass ends the statement with Snowflake's words and the batch id."""
+    """A lasting failure ends the statement with Snowflake's text and the batch ID."""
     run(echo("a VARCHAR"))
     bridge.gateways["aws"].faults.inject(fault)
     with pytest.raises(DatabaseError) as failed:
@@ -245,7 +245,7 @@ def test_failures_that_stay_name_the_batch(
 
 
 def test_a_slow_gateway_times_out(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """A reply that does not come in time is an error, not a wait for ever."""
+    """A reply that does not arrive in time is an error, not an endless wait."""
     run(echo("a VARCHAR"))
     bridge.policy.timeout = 0.2
     bridge.gateways["aws"].faults.inject(Fault(delay=1.0))
@@ -277,7 +277,7 @@ def test_wrong_rows_are_refused(
 def test_a_refusal_of_the_gateway_itself_has_its_own_form(
     bridge: Snowflake, run: Run, echo: Echo, provider: str, url: str, answer: str
 ) -> None:
-    """It says Error where a refusal of the service behind says remote service error."""
+    """Its text begins with Error, whereas a refusal of the service behind it has "remote service error"."""
     run(INTEGRATIONS[provider])
     bridge.trust("OTHER_API")
     sql = echo("a VARCHAR").replace("MLFLOW_API", "OTHER_API")
@@ -296,7 +296,7 @@ def test_a_refusal_of_the_gateway_itself_has_its_own_form(
 def test_amazon_may_remap_an_injected_authorization(
     bridge: Snowflake, run: Run, echo: Echo, upstream: Any
 ) -> None:
-    """A static Authorization reaches MLflow under another name only; other headers stay."""
+    """A static Authorization reaches MLflow only under another name; other headers stay."""
     run(echo("a VARCHAR"))
     gateway = bridge.gateways["aws"]
     gateway.credentials = {"Authorization": "Basic x", "x-mlflow-token": "y"}
@@ -309,7 +309,7 @@ def test_amazon_may_remap_an_injected_authorization(
 
 
 def test_a_slow_service_is_polled(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """202 is followed by GETs with the same batch id until the reply is there."""
+    """After 202, GETs with the same batch ID follow until the reply is available."""
     run(echo("a VARCHAR"))
     bridge.gateways["aws"].polls = 3
     run("SELECT echo('x')")
@@ -338,7 +338,7 @@ def test_a_slow_service_is_polled(bridge: Snowflake, run: Run, echo: Echo) -> No
 def test_translators_that_misbehave_are_named(
     bridge: Snowflake, run: Run, echo: Echo, monkeypatch: pytest.MonkeyPatch, body: str, words: str
 ) -> None:
-    """A translator that throws, loops, or uses what Snowflake has not, ends the statement."""
+    """A translator that throws, loops, or uses features that Snowflake lacks ends the statement."""
     monkeypatch.setattr(
         "mlflow_connections_sandbox._snowflake.external._javascript._TIME_LIMIT", 0.2
     )
@@ -352,7 +352,7 @@ def test_translators_that_misbehave_are_named(
 
 
 def test_urls_outside_the_integration_are_refused(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """Neither a function's URL nor a translator's suffix leads out of the allowed prefixes."""
+    """Neither a function's URL nor a translator's suffix can leave the allowed prefixes."""
     outside = echo("a VARCHAR").replace("/prod/api/echo", "/other/api/echo")
     with pytest.raises(ProgrammingError, match="allowed prefixes"):
         run(outside)
@@ -363,7 +363,7 @@ def test_urls_outside_the_integration_are_refused(bridge: Snowflake, run: Run, e
     assert bridge.deliveries == []
 
 
-def test_a_broken_trust_is_noticed(bridge: Snowflake, run: Run, echo: Echo) -> None:
+def test_a_broken_trust_is_detected(bridge: Snowflake, run: Run, echo: Echo) -> None:
     """After OR REPLACE of the integration the cloud trusts Snowflake only once it is trusted again."""
     run(echo("a VARCHAR"))
     run("SELECT echo('x')")
@@ -379,7 +379,9 @@ def test_a_broken_trust_is_noticed(bridge: Snowflake, run: Run, echo: Echo) -> N
     run("SELECT echo('x')")
 
 
-def test_dropping_what_a_function_needs_is_noticed(bridge: Snowflake, run: Run, echo: Echo) -> None:
+def test_dropping_a_dependency_of_a_function_is_detected(
+    bridge: Snowflake, run: Run, echo: Echo
+) -> None:
     """A function outlives its integration and translators, but does not work without them."""
     run(echo("a VARCHAR"))
     run("DROP FUNCTION RESPONSE(OBJECT)")
@@ -390,8 +392,8 @@ def test_dropping_what_a_function_needs_is_noticed(bridge: Snowflake, run: Run, 
         run("SELECT echo('x')")
 
 
-def test_the_gateway_asks_for_more_if_told_so(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """An API key that is missing and an operation that is not defined are refused with 403."""
+def test_the_gateway_can_require_more(bridge: Snowflake, run: Run, echo: Echo) -> None:
+    """A missing API key and an undefined operation are refused with 403."""
     run(echo("a VARCHAR"))
     gateway = bridge.gateways["aws"]
     gateway.api_key = "key"
@@ -405,13 +407,13 @@ def test_the_gateway_asks_for_more_if_told_so(bridge: Snowflake, run: Run, echo:
 
 
 def test_a_plain_javascript_function_can_be_called(run: Run) -> None:
-    """A JavaScript function is a function like any other in a query."""
+    """A JavaScript function works like any other function in a query."""
     run("CREATE FUNCTION twice(a FLOAT) RETURNS FLOAT LANGUAGE JAVASCRIPT AS 'return 2 * A;'")
     assert run("SELECT twice(column1) FROM VALUES (1), (2)") == [(2.0,), (4.0,)]
 
 
 def test_a_request_that_arrives_twice_runs_once(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """A client that lost the answer to a statement and sends it again does not run it again."""
+    """A client that lost the response to a statement and sends it again does not run it again."""
     run(echo("a VARCHAR"))
     with snowflake.connector.connect(**bridge.connection()) as connection:
         assert connection.rest is not None
@@ -433,7 +435,7 @@ def test_a_request_that_arrives_twice_runs_once(bridge: Snowflake, run: Run, ech
 def test_a_long_statement_is_polled(
     bridge: Snowflake, run: Run, echo: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A statement that takes its time is asked for again by the connector, and runs once."""
+    """The connector polls for a slow statement, which runs once."""
     monkeypatch.setattr("mlflow_connections_sandbox._snowflake._server._PROMPT", 0.1)
     run(echo("a VARCHAR"))
     bridge.gateways["aws"].faults.inject(Fault(delay=0.5, times=1))
@@ -442,7 +444,7 @@ def test_a_long_statement_is_polled(
 
 
 def test_a_statement_can_be_left_running(bridge: Snowflake, run: Run, echo: Echo) -> None:
-    """execute_async gives an id at once, and the result by it later."""
+    """execute_async returns an ID immediately, with which the result can be fetched later."""
     run(echo("a VARCHAR"))
     with snowflake.connector.connect(**bridge.connection()) as connection:
         cursor = connection.cursor()

@@ -1,4 +1,4 @@
-"""Procedures in processes of their own, and graphs of tasks, through the real connector."""
+"""Procedures in separate processes, and graphs of tasks, through the real connector."""
 
 import json
 import time
@@ -43,7 +43,7 @@ def main(session, text, number, given):
 
 
 def test_a_procedure_has_no_network(stand_in: Snowflake, run: Run, upstream: Any) -> None:
-    """The handler reaches no server and no name, and starts no process that might."""
+    """The handler reaches no server and no name, and starts no process that could."""
     body = f"""
 import os, socket, subprocess, sys
 
@@ -75,8 +75,8 @@ def main(session):
     assert all("creates no processes" in text for text in processes)
 
 
-def test_a_procedure_writes_into_its_temporary_folder_alone(run: Run, tmp_path: Path) -> None:
-    """Everything else is a read-only file system, the home and the current folder as well."""
+def test_a_procedure_writes_only_to_its_temporary_folder(run: Run, tmp_path: Path) -> None:
+    """Everything else is a read-only file system, including the home and the current folder."""
     body = f"""
 import os, tempfile
 from pathlib import Path
@@ -142,7 +142,7 @@ def main(session):
 
 
 def test_mlflow_has_a_public_url(stand_in: Snowflake, run: Run, upstream: Any) -> None:
-    """A rule for its name opens HTTPS to MLflow, whose certificate processes inside trust, by its token."""
+    """A rule for its name opens HTTPS to MLflow, with a certificate that processes inside trust and a token."""
     own = trustme.CA().cert_pem.bytes().decode()
     run(
         "CREATE NETWORK RULE n TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('mlflow.sandbox.example')"
@@ -166,7 +166,7 @@ def test_mlflow_has_a_public_url(stand_in: Snowflake, run: Run, upstream: Any) -
 
 
 def test_mlflows_public_url_needs_a_rule(stand_in: Snowflake, run: Run) -> None:
-    """Without external access its name is unknown to a procedure, and outside of the account always."""
+    """Without external access its name is unknown to a procedure, and always outside of the account."""
     body = """
 import requests
 
@@ -182,8 +182,8 @@ def main(session):
         requests.get(stand_in.public.url, timeout=10)
 
 
-def test_external_access_opens_one_place(run: Run, upstream: Any) -> None:
-    """A network rule lets a procedure through to its host and port, with its secret."""
+def test_external_access_opens_one_host(run: Run, upstream: Any) -> None:
+    """A network rule lets a procedure reach its host and port, with its secret."""
     host, port = upstream.server_address
     body = f"""
 import socket
@@ -208,7 +208,7 @@ def main(session):
 def test_a_procedure_reaches_its_account(
     bridge: Snowflake, run: Run, echo: Callable[..., str]
 ) -> None:
-    """An external function works inside a procedure, where nothing else leads out."""
+    """An external function works inside a procedure, which reaches nothing else."""
     body = """
 def main(session, text):
     return session.sql("SELECT echo(?):row[1]::VARCHAR", params=[text]).collect()[0][0]
@@ -219,7 +219,7 @@ def main(session, text):
 
 
 def test_owners_and_callers_rights(stand_in: Snowflake, run: Run) -> None:
-    """A procedure runs as its owner unless it says EXECUTE AS CALLER."""
+    """A procedure runs as its owner unless its DDL contains EXECUTE AS CALLER."""
     body = """
 def main(session):
     return session.sql("SELECT CURRENT_ROLE()").collect()[0][0]
@@ -239,7 +239,7 @@ def main(session):
 
 
 def test_imports_come_from_stages(run: Run, tmp_path: Path) -> None:
-    """A zip on a stage is on the module path, and its folder is what sys._xoptions says."""
+    """A zip on a stage is on the module path, and its folder is in sys._xoptions."""
     with zipfile.ZipFile(tmp_path / "code.zip", "w") as archive:
         archive.writestr("helper.py", "VALUE = 'from a zip'\n")
     run("CREATE STAGE s")
@@ -258,7 +258,7 @@ def main(session):
 
 
 def test_calls_share_nothing(run: Run) -> None:
-    """Modules, variables and random numbers of one call are not seen by the next; exits are clean."""
+    """No call sees modules, variables or random numbers of another one; exits are clean."""
     body = """
 import atexit, os, threading
 import numpy
@@ -291,8 +291,8 @@ def main(session, note):
         ("def main(session):\n    return object()", "JSON"),
     ],
 )
-def test_a_failing_handler_is_told(run: Run, body: str, words: str) -> None:
-    """Whatever ends a handler ends the statement with Snowflake's number and the traceback."""
+def test_a_failing_handler_is_reported(run: Run, body: str, words: str) -> None:
+    """However a handler fails, the statement ends with Snowflake's number and the traceback."""
     run(procedure("p()", body))
     with pytest.raises(DatabaseError, match=words) as failed:
         run("CALL p()")
@@ -312,7 +312,7 @@ def test_a_failing_handler_is_told(run: Run, body: str, words: str) -> None:
     ],
 )
 def test_runtimes_and_packages_are_checked(run: Run, clauses: str, words: str) -> None:
-    """A procedure that could not run is refused when it is created."""
+    """A procedure that could not run is refused at its creation."""
     with pytest.raises(ProgrammingError, match=words):
         run(f"CREATE PROCEDURE p() RETURNS VARCHAR LANGUAGE PYTHON {clauses} HANDLER = 'm' AS 'x'")
 
@@ -348,7 +348,7 @@ def test_runtimes_and_packages_are_checked(run: Run, clauses: str, words: str) -
 def test_packages_come_from_a_repository(
     run: Run, clauses: str, errno: int | None, text: str
 ) -> None:
-    """Without a repository packages come from PyPI; what a repository does not have is refused."""
+    """Without a repository clause packages come from PyPI; a package that a repository lacks is refused."""
     listed = clauses.format(
         "'snowflake-snowpark-python'",
         pypi="snowflake.snowpark.pypi_shared_repository",
@@ -365,7 +365,7 @@ def test_packages_come_from_a_repository(
 
 
 def test_an_older_account_takes_packages_from_anaconda(stand_in: Snowflake, run: Run) -> None:
-    """A procedure that names no repository uses the account's default, here Anaconda."""
+    """A procedure that names no repository uses the account's default, in this test Anaconda."""
     stand_in.assumptions.default_repository = "anaconda"
     sql = procedure("p()", "").replace("-python')", "-python', 'kedro')")
     with pytest.raises(ProgrammingError, match="Package 'kedro' is not supported"):
@@ -373,7 +373,7 @@ def test_an_older_account_takes_packages_from_anaconda(stand_in: Snowflake, run:
     run(sql.replace("'3.11'", "'3.14'"))
 
 
-def test_repositories_can_be_taken_from_everybody(run: Run) -> None:
+def test_repositories_can_be_revoked_from_public(run: Run) -> None:
     """Creating and calling needs the repository's database role, which PUBLIC has at first."""
     body = "def main(session):\n    return 1"
     run("CREATE ROLE poor")
@@ -464,14 +464,14 @@ def main(session):
         ),
     ],
 )
-def test_what_external_access_does_not_take(run: Run, sql: str, words: str) -> None:
-    """Colons in passwords and wildcards in the wrong place are refused when they are created."""
+def test_invalid_external_access_is_refused(run: Run, sql: str, words: str) -> None:
+    """Colons in passwords and misplaced wildcards are refused at creation."""
     with pytest.raises(ProgrammingError, match=words):
         run(sql)
 
 
 def test_network_rules_match_names_and_wildcards(run: Run) -> None:
-    """A name opens its own addresses at its own port; a wildcard stands for one label."""
+    """A name opens its own addresses at its own port; a wildcard matches one label."""
     body = """
 import socket
 
@@ -512,7 +512,7 @@ def main(session):
 
 
 def _finished(run: Run, tasks: int) -> list[tuple[Any, ...]]:
-    """Wait until so many task runs have ended, and give name, state, value and try of each."""
+    """Wait until so many task runs have ended, and return name, state, value and attempt of each."""
     deadline = time.monotonic() + 120
     rows: list[tuple[Any, ...]] = []
     while time.monotonic() < deadline:
@@ -528,7 +528,7 @@ def _finished(run: Run, tasks: int) -> list[tuple[Any, ...]]:
 
 
 def _graph(run: Run) -> None:
-    """Have a root that sets a value, `a` that passes it on, `b` that needs a table, and `c`."""
+    """Create a root that sets a value, `a` that passes it on, `b` that needs a table, and `c`."""
     start = """
 def main(session):
     session.call("system$set_return_value", "run-1")
@@ -551,7 +551,7 @@ def main(session):
 
 
 def test_a_graph_runs_in_order_and_is_retried(run: Run) -> None:
-    """EXECUTE TASK answers at once; values travel; a retry runs only what has not succeeded."""
+    """EXECUTE TASK returns immediately; values are passed on; a retry runs only unsuccessful tasks."""
     _graph(run)
     assert "scheduled" in run("EXECUTE TASK root")[0][0]
     assert _finished(run, 4) == [
@@ -583,8 +583,8 @@ def test_a_graph_runs_in_order_and_is_retried(run: Run) -> None:
         ("CALL nothing()", "NOTHING"),
     ],
 )
-def test_what_tasks_cannot_do_is_refused(run: Run, sql: str, words: str) -> None:
-    """A task that is missing, no root, or asked for what there is not, is named."""
+def test_invalid_task_statements_are_refused(run: Run, sql: str, words: str) -> None:
+    """A task that is missing, not a root, or has an unknown option is named."""
     _graph(run)
     with pytest.raises(DatabaseError, match=words):
         run(sql)
@@ -598,8 +598,8 @@ def test_a_graph_with_a_resumed_root_is_not_changed(run: Run) -> None:
         run("CREATE TASK d AFTER c AS SELECT 1")
 
 
-def test_a_suspended_task_is_left_out(run: Run) -> None:
-    """A suspended task does not run, and what has another predecessor runs without it."""
+def test_a_suspended_task_is_skipped(run: Run) -> None:
+    """A suspended task does not run, and a task with another predecessor runs without it."""
     _graph(run)
     run("ALTER TASK b SUSPEND")
     run("EXECUTE TASK root")
@@ -610,8 +610,8 @@ def test_a_suspended_task_is_left_out(run: Run) -> None:
     ]
 
 
-def test_a_finalizer_runs_whatever_happened(run: Run) -> None:
-    """It runs after each try of a graph, with the run's id, be it that tasks failed or not."""
+def test_a_finalizer_always_runs(run: Run) -> None:
+    """It runs after each attempt of a graph, with the run's ID, whether tasks failed or not."""
     _graph(run)
     run("CREATE TABLE ended (graph VARCHAR)")
     insert = "INSERT INTO ended SELECT SYSTEM$TASK_RUNTIME_INFO('CURRENT_TASK_GRAPH_RUN_GROUP_ID')"
@@ -645,7 +645,7 @@ def test_a_finalizer_runs_whatever_happened(run: Run) -> None:
         ("EXECUTE TASK last", "no root task"),
     ],
 )
-def test_what_a_finalizer_cannot_be_is_refused(run: Run, sql: str, words: str) -> None:
+def test_an_invalid_finalizer_is_refused(run: Run, sql: str, words: str) -> None:
     """A root has one finalizer, which has no schedule, no predecessors and no children."""
     run("CREATE TASK root SCHEDULE = '60 minute' AS SELECT 1")
     run("CREATE TASK a AFTER root AS SELECT 1")
@@ -654,8 +654,8 @@ def test_what_a_finalizer_cannot_be_is_refused(run: Run, sql: str, words: str) -
         run(sql)
 
 
-def test_a_finalizer_comes_while_the_root_is_suspended(run: Run) -> None:
-    """As any task of a graph it is made only while the graph rests."""
+def test_a_finalizer_is_created_while_the_root_is_suspended(run: Run) -> None:
+    """Like any task of a graph it is created only while the root is suspended."""
     run("CREATE TASK root SCHEDULE = '60 minute' AS SELECT 1")
     run("ALTER TASK root RESUME")
     with pytest.raises(ProgrammingError, match="not suspended"):
@@ -663,7 +663,7 @@ def test_a_finalizer_comes_while_the_root_is_suspended(run: Run) -> None:
 
 
 def test_a_changed_graph_is_not_retried(run: Run) -> None:
-    """RETRY LAST is refused after a task was made anew, and after a run that succeeded."""
+    """RETRY LAST is refused after a task was replaced, and after a run that succeeded."""
     _graph(run)
     run("EXECUTE TASK root")
     _finished(run, 4)
@@ -677,7 +677,7 @@ def test_a_changed_graph_is_not_retried(run: Run) -> None:
         run("EXECUTE TASK root RETRY LAST")
 
 
-def test_clouds_may_trust_whoever_comes(stand_in: Snowflake) -> None:
+def test_clouds_may_trust_every_caller(stand_in: Snowflake) -> None:
     """administer() makes the clouds trust every identity."""
     clouds = stand_in.account.clouds
     identity = CloudIdentity("aws", "role", "somebody")

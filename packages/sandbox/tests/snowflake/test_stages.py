@@ -32,7 +32,7 @@ def _external(run: Run, provider: str) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A folder with two files, whose names are not easy."""
+    """A folder with two files that have difficult names."""
     folder = tmp_path / "it's a folder"
     folder.mkdir()
     (folder / "a b.txt").write_text("one")
@@ -40,8 +40,8 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
-def test_files_come_back_as_they_went(run: Run, files: Path, tmp_path: Path) -> None:
-    """PUT, LIST, GET and REMOVE on an internal stage."""
+def test_files_come_back_unchanged(run: Run, files: Path, tmp_path: Path) -> None:
+    """PUT, LIST, GET and REMOVE work on an internal stage."""
     run('CREATE STAGE "My Stage"')
     for path in files.iterdir():
         place = f"file://{path}".replace("'", "\\'")
@@ -57,7 +57,7 @@ def test_files_come_back_as_they_went(run: Run, files: Path, tmp_path: Path) -> 
 
 
 def test_a_bound_stage_is_found(run: Run, tmp_path: Path) -> None:
-    """A stage can be given as a value, as Snowpark's streams do."""
+    """A stage can be a bound value, as in Snowpark's streams."""
     (tmp_path / "f").write_text("x")
     run("CREATE STAGE s")
     run(f"PUT 'file://{tmp_path / 'f'}' ?", "@DEMO.DEMO.S/there")
@@ -65,10 +65,10 @@ def test_a_bound_stage_is_found(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("provider", _PROVIDERS)
-def test_artifacts_land_where_mlflow_looks(
+def test_artifacts_arrive_where_mlflow_looks(
     stand_in: Snowflake, run: Run, files: Path, tmp_path: Path, provider: str
 ) -> None:
-    """COPY FILES takes a folder from an internal stage to MLflow's artifact root, once trusted."""
+    """COPY FILES copies a folder from an internal stage to MLflow's artifact root, once trusted."""
     _external(run, provider)
     run("CREATE STAGE inside")
     place = f"file://{files / 'a b.txt'}".replace("'", "\\'")
@@ -113,8 +113,8 @@ def test_a_client_reaches_no_external_stage(
         ("PUT 'ftp://x' @inside", "file://"),
     ],
 )
-def test_what_cannot_be_is_refused(run: Run, sql: str, words: str) -> None:
-    """A location, stage, path or file that is not allowed or not there is named."""
+def test_invalid_places_are_refused(run: Run, sql: str, words: str) -> None:
+    """A location, stage, path or file that is not allowed or missing is named."""
     _external(run, "S3")
     run("CREATE STAGE inside")
     with pytest.raises(ProgrammingError, match=words):
@@ -122,7 +122,7 @@ def test_what_cannot_be_is_refused(run: Run, sql: str, words: str) -> None:
 
 
 def test_files_are_copied_by_name_and_by_query(run: Run, tmp_path: Path) -> None:
-    """FILES and the rows of a query name files, a second column new names; what is missing is skipped in silence."""
+    """FILES and the rows of a query name files, a second column new names; missing files are skipped silently."""
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(name)
     run("CREATE STAGE inside")

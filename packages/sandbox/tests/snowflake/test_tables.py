@@ -21,7 +21,7 @@ def texts(stand_in: Snowflake, number: int) -> list[list[str]]:
 def test_statements_show_with_their_outcome_and_without_secrets(
     stand_in: Snowflake, run: Run
 ) -> None:
-    """The newest is on top, on one line, with the number of its error if it was refused."""
+    """The newest is first, on one line, with the number of its error if it was refused."""
     run("CREATE SECRET k TYPE = GENERIC_STRING SECRET_STRING = 'sesame'")
     with pytest.raises(ProgrammingError):
         run("DROP SECRET\n  other")
@@ -34,7 +34,7 @@ def test_statements_show_with_their_outcome_and_without_secrets(
 def test_calls_of_external_functions_show(
     bridge: Snowflake, run: Run, echo: Callable[..., str]
 ) -> None:
-    """Each request to a gateway shows with its function, address and status."""
+    """Each request to a gateway is shown with its function, address and status."""
     run(echo("a NUMBER"))
     run("SELECT echo(1)")
     ((function, method, address, status),) = texts(bridge, 1)
@@ -42,10 +42,10 @@ def test_calls_of_external_functions_show(
     assert address.endswith("/prod/api/echo")
 
 
-def test_only_the_newest_is_kept_when_told_so(
+def test_only_the_newest_are_kept_on_request(
     bridge: Snowflake, run: Run, echo: Callable[..., str]
 ) -> None:
-    """Statements, calls and requests of the gateways are bounded alike."""
+    """Statements, calls and requests of the gateways are limited alike."""
     run(echo("a NUMBER"))
     bridge.keep(1)
     for number in range(3):

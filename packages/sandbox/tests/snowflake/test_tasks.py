@@ -25,7 +25,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snowflake]:
 
 @pytest.fixture
 def run(account: Snowflake, request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Executes a statement in a schema of the test's own, and returns its rows."""
+    """Return a function that executes a statement in the test's own schema, and returns its rows."""
     name = f"s{abs(hash(request.node.name))}"
     with snowflake.connector.connect(**account.connection(), paramstyle="qmark") as connection:
 
@@ -39,7 +39,7 @@ def run(account: Snowflake, request: pytest.FixtureRequest) -> Iterator[Run]:
 
 
 def finished(run: Run, tasks: int, *, group: str = "") -> list[tuple[Any, ...]]:
-    """Wait until so many task runs of the schema ended, and return name, state and error of each."""
+    """Wait until so many task runs of the schema have ended, and return name, state and error of each."""
     schema = run("SELECT CURRENT_SCHEMA()")[0][0]
     deadline = time.monotonic() + 120
     rows: list[tuple[Any, ...]] = []
@@ -80,8 +80,8 @@ def graph(run: Run, *tasks: str, clauses: str = "") -> None:
         "ALTER TASK idle RESUME",
     ],
 )
-def test_a_started_graph_is_not_changed(run: Run, sql: str) -> None:
-    """While the root is started every change below it is refused by 091421, which names the root."""
+def test_a_started_graph_cannot_be_changed(run: Run, sql: str) -> None:
+    """While the root is started every change below it is refused with 091421, which names the root."""
     graph(run, "a AFTER root", "b AFTER a", "last FINALIZE = root")
     run("CREATE TASK idle AFTER root AS SELECT 1")
     run("ALTER TASK root RESUME")
@@ -105,8 +105,8 @@ def test_a_started_graph_is_not_changed(run: Run, sql: str) -> None:
         ("CREATE TASK x WAREHOUSE = nope_wh AS SELECT 1", "NOPE_WH"),
     ],
 )
-def test_clauses_that_a_task_cannot_have(run: Run, sql: str, words: str) -> None:
-    """Retries are the root's, at most 30; a warehouse exists."""
+def test_invalid_clauses_of_a_task(run: Run, sql: str, words: str) -> None:
+    """Retries belong to the root and are at most 30; the warehouse must exist."""
     graph(run)
     run("CREATE TASK zero TASK_AUTO_RETRY_ATTEMPTS = 0 AS SELECT 1")
     with pytest.raises(ProgrammingError, match=words):
@@ -114,7 +114,7 @@ def test_clauses_that_a_task_cannot_have(run: Run, sql: str, words: str) -> None
 
 
 def test_a_task_has_at_most_a_hundred_children(run: Run, account: Snowflake) -> None:
-    """The hundred-and-first child is refused."""
+    """The 101st child is refused."""
     graph(run)
     schema = run("SELECT CURRENT_SCHEMA()")[0][0]
     account.execute(
@@ -133,7 +133,7 @@ def test_a_suspended_task_counts_as_succeeded(run: Run) -> None:
 
 
 def test_a_run_keeps_the_graph_it_began_with(run: Run) -> None:
-    """A task that is replaced while the graph runs has its old definition until the run ends."""
+    """A task that is replaced while the graph runs keeps its old definition until the run ends."""
     run("CREATE TABLE t (a VARCHAR)")
     wait = "SELECT COUNT(*) FROM TABLE(GENERATOR(ROWCOUNT => 1))"
     graph(run, "a AFTER root AS INSERT INTO t VALUES ('old')")
@@ -155,8 +155,8 @@ def main(session):
 
 
 @pytest.mark.parametrize("where", ["root", "child"])
-def test_a_timeout_ends_what_runs(run: Run, where: str) -> None:
-    """The root's USER_TASK_TIMEOUT_MS limits the graph, a task's own one the task: error 630."""
+def test_a_timeout_ends_a_run(run: Run, where: str) -> None:
+    """The root's USER_TASK_TIMEOUT_MS limits the graph, a task's own limits the task: error 630."""
     run(
         "CREATE PROCEDURE sleep() RETURNS VARCHAR LANGUAGE PYTHON RUNTIME_VERSION = '3.11'"
         f" PACKAGES = ('snowflake-snowpark-python') HANDLER = 'main' AS $$\n{SLEEP}\n$$"
@@ -180,7 +180,7 @@ def test_a_timeout_ends_what_runs(run: Run, where: str) -> None:
 
 
 def test_ten_failures_suspend_the_root(run: Run) -> None:
-    """After SUSPEND_TASK_AFTER_NUM_FAILURES failed runs in a row the root is suspended."""
+    """After SUSPEND_TASK_AFTER_NUM_FAILURES consecutive failed runs the root is suspended."""
     clauses = "SUSPEND_TASK_AFTER_NUM_FAILURES = 2"
     graph(run, "a AFTER root AS SELECT * FROM missing", clauses=clauses)
     run("ALTER TASK root RESUME")
@@ -193,8 +193,10 @@ def test_ten_failures_suspend_the_root(run: Run) -> None:
 
 
 @pytest.mark.parametrize("after_each", [True, False])
-def test_when_a_finalizer_runs_is_a_switch(run: Run, account: Snowflake, after_each: bool) -> None:
-    """After each automatic retry, or once after the last: the documentation allows both readings."""
+def test_the_finalizers_time_is_configurable(
+    run: Run, account: Snowflake, after_each: bool
+) -> None:
+    """After each automatic retry, or once after the last: the documentation allows both interpretations."""
     account.assumptions.finalizer_after_each_attempt = after_each
     try:
         graph(
@@ -211,7 +213,7 @@ def test_when_a_finalizer_runs_is_a_switch(run: Run, account: Snowflake, after_e
 
 
 def test_names_of_predecessors_are_case_sensitive(run: Run) -> None:
-    """SYSTEM$GET_PREDECESSOR_RETURN_VALUE takes a name as it is stored, and no other spelling."""
+    """SYSTEM$GET_PREDECESSOR_RETURN_VALUE accepts a name exactly as it is stored."""
     graph(
         run,
         "a AFTER root AS SELECT SYSTEM$GET_PREDECESSOR_RETURN_VALUE('ROOT')",
@@ -225,7 +227,7 @@ def test_names_of_predecessors_are_case_sensitive(run: Run) -> None:
     ]
 
 
-def test_a_task_without_a_warehouse_is_snowflakes_to_run(run: Run, account: Snowflake) -> None:
+def test_a_task_without_a_warehouse_is_serverless(run: Run, account: Snowflake) -> None:
     """Serverless tasks compute without a warehouse, but their owner needs EXECUTE MANAGED TASK."""
     run("CREATE TABLE t (a INT)")
     run("CREATE TASK root SCHEDULE = '60 minute' AS INSERT INTO t VALUES (1)")
