@@ -1,4 +1,4 @@
-"""The start of every integration test: no variable of the developer's, and a real MLflow server."""
+"""The setup of every integration test: none of the developer's variables, and a real MLflow server."""
 
 import os
 import shutil
@@ -29,20 +29,20 @@ def clean_environment(
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("DO_NOT_TRACK", "1")
-    # A client that retries for minutes hides what a test is about.
+    # A client that retries for minutes obscures a failure.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     before = dict(os.environ)
     yield
     _reset_mlflow()
-    # Some clients write variables that no fixture knows of.
+    # Some clients write variables that no fixture knows.
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
 
 
 def _reset_mlflow() -> None:
-    """End a run that a failed test left open, and forget both URIs and the active experiment."""
-    # The stack alone: the server of a failed test may be gone.
+    """End a run that a failed test left open, and reset both URIs and the active experiment."""
+    # Only the stack is cleared: the server of a failed test may be gone.
     _mlflow.active_runs().clear()
     state = _mlflow.read_state()
     _mlflow.write_state(state._replace(tracking_uri=None, registry_uri=None, experiment_id=None))
@@ -56,7 +56,7 @@ def sandbox_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mlflow_server(sandbox_folder: Path) -> Iterator[MlflowServer]:
-    """One real MLflow server for the whole session: it takes seconds to start."""
+    """One real MLflow server for the whole session, because it takes seconds to start."""
     with MlflowServer(sandbox_folder / "mlflow") as server:
         yield server
 
@@ -65,7 +65,7 @@ def mlflow_server(sandbox_folder: Path) -> Iterator[MlflowServer]:
 def workspace(
     mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Databricks]:
-    """A Databricks workspace before the real server, which the environment names."""
+    """A Databricks workspace in front of the real server, named by the environment."""
     workspace = Databricks(mlflow_server.url, tmp_path / "workspace")
     workspace.start()
     for name, value in workspace.environment().items():
@@ -76,7 +76,7 @@ def workspace(
 
 @pytest.fixture
 def tracker(tmp_path: Path) -> Iterator[Databand]:
-    """A Databand tracker that runs, before no MLflow server: the store reaches MLflow by itself."""
+    """A running Databand tracker, without an MLflow server: the store reaches MLflow itself."""
     tracker = Databand("http://127.0.0.1:9", tmp_path / "databand")
     tracker.start()
     yield tracker
@@ -85,10 +85,10 @@ def tracker(tmp_path: Path) -> Iterator[Databand]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """The URI of a database of PostgreSQL, which Debian's package `postgresql` installs."""
+    """The URI of a PostgreSQL database, installed by Debian's package `postgresql`."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert found, "this test needs PostgreSQL: install Debian's package postgresql"
-    # It refuses to run as root, and root's temporary folders are closed to others.
+    # It refuses to run as root, and other users cannot enter root's temporary folders.
     owner = "postgres" if os.geteuid() == 0 else None
     folder = tempfile.mkdtemp(prefix="postgresql-")
     if owner:
@@ -119,18 +119,18 @@ def postgresql() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-# Not as a script, since `__main__` is the command's.
+# Not as a script, because `__main__` belongs to the command.
 _SERVE = "import sys, pathlib, warm_python; warm_python.main(pathlib.Path(sys.argv[1]))"
 
 
 @pytest.fixture(scope="session")
 def warm_bin() -> Iterator[Path]:
-    """A folder with `python` and console scripts that start warm, see `warm_python.py`."""
+    """A folder with `python` and console scripts that start warm; see `warm_python.py`."""
     if sys.platform != "linux":
         yield Path(sys.executable).parent
         return
     named = ("PATH", "LANG", "LC_ALL", "TMPDIR")
-    # Not below pytest's folder: the address of a socket is short.
+    # Not below pytest's folder: a socket's address must be short.
     with tempfile.TemporaryDirectory(prefix="warm-") as folder:
         process = subprocess.Popen(
             [sys.executable, "-c", _SERVE, folder],
@@ -154,12 +154,12 @@ def warm_bin() -> Iterator[Path]:
 
 @pytest.fixture
 def warm_python(warm_bin: Path) -> str:
-    """The path of a Python that has imported what MLflow needs, for tests that are not about its start."""
+    """The path of a Python that has imported MLflow's dependencies, for tests that do not concern its start."""
     return str(warm_bin / "python")
 
 
 @pytest.fixture
 def warm_path(warm_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have `python` and console scripts of this environment on the PATH, started warm."""
+    """Put `python` and the console scripts of this environment on the PATH, started warm."""
     places = [str(warm_bin), str(Path(sys.executable).parent), os.environ["PATH"]]
     monkeypatch.setenv("PATH", os.pathsep.join(places))

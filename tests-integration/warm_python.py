@@ -1,12 +1,14 @@
 """A Python that starts warm: `main` serves commands until its standard input ends.
 
-Importing what MLflow needs takes most of the time of a command that logs to it. This process has imported those
-packages and runs each command in a fork of itself, with the command's own arguments, variables, folder, standard
-streams and exit code. MLflow, Kedro, their plugins and our packages are imported by each command anew, because what
-they do when they are imported, such as reading variables, belongs to what is tested.
+Importing MLflow's dependencies takes most of the time of a command that logs to it. This process
+has imported those packages and runs each command in a fork of itself, with the command's own
+arguments, variables, folder, standard streams and exit code. Each command imports MLflow, Kedro,
+their plugins and this repository's packages itself, because their behaviour on import, such as
+reading variables, is under test.
 
-The folder `bin` has commands that stand in for `python` and for console scripts of this environment. They leave what they
-do not know, such as an option of Python's, to the real ones. Linux alone: it takes a descriptor of a process.
+The folder `bin` has commands that replace `python` and the console scripts of this environment.
+They leave whatever they do not support, such as an option of Python, to the real ones. Linux only:
+it uses a descriptor of a process.
 """
 
 import atexit
@@ -32,7 +34,8 @@ CONSOLE_SCRIPTS = (
     *("dbnd", "kedro", "mlflow"),
     *("mlflow-connections", "mlflow-databand", "mlflow-snowflake"),
 )
-# What MLflow, Kedro and their plugins import. None of it reads a variable or a file for what commands do.
+# The dependencies of MLflow, Kedro and their plugins. None of them reads a variable or a file on
+# behalf of a command.
 PRELOADED = (
     *("alembic.migration", "azure.identity", "azure.storage.blob", "databricks.sdk", "dynaconf"),
     *(
@@ -52,7 +55,7 @@ PRELOADED = (
     "sqlparse",
 )
 
-# It starts in 20 ms, since it imports nothing that is written in Python.
+# It starts in 20 ms, since it imports no module that is written in Python.
 COMMAND = """#!{interpreter} -ISE
 import _signal, _socket, marshal, posix, sys
 name = sys.argv[0].rpartition("/")[2]
@@ -88,7 +91,7 @@ def main(folder: Path) -> None:
     listener.listen(64)
     write_commands(folder / "bin", address)
     for name in PRELOADED:
-        # Not every group of tests has it, or has it in a version that can be imported.
+        # Some groups of tests do not have it, or not in an importable version.
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     gc.collect()
@@ -110,7 +113,7 @@ def main(folder: Path) -> None:
 
 def write_commands(folder: Path, address: str) -> None:
     """Write an executable for each command."""
-    # By a short path without spaces, as the first line of an executable wants it.
+    # Through a short path without spaces, as the first line of an executable requires.
     interpreter = folder.with_name("interpreter")
     interpreter.symlink_to(sys.executable)
     text = COMMAND.format(interpreter=interpreter, python=sys.executable, address=address)
@@ -122,7 +125,7 @@ def write_commands(folder: Path, address: str) -> None:
 
 
 def watch(connection: socket.socket) -> NoReturn:
-    """Run a command in a fork and report how it ended; end it if its stand-in is killed."""
+    """Run a command in a fork and report how it ended; kill it if its wrapper is killed."""
     head, streams, _, _ = socket.recv_fds(connection, 8, 3)
     job = connection.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)
     pid = os.fork()
@@ -150,7 +153,7 @@ def run(
     folder: str,
     streams: list[int],
 ) -> NoReturn:
-    """Become a command, and end as it does."""
+    """Execute a command, and end as it does."""
     os.chdir(folder)
     processes: Any = multiprocessing.process
     processes.ORIGINAL_DIR = folder
@@ -180,10 +183,10 @@ def run(
 
 
 def execute(name: str, arguments: list[str]) -> None:
-    """Do what Python does with these arguments: `-c CODE`, `-m MODULE` or a file, and what follows."""
+    """Do what Python does with these arguments: `-c CODE`, `-m MODULE` or a file, and the remaining ones."""
     if not name.startswith("python"):
         arguments = [str(Path(sys.executable).with_name(name)), *arguments]
-    # The same module, not another one of that name: pickle in C keeps to it.
+    # The same module, not another one of that name: C's pickle requires it.
     main = sys.modules["__main__"]
     vars(main).clear()
     vars(main).update(__name__="__main__", __builtins__=builtins, __spec__=None, __doc__=None)
@@ -204,7 +207,7 @@ def execute(name: str, arguments: list[str]) -> None:
 
 
 def finish(code: Any) -> NoReturn:
-    """End as Python ends, but without taking each module apart."""
+    """End as Python ends, but without finalizing each module."""
     threads: Any = threading
     exit_functions: Any = atexit
     if isinstance(code, str):

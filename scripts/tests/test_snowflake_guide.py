@@ -24,7 +24,7 @@ SHOWN: dict[tuple[str, int], tuple[str, str]] = {
     # The procedures of its tasks have caller's rights.
     ("a procedure with caller's rights", 1): (
         f"{INTEGRATION}/test_starter_project.py",
-        "test_untouched_it_runs_as_tasks",
+        "test_unchanged_it_runs_as_tasks",
     ),
     ("a procedure with caller's rights", 2): (
         f"{INTEGRATION}/test_store_procedure.py",
@@ -32,11 +32,11 @@ SHOWN: dict[tuple[str, int], tuple[str, str]] = {
     ),
     ("a Kedro pipeline as tasks, the starter's project untouched", 1): (
         f"{INTEGRATION}/test_starter_project.py",
-        "test_untouched_it_runs_as_tasks",
+        "test_unchanged_it_runs_as_tasks",
     ),
     ("a Kedro pipeline as tasks, the starter's project untouched", 2): (
         f"{INTEGRATION}/test_starter_project.py",
-        "test_untouched_it_runs_as_tasks",
+        "test_unchanged_it_runs_as_tasks",
     ),
     ("a process in a container: a service, an ML Job", 1): (
         f"{INTEGRATION}/test_store_procedure.py",
@@ -64,7 +64,7 @@ SHOWN: dict[tuple[str, int], tuple[str, str]] = {
     ),
     ("the SQL of external functions: applied, checked, dropped", 1): (
         f"{INTEGRATION}/test_generator_bridge.py",
-        "test_one_command_after_the_other",
+        "test_one_command_after_another",
     ),
     ("batches, duplicate deliveries, lost replies", 1): (
         f"{INTEGRATION}/test_client_bridge.py",
@@ -76,7 +76,7 @@ SHOWN: dict[tuple[str, int], tuple[str, str]] = {
     ),
     ("the five functions alone", 1): (
         f"{INTEGRATION}/test_five_functions.py",
-        "test_plain_tracking_needs_no_more",
+        "test_plain_tracking_needs_no_other_function",
     ),
     ("artifacts and models, read back from MLflow", 1): (
         f"{INTEGRATION}/test_store_artifacts.py",
@@ -88,11 +88,11 @@ SHOWN: dict[tuple[str, int], tuple[str, str]] = {
     ),
     ("credentials of datasets by a stage and by a secret", 1): (
         f"{INTEGRATION}/test_pipeline_data.py",
-        "test_frames_tables_and_files_travel",
+        "test_frames_tables_and_files_are_passed_on",
     ),
     ("Snowpark DataFrames between nodes", 1): (
         f"{INTEGRATION}/test_pipeline_data.py",
-        "test_frames_tables_and_files_travel",
+        "test_frames_tables_and_files_are_passed_on",
     ),
     ("key pairs, tokens, OAuth, passwords", 1): (
         f"{INTEGRATION}/test_signing_in.py",
@@ -100,7 +100,7 @@ SHOWN: dict[tuple[str, int], tuple[str, str]] = {
     ),
     ("the definitions' paths, with a gateway that allows no other", 1): (
         f"{INTEGRATION}/test_generator_bridge.py",
-        "test_the_gateways_definition_lets_all_through",
+        "test_the_gateways_definition_allows_every_call",
     ),
     ("a gateway that renames `Authorization`", 1): (
         f"{SANDBOX}/test_external_functions.py",

@@ -1,7 +1,8 @@
-"""The stand-in of Azure, and clients of it in processes of their own.
+"""The stand-in of Azure, and its clients in separate processes.
 
-Azure's clients keep much for the life of a process: the home folder, credentials, tokens, caches. A
-process of its own for each is the honest way, and one that answers many questions the cheap one.
+Azure's clients keep much state for the life of a process: the home folder, credentials, tokens,
+caches. Separate processes are therefore realistic, and a process that answers many requests keeps
+them cheap.
 """
 
 import json
@@ -47,9 +48,9 @@ class Client:
         """Return the outcome: `uri` or `error` and `message`, `seconds`, and `imported`.
 
         Args:
-            credentials: Of the connection.
-            options: Of the connection.
-            environment: Variables to set first, None to unset one. They stay.
+            credentials: The connection's credentials.
+            options: The connection's options.
+            environment: Variables to set first, None to remove one. They stay set.
         """
         question = {
             "credentials": dict(credentials or {}),
@@ -65,7 +66,7 @@ class Client:
         return answer
 
     def close(self) -> None:
-        """End the process, with every call that still hangs in it."""
+        """Kill the process, including calls that still hang."""
         self._process.kill()
         self._process.communicate()
 
@@ -105,7 +106,7 @@ def _as_new(stand_in: Azure) -> Iterator[Azure]:
 
 @pytest.fixture(scope="session")
 def azure_service(sandbox_folder: Path) -> Iterator[Azure]:
-    """A stand-in for the session without an MLflow server behind it: resolving needs none."""
+    """A stand-in for the session without an MLflow server: resolving needs none."""
     with _started("http://127.0.0.1:9", sandbox_folder / "azureml") as stand_in:
         yield stand_in
 
@@ -119,7 +120,7 @@ def azure(azure_service: Azure) -> Iterator[Azure]:
 
 @pytest.fixture(scope="session")
 def workspace_service(mlflow_server: MlflowServer, sandbox_folder: Path) -> Iterator[Azure]:
-    """A stand-in for the session before the real MLflow server."""
+    """A stand-in for the session in front of the real MLflow server."""
     with _started(mlflow_server.url, sandbox_folder / "workspace") as stand_in:
         yield stand_in
 
@@ -133,7 +134,7 @@ def workspace(workspace_service: Azure) -> Iterator[Azure]:
 
 @pytest.fixture(scope="module")
 def client(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client with a service principal that the tests of a module share."""
+    """A client with a service principal, shared by the tests of a module."""
     folder = tmp_path_factory.mktemp("client")
     made = Client(client_environment(azure_service, folder, signed_in=True), folder / "log")
     yield made
@@ -151,7 +152,7 @@ def nobody(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def run_script(workspace: Azure, tmp_path: Path, warm_python: str) -> Scripts:
-    """Runs a script beside the tests as a client, and returns the last line that it prints, as JSON."""
+    """Runs a script of this folder as a client, and returns its last line of output, as JSON."""
 
     def run(name: str, *arguments: str, signed_in: bool = True, **environment: str) -> Any:
         base = client_environment(workspace, tmp_path, signed_in=signed_in)
@@ -182,7 +183,7 @@ print("rmse", mlflow.MlflowClient().get_run(run.info.run_id).data.metrics["rmse"
 
 @pytest.fixture
 def run_command(workspace: Azure, tmp_path: Path, warm_path: None) -> Scripts:
-    """Runs `mlflow-connections` as a client, in a folder that has a train.py."""
+    """Runs `mlflow-connections` as a client, in a folder with a train.py."""
 
     def run(*command: str, signed_in: bool = True, **environment: str) -> Any:
         (tmp_path / "train.py").write_text(TRAIN)
@@ -202,7 +203,7 @@ def run_command(workspace: Azure, tmp_path: Path, warm_path: None) -> Scripts:
 
 @pytest.fixture
 def run_in_shell(tmp_path: Path, warm_bin: Path) -> Scripts:
-    """Runs lines in a shell with nothing set but the PATH and a home, in a folder that has a train.py."""
+    """Runs lines in a shell with only the PATH and a home set, in a folder with a train.py."""
 
     def run(*lines: str) -> Any:
         (tmp_path / "train.py").write_text(TRAIN)

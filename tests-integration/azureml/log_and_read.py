@@ -1,4 +1,4 @@
-"""A user's script: it logs all kinds of things through the connection and reads them back."""
+"""A user's script: it logs entities of every kind through the connection and reads them back."""
 
 import json
 import sys
@@ -10,12 +10,12 @@ import mlflow_connections
 
 
 def shout(model_input: list[str]) -> list[str]:
-    """Be a model."""
+    """Act as a model."""
     return [text.upper() for text in model_input]
 
 
 def main(sdk: str, has_logged_models: bool) -> dict[str, Any]:
-    """Log, read back, and return what was read."""
+    """Log, read back, and return the values read."""
     applied = mlflow_connections.use("azureml", options={"sdk": sdk})
     was_core_imported = "azureml.core" in sys.modules
     import mlflow
@@ -31,7 +31,7 @@ def main(sdk: str, has_logged_models: bool) -> dict[str, Any]:
         mlflow.log_dict({"list": list(range(50_000))}, "large.json")
         model = {"python_model": shout, "pip_requirements": ["mlflow-skinny"]}
         if has_logged_models:
-            # MLflow 2 calls it so, and knows no logged models.
+            # MLflow 2 uses this name, and has no logged models.
             name = "artifact_path" if mlflow.__version__.startswith("2.") else "name"
             mlflow.pyfunc.log_model(**{name: "model"}, **model)
         else:

@@ -7,7 +7,7 @@ import mlflow_connections
 
 
 def main() -> dict[str, str]:
-    """Log, and return what became of the tracking URI and the run."""
+    """Log, and return the resulting tracking URI and run."""
     workspace = mlflow_connections.use("azureml", options={"sdk": "arm"}).endpoint.tracking_uri
     with mlflow_connections.use(
         "databand",

@@ -1,4 +1,4 @@
-"""A user's script: it logs to AzureML through durable, and says whether its run has an ID of the workspace."""
+"""A user's script: it logs to AzureML through durable, and prints whether its run has an ID of the workspace."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import mlflow_connections
 
 def main(experiment: str) -> dict[str, str]:
     """Log a parent, a child and files, in a process that never waits for the workspace."""
-    # The workspace is asked for its address once; what is down afterwards is its MLflow.
+    # The workspace's address is fetched once; afterwards only its MLflow is down.
     with mlflow_connections.use("durable", {}, {"server": "azureml"}):
         import mlflow
 

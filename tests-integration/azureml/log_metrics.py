@@ -1,4 +1,4 @@
-"""A user's script: it logs a number of metrics through the connection, one request each."""
+"""A user's script: it logs several metrics through the connection, one request each."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A user's script as AzureML runs it in a job: the connection finds a tracking URI there already."""
+"""A user's script in an AzureML job, where a tracking URI is already set."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Several identities on one workspace, and processes that sign in by documented variables."""
+"""Several identities on one workspace, and processes that sign in with documented variables."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from mlflow_connections_sandbox._page._view import pasted
 
 
 def principal(azure: Azure, *, other: bool = False) -> dict[str, str]:
-    """Return one of both service principals as credentials.yml has it."""
+    """Return one of the two service principals as in credentials.yml."""
     account = azure.account
     return {
         "tenant_id": account.tenant_id,
@@ -24,10 +24,10 @@ def principal(azure: Azure, *, other: bool = False) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("sdk", ["arm", "v1"])
-def test_blocks_of_one_workspace_work_each_as_their_own(
+def test_blocks_of_one_workspace_use_their_own_identity(
     workspace: Azure, run_script: Callable[..., Any], sdk: str
 ) -> None:
-    """Two service principals, nested and one after the other, both really send the requests."""
+    """Two service principals, nested and in sequence, each send their own requests."""
     found = run_script(
         "two_identities.py",
         json.dumps(principal(workspace)),
@@ -36,7 +36,7 @@ def test_blocks_of_one_workspace_work_each_as_their_own(
         signed_in=False,
     )
 
-    # One URI for both, and no credential is left behind after the last block.
+    # Both have one URI, and no credential is left after the last block.
     assert found == {"is_one_uri": True, "is_left_behind": False}
     first, second = workspace.account.client_id, workspace.account.other_client_id
     by_turns = [identity for identity, _ in groupby(workspace.tokens.used_by)]
@@ -58,15 +58,15 @@ def test_lines_of_the_sandboxs_page_work_as_printed(
     assert not workspace.journal.requests("/devicecode")
 
 
-def test_child_without_a_credential_says_so(
+def test_child_without_a_credential_fails_with_one_sentence(
     workspace: Azure, run_command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A child with only some of the variables ends with one sentence, without a traceback of azure-identity."""
+    """A child with only some of the variables fails with one sentence, without azure-identity's traceback."""
     managed = {
         **workspace.managed_identity(),
         "IDENTITY_HEADER": workspace.account.identity_header,
     }
-    # The parent signs in by a managed identity that the child does not have.
+    # The parent signs in with a managed identity that the child does not have.
     (tmp_path / "child.sh").write_text(
         'unset IDENTITY_ENDPOINT IDENTITY_HEADER; PATH=/nowhere exec "$0" train.py\n'
     )
@@ -82,7 +82,7 @@ def test_child_without_a_credential_says_so(
 
 
 def test_check_without_a_login_is_one_line(run_command: Callable[..., Any]) -> None:
-    """Without any sign-in the error is one sentence, where azure-identity alone prints a dozen lines."""
+    """Without any sign-in the error is one sentence; azure-identity alone prints a dozen lines."""
     command = ("check", "azureml", "--option", "sdk=arm")
     done = run_command(*command, signed_in=False, AZURE_TOKEN_CREDENTIALS="dev")
 

@@ -26,7 +26,7 @@ def person(azure: Azure, nobody: Any) -> Any:
 
 
 @pytest.mark.parametrize("sdk", ["arm", "v1"])
-def test_one_process_for_a_token(azure: Azure, person: Any, sdk: str) -> None:
+def test_one_process_per_token(azure: Azure, person: Any, sdk: str) -> None:
     """However many requests a sign-in serves, `az` starts once for it."""
     answer = person.resolve(options={**ARM, "sdk": sdk})
 
@@ -35,7 +35,7 @@ def test_one_process_for_a_token(azure: Azure, person: Any, sdk: str) -> None:
 
 
 def test_one_process_for_many_metrics(workspace: Azure, run_script: Callable[..., Any]) -> None:
-    """Twenty metrics start `az` once, where azure-identity alone starts it for each request."""
+    """Twenty metrics start `az` once; azure-identity alone starts it for each request."""
     read = run_script("log_metrics.py", "arm", "20", signed_in=False, **dict(workspace.azure_cli()))
 
     assert read == {"metrics": 20}
@@ -43,7 +43,7 @@ def test_one_process_for_many_metrics(workspace: Azure, run_script: Callable[...
 
 
 def test_tenant_reaches_the_azure_cli(azure: Azure, person: Any) -> None:
-    """The connection's tenant_id is the tenant that `az` is asked for."""
+    """The connection's tenant_id is the tenant that is requested from `az`."""
     answer = person.resolve({"tenant_id": azure.account.tenant_id}, ARM)
 
     assert "uri" in answer, answer
@@ -72,7 +72,7 @@ def test_unknown_tenant_of_a_person(azure: Azure, person: Any) -> None:
 def test_failure_of_the_azure_cli(
     azure: Azure, person: Any, failure: str, error: str, says: tuple[str, ...]
 ) -> None:
-    """A refusal of `az` is one sentence with the command that helps, and nothing is logged."""
+    """A refusal of `az` is one sentence with the helpful command, and nothing is logged."""
     azure.cli.fail(failure)
 
     answer = person.resolve(options=ARM)
@@ -85,8 +85,8 @@ def test_failure_of_the_azure_cli(
     assert answer["logged"] == ""
 
 
-def test_slow_azure_cli_is_no_missing_login(azure: Azure, person: Any) -> None:
-    """If `az` does not end in time, the error names it and does not ask anyone to sign in."""
+def test_slow_azure_cli_is_not_a_missing_login(azure: Azure, person: Any) -> None:
+    """If `az` does not end in time, the error names it and does not suggest signing in."""
     azure.cli.delay(60)
 
     answer = person.resolve(options={"sdk": "arm", "timeout": 3})
@@ -98,8 +98,8 @@ def test_slow_azure_cli_is_no_missing_login(azure: Azure, person: Any) -> None:
 
 
 @pytest.mark.slow
-def test_azure_cli_has_the_time_of_the_connection(azure: Azure, person: Any) -> None:
-    """An `az` that needs 11 s signs in: azure-identity's own limit of 10 s does not count."""
+def test_azure_cli_gets_the_timeout_of_the_connection(azure: Azure, person: Any) -> None:
+    """An `az` that needs 11 s signs in: azure-identity's own limit of 10 s does not apply."""
     azure.cli.delay(11)
 
     answer = person.resolve(options={"sdk": "arm"})
@@ -108,7 +108,7 @@ def test_azure_cli_has_the_time_of_the_connection(azure: Azure, person: Any) -> 
 
 
 def test_missing_azure_cli(azure: Azure, nobody: Any) -> None:
-    """Without `az` on the PATH the message says so, in one line and without a warning."""
+    """Without `az` on the PATH the message names it, in one line and without a warning."""
     environment = dict.fromkeys([*azure.managed_identity(), *azure.workload_identity()])
 
     answer = nobody.resolve(options=ARM, environment={**environment, "PATH": "/nowhere"})

@@ -1,4 +1,4 @@
-"""The contract of every connection, kept against the sandbox's Azure."""
+"""The contract of every connection, tested with the sandbox's Azure."""
 
 import pytest
 

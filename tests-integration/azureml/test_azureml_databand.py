@@ -1,4 +1,4 @@
-"""A workspace whose runs Databand gets a copy of: AzureML's own clients see nothing of it."""
+"""A copy of a workspace's runs for Databand: AzureML's own clients are unaffected."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_azureml_keeps_its_uri_and_is_copied(
     run_script: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """The tracking URI and the artifacts stay AzureML's, and the tracker has all of the run."""
+    """The tracking URI and the artifacts stay AzureML's, and the tracker has the whole run."""
     read = run_script(
         "log_copied.py",
         MY_DATABAND=tracker.url,
@@ -29,7 +29,7 @@ def test_azureml_keeps_its_uri_and_is_copied(
     assert read["tracking_uri"].startswith("azureml://")
     assert read["note"] == "a note"
     assert [run["name"] for run in tracker.runs()] == ["copied"]
-    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's is.
+    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's URI is.
     mlflow.set_tracking_uri(mlflow_server.url)
     assert compare(mlflow_server.url, tracker, "copied") == []
     assert workspace.journal.requests("/runs/log-metric")

@@ -1,4 +1,4 @@
-"""Durable in front of a workspace: the run starts without it, and its credential reaches a delivery on a later day."""
+"""Durable in front of a workspace: the run starts while it is down, and a later delivery gets its credential."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from mlflow_connections_sandbox._azure import Azure
 
 
 def ship(tmp_path: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """Deliver everything, and return what the command reports."""
+    """Deliver everything, and return the command's report."""
     command = ("-m", "mlflow_connections", "outbox", "ship", "--timeout", "600", "--output", "json")
     done = subprocess.run(
         [sys.executable, *command],
@@ -34,14 +34,14 @@ def ship(tmp_path: Path, environment: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("is_down", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_run_arrives_whole(
+def test_a_run_arrives_complete(
     is_down: bool,
     workspace: Azure,
     mlflow_server: MlflowServer,
     run_script: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    """The workspace fails while the run lives, and the shipper signs in by itself once it is back."""
+    """The workspace is down while the run lives, and the shipper signs in itself once it is back."""
     if is_down:
         workspace.faults.inject(Fault("/mlflow/", status=503, body="busy"))
     outbox = {"MLFLOW_CONNECTIONS_OUTBOX_DIR": str(tmp_path / "outbox")}
@@ -53,7 +53,7 @@ def test_a_run_arrives_whole(
     workspace.faults.clear()
     report = ship(tmp_path, {**workspace.environment(), **outbox})
     assert (report["waiting"], report["rejected"]) == (0, 0)
-    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's is.
+    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's URI is.
     mlflow.set_tracking_uri(mlflow_server.url)
     runs = describe(mlflow_server.url, experiments=[name])["runs"]
     assert sorted(runs) == [f"{name}/child", f"{name}/parent"]

@@ -1,4 +1,4 @@
-"""Failures: one sentence, in time, with nothing secret in it."""
+"""Each failure is one sentence, in time, without secrets."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ from mlflow_connections_sandbox._azure import Azure
 from mlflow_connections_sandbox._azure._arm import OTHER_SUBSCRIPTION
 
 TIMEOUT = 25
-"""Seconds: more than any client's own retries take, so that their own answer is what is read."""
+"""Seconds: more than any client's own retries take, so that the client's own error is tested."""
 IMPATIENT = 3
-"""Seconds, where nobody ever answers."""
+"""Seconds, for hosts that never respond."""
 NOBODY = "99999999-9999-4999-8999-999999999999"
 SECRET = "a-secret-that-is-wrong"
 BOTH = ("arm", "v1")
@@ -29,7 +29,7 @@ def cause(**attributes: bool) -> Callable[[Azure], None]:
 
 
 def inject(**fault: Any) -> Callable[[Azure], None]:
-    """Put a fault in force."""
+    """Activate a fault."""
     return lambda azure: azure.faults.inject(Fault(**fault))
 
 
@@ -39,13 +39,13 @@ def refuse(host: Callable[[Azure], str]) -> Callable[[Azure], None]:
 
 
 def private_and_unknown(azure: Azure) -> None:
-    """Make the workspace private, and its host one that cannot be reached from here."""
+    """Make the workspace private, and its host unreachable from this machine."""
     azure.account.is_private = True
     azure.proxy.refused.add(azure.account.workspace_host)
 
 
 class Case(NamedTuple):
-    """A mistake and the message for it."""
+    """A fault and its message."""
 
     name: str
     error: str
@@ -179,7 +179,7 @@ CASES = [
         ("cannot be reached", "private link"),
         private_and_unknown,
     ),
-    # These leave a thread behind that hangs, so they come last.
+    # These leave a hanging thread behind, so they come last.
     Case(
         "ARM hangs",
         "UnreachableError",
@@ -207,7 +207,7 @@ CASES = [
     [pytest.param(s, c, id=f"{s}-{c.name}") for s in BOTH for c in CASES if s in c.sdks],
 )
 def test_failure_is_one_sentence_in_time(azure: Azure, client: Any, sdk: str, case: Case) -> None:
-    """Each failure names the place and the remedy within the timeout, and shows nothing it should not."""
+    """Each failure names the place and the remedy within the timeout, and shows no secret."""
     case.act(azure)
     timeout = IMPATIENT if "hangs" in case.name else TIMEOUT
 

@@ -1,4 +1,4 @@
-"""Identities: every method without a person works, and a person is asked only with `interactive`."""
+"""Identities: every non-interactive method works, and a person is prompted only with `interactive`."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def alone(azure: Azure, nobody: Any) -> Any:
 
 
 def service_principal(azure: Azure) -> dict[str, str]:
-    """Return the service principal as credentials.yml has it."""
+    """Return the service principal as in credentials.yml."""
     account = azure.account
     return {
         "tenant_id": account.tenant_id,
@@ -43,7 +43,7 @@ def test_service_principal_of_the_credentials(azure: Azure, alone: Any, sdk: str
 
 @pytest.mark.parametrize("cloud", ["AzureUSGovernment", "AzureChinaCloud"])
 def test_sovereign_cloud(azure: Azure, alone: Any, cloud: str) -> None:
-    """A workspace in another cloud is found there, and its name goes into the environment."""
+    """A workspace in another cloud is found there, and the cloud's name is exported."""
     azure.account.cloud_name = cloud
 
     answer = alone.resolve(service_principal(azure), {**ARM, "cloud": cloud})
@@ -53,7 +53,7 @@ def test_sovereign_cloud(azure: Azure, alone: Any, cloud: str) -> None:
 
 
 def test_sovereign_cloud_with_azureml_core(azure: Azure, alone: Any) -> None:
-    """azureml-core looks into the named cloud too."""
+    """azureml-core uses the named cloud too."""
     azure.account.cloud_name = "AzureUSGovernment"
 
     answer = alone.resolve(service_principal(azure), {"sdk": "v1", "cloud": "AzureUSGovernment"})
@@ -62,7 +62,7 @@ def test_sovereign_cloud_with_azureml_core(azure: Azure, alone: Any) -> None:
 
 
 def test_service_principal_of_azure_identity_variables(azure: Azure, alone: Any) -> None:
-    """The variables that all of Azure's own tools read are enough."""
+    """The variables that all of Azure's own tools read are sufficient."""
     credentials = service_principal(azure)
 
     answer = alone.resolve(
@@ -75,7 +75,7 @@ def test_service_principal_of_azure_identity_variables(azure: Azure, alone: Any)
 
 @pytest.mark.parametrize("sdk", ["arm", "v1"])
 def test_user_assigned_managed_identity(azure: Azure, alone: Any, sdk: str) -> None:
-    """The managed identity of the options is the one that signs in."""
+    """The managed identity of the options signs in."""
     options = {"sdk": sdk, "managed_identity_client_id": azure.account.managed_identity_client_id}
 
     answer = alone.resolve(options=options, environment=azure.managed_identity())
@@ -86,7 +86,7 @@ def test_user_assigned_managed_identity(azure: Azure, alone: Any, sdk: str) -> N
 
 
 def test_system_assigned_managed_identity(azure: Azure, alone: Any) -> None:
-    """Without a client id the identity of the machine signs in."""
+    """Without a client ID the machine's own identity signs in."""
     answer = alone.resolve(options=ARM, environment=azure.managed_identity())
 
     assert "uri" in answer, answer
@@ -94,7 +94,7 @@ def test_system_assigned_managed_identity(azure: Azure, alone: Any) -> None:
 
 
 def test_unknown_managed_identity(azure: Azure, alone: Any) -> None:
-    """An error names an identity that the machine does not have."""
+    """The error names an identity that the machine does not have."""
     answer = alone.resolve(
         options={**ARM, "managed_identity_client_id": NOBODY},
         environment=azure.managed_identity(),
@@ -114,7 +114,7 @@ def test_workload_identity(azure: Azure, alone: Any) -> None:
 
 @pytest.mark.parametrize("sdk", ["arm", "v1"])
 def test_azure_cli(azure: Azure, alone: Any, sdk: str) -> None:
-    """`az login` is enough to sign in, with both SDKs and without azure-cli in the environment."""
+    """`az login` is sufficient, with both SDKs and without azure-cli in the environment."""
     answer = alone.resolve(options={"sdk": sdk}, environment=azure.azure_cli())
 
     assert "uri" in answer, answer
@@ -122,8 +122,8 @@ def test_azure_cli(azure: Azure, alone: Any, sdk: str) -> None:
 
 
 @pytest.mark.parametrize("sdk", ["arm", "v1"])
-def test_nobody_is_asked(azure: Azure, alone: Any, sdk: str) -> None:
-    """Without a credential it ends at once; neither a browser nor a device code is tried."""
+def test_nobody_is_prompted(azure: Azure, alone: Any, sdk: str) -> None:
+    """Without a credential it fails at once; neither a browser nor a device code is tried."""
     answer = alone.resolve(options={"sdk": sdk, "timeout": 20}, environment={"PATH": "/nowhere"})
 
     assert answer["error"] == "AccessError", answer
@@ -132,7 +132,7 @@ def test_nobody_is_asked(azure: Azure, alone: Any, sdk: str) -> None:
     assert not azure.journal.requests("/authorize")
 
 
-def test_person_is_asked_when_that_is_wanted(azure: Azure, alone: Any) -> None:
+def test_person_is_prompted_on_request(azure: Azure, alone: Any) -> None:
     """With `interactive: true`, on a machine without a browser, a device code signs in."""
     azure.account.person_signs_in = True
 
@@ -145,7 +145,7 @@ def test_person_is_asked_when_that_is_wanted(azure: Azure, alone: Any) -> None:
     assert azure.journal.requests("/devicecode")
 
 
-def test_light_way_never_imports_the_heavy_one(azure: Azure, client: Any) -> None:
+def test_sdk_arm_never_imports_azureml_core(azure: Azure, client: Any) -> None:
     """`sdk: arm` needs neither azureml-core nor MLflow, and sends ARM one request."""
     azure.journal.clear()
 
@@ -156,7 +156,7 @@ def test_light_way_never_imports_the_heavy_one(azure: Azure, client: Any) -> Non
 
 
 def test_private_workspace_from_inside(azure: Azure, client: Any) -> None:
-    """From within the network of a workspace with a private link its own host is given."""
+    """Inside the network of a workspace with a private link, its own host is returned."""
     azure.account.is_private = azure.account.is_inside = True
 
     answer = client.resolve(options=ARM)

@@ -1,4 +1,4 @@
-"""Everything that a user logs through `azureml://`, read back by MLflow and on the server itself."""
+"""All entities that a user logs through `azureml://`, read back through MLflow and from the server itself."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from mlflow_connections_sandbox._azure import Azure
 def test_everything_is_read_back(
     workspace: Azure, mlflow_server: MlflowServer, run_script: Callable[..., Any], sdk: str
 ) -> None:
-    """Parameters, metrics, tags, artifacts, a model and its registry entry survive the way there."""
+    """Parameters, metrics, tags, artifacts, a model and its registry entry arrive unchanged."""
     read = run_script("log_and_read.py", sdk, "without-logged-models")
 
     account = workspace.account
@@ -24,7 +24,7 @@ def test_everything_is_read_back(
     )
     assert read["was_core_imported"] is (sdk == "v1")
     _check(read)
-    # The run is where a person would look for it: on the real server behind the stand-in.
+    # A person finds the run on the real server behind the stand-in.
     answer = requests.get(
         f"{mlflow_server.url}/api/2.0/mlflow/runs/get", {"run_id": read["run_id"]}, timeout=60
     ).json()
@@ -33,7 +33,7 @@ def test_everything_is_read_back(
     assert read["artifact_uri"].startswith("azureml://westeurope.api.azureml.ms/")
 
 
-def test_model_is_logged_where_the_workspace_has_logged_models(
+def test_model_is_logged_if_the_workspace_has_logged_models(
     workspace: Azure, run_script: Callable[..., Any]
 ) -> None:
     """MLflow's own log_model works with a workspace that has the endpoint of MLflow 3."""

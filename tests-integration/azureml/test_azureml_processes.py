@@ -1,4 +1,4 @@
-"""Processes that did not resolve themselves: ParallelRunner's workers, and AzureML's own jobs."""
+"""Processes that did not resolve the connection: ParallelRunner's workers, and AzureML's own jobs."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from mlflow_connections_sandbox._azure import Azure
 
 
 def in_parallel(azure: Azure, run_script: Callable[..., Any], **options: bool) -> dict[str, Any]:
-    """Run the pipeline with a service principal that only credentials.yml knows."""
+    """Run the pipeline with a service principal that only credentials.yml contains."""
     account = azure.account
     credentials = {
         "tenant_id": account.tenant_id,
@@ -34,19 +34,19 @@ def in_parallel(azure: Azure, run_script: Callable[..., Any], **options: bool) -
 def test_spawned_workers_get_tokens_without_the_secret(
     workspace: Azure, run_script: Callable[..., Any]
 ) -> None:
-    """The workers of Kedro's ParallelRunner ask their parent, and nobody else is asked."""
+    """The workers of Kedro's ParallelRunner ask only their parent."""
     found = in_parallel(workspace, run_script)
 
     assert found == {"is_secret_in_worker": False, "metrics": {"one": 1.0, "two": 2.0}}
-    # One token, which the parent fetched.
+    # The parent fetched one token.
     assert len(workspace.journal.requests("/oauth2/v2.0/token")) == 1
     assert not workspace.journal.requests("/devicecode")
 
 
-def test_spawned_workers_sign_in_when_that_is_asked_for(
+def test_spawned_workers_sign_in_on_request(
     workspace: Azure, run_script: Callable[..., Any]
 ) -> None:
-    """With `share_with_workers: true` the workers sign in by themselves."""
+    """With `share_with_workers: true` the workers sign in themselves."""
     found = in_parallel(workspace, run_script, share_with_workers=True)
 
     assert found == {"is_secret_in_worker": True, "metrics": {"one": 1.0, "two": 2.0}}
@@ -54,7 +54,7 @@ def test_spawned_workers_sign_in_when_that_is_asked_for(
 
 
 def test_command_runs_without_the_secret(workspace: Azure, run_command: Callable[..., Any]) -> None:
-    """`mlflow-connections run` stays as its parent; also a command that uses the connection itself gets tokens."""
+    """`mlflow-connections run` stays as the parent; a command that uses the connection itself gets tokens, too."""
     account = workspace.account
     code = (
         f"import os; assert {account.client_secret!r} not in str(dict(os.environ))\n"
@@ -71,10 +71,10 @@ def test_command_runs_without_the_secret(workspace: Azure, run_command: Callable
     assert len(workspace.journal.requests("/oauth2/v2.0/token")) == 1
 
 
-def test_child_that_outlives_its_parent_is_told_what_to_set(
+def test_child_that_outlives_its_parent_gets_the_remedy(
     workspace: Azure, run_command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """It fails at once in one sentence, where azureml-mlflow would wait for a person."""
+    """It fails immediately in one sentence; azureml-mlflow alone would wait for a person."""
     wait = "while kill -0 $parent 2>/dev/null; do sleep 0.1; done"
     shell = f'parent=$PPID; ({wait}; "$0" train.py; touch ended) </dev/null >said 2>&1 &'
 
@@ -92,10 +92,10 @@ def test_child_that_outlives_its_parent_is_told_what_to_set(
     assert not workspace.journal.requests("/devicecode")
 
 
-def test_lines_of_env_sign_in_where_the_secret_is_a_variable(
+def test_lines_of_env_sign_in_if_the_secret_is_in_a_variable(
     workspace: Azure, run_command: Callable[..., Any]
 ) -> None:
-    """A shell that evaluates them has the secret already, so nothing has to stay and no secret is printed."""
+    """A shell that evaluates them already has the secret, so no parent is needed and no secret is printed."""
     connect = "mlflow-connections env azureml --option sdk=arm"
     shell = f'lines="$({connect})" && eval "$lines" && echo "$lines" && "$0" train.py'
 
@@ -110,7 +110,7 @@ def test_lines_of_env_sign_in_where_the_secret_is_a_variable(
 def test_job_keeps_its_own_uri(
     workspace: Azure, mlflow_server: MlflowServer, run_script: Callable[..., Any]
 ) -> None:
-    """Inside a job nothing is resolved, nothing is required, and the job's token is used."""
+    """Inside a job nothing is resolved or required, and the job's token is used."""
     api = f"{mlflow_server.url}/api/2.0/mlflow"
     experiment = requests.post(
         f"{api}/experiments/create", json={"name": "jobs"}, timeout=60

@@ -1,4 +1,4 @@
-"""The stand-in is as strict as Azure: what Azure refuses, it refuses, over the wire."""
+"""The stand-in is as strict as Azure: it refuses the same requests, over the wire."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ API = "api-version=2024-04-01"
 
 
 def ask(azure: Azure, url: str, token: str = "", **options: Any) -> requests.Response:
-    """Send a request the way Azure's clients do: through the proxy."""
+    """Send a request as Azure's clients do: through the proxy."""
     network = azure.network()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return requests.request(
@@ -38,11 +38,11 @@ def code(response: requests.Response) -> str:
 
 @pytest.fixture
 def token(azure: Azure) -> str:
-    """A good token of ARM."""
+    """A valid token of ARM."""
     return azure.tokens.issue("https://management.azure.com", "somebody")
 
 
-def test_good_token_is_let_in(azure: Azure, token: str) -> None:
+def test_valid_token_is_accepted(azure: Azure, token: str) -> None:
     """ARM accepts a token that was issued for it."""
     assert ask(azure, arm(azure), token).json()["name"] == azure.account.workspace_name
 
@@ -82,7 +82,7 @@ def test_foreign_token(azure: Azure, token: str) -> None:
 
 
 def test_token_at_another_cloud(azure: Azure, token: str) -> None:
-    """Another cloud's ARM does not take this one's tokens."""
+    """Another cloud's ARM refuses this cloud's tokens."""
     url = arm(azure).replace("management.azure.com", "management.usgovcloudapi.net")
 
     response = ask(azure, url, token)
@@ -109,7 +109,7 @@ def test_api_version(azure: Azure, token: str, query: str, expected: str) -> Non
     ],
 )
 def test_scope(azure: Azure, scope: str, number: int) -> None:
-    """Entra ID gives an application tokens for known resources and whole scopes only."""
+    """Entra ID issues tokens to an application only for known resources and whole scopes."""
     account = azure.account
     form = {
         "grant_type": "client_credentials",
@@ -126,7 +126,7 @@ def test_scope(azure: Azure, scope: str, number: int) -> None:
 
 
 def test_nothing_leaves_the_machine(azure: Azure) -> None:
-    """The proxy refuses hosts that it does not play."""
+    """The proxy refuses hosts that it does not simulate."""
     with pytest.raises(requests.exceptions.ProxyError, match="403"):
         ask(azure, "https://example.org/")
 
@@ -139,7 +139,7 @@ def test_mlflow_needs_a_token(azure: Azure) -> None:
 
 
 def test_logged_models_are_absent(azure: Azure, token: str) -> None:
-    """MLflow 3's logged models answer as on Azure: 404, and not a word."""
+    """MLflow 3's logged models return 404 without a message, as on Azure."""
     url = f"https://{azure.account.workspace_host}/mlflow/v2.0{azure.account.scope}"
 
     response = ask(azure, f"{url}/api/2.0/mlflow/logged-models", token, method="POST", json={})
@@ -148,7 +148,7 @@ def test_logged_models_are_absent(azure: Azure, token: str) -> None:
 
 
 def test_blob_needs_its_signature(workspace: Azure) -> None:
-    """A blob is written by whoever holds the address that the workspace gave out for it, once."""
+    """A blob can be written only with the address that the workspace issued for it."""
     token = workspace.tokens.issue("https://management.azure.com", "somebody")
     base = f"https://{workspace.account.workspace_host}/artifact/v2.0{workspace.account.scope}"
     answer = ask(

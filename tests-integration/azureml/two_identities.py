@@ -1,4 +1,4 @@
-"""A user's script: blocks for one workspace as two service principals, nested and in a row."""
+"""A user's script: blocks for one workspace with two service principals, nested and in sequence."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ def ask() -> None:
 
 
 def main(first: dict[str, Any], second: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Work as the first, inside that as the second, as the first again, and then as the second."""
+    """Use the first, the second inside it, the first again, and then the second."""
     with mlflow_connections.use("azureml", first, options) as endpoint:
         ask()
         with mlflow_connections.use("azureml", second, options) as inner:

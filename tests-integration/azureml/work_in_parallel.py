@@ -10,7 +10,7 @@ import mlflow_connections
 
 
 def log_one(run_id: str) -> None:
-    """Log as a node does, in a worker that has inherited nothing but the environment."""
+    """Log as a node does, in a worker that has inherited only the environment."""
     import mlflow
 
     mlflow.MlflowClient().log_metric(run_id, "one", 1.0)
@@ -18,14 +18,14 @@ def log_one(run_id: str) -> None:
 
 
 def log_two(run_id: str) -> None:
-    """Be another node: a pipeline of one is no test of a parallel runner."""
+    """Act as another node: a pipeline of one node does not test a parallel runner."""
     import mlflow
 
     mlflow.MlflowClient().log_metric(run_id, "two", 2.0)
 
 
 def main(credentials: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Start a run here, log to it in workers, and read it back here."""
+    """Start a run in this process, log to it in workers, and read it back."""
     from kedro.io import MemoryDataset, SharedMemoryDataCatalog
     from kedro.pipeline import node, pipeline
     from kedro.runner import ParallelRunner

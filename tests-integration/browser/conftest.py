@@ -1,4 +1,4 @@
-"""A sandbox with its page, and a real browser to look at it with."""
+"""A sandbox with its page, and a real browser."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def sandbox(sandbox_folder: Path) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The Chromium that the variable CHROMIUM names, without a window."""
+    """The Chromium in the variable CHROMIUM, without a window."""
     path = os.environ.get("CHROMIUM")
     if not path:
         pytest.fail("Set CHROMIUM to the path of a Chromium; `nox -s browser` looks for one.")
@@ -34,22 +34,22 @@ def browser() -> Iterator[Browser]:
 
 Visit = Callable[..., Page]
 
-# Seconds mean nothing on a busy machine.
+# Time limits fail on a busy machine.
 expect.set_options(timeout=30_000)
 
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
-    """Open an address in a new context; at the end of the test its console has to be clean.
+    """Open an address in a new context; its console must be clean at the end of the test.
 
-    Whatever the test was about, nothing may have been asked for but from this machine.
+    In every test the page must have requested nothing from other hosts.
     """
     said: list[str] = []
     asked: list[str] = []
     contexts = []
 
     def note(message: ConsoleMessage) -> None:
-        # A server that has ended is what one of the tests is about.
+        # One of the tests stops the server.
         if message.type in {"error", "warning"} and "net::ERR_CONNECTION" not in message.text:
             said.append(message.text)
 

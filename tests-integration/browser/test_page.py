@@ -43,14 +43,14 @@ def rows(section: Locator, table: str) -> Locator:
 
 
 def send(sandbox: Sandbox, path: str) -> None:
-    """Send a path to the workspace as it is, which most clients would quote first."""
+    """Send a path to the workspace unchanged, which most clients would quote first."""
     connection = http.client.HTTPConnection("127.0.0.1", sandbox["databricks"].port, timeout=10)
     connection.request("GET", path)
     connection.getresponse().read()
     connection.close()
 
 
-def test_it_lists_the_stand_ins_with_what_reaches_them(visit: Visit, sandbox: Sandbox) -> None:
+def test_it_lists_the_stand_ins_and_their_variables(visit: Visit, sandbox: Sandbox) -> None:
     """Each has its address, its state, its lines to paste, its guide and a place among the links."""
     page = visit(sandbox.page_url)
     expect(page.get_by_role("status")).to_have_text("Live")
@@ -81,10 +81,10 @@ def test_it_lists_the_stand_ins_with_what_reaches_them(visit: Visit, sandbox: Sa
         ("databand", "Databand", "Runs it was told of", "/Shared/databand"),
     ],
 )
-def test_what_is_copied_makes_a_run_that_shows_by_itself_and_leads_to_mlflow(
+def test_copied_lines_make_a_run_that_appears_and_links_to_mlflow(
     visit: Visit, sandbox: Sandbox, tmp_path: Path, name: str, title: str, table: str, text: str
 ) -> None:
-    """The copied lines, run in a shell, log a run that shows on the page without a reload."""
+    """The copied lines, run in a shell, log a run that appears on the page without a reload."""
     page = visit(sandbox.page_url, permissions=CLIPBOARD)
     page.evaluate("window.notReloaded = true")
     section = stand_in(page, title)
@@ -105,7 +105,7 @@ def test_what_is_copied_makes_a_run_that_shows_by_itself_and_leads_to_mlflow(
         check=True,
         env={**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
     )
-    # Databand is told by a process that goes on by itself.
+    # Another process that outlives the shell delivers to Databand.
     expect(rows(section, table).filter(has_text=text).first).to_be_visible()
     run = rows(page.locator("#runs"), "Newest runs").filter(has_text=f"/Shared/{name}")
     expect(run).to_contain_text("rmse 0.5")
@@ -117,8 +117,8 @@ def test_what_is_copied_makes_a_run_that_shows_by_itself_and_leads_to_mlflow(
     assert opened.value.url.startswith(f"{sandbox.mlflow_url}/#/experiments/")
 
 
-def test_hostile_paths_are_texts(visit: Visit, sandbox: Sandbox) -> None:
-    """Markup in a path shows as it is and does nothing."""
+def test_hostile_paths_are_text(visit: Visit, sandbox: Sandbox) -> None:
+    """Markup in a path is shown as text and has no effect."""
     page = visit(sandbox.page_url)
     path = "/<img/src=x/onerror=hurt=1><script>hurt=1</script>"
     long = f"{path}&amp;'\"{path}"
@@ -131,8 +131,8 @@ def test_hostile_paths_are_texts(visit: Visit, sandbox: Sandbox) -> None:
     assert page.locator("main img, main script").count() == 0
 
 
-def test_news_comes_on_top_and_the_rest_stays(visit: Visit, sandbox: Sandbox) -> None:
-    """A new request comes first; the rows that were there are the same ones, faults are marked."""
+def test_new_rows_come_first_and_the_others_stay(visit: Visit, sandbox: Sandbox) -> None:
+    """A new request comes first; the existing rows are the same elements, and faults are marked."""
     page = visit(sandbox.page_url)
     requests = rows(stand_in(page, "Databricks"), "Requests")
     send(sandbox, "/earlier")
@@ -146,7 +146,7 @@ def test_news_comes_on_top_and_the_rest_stays(visit: Visit, sandbox: Sandbox) ->
 
 
 def test_rows_can_be_filtered_and_cleared(visit: Visit, sandbox: Sandbox) -> None:
-    """Rows that do not match are hidden, cleared ones as well until they are asked for, and new ones show."""
+    """Rows that do not match are hidden, cleared ones as well until they are requested, and new ones appear."""
     page = visit(sandbox.page_url)
     requests = rows(stand_in(page, "Databricks"), "Requests")
     seen = requests.filter(visible=True)
@@ -171,8 +171,8 @@ def test_rows_can_be_filtered_and_cleared(visit: Visit, sandbox: Sandbox) -> Non
     expect(page.get_by_role("button", name="Show all")).to_be_hidden()
 
 
-def test_an_error_says_why(visit: Visit, sandbox: Sandbox) -> None:
-    """The workspace's words are beside the status of a request that it refused."""
+def test_an_error_shows_its_reason(visit: Visit, sandbox: Sandbox) -> None:
+    """The workspace's text is next to the status of a request that it refused."""
     page = visit(sandbox.page_url)
     send(sandbox, "/api/2.0/mlflow/runs/get")
     refused = rows(stand_in(page, "Databricks"), "Requests").first
@@ -180,8 +180,8 @@ def test_an_error_says_why(visit: Visit, sandbox: Sandbox) -> None:
     expect(refused).to_contain_text("Credential was not sent")
 
 
-def test_what_waits_in_an_outbox_shows_live(visit: Visit, sandbox: Sandbox) -> None:
-    """Events that wait show in a card of their own, which is hidden before there is an outbox."""
+def test_waiting_events_of_an_outbox_are_shown_live(visit: Visit, sandbox: Sandbox) -> None:
+    """Waiting events appear in a separate card, which is hidden while there is no outbox."""
     page = visit(sandbox.page_url)
     card = page.get_by_role("region", name="Waiting in outboxes")
     expect(page.get_by_role("status")).to_have_text("Live")
@@ -197,8 +197,8 @@ def test_what_waits_in_an_outbox_shows_live(visit: Visit, sandbox: Sandbox) -> N
     expect(card).to_be_hidden()
 
 
-def test_an_outage_shows(visit: Visit, sandbox: Sandbox) -> None:
-    """A stand-in that is closed is down on the page, and running again after it started."""
+def test_an_outage_is_shown(visit: Visit, sandbox: Sandbox) -> None:
+    """A stand-in that is closed is down on the page, and running again after a restart."""
     page = visit(sandbox.page_url)
     section = stand_in(page, "Databand")
     sandbox["databand"].close()
@@ -208,9 +208,9 @@ def test_an_outage_shows(visit: Visit, sandbox: Sandbox) -> None:
 
 
 def test_without_a_clipboard_the_lines_are_selected(visit: Visit, sandbox: Sandbox) -> None:
-    """If the browser refuses copying by a page, the text is selected for the user's own keys."""
+    """If the browser forbids copying by a page, the text is selected for the user's own keys."""
     page = visit(sandbox.page_url, permissions=[])
-    # As a browser does for a page that it does not trust.
+    # As in a browser that does not trust the page.
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
     section = stand_in(page, "Databricks")
     button = section.get_by_role("button", name="Copy: In a shell")
@@ -221,10 +221,10 @@ def test_without_a_clipboard_the_lines_are_selected(visit: Visit, sandbox: Sandb
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_everybody_can_read_it(visit: Visit, sandbox: Sandbox, scheme: str, width: int) -> None:
+def test_it_is_accessible(visit: Visit, sandbox: Sandbox, scheme: str, width: int) -> None:
     """In light and dark, on a desktop and on a phone, axe finds no violation.
 
-    It looks at contrast, landmarks, headings, tables, names and what the keyboard reaches.
+    It checks contrast, landmarks, headings, tables, names and keyboard access.
     """
     sandbox["databricks"].faults.inject(Fault("/served", status=500, times=1))
     send(sandbox, "/served")
@@ -242,14 +242,14 @@ def test_everybody_can_read_it(visit: Visit, sandbox: Sandbox, scheme: str, widt
 
 
 def test_it_fits_a_narrow_screen(visit: Visit, sandbox: Sandbox) -> None:
-    """Nothing is wider than a phone, so that the page never scrolls sideways."""
+    """Nothing is wider than a phone, so the page never scrolls sideways."""
     page = visit(sandbox.page_url, viewport={"width": 360, "height": 740})
     expect(stand_in(page, "Databricks").get_by_text("Running")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_it_says_when_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> None:
-    """The page keeps its content readable and continues when the address answers again."""
+def test_it_shows_that_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> None:
+    """The page keeps its content readable and continues when the address responds again."""
     server = SandboxPage(sandbox.mlflow_url, sandbox.folder, [sandbox["databricks"]])
     server.start()
     page = visit(server.url)
@@ -263,7 +263,7 @@ def test_it_says_when_the_sandbox_has_ended(visit: Visit, sandbox: Sandbox) -> N
     server.close()
 
 
-def test_without_javascript_it_says_what_to_do(visit: Visit, sandbox: Sandbox) -> None:
-    """A browser without scripts gets a sentence instead of an empty page."""
+def test_without_javascript_it_shows_a_sentence(visit: Visit, sandbox: Sandbox) -> None:
+    """A browser without scripts shows a sentence instead of an empty page."""
     page = visit(sandbox.page_url, java_script_enabled=False)
     expect(page.get_by_text("which needs JavaScript")).to_be_visible()

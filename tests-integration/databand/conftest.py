@@ -48,7 +48,7 @@ Duplicate = Callable[..., mlflow_connections.Applied]
 
 @pytest.fixture
 def duplicate(tracker: Databand) -> Duplicate:
-    """Duplicate what goes to a store, as a user does: by the keyword."""
+    """Duplicate the data of a store by the keyword, as a user does."""
 
     def use(tracking_uri: str) -> mlflow_connections.Applied:
         return mlflow_connections.use(
@@ -65,7 +65,7 @@ Deliver = Callable[..., None]
 
 @pytest.fixture
 def deliver(tracker: Databand) -> Deliver:
-    """Wait until everything that was captured for the tracker is delivered."""
+    """Wait until everything captured for the tracker is delivered."""
 
     def wait(seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
@@ -85,13 +85,14 @@ def dbnd_environment(
 ) -> Mapping[str, str]:
     """The environment of a process that uses dbnd, for the tests that need the extra `dbnd`.
 
-    Its store is a server: MLflow before 3.7 sets up the root logger whenever it opens a database,
-    and dbnd's log of a task then feeds itself until no memory is left, without our package too.
+    Its store is a server: MLflow before 3.7 configures the root logger whenever it opens a
+    database, and dbnd's log of a task then feeds itself until memory is exhausted, even without our
+    package.
     """
     home = tmp_path / "dbnd"
     home.mkdir()
     variables = dict(tracker.environment())
-    # Without it the current tracking URI is meant, as in the specification's example.
+    # Without it, the current tracking URI is used, as in the specification's example.
     del variables["DBND__MLFLOW_TRACKING__DUPLICATE_TRACKING_TO"]
     return {
         **os.environ,

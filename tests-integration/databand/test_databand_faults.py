@@ -1,4 +1,4 @@
-"""Whatever is wrong with Databand: MLflow has everything, and Databand has it in the end, once."""
+"""Whatever the fault at Databand: MLflow has everything, and Databand finally has it, once."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ Deliver = Callable[[], None]
 
 
 def train(steps: int = 40) -> str:
-    """Log as a training does, and return the run's id."""
+    """Log as a training does, and return the run's ID."""
     with mlflow.start_run() as run:
         mlflow.log_params({"a": 1, "b": 2})
         for step in range(steps):
@@ -42,7 +42,7 @@ def train(steps: int = 40) -> str:
         pytest.param(Fault(path="tracking", status=302), id="redirect"),
     ],
 )
-def test_nothing_is_lost_while_the_tracker_is_at_fault(
+def test_nothing_is_lost_while_the_tracker_fails(
     fault: Fault, tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
     """A run that was logged during a fault is delivered after recovery, complete, in order and once."""
@@ -73,7 +73,7 @@ def steps_in_order(tracker: Databand) -> bool:
 def test_a_tracker_that_is_down_from_start_to_end_gets_everything_later(
     tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
-    """Two runs that were logged without a server arrive once it runs."""
+    """Two runs that were logged without a tracker arrive once it runs."""
     tracker.close()
     with duplicate(sqlite_uri):
         train()
@@ -115,7 +115,7 @@ def test_a_slow_tracker_gets_everything(
 def test_a_replay_adds_nothing(
     tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
-    """An accepted request whose answer was lost comes again, and counts once."""
+    """An accepted request whose response was lost is sent again, and counts once."""
     with duplicate(sqlite_uri):
         tracker.faults.inject(Fault(path="log_metrics", truncate=1, times=2))
         train()
@@ -127,7 +127,7 @@ def test_a_replay_adds_nothing(
 def test_when_mlflow_is_down_the_error_is_mlflows_and_databand_gets_nothing(
     tracker: Databand, duplicate: Duplicate, deliver: Deliver
 ) -> None:
-    """Databand sees only what MLflow accepted."""
+    """Databand receives only data that MLflow accepted."""
     with duplicate("http://127.0.0.1:9"), pytest.raises(MlflowException, match=r"127\.0\.0\.1"):
         MlflowClient().create_run("0")
     deliver()
@@ -135,10 +135,10 @@ def test_when_mlflow_is_down_the_error_is_mlflows_and_databand_gets_nothing(
     assert not tracker.journal.requests("tracking")
 
 
-def test_what_mlflow_refuses_is_not_copied(
+def test_data_refused_by_mlflow_is_not_copied(
     tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
-    """A param that MLflow does not let change keeps its value in the copy too."""
+    """A param that MLflow refuses to change keeps its value in the copy too."""
     with duplicate(sqlite_uri), mlflow.start_run():
         mlflow.log_param("p", "first")
         with pytest.raises(MlflowException, match="Changing param values"):
@@ -160,12 +160,13 @@ with mlflow.start_run():
 """
 
 
-def test_what_a_killed_training_logged_arrives(
+def test_the_data_of_a_killed_training_arrives(
     tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver, tmp_path: Path
 ) -> None:
     """Every metric whose call returned before kill -9 is delivered by the next process."""
     with duplicate(sqlite_uri):
-        # The schema is made once, as concurrent first uses of MLflow's SQLite store collide.
+        # The schema is created in advance, because concurrent first uses of MLflow's SQLite store
+        # collide.
         train(1)
         returned = {}
         for moment in (5, 17, 31):
@@ -195,7 +196,7 @@ def points(tracker: Databand) -> list[int]:
 
 
 def wait_until(is_true: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for what another process brings about."""
+    """Wait for the effect of another process."""
     deadline = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < deadline, "it never came about"

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databand import Databand, compare
 
-# Of several MLflows none knows all the attributes of another; pandas and scikit-learn have no types.
+# No MLflow version has all attributes of another; pandas and scikit-learn have no types.
 mlflow: Any = import_module("mlflow")
 pd: Any = import_module("pandas")
 
@@ -23,7 +23,7 @@ Deliver = Callable[[], None]
 
 
 def log_everything(experiment: str, folder: Path) -> str:
-    """Use the fluent API as widely as one run can; return the run's id."""
+    """Use as much of the fluent API as one run can; return the run's ID."""
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name="parent", tags={"stage": "dev"}, description="A run.") as run:
         mlflow.log_param("alpha", 0.5)
@@ -66,7 +66,7 @@ def log_everything(experiment: str, folder: Path) -> str:
 
 
 def seen(experiment: str, run_id: str) -> Mapping[str, Any]:
-    """Read back what a user can see, without what differs between any two runs."""
+    """Read back everything visible to a user, except values that differ between any two runs."""
     run = mlflow.get_run(run_id)
     client = MlflowClient()
     runs = client.search_runs(
@@ -136,7 +136,7 @@ def test_models_the_registry_and_traces_work_through_a_composite_uri(
     """A model is logged, registered, aliased and loaded again; a trace is found."""
     plain = sqlite_uri if backend == "sqlite" else mlflow_server.url
     name = f"model-{tmp_path.name}"
-    # So that a trace is there once its call has returned.
+    # A trace is then there once its call has returned.
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
     with duplicate(plain):
         mlflow.set_experiment(f"models {tmp_path.name}")
@@ -174,7 +174,7 @@ def test_models_the_registry_and_traces_work_through_a_composite_uri(
 
 
 def traces(experiment: str) -> int:
-    """Trace a call, and count what is found of it: MLflow 2.22 finds none with newer dependencies."""
+    """Trace a call, and count the traces found: MLflow 2.22 finds none with newer dependencies."""
     mlflow.set_experiment(experiment)
 
     @mlflow.trace  # type: ignore[untyped-decorator]  # of no known type
@@ -191,7 +191,7 @@ def test_autologging_is_copied(
     duplicate: Duplicate,
     deliver: Deliver,
 ) -> None:
-    """Runs of scikit-learn's autologging, nested ones too, arrive in both places."""
+    """Runs of scikit-learn's autologging, including nested ones, arrive in both places."""
     linear_model: Any = import_module("sklearn.linear_model")
     model_selection: Any = import_module("sklearn.model_selection")
     with duplicate(sqlite_uri):
@@ -210,7 +210,7 @@ def test_autologging_is_copied(
     assert len(tracker.runs()) == 3
 
 
-def test_a_run_that_databand_never_saw_is_announced_when_it_is_resumed(
+def test_an_unknown_run_is_announced_when_it_is_resumed(
     tracker: Databand, sqlite_uri: str, duplicate: Duplicate, deliver: Deliver
 ) -> None:
     """A run that began without a copy is copied with its params and tags once it is resumed with one."""
@@ -224,9 +224,7 @@ def test_a_run_that_databand_never_saw_is_announced_when_it_is_resumed(
     assert compare(sqlite_uri, tracker) == []
 
 
-def test_the_composite_uri_hides_its_store_from_no_one(
-    sqlite_uri: str, duplicate: Duplicate
-) -> None:
+def test_the_composite_uri_keeps_the_stores_class(sqlite_uri: str, duplicate: Duplicate) -> None:
     """The store behind a composite URI is an instance of the store's own class."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

@@ -1,4 +1,4 @@
-"""Stores that MLflow knows by their own URI are duplicated without changing it."""
+"""Stores that MLflow recognizes by their URI are duplicated without changing it."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def test_databricks_keeps_its_uri_and_is_copied(
     deliver: Deliver,
     tmp_path: Path,
 ) -> None:
-    """Only what is logged inside the connection is copied, and the tracking URI is `databricks`."""
+    """Only data logged inside the connection is copied, and the tracking URI is `databricks`."""
     experiment = tmp_path.name
     mlflow.set_tracking_uri("databricks")
     mlflow.set_experiment(f"/Users/{experiment}")
@@ -46,7 +46,7 @@ def test_a_child_process_is_copied_too(
     tmp_path: Path,
     warm_python: str,
 ) -> None:
-    """The environment alone makes a new process duplicate, as it makes it use the tracking URI."""
+    """The environment alone makes a new process duplicate, as it sets its tracking URI."""
     script = (
         "import mlflow\n"
         f"mlflow.set_experiment('/Users/{tmp_path.name}')\n"
@@ -58,7 +58,7 @@ def test_a_child_process_is_copied_too(
     assert [run["name"] for run in tracker.runs()] == ["child"]
 
 
-def test_any_store_keeps_its_uri_where_the_variable_says_so(
+def test_any_store_keeps_its_uri_if_the_variable_is_set(
     tracker: Databand, sqlite_uri: str, warm_python: str
 ) -> None:
     """With the variable set before MLflow is imported, runs are copied without a composite tracking URI."""

@@ -23,7 +23,7 @@ def test_a_composite_uri_is_a_tracking_uri(
     deliver: Deliver,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Installing the package is enough; the token may stand under its short name."""
+    """Installing the package is sufficient; the token may have its short name."""
     monkeypatch.setenv("DATABAND_ACCESS_TOKEN", tracker.account.token)
     inner = sqlite_uri
     for _ in range(times_quoted):
@@ -35,10 +35,10 @@ def test_a_composite_uri_is_a_tracking_uri(
     assert compare(sqlite_uri, tracker) == []
 
 
-def test_a_user_and_a_password_may_stand_in_the_uri(
+def test_a_uri_may_contain_a_user_and_a_password(
     tracker: Databand, sqlite_uri: str, deliver: Deliver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """User and password sign in, with the token against forged requests, and are never logged."""
+    """User and password sign in, with a CSRF token, and are never logged."""
     account = tracker.account
     uri = f"dbnd://{account.username}:{account.password}@127.0.0.1:{tracker.port}"
     mlflow.set_tracking_uri(f"{uri}?duplicate_tracking_to={quote(sqlite_uri, safe='')}")
@@ -52,7 +52,7 @@ def test_a_user_and_a_password_may_stand_in_the_uri(
 def test_a_uri_without_a_store_uses_the_current_one(
     tracker: Databand, sqlite_uri: str, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside a tracking URI that is set, the bare address of Databand means a copy of that."""
+    """With a tracking URI set, Databand's bare address means a copy of that."""
     monkeypatch.setenv("DATABAND_ACCESS_TOKEN", tracker.account.token)
     mlflow.set_tracking_uri(sqlite_uri)
     client = MlflowClient(f"dbnd://127.0.0.1:{tracker.port}")
@@ -62,7 +62,7 @@ def test_a_uri_without_a_store_uses_the_current_one(
     assert compare(sqlite_uri, tracker) == []
 
 
-def test_a_uri_without_a_store_says_which_default_it_uses(
+def test_a_uri_without_a_store_names_the_default_it_uses(
     tracker: Databand, sqlite_uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without a known store, runs go to MLflow's default, and one warning names it."""

@@ -1,4 +1,4 @@
-"""Databricks workspaces, and plain servers to go back and forth between."""
+"""Databricks workspaces, and plain servers to switch between."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ class Account(NamedTuple):
 def make_workspace(
     mlflow_server: MlflowServer, tmp_path: Path
 ) -> Iterator[Callable[[], Databricks]]:
-    """Start workspaces before the session's MLflow server; each has accounts of its own."""
+    """Start workspaces in front of the session's MLflow server, each with its own accounts."""
     started: list[Databricks] = []
 
     def make() -> Databricks:
@@ -68,14 +68,14 @@ def profile(workspace: Databricks, monkeypatch: pytest.MonkeyPatch) -> Account:
     """A profile of ~/.databrickscfg that holds its address and token."""
     file = Path("~/.databrickscfg").expanduser()
     file.write_text(f"[prod]\nhost = {workspace.url}\ntoken = {workspace.access.token}\n")
-    # MLflow 2 looks the home folder up at its import, which is before this test's.
+    # MLflow 2 reads the home folder on import, which is before this test's variables are set.
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(file))
     return Account({}, {"profile": "prod"})
 
 
 @pytest.fixture
 def name() -> str:
-    """An experiment's name that no other test has."""
+    """An experiment name that is unique to this test."""
     return f"/Shared/{uuid4().hex}"
 
 
@@ -89,7 +89,7 @@ class Servers(NamedTuple):
 
 @pytest.fixture(scope="session")
 def servers(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Servers:
-    """Three servers for the whole session. MLflow takes seconds to make a database, so one is copied."""
+    """Three servers for the whole session. MLflow takes seconds to create a database, so one is copied."""
     folder = tmp_path_factory.mktemp("boundary")
     a, b = folder / "a.db", folder / "b.db"
     mlflow.MlflowClient(f"sqlite:///{a}").search_experiments(max_results=1)
@@ -99,7 +99,7 @@ def servers(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def experiment_of() -> Callable[[str, str], str]:
-    """Return the name of the experiment that a server has a run in, asked by a client of its own."""
+    """Return the name of the experiment with a run on a server, read with a separate client."""
 
     def ask(uri: str, run_id: str) -> str:
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -22,16 +22,16 @@ def principals(workspace: Databricks) -> list[dict[str, Any]]:
 
 
 def callers(workspace: Databricks) -> set[str]:
-    """Return who has sent the requests since the last call."""
+    """Return the identities that have sent requests since the last call."""
     found = set(workspace.access.used_by)
     workspace.access.used_by.clear()
     return found
 
 
-def test_two_service_principals_both_ask_for_a_token(
+def test_two_service_principals_each_fetch_a_token(
     workspace: Databricks, principals: list[dict[str, Any]]
 ) -> None:
-    """One after the other, nested and alone: every request is of the identity in force."""
+    """In sequence, nested and alone, every request has the identity in force."""
     options = {"host": workspace.url}
     first, second = principals
     for principal in (first, second, first):
@@ -52,7 +52,7 @@ def test_two_service_principals_both_ask_for_a_token(
 def test_another_identity_is_another_server_while_a_run_is_active(
     name: str, workspace: Databricks, principals: list[dict[str, Any]]
 ) -> None:
-    """The URI is the same, but the run's next metric would be sent as somebody else."""
+    """The URI is the same, but the run's next metric would be sent with another identity."""
     options = {"host": workspace.url}
     with use("databricks", principals[0], options):
         mlflow.set_experiment(name)
@@ -68,7 +68,7 @@ def test_another_identity_is_another_server_while_a_run_is_active(
 def test_a_token_stays_with_its_workspace(
     workspace: Databricks, token: Any, servers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Inside a block for another server no variable of the workspace is left; after it, all are back."""
+    """Inside a block for another server no variable of the workspace is set; after it, all are restored."""
     monkeypatch.chdir(tmp_path)
     with use("databricks", token.credentials, token.options):
         with use(servers.http):
@@ -82,7 +82,7 @@ def test_a_token_stays_with_its_workspace(
     assert not [variable for variable in os.environ if variable.startswith("DATABRICKS_")]
 
 
-def test_what_mlflow_has_queued_is_sent_to_the_server_it_was_logged_on(
+def test_queued_data_is_sent_to_its_own_server(
     servers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asynchronous metrics are on their own server when the block ends."""
@@ -114,7 +114,7 @@ if not mlflow.__version__.startswith("2."):
 
 
 def test_mlflow_may_be_imported_inside_a_block(servers: Any, tmp_path: Path) -> None:
-    """A process that imports MLflow in a block has the block's server there, and none after it."""
+    """A process that imports MLflow in a block uses the block's server there, and none after it."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""Blocks that are nested, interleaved and left in any order: each run is where its block says."""
+"""Blocks are nested, interleaved and left in any order, and each run is on its block's server."""
 
 import os
 from collections.abc import Callable
@@ -19,20 +19,20 @@ from hypothesis.stateful import (
 
 from mlflow_connections import Applied, BoundaryError, use
 
-# A few examples by default: the sessions of the matrix set more.
+# A few examples by default; the sessions of the matrix set more.
 EXAMPLES = int(os.environ.get("MLFLOW_CONNECTIONS_EXAMPLES", "6"))
 NAMES = ("mine", "theirs", "third")
 
 
 class Force(NamedTuple):
-    """The server in force, and the experiment that code has made active there."""
+    """The server in force, and the experiment that code has activated there."""
 
     uri: str
     experiment: str | None
 
 
 class Block(NamedTuple):
-    """A block that is entered, and what was in force and active before it."""
+    """A block that was entered, and the server and experiment before it."""
 
     applied: Applied
     before: Force
@@ -77,7 +77,7 @@ class Blocks(RuleBasedStateMachine):
     @precondition(lambda self: self.blocks)
     @rule(place=st.integers(0, 5))
     def leave(self, place: int) -> None:
-        """Leave any block: the newest one restores the settings, an older one passes this on to the next."""
+        """Leave any block: the newest one restores the state, an older one passes that on to the next."""
         place %= len(self.blocks)
         block = self.blocks.pop(place)
         client, ended = mlflow.MlflowClient(self.force.uri), []
@@ -97,14 +97,14 @@ class Blocks(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def set_experiment(self, name: str) -> None:
-        """Make an experiment the active one."""
+        """Activate an experiment."""
         mlflow.set_experiment(name)
         self.force = self.force._replace(experiment=name)
 
     @precondition(lambda self: not self.runs)
     @rule()
     def log(self) -> None:
-        """Log a run from beginning to end: it is where the block in force says."""
+        """Log a complete run, which is on the server of the block in force."""
         with mlflow.start_run() as run:
             mlflow.log_param("uri", self.force.uri)
         self.check(run.info.run_id)
@@ -129,7 +129,7 @@ class Blocks(RuleBasedStateMachine):
 
     @invariant()
     def the_uri_is_the_one_in_force(self) -> None:
-        """MLflow and child processes see the same server, and no run of another one is active."""
+        """MLflow and child processes use the same server, and no run of another one is active."""
         assert mlflow.get_tracking_uri() == self.force.uri
         assert mlflow.get_registry_uri() == self.force.uri
         assert os.environ["MLFLOW_TRACKING_URI"] == self.force.uri
@@ -138,7 +138,7 @@ class Blocks(RuleBasedStateMachine):
         assert (active.info.run_id if active else None) == (self.runs[-1] if self.runs else None)
 
     def check(self, run_id: str) -> None:
-        """Ask each server for a run: the one in force has it, in its experiment; no other does."""
+        """Look for a run on each server: only the one in force has it, in its experiment."""
         wanted = self.force.experiment or "Default"
         assert type(self).experiment_of(self.force.uri, run_id) == wanted
         for uri in set(self.uris) - {self.force.uri}:
@@ -146,14 +146,14 @@ class Blocks(RuleBasedStateMachine):
                 type(self).experiment_of(uri, run_id)
 
 
-def test_every_run_is_where_its_block_says(
+def test_every_run_is_on_its_blocks_server(
     servers: Any,
     experiment_of: Callable[[str, str], str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever the order of entering, leaving, choosing experiments and logging, nothing leaks."""
-    monkeypatch.chdir(tmp_path)  # MLflow 2 makes a folder for artifacts in the working folder
+    """Whatever the order of entering, leaving, choosing experiments and logging, no state leaks."""
+    monkeypatch.chdir(tmp_path)  # MLflow 2 creates a folder for artifacts in the working folder
     machine = type(
         "Machine", (Blocks,), {"uris": tuple(servers), "experiment_of": staticmethod(experiment_of)}
     )

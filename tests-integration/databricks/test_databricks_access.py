@@ -28,7 +28,7 @@ def ask(workspace: Databricks, path: str, token: str | None = None) -> requests.
     return requests.get(workspace.url + path, headers=headers, timeout=30)
 
 
-def test_the_link_that_a_run_prints_leads_to_it(
+def test_the_printed_link_of_a_run_works(
     name: str, token: Any, workspace: Databricks, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The link that MLflow prints at the end of a run opens it in MLflow's own pages."""
@@ -44,7 +44,7 @@ def test_the_link_that_a_run_prints_leads_to_it(
 
 
 def test_a_wrong_token_is_refused_at_once(name: str, workspace: Databricks) -> None:
-    """MLflow reports the workspace's refusal after one request: nothing is retried."""
+    """MLflow reports the workspace's refusal after one request, without a retry."""
     with (
         use("databricks", {"token": "dapi-wrong"}, {"host": workspace.url}),
         pytest.raises(RestError, match="Invalid access token"),
@@ -56,7 +56,7 @@ def test_a_wrong_token_is_refused_at_once(name: str, workspace: Databricks) -> N
 
 
 def test_a_wrong_oauth_secret_never_reaches_the_api(name: str, workspace: Databricks) -> None:
-    """The token endpoint refuses the client, the error says so, and no API call is made."""
+    """The token endpoint refuses the client, the error contains that, and no API call is sent."""
     credentials = {"client_id": workspace.access.client_id, "client_secret": "wrong"}
     with (
         use("databricks", credentials, {"host": workspace.url}),
@@ -77,14 +77,14 @@ def test_an_expired_token_is_refused(
         mlflow.set_experiment(name)
         workspace.access.revoke()
         if account == "oauth":
-            # A client that still holds a token asks for a new one only when its time is up.
+            # A client that still holds a token requests a new one only when its time is up.
             workspace.faults.inject(Fault("/oidc/v1/token", 401, '{"error": "invalid_client"}'))
         with pytest.raises(Exception, match=r"Invalid access token|invalid_client"):
             mlflow.MlflowClient().create_experiment(f"{name}-later")
 
 
 def test_a_short_lived_token_is_renewed(name: str, workspace: Databricks, oauth: Any) -> None:
-    """The client fetches new tokens while it works, and every call is let in."""
+    """The client fetches new tokens while it works, and every call is accepted."""
     workspace.access.token_seconds = 1
     with use("databricks", oauth.credentials, oauth.options):
         mlflow.set_experiment(name)
@@ -95,10 +95,10 @@ def test_a_short_lived_token_is_renewed(name: str, workspace: Databricks, oauth:
     assert {r.status for r in workspace.journal.requests("/api/2.0/mlflow/runs/")} == {200}
 
 
-def test_a_client_left_in_the_environment_does_not_hinder_a_token(
+def test_a_client_left_in_the_environment_does_not_conflict_with_a_token(
     name: str, token: Any, workspace: Databricks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """databricks-sdk refuses two methods; the one that was given is used."""
+    """databricks-sdk refuses two methods; the given one is used."""
     monkeypatch.setenv("DATABRICKS_CLIENT_ID", "left")
     monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "left")
     monkeypatch.setenv("DATABRICKS_CONFIG_PROFILE", "absent")
@@ -107,10 +107,10 @@ def test_a_client_left_in_the_environment_does_not_hinder_a_token(
     assert workspace.journal.requests("/oidc/v1/token") == []
 
 
-def test_a_token_left_in_the_environment_does_not_hinder_a_client(
+def test_a_token_left_in_the_environment_does_not_conflict_with_a_client(
     name: str, oauth: Any, workspace: Databricks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other way round, for tracking and for artifacts."""
+    """The same holds the other way round, for tracking and for artifacts."""
     monkeypatch.setenv("DATABRICKS_TOKEN", "left")
     with use("databricks", oauth.credentials, oauth.options):
         mlflow.set_experiment(name)
@@ -120,14 +120,14 @@ def test_a_token_left_in_the_environment_does_not_hinder_a_client(
     assert {r.status for r in workspace.journal.requests()} & {401, 403} == set()
 
 
-def test_a_workspace_left_in_the_environment_does_not_beat_a_profile(
+def test_a_workspace_left_in_the_environment_does_not_override_a_profile(
     name: str,
     profile: Any,
     workspace: Databricks,
     make_workspace: Callable[[], Databricks],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The run goes to the profile's workspace, not to the one of DATABRICKS_HOST."""
+    """The run goes to the profile's workspace, not to the one in DATABRICKS_HOST."""
     left = make_workspace()
     for variable, value in left.environment().items():
         monkeypatch.setenv(variable, value)
@@ -139,7 +139,7 @@ def test_a_workspace_left_in_the_environment_does_not_beat_a_profile(
     assert left.journal.requests() == []
 
 
-def test_refusals_have_databricks_own_shape(workspace: Databricks) -> None:
+def test_refusals_have_databricks_own_form(workspace: Databricks) -> None:
     """No token is 401, a wrong one 403, an unknown API 404, each as JSON with a code and a message."""
     path = "/api/2.0/mlflow/experiments/search"
     known = workspace.access.token
@@ -151,7 +151,7 @@ def test_refusals_have_databricks_own_shape(workspace: Databricks) -> None:
 
 
 def test_an_experiments_name_is_a_path_whose_folder_exists(token: Any, name: str) -> None:
-    """A relative name and a folder that is missing are refused; one that was made is accepted."""
+    """A relative name and a missing folder are refused; a name in an existing folder is accepted."""
     with use("databricks", token.credentials, token.options):
         with pytest.raises(RestError, match="must be an absolute path"):
             mlflow.set_experiment("relative")
@@ -168,7 +168,7 @@ def test_an_experiments_name_is_a_path_whose_folder_exists(token: Any, name: str
 
 
 def test_there_is_no_default_experiment(token: Any) -> None:
-    """A run without an experiment is refused, where a plain MLflow server has one for it."""
+    """A run without an experiment is refused, whereas a plain MLflow server has a default one."""
     with use("databricks", token.credentials, token.options):
         with pytest.raises(RestError, match="Node ID 0 does not exist"):
             mlflow.MlflowClient().create_run("0")
@@ -178,10 +178,10 @@ def test_there_is_no_default_experiment(token: Any) -> None:
     assert "0" not in {experiment.experiment_id for experiment in found}
 
 
-def test_a_signed_url_is_good_for_one_thing_only(
+def test_a_signed_url_is_valid_for_one_operation(
     name: str, token: Any, workspace: Databricks
 ) -> None:
-    """Another method, another path, a token beside it: the storage refuses each."""
+    """The storage refuses another method, another path and an additional token."""
     with use("databricks", token.credentials, token.options):
         mlflow.set_experiment(name)
         with mlflow.start_run() as run:
@@ -201,10 +201,10 @@ def test_a_signed_url_is_good_for_one_thing_only(
 
 
 @pytest.mark.parametrize("path", ["../../1/x.txt", "/etc/passwd"])
-def test_a_path_out_of_the_run_is_refused(
+def test_a_path_outside_of_the_run_is_refused(
     path: str, name: str, token: Any, workspace: Databricks
 ) -> None:
-    """No credentials are given for a path that leaves the run's artifacts."""
+    """No credentials are issued for a path that leaves the run's artifacts."""
     with use("databricks", token.credentials, token.options):
         mlflow.set_experiment(name)
         with mlflow.start_run() as run:
@@ -243,8 +243,8 @@ def check(
     return run
 
 
-def test_check_of_a_host_that_refuses_connections_answers_at_once(check: Any) -> None:
-    """One sentence in seconds, where databricks-sdk alone retries for a quarter of an hour."""
+def test_check_of_a_host_that_refuses_connections_fails_at_once(check: Any) -> None:
+    """One sentence after seconds; databricks-sdk alone retries for a quarter of an hour."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         host = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -259,7 +259,7 @@ def test_check_of_a_host_that_refuses_connections_answers_at_once(check: Any) ->
 def test_check_with_a_token_that_ends_in_white_space_works(
     white: str, check: Any, workspace: Databricks
 ) -> None:
-    """A token from a file is the token, whether the host is an option or a variable."""
+    """A token from a file works, whether the host is an option or a variable."""
     token = workspace.access.token
     code, out, errors = check(
         "--option", f"host={workspace.url}", DATABRICKS_TOKEN=f"{token}{white}"
@@ -271,7 +271,7 @@ def test_check_with_a_token_that_ends_in_white_space_works(
     assert token not in out + errors
 
 
-def test_check_with_a_token_that_no_header_carries_shows_nothing(
+def test_check_with_a_token_that_no_header_can_carry_shows_nothing(
     check: Any, workspace: Databricks
 ) -> None:
     """White space inside a token is one sentence, and neither the token nor its repr is printed."""
@@ -285,10 +285,10 @@ def test_check_with_a_token_that_no_header_carries_shows_nothing(
 
 
 def test_check_of_a_host_that_refuses_ends_in_time() -> None:
-    """The client would try for a quarter of an hour; `check` asks once, and names the host."""
+    """The client would retry for a quarter of an hour; `check` sends one request, and names the host."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        host = f"https://127.0.0.1:{closed.getsockname()[1]}"  # bound, and nobody listens
+        host = f"https://127.0.0.1:{closed.getsockname()[1]}"  # bound, without a listener
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "mlflow_connections", "check", "databricks"),

@@ -1,4 +1,4 @@
-"""Several identities on one workspace: each block works as its own, and leaves nothing behind."""
+"""Several identities on one workspace: each block uses its own, and leaves nothing behind."""
 
 import os
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Accounts = dict[str, tuple[dict[str, str], dict[str, str]]]
 
 @pytest.fixture
 def accounts(workspace: Databricks, monkeypatch: pytest.MonkeyPatch) -> Accounts:
-    """Four ways into one workspace, by the name under which the workspace sees them."""
+    """Four identities for one workspace, by the name under which the workspace records them."""
     access = workspace.access
     file = Path("~/.databrickscfg").expanduser()
     client = f"client_id = {access.client_id}\nclient_secret = {access.client_secret}"
@@ -36,7 +36,7 @@ def accounts(workspace: Databricks, monkeypatch: pytest.MonkeyPatch) -> Accounts
 
 
 def expected(workspace: Databricks, account: str) -> str:
-    """Return the account as the workspace sees it."""
+    """Return the account as the workspace records it."""
     access = workspace.access
     names = {"first": access.client_id, "profile": access.client_id, "token": "token"}
     return names.get(account, access.other_client_id)
@@ -50,8 +50,8 @@ def who(workspace: Databricks) -> str:
     return account
 
 
-def test_two_clients_one_after_the_other(workspace: Databricks, accounts: Accounts) -> None:
-    """Both ask for a token, and each block's requests carry its own."""
+def test_two_clients_in_sequence(workspace: Databricks, accounts: Accounts) -> None:
+    """Both request a token, and each block's requests carry its own."""
     for account in ("first", "second", "first"):
         credentials, options = accounts[account]
         with use("databricks", credentials, options):
@@ -65,7 +65,7 @@ def test_two_clients_one_after_the_other(workspace: Databricks, accounts: Accoun
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.sampled_from(["first", "second", "token", "profile"]), min_size=2, max_size=4))
-def test_nested_blocks_work_each_as_its_own(
+def test_nested_blocks_use_their_own_identity(
     workspace: Databricks, accounts: Accounts, entered: list[str]
 ) -> None:
     """However blocks are nested, inside and after each the identity of the innermost is in force."""
@@ -94,10 +94,10 @@ def test_blocks_left_out_of_order(workspace: Databricks, accounts: Accounts) -> 
     assert "DATABRICKS_HOST" not in os.environ
 
 
-def test_artifacts_travel_as_the_identity_of_their_block(
+def test_artifacts_use_the_identity_of_their_block(
     workspace: Databricks, accounts: Accounts
 ) -> None:
-    """The client for artifacts, which MLflow keeps by run, is the block's too."""
+    """MLflow's client for artifacts, which it caches by run, is the block's too."""
     name = f"/Shared/{uuid4().hex}"
     with use("databricks", *accounts["first"]):
         mlflow.set_experiment(name)
@@ -136,7 +136,7 @@ def test_two_workspaces_keep_their_experiments_apart(
 def test_variables_that_change_between_blocks_are_another_identity(
     workspace: Databricks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With nothing given, the block works as the environment says when it is entered."""
+    """Without options, the block uses the environment at the time when it is entered."""
     access = workspace.access
     monkeypatch.setenv("DATABRICKS_HOST", workspace.url)
     monkeypatch.setenv("DATABRICKS_CLIENT_ID", access.client_id)
@@ -152,7 +152,7 @@ def test_variables_that_change_between_blocks_are_another_identity(
 def test_the_same_identity_three_times_keeps_its_run(
     workspace: Databricks, accounts: Accounts
 ) -> None:
-    """Blocks of one identity inside each other are one place: the active run goes on in each."""
+    """Nested blocks of one identity use one server: the active run continues in each."""
     with use("databricks", *accounts["first"]):
         mlflow.set_experiment(f"/Shared/{uuid4().hex}")
         with mlflow.start_run() as run:

@@ -18,18 +18,18 @@ from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databricks import Databricks
 from mlflow_connections_sandbox._page._view import pasted
 
-# A name that must be quoted with care. The server of MLflow 3.5 itself answers 500 to one that is
-# not ASCII: its WSGI bridge cannot write such a header.
+# A name that needs careful quoting. The server of MLflow 3.5 itself returns 500 for a non-ASCII
+# name: its WSGI bridge cannot write such a header.
 HARD = "c+d.txt" if mlflow.__version__.startswith("3.5.") else "c+é.txt"
 
 
 def log_model(registered_as: str | None = None) -> str:
-    """Log a model that triples, and give its URI; MLflow 3 renamed the argument for its name."""
+    """Log a model that triples its input, and return its URI; MLflow 3 renamed the argument for its name."""
     model = LinearRegression().fit(np.array([[1.0], [2.0]]), np.array([3.0, 6.0]))
     named = "name" if int(mlflow.__version__.split(".")[0]) >= 3 else "artifact_path"
     arguments: dict[str, Any] = {
         named: "model",
-        # Given, they are not inferred, which takes MLflow many seconds.
+        # They are given because inferring them takes MLflow many seconds.
         "pip_requirements": ["scikit-learn"],
         "registered_model_name": registered_as,
     }
@@ -38,12 +38,12 @@ def log_model(registered_as: str | None = None) -> str:
 
 
 def predict(uri: str) -> float:
-    """Load a model and ask it for three times two."""
+    """Load a model and let it triple two."""
     return float(mlflow.sklearn.load_model(uri).predict([[2.0]])[0])
 
 
 @pytest.mark.parametrize("account", ["token", "oauth", "profile"])
-def test_a_run_arrives_whole(
+def test_a_run_arrives_complete(
     account: str,
     name: str,
     workspace: Databricks,
@@ -51,7 +51,7 @@ def test_a_run_arrives_whole(
     request: pytest.FixtureRequest,
     tmp_path: Path,
 ) -> None:
-    """With every kind of account, plain MLflow calls arrive on the server and read back unchanged."""
+    """With every kind of account, plain MLflow calls reach the server and read back unchanged."""
     given = request.getfixturevalue(account)
     local = tmp_path / "report.txt"
     local.write_text("done")
@@ -60,7 +60,7 @@ def test_a_run_arrives_whole(
         experiment = mlflow.set_experiment(name)
         with mlflow.start_run() as run:
             mlflow.log_param("depth", 3)
-            # A user's text that looks like the server's own location stays what it is.
+            # A user's text that looks like the server's own location is unchanged.
             mlflow.log_param("source", "mlflow-artifacts:/1")
             mlflow.log_metric("rmse", 0.5, step=1)
             mlflow.log_metric("rmse", 0.25, step=2)
@@ -85,14 +85,14 @@ def test_a_run_arrives_whole(
         assert (Path(folder) / "empty.txt").read_text() == ""
         assert predict(model_uri) == pytest.approx(6)
 
-    # Read with no Databricks in between.
+    # Read without Databricks in between.
     direct = mlflow.MlflowClient(tracking_uri=mlflow_server.url)
     stored = direct.get_run(run.info.run_id)
     assert stored.data.params == {"depth": "3", "source": "mlflow-artifacts:/1"}
     assert [m.value for m in direct.get_metric_history(run.info.run_id, "rmse")] == [0.5, 0.25]
     assert stored.data.tags["stage"] == "test"
     assert direct.get_run(child.info.run_id).data.tags["mlflow.parentRunId"] == run.info.run_id
-    # Not by the client: MLflow 2 keeps the artifact repository of a run, whichever the server.
+    # Not with the client: MLflow 2 keeps the artifact repository of a run for any server.
     files = requests.get(
         f"{mlflow_server.url}/api/2.0/mlflow/artifacts/list",
         params={"run_id": run.info.run_id},
@@ -105,10 +105,10 @@ def test_a_run_arrives_whole(
     print(f"{len(workspace.journal.requests())} requests of databricks-sdk {sdk_version}")
 
 
-def test_artifacts_travel_by_signed_urls_too(
+def test_artifacts_also_use_signed_urls(
     name: str, token: Any, workspace: Databricks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The way of older clients: credentials for a path, then the bytes without a token."""
+    """Older clients get credentials for a path, then transfer the bytes without a token."""
     monkeypatch.setenv("MLFLOW_DISABLE_DATABRICKS_SDK_FOR_RUN_ARTIFACTS", "true")
     with use("databricks", token.credentials, token.options):
         mlflow.set_experiment(name)
@@ -132,12 +132,12 @@ def test_a_file_too_large_for_one_request_arrives(
     assert (Path(folder) / "large.bin").read_bytes() == large.read_bytes()
 
 
-# MLflow 2 names traces as it names runs, and the stand-in tells both apart by their names: it has
-# the traces of MLflow 3 alone.
+# MLflow 2's trace IDs look like run IDs, and the stand-in distinguishes them by their form: it
+# supports only the traces of MLflow 3.
 if not mlflow.__version__.startswith("2."):
 
     def test_a_trace_arrives(name: str, token: Any, workspace: Databricks) -> None:
-        """A span that was recorded is read back with its inputs."""
+        """A recorded span is read back with its inputs."""
         with use("databricks", token.credentials, token.options):
             mlflow.set_experiment(name)
             with mlflow.start_span("step") as span:
@@ -170,7 +170,7 @@ def test_an_experiment_may_keep_its_artifacts_elsewhere_on_dbfs(
 
 
 def test_the_registry_is_left_alone(name: str, token: Any, tmp_path: Path) -> None:
-    """A registry that the user set stays, and a registered model goes there."""
+    """A registry that the user set stays, and receives a registered model."""
     registry = f"sqlite:///{tmp_path / 'registry.db'}"
     mlflow.set_registry_uri(registry)
     with use("databricks", token.credentials, token.options):
@@ -180,7 +180,7 @@ def test_the_registry_is_left_alone(name: str, token: Any, tmp_path: Path) -> No
     assert mlflow.MlflowClient().get_registered_model("here").name == "here"
 
 
-def test_the_legacy_registry_works_when_asked_for(name: str, token: Any) -> None:
+def test_the_legacy_registry_works_on_request(name: str, token: Any) -> None:
     """With the keyword as registry a model is registered, read back and loaded by its version."""
     registered = name.rpartition("/")[2]
     with use("databricks", token.credentials, token.options, registry="databricks"):
@@ -192,7 +192,7 @@ def test_the_legacy_registry_works_when_asked_for(name: str, token: Any) -> None
         assert predict(f"models:/{registered}/1") == pytest.approx(6)
 
 
-def test_the_legacy_registry_takes_no_name_of_unity_catalog(token: Any) -> None:
+def test_the_legacy_registry_refuses_names_of_unity_catalog(token: Any) -> None:
     """The workspace's own registry refuses a name with three levels and names the right registry."""
     with (
         use("databricks", token.credentials, token.options, registry="databricks"),

@@ -19,7 +19,7 @@ API = "/api/2.0/mlflow/unity-catalog"
 
 
 class Tripler(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined,misc]  # loaded late
-    """A model without any library."""
+    """A model without dependencies."""
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
         """Return three times the input."""
@@ -35,7 +35,7 @@ def catalog(token: Any) -> Iterator[mlflow.MlflowClient]:
 
 @pytest.fixture
 def model_name() -> str:
-    """A model's name that no other test has."""
+    """A model name that is unique to this test."""
     return f"main.default.m{uuid4().hex}"
 
 
@@ -52,7 +52,7 @@ def ask(workspace: Databricks, method: str, call: str, **body: Any) -> requests.
 
 
 def save_model(folder: Path, *, signed: bool = True) -> str:
-    """Save a model, with the signature that Unity Catalog wants, and return its path."""
+    """Save a model, with the signature that Unity Catalog requires, and return its path."""
     import pandas as pd
 
     data = pd.DataFrame({"x": [1.0, 2.0]})
@@ -75,7 +75,7 @@ def test_a_model_is_registered_and_loaded(
     mlflow_server: MlflowServer,
     tmp_path: Path,
 ) -> None:
-    """A model of a run becomes a version that is ready, and is loaded by its number and its alias."""
+    """A run's model becomes a version that is ready, and is loaded by its number and its alias."""
     import pandas as pd
 
     workspace.unity_catalog.has_default_storage = has_default_storage
@@ -93,7 +93,7 @@ def test_a_model_is_registered_and_loaded(
         loaded = mlflow.pyfunc.load_model(uri)
         assert loaded.predict(pd.DataFrame({"x": [2.0]}))["x"].tolist() == [6.0]
 
-    # A second version beside the first.
+    # Add a second version.
     assert str(mlflow.register_model(f"runs:/{run.info.run_id}/model", model_name).version) == "2"
     listed = catalog.search_model_versions(f"name='{model_name}'")
     assert {str(each.version) for each in listed} == {"1", "2"}
@@ -115,7 +115,7 @@ def test_a_model_is_registered_and_loaded(
 def test_models_and_versions_are_edited(
     model_name: str, catalog: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
-    """Descriptions, tags, aliases and names change and read back; what is deleted is gone."""
+    """Descriptions, tags, aliases and names change and read back; deleted ones are gone."""
     catalog.create_registered_model(model_name, tags={"team": "blue"}, description="first")
     assert catalog.get_registered_model(model_name).description == "first"
     catalog.update_registered_model(model_name, "second")
@@ -159,9 +159,7 @@ def test_models_and_versions_are_edited(
         ("main.default.a model", "is not a valid name"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused(
-    name: str, says: str, catalog: mlflow.MlflowClient
-) -> None:
+def test_an_invalid_name_is_refused(name: str, says: str, catalog: mlflow.MlflowClient) -> None:
     """A model is named by catalog, schema and model, and its catalog and schema must exist."""
     with pytest.raises(Error, match=says):
         catalog.create_registered_model(name)
@@ -177,14 +175,14 @@ def test_names_are_stored_in_lower_case(catalog: mlflow.MlflowClient, model_name
 def test_a_model_without_a_signature_is_refused(
     model_name: str, catalog: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
-    """The client itself refuses it, before anything is created."""
+    """The client itself refuses it, before it creates anything."""
     catalog.create_registered_model(model_name)
     with pytest.raises(Error, match="did not contain any signature metadata"):
         catalog.create_model_version(model_name, save_model(tmp_path / "model", signed=False))
     assert list(catalog.search_model_versions(f"name='{model_name}'")) == []
 
 
-def test_a_version_is_pending_until_its_files_are_there(
+def test_a_version_is_pending_until_its_files_are_uploaded(
     model_name: str, workspace: Databricks
 ) -> None:
     """A version without its files is neither ready nor readable, and a ready version is read-only."""
@@ -216,10 +214,8 @@ def test_a_version_is_pending_until_its_files_are_there(
 
 
 @pytest.mark.parametrize("query", ["", "name LIKE 'main.%'", "name = 'model'", "tags.a = 'b'"])
-def test_a_filter_that_is_not_documented_is_refused(
-    query: str, catalog: mlflow.MlflowClient
-) -> None:
-    """Versions are searched by a whole name or by a run, and by nothing else."""
+def test_an_undocumented_filter_is_refused(query: str, catalog: mlflow.MlflowClient) -> None:
+    """Versions are searched only by a complete name or by a run."""
     with pytest.raises(Error, match="INVALID_PARAMETER_VALUE"):
         catalog.search_model_versions(query)
 
@@ -252,10 +248,10 @@ def test_refusals_have_unity_catalogs_own_codes(
     assert ask(workspace, method, call, **body).json()["error_code"] == code
 
 
-def test_both_registries_are_apart(
+def test_both_registries_are_separate(
     model_name: str, token: Any, catalog: mlflow.MlflowClient
 ) -> None:
-    """The workspace's own registry lists nothing of Unity Catalog, nor the other way round."""
+    """The workspace's own registry lists nothing of Unity Catalog, and vice versa."""
     legacy_name = f"legacy-{uuid4().hex}"
     catalog.create_registered_model(model_name)
     legacy = mlflow.MlflowClient(registry_uri="databricks")
@@ -266,7 +262,7 @@ def test_both_registries_are_apart(
     assert token.options
 
 
-def test_a_workspace_without_a_metastore_says_so(
+def test_a_workspace_without_a_metastore_names_the_remedy(
     catalog: mlflow.MlflowClient, workspace: Databricks
 ) -> None:
     """Without Unity Catalog, the client's hint names the legacy registry."""

@@ -1,4 +1,4 @@
-"""The YAML language server that editors use, spoken to over its protocol."""
+"""The YAML language server that editors use, over its protocol."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class LanguageServer:
 
     Args:
         program: Its path.
-        folder: For the document and the schema.
+        folder: The folder for the document and the schema.
     """
 
     def __init__(self, program: Path, folder: Path) -> None:
@@ -58,12 +58,12 @@ class LanguageServer:
                     return [each["message"] for each in found["diagnostics"]]
 
     def completions(self, text: str) -> list[str]:
-        """Return what an editor offers at the end of a text."""
+        """Return an editor's completions at the end of a text."""
         self.diagnostics(text)
         return [item["label"] for item in self._at_end("textDocument/completion", text)["items"]]
 
     def hover(self, text: str, line: int, character: int) -> str:
-        """Return what an editor shows over a place in a text."""
+        """Return the text that an editor shows for a place in a text."""
         self.diagnostics(text)
         found = self._request(
             "textDocument/hover",
@@ -123,7 +123,7 @@ class LanguageServer:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the schema, written by the command that users run, with one more plugin."""
+    """A folder with the schema, written by the command that users run, with an additional plugin."""
     folder = tmp_path_factory.mktemp("project")
     info = folder / "needy-1.dist-info"
     info.mkdir()

@@ -43,7 +43,7 @@ server:
         "tracking:\n  run:\n    nested: true\nui:\n  port: 5001\n",
     ],
 )
-def test_what_works_is_not_underlined(editor: "LanguageServer", text: str) -> None:
+def test_valid_settings_are_not_underlined(editor: "LanguageServer", text: str) -> None:
     """A file that works in a project has no diagnostics, merge keys included."""
     assert editor.diagnostics(HEADER + text) == []
 
@@ -70,7 +70,7 @@ def test_what_works_is_not_underlined(editor: "LanguageServer", text: str) -> No
         ("server:\n  traking_uri: http://a\n", "Property traking_uri is not allowed."),
     ],
 )
-def test_what_cannot_work_is_underlined(editor: "LanguageServer", text: str, said: str) -> None:
+def test_invalid_settings_are_underlined(editor: "LanguageServer", text: str, said: str) -> None:
     """Each fault has one message of these packages."""
     (message,) = editor.diagnostics(HEADER + text)
     assert message.startswith(said)

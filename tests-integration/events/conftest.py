@@ -1,4 +1,4 @@
-"""Fixtures of the tests of events: a recorded store, and a training that logs widely."""
+"""Fixtures of the tests of events: a recorded store, and a training that uses most of MLflow."""
 
 import math
 import time
@@ -16,7 +16,7 @@ from mlflow_connections_events import duplicate
 from mlflow_connections_events._mlflow import builders
 from mlflow_connections_outbox import Event
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 IS_MLFLOW_2 = mlflow.__version__.startswith("2.")
 
@@ -28,7 +28,7 @@ class MemoryLog:
         self.events: list[Event] = []
 
     def append(self, event: Event) -> None:
-        """Keep an event, with an ID as an outbox gives it."""
+        """Keep an event, with an ID like an outbox's."""
         self.events.append(event._replace(id=str(len(self.events))))
 
     def flush(self, timeout: float) -> int:
@@ -85,7 +85,7 @@ def _train(name: str, folder: Path) -> None:
 
 @pytest.fixture
 def train() -> Callable[[str, Path], None]:
-    """A training that logs as widely as MLflow allows, to an experiment of the given name."""
+    """A training that uses as much of MLflow as possible, with an experiment of the given name."""
     return _train
 
 
@@ -97,7 +97,7 @@ def _search(question: str) -> dict[str, Any]:
 
 
 def _answer(question: str) -> None:
-    # A millisecond of its own: MLflow deletes by age.
+    # In a separate millisecond: MLflow deletes by age.
     time.sleep(0.005)
     with mlflow.start_span(name=question, span_type="CHAIN") as span:
         span.set_inputs({"question": question})
@@ -110,7 +110,7 @@ def _answer(question: str) -> None:
 
 
 def _log_traces(experiment: str) -> None:
-    """Log a trace of a run, one without, a failed one, a deleted one, tags, links and assessments."""
+    """Log a trace of a run, one without a run, a failed one, a deleted one, tags, links and assessments."""
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name="traced") as run:
         _answer("why")
@@ -121,7 +121,7 @@ def _log_traces(experiment: str) -> None:
     if not IS_MLFLOW_2:
         mlflow.flush_trace_async_logging(terminate=False)
     client = mlflow.MlflowClient()
-    # By name: several may begin in one millisecond.
+    # Found by name: several may begin in one millisecond.
     found = {
         trace.info.tags["mlflow.traceName"]: trace
         for trace in client.search_traces(experiment_ids=[run.info.experiment_id])

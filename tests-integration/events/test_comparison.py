@@ -1,4 +1,4 @@
-"""The description of a server, by which two of them are compared."""
+"""The description of a server, with which two servers are compared."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from mlflow_connections_events.testing import describe
 
 
 def test_entities_are_found_by_label_and_ids_become_labels(tmp_path: Path) -> None:
-    """A second run of one name has a number, and a tag that names a run's ID holds its label."""
+    """A second run of one name has a number, and a tag with a run's ID contains its label."""
     uri = f"sqlite:///{tmp_path / 'source.db'}"
     client = MlflowClient(uri)
     experiment = client.create_experiment("wine", artifact_location=tmp_path.as_uri())

@@ -1,4 +1,4 @@
-"""The keyword `mirror`: what is logged to one server arrives on a second one too."""
+"""The keyword `mirror`: data logged to one server arrives on a second one too."""
 
 import subprocess
 import time
@@ -15,7 +15,7 @@ from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_mirror._composite import parse
 from mlflow_connections_sandbox import MlflowServer
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 pytestmark = pytest.mark.usefixtures("warm_path")
 
@@ -23,7 +23,7 @@ Train = Callable[[str, Path], None]
 
 
 def deliver(seconds: float = 120.0) -> None:
-    """Wait until everything is delivered, and fail the test if something was refused."""
+    """Wait until everything is delivered, and fail the test if an event was refused."""
     deadline = time.monotonic() + seconds
     outbox = parse(mlflow.get_tracking_uri()).outbox()
     while left := outbox.flush(5.0):
@@ -34,19 +34,19 @@ def deliver(seconds: float = 120.0) -> None:
 
 
 def mlflow_connections_cli(*arguments: str) -> int:
-    """Run a command and return its exit code, which is 1 while something waits or was refused."""
+    """Run a command and return its exit code, which is 1 while events wait or were refused."""
     command = ["mlflow-connections", *arguments]
     return subprocess.run(command, check=False).returncode
 
 
-def test_a_training_is_copied_whole(
+def test_a_training_is_copied_completely(
     train: Train,
     log_traces: Callable[[str], None],
     mlflow_server: MlflowServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Everything that a training logs to a database is equal on a server, files and secrets included."""
+    """Everything that a training logs to a database is equal on a server, including files and secrets."""
     monkeypatch.chdir(tmp_path)
     name = f"mirrored {tmp_path.name}"
     primary = f"sqlite:///{tmp_path / 'primary.db'}"

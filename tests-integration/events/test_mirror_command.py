@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_sandbox import MlflowServer
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 pytestmark = pytest.mark.usefixtures("warm_path")
 
@@ -30,7 +30,7 @@ def mirror(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 def name(tmp_path: Path) -> str:
-    """The name of the source's experiment, which no other test uses."""
+    """The name of the source's experiment, unique to this test."""
     return f"wine {tmp_path.name}"
 
 
@@ -65,7 +65,7 @@ def source(
 
 
 def register(client: MlflowClient, name: str, run: Any) -> None:
-    """Register two versions of a run's files, with all that a registry keeps."""
+    """Register two versions of a run's files, with everything that a registry stores."""
     client.create_registered_model(name, {"kind": "red"}, "A wine.")
     for number in (1, 2):
         client.create_model_version(
@@ -87,7 +87,7 @@ def log_model_without_run(client: Any, folder: Path) -> None:
     mlflow.finalize_logged_model(model.model_id, "READY")
 
 
-def test_an_experiment_arrives_whole_and_is_not_doubled(
+def test_an_experiment_arrives_complete_and_is_not_duplicated(
     source: str, name: str, mlflow_server: MlflowServer
 ) -> None:
     """Everything is equal and unmasked, and a second copy only updates it."""
@@ -104,7 +104,7 @@ def test_an_experiment_arrives_whole_and_is_not_doubled(
     assert report["rejected"] == []
     assert (report["metrics"], report["versions"], report["traces"]) == (32, 2, 3)
     arrived = describe(target, experiments=[name])
-    # MLflow 3.5 rounds a duration anew when spans are logged again.
+    # MLflow 3.5 rounds a duration again when spans are logged again.
     rounded = ["traces/*/duration"] if mlflow.__version__.startswith("3.5.") else []
     assert differences(expected, arrived, ignore=rounded) == []
     assert len(arrived["runs"]) == len(report["runs"]) == 4
@@ -112,7 +112,7 @@ def test_an_experiment_arrives_whole_and_is_not_doubled(
 
 
 def change(client: MlflowClient, name: str) -> None:
-    """Change what was copied."""
+    """Change copied entities."""
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
@@ -127,7 +127,7 @@ def change(client: MlflowClient, name: str) -> None:
     client.set_registered_model_alias(name, "best", "1")
 
 
-def test_what_cannot_be_copied_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_an_impossible_copy_is_reported_in_one_sentence(tmp_path: Path) -> None:
     """An unknown name, one server named twice, and an experiment that was deleted on the destination are errors."""
     source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))
     MlflowClient(source).create_experiment("wine", tmp_path.as_uri())

@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_sandbox import MlflowServer
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
-# MLflow 3.5 rounds a duration anew when spans are logged again.
+# MLflow 3.5 rounds a duration again when spans are logged again.
 ROUNDED = ["traces/*/duration"] if mlflow.__version__.startswith("3.5.") else []
 
 pytestmark = pytest.mark.slow
@@ -34,19 +34,19 @@ def mirror(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def copied(url: str, experiment: str) -> int:
-    """Return how many runs have arrived."""
+    """Return the number of runs that have arrived."""
     client = MlflowClient(url)
     found = client.get_experiment_by_name(experiment)
     return len(client.search_runs([found.experiment_id])) if found else 0
 
 
-def test_a_copy_that_is_killed_again_and_again_doubles_nothing(
+def test_a_copy_that_is_killed_repeatedly_duplicates_nothing(
     log_traces: Callable[[str], None],
     mlflow_server: MlflowServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The command is killed whenever two more runs have arrived, and in the end everything is equal."""
+    """The command is killed whenever two more runs have arrived, and finally everything is equal."""
     monkeypatch.chdir(tmp_path)
     name = f"killed {tmp_path.name}"
     source = f"sqlite:///{tmp_path / 'source.db'}"
@@ -79,14 +79,14 @@ def test_a_copy_that_is_killed_again_and_again_doubles_nothing(
     assert len(arrived["runs"]) == 9
 
 
-def test_a_training_arrives_in_postgresql_and_is_not_doubled(
+def test_a_training_arrives_in_postgresql_and_is_not_duplicated(
     train: Callable[[str, Path], None],
     log_traces: Callable[[str], None],
     postgresql: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The database refuses a second write in words of its own, which is a success."""
+    """The database refuses a repeated write with its own error, which counts as success."""
     monkeypatch.chdir(tmp_path)
     name = f"wine {tmp_path.name}"
     source = f"sqlite:///{tmp_path / 'source.db'}"

@@ -1,4 +1,4 @@
-"""Two servers with credentials of their own: each sees its own, also in a delivery hours later."""
+"""Two servers with different credentials: each sees only its own, even in a delivery hours later."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ with mlflow_connections.use("mirror", {}, {"primary": "old", "copy": "new"}):
 
 
 class Pair(NamedTuple):
-    """Two protected servers, and how the connections `old` and `new` are described."""
+    """Two protected servers, and the descriptions of the connections `old` and `new`."""
 
     old: ProtectedMlflow
     new: ProtectedMlflow
@@ -37,7 +37,7 @@ class Pair(NamedTuple):
 
 @pytest.fixture(scope="module")
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A second MLflow server, with data of its own."""
+    """A second MLflow server with separate data."""
     with MlflowServer(tmp_path_factory.mktemp("other")) as server:
         yield server
 
@@ -49,7 +49,7 @@ def pair(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Pair]:
-    """Both servers behind issuers of their own, as connections in a file, with secrets in variables."""
+    """Both servers behind separate issuers, as connections in a file, with secrets in variables."""
     old = ProtectedMlflow(other_server.url, tmp_path / "old")
     new = ProtectedMlflow(mlflow_server.url, tmp_path / "new")
     lines = []
@@ -83,7 +83,7 @@ def command(*words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def train(experiment: str) -> None:
-    """Train in a process of its own, which is over when this returns."""
+    """Train in a separate process, which has ended when this returns."""
     done = command("-c", TRAIN, experiment)
     assert done.returncode == 0, done.stderr
 
@@ -99,8 +99,8 @@ def assert_equal(experiment: str) -> None:
     assert found[1]["runs"][f"{experiment}/trained"]["files"] == {"a.txt": "hello"}
 
 
-def test_the_command_shows_each_server_its_own_token(pair: Pair, tmp_path: Path) -> None:
-    """Runs move between servers of two issuers, and neither sees a token that it does not know."""
+def test_the_command_sends_each_server_its_own_token(pair: Pair, tmp_path: Path) -> None:
+    """Runs move between servers of two issuers, and neither receives a token that it does not know."""
     experiment = f"identities {tmp_path.name}"
     with use("old"):
         log_a_run(experiment)

@@ -1,4 +1,4 @@
-"""The sink of a mirror keeps the contract of all sinks, before a server that misbehaves."""
+"""The sink of a mirror meets the contract of all sinks, against a misbehaving server."""
 
 import json
 from collections.abc import Callable, Hashable, Sequence
@@ -11,19 +11,19 @@ from mlflow_connections_outbox.testing import FaultServer, Request, Response, Si
 
 
 class TestMirrorSink(SinkContract):
-    """Registered models, of which each is one request to MLflow's server."""
+    """Registered models, each of which is one request to MLflow's server."""
 
     sink = "mlflow_connections_mirror.sink:open_sink"
 
     @pytest.fixture(autouse=True)
     def patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have MLflow repeat nothing and follow no redirection, as in the shipper's process."""
+        """Make MLflow retry nothing and follow no redirection, as in the shipper's process."""
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
         monkeypatch.setenv("MLFLOW_ALLOW_HTTP_REDIRECTS", "false")
 
     def events(self) -> list[Event]:
-        """Return models that are created."""
+        """Return events that create models."""
         data: dict[str, Any] = {"tags": {}, "description": None}
         return [Event(f"wine-{n}", "registered_model_created", 0, data) for n in range(5)]
 
@@ -36,7 +36,7 @@ class TestMirrorSink(SinkContract):
         return [json.loads(r.body)["name"] for r in requests if r.path.endswith("/create")]
 
     def respond(self, request: Request) -> Response:
-        """Answer as a server does that has created a model."""
+        """Respond as a server that has created a model."""
         name = json.loads(request.body or b"{}").get("name", "")
         return Response(body=json.dumps({"registered_model": {"name": name}}).encode())
 

@@ -1,4 +1,4 @@
-"""Replay: the events of a training lead to the same runs on another server, each once."""
+"""Replay: the events of a training produce the same runs on another server, each once."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -14,7 +14,7 @@ from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_outbox import Batch, Event, Unavailable
 from mlflow_connections_sandbox import MlflowServer
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 
 Train = Callable[[str, Path], None]
@@ -22,7 +22,7 @@ Train = Callable[[str, Path], None]
 
 def replay(events: Sequence[Event], target: str, state: Path, source: str) -> ReplaySink:
     """Deliver events in batches, and fail the test if one is rejected."""
-    # As in the shipper's process: MLflow 2.22 resolves proxied artifacts by it.
+    # As in the shipper's process: MLflow 2.22 resolves proxied artifacts by this URI.
     mlflow.set_tracking_uri(target)
     sink = ReplaySink(target, {}, state, files=SourceFiles(source))
     for start in range(0, len(events), 500):
@@ -35,7 +35,7 @@ def replay(events: Sequence[Event], target: str, state: Path, source: str) -> Re
 
 
 @pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.slow), "server"])
-def test_a_training_arrives_whole_and_once(
+def test_a_training_arrives_complete_and_once(
     kind: str,
     recorded: Any,
     train: Train,
@@ -48,7 +48,7 @@ def test_a_training_arrives_whole_and_once(
     source = f"sqlite:///{tmp_path / 'source.db'}"
     target = mlflow_server.url if kind == "server" else f"sqlite:///{tmp_path / 'target.db'}"
     replay(recorded.events, target, tmp_path / "state", source)
-    # A second machine has a copy of the spool, and no state.
+    # A second machine has a copy of the spool, without its state.
     replay(recorded.events, target, tmp_path / "other", source)
     arrived = describe(target, experiments=[name])
     assert differences(describe(source, experiments=[name]), arrived) == []
@@ -56,7 +56,7 @@ def test_a_training_arrives_whole_and_once(
 
 
 class Flaky:
-    """A store whose every third response is lost, after the work is done."""
+    """A store whose every third response is lost after the work is done."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -76,7 +76,7 @@ class Flaky:
 
 
 @pytest.mark.slow
-def test_lost_responses_double_nothing(recorded: Any, train: Train, tmp_path: Path) -> None:
+def test_lost_responses_duplicate_nothing(recorded: Any, train: Train, tmp_path: Path) -> None:
     """A server that works and whose responses are lost has every run once, and nothing is rejected."""
     train("wine", tmp_path)
     source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))
@@ -100,7 +100,7 @@ def test_lost_responses_double_nothing(recorded: Any, train: Train, tmp_path: Pa
 
 
 def test_an_event_that_the_server_refuses_is_rejected_alone(recorded: Any, tmp_path: Path) -> None:
-    """A param that changed elsewhere is set aside; its neighbours in the same request arrive."""
+    """A param that was changed by another client is set aside; its neighbours in the same request arrive."""
     mlflow.set_experiment("wine")
     with mlflow.start_run() as run:
         for step in range(3):

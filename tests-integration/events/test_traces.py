@@ -19,7 +19,7 @@ LogTraces = Callable[[str], None]
 
 def replay(events: Sequence[Event], target: str, state: Path, source: str) -> None:
     """Deliver events, and fail the test if one is rejected."""
-    # As in the shipper's process: MLflow 2.22 resolves proxied artifacts by it.
+    # As in the shipper's process: MLflow 2.22 resolves proxied artifacts by this URI.
     mlflow.set_tracking_uri(target)
     sink = ReplaySink(target, {}, state, files=SourceFiles(source))
     rejected: list[str] = []
@@ -30,14 +30,14 @@ def replay(events: Sequence[Event], target: str, state: Path, source: str) -> No
 
 
 @pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.slow), "server"])
-def test_traces_arrive_whole_and_once(
+def test_traces_arrive_complete_and_once(
     kind: str,
     recorded: Any,
     log_traces: LogTraces,
     mlflow_server: MlflowServer,
     tmp_path: Path,
 ) -> None:
-    """Traces with all that belongs to them are equal, also after a second replay without a state."""
+    """Traces with all their parts are equal, also after a second replay without a state."""
     name = f"traces {tmp_path.name}"
     log_traces(name)
     source = f"sqlite:///{tmp_path / 'source.db'}"
@@ -47,7 +47,7 @@ def test_traces_arrive_whole_and_once(
     assert differences(expected, describe(target, experiments=[name])) == []
     replay(recorded.events, target, tmp_path / "other", source)
     arrived = describe(target, experiments=[name])
-    # MLflow 3.5 rounds a duration anew when spans are logged again.
+    # MLflow 3.5 rounds a duration again when spans are logged again.
     rounded = ["traces/*/duration"] if mlflow.__version__.startswith("3.5.") else []
     assert differences(expected, arrived, ignore=rounded) == []
     assert sorted(arrived["traces"]) == [f"{name}/{each}" for each in ("alone", "fail", "why")]

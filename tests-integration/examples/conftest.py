@@ -1,4 +1,4 @@
-"""A sandbox with every stand-in, and what became of each example."""
+"""A sandbox with every stand-in, and the outcome of each example."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ _FATES = pytest.StashKey[list[dict[str, Any]]]()
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One for all pages: its server takes seconds to start."""
+    """One sandbox for all pages: its server takes seconds to start."""
     names = ["azureml", "databand", "databricks", "http", "snowflake"]
     with Sandbox(tmp_path_factory.mktemp("sandbox"), names) as started:
         yield started
@@ -23,12 +23,12 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def fates(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """Takes what became of each example."""
+    """Collects the outcome of each example."""
     return request.config.stash.setdefault(_FATES, [])
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Count what ran, and name what did not."""
+    """Count the examples that ran, and name those that did not."""
     fates = config.stash.get(_FATES, [])
     for language in sorted({fate["language"] for fate in fates}):
         of_it = [fate for fate in fates if fate["language"] == language]
@@ -42,12 +42,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture
 def shell() -> Callable[..., dict[str, str]]:
-    """Returns the variables of a shell in which nothing is set but where programs are."""
+    """Returns the variables of a shell in which only the paths of programs are set."""
     return _shell
 
 
 def _shell(home: Path, first: Path | None = None) -> dict[str, str]:
-    """Return the variables of a shell in which nothing is set but where programs are.
+    """Return the variables of a shell in which only the paths of programs are set.
 
     Args:
         home: The home folder.
@@ -65,7 +65,7 @@ def _shell(home: Path, first: Path | None = None) -> dict[str, str]:
         "COLUMNS": "160",  # for tables with paths of the test's folder
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # `pip install` finds what is installed already, and builds with what is, and nothing else.
+        # `pip install` finds the installed packages, builds with them, and has no index.
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",

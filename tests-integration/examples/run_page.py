@@ -1,16 +1,18 @@
 """Run the examples of one page in order, as its reader would: `run_page.py PAGE`, in an empty folder.
 
-What each kind of block means:
+The kinds of blocks:
 
-- A block whose first line is a comment with a path, `# conf/base/mlflow.yml`, is that file: written.
+- A block whose first line is a comment with a path, `# conf/base/mlflow.yml`, is written to that
+  file.
 - Python is run; all blocks of a page share their names.
-- Of a `console` block each line after `$` is run by a shell. Where the page shows output, all of its
-  lines must come, in that order; `...` and `…` stand for anything. Folder and variables stay. Each command must
-  exit with 0, or with what `<!-- exits with 1 -->` before the block says.
-- YAML is held to what reads it, INI is parsed. The shell steps of a GitHub workflow are run, except those that install.
+- In a `console` block a shell runs each line after `$`. If the page shows output, all of its lines
+  must appear, in that order; `...` and `…` match anything. Folder and variables persist. Each
+  command must exit with 0, or with the code in `<!-- exits with 1 -->` before the block.
+- YAML is checked with the code that reads it, INI is parsed. The shell steps of a GitHub workflow
+  are run, except those that install.
 
-An example is left out only by Sybil's own comment before it, `<!--- skip: next "why" --->`. One line of
-JSON is printed for each example: what it is, and why it did not run if it did not.
+Only Sybil's own comment, `<!--- skip: next "why" --->`, can skip the example after it. One line of
+JSON is printed for each example: its kind, and the reason if it did not run.
 """
 
 import configparser
@@ -37,7 +39,7 @@ _ANYTHING = re.compile(r"(?:\\ )*(?:\\\.\\\.\\\.|…)(?:\\ )*")
 
 
 def main(page: Path) -> None:
-    """Run a page; an example that fails raises, with its place in the page."""
+    """Run a page; a failing example raises an error with its place in the page."""
     document = Document.parse(str(page), *PARSERS)
     for example in document.examples():
         language = re.match(r"`+(\w+)", document.text[example.region.start :])
@@ -52,7 +54,7 @@ def main(page: Path) -> None:
 
 
 def text_of(example: Example) -> str:
-    """Return a block as the reader has it, with the sandbox's addresses in place of the page's."""
+    """Return a block as the reader sees it, with the sandbox's addresses in place of the page's."""
     text = str(example.parsed)
     for written, real in json.loads(os.environ.get("EXAMPLES_ADDRESSES", "{}")).items():
         text = text.replace(written, real)
@@ -70,7 +72,7 @@ def written(text: str) -> Path | None:
 
 
 def evaluate_python(example: Example) -> None:
-    """Run Python, or write it."""
+    """Run Python, or write it to a file."""
     text = text_of(example)
     if path := written(text):
         compile(text, path, "exec")
@@ -95,10 +97,10 @@ def evaluate_yaml(example: Example) -> None:
 
 
 def check_mlflow(content: Any) -> None:
-    """Validate mlflow.yml by the schema that editors get."""
+    """Validate mlflow.yml with the schema that editors use."""
     import jsonschema
 
-    # Not by the command: each start of Kedro takes seconds.
+    # Not with the command: each start of Kedro takes seconds.
     from mlflow_connections_kedro._schema import mlflow_yml
 
     schema, left_out = mlflow_yml()
@@ -110,7 +112,7 @@ WHOLE_SNOWFLAKE: dict[str, Any] = {}
 
 
 def check_snowflake(content: Any) -> None:
-    """Read snowflake.yml as `mlflow-snowflake` does; a partial example extends the page's complete one before it."""
+    """Read snowflake.yml as `mlflow-snowflake` does; a partial example extends the page's preceding complete one."""
     from mlflow_connections_snowflake import read
 
     if "snowflake" in content:
@@ -142,7 +144,7 @@ def run_workflow(content: Any) -> None:
 
 
 def variables_for_later_steps(text: str) -> dict[str, str]:
-    """Read the variables of a file that `GITHUB_ENV` names."""
+    """Read the variables in the file that `GITHUB_ENV` names."""
     lines = re.findall(r"(?ms)^(\w+)(?:=([^\n]*)|<<(\S+)\n(.*?)\n\3)$", text)
     return {name: value or several for name, value, _, several in lines}
 
@@ -178,7 +180,7 @@ def evaluate_toml(example: Example) -> None:
 
 
 def evaluate_console(example: Example) -> None:
-    """Run each command of a terminal's session, and look for the output that the page shows."""
+    """Run each command of a terminal session, and look for the output that the page shows."""
     commands: list[tuple[str, list[str]]] = []
     for line in text_of(example).splitlines():
         if line.startswith("$ "):
@@ -202,7 +204,7 @@ def evaluate_console(example: Example) -> None:
 
 
 def run(command: str, environment: Mapping[str, str], code: int = 0) -> tuple[str, dict[str, str]]:
-    """Run a command in a shell, which must exit with a code; return its output and the variables it leaves."""
+    """Run a command in a shell, which must exit with a code; return its output and the resulting variables."""
     with tempfile.TemporaryDirectory() as folder:
         after = Path(folder) / "environment"
         script = f"{command}\ncode=$?\nenv -0 > {shlex.quote(str(after))}\nexit $code"

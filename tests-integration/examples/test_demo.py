@@ -1,4 +1,4 @@
-"""The demo to its end: its page, its links, and the commands that it prints last."""
+"""The whole demo: its page, its links, and the commands that it prints last."""
 
 import os
 import re
@@ -30,14 +30,14 @@ class Links(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take a link or a picture."""
+        """Record a link or a picture."""
         self.found += [value for name, value in attrs if name == "href" and value]
         self.pictures += tag in {"svg", "img"}
 
 
 @pytest.mark.slow
 def test_the_demo_ends_with_links_and_commands_that_work(tmp_path: Path) -> None:
-    """`--open` opens a page whose links work; after Ctrl-C its last commands, as printed, serve the same runs."""
+    """`--open` opens a page whose links work; after Ctrl-C the last commands, as printed, serve the same runs."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     browser, opened = tmp_path / "browser", tmp_path / "opened"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
@@ -106,7 +106,7 @@ def test_the_demo_ends_with_links_and_commands_that_work(tmp_path: Path) -> None
 
 
 def story_of(name: str, lines: list[str]) -> list[str]:
-    """Return the progress of a run without what may come at any time: its nodes during the outage."""
+    """Return the progress of a run without lines that may appear at any time: its nodes during the outage."""
     told = "|".join(
         (
             *("load done", "split done", "the server is .*"),
@@ -119,7 +119,7 @@ def story_of(name: str, lines: list[str]) -> list[str]:
 
 
 def names_served_by(command: str, url: str) -> set[str]:
-    """Run a printed command, and return the experiments with a run in them that its server has."""
+    """Run a printed command, and return its server's experiments that contain a run."""
     server = subprocess.Popen(
         ["sh", "-c", command], start_new_session=True, stderr=subprocess.DEVNULL
     )
@@ -136,7 +136,7 @@ def names_served_by(command: str, url: str) -> set[str]:
 
 
 def is_healthy(url: str) -> bool:
-    """Return whether a server answers."""
+    """Return whether a server responds."""
     try:
         return requests.get(f"{url}/health", timeout=10).ok
     except requests.ConnectionError:

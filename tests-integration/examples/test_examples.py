@@ -1,4 +1,4 @@
-"""Every example of the documentation and of the READMEs runs, or says why it cannot."""
+"""Every example of the documentation and of the READMEs runs, or states why it cannot."""
 
 import json
 import os
@@ -38,25 +38,25 @@ with mlflow.start_run() as run:
 print(run.info.run_id)
 """
 
-# Whose variables a page's reader has set, by the page's name or its package's.
+# The service whose variables a page's reader has set, by the page's name or its package's.
 ACCOUNTS = ("azureml", "databand", "databricks", "http", "snowflake")
 
 
 def name_of(page: Path) -> str:
-    """Return what a page is about: its name, or the package whose README it is."""
+    """Return the subject of a page: its name, or the package whose README it is."""
     return page.parent.name if page.name == "README.md" else page.stem
 
 
 def has_a_sandbox(page: Path) -> bool:
-    """Return whether a page starts a sandbox of its own."""
+    """Return whether a page starts its own sandbox."""
     return name_of(page).startswith("sandbox")
 
 
 def is_slow(page: Path) -> bool:
     """Return whether a page is left to the tagged session.
 
-    It takes its time, by a server of its own or by sessions with Snowflake; or it is a front page of a package or of
-    the site, whose examples are those of README.md and of the guides.
+    Such a page is slow because of its own server or sessions with Snowflake, or it is a front page
+    of a package or of the site, whose examples repeat those of README.md and of the guides.
     """
     repeats = page == ROOT / "docs" / "index.md" or "packages" in page.relative_to(ROOT).parts
     starts_a_server = has_a_sandbox(page) or name_of(page) == "durable"
@@ -64,15 +64,15 @@ def is_slow(page: Path) -> bool:
 
 
 def at(page: Path) -> str:
-    """Return a page's path, for the name of its test."""
+    """Return a page's path, which names its test."""
     return page.relative_to(ROOT).as_posix()
 
 
 def runs() -> Iterator[Any]:
-    """Yield each page with whether its commands start warm.
+    """Yield each page, and whether its commands start warm.
 
-    The front page starts new interpreters, and the page that installs a plugin, since one that has started does not
-    see it. The tagged session runs every page so.
+    The front page starts new interpreters, and so does the page that installs a plugin, since a
+    running one would not find it. The tagged session runs every page so.
     """
     for page in PAGES:
         cold = is_slow(page) or at(page) in {"README.md", "docs/write-a-connection.md"}
@@ -93,7 +93,7 @@ def test_the_examples_of_a_page(
     fates: list[dict[str, Any]],
     shell: Shell,
 ) -> None:
-    """A page's examples run in order in an empty folder, with nothing but what the page says."""
+    """A page's examples run in order in an empty folder, with only what the page provides."""
     account = next((name for name in ACCOUNTS if name in name_of(page)), "databricks")
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
@@ -117,7 +117,7 @@ def test_the_examples_of_a_page(
         start_new_session=True,
     )
     out, error = process.communicate()
-    # The servers that a page starts in the background.
+    # Servers that a page starts in the background.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     if name_of(page) == "write-a-connection":  # it installs what it writes
@@ -137,8 +137,8 @@ _LEFT_TO_A_SLOW_TEST = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("guide", TRIED)
-def test_a_guide_is_tried_without_an_account(guide: str, tmp_path: Path, shell: Shell) -> None:
-    """The section's script and commands run with nothing but what the section installs, sandbox included."""
+def test_a_guide_works_without_an_account(guide: str, tmp_path: Path, shell: Shell) -> None:
+    """The section's script and commands need only the packages that the section installs, sandbox included."""
     (section,) = _TRY_IT.findall((ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8"))
     assert _LEFT_TO_A_SLOW_TEST in section
     page, home, work = tmp_path / f"{guide}.md", tmp_path / "home", tmp_path / "work"
@@ -159,8 +159,8 @@ def test_a_guide_is_tried_without_an_account(guide: str, tmp_path: Path, shell: 
     assert ran == ["python", "console"]
 
 
-def test_every_guide_with_such_a_section_is_tried() -> None:
-    """Only the guide to Kedro pipelines in Snowflake has tests of its own."""
+def test_every_such_guide_is_tested() -> None:
+    """Only the guide to Kedro pipelines in Snowflake has its own tests."""
     having = {
         page.stem for page in ROOT.glob("docs/*.md") if _TRY_IT.search(page.read_text("utf-8"))
     }
@@ -173,7 +173,7 @@ def test_lines_of_the_sandboxs_page_work_as_printed(
 ) -> None:
     """The exports of the page and its command, pasted into a shell, log a run.
 
-    Databricks and AzureML have this test among their own.
+    Databricks and AzureML have this test in their own groups.
     """
     lines = pasted(sandbox[name])
     work = tmp_path / "work"
@@ -196,7 +196,7 @@ def test_lines_of_the_sandboxs_page_work_as_printed(
 
 
 def own_variables(sandbox: Sandbox, account: str) -> dict[str, str]:
-    """Return the variables that pages about a service read a reader's own secrets from."""
+    """Return the variables with a reader's own secrets that pages about a service use."""
     stand_in: Any = sandbox[account]
     if account == "databricks":
         access = stand_in.access
@@ -211,7 +211,7 @@ def own_variables(sandbox: Sandbox, account: str) -> dict[str, str]:
 
 
 def addresses(sandbox: Sandbox, account: str) -> dict[str, str]:
-    """Return what pages about a service call the places that stand in the sandbox."""
+    """Return the addresses on pages about a service that the sandbox replaces."""
     azure: Any = sandbox["azureml"]
     protected: Any = sandbox["http"]
     company = {
@@ -219,7 +219,7 @@ def addresses(sandbox: Sandbox, account: str) -> dict[str, str]:
         "https://id.example.com/realms/ml": protected.issuer,
     }
     return {
-        # Snowflake reaches a server of that name by HTTPS alone, which stays as it is printed.
+        # Snowflake reaches a server of that name only by HTTPS, so it stays as printed.
         **({} if account == "snowflake" else company),
         "my_subscription_id": azure.account.subscription_id,
         "my_resource_group": azure.account.resource_group,
@@ -235,7 +235,7 @@ def addresses(sandbox: Sandbox, account: str) -> dict[str, str]:
 
 
 def own_server() -> dict[str, str]:
-    """Return a port that is free in place of MLflow's own, on which pages start servers."""
+    """Return a free port in place of MLflow's own, on which pages start servers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -252,7 +252,7 @@ def ids(page: Path, sandbox: Sandbox) -> dict[str, str]:
 
 
 def build_bridge(sandbox: Sandbox, folder: Path) -> None:
-    """Set the bridge up that pages about Snowflake begin with, and let the cloud trust it."""
+    """Set up the bridge that pages about Snowflake begin with, and let the cloud trust it."""
     role = "arn:aws:iam::123456789012:role/snowflake-mlflow"
     keys = ("experiment_get_by_name", "run_create", "run_update", "run_log_metric")
     section = {
@@ -278,8 +278,8 @@ def build_bridge(sandbox: Sandbox, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=at)
-def test_every_block_says_what_it_is(page: Path) -> None:
-    """No block of code escapes by having no language, or by being indented only."""
+def test_every_block_has_a_language(page: Path) -> None:
+    """No block of code is skipped because it has no language or is only indented."""
     text = page.read_text(encoding="utf-8")
     opened = re.findall(r"^ *```([^\n]*)\n.*?^ *```$", text, re.MULTILINE | re.DOTALL)
     unknown = [what for what in opened if what not in LANGUAGES and not what.startswith("{")]
@@ -297,14 +297,14 @@ SCRIPTS = [
 
 
 def test_there_are_scripts() -> None:
-    """Each product with a command is among those that the next tests run."""
+    """Each product with a command is covered by the next tests."""
     assert {script.name for script in SCRIPTS} >= {
         *("mlflow-connections", "mlflow-connections-sandbox", "mlflow-databand", "mlflow-snowflake")
     }
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_every_command_says_its_version(script: EntryPoint) -> None:
+def test_every_command_prints_its_version(script: EntryPoint) -> None:
     """`--version` of each console script prints its name and the installed version."""
     path = Path(sys.executable).with_name(script.name)
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
@@ -313,7 +313,7 @@ def test_every_command_says_its_version(script: EntryPoint) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_every_command_says_that_the_disk_is_full(script: EntryPoint) -> None:
+def test_every_command_reports_a_full_disk(script: EntryPoint) -> None:
     """Output that cannot be written is one sentence and exit code 1, not a traceback."""
     path = Path(sys.executable).with_name(script.name)
     with Path("/dev/full").open("w") as full:

@@ -1,7 +1,7 @@
 """The lines that install packages before the first release: from Git and from a clone, as the pages print them.
 
-Git itself is told that the repository's address is a local clone, so a command is run as printed. The environment
-has every third-party package, and none of ours.
+Git is configured to use a local clone for the repository's address, so a command is run as printed.
+The environment has every third-party package, and none of this repository.
 """
 
 import os
@@ -47,13 +47,13 @@ def printed() -> dict[str, Printed]:
 
 
 PRINTED = printed()
-# The README's, and one that needs two libraries of ours.
+# The README's block, and one that needs two of the libraries.
 QUICK = ("mlflow-connections-databricks", "mlflow-connections-databand mlflow")
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Git repository with the packages as they are on the disk."""
+    """A Git repository with the packages in their state on the disk."""
     folder = tmp_path_factory.mktemp("clone")
     left_out = shutil.ignore_patterns("__pycache__", ".*_cache", "dist", "tests")
     shutil.copytree(ROOT / "packages", folder / "packages", ignore=left_out)
@@ -65,7 +65,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with links to all installed packages but ours."""
+    """A folder with links to all installed third-party packages."""
     folder = tmp_path_factory.mktemp("third-party")
     for path in Path(sysconfig.get_path("purelib")).iterdir():
         if not OURS.match(path.name) and path.suffix != ".pth":
@@ -75,7 +75,7 @@ def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shell(tmp_path: Path, clone: Path, third_party: Path) -> dict[str, str]:
-    """The variables of a shell with an environment of its own."""
+    """The variables of a shell with its own environment."""
     folder = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -98,7 +98,7 @@ def shell(tmp_path: Path, clone: Path, third_party: Path) -> dict[str, str]:
 
 
 def run(command: str, folder: Path, shell: dict[str, str]) -> str:
-    """Run a command of a page; return what it printed."""
+    """Run a command of a page; return its output."""
     done = subprocess.run(
         ["sh", "-c", command], cwd=folder, env=shell, capture_output=True, text=True, check=False
     )
@@ -116,7 +116,7 @@ in_each = pytest.mark.parametrize(
 def test_a_line_that_installs_from_git_works_as_printed(
     wanted: str, tmp_path: Path, shell: dict[str, str]
 ) -> None:
-    """Pip installs everything that the page names, with what that needs of ours."""
+    """Pip installs everything that the page names, with the siblings that it needs."""
     assert_installed(wanted, run(PRINTED[wanted].git, tmp_path, shell))
     run("python -c 'import mlflow_connections'", tmp_path, shell)
 

@@ -1,4 +1,4 @@
-"""Hostile secrets through every connection and every command: nothing that is shown holds one."""
+"""Hostile secrets in every connection and every command: no output contains one."""
 
 import base64
 import html
@@ -52,7 +52,7 @@ FEW = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthC
 
 
 def forms(secret: str) -> set[str]:
-    """Return what a client, a shell or a serializer makes of a secret."""
+    """Return the forms that a client, a shell or a serializer gives a secret."""
     found = set()
     for text in (secret, secret.strip()):
         data = text.encode()
@@ -63,7 +63,7 @@ def forms(secret: str) -> set[str]:
 
 
 class Echo(BaseHTTPRequestHandler):
-    """A server that refuses every request and repeats its credentials in every form."""
+    """A server that refuses every request and repeats the credentials in every form."""
 
     def do_GET(self) -> None:
         """Refuse."""
@@ -82,7 +82,7 @@ class Echo(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815 - the name that http.server looks up
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def shown_by(call: Any, capsys: pytest.CaptureFixture[str], log: pytest.LogCaptu
 
 
 def check(shown: str, secret: str) -> None:
-    """Look for a secret in all its forms."""
+    """Search for a secret in all its forms."""
     assert "zq9" not in shown
     assert not [form for form in forms(secret) if form in shown]
 
@@ -123,7 +123,7 @@ def test_no_command_shows_a_secret(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A secret is hidden whether it comes from its variable, from the credentials or from the wrong place, with and without an error."""
+    """A secret is hidden whether it is in its variable, in the credentials or in the wrong place."""
     addresses = ["host", "url", "databand_url", "duplicate_tracking_to", "tracking_uri"]
     names = [each.name for each in declared_options(find_connection(keyword))]
     options = {name: echo for name in addresses if name in names}
@@ -150,7 +150,7 @@ def test_no_command_shows_a_secret(
         for credentials in ({option.name: secret}, {option.name: [secret]}):
             with monkeypatch.context() as patched:
                 patched.setenv("AZURE_AUTHORITY_HOST", "https://127.0.0.1:9")
-                if keyword == "azureml":  # without an address there is no network in a test
+                if keyword == "azureml":  # without an address a test has no network
                     options.pop("host", None)
 
                 def resolve_and_ask(given: Any = credentials) -> None:
@@ -168,7 +168,7 @@ def test_a_secret_in_place_of_another_value_is_not_repeated(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A number, a switch or a choice that is a secret instead is refused without it."""
+    """A secret in place of a number, a switch or a choice is refused without being shown."""
 
     @FEW
     @given(secret=HOSTILE)
@@ -186,7 +186,7 @@ def test_a_secret_in_place_of_another_value_is_not_repeated(
 def test_a_token_with_a_line_break_is_sent_without_it_and_never_shown(
     host: str, echo: str, warm_python: str
 ) -> None:
-    """`mlflow-connections check databricks` with such a variable, wherever the host stands."""
+    """`mlflow-connections check databricks` strips such a variable, wherever the host is configured."""
     secret = "dapi-zq9~s3cr3t"
     environment = {**os.environ, "DATABRICKS_TOKEN": f"{secret}\n"}
     arguments = ["check", "databricks", "--output", "json"]

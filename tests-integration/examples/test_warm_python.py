@@ -1,4 +1,4 @@
-"""The Python that starts warm does what Python does."""
+"""The Python that starts warm behaves like Python."""
 
 import signal
 import subprocess
@@ -54,7 +54,7 @@ if __name__ == "__main__":
     ],
     ids=lambda arguments: " ".join(arguments)[:60],
 )
-def test_a_command_ends_as_with_python(
+def test_a_command_behaves_as_with_python(
     arguments: tuple[str, ...], tmp_path: Path, warm_python: str
 ) -> None:
     """Arguments, variables, folder, streams and exit code are the command's own, whichever Python runs it."""
@@ -79,7 +79,7 @@ def test_a_command_ends_as_with_python(
 
 
 def test_commands_share_nothing(warm_python: str) -> None:
-    """A command does not see what the one before left behind in its process."""
+    """A command does not see the previous command's state."""
     leave = "import os, sys; sys.left = os.environ['LEFT'] = 'x'"
     subprocess.run([warm_python, "-c", leave], check=True)
     look = "import os, sys; assert not hasattr(sys, 'left') and 'LEFT' not in os.environ"
@@ -88,7 +88,7 @@ def test_commands_share_nothing(warm_python: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_reaches_the_command(number: int, warm_python: str) -> None:
-    """A signal to the process that was started ends the command, as with Python."""
+    """A signal to the started process ends the command, as with Python."""
     waits = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
     with subprocess.Popen(
         [warm_python, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -102,7 +102,7 @@ def test_a_signal_reaches_the_command(number: int, warm_python: str) -> None:
 
 
 def test_a_console_script_runs_by_its_name(warm_bin: Path) -> None:
-    """It is the environment's own script."""
+    """The environment's own script is run."""
     cold, warm = (
         subprocess.run(
             [str(folder / "mlflow-connections"), "list"], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""A protected MLflow server, and another one that must never see a credential."""
+"""A protected MLflow server, and another one that must never receive a credential."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from mlflow_connections_sandbox._http import ProtectedMlflow
 
 @pytest.fixture
 def protected(mlflow_server: MlflowServer, tmp_path: Path) -> Iterator[ProtectedMlflow]:
-    """The stand-in before the session's MLflow server."""
+    """The stand-in in front of the session's MLflow server."""
     stand_in = ProtectedMlflow(mlflow_server.url, tmp_path / "protected")
     stand_in.start()
     yield stand_in
@@ -20,7 +20,7 @@ def protected(mlflow_server: MlflowServer, tmp_path: Path) -> Iterator[Protected
 
 @pytest.fixture
 def foreign(mlflow_server: MlflowServer, tmp_path: Path) -> Iterator[OpenMlflow]:
-    """A server on another origin, before the same MLflow server."""
+    """A server on another origin, in front of the same MLflow server."""
     stand_in = OpenMlflow(mlflow_server.url, tmp_path / "foreign")
     stand_in.start()
     yield stand_in

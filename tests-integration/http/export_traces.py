@@ -1,4 +1,4 @@
-"""Trace once for each exporter's endpoint that is given, through the connection: prints the traces that arrived."""
+"""Trace once per given exporter endpoint, through the connection: prints the traces that arrived."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from mlflow_connections import use
 
 
 def main(endpoints: list[str]) -> list[list[str]]:
-    """Trace to each endpoint by OpenTelemetry, and to the server by MLflow itself; return the names read back."""
+    """Trace to each endpoint with OpenTelemetry, and to the server with MLflow itself; return the names read back."""
     found = []
     for number, endpoint in enumerate(endpoints):
         os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = endpoint
@@ -18,7 +18,7 @@ def main(endpoints: list[str]) -> list[list[str]]:
             experiment = mlflow.set_experiment(f"traced-{os.getpid()}-{number}").experiment_id
             with mlflow.start_span(f"step-{number}"):
                 pass
-            # MLflow's own queue, and that of OpenTelemetry's exporter.
+            # Flush MLflow's own queue, and that of OpenTelemetry's exporter.
             mlflow.flush_trace_async_logging()
             mlflow.tracing.reset()
             traces = mlflow.MlflowClient().search_traces([experiment])

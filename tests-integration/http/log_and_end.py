@@ -1,6 +1,6 @@
 """Log a run through a connection and end at once, as jobs do: prints the run's ID.
 
-Whatever is copied or delivered later is left to another process, which outlives this one.
+Copies and later deliveries are left to another process, which outlives this one.
 """
 
 import sys

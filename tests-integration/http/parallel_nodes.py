@@ -13,14 +13,14 @@ SECRET = "MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET"
 
 
 def log(run_id: str) -> None:
-    """Log as a node does, and whether its process has the secret."""
+    """Log as a node does, and record whether its process has the secret."""
     client = mlflow.MlflowClient()
     client.log_metric(run_id, "nodes", 1.0)
     client.set_tag(run_id, f"has_secret_{os.getpid()}", str(SECRET in os.environ))
 
 
 def main() -> None:
-    """Start a run here and log to it in workers."""
+    """Start a run in this process and log to it in workers."""
     secret = os.environ.pop(SECRET)
     with use("http", {"client_secret": secret}):
         mlflow.set_experiment("in-parallel")

@@ -1,4 +1,4 @@
-"""`http` behind other connections: the processes that copy and deliver fetch tokens by themselves, at any later time."""
+"""`http` behind other connections: the processes that copy and deliver fetch tokens themselves, at any later time."""
 
 import os
 import re
@@ -55,7 +55,7 @@ credentials = {{ access_token = {{ env = "DATABAND_TOKEN" }} }}
 
 @pytest.fixture
 def second(mlflow_server: MlflowServer, tmp_path: Path) -> Iterator[ProtectedMlflow]:
-    """Another protected server, with an issuer and a secret of its own."""
+    """Another protected server, with its own issuer and secret."""
     stand_in = ProtectedMlflow(mlflow_server.url, tmp_path / "second")
     stand_in.start()
     yield stand_in
@@ -83,7 +83,7 @@ def named(
 
 @pytest.fixture
 def find(mlflow_server: MlflowServer) -> Callable[[str], list[Run]]:
-    """Return a function that finds the ended runs of a name on the server behind everything."""
+    """Return a function that finds the ended runs of a name on the MLflow server."""
     client = mlflow.MlflowClient(mlflow_server.url)
 
     def found(name: str) -> list[Run]:
@@ -97,7 +97,7 @@ def find(mlflow_server: MlflowServer) -> Callable[[str], list[Run]]:
 
 
 def log_and_end(connection: str, name: str) -> str:
-    """Log a run in a process of its own, and return its ID once that process has ended."""
+    """Log a run in a separate process, and return its ID once that process has ended."""
     command = ["python", str(HERE / "log_and_end.py"), connection, name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -119,7 +119,7 @@ def wait_for(condition: Callable[[], Any]) -> None:
 def test_a_mirror_of_two_protected_servers(
     protected: ProtectedMlflow, second: ProtectedMlflow, find: Callable[[str], list[Run]]
 ) -> None:
-    """The copy's server was away; long after every token the shipper reads from one and writes to the other."""
+    """The copy's server was down; after every token has expired, the shipper reads from one and writes to the other."""
     second.close()
     run_id = log_and_end("mirrored", "mirrored")
     time.sleep(2.0)  # every token of the process that ended has expired
@@ -132,15 +132,15 @@ def test_a_mirror_of_two_protected_servers(
         wait_for(lambda: mlflow.MlflowClient().list_artifacts(copy.info.run_id))
         assert mlflow.artifacts.load_text(f"runs:/{copy.info.run_id}/a.txt") == "kept"
     assert second.issued >= 1
-    assert protected.issued > issued  # the artifact was read with a token of the shipper's own
+    assert protected.issued > issued  # the artifact was read with the shipper's own token
 
 
 @pytest.mark.usefixtures("named")
 @pytest.mark.usefixtures("warm_path")
-def test_durable_before_a_protected_server(
+def test_durable_in_front_of_a_protected_server(
     protected: ProtectedMlflow, find: Callable[[str], list[Run]]
 ) -> None:
-    """The server and its issuer were away while the process lived; the shipper signs in when they are back."""
+    """The server and its issuer were down while the process lived; the shipper signs in when they are back."""
     protected.close()
     log_and_end("durable-first", "durable")
     assert protected.issued == 0
@@ -154,8 +154,10 @@ def test_durable_before_a_protected_server(
 
 
 @pytest.mark.usefixtures("named")
-def test_databand_before_a_protected_server(protected: ProtectedMlflow, tracker: Databand) -> None:
-    """Runs pass with tokens, over their end, and Databand gets its copy."""
+def test_databand_in_front_of_a_protected_server(
+    protected: ProtectedMlflow, tracker: Databand
+) -> None:
+    """Runs are logged with tokens beyond their lifetime, and Databand gets its copy."""
     with use("databand-first"):
         mlflow.set_experiment("composed")
         with mlflow.start_run(run_name="databand") as started:

@@ -1,7 +1,8 @@
-"""`google_audience`: unmodified google-auth against local fakes of Google's endpoints, before a real MLflow server.
+"""`google_audience`: unmodified google-auth with local fakes of Google's endpoints, in front of a real MLflow server.
 
-The metadata server is named by google-auth's own variables, the token endpoint by the service account's file. The hosts
-of workload identity federation are fixed, so google-auth reaches them through a proxy, by HTTPS_PROXY.
+google-auth's own variables name the metadata server, and the service account's file the token
+endpoint. The hosts of workload identity federation are fixed, so google-auth reaches them through a
+proxy, set by HTTPS_PROXY.
 """
 
 import json
@@ -65,7 +66,7 @@ class Google(StandIn):
         self._federated = ""
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that lead google-auth to the metadata server."""
+        """Return the variables that direct google-auth to the metadata server."""
         host = f"127.0.0.1:{self.port}"
         return {"GCE_METADATA_HOST": host, "GCE_METADATA_IP": host}
 
@@ -150,7 +151,7 @@ class Google(StandIn):
 
 
 class IdentityAwareProxy(OpenMlflow):
-    """MLflow behind identity tokens for one audience; whoever has none is sent to sign in."""
+    """MLflow behind identity tokens for one audience; clients without one are sent to sign in."""
 
     name: ClassVar[str] = "iap"
 
@@ -173,7 +174,7 @@ class IdentityAwareProxy(OpenMlflow):
 
 @pytest.fixture(scope="module")
 def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
-    """Google's endpoints for this process: google-auth reads where the metadata server is when it is imported."""
+    """Google's endpoints for this process: google-auth reads the metadata server's address on import."""
     google = Google(tmp_path_factory.mktemp("google"))
     google.start()
     assert "google.auth.compute_engine._metadata" not in sys.modules
@@ -207,7 +208,7 @@ def iap(
 
 @pytest.fixture
 def proxied(google: Google, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A proxy in which the fixed hosts of Google are this machine."""
+    """A proxy in which Google's fixed hosts are this machine."""
     proxy = Proxy(HOSTS, google.port, tmp_path)
     proxy.start()
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -272,7 +273,7 @@ def test_the_metadata_server_signs_in(google: Google, iap: IdentityAwareProxy) -
 def test_a_service_account_file_signs_in(
     google: Google, iap: IdentityAwareProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The assertion is signed with the file's key; the metadata server is not asked."""
+    """The assertion is signed with the file's key; the metadata server is not used."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", service_account(google, tmp_path))
     log_and_read(iap)
     assert list(google.tokens.values()) == ["token"]
@@ -291,7 +292,7 @@ def test_workload_identity_federation_signs_in(
 
 
 def test_a_token_is_renewed(google: Google, iap: IdentityAwareProxy) -> None:
-    """At 80 % of a lifetime a new one is fetched, without one refusal in between."""
+    """At 80 % of a lifetime a new one is fetched, without a refusal in between."""
     google.lifetime = 2.0
     with use("http", {}, {"url": iap.url, "google_audience": AUDIENCE}):
         client = mlflow.MlflowClient()
@@ -318,7 +319,7 @@ def test_a_refusal_of_google_is_one_sentence(
     write: str,
     sentence: str,
 ) -> None:
-    """A wrong key, a federation without an account and a missing file; no key is shown, nothing is sent."""
+    """A wrong key, a federation without an account and a missing file show no key and send nothing."""
     other = Google(tmp_path / "other")
     path = {
         "another key": lambda: service_account(google, tmp_path, private_key=other.pem),

@@ -50,8 +50,9 @@ def run(*words: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_run_outlives_its_tokens(protected: Any, accounts: None, tmp_path: Path) -> None:
-    """Metrics, 30 MB, a registered model, a trace and a download, over several lifetimes and without one 401."""
-    protected.lifetime = 3.0  # renewed at 2.4 s: a busy machine has the rest to arrive in time
+    """Metrics, 30 MB, a registered model, a trace and a download, over several lifetimes and without a 401."""
+    # renewed at 2.4 s: on a busy machine the rest of the lifetime is left to arrive in time
+    protected.lifetime = 3.0
     large = tmp_path / "large.bin"
     large.write_bytes(os.urandom(30_000_000))
     with use("http"):
@@ -78,7 +79,7 @@ def test_a_run_outlives_its_tokens(protected: Any, accounts: None, tmp_path: Pat
 
 @pytest.mark.usefixtures("connected")
 def test_a_revoked_token_is_replaced(protected: Any) -> None:
-    """The server answers 401 once, and nothing is lost."""
+    """The server returns 401 once, and nothing is lost."""
     with mlflow.start_run() as started:
         protected.revoke()
         mlflow.log_metric("m", 1.0)
@@ -99,10 +100,10 @@ def token_of(protected: Any) -> str:
 
 
 @pytest.mark.parametrize("source", ["token_file", "token_command"])
-def test_a_token_of_somebody_else_is_read_again(
+def test_an_externally_renewed_token_is_read_again(
     protected: Any, tmp_path: Path, source: str
 ) -> None:
-    """A file that is replaced, as Kubernetes does, and a command that prints the present token."""
+    """A file that is replaced, as Kubernetes does, and a command print the current token."""
     file = tmp_path / "token"
     file.write_text(token_of(protected))
     command = [sys.executable, "-c", f"print(open({str(file)!r}).read())"]
@@ -125,7 +126,7 @@ def log_and_load() -> None:
 
 
 def test_a_user_and_a_password_sign_in(protected: Any) -> None:
-    """A wrong password is the server's own sentence, and is not shown."""
+    """A wrong password raises the server's own message, and is not shown."""
     protected.account = ("trainer", "p+%ss w0rd")
     with use("http", {"username": "trainer", "password": "p+%ss w0rd"}, {"url": protected.url}):
         log_and_load()
@@ -143,7 +144,7 @@ def test_a_user_and_a_password_sign_in(protected: Any) -> None:
 
 @pytest.mark.usefixtures("accounts")
 def test_a_token_in_another_header_signs_in(protected: Any) -> None:
-    """A proxy looks for it in `Proxy-Authorization`, which leaves `Authorization` to the server behind it."""
+    """A proxy reads it from `Proxy-Authorization`, which leaves `Authorization` to the server behind it."""
     protected.header = "proxy-authorization"
     with use("http", {}, {"header": "Proxy-Authorization"}):
         log_and_load()
@@ -151,7 +152,7 @@ def test_a_token_in_another_header_signs_in(protected: Any) -> None:
 
 
 def test_a_login_page_loses_no_artifact(protected: Any, tmp_path: Path) -> None:
-    """Stock MLflow's `log_text` returns from a login page; with the connection it raises one sentence."""
+    """Unmodified MLflow's `log_text` accepts a login page; with the connection it raises one sentence."""
     (tmp_path / "token").write_text("none")
     protected.secret_headers = {"X-Access": "secret"}
     with use("http", {}, {"url": protected.url, "token_file": str(tmp_path / "token")}):
@@ -165,7 +166,7 @@ def test_a_login_page_loses_no_artifact(protected: Any, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("connected")
 def test_another_origin_sees_no_credential(protected: Any, foreign: Any) -> None:
-    """Neither a second client, nor a download by its URL, nor a redirect takes anything along."""
+    """Neither a second client, nor a download by its URL, nor a redirect sends a credential."""
     protected.secret_headers = {"X-Access-Secret": "s3cr3t-header"}
     with use("http", {"headers": protected.secret_headers}):
         with mlflow.start_run() as started:
@@ -191,7 +192,7 @@ def test_another_origin_sees_no_credential(protected: Any, foreign: Any) -> None
 
 @pytest.fixture
 def certified(protected: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The stand-in, with the variables of its address that wants a client certificate."""
+    """The stand-in, with the variables of its address that requires a client certificate."""
     for name, value in protected.mtls_environment().items():
         monkeypatch.setenv(name, value)
     return protected
@@ -200,7 +201,7 @@ def certified(protected: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_client_certificate_opens_the_server(
     certified: Any, foreign: Any, warm_python: str
 ) -> None:
-    """An encrypted key and an own authority, from variables: artifacts pass, in this process and in a command."""
+    """With an encrypted key and a private authority, artifacts pass, in this process and in a command."""
     with use("http"):
         mlflow.set_experiment("behind-certificates")
         with mlflow.start_run() as started:
@@ -217,7 +218,7 @@ def test_a_client_certificate_opens_the_server(
 
 
 def test_a_client_certificate_goes_with_secret_headers(certified: Any) -> None:
-    """The server wants both; without the header it redirects to a login page, which is one sentence."""
+    """The server requires both; without the header it redirects to a login page, which is one sentence."""
     certified.secret_headers = {"X-Access-Secret": "s3cr3t-header"}
     with use("http", {"headers": certified.secret_headers}):
         mlflow.MlflowClient().search_experiments()
@@ -247,7 +248,7 @@ def test_a_handshake_that_fails_is_one_sentence(
     given: dict[str, str],
     sentence: str,
 ) -> None:
-    """MLflow alone would try for minutes; the sentence names the option to set."""
+    """MLflow alone would retry for minutes; the sentence names the option to set."""
     for name in taken:
         monkeypatch.delenv(f"MLFLOW_CONNECTIONS_HTTP_{name}")
     other = tmp_path / "other.pem"
@@ -264,7 +265,7 @@ def test_a_handshake_that_fails_is_one_sentence(
 
 @pytest.mark.usefixtures("accounts")
 def test_spawned_workers_get_tokens() -> None:
-    """They have no secret in their environment, and log to the same server."""
+    """Workers without the secret in their environment log to the same server."""
     script = Path(__file__).with_name("work_in_parallel.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -276,7 +277,7 @@ def test_spawned_workers_get_tokens() -> None:
 
 @pytest.mark.usefixtures("accounts")
 def test_a_command_runs_without_the_secret(protected: Any, warm_python: str) -> None:
-    """`mlflow-connections run` stays as its parent, and hands on neither the secret nor a token."""
+    """`mlflow-connections run` stays as the parent, and passes on neither the secret nor a token."""
     code = f"{TRAIN}\nimport os\nassert {protected.client.client_secret!r} not in str(dict(os.environ))"
     done = run("run", "http", "--", warm_python, "-c", code)
     assert done.returncode == 0, done.stderr
@@ -305,14 +306,14 @@ def test_a_command_may_use_the_connection_itself() -> None:
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
     ],
 )
-def test_a_commands_end_is_seen(code: str, returned: int) -> None:
-    """Exit codes and signals are passed through unchanged."""
+def test_a_commands_exit_is_passed_on(code: str, returned: int) -> None:
+    """Exit codes and signals are passed on unchanged."""
     assert run("run", "http", "--", sys.executable, "-c", code).returncode == returned
 
 
 @pytest.mark.usefixtures("accounts")
 def test_a_signal_reaches_the_command() -> None:
-    """SIGTERM ends the command in its own way, and its exit code is seen."""
+    """SIGTERM ends the command in its own way, and its exit code is passed on."""
     code = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
@@ -329,15 +330,15 @@ def test_a_signal_reaches_the_command() -> None:
 
 
 @pytest.mark.usefixtures("accounts")
-def test_a_command_that_is_none_has_a_shells_code() -> None:
-    """127 for what is not there."""
+def test_a_missing_command_has_a_shells_code() -> None:
+    """A missing command exits with 127."""
     done = run("run", "http", "--", "no-such-program")
     assert done.returncode == 127
     assert "no-such-program" in done.stderr
 
 
 @pytest.mark.usefixtures("accounts")
-def test_check_asks_the_server(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_contacts_the_server(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The issuer returns a real token; a wrong secret raises the issuer's message without the secret."""
     assert probe("http").tracking_uri == protected.url
     monkeypatch.setenv("MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET", "wr0ng")
@@ -349,8 +350,8 @@ def test_check_asks_the_server(protected: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("accounts")
-def test_a_wrong_audience_is_told(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The issuer's own word for it is in the sentence."""
+def test_a_wrong_audience_is_reported(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The issuer's own error code is in the sentence."""
     monkeypatch.setenv("MLFLOW_CONNECTIONS_HTTP_AUDIENCE", "other")
     with (
         use("http"),

@@ -1,4 +1,4 @@
-"""The guide's command, run as printed: what it prints leads a shell to the server, with tokens or a certificate."""
+"""The guide's command, run as printed: its output gives a shell access to the server, with tokens or a certificate."""
 
 import os
 import re
@@ -11,8 +11,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "http.md"
 CHECK = "mlflow-connections check http --timeout 600"
 
 
-def test_the_sandbox_stands_up_as_the_guide_prints(tmp_path: Path) -> None:
-    """Both ways in, pasted into a shell, are answered by MLflow; Ctrl-C ends everything with 0."""
+def test_the_sandbox_starts_as_the_guide_prints(tmp_path: Path) -> None:
+    """Both kinds of variables, pasted into a shell, reach MLflow; Ctrl-C ends everything with 0."""
     (command,) = re.findall(
         r"^\$ (mlflow-connections-sandbox up http)$", PAGE.read_text(), re.MULTILINE
     )

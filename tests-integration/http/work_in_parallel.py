@@ -1,4 +1,4 @@
-"""Log to one run from spawned workers, after the token that they inherited was made useless: prints the run's id."""
+"""Log to one run from spawned workers, after the inherited token was revoked: prints the run's ID."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ def log(run_id: str, step: int) -> bool:
 
 
 def main() -> None:
-    """Take the secret out of the environment, as a program does that read it from elsewhere."""
+    """Remove the secret from the environment, like a program that read it from elsewhere."""
     secret = os.environ.pop(SECRET)
     with use("http", {"client_secret": secret}):
         mlflow.set_experiment("behind-tokens")

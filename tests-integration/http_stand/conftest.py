@@ -30,16 +30,16 @@ JWT, OPAQUE = "https://mlflow.test/signed", "https://mlflow.test/opaque"
 
 
 class Stand:
-    """Runs below a folder until it is left.
+    """Runs below a folder until it is closed.
 
     Attributes:
         issuer: The URL of the OpenID provider.
-        jwt_url: MLflow behind signed tokens, which mod_oauth2 checks.
+        jwt_url: MLflow behind signed tokens, which mod_oauth2 verifies.
         opaque_url: MLflow behind opaque tokens, which mod_auth_openidc looks up.
         login_url: MLflow behind a login page.
         mtls_url: MLflow behind client certificates.
         redirect_url: A server that redirects everything to `foreign_url`.
-        ca_file: The certificate that all of them are trusted by.
+        ca_file: The certificate with which clients verify all of them.
         secret: The secret of the client `trainer`, with characters that must be encoded.
         authority: Issues client certificates that are accepted.
     """
@@ -74,7 +74,7 @@ class Stand:
 
     @property
     def issued(self) -> int:
-        """Return how many access tokens were issued."""
+        """Return the number of access tokens issued."""
         return int(self.ask("GET", "issued"))
 
     def revoke(self) -> None:
@@ -84,7 +84,7 @@ class Stand:
     def statuses(self, host: str) -> list[int]:
         """Return the status of each request so far at a virtual host, such as `OPAQUE`.
 
-        The one request without credentials that checks the TLS handshake is left out.
+        The one request without credentials that checks the TLS handshake is omitted.
         """
         lines = [line.split() for line in (self.folder / "access.log").read_text().splitlines()]
         port = str(self.ports[host])
@@ -94,7 +94,7 @@ class Stand:
         """Start the OpenID provider.
 
         Args:
-            lifetime: Seconds that an access token lives.
+            lifetime: The lifetime of an access token in seconds.
         """
         config = {
             "provider": str(self.installed / "node_modules/oidc-provider/lib/index.js"),
@@ -121,11 +121,11 @@ class Stand:
         self._wait(f"{self.issuer}/.well-known/openid-configuration", process, "issuer.log")
 
     def stop_issuer(self) -> None:
-        """Stop the OpenID provider. Its keys are the same when it starts again, its tokens are gone."""
+        """Stop the OpenID provider. After a restart its keys are the same and its tokens are gone."""
         end(self._issuer)
 
     def wait_for_expiry(self) -> None:
-        """Wait until a token that was issued before has ended."""
+        """Wait until a token that was issued before has expired."""
         time.sleep(self._lifetime + 0.5)
 
     def _clients(self) -> list[dict[str, Any]]:
@@ -189,7 +189,7 @@ class Stand:
         self._wait(f"{self.jwt_url}/health", process, "apache.out")
 
     def assertion(self, path: Path) -> Path:
-        """Write a JWT that proves the client `workload`, as a cluster does, and return its path."""
+        """Write a JWT that authenticates the client `workload`, as a cluster does, and return its path."""
         now = int(time.time())
         claims = {"iss": "workload", "sub": "workload", "aud": self.issuer, "iat": now}
         claims |= {"exp": now + 60, "jti": secrets.token_hex(8)}
@@ -256,7 +256,7 @@ def public_jwk(certificate: trustme.LeafCert) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def foreign_server(mlflow_server: MlflowServer, sandbox_folder: Path) -> Iterator[OpenMlflow]:
-    """An open MLflow server on another origin, which must see no credential."""
+    """An open MLflow server on another origin, which must not receive a credential."""
     server = OpenMlflow(mlflow_server.url, sandbox_folder / "foreign")
     server.start()
     yield server
@@ -278,7 +278,7 @@ def whole_stand(
 
 @pytest.fixture
 def foreign(foreign_server: OpenMlflow) -> OpenMlflow:
-    """The other origin, before it saw anything."""
+    """The other origin, before it received any request."""
     foreign_server.headers.clear()
     return foreign_server
 

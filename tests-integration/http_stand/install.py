@@ -1,7 +1,8 @@
-"""Install what the stand runs, below one folder and without root: `python install.py FOLDER`.
+"""Install the stand's programs below one folder, without root: `python install.py FOLDER`.
 
-npm brings the OpenID provider, apt Apache and its two modules, which are unpacked and not installed. Ends with exit
-code 3 and one sentence if something that this machine lacks is needed: then the stand's tests did not run.
+npm provides the OpenID provider, apt Apache and its two modules, which are unpacked and not
+installed. Exits with code 3 and one sentence if the machine lacks a requirement: the stand's tests
+did not run then.
 """
 
 import re
@@ -37,7 +38,7 @@ def main(folder: Path) -> int:
 
 
 def missing(what: str) -> int:
-    """Print that something is missing."""
+    """Print that a requirement is missing."""
     print(f"The stand of the connection `http` was NOT TESTED: it needs {what}.", file=sys.stderr)
     return MISSING
 
@@ -50,13 +51,13 @@ def install_provider(folder: Path) -> None:
 
 
 def install_apache(folder: Path) -> None:
-    """Unpack Apache, its modules and the libraries that this machine does not have."""
+    """Unpack Apache, its modules and the libraries that this machine lacks."""
     root, archives = folder / "root", folder / "archives"
     if (root / "complete").exists():
         return
     archives.mkdir(parents=True, exist_ok=True)
     plan = run(["apt-get", "install", "--simulate", "--no-install-recommends", *PACKAGES])
-    # What is installed already need not be unpacked, but these three must be in the folder.
+    # Installed packages need not be unpacked, but these three must be in the folder.
     wanted = dict.fromkeys([*PACKAGES, *re.findall(r"^Inst (\S+)", plan, re.MULTILINE)])
     run(["apt-get", "download", *wanted], archives)
     for archive in sorted(archives.glob("*.deb")):
@@ -65,7 +66,7 @@ def install_apache(folder: Path) -> None:
 
 
 def run(command: Sequence[str], folder: Path | None = None) -> str:
-    """Run a program and return what it printed."""
+    """Run a program and return its output."""
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 

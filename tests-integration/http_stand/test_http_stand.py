@@ -63,12 +63,12 @@ def run(command: list[str], environment: Mapping[str, str]) -> list[str]:
     """Run a program to its end and return the IDs of the runs that it printed."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    # MLflow prints links to its pages beside them.
+    # MLflow prints links to its pages as well.
     return re.findall(r"^[0-9a-f]{32}$", done.stdout, re.MULTILINE)
 
 
 def check_run(stand: Any, run_id: str, host: str = "OPAQUE") -> None:
-    """Read a run of `work.py`: it is complete."""
+    """Check that a run of `work.py` is complete."""
     with use("http", {"client_secret": stand.secret}, options(stand, host)):
         client = mlflow.MlflowClient()
         history = client.get_metric_history(run_id, "m")
@@ -85,7 +85,7 @@ def check_run(stand: Any, run_id: str, host: str = "OPAQUE") -> None:
 
 @pytest.mark.parametrize("host", ["OPAQUE", "JWT"])
 def test_a_run_outlives_its_tokens(stand: Any, tmp_path: Path, host: str) -> None:
-    """Metrics, 30 MB, a registered model, a trace and a download, over several lifetimes and without one 401."""
+    """Metrics, 30 MB, a registered model, a trace and a download, over several lifetimes and without a 401."""
     before = stand.issued
     with use("http", {"client_secret": stand.secret}, options(stand, host)):
         run_id = runpy.run_path(str(WORK))["train"](tmp_path / "work")
@@ -96,7 +96,7 @@ def test_a_run_outlives_its_tokens(stand: Any, tmp_path: Path, host: str) -> Non
 
 
 def test_spawned_workers_outlive_their_tokens(stand: Any, tmp_path: Path) -> None:
-    """Two workers do the same at once, with headers from the parent's socket and no secret."""
+    """Two workers do the same in parallel, with headers from the parent's socket and no secret."""
     before = stand.issued
     run_ids = run([sys.executable, str(WORK), "workers", str(tmp_path / "w")], exported(stand))
     assert stand.issued - before >= 4
@@ -118,7 +118,7 @@ def test_a_command_outlives_its_tokens(stand: Any, tmp_path: Path) -> None:
 
 
 def test_revoked_tokens_are_replaced(stand: Any, tmp_path: Path) -> None:
-    """The proxy sees a revocation at once; an upload of 30 MB is repeated with its body."""
+    """The proxy detects a revocation immediately; an upload of 30 MB is repeated with its body."""
     large = tmp_path / "large.bin"
     large.write_bytes(os.urandom(30_000_000))
     with use("http", {"client_secret": stand.secret}, options(stand)):
@@ -135,8 +135,8 @@ def test_revoked_tokens_are_replaced(stand: Any, tmp_path: Path) -> None:
     assert Path(again).read_bytes() == large.read_bytes()
 
 
-def test_each_way_to_prove_a_client(stand: Any, tmp_path: Path) -> None:
-    """The secret in the form, and a signed assertion in a file, as workload identity has it."""
+def test_each_client_authentication(stand: Any, tmp_path: Path) -> None:
+    """The secret may be in the form, and a signed assertion in a file, as with workload identity."""
     posted = options(stand, client_id="poster", client_auth="post")
     with use("http", {"client_secret": stand.secret}, posted):
         mlflow.MlflowClient().search_experiments()
@@ -148,7 +148,7 @@ def test_each_way_to_prove_a_client(stand: Any, tmp_path: Path) -> None:
 
 
 def test_refusals_are_one_sentence(stand: Any) -> None:
-    """A wrong secret is the issuer's word; a token for another audience is the proxy's `WWW-Authenticate`."""
+    """A wrong secret raises the issuer's message, another audience the proxy's `WWW-Authenticate`."""
     client = mlflow.MlflowClient
     with (
         use("http", {"client_secret": "wr0ng"}, options(stand)),
@@ -170,7 +170,7 @@ def test_refusals_are_one_sentence(stand: Any) -> None:
         client().search_experiments()
 
 
-def test_an_issuer_that_is_away_does_no_harm_while_a_token_holds(stand: Any) -> None:
+def test_an_unavailable_issuer_does_no_harm_while_a_token_is_valid(stand: Any) -> None:
     """A valid token is used until it expires; then requests fail with one sentence until the issuer is back."""
     with use("http", {"client_secret": stand.secret}, options(stand, "JWT")):
         client = mlflow.MlflowClient()
@@ -189,7 +189,7 @@ def test_an_issuer_that_is_away_does_no_harm_while_a_token_holds(stand: Any) -> 
 
 
 def test_a_login_page_is_one_sentence(stand: Any, tmp_path: Path) -> None:
-    """mod_auth_openidc sends clients to the issuer's page on another origin, and nothing is taken for success."""
+    """mod_auth_openidc redirects clients to the issuer's page on another origin, which is not a success."""
     found = options(stand) | {"url": stand.login_url}
     with use("http", {"client_secret": stand.secret}, found):
         with pytest.raises(Exception, match=f"redirects to {stand.issuer}, as it does for people"):
@@ -199,7 +199,7 @@ def test_a_login_page_is_one_sentence(stand: Any, tmp_path: Path) -> None:
 
 
 def test_another_origin_sees_no_credential(stand: Any, foreign: Any) -> None:
-    """Neither a second client, nor a download by its URL, nor a redirect takes anything along."""
+    """Neither a second client, nor a download by its URL, nor a redirect sends a credential."""
     secret = {"client_secret": stand.secret, "headers": {"X-Stand": "s3cr3t-header"}}
     with use("http", secret, options(stand)):
         mlflow.set_experiment("stand")
@@ -224,7 +224,7 @@ def test_another_origin_sees_no_credential(stand: Any, foreign: Any) -> None:
 
 
 def test_a_client_certificate(stand: Any, tmp_path: Path) -> None:
-    """Apache lets certificates of its authority in; another one, or none, is one sentence."""
+    """Apache accepts certificates of its authority; another one, or none, is one sentence."""
     certificate = stand.authority.issue_cert("trainer@example.com")
     found = mtls(stand, certificate, tmp_path / "right")
     with use("http", {}, found):

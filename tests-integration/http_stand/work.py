@@ -1,6 +1,6 @@
-"""Train against the stand for several lifetimes of a token: `python work.py here|workers FOLDER` prints the run's ID.
+"""Train with the stand for several lifetimes of a token: `python work.py here|workers FOLDER` prints the run's ID.
 
-`workers` trains in spawned workers, whose environment holds no secret.
+`workers` trains in spawned workers, whose environment contains no secret.
 """
 
 import multiprocessing
@@ -15,12 +15,12 @@ from mlflow.artifacts import download_artifacts
 from mlflow_connections import use
 
 SECRET = "MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET"
-STEPS, PAUSE = 26, 1.0  # a token lives for seven to eight seconds
+STEPS, PAUSE = 26, 1.0  # the lifetime of a token is seven to eight seconds
 LARGE = 30_000_000  # bytes
 
 
 def train(folder: Path) -> str:
-    """Log metrics, 30 MB, a registered model and a trace, read all of it again, and return the run's ID."""
+    """Log metrics, 30 MB, a registered model and a trace, read them back, and return the run's ID."""
     folder.mkdir(parents=True)
     large = folder / "large.bin"
     large.write_bytes(os.urandom(LARGE))
@@ -53,7 +53,7 @@ def main(place: str, folder: Path) -> None:
     if place == "here":
         print(train(folder))
         return
-    # As a program does that read it from elsewhere.
+    # Like a program that read it from elsewhere.
     secret = os.environ.pop(SECRET)
     with use("http", {"client_secret": secret}):
         mlflow.set_experiment("stand")

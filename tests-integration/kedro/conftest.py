@@ -1,4 +1,4 @@
-"""Real Kedro projects, run as users run them, with kedro-mlflow or without: what is installed decides."""
+"""Real Kedro projects, run as users run them, with kedro-mlflow if it is installed and without it otherwise."""
 
 import json
 import os
@@ -105,14 +105,14 @@ class Declared(Connection):
 
 
 class Worker:
-    """A process that has imported Kedro and MLflow, and runs commands in copies of itself."""
+    """A process that has imported Kedro and MLflow, and runs commands in forks of itself."""
 
     def __init__(self, folder: Path) -> None:
         self._outputs = [folder / "stdout", folder / "stderr"]
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("worker.py"))],
             cwd=folder,
-            env={**os.environ, "COLUMNS": "1000"},  # Kedro's log asks for it once
+            env={**os.environ, "COLUMNS": "1000"},  # Kedro's log requests it once
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -141,7 +141,7 @@ class Worker:
 
 
 class Project:
-    """A Kedro project in a folder of its own.
+    """A Kedro project in its own folder.
 
     Attributes:
         folder: Its folder.
@@ -183,7 +183,7 @@ class Project:
         path.write_text(textwrap.dedent(text).lstrip())
 
     def store(self, name: str) -> str:
-        """Create one more SQLite store, and return its URI."""
+        """Create another SQLite store, and return its URI."""
         shutil.copy(self.template, self.folder / name)
         return f"sqlite:///{self.folder / name}"
 
@@ -201,9 +201,9 @@ class Project:
         """Run Python in the project.
 
         Args:
-            arguments: Of the `python` command.
-            new: Start an interpreter of its own, instead of a copy of the worker, which has imported
-                Kedro and MLflow already.
+            arguments: The arguments of the `python` command.
+            new: Start a new interpreter, instead of a fork of the worker, which has already
+                imported Kedro and MLflow.
             environ: More environment variables.
         """
         environment = {**self.environ, **environ}
@@ -226,13 +226,13 @@ class Project:
         return self.python("-m", "kedro", *arguments, new=new, **environ)
 
     def run(self, *arguments: str, new: bool = False, **environ: str) -> list[dict[str, Any]]:
-        """Run the pipeline, and return what each node saw."""
+        """Run the pipeline, and return the state that each node recorded."""
         done = self.kedro("run", *arguments, new=new, **environ)
         assert done.returncode == 0, done.stdout + done.stderr
         return self.seen()
 
     def fail(self, *arguments: str, **environ: str) -> str:
-        """Run the pipeline, which must fail, and return the last line that is shown."""
+        """Run the pipeline, which must fail, and return the last line of output."""
         done = self.kedro("run", *arguments, new=False, **environ)
         assert done.returncode == 1, done.stdout + done.stderr
         return done.stderr.strip().splitlines()[-1]
@@ -255,7 +255,7 @@ class Project:
         return sorted(r.info.status for r in client.search_runs(experiments))
 
     def seen(self) -> list[dict[str, Any]]:
-        """Return and forget what the nodes have recorded, in their order."""
+        """Return and forget the records of the nodes, in order."""
         rows = [json.loads(line) for line in self.record.read_text().splitlines()]
         self.record.unlink()
         return rows
@@ -294,7 +294,7 @@ def distribution(site: Path, name: str, module: str, code: str, entry_points: st
 
 @pytest.fixture(scope="session")
 def with_kedro_mlflow() -> bool:
-    """Whether kedro-mlflow is installed: a session of each kind runs the same tests."""
+    """Whether kedro-mlflow is installed; both kinds of session run the same tests."""
     return find_spec("kedro_mlflow") is not None
 
 

@@ -1,4 +1,4 @@
-"""`kedro run` of a real project tracks where mlflow.yml says, with kedro-mlflow and without."""
+"""`kedro run` of a real project tracks to the server in mlflow.yml, with kedro-mlflow and without."""
 
 import subprocess
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from mlflow_connections_sandbox import MlflowServer
 
-# Spawned children beside kedro-mlflow have not been seen to pass yet.
+# Spawned children with kedro-mlflow do not work yet.
 
 
 @pytest.mark.beside
@@ -70,23 +70,23 @@ def test_environment_variable_may_hold_a_keyword(project: "Project") -> None:
 
 
 @pytest.mark.parametrize("content", ["", "server:\n", "server:\n  tracking_uri:\n"])
-def test_nothing_said(project: "Project", content: str) -> None:
+def test_no_settings(project: "Project", content: str) -> None:
     """With an empty mlflow.yml, an empty server or a null key, the environment variable counts."""
     project.write("conf/base/mlflow.yml", content)
     project.run(MLFLOW_TRACKING_URI=project.database)
     assert project.metrics() == [1, 2]
 
 
-def test_environments_replace_the_server_whole(project: "Project") -> None:
-    """`--env prod` reads conf/prod/mlflow.yml, whose server replaces that of base whole."""
+def test_environments_replace_the_whole_server(project: "Project") -> None:
+    """`--env prod` reads conf/prod/mlflow.yml, whose server replaces that of base completely."""
     project.server(tracking_uri="declared", connection={"region": "x", "workspace": "y"})
     project.server("prod", tracking_uri=project.database)
     project.run("--env", "prod")
     assert project.metrics() == [1, 2]
 
 
-def test_relative_path_is_one_of_the_project(project: "Project") -> None:
-    """A folder, in kedro-mlflow's spelling and any word, is made in the project."""
+def test_relative_path_is_below_the_project(project: "Project") -> None:
+    """A folder, in kedro-mlflow's spelling also any word, is created in the project."""
     project.server(mlflow_tracking_uri="folder")
     first, _ = project.run(MLFLOW_ALLOW_FILE_STORE="true")
     assert first["tracking"] == (project.folder / "folder").as_uri()
@@ -97,7 +97,7 @@ def test_relative_path_is_one_of_the_project(project: "Project") -> None:
     [("ThreadRunner", "fork"), ("ParallelRunner", "fork"), ("ParallelRunner", "spawn")],
 )
 def test_runners(project: "Project", runner: str, start: str) -> None:
-    """Nodes in threads, forked and spawned children see the same URI and the exported secret."""
+    """Nodes in threads, forked and spawned children use the same URI and the exported secret."""
     project.credentials(lake={"token": "t-0815"})
     project.server(
         tracking_uri="lake",
@@ -105,7 +105,7 @@ def test_runners(project: "Project", runner: str, start: str) -> None:
         connection={"database": project.database.removeprefix("sqlite:///")},
     )
     if start == "spawn":
-        # One node after the other: a second new interpreter would prove no more.
+        # One node after another: a second new interpreter would prove nothing more.
         pipeline = project.folder / "src/shop/pipeline_registry.py"
         pipeline.write_text(
             pipeline.read_text().replace('"params:two", "second"', '"first", "second"')
@@ -118,7 +118,7 @@ def test_runners(project: "Project", runner: str, start: str) -> None:
 
 
 def test_packaged_project_with_an_archive_of_its_configuration(project: "Project") -> None:
-    """A packaged project, run as a module with `--conf-source`, is resolved the same."""
+    """A packaged project, run as a module with `--conf-source`, is resolved in the same way."""
     project.server(tracking_uri=project.database)
     subprocess.run(["tar", "-czf", "conf.tar.gz", "conf"], cwd=project.folder, check=True)
     (project.folder / "conf").rename(project.folder / "gone")
@@ -144,7 +144,7 @@ print(run.info.run_id)
 
 @pytest.mark.beside
 def test_active_run_is_used(project: "Project") -> None:
-    """While a run is active nothing is resolved: not even a keyword that nobody registers."""
+    """While a run is active nothing is resolved, not even an unregistered keyword."""
     project.server(tracking_uri="nobody", connection={"a": 1}, credentials="nowhere")
     done = project.python("-c", _ACTIVE, project.database)
     assert done.returncode == 0, done.stderr
@@ -168,7 +168,7 @@ def test_an_active_run_on_another_server_is_warned_of(project: "Project") -> Non
 @pytest.mark.beside
 @pytest.mark.parametrize("experiment", ["shop", "another"])
 def test_run_of_an_orchestrator_is_used(project: "Project", experiment: str) -> None:
-    """MLFLOW_RUN_ID with a MLFLOW_TRACKING_URI is the run of an orchestrator: it is resumed there."""
+    """A run in MLFLOW_RUN_ID with MLFLOW_TRACKING_URI belongs to an orchestrator, and is resumed there."""
     from mlflow import MlflowClient
 
     client = MlflowClient(project.database)
@@ -212,7 +212,7 @@ def test_kedro_mlflow_alone_does_not_find_the_orchestrators_run(
 @pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner", "ParallelRunner"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_runs_end_with_their_pipeline(project: "Project", runner: str, *, fails: bool) -> None:
-    """A run that a node's own logging started ends as the pipeline did, in any thread or process."""
+    """A run that a node's own logging started ends with the pipeline's status, in any thread or process."""
     project.server(tracking_uri=project.database)
     done = project.kedro(
         "run", "--runner", runner, KEDRO_MP_CONTEXT="fork", FAILS=str(int(fails) * 2)
@@ -241,7 +241,7 @@ HOOKS = (Secrets(),)
 def test_secrets_hook(
     project: "Project", order: str, with_kedro_mlflow: bool, *, stale: bool
 ) -> None:
-    """Credentials that a hook fetches count, whatever its order, and also over those in a file."""
+    """Credentials that a hook fetches count, whatever its order, and override those in a file."""
     project.write("src/shop/settings.py", _SECRETS_HOOK.format(order=order))
     if stale:
         project.write("conf/local/credentials.yml", "vault: {token: stale}\n")
@@ -251,7 +251,7 @@ def test_secrets_hook(
         connection={"database": project.database.removeprefix("sqlite:///")},
     )
     if with_kedro_mlflow and order != "(tryfirst=True)" and not stale:
-        # kedro-mlflow asks for the server before such a hook is called.
+        # kedro-mlflow reads the server before such a hook is called.
         assert "'vault', which is not an entry of the project's credentials" in project.fail()
         return
     first, _ = project.run()
@@ -296,8 +296,8 @@ def test_credentials_that_change_late(
         assert (project.metrics(), project.metrics(other)) == ([1, 2], [])
 
 
-def test_commands_hear_the_projects_hooks(project: "Project") -> None:
-    """`check` uses credentials that a hook brings, and creates neither run nor experiment."""
+def test_commands_call_the_projects_hooks(project: "Project") -> None:
+    """`check` uses credentials from a hook, and creates neither run nor experiment."""
     project.write(
         "src/shop/settings.py", _LATE_HOOK.format(stage="before_pipeline_run", database="")
     )
@@ -318,7 +318,7 @@ def test_commands_hear_the_projects_hooks(project: "Project") -> None:
 
 
 @pytest.mark.beside
-def test_a_misspelt_key_is_told_first(project: "Project") -> None:
+def test_a_misspelt_key_is_reported_first(project: "Project") -> None:
     """A misspelling of kedro-mlflow's own key raises one sentence instead of its model's error."""
     project.server(mlflow_trackin_uri=project.database)
     said = project.fail()
@@ -328,7 +328,7 @@ def test_a_misspelt_key_is_told_first(project: "Project") -> None:
 
 @pytest.mark.beside
 def test_credentials_of_a_plain_uri(project: "Project", with_kedro_mlflow: bool) -> None:
-    """Variables of an entry are exported for a plain URI; any other key by kedro-mlflow only."""
+    """An entry's variables are exported for a plain URI; only kedro-mlflow exports other keys."""
     project.credentials(dev={"MLFLOW_TRACKING_USERNAME": "ann", "AWS_REGION": "r", "FOREIGN": "x"})
     project.server(tracking_uri=project.database, credentials="dev")
     first, _ = project.run()
@@ -339,9 +339,7 @@ def test_credentials_of_a_plain_uri(project: "Project", with_kedro_mlflow: bool)
 
 
 @pytest.mark.beside
-def test_nothing_of_mlflow_is_imported_before_it_is_needed(
-    project: "Project", with_kedro_mlflow: bool
-) -> None:
+def test_mlflow_is_imported_only_on_use(project: "Project", with_kedro_mlflow: bool) -> None:
     """A run that logs nothing sets the URI and never imports mlflow, unless kedro-mlflow does."""
     project.server(tracking_uri=project.database)
     project.write(
@@ -360,6 +358,6 @@ def test_nothing_of_mlflow_is_imported_before_it_is_needed(
 
 
 def test_projects_commands_do_not_need_a_server(project: "Project") -> None:
-    """Commands that make no context resolve nothing, whatever mlflow.yml holds."""
+    """Commands that create no context resolve nothing, whatever mlflow.yml contains."""
     project.server(tracking_uri="nobody")
     assert project.kedro("registry", "list").returncode == 0

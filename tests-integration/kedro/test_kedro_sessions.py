@@ -1,4 +1,4 @@
-"""Several sessions of one process."""
+"""Several sessions in one process."""
 
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ print(json.dumps("LAKE_TOKEN" in os.environ))
 
 
 def test_two_projects_log_to_their_own_servers(project: "Project", second: "Project") -> None:
-    """Nodes that log outside of a run leave none behind for the next project of the process."""
+    """Nodes that log outside of a run leave none behind for the next project in the process."""
     project.credentials(lake={"token": "t-0815"})
     database = project.database.removeprefix("sqlite:///")
     project.server(tracking_uri="lake", credentials="lake", connection={"database": database})
@@ -54,7 +54,7 @@ shell.run_cell("session.run()").raise_error()
 
 
 def test_reload_after_mlflow_yml_changed(project: "Project") -> None:
-    """A run that a notebook's cell left open is ended when `%reload_kedro` leads to another server."""
+    """A run that a notebook's cell left open is ended when `%reload_kedro` changes the server."""
     other = project.store("other.db")
     project.server(tracking_uri=other)
     done = project.python("-c", _LEFT_OPEN, project.database)
@@ -67,7 +67,7 @@ def test_reload_after_mlflow_yml_changed(project: "Project") -> None:
 
 
 def test_a_run_of_the_notebook_is_used_on_the_same_server(project: "Project") -> None:
-    """A run that a notebook opens on the session's own server takes what the session logs."""
+    """A run that a notebook opens on the session's own server receives the session's data."""
     project.server(tracking_uri=project.database)
     code = """
 import mlflow
@@ -105,7 +105,7 @@ with KedroSession.create() as session:
 
 @pytest.mark.beside
 def test_an_interrupted_pipeline_leaves_no_run(project: "Project") -> None:
-    """After Ctrl-C the next session logs into a run of its own."""
+    """After Ctrl-C the next session logs to its own run."""
     project.server(tracking_uri=project.database)
     done = project.python("-c", _INTERRUPTED, INTERRUPTED="2")
     assert done.returncode == 0, done.stderr
@@ -130,7 +130,7 @@ print(json.dumps(os.environ.get("MLFLOW_REGISTRY_URI")))
 
 
 def test_second_session_without_a_key_reads_the_variable_again(project: "Project") -> None:
-    """A MLFLOW_TRACKING_URI of the first session is not taken for the user's own."""
+    """The first session's MLFLOW_TRACKING_URI is not mistaken for the user's own."""
     project.server("first", tracking_uri=project.store("other.db"))
     project.write("conf/second/parameters.yml", "one: 1\n")
     done = project.python("-c", _SESSIONS, "first", "second", MLFLOW_TRACKING_URI=project.database)
@@ -139,8 +139,8 @@ def test_second_session_without_a_key_reads_the_variable_again(project: "Project
 
 
 @pytest.mark.beside
-def test_second_session_has_nothing_of_the_first(project: "Project") -> None:
-    """A registry, and what credentials exported, end with the session that they were meant for."""
+def test_second_session_keeps_nothing_of_the_first(project: "Project") -> None:
+    """A registry and exported credentials end with their session."""
     project.credentials(lake={"token": "t-0815"})
     database = project.store("other.db").removeprefix("sqlite:///")
     project.server(
@@ -176,8 +176,8 @@ for env in ("first", "second"):
 
 
 def test_reload_in_ipython(project: "Project") -> None:
-    """`%reload_kedro --env` resolves again, for the environment that it names."""
-    # Loading the extension already makes a session, of the base environment.
+    """`%reload_kedro --env` resolves again, for the given environment."""
+    # Loading the extension already creates a session, of the base environment.
     project.server(tracking_uri=project.store("base.db"))
     project.server("first", tracking_uri=project.store("other.db"))
     project.server("second", tracking_uri=project.database)

@@ -28,7 +28,7 @@ ALONE = 'DISABLE_HOOKS_FOR_PLUGINS = ("mlflow-connections-kedro",)\n'
 
 
 def free_port() -> int:
-    """Return a free port; kedro-viz takes none of the range from which the system chooses."""
+    """Return a free port; kedro-viz accepts none of the range from which the system chooses."""
     for port in range(20000 + os.getpid() % 10000, 49000):
         with socket.socket() as tried:
             if tried.connect_ex(("127.0.0.1", port)):
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(project: "Project", path: str, *command: str) -> Iterator[str]:
-    """Run a program that serves, and wait until it answers; return its address."""
+    """Run a server program, and wait until it responds; return its address."""
     port = free_port()
     folder = os.path.dirname(sys.executable)  # noqa: PTH120 - a text for PATH
     process = subprocess.Popen(
@@ -64,7 +64,7 @@ def serving(project: "Project", path: str, *command: str) -> Iterator[str]:
 
 
 def configure(project: "Project", *, alone: bool) -> None:
-    """Let a project track to its database: by a keyword, or by its URI with kedro-mlflow alone."""
+    """Configure a project to track to its database: by a keyword, or by its URI with kedro-mlflow alone."""
     project.write("src/shop/settings.py", ALONE if alone else "")
     if alone:
         project.server(mlflow_tracking_uri=project.database)
@@ -74,7 +74,7 @@ def configure(project: "Project", *, alone: bool) -> None:
 
 
 def shown_by_mlflow_ui(project: "Project", *, alone: bool) -> Any:
-    """Return what `kedro mlflow ui` shows of a run that is made while it is open."""
+    """Return what `kedro mlflow ui` shows of a run that is created while it is open."""
     from mlflow import MlflowClient
 
     configure(project, alone=alone)
@@ -90,14 +90,14 @@ def shown_by_mlflow_ui(project: "Project", *, alone: bool) -> Any:
 
 
 def test_mlflow_ui(project: "Project", second: "Project") -> None:
-    """`kedro mlflow ui` opens the store that the keyword leads to, and shows new runs in it."""
+    """`kedro mlflow ui` opens the keyword's store, and shows new runs in it."""
     runs = shown_by_mlflow_ui(project, alone=False)
     assert runs == [("FINISHED", "__default__", {"answer": 2}, {"one": "1", "two": "2"})]
     assert runs == shown_by_mlflow_ui(second, alone=True)
 
 
 def shown_by_viz(project: "Project", *, alone: bool) -> Any:
-    """Return the pipelines that `kedro viz` shows while a run is made beside it."""
+    """Return the pipelines that `kedro viz` shows during a run."""
     configure(project, alone=alone)
     with serving(project, "/api/main", "viz", "run", "--no-browser") as url:
         project.run()
@@ -106,7 +106,7 @@ def shown_by_viz(project: "Project", *, alone: bool) -> Any:
 
 
 def in_order(shown: Any) -> Any:
-    """Return JSON with all lists sorted: kedro-viz makes them of sets."""
+    """Return JSON with all lists sorted: kedro-viz creates them from sets."""
     if isinstance(shown, dict):
         return {key: in_order(value) for key, value in shown.items()}
     if isinstance(shown, list):
@@ -115,7 +115,7 @@ def in_order(shown: Any) -> Any:
 
 
 def test_viz(project: "Project", second: "Project") -> None:
-    """`kedro viz` shows the same pipelines, and a run beside it arrives in the store."""
+    """`kedro viz` shows the same pipelines, and a simultaneous run arrives in the store."""
     shown = shown_by_viz(project, alone=False)
     assert {node["name"] for node in shown["nodes"]} >= {"first", "second"}
     assert shown == shown_by_viz(second, alone=True)

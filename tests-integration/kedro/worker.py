@@ -1,8 +1,8 @@
-"""A process that has imported Kedro and MLflow, and runs each command in a forked copy of itself.
+"""A process that has imported Kedro and MLflow, and runs each command in a fork of itself.
 
 Importing both takes most of the time of a `kedro` command. A fork starts from the state right after
 the imports, so commands do not see each other. Jobs are lines of JSON on standard input, with the
-arguments that a `python` command would get; results are lines of JSON on standard output.
+arguments for a `python` command; results are lines of JSON on standard output.
 """
 
 import atexit
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run(job: dict[str, Any]) -> None:
-    """Become the command of a job, and end as it does."""
+    """Execute a job's command, and end as it does."""
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environ"])
@@ -76,7 +76,7 @@ def run(job: dict[str, Any]) -> None:
 
 
 def execute(arguments: list[str]) -> None:
-    """Do what `python` does with these arguments: `-c CODE` or `-m MODULE`, and what follows."""
+    """Do what `python` does with these arguments: `-c CODE` or `-m MODULE`, and the remaining ones."""
     option, what, *rest = arguments
     if option == "-c":
         sys.argv = ["-c", *rest]

@@ -1,4 +1,4 @@
-"""The outbox between real processes and a real HTTP server, of which any may die or fail at any moment."""
+"""The outbox between real processes and a real HTTP server, any of which may die or fail at any moment."""
 
 import contextlib
 import json
@@ -72,14 +72,14 @@ for number in range(10**9):
 
 
 class Receiver:
-    """An HTTP server that keeps what it accepts.
+    """An HTTP server that keeps accepted events.
 
     Attributes:
-        url: Where it listens.
-        got: The events of accepted requests, as they came.
+        url: Its address.
+        got: The events of accepted requests, in order of arrival.
         pids: The processes that sent.
-        mode: What it does with a request: `ok`, a status, `hang`, `slow`, `cut`, `lie` (accepts,
-            and cuts the answer) or `flaky` (any of them).
+        mode: Its treatment of a request: `ok`, a status, `hang`, `slow`, `cut`, `lie` (accepts, and
+            cuts the response) or `flaky` (any of them).
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """The address that it listens on."""
+        """Its address."""
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
@@ -150,7 +150,7 @@ class Receiver:
             request.end_headers()
 
     def streams(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the events by stream, without the repetitions, which have the id of the first."""
+        """Return the events by stream, without repetitions, which have the ID of the first."""
         seen: set[str] = set()
         found: dict[str, list[dict[str, Any]]] = {}
         for event in list(self.got):
@@ -173,7 +173,7 @@ def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiv
 
 
 def ship_the_rest() -> None:
-    """Deliver the rest as the command does, for as long as it makes progress."""
+    """Deliver the rest as the command does, while it makes progress."""
     left = 0
     while waiting := sum(report.content.events for report in admin.reports()):
         assert waiting != left, f"{waiting} events still wait."
@@ -183,7 +183,7 @@ def ship_the_rest() -> None:
 
 
 def kill_writers_and_shippers(receiver: Receiver, folder: Path, times: int) -> None:
-    """Run four writers again and again, and kill everything at random moments."""
+    """Run four writers repeatedly, and kill everything at random moments."""
     dice = random.Random(times)
     receiver.mode = "flaky"
     for turn in range(times):
@@ -214,7 +214,7 @@ def kill_writers_and_shippers(receiver: Receiver, folder: Path, times: int) -> N
 
 
 def check_everything_arrived(receiver: Receiver, folder: Path) -> int:
-    """Compare what arrived with what each writer noted after its append returned."""
+    """Compare the received events with those that each writer recorded after its append returned."""
     streams = receiver.streams()
     total = 0
     shared: dict[str, list[int]] = {}
@@ -227,7 +227,7 @@ def check_everything_arrived(receiver: Receiver, folder: Path) -> int:
             [event["data"]["n"] for event in streams.get(name, [])],
             shared.get(name, []),
         ):
-            # One event more may be there: on the disk, killed before append returned.
+            # One more event may have arrived: on the disk, but killed before append returned.
             assert len(arrived) in {returned, returned + 1}, (name, returned, len(arrived))
             assert arrived == list(range(len(arrived)))
             total += len(arrived)
@@ -235,7 +235,7 @@ def check_everything_arrived(receiver: Receiver, folder: Path) -> int:
 
 
 def test_kill_9_at_ten_moments_loses_nothing(receiver: Receiver, tmp_path: Path) -> None:
-    """Writers and shippers die at random: each event whose append returned arrives, in order, once by id."""
+    """Writers and shippers die at random; each event whose append returned arrives, in order, once by ID."""
     kill_writers_and_shippers(receiver, tmp_path, 10)
     ship_the_rest()
     assert check_everything_arrived(receiver, tmp_path) > 100
@@ -252,7 +252,7 @@ def test_kill_9_at_a_hundred_moments_loses_nothing(receiver: Receiver, tmp_path:
 
 
 def test_a_killed_trainer_is_shipped_by_its_shipper(receiver: Receiver, tmp_path: Path) -> None:
-    """After `kill -9` of the only writer, its shipper delivers everything and ends by itself."""
+    """After `kill -9` of the only writer, its shipper delivers everything and ends."""
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, receiver.url, "0", str(tmp_path / "returned-0"), "1000000"]
     )
@@ -272,7 +272,7 @@ def test_a_killed_trainer_is_shipped_by_its_shipper(receiver: Receiver, tmp_path
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process is there, and no zombie that nobody in a container reaps."""
+    """Return whether a process exists and is not a zombie, which nothing in a container may reap."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -288,7 +288,7 @@ POLICY = Policy(poll=0.01, linger=0.05, backoff=0.05, max_backoff=0.2, exit_time
 def test_a_fault_loses_nothing(
     receiver: Receiver, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever the destination does in between, appends go on, and afterwards every event arrives in order, once by ID."""
+    """During any fault appends continue, and afterwards every event arrives in order, once by ID."""
     outbox = Outbox(Destination("http", receiver.url, "an_http_sink:HttpSink"), {}, POLICY)
     for number in range(300):
         outbox.append(Event("run", "metrics", number, {"n": number}))
@@ -320,7 +320,7 @@ def test_a_fault_loses_nothing(
 def test_a_full_disk_loses_nothing_while_the_process_lives(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    """A disk that takes half a line: events go on from memory with one warning, and later from the disk again."""
+    """If a disk accepts half a line, events continue from memory with one warning, and later from the disk again."""
     script = """
 import resource, sys, time
 from mlflow_connections_outbox import Destination, Event, Outbox, Policy
@@ -407,7 +407,7 @@ def deliver_short_runs(
 ) -> tuple[list[str], list[str], int]:
     """Log short runs of five metrics each to a destination that takes some time for each request.
 
-    A send of the sink lasts for 120 requests at most, as half a minute does at 0.25 s a request.
+    A send of the sink lasts for at most 120 requests, like half a minute at 0.25 s per request.
 
     Returns:
         The IDs of the events in order, those of the accepted requests, and the number of requests.
@@ -431,7 +431,7 @@ def deliver_short_runs(
     outbox.close()
     (report,) = admin.reports()
     assert (report.content.events, report.content.rejected, report.content.aside) == (0, 0, 0)
-    while report.counts.delivered < 7 * runs:  # the shipper notes them once a second
+    while report.counts.delivered < 7 * runs:  # the shipper records them once a second
         time.sleep(0.05)
         (report,) = admin.reports()
     assert report.counts.delivered == 7 * runs
@@ -446,7 +446,7 @@ def deliver_short_runs(
 
 
 def check_short_runs(folder: Path, latency: float) -> None:
-    """Check that nothing is sent twice without a fault, and no more than the faults are with them."""
+    """Check that nothing is sent twice without a fault, and otherwise at most one request per fault."""
     unique, ids, requests = deliver_short_runs(folder, latency)
     assert len(unique) == 700
     assert ids == unique
@@ -454,7 +454,7 @@ def check_short_runs(folder: Path, latency: float) -> None:
 
 
 def test_short_runs_get_through_at_ordinary_latency(receiver: Receiver, tmp_path: Path) -> None:
-    """100 runs of 5 metrics, of which a send covers 120 events: all is acknowledged, and nothing sent twice."""
+    """With 100 runs of 5 metrics, and 120 events per send, all are acknowledged and nothing is sent twice."""
     check_short_runs(tmp_path, 0.004)
 
 
@@ -462,20 +462,20 @@ def test_short_runs_get_through_at_ordinary_latency(receiver: Receiver, tmp_path
 def test_short_runs_get_through_at_a_quarter_of_a_second(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    """The same at 0.25 s a request, for which a send of half a minute does not suffice."""
+    """The same holds at 0.25 s per request, when a send of half a minute is not sufficient."""
     check_short_runs(tmp_path, 0.25)
 
 
 def test_each_fault_repeats_one_request_at_most(receiver: Receiver, tmp_path: Path) -> None:
-    """With connections that are cut before and after the destination took an event, each cut costs one request."""
+    """With connections that are cut before and after the destination accepted an event, each cut costs one request."""
     unique, ids, requests = deliver_short_runs(tmp_path, 0.002, runs=30, faults=True)
     assert len(unique) == 210
-    assert len(ids) - 210 == 10  # as many as replies were lost
+    assert len(ids) - 210 == 10  # as many as replies that were lost
     assert requests == 210 + 10 + 10
 
 
-def test_a_sink_that_tells_no_prefix_repeats_little(receiver: Receiver, tmp_path: Path) -> None:
-    """With sends that fail whole, batches shrink to what one send covers."""
+def test_a_sink_that_reports_no_prefix_repeats_little(receiver: Receiver, tmp_path: Path) -> None:
+    """With sends that fail completely, batches shrink to the size that one send covers."""
     unique, ids, _ = deliver_short_runs(tmp_path, 0.002, runs=50, tells=False)
     assert len(unique) == 350
     assert len(ids) < 3 * 350

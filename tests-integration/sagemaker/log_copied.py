@@ -7,7 +7,7 @@ import mlflow_connections
 
 
 def main() -> dict[str, str]:
-    """Log, and return what became of the tracking URI and the run."""
+    """Log, and return the resulting tracking URI and run."""
     with mlflow_connections.use(
         "databand",
         {"access_token": os.environ["MY_DATABAND_TOKEN"]},

@@ -1,4 +1,4 @@
-"""SageMaker's tracking server, whose plugin reads its ARN from the tracking URI with each request."""
+"""SageMaker's tracking server, whose plugin reads its ARN from the tracking URI for each request."""
 
 import json
 import os
@@ -25,12 +25,12 @@ SIGNED = re.compile(
 
 
 class SageMaker(StandIn):
-    """Takes what is signed for SageMaker and names its tracking server; signatures are not recomputed."""
+    """Accepts requests that are signed for SageMaker and name its tracking server; signatures are not recomputed."""
 
     name = "sagemaker"
 
     def app(self) -> Starlette:
-        """Make the application."""
+        """Create the application."""
         return Starlette(
             routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "DELETE", "PATCH"])]
         )
@@ -55,7 +55,7 @@ class SageMaker(StandIn):
 
 @pytest.fixture
 def sagemaker(mlflow_server: MlflowServer, tmp_path: Path) -> Iterator[SageMaker]:
-    """A tracking server of SageMaker's, before the real MLflow server."""
+    """A SageMaker tracking server in front of the real MLflow server."""
     stand_in = SageMaker(mlflow_server.url, tmp_path / "sagemaker")
     stand_in.start()
     yield stand_in
@@ -65,7 +65,7 @@ def sagemaker(mlflow_server: MlflowServer, tmp_path: Path) -> Iterator[SageMaker
 def test_an_arn_stays_the_tracking_uri_and_is_copied(
     sagemaker: SageMaker, mlflow_server: MlflowServer, tracker: Databand, tmp_path: Path
 ) -> None:
-    """The plugin signs for the ARN that it finds in the tracking URI, and the tracker has the run."""
+    """The plugin signs for the ARN in the tracking URI, and the tracker has the run."""
     script = Path(__file__).with_name("log_copied.py")
     environment = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""The plugin of pytest, by the example project of its page."""
+"""The pytest plugin, tested with the example project of its page."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def note_server(mlflow_sandbox):
 
 
 def test_the_example_runs_as_printed_and_its_workers_share_one_server(tmp_path: Path) -> None:
-    """The project of the page passes by the page's own command; after it no server is left."""
+    """The page's project passes with the page's own command, and afterwards no server remains."""
     project = tmp_path / "project"
     project.mkdir()
     text = PAGE.read_text(encoding="utf-8")
@@ -57,6 +57,6 @@ def test_the_example_runs_as_printed_and_its_workers_share_one_server(tmp_path: 
 
 
 def running(folder: Path) -> list[str]:
-    """Return the command lines that name a folder of the server."""
+    """Return the command lines that contain the server's folder."""
     listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True)
     return [line for line in listed.stdout.splitlines() if f"sqlite:///{folder}" in line]

@@ -1,4 +1,4 @@
-"""The sandbox as a command: it starts, says what to export, runs a command, and leaves nothing behind."""
+"""The sandbox as a command: it starts, prints its exports, runs a command, and leaves nothing behind."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def is_answering(url: str) -> bool:
-    """Return whether anything listens there."""
+    """Return whether a process listens on a port."""
     try:
         return requests.get(f"{url}/health", timeout=10).ok
     except requests.ConnectionError:
@@ -30,13 +30,13 @@ def is_answering(url: str) -> bool:
 
 
 def processes_in(folder: Path) -> list[str]:
-    """Return the command lines of the servers that name a folder."""
+    """Return the command lines of the servers that contain a folder."""
     listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True)
     return [x for x in listed.stdout.splitlines() if f"sqlite:///{folder}" in x]
 
 
 def read_soon(file: Path) -> str:
-    """Return what another process is about to write."""
+    """Return the output that another process is about to write."""
     for _ in range(100):
         if file.exists() and (text := file.read_text().strip()):
             return text
@@ -54,12 +54,12 @@ def create_experiment(host: str, token: str) -> requests.Response:
     )
 
 
-def test_a_folder_keeps_everything_from_one_up_to_the_next(
+def test_a_folder_keeps_its_state_between_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """JSON and pasted lines lead to the same data at the same address with the same token, until a signal each time.
 
-    Each prints where everything is, runs one MLflow process, ends with 0 and leaves no process.
+    Each prints all addresses, runs one MLflow process, ends with 0 and leaves no process.
     """
     folder = tmp_path / "folder"
     process = start("up", "--folder", str(folder), "--output", "json")
@@ -68,7 +68,7 @@ def test_a_folder_keeps_everything_from_one_up_to_the_next(
         said = json.loads(process.stdout.readline())
         assert is_answering(said["mlflow_url"])
         assert requests.get(said["page_url"], timeout=10).ok
-        # MLflow's own command keeps a second one, which waits in 280 MB.
+        # MLflow's own command keeps a second process, which waits with 280 MB.
         assert len([x for x in processes_in(folder) if "_leash.py" not in x]) == 1
         exported = said["environment"]["databricks"]
         host, token = exported["DATABRICKS_HOST"], exported["DATABRICKS_TOKEN"]
@@ -107,7 +107,7 @@ def test_a_folder_keeps_everything_from_one_up_to_the_next(
         again = create_experiment(host, token)
         assert (again.status_code, again.json()["error_code"]) == (400, "RESOURCE_ALREADY_EXISTS")
         assert [shlex.split(x)[-1] for x in lines if x.startswith("# Data")] == [str(folder)]
-        # What somebody sees first, and what their browser was given.
+        # The first output, and the address given to the browser.
         page = lines[0].split()[-1]
         assert page == said["page_url"]
         assert "Databricks" in requests.get(f"{page}/state.json", timeout=10).text
@@ -135,7 +135,7 @@ while True:
 def test_run_gives_its_command_the_environment_and_ends_with_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The command reaches the stand-in and no other account; a signal reaches it; its code is the code; nothing stays."""
+    """The command reaches only the stand-in; signals and its exit code are passed on; nothing stays."""
     monkeypatch.setenv("DATABRICKS_CONFIG_PROFILE", "work")
     monkeypatch.setenv("MINE", "kept")
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -18,7 +18,7 @@ from axe_playwright_python.sync_playwright import (  # type: ignore[import-untyp
 from playwright.sync_api import Browser, Page, sync_playwright
 
 SITE = Path(os.environ.get("SITE", Path(__file__).resolve().parents[2] / "docs" / "_build"))
-# Pages that Sphinx makes and that only JavaScript fills.
+# Pages that Sphinx generates and only JavaScript fills.
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
     for path in SITE.rglob("*.html")
@@ -46,7 +46,7 @@ SCREENS = [Screen(width, scheme) for width in (1280, 390) for scheme in SCHEMES]
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files without a line for each."""
+    """Serves files without logging."""
 
     def log_message(self, *arguments: Any) -> None:
         """Log nothing."""
@@ -54,7 +54,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """The site on a port of loopback: copying needs more than a file's address."""
+    """The site on a loopback port: copying does not work from a file's address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(SITE)))
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -63,7 +63,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The Chromium that the variable CHROMIUM names."""
+    """The Chromium in the variable CHROMIUM."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"])
         yield browser
@@ -74,7 +74,7 @@ def browser() -> Iterator[Browser]:
     scope="module", params=SCREENS, ids=lambda screen: f"{screen.width}-{screen.scheme}"
 )
 def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    """A tab on one of the screens; what its console reports is kept in `errors`."""
+    """A tab on one of the screens; its console's errors are kept in `errors`."""
     screen: Screen = request.param
     context = browser.new_context(
         viewport={"width": screen.width, "height": 900},
@@ -107,8 +107,8 @@ def test_a_page_fits_and_is_accessible(path: str, page: Page, address: str) -> N
     assert errors == []
 
 
-def test_copying_a_command_leaves_the_prompt_out(page: Page, address: str) -> None:
-    """The copy button takes the command, with its continued lines, and not the `$`."""
+def test_copying_a_command_omits_the_prompt(page: Page, address: str) -> None:
+    """The copy button copies the command, with its continued lines, and not the `$`."""
     page.goto(f"{address}/index.html")
     block = page.locator(".highlight-console").first
     block.hover()

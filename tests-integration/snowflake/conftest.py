@@ -1,4 +1,4 @@
-"""The stand-in of Snowflake before the real MLflow server, with real clients connected to it."""
+"""The stand-in of Snowflake in front of the real MLflow server, with real clients connected to it."""
 
 import atexit
 import functools
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def snowflake(mlflow_server: MlflowServer, tmp_path: Path) -> Iterator[Snowflake]:
-    """A new account for each test: it starts in a moment, and nothing of another test is in it."""
+    """A new account for each test: it starts in a moment, and contains nothing of another test."""
     stand_in = Snowflake(
         mlflow_server.url, tmp_path / "snowflake", mlflow_server.folder / "artifacts"
     )
@@ -62,9 +62,9 @@ class Bridge(NamedTuple):
     Attributes:
         stand_in: The account.
         config: Its snowflake.yml.
-        setup: The same, read.
+        setup: The same, parsed.
         session: An admin's session.
-        mlflow: MLflow's own client, which reads back what arrived.
+        mlflow: MLflow's own client, which reads back the data.
     """
 
     stand_in: Snowflake
@@ -124,7 +124,7 @@ def bridged(server: MlflowServer, folder: Path, provider: str) -> Iterator[tuple
         assert setup.storage is not None
         stand_in.trust(setup.storage.integration.object)
         session.use_role("ACCOUNTADMIN")
-        # A caller brings the warehouse; the generated SQL is about the bridge alone.
+        # A caller provides the warehouse; the generated SQL concerns only the bridge.
         session.sql("GRANT USAGE ON WAREHOUSE COMPUTE_WH TO ROLE MLFLOW_CALLER").collect()
     yield stand_in, config
     stand_in.close()
@@ -171,7 +171,7 @@ def each_bridge(
 
 @pytest.fixture(scope="module")
 def bridge(mlflow_server: MlflowServer, one_account: tuple[Snowflake, Path]) -> Iterator[Bridge]:
-    """The bridge through AWS, where the cloud does not matter."""
+    """The bridge through AWS, for tests that do not depend on the cloud."""
     with _opened(mlflow_server, *one_account) as made:
         yield made
 
@@ -185,7 +185,7 @@ class Project(NamedTuple):
     Attributes:
         folder: The project's folder.
         account: The account.
-        mlflow: MLflow's own client, which reads back what arrived.
+        mlflow: MLflow's own client, which reads back the data.
     """
 
     folder: Path
@@ -193,7 +193,7 @@ class Project(NamedTuple):
     mlflow: "MlflowClient"
 
     def kedro(self, *arguments: str, succeeds: bool = True) -> str:
-        """Run a command of the project as in a shell, and return what it printed."""
+        """Run a command of the project as in a shell, and return its output."""
         return _shell(self.folder, self.account, "-m", "kedro", *arguments, succeeds=succeeds)
 
     def runs(self, experiment: str) -> "list[Run]":
@@ -209,7 +209,7 @@ def _shell(
     answers: str = "",
     succeeds: bool = True,
 ) -> str:
-    """Run this Python in a folder, with the account's variables, and return what it printed."""
+    """Run this Python in a folder, with the account's variables, and return its output."""
     variables = account.environment() if account is not None else {}
     environment = {**os.environ, **variables, **_PLAIN}
     if sys.platform == "linux":
@@ -231,7 +231,7 @@ def _shell(
 
 
 class WarmKedro:
-    """Runs Python in forks of one process that has Kedro imported, see `warm_kedro.py`."""
+    """Runs Python in forks of one process that has imported Kedro; see `warm_kedro.py`."""
 
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="kedro-commands-")
@@ -254,7 +254,7 @@ class WarmKedro:
     def run(
         self, folder: Path, environment: dict[str, str], arguments: tuple[str, ...], answers: str
     ) -> tuple[int, str]:
-        """Run a command; return its exit code, and what it printed."""
+        """Run a command; return its exit code and its output."""
         given, shown = (Path(self._folder.name) / name for name in ("input", "output"))
         given.write_text(answers)
         job = {
@@ -279,7 +279,7 @@ def _warm() -> WarmKedro:
 
 @contextmanager
 def _ready(folder: Path, server: MlflowServer, where: Path) -> Iterator[Project]:
-    """Start an account, set the way to MLflow of a project up in it, with clouds that trust it."""
+    """Start an account with a project's way to MLflow and with clouds that trust it."""
     from mlflow import MlflowClient
 
     account = Snowflake(server.url, where, server.folder / "artifacts")
@@ -299,5 +299,5 @@ def shell() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def ready() -> Callable[..., Any]:
-    """Starts an account in which a project can run, and log to MLflow."""
+    """Starts an account in which a project can run and log to MLflow."""
     return _ready

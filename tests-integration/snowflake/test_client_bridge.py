@@ -66,7 +66,7 @@ def test_hostile_values_arrive_byte_for_byte(
 
 @pytest.mark.parametrize("evil", HOSTILE)
 def test_hostile_names_arrive_byte_for_byte(bridge: Any, client: Client, evil: str) -> None:
-    """An experiment's and a run's name are kept whole, and the experiment is found by its own."""
+    """The names of an experiment and a run are complete, and the experiment is found by its name."""
     created = client.ensure_experiment(f"named {evil}")
     assert client.ensure_experiment(f"named {evil}") == created
     found = client.experiment(f"named {evil}")
@@ -79,10 +79,10 @@ def test_hostile_names_arrive_byte_for_byte(bridge: Any, client: Client, evil: s
 
 
 @pytest.mark.parametrize("evil", HOSTILE)
-def test_hostile_run_ids_and_keys_touch_nothing(
+def test_hostile_run_ids_and_keys_change_nothing(
     bridge: Any, client: Client, experiment_id: str, run_id: str, evil: str
 ) -> None:
-    """Unknown runs and invalid keys are refused, and every other run stays as it was."""
+    """Unknown runs and invalid keys are refused, and every other run is unchanged."""
     client.log_parameter(run_id, "kept", "1")
 
     def state() -> list[Any]:
@@ -114,13 +114,13 @@ def test_hostile_run_ids_and_keys_touch_nothing(
 def test_any_text_is_read_back(
     bridge: Any, client: Client, experiment_id: str, values: list[str]
 ) -> None:
-    """Whatever texts are logged, MLflow gives back the same, byte for byte."""
+    """Whatever texts are logged, MLflow returns the same, byte for byte."""
     logged = {f"k{index}": value for index, value in enumerate(values)}
     run_id = client.create_run(experiment_id)["info"]["run_id"]
     client.log_batch(run_id, params=logged, tags=logged)
     client.log_parameter(run_id, "single", values[0])
     data = bridge.mlflow.get_run(run_id).data
-    # MLflow stores an empty param as it is, and reads it back so.
+    # MLflow stores an empty param unchanged, and reads it back.
     assert data.params == {**logged, "single": values[0]}
     assert {key: data.tags[key] for key in logged} == logged
 
@@ -153,7 +153,7 @@ def test_any_number_is_read_back(
 
 
 def test_nan_and_infinities(bridge: Any, client: Client, run_id: str) -> None:
-    """NaN is NaN in MLflow; infinities are what MLflow itself makes of them."""
+    """NaN is NaN in MLflow; infinities are what MLflow itself converts them to."""
     for key, value in (("nan", math.nan), ("up", math.inf), ("down", -math.inf)):
         client.log_metric(run_id, key, value)
         client.log_batch(run_id, [Metric(f"{key}-batch", value, 1)])
@@ -180,14 +180,14 @@ def test_sql_may_log_nan_too(bridge: Any, run_id: str) -> None:
 
 
 def active_runs(bridge: Any, experiment_id: str) -> list[str]:
-    """The ids of the active runs of an experiment."""
+    """The IDs of the active runs of an experiment."""
     return [run.info.run_id for run in bridge.mlflow.search_runs([experiment_id])]
 
 
 def test_a_duplicate_delivery_makes_one_run(bridge: Any, client: Client) -> None:
-    """Snowflake delivers a request twice; MLflow shows one run, which is the one given."""
+    """Snowflake delivers a request twice; MLflow has one run, which is the returned one."""
     experiment_id = client.ensure_experiment("delivered twice")
-    # The first request of a creation is the creation itself: there is no id to search for.
+    # The first request of a creation is the creation itself: there is no ID to search for.
     bridge.stand_in.policy.faults.append("duplicate")
     run = client.create_run(experiment_id, "once")
     assert bridge.stand_in.policy.faults == []
@@ -195,7 +195,7 @@ def test_a_duplicate_delivery_makes_one_run(bridge: Any, client: Client) -> None
 
 
 def test_a_lost_reply_makes_one_run(bridge: Any, client: Client) -> None:
-    """MLflow created the run but its reply was cut; Snowflake tries again, and one run remains."""
+    """MLflow created the run but its reply was cut; Snowflake retries, and one run remains."""
     experiment_id = client.ensure_experiment("reply lost")
     gateway = bridge.stand_in.gateways["aws"]
     gateway.faults.inject(Fault(path="runs/create", truncate=10, times=2))
@@ -208,7 +208,7 @@ def test_a_lost_reply_makes_one_run(bridge: Any, client: Client) -> None:
 
 
 def test_logging_twice_is_logging_once(bridge: Any, client: Client, run_id: str) -> None:
-    """Every logging call is delivered twice, and MLflow holds each value once."""
+    """Every logging call is delivered twice, and MLflow has each value once."""
     for call in (
         lambda: client.log_metric(run_id, "m", 0.5, 1, 1),
         lambda: client.log_batch(run_id, [Metric("m", 0.25, 2, 2)], {"p": "1"}, {"t": "1"}),
@@ -224,7 +224,7 @@ def test_logging_twice_is_logging_once(bridge: Any, client: Client, run_id: str)
 
 
 def test_a_slow_gateway_is_polled(bridge: Any, client: Client, run_id: str) -> None:
-    """A gateway that answers 202 at first is asked again until it is done."""
+    """A gateway that first returns 202 is polled until it is done."""
     gateway = bridge.stand_in.gateways["aws"]
     gateway.polls = 2
     try:
@@ -242,7 +242,7 @@ def test_a_slow_gateway_is_polled(bridge: Any, client: Client, run_id: str) -> N
         (Fault(status=200, body="<html>"), UnreachableError, "a page instead of MLflow's JSON"),
     ],
 )
-def test_a_gateway_in_trouble_is_an_error_to_catch(
+def test_a_failing_gateway_raises_an_error(
     bridge: Any, client: Client, fault: Fault, kind: type[Exception], sentence: str
 ) -> None:
     """Each fault raises its own kind of error, with one sentence."""
@@ -257,15 +257,15 @@ def test_a_gateway_in_trouble_is_an_error_to_catch(
         policy.retry_seconds = patience
 
 
-def test_mlflows_own_words(client: Client) -> None:
-    """A refusal of MLflow keeps its code and its own message."""
+def test_mlflows_own_message(client: Client) -> None:
+    """MLflow's refusal keeps its code and its own message."""
     with pytest.raises(MlflowRefusedError) as caught:
         client.update_run("0" * 32, "FINISHED")
     assert caught.value.code == "RESOURCE_DOES_NOT_EXIST"
     assert caught.value.message == f"Run with id={'0' * 32} not found"
 
 
-def test_a_role_without_grants_is_told(bridge: Any) -> None:
+def test_a_role_without_grants_gets_the_remedy(bridge: Any) -> None:
     """A role that may not call the functions gets an error with the remedy."""
     bridge.session.sql("CREATE ROLE IF NOT EXISTS stranger").collect()
     bridge.session.sql("GRANT ROLE stranger TO ROLE accountadmin").collect()
@@ -279,7 +279,7 @@ def test_a_role_without_grants_is_told(bridge: Any) -> None:
 
 
 def test_no_value_is_ever_in_a_statement(bridge: Any, client: Client, run_id: str) -> None:
-    """The SQL that reached the account holds none of the values: all were bound."""
+    """The SQL that reached the account contains none of the values: all were bound."""
     client.log_parameter(run_id, "bound", "secret value")
     client.log_batch(run_id, params={"bound too": "secret value"})
     sent = bridge.stand_in.statements

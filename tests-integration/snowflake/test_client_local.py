@@ -11,7 +11,7 @@ from mlflow_connections_snowflake import Client, Metric
 
 @pytest.fixture
 def local(bridge: Any) -> Iterator[Client]:
-    """A client in a session that is no more than pandas, with the account's functions."""
+    """A client in a session that only uses pandas, with the account's functions."""
     session = Session.builder.config("local_testing", True).create()
     bridge.stand_in.register_locally(session)
     yield Client(session, bridge.setup.functions)
@@ -19,7 +19,7 @@ def local(bridge: Any) -> Iterator[Client]:
 
 
 def test_a_run_under_local_testing(local: Client, bridge: Any) -> None:
-    """The same client, without any SQL, makes one run with everything in it."""
+    """The same client, without any SQL, creates one complete run."""
     experiment_id = local.ensure_experiment("local it's")
     run = local.create_run(experiment_id, "local", tags={"a": "it's"}, request_id="task")
     run_id = run["info"]["run_id"]

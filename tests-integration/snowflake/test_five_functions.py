@@ -1,4 +1,4 @@
-"""An account that has the specification's five functions alone, with their required arguments."""
+"""An account that has only the specification's five functions, with their required arguments."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ SPECIFIED = [function for function in FUNCTIONS if function.specified]
 
 @pytest.fixture(scope="module")
 def five(bridge: Any, tmp_path_factory: pytest.TempPathFactory) -> BridgeConfig:
-    """The five, in a schema of their own, and the specification's block that names them."""
+    """The five, in a separate schema, and the specification's block that names them."""
     section: dict[str, Any] = {
         "experiment_name": "five",
         "stage": "@MLFLOW_STAGE",
@@ -43,7 +43,7 @@ def five(bridge: Any, tmp_path_factory: pytest.TempPathFactory) -> BridgeConfig:
     return load(path)
 
 
-def test_plain_tracking_needs_no_more(bridge: Any, five: BridgeConfig) -> None:
+def test_plain_tracking_needs_no_other_function(bridge: Any, five: BridgeConfig) -> None:
     """Unmodified MLflow code logs a run, including NaN, and leaves no run active."""
     import mlflow
 
@@ -65,8 +65,8 @@ def test_plain_tracking_needs_no_more(bridge: Any, five: BridgeConfig) -> None:
     assert sorted(values) == [0.25, 0.5]
 
 
-def test_what_they_cannot_do_is_named(bridge: Any, five: BridgeConfig) -> None:
-    """A call that needs another function says which one, and what creates it."""
+def test_calls_that_need_other_functions_are_named(bridge: Any, five: BridgeConfig) -> None:
+    """A call that needs another function names it, and the statement that creates it."""
     import mlflow
 
     mlflow.set_tracking_uri(store.Bridge.of(five).uri())
@@ -75,7 +75,7 @@ def test_what_they_cannot_do_is_named(bridge: Any, five: BridgeConfig) -> None:
 
 
 def test_a_check_of_the_block_alone(bridge: Any, five: BridgeConfig, tmp_path: Path) -> None:
-    """The check needs no gateway: the five are there, MLflow responds, and the rest is named."""
+    """The check needs no gateway: the five exist, MLflow responds, and the rest is named."""
     findings = list(check(bridge.session, five))
     assert [one for one in findings if not one.ok] == []
     assert any("MLflow responds through DEMO.FIVE." in one.what for one in findings)

@@ -27,18 +27,18 @@ from mlflow_connections_snowflake._cli import main
 
 
 def wrong(bridge: Any) -> list[Finding]:
-    """The faults that a check of the bridge finds."""
+    """Return the faults that a check of the bridge finds."""
     return [finding for finding in check(bridge.session, bridge.setup) if not finding.ok]
 
 
 def scalar(session: Session, sql: str) -> str:
-    """Return the one value of a statement, as text: a VARIANT's text comes in double quotes."""
+    """Return the one value of a statement, as text: a VARIANT's text arrives in double quotes."""
     [[value]] = session.sql(sql).collect()
     return str(value).strip('"')
 
 
 @pytest.mark.parametrize("provider", list(BASES))
-def test_one_command_after_the_other(
+def test_one_command_after_another(
     snowflake: Snowflake,
     provider: str,
     write_config: Any,
@@ -63,7 +63,7 @@ def test_one_command_after_the_other(
         assert main(["apply", "--config", str(config), "--part", part]) == 0
     assert "statements ran." in capsys.readouterr().err
 
-    # The cloud's administrator has not done his part yet, and is told what to enter.
+    # The cloud's administrator has not acted yet, and is told which values to enter.
     assert main(["check", "--config", str(config)]) == 1
     told = capsys.readouterr().out
     assert "1 to fix." in told
@@ -126,7 +126,7 @@ def test_external_access_alone(
 
 
 def test_the_sql_of_the_specifications_users(each_bridge: Any) -> None:
-    """The five functions, called with the SQL that users have written, make a run in MLflow."""
+    """The five functions, called with the SQL that users have written, create a run in MLflow."""
     session, experiment = each_bridge.session, each_bridge.setup.experiment_name
     created = each_bridge.mlflow.create_experiment(experiment)
     experiment_id = scalar(
@@ -152,12 +152,12 @@ def test_the_sql_of_the_specifications_users(each_bridge: Any) -> None:
     assert run.info.end_time >= run.info.start_time > 1_700_000_000_000
 
 
-def test_nothing_is_wrong(each_bridge: Any) -> None:
+def test_an_applied_bridge_has_no_faults(each_bridge: Any) -> None:
     """After apply, a check finds nothing to fix."""
     assert wrong(each_bridge) == []
 
 
-def test_the_gateways_definition_lets_all_through(each_bridge: Any, mlflow_server: Any) -> None:
+def test_the_gateways_definition_allows_every_call(each_bridge: Any, mlflow_server: Any) -> None:
     """With the written definition in force every call works, and no other path is open."""
     setup = each_bridge.setup
     gateway = each_bridge.stand_in.gateways[setup.require_gateway()[0].provider]
@@ -190,8 +190,8 @@ def test_applying_again_breaks_no_trust(each_bridge: Any) -> None:
     assert wrong(each_bridge) == []
 
 
-def test_a_caller_may_call_and_no_more(bridge: Any) -> None:
-    """With the caller's role all functions answer, and nothing can be made or replaced."""
+def test_a_caller_may_only_call(bridge: Any) -> None:
+    """With the caller's role all functions work, and nothing can be created or replaced."""
     session = bridge.session
     session.use_role("MLFLOW_CALLER")
     try:
@@ -206,8 +206,8 @@ def test_a_caller_may_call_and_no_more(bridge: Any) -> None:
         session.use_role("ACCOUNTADMIN")
 
 
-def test_an_owner_needs_no_more_than_was_granted(bridge: Any) -> None:
-    """The owner's part runs with the owner's role alone, without the administrator."""
+def test_an_owner_needs_only_the_granted_privileges(bridge: Any) -> None:
+    """The owner's part runs with only the owner's role, without the administrator."""
     owner = Session.builder.configs(bridge.stand_in.connection(role="MLFLOW_OWNER")).create()
     with contextlib.closing(owner):
         apply(owner, [s for s in statements(bridge.setup) if s.run_as == "owner"])
@@ -218,7 +218,7 @@ def test_an_owner_needs_no_more_than_was_granted(bridge: Any) -> None:
     ("change", "kind"),
     [({"password": "wrong-one"}, AccessError), ({"role": "NOBODY"}, AccessError)],
 )
-def test_an_account_that_lets_nobody_in(
+def test_a_refused_login_is_one_sentence(
     snowflake: Snowflake,
     monkeypatch: pytest.MonkeyPatch,
     change: dict[str, str],
@@ -262,7 +262,7 @@ def test_a_check_names_the_fix(bridge: Any, damage: str) -> None:
     """Each removed object is named, and running the printed statements creates it again."""
     bridge.session.sql(damage).collect()
     found = wrong(bridge)
-    # A bridge that is damaged may answer no call either; that is a consequence, not a cause.
+    # A damaged bridge may also fail a call; that is a consequence, not a cause.
     causes = [finding for finding in found if finding.what != "MLflow cannot be reached"]
     assert len(causes) == 1
     apply(bridge.session, causes[0].fix_statements)
@@ -302,8 +302,8 @@ def test_a_lost_integration_is_named_with_its_fix(
         (Fault(cut=True), "cannot be reached"),
     ],
 )
-def test_a_gateway_in_trouble_is_one_sentence(bridge: Any, fault: Fault, sentence: str) -> None:
-    """A gateway that is down, slow or answers HTML gives one line that says so."""
+def test_a_failing_gateway_is_one_sentence(bridge: Any, fault: Fault, sentence: str) -> None:
+    """A gateway that is down, slow or returns HTML is one line that states it."""
     gateway, policy = bridge.stand_in.gateways["aws"], bridge.stand_in.policy
     patience = policy.timeout, policy.retry_seconds
     policy.timeout, policy.retry_seconds = 0.5, 0.1
@@ -330,7 +330,7 @@ EVIL = (
 
 
 def every_name(session: Session) -> set[str]:
-    """The names of all that could have been made or dropped besides roles."""
+    """Return the names of all objects that could have been created or dropped, except roles."""
     shows = ("SCHEMAS IN DATABASE DEMO", "USER FUNCTIONS", "STAGES", "INTEGRATIONS")
     return {row["name"] for show in shows for row in session.sql(f"SHOW {show}").collect()}
 
@@ -362,7 +362,7 @@ def test_hostile_names_are_just_names(
 
 
 def test_many_rows_are_few_requests(bridge: Any, mlflow_server: MlflowServer) -> None:
-    """2,500 metrics of a table become a few requests, each row is answered, and none is lost."""
+    """2,500 metrics of a table become a few requests, each row gets a reply, and none is lost."""
     session = bridge.session
     client = Client(session, bridge.setup.functions)
     run_id = client.create_run(client.ensure_experiment("many"))["info"]["run_id"]
@@ -376,7 +376,7 @@ def test_many_rows_are_few_requests(bridge: Any, mlflow_server: MlflowServer) ->
         params=[run_id],
     ).collect()
     assert len(rows) == 2500
-    # Which rows go together is Snowflake's to decide, up to the limit that the function sets.
+    # Snowflake decides which rows share a request, up to the limit that the function sets.
     sizes = [delivery.rows for delivery in bridge.stand_in.deliveries[before:]]
     assert sum(sizes) == 2500
     assert max(sizes) == 1000

@@ -1,4 +1,4 @@
-"""Data of a Kedro pipeline in Snowflake: frames, tables, files on a stage, and credentials that stay."""
+"""Data of a Kedro pipeline in Snowflake: frames, tables, files on a stage, and local credentials."""
 
 import json
 import re
@@ -182,7 +182,7 @@ class Task:
 def test_with_external_access_the_run_needs_no_functions(
     mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow's own client creates the run once, nodes log to it, and its end is set."""
+    """MLflow's own client creates the run once, nodes log to it, and it is ended."""
     import mlflow
 
     for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN"):
@@ -207,7 +207,7 @@ def test_with_external_access_the_run_needs_no_functions(
 
 
 @pytest.mark.slow
-def test_frames_tables_and_files_travel(project: Any, mlflow_server: MlflowServer) -> None:
+def test_frames_tables_and_files_are_passed_on(project: Any, mlflow_server: MlflowServer) -> None:
     """A frame is passed as a table, which is dropped again; the catalog's data stays; credentials are replaced."""
     import mlflow
 
@@ -215,7 +215,8 @@ def test_frames_tables_and_files_travel(project: Any, mlflow_server: MlflowServe
     [run] = project.runs("cellar")
     assert f"MLflow run {run.info.run_id}: FINISHED" in shown
     assert run.data.metrics == {"numbers": 2.0, "wines": 2.0, "length": 5.0}
-    # The catalog's own file in the cloud, by its stage; a service, by a secret for its credentials.
+    # The catalog's own file in the cloud, through its stage; a service, through a secret for its
+    # credentials.
     again = mlflow_server.folder / "artifacts/exports/out/again.csv"
     assert again.read_text() == "A\n8\n9\n"
     assert run.data.tags["server"] == mlflow.__version__
@@ -239,8 +240,8 @@ def test_frames_tables_and_files_travel(project: Any, mlflow_server: MlflowServe
     assert "FINISHED" in project.kedro("snowflake-mlflow", "watch")
 
 
-def test_credentials_that_stay_are_told_before_anything_runs(project: Any) -> None:
-    """A dataset that needs credentials of this machine is refused, and nothing is deployed."""
+def test_local_credentials_are_reported_before_deployment(project: Any) -> None:
+    """A dataset that needs local credentials is refused, and nothing is deployed."""
     project.account.statements.clear()
     shown = project.kedro("snowflake-mlflow", "run", "--pipeline", "secretive", succeeds=False)
     assert "The catalog's 'bucket' needs the credentials 'nowhere'" in " ".join(shown.split())

@@ -1,4 +1,4 @@
-"""Kedro pipelines as tasks in Snowflake, when things go wrong: killed, failing, tried again, odd names."""
+"""Failures of Kedro pipelines as tasks in Snowflake: killed or failing nodes, retries, odd names."""
 
 import os
 import re
@@ -110,7 +110,7 @@ def project(
     mlflow_server: MlflowServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Any]:
-    """A project of small nodes, in the place of the starter's, in a folder with a space in its name."""
+    """A project of small nodes, instead of the starter's, in a folder with a space in its name."""
     folder = tmp_path_factory.mktemp("a folder")
     starter = (
         "-m",
@@ -144,7 +144,7 @@ def project(
 def _environment(
     project: Path, name: str, section: dict[str, Any], experiment: str | None = None
 ) -> None:
-    """Write an environment of the project with a snowflake.yml of its own."""
+    """Write an environment of the project with its own snowflake.yml."""
     if experiment is not None:
         section["mlflow"] = {**section["mlflow"], "experiment_name": experiment}
     folder = project / "conf" / name
@@ -182,7 +182,7 @@ def test_a_killed_node_leaves_a_failed_run_and_a_retry_finishes_it(
     assert again.info.run_id == run.info.run_id
     assert again.info.status == "FINISHED"
     assert again.data.metrics["doubled"] == 6.0
-    # What had succeeded did not run again.
+    # Nodes that had succeeded did not run again.
     assert len(project.mlflow.get_metric_history(run.info.run_id, "first")) == 1
     assert "first" in shown
     assert "(try 2)" in shown
@@ -190,7 +190,7 @@ def test_a_killed_node_leaves_a_failed_run_and_a_retry_finishes_it(
 
 @pytest.mark.slow
 def test_snowflakes_own_retry_makes_no_second_run(project: Any) -> None:
-    """A node that fails once is tried again by Snowflake, in the same run; deliveries come twice."""
+    """A node that fails once is retried by Snowflake, in the same run; deliveries arrive twice."""
     project.account.policy.faults += ["duplicate"] * 4
     shown = project.kedro("snowflake-mlflow", "run", "--env", "stubborn", "--pipeline", "stubborn")
     assert re.search(r"FAILED +stubborn", shown), shown
@@ -220,7 +220,7 @@ def test_a_nodes_error_reaches_the_terminal(project: Any) -> None:
 
 
 @pytest.mark.slow
-def test_names_and_values_stay_what_they_are(project: Any) -> None:
+def test_names_and_values_stay_unchanged(project: Any) -> None:
     """Names of nodes, pipelines, datasets and parameters may look like SQL or like names of this package."""
     hostile = """x'); DROP TASK "a"; --"""
     note = """it's a "quote" \\ $$ ; DROP TABLE t"""
@@ -243,7 +243,7 @@ def test_names_and_values_stay_what_they_are(project: Any) -> None:
         (("--env", "nowhere"), "The pipeline's tasks cannot be listed"),
     ],
 )
-def test_what_cannot_be_run_is_one_sentence(
+def test_an_impossible_pipeline_is_one_sentence(
     project: Any, arguments: tuple[str, ...], sentence: str
 ) -> None:
     """A mistake is reported with its remedy, without a traceback."""
@@ -253,8 +253,8 @@ def test_what_cannot_be_run_is_one_sentence(
 
 
 def interrupted(project: Any) -> str:
-    """Run the pipeline, press Ctrl-C as soon as it runs, and return what was printed."""
-    # A shell lets what it starts in the background ignore it, and the tests may be that.
+    """Run the pipeline, press Ctrl-C as soon as it runs, and return the output."""
+    # A shell lets its background commands ignore SIGINT, and the tests may be one.
     code = (
         "import os, signal, sys\n"
         "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
@@ -281,7 +281,7 @@ def interrupted(project: Any) -> str:
 
 
 @pytest.mark.slow
-def test_it_stops_watching_when_asked(project: Any) -> None:
+def test_ctrl_c_stops_watching(project: Any) -> None:
     """Ctrl-C leaves the pipeline running and names the command to watch it; tasks of removed nodes are dropped."""
     registry = project.folder / "src/valves/pipeline_registry.py"
     nodes = project.folder / "src/valves/nodes.py"
@@ -313,8 +313,8 @@ GRANT ROLE pipelines TO USER sandbox
 
 
 @pytest.mark.slow
-def test_a_role_needs_no_more_than_is_documented(project: Any) -> None:
-    """With the documented privileges alone a pipeline runs, nested runs and all; credentials stay."""
+def test_a_role_needs_only_the_documented_privileges(project: Any) -> None:
+    """With only the documented privileges a pipeline runs, including nested runs; credentials stay local."""
     project.account.execute(GRANTS.split(";"))
     parameters = project.account.connection(role="PIPELINES")
     (project.folder / "conf/role/credentials.yml").write_text(

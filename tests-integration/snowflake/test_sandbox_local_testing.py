@@ -28,7 +28,7 @@ def _setup() -> BridgeConfig:
 
 
 def test_the_client_logs_without_sql(snowflake: Snowflake, mlflow_server: MlflowServer) -> None:
-    """The generated functions, registered as UDFs, make a run that MLflow's own client reads back."""
+    """The generated functions, registered as UDFs, create a run that MLflow's own client reads back."""
     setup = _setup()
     snowflake.execute(statement.sql for statement in statements(setup))
     snowflake.trust("MLFLOW_API")

@@ -1,4 +1,4 @@
-"""The stand-in of Snowflake with real Snowpark sessions, before a real MLflow server."""
+"""The stand-in of Snowflake with real Snowpark sessions, in front of a real MLflow server."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ def _bridge(session: "Session", provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", BASES)
-def test_a_run_is_made_through_each_gateway(
+def test_a_run_is_created_through_each_gateway(
     snowflake: Snowflake, session: "Session", mlflow_server: MlflowServer, provider: str
 ) -> None:
     """Values logged by a statement through each provider's gateway are read back from MLflow."""
@@ -114,7 +114,7 @@ def test_the_environment_points_a_client_at_the_account(snowflake: Snowflake) ->
 
 
 def test_accounts_share_nothing(mlflow_server: MlflowServer, tmp_path: Path) -> None:
-    """Two stand-ins in one process have databases, objects and passwords of their own."""
+    """Two stand-ins in one process have separate databases, objects and passwords."""
     import snowflake.connector
 
     first, second = (Snowflake(mlflow_server.url, tmp_path / name) for name in ("one", "two"))
@@ -134,5 +134,5 @@ def test_accounts_share_nothing(mlflow_server: MlflowServer, tmp_path: Path) -> 
 
 
 def test_the_sandbox_starts_it(tmp_path: Path) -> None:
-    """The sandbox knows the stand-in by its keyword, and its artifacts are the server's."""
+    """The sandbox finds the stand-in by its keyword, and its artifacts are the server's."""
     assert "snowflake" in Sandbox(tmp_path, ["snowflake"]).names

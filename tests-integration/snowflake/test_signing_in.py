@@ -1,4 +1,4 @@
-"""Sessions by every kind of credentials that Snowflake takes, as the environment and `snow` name them."""
+"""Sessions with every kind of credentials that Snowflake accepts, as the environment and `snow` name them."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def pem(passphrase: str = "") -> bytes:
 
 
 def credentials(way: str, account: Any, folder: Path) -> dict[str, str]:
-    """Return variables without their prefix, and register with the account what they prove."""
+    """Return variables without their prefix, and register their credentials with the account."""
     account.trust_key(PUBLIC.decode())
     file, token = folder / "key.p8", folder / "token"
     file.write_bytes(pem("words"))
@@ -50,7 +50,7 @@ WAYS = ["key file", "key path", "raw key", "token", "token file", "oauth", "pass
 def test_signing_in(
     bridge: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str, prefix: str
 ) -> None:
-    """Each way opens a session, from plain variables and from those of a named connection."""
+    """Each method opens a session, from plain variables and from those of a named connection."""
     place = bridge.stand_in.connection()
     given = {
         key.upper(): str(place[key]) for key in ("account", "user", "host", "port", "protocol")

@@ -1,4 +1,4 @@
-"""The project that `kedro new` creates from the starter runs unchanged, on this machine and as tasks in Snowflake."""
+"""The project that `kedro new` creates from the starter runs unchanged, locally and as tasks in Snowflake."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ STARTER = ("-m", "kedro", "new", "--starter", "mlflow-connections-snowflake")
 
 
 def made(shell: Callable[..., str], folder: Path, use_mlflow: str) -> Path:
-    """Make a project without being asked."""
+    """Create a project without prompts."""
     config = folder / "config.yml"
     config.write_text(
         yaml.safe_dump(
@@ -42,14 +42,14 @@ def project(
     mlflow_server: MlflowServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Any]:
-    """The starter's project with MLflow, untouched, in an account that `apply` has set up for it."""
+    """The starter's unchanged project with MLflow, in an account that `apply` has set up for it."""
     folder = made(shell, tmp_path_factory.mktemp("starter"), request.param)
     with ready(folder, mlflow_server, tmp_path_factory.mktemp("account")) as found:
         yield found
 
 
-def test_untouched_it_runs_as_tasks(project: Any, mlflow_server: MlflowServer) -> None:
-    """One command runs it in Snowflake, in both ways; its run, with model, is read back from MLflow."""
+def test_unchanged_it_runs_as_tasks(project: Any, mlflow_server: MlflowServer) -> None:
+    """One command runs it in Snowflake, both ways; its run, with model, is read back from MLflow."""
     import mlflow
     import pandas as pd
 
@@ -95,10 +95,8 @@ def test_untouched_it_runs_as_tasks(project: Any, mlflow_server: MlflowServer) -
 
 
 @pytest.mark.slow
-def test_it_runs_on_this_machine_too(
-    project: Any, shell: Callable[..., str], tmp_path: Path
-) -> None:
-    """The same project runs by plain `kedro run`, and logs one run to MLflow's own store."""
+def test_it_runs_locally_too(project: Any, shell: Callable[..., str], tmp_path: Path) -> None:
+    """The same project runs with plain `kedro run`, and logs one run to MLflow's own store."""
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -118,10 +116,10 @@ def test_it_runs_on_this_machine_too(
 @pytest.mark.parametrize(
     ("answer", "has_mlflow"), [("yes", True), ("functions", True), ("no", False)]
 )
-def test_mlflow_is_asked_for(
+def test_mlflow_is_optional(
     shell: Callable[..., str], tmp_path: Path, answer: str, has_mlflow: bool
 ) -> None:
-    """A prompt decides whether the project knows of MLflow: without it no key and no code does."""
+    """A prompt decides whether the project uses MLflow: otherwise no key and no code mentions it."""
     shell(tmp_path, None, *STARTER, answers=f"My Wine\n{answer}\n")
     files = [path for path in (tmp_path / "my-wine").rglob("*") if path.is_file()]
     code = "".join(path.read_text() for path in files if path.suffix == ".py")
@@ -137,7 +135,7 @@ def test_mlflow_is_asked_for(
             compile(path.read_text(), str(path), "exec")
 
 
-def test_a_bad_answer_is_refused(shell: Callable[..., str], tmp_path: Path) -> None:
+def test_an_invalid_answer_is_refused(shell: Callable[..., str], tmp_path: Path) -> None:
     """An answer that is not one of the three is an error, and nothing is created."""
     shown = shell(tmp_path, None, *STARTER, answers="My Wine\nperhaps\n", succeeds=False)
     assert "It must be yes, functions or no" in shown

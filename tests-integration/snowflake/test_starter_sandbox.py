@@ -23,7 +23,7 @@ class Told(NamedTuple):
 
 
 @pytest.mark.slow
-def test_three_commands_are_enough(shell: Callable[..., str], tmp_path: Path) -> None:
+def test_three_commands_are_sufficient(shell: Callable[..., str], tmp_path: Path) -> None:
     """After `up`, `apply` and `run` work without a cloud administrator's step."""
     answers = "Wine\nyes\n"
     starter = ("-m", "kedro", "new", "--starter", "mlflow-connections-snowflake")

@@ -1,4 +1,4 @@
-"""Artifacts and models through a stage, to and from where MLflow keeps them."""
+"""Artifacts and models through a stage, to and from MLflow's artifact root."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -14,7 +14,7 @@ from mlflow_connections import ConnectionsError
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_snowflake import store
 
-# MLflow loads this name when it is asked for, which a type checker does not see.
+# MLflow loads this name lazily, which a type checker does not see.
 PythonModel: Any = import_module("mlflow.pyfunc").PythonModel
 
 
@@ -36,8 +36,8 @@ def procedure(each_bridge: Any, request: pytest.FixtureRequest) -> Iterator[Any]
     each_bridge.session.use_role("ACCOUNTADMIN")
 
 
-def test_up_down_and_listed(procedure: Any, tmp_path: Path) -> None:
-    """Files and folders go up, are listed and come down as with any of MLflow's repositories."""
+def test_files_are_uploaded_listed_and_downloaded(procedure: Any, tmp_path: Path) -> None:
+    """Files and folders work as in any of MLflow's repositories."""
     folder = tmp_path / "given"
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "a.txt").write_text("a")
@@ -86,7 +86,7 @@ def test_hostile_names_are_only_names(procedure: Any, tmp_path: Path) -> None:
     }
 
 
-def test_a_file_that_is_not_there(procedure: Any) -> None:
+def test_a_missing_file_is_named(procedure: Any) -> None:
     """Downloading a missing file raises an error that names the file and the stage."""
     with mlflow.start_run() as run:
         mlflow.log_text("x", "there.txt")
@@ -94,7 +94,7 @@ def test_a_file_that_is_not_there(procedure: Any) -> None:
         mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="not.there")
 
 
-def test_artifacts_that_lie_elsewhere_are_refused(procedure: Any) -> None:
+def test_artifacts_outside_of_the_stage_are_refused(procedure: Any) -> None:
     """A stage that is not on MLflow's artifact root is reported before anything is lost."""
     there = mlflow.create_experiment(f"elsewhere {procedure.config}", "s3://another-bucket/x")
     with mlflow.start_run(experiment_id=there):
@@ -103,8 +103,8 @@ def test_artifacts_that_lie_elsewhere_are_refused(procedure: Any) -> None:
             mlflow.log_text("x", "x.txt")
 
 
-def test_a_missing_grant_is_told(procedure: Any) -> None:
-    """A role that may not use the stage gets one sentence with the command that helps."""
+def test_a_missing_grant_is_reported(procedure: Any) -> None:
+    """A role that may not use the stage gets one sentence with the helpful command."""
     stage = 'WRITE ON STAGE "DEMO"."DEMO"."MLFLOW_UPLOADS"'
     procedure.session.use_role("ACCOUNTADMIN")
     procedure.session.sql(f'REVOKE {stage} FROM ROLE "MLFLOW_CALLER"').collect()
@@ -121,7 +121,7 @@ def test_a_missing_grant_is_told(procedure: Any) -> None:
 
 
 def test_a_model_is_loaded_inside_and_outside(procedure: Any, mlflow_server: MlflowServer) -> None:
-    """A model that was logged in Snowflake is loaded there, and by anybody from MLflow."""
+    """A model that was logged in Snowflake is loaded there, and by any client from MLflow."""
     frame = DataFrame({"x": [1, 2]})
     with mlflow.start_run() as run:
         mlflow.log_metric("before", 1)

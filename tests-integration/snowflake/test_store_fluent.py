@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def procedure(bridge: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The environment of a procedure: the caller's active session and MLflow's URI, no other way out."""
+    """The environment of a procedure: the caller's active session and MLflow's URI, without any network."""
     bridge.session.use_role("MLFLOW_CALLER")
     mlflow.set_tracking_uri(store.Bridge.of(bridge.setup).uri())
     mlflow.set_experiment(request.node.name)
@@ -31,7 +31,7 @@ def procedure(bridge: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def history(client: "MlflowClient", run_id: str, key: str) -> list[tuple[int, float]]:
-    """Every value of a metric, as MLflow has it."""
+    """Return every value of a metric that MLflow has."""
     return [(metric.step, metric.value) for metric in client.get_metric_history(run_id, key)]
 
 
@@ -79,8 +79,8 @@ def test_a_thousand_metrics_are_a_handful_of_statements(procedure: Any) -> None:
     assert values == [(step, 1 / (step + 1)) for step in range(1000)]
 
 
-def test_a_run_that_fails_keeps_all_that_it_logged(procedure: Any) -> None:
-    """An exception ends the run as FAILED, with everything up to it."""
+def test_a_failing_run_keeps_its_data(procedure: Any) -> None:
+    """An exception ends the run as FAILED, with everything logged before it."""
 
     def train() -> None:
         with mlflow.start_run():
@@ -98,7 +98,7 @@ def test_a_run_that_fails_keeps_all_that_it_logged(procedure: Any) -> None:
     assert len(history(procedure.mlflow, run.info.run_id, "m")) == 7
 
 
-def test_what_mlflow_refuses_is_named_at_the_end(procedure: Any) -> None:
+def test_a_refused_param_is_reported_at_the_end(procedure: Any) -> None:
     """A param that another process has set is reported with its run, and everything else is stored."""
     run = mlflow.start_run()
     procedure.mlflow.log_param(run.info.run_id, "taken", "by another")
@@ -113,7 +113,7 @@ def test_what_mlflow_refuses_is_named_at_the_end(procedure: Any) -> None:
     assert read.info.status == "FINISHED"
 
 
-def test_wrong_values_are_refused_where_they_are_logged(procedure: Any) -> None:
+def test_invalid_values_are_refused_when_they_are_logged(procedure: Any) -> None:
     """Invalid keys, and a second value for a param, raise in the line that logs them."""
     with mlflow.start_run() as run:
         mlflow.log_param("p", 1)
@@ -124,8 +124,8 @@ def test_wrong_values_are_refused_where_they_are_logged(procedure: Any) -> None:
     assert procedure.mlflow.get_run(run.info.run_id).data.params == {"p": "1"}
 
 
-def test_reading_sees_what_was_just_logged(procedure: Any) -> None:
-    """Runs and experiments are found by id, by name and by search, with what waited a moment ago."""
+def test_reading_includes_buffered_values(procedure: Any) -> None:
+    """Runs and experiments are found by ID, by name and by search, with values that were just logged."""
     client = mlflow.MlflowClient()
     with mlflow.start_run() as run:
         mlflow.log_metric("m", 2.0, step=1)
@@ -148,7 +148,7 @@ def test_reading_sees_what_was_just_logged(procedure: Any) -> None:
 
 
 def test_names_that_a_filter_cannot_hold(procedure: Any) -> None:
-    """Experiments with quotes, backslashes and wildcards in their names are told apart."""
+    """Experiments with quotes, backslashes and wildcards in their names are distinguished."""
     names = ["o'brien", 'say "hi"', "back\\slash", "100%", "under_score", "underXscore"]
     ids = {name: mlflow.create_experiment(f"{name} {procedure.config.parent}") for name in names}
     assert len(set(ids.values())) == len(names)
@@ -160,15 +160,15 @@ def test_names_that_a_filter_cannot_hold(procedure: Any) -> None:
         mlflow.create_experiment(f"o'brien {procedure.config.parent}")
 
 
-def test_a_deleted_experiment_is_told_of(procedure: Any) -> None:
-    """MLflow's own sentence about a deleted experiment appears, as outside of Snowflake."""
+def test_a_deleted_experiment_is_reported(procedure: Any) -> None:
+    """MLflow's own message about a deleted experiment appears, as outside of Snowflake."""
     name = f"deleted {procedure.config.parent}"
     procedure.mlflow.delete_experiment(procedure.mlflow.create_experiment(name))
     with pytest.raises(MlflowException, match="deleted"):
         mlflow.set_experiment(name)
 
 
-def test_going_on_with_a_run(procedure: Any) -> None:
+def test_a_run_is_resumed(procedure: Any) -> None:
     """Another procedure resumes a run by its ID and ends it again."""
     with mlflow.start_run() as run:
         mlflow.log_metric("m", 1)
@@ -180,8 +180,8 @@ def test_going_on_with_a_run(procedure: Any) -> None:
     assert read.data.metrics == {"m": 1.0, "later": 2.0}
 
 
-def test_a_second_try_finds_the_run_of_the_first(procedure: Any) -> None:
-    """A task that is tried again, and a request that is delivered twice, make one run."""
+def test_a_second_attempt_finds_the_run_of_the_first(procedure: Any) -> None:
+    """A task that is retried, and a request that is delivered twice, create one run."""
     procedure.stand_in.policy.faults.append("duplicate")
     for _ in range(2):
         with mlflow.start_run(tags={REQUEST_TAG: "task-1"}):
@@ -202,7 +202,7 @@ def test_delivered_twice_changes_nothing(procedure: Any) -> None:
 
 
 def test_a_gateway_that_is_down_loses_nothing(procedure: Any) -> None:
-    """While it is down, flushing says so in a sentence; then everything arrives, once."""
+    """While the gateway is down, flushing raises one sentence; afterwards everything arrives, once."""
     gateway, policy = procedure.stand_in.gateways["aws"], procedure.stand_in.policy
     patience, policy.retry_seconds = policy.retry_seconds, 0.1
     run = mlflow.start_run()
@@ -241,7 +241,7 @@ def test_logging_from_threads(procedure: Any) -> None:
 
 
 def test_autologging(procedure: Any) -> None:
-    """scikit-learn's autologging, which works in threads of its own, logs its run."""
+    """scikit-learn's autologging, which uses its own threads, logs its run."""
     LinearRegression = import_module("sklearn.linear_model").LinearRegression  # noqa: N806 - a class
 
     mlflow.sklearn.autolog(log_models=False, silent=False)
@@ -256,7 +256,7 @@ def test_autologging(procedure: Any) -> None:
     assert read.data.metrics["training_r2_score"] == pytest.approx(1.0)
 
 
-def test_what_no_post_reaches_is_refused_by_name(procedure: Any) -> None:
+def test_calls_without_a_post_are_refused_by_name(procedure: Any) -> None:
     """A method that needs GET or PATCH raises an error that names the alternative."""
     with pytest.raises(MlflowException, match=r"restore_run.*external_access"):
         mlflow.MlflowClient().restore_run("0" * 32)

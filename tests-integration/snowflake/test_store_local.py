@@ -1,4 +1,4 @@
-"""The store in Snowpark's local testing: no SQL at all, the same translators, gateway and MLflow."""
+"""The store in Snowpark's local testing: without SQL, with the same translators, gateway and MLflow."""
 
 import mlflow
 from mlflow import MlflowClient
@@ -12,7 +12,7 @@ KEYS = ("experiment_get_by_name", "run_create", "run_update", "run_log_metric", 
 
 
 def test_fluent_mlflow_without_sql(snowflake: Snowflake, mlflow_server: MlflowServer) -> None:
-    """Unit tests of a user's procedure can log as the procedure does, with no account at all."""
+    """Unit tests of a user's procedure can log as the procedure does, without an account."""
     role = "arn:aws:iam::123456789012:role/mlflow"
     section = {
         "experiment_name": "local",

@@ -1,4 +1,4 @@
-"""Real Python procedures, whose processes reach nothing but the account, with plain fluent MLflow."""
+"""Real Python procedures, whose processes reach only the account, with plain fluent MLflow."""
 
 import subprocess
 import sys
@@ -77,7 +77,7 @@ def train(session, uri):
 
 
 def create(bridge: Any, name: str, arguments: str, body: str, clauses: str = "") -> None:
-    """Create a procedure as the functions' caller, who may do so in this schema."""
+    """Create a procedure as the functions' caller, who may create one in this schema."""
     bridge.session.use_role("ACCOUNTADMIN")
     bridge.session.sql(
         f"CREATE OR REPLACE PROCEDURE DEMO.DEMO.{name}({arguments}) {CLAUSES} {clauses} "
@@ -86,7 +86,7 @@ def create(bridge: Any, name: str, arguments: str, body: str, clauses: str = "")
 
 
 def test_without_a_network(bridge: Any, mlflow_server: MlflowServer) -> None:
-    """A procedure that cannot reach MLflow logs a run with its model, which MLflow then has whole."""
+    """A procedure that cannot reach MLflow logs a run with its model, which is then complete in MLflow."""
     import mlflow
 
     create(bridge, "TRAIN", "URI VARCHAR, URL VARCHAR, FAILS VARCHAR", TRAIN)
@@ -104,7 +104,7 @@ def test_without_a_network(bridge: Any, mlflow_server: MlflowServer) -> None:
     assert len(bridge.stand_in.statements.matching('"MLFLOW_')) < 60
 
 
-def test_files_that_may_not_be_removed_are_cleaned_later(bridge: Any) -> None:
+def test_files_that_cannot_be_removed_are_cleaned_later(bridge: Any) -> None:
     """An owner's-rights procedure leaves files on the stage, which the command removes."""
     session = bridge.session
     session.use_role("ACCOUNTADMIN")
@@ -117,7 +117,7 @@ def test_files_that_may_not_be_removed_are_cleaned_later(bridge: Any) -> None:
 
 
 def test_an_account_that_refuses_to_copy_files(bridge: Any) -> None:
-    """Without the right to copy files, an owner's-rights procedure raises an error that says so; caller's rights work."""
+    """An owner's-rights procedure that may not copy files raises an error that states it; caller's rights work."""
     create(bridge, "NOTE", "URI VARCHAR", NOTE)
     create(bridge, "NOTE_AS_CALLER", "URI VARCHAR", NOTE, "EXECUTE AS CALLER")
     uri = store.Bridge.of(bridge.setup).uri()
@@ -131,7 +131,7 @@ def test_an_account_that_refuses_to_copy_files(bridge: Any) -> None:
 
 
 def test_a_procedure_that_fails(bridge: Any, mlflow_server: MlflowServer) -> None:
-    """The caller sees the handler's error, and MLflow a FAILED run with all that was logged."""
+    """The caller gets the handler's error, and MLflow a FAILED run with all logged data."""
     create(bridge, "TRAIN", "URI VARCHAR, URL VARCHAR, FAILS VARCHAR", TRAIN)
     uri = store.Bridge.of(bridge.setup).uri()
     with pytest.raises(SnowparkSQLException, match="the node is dead"):
@@ -175,7 +175,7 @@ print(run.info.run_id, mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/x.tx
 
 @pytest.fixture
 def direct(bridge: Any, monkeypatch: pytest.MonkeyPatch) -> BridgeConfig:
-    """External access beside the bridge, set up by the generated SQL alone."""
+    """External access in addition to the bridge, set up only by the generated SQL."""
     section = yaml.safe_load(bridge.config.read_text())["snowflake"]["mlflow"]
     access = {"url": MLFLOW_URL, "token_from_env": "MLFLOW_SNOWFLAKE_TOKEN"}
     config = read({"mlflow": {**section, "external_access": access}})
@@ -199,13 +199,13 @@ def arrived(bridge: Any, shown: str) -> None:
     read = bridge.mlflow.get_run(run_id)
     assert read.data.metrics == {"m": 1.0}
     assert read.info.status == "FINISHED"
-    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's is.
+    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's URI is.
     mlflow.set_tracking_uri(bridge.mlflow.tracking_uri)
     assert [i.path for i in bridge.mlflow.list_artifacts(run_id)] == ["x.txt"]
 
 
 def test_external_access(bridge: Any, direct: BridgeConfig) -> None:
-    """With the generated rule, secret and integration the same code speaks HTTPS to MLflow itself."""
+    """With the generated rule, secret and integration the same code uses HTTPS to MLflow itself."""
     session = bridge.session
     assert [finding for finding in check(session, direct) if not finding.ok] == []
     ready = {way.name: way.ready for way in ways(session, direct)}
@@ -231,7 +231,7 @@ def test_external_access_with_a_wrong_token(bridge: Any, direct: BridgeConfig) -
 
 @pytest.mark.parametrize("is_direct", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_in_a_container(bridge: Any, direct: BridgeConfig, tmp_path: Path, is_direct: bool) -> None:
-    """A service, an ML Job or a notebook in a container reaches MLflow in both ways, by its own token."""
+    """A service, an ML Job or a notebook in a container reaches MLflow both ways, with its own token."""
     for sql in (
         "CREATE ROLE IF NOT EXISTS SERVICE",
         "GRANT ROLE SERVICE TO USER SANDBOX",
@@ -290,7 +290,7 @@ st.write(run.info.run_id + " " + mlflow.artifacts.load_text(f"runs:/{run.info.ru
 @pytest.mark.slow
 @pytest.mark.parametrize("is_direct", [True, False])
 def test_in_streamlit(bridge: Any, direct: BridgeConfig, is_direct: bool) -> None:
-    """An app on a warehouse, which has an owner's-rights procedure's session, logs to MLflow in both ways."""
+    """An app on a warehouse, which has an owner's-rights procedure's session, logs to MLflow both ways."""
     pytest.importorskip("streamlit")
     options = {"mode": "external_access", "url": MLFLOW_URL}
     start = (

@@ -1,4 +1,4 @@
-"""The store in processes of its own: outside of Snowflake, from a zip, and killed."""
+"""The store in separate processes: outside of Snowflake, from a zip, and killed."""
 
 import importlib.metadata
 import os
@@ -24,9 +24,9 @@ MODULES = {
 
 
 def run(bridge: Any, script: str, folder: Path, code: int = 0, path: tuple[Path, ...] = ()) -> str:
-    """Run a script as a person does, with the account in connections.toml; return what it printed.
+    """Run a script as a person does, with the account in connections.toml; return its output.
 
-    With a path, nothing but that is on Python's besides its own library.
+    With a path, only that path and the standard library are on Python's path.
     """
     environment = {**os.environ, **bridge.stand_in.environment()}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
@@ -43,7 +43,7 @@ def run(bridge: Any, script: str, folder: Path, code: int = 0, path: tuple[Path,
 
 
 def without_ours(folder: Path) -> Path:
-    """Make a folder that has all that is installed but this project's own packages."""
+    """Create a folder with all installed packages except this project's."""
     folder.mkdir()
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if not entry.name.startswith("mlflow_connections") and entry.suffix != ".pth":
@@ -52,7 +52,7 @@ def without_ours(folder: Path) -> Path:
 
 
 def test_outside_of_snowflake_a_connection_is_opened(bridge: Any, tmp_path: Path) -> None:
-    """The keyword with a named connection logs; a run that nobody ends is whole and ended at exit."""
+    """The keyword with a named connection logs; a run that the script does not end is complete and ended at exit."""
     run_id = run(
         bridge,
         f"""
@@ -71,7 +71,7 @@ def test_outside_of_snowflake_a_connection_is_opened(bridge: Any, tmp_path: Path
     read = bridge.mlflow.get_run(run_id)
     assert read.info.status == "FINISHED"
     assert len(bridge.mlflow.get_metric_history(run_id, "m")) == 10
-    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's is.
+    # MLflow 2 looks for a server's artifacts at the current URI, whatever the client's URI is.
     mlflow.set_tracking_uri(bridge.mlflow.tracking_uri)
     assert [i.path for i in bridge.mlflow.list_artifacts(run_id)] == ["x.txt"]
 
@@ -114,7 +114,7 @@ def test_from_a_zip(bridge: Any, tmp_path: Path, way: str) -> None:
 
 
 def test_a_killed_process_loses_less_than_a_request(bridge: Any, tmp_path: Path) -> None:
-    """Kill -9 leaves everything but what waited, which is less than 1,000 values."""
+    """Kill -9 loses only the buffered values, which are fewer than 1,000."""
     uri = store.Bridge.of(bridge.setup, connection="sandbox", flush_seconds=3600.0).uri()
     printed = run(
         bridge,

@@ -1,4 +1,4 @@
-"""Run `python -m …` and `python -c …` in forks of one process that has Kedro imported: imports take most of the time.
+"""Run `python -m …` and `python -c …` in forks of one process that has imported Kedro, which takes most of the time.
 
 Each command has its own folder, variables, standard streams and exit code, as in a shell.
 """
@@ -20,8 +20,8 @@ _IMPORTED = (
 
 
 def main() -> None:
-    """Fork for each command on standard input, and write how it ended."""
-    # What an import prints must not be read as an answer.
+    """Fork for each command on standard input, and report how it ended."""
+    # The output of an import must not be read as a response.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for module in _IMPORTED:
@@ -59,7 +59,7 @@ def _run(job: dict[str, Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - shown as Python shows it
         sys.excepthook(type(error), error, error.__traceback__)
         code = 1
-    # As Python ends, but without taking each module apart.
+    # As Python ends, but without finalizing each module.
     threads: Any = threading
     exit_functions: Any = atexit
     threads._shutdown()

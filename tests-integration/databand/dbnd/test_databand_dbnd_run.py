@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from mlflow_connections_sandbox._databand import Databand
 
-# The specification's code, with the imports that it leaves out, and a look at the tracking URI.
+# The specification's code, with the omitted imports, and a check of the tracking URI.
 _EXAMPLE = """
 from random import randint, random
 
@@ -35,7 +35,7 @@ def mlflow_example():
 
 
 def dbnd_run(environment: Mapping[str, str], folder: Path, *arguments: str) -> str:
-    """Run the example, and return what dbnd printed."""
+    """Run the example, and return dbnd's output."""
     (folder / "example_tasks.py").write_text(_EXAMPLE)
     result = subprocess.run(
         ["dbnd", "run", "example_tasks.mlflow_example", *arguments],
@@ -64,7 +64,7 @@ def composite(tracker: Databand, store: str) -> str:
 
 
 def runs(store: str, environment: Mapping[str, str]) -> list[Run]:
-    """Return the runs that a process with this environment left in a store."""
+    """Return the runs that a process with this environment created in a store."""
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name(environment["MLFLOW_EXPERIMENT_NAME"])
     assert experiment is not None
@@ -97,14 +97,14 @@ def test_the_specifications_example_tracks_to_both(
 def test_without_the_setting_nothing_is_duplicated(
     tracker: Databand, dbnd_environment: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """MLflow's tracking URI is the user's, and dbnd tracks its task as ever."""
+    """MLflow's tracking URI is the user's, and dbnd tracks its task as usual."""
     printed = dbnd_run(dbnd_environment, tmp_path)
     assert f"TRACKING {dbnd_environment['MLFLOW_TRACKING_URI']}" in printed
     assert not [m for m in task_of(tracker)["metrics"] if m["key"].startswith("foo")]
 
 
 @pytest.mark.parametrize("place", ["file", "environment"])
-def test_the_settings_are_read_from_every_place_of_dbnds(
+def test_the_settings_are_read_from_every_source_of_dbnd(
     place: str, tracker: Databand, dbnd_environment: Mapping[str, str], tmp_path: Path
 ) -> None:
     """`duplicate_tracking_to` and the switch work from a cfg file and from variables."""

@@ -90,7 +90,7 @@ def all_calls() -> list[TrackerCall]:
 
 
 @pytest.mark.parametrize("endpoint", sorted({call.endpoint for call in all_calls()}))
-def test_dbnds_own_schema_takes_every_payload(endpoint: str, schemas: dict[str, Any]) -> None:
+def test_dbnds_own_schema_accepts_every_payload(endpoint: str, schemas: dict[str, Any]) -> None:
     """The schema loads it without an error and knows each of its fields; so does the stand-in."""
     schema = schemas[endpoint]
     for call in all_calls():
@@ -101,8 +101,8 @@ def test_dbnds_own_schema_takes_every_payload(endpoint: str, schemas: dict[str, 
             assert not schema.load(json.loads(json.dumps(call.body, allow_nan=False))).errors
 
 
-def test_dbnds_metric_keeps_the_value_where_a_step_rides_beside(schemas: dict[str, Any]) -> None:
-    """The convention for steps rests on this: the number is the value, and the JSON is kept."""
+def test_dbnds_metric_keeps_the_value_if_a_step_is_added(schemas: dict[str, Any]) -> None:
+    """The convention for steps depends on this: the number is the value, and the JSON is kept."""
     import_module("dbnd")
     metric_schema: Any = import_module("dbnd.api.serialization.common").MetricSchema(strict=True)
     rows = [r for c in all_calls() if c.endpoint == "log_metrics" for r in c.body["metrics_info"]]
@@ -124,7 +124,7 @@ def test_the_stand_in_knows_no_field_that_dbnd_does_not(
 
 
 def names(schema: Any) -> set[str]:
-    """Return the names under which a schema takes its fields."""
+    """Return the names under which a schema accepts its fields."""
     return {field.load_from or name for name, field in schema.fields.items()}
 
 

@@ -1,4 +1,4 @@
-"""The SDK in scripts: the context manager, the hooks in one process, and the real SDK at the stand-in."""
+"""The SDK in scripts: the context manager, the hooks in one process, and the real SDK with the stand-in."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from mlflow_connections_sandbox._databand import Databand
 
 
 def run_script(environment: Mapping[str, str], script: str) -> Any:
-    """Run a script in a process of its own, since dbnd is one per process; return what it printed last."""
+    """Run a script in a separate process, because dbnd allows one session per process; return its last output."""
     result = subprocess.run(
         ["python", "-c", script],
         env=dict(environment),
@@ -46,7 +46,7 @@ print(json.dumps([before == after, inside == uri, uri]))
 def test_a_script_with_dbnd_tracking_is_copied_to_its_attempt(
     tracker: Databand, dbnd_environment: Mapping[str, str]
 ) -> None:
-    """MLflow's run belongs to the script's task, and a nested one is a run below it."""
+    """MLflow's run belongs to the script's task, and a nested run is below it."""
     is_restored, is_in_force, uri = run_script(dbnd_environment, _SCRIPT)
     assert (is_restored, is_in_force) == (True, True)
     assert uri.startswith(f"dbnd://127.0.0.1:{tracker.port}?")
@@ -67,7 +67,7 @@ def test_a_script_with_dbnd_tracking_is_copied_to_its_attempt(
 def test_the_real_sdk_logs_in_with_a_password(
     tracker: Databand, dbnd_environment: Mapping[str, str]
 ) -> None:
-    """Without a token both dbnd and the copy log in, with a token against forged requests."""
+    """Without a token both dbnd and the copy log in with a password and a CSRF token."""
     environment = {
         **dbnd_environment,
         "DBND__CORE__DBND_USER": tracker.account.username,
@@ -116,10 +116,10 @@ print(json.dumps(states))
 
 
 @pytest.mark.parametrize("is_set", [True, False])
-def test_the_hooks_put_the_tracking_uri_back_exactly(
+def test_the_hooks_restore_the_tracking_uri_exactly(
     is_set: bool, tracker: Databand, dbnd_environment: Mapping[str, str]
 ) -> None:
-    """Nested contexts, and one that an error left open, leave MLflow as it was, also unset."""
+    """Nested contexts, and one that an error left open, leave MLflow as it was, even without a URI."""
     environment = dict(dbnd_environment)
     if not is_set:
         del environment["MLFLOW_TRACKING_URI"]
