@@ -13,7 +13,9 @@ def test_a_terminal_sees_how_far_the_copy_has_come(
     """The bar grows with each item, an item's name moves no cursor, and in the end the line is empty."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
-    progress = ProgressLine(2)
+    progress = ProgressLine()
+    progress.expect(1)
+    progress.expect(1)
     for name in ("first", "sec\x1bond\n" + "x" * 100):
         progress.show("run", name)
         progress.advance()
@@ -34,7 +36,8 @@ def test_nothing_is_written_elsewhere(
 ) -> None:
     """A log file has no line that changes, and a copy of nothing has no progress."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
-    progress = ProgressLine(total)
+    progress = ProgressLine()
+    progress.expect(total)
     progress.show("run", "first")
     progress.close()
     assert capsys.readouterr().err == ""

@@ -83,14 +83,28 @@ class Applier:
         self._own_ids = own_ids
         self._announced = announced
         self._experiments: dict[str, str] = {}
+        self._absent: set[str] = set()
         self._traces = TraceApplier(
             lambda: self._tracking,
             client.tracking_uri,
             ids,
             self._experiment_of,
             self._run_id,
+            self._is_absent,
             own_ids=own_ids,
         )
+
+    def expect_absent(self, sources: Iterable[str]) -> None:
+        """Note that the server has nothing yet of these IDs of runs, models, versions and traces."""
+        self._absent.update(sources)
+
+    def _is_absent(self, source: str) -> bool:
+        """Return whether the server has nothing of an ID, once: the response to an attempt may be lost."""
+        try:
+            self._absent.remove(source)
+        except KeyError:
+            return False
+        return True
 
     def apply(self, event: Event) -> None:
         """Apply one event.
@@ -207,8 +221,9 @@ class Applier:
             list(_chunks([Param(k, v) for k, v in params], _MAX_PARAMS)),
             list(_chunks(self._tags(tags), _MAX_TAGS)),
         ]
-        for number in range(max(map(len, parts))):
-            part = [each[number] if number < len(each) else [] for each in parts]
+        # The last request has params and tags: a tag may say that all the rest has come.
+        for number in range(-max(map(len, parts)), 0):
+            part = [each[number] if -number <= len(each) else [] for each in parts]
             # MLflow takes at most 1,000 items in all.
             if sum(map(len, part)) > _MAX_METRICS:
                 self._log_batch(run_id, part[0], [], [])
@@ -326,7 +341,7 @@ class Applier:
         if self._ids.get(event.stream) or (self._own_ids and data.get("server_id")):
             return
         experiment = self._experiment_of(data)
-        run = _found_at_last(event, lambda: self._find_run(event.stream, experiment))
+        run = self._found(event, event.stream, lambda: self._find_run(event.stream, experiment))
         if run is None:
             run = self._create_run(event, experiment)
         self._know(event.stream, run.info.run_id, data.get("artifact_uri"), run.info.artifact_uri)
@@ -337,6 +352,19 @@ class Applier:
         # Its own ID was not known when it was created.
         tags = {k: v for k, v in data["tags"].items() if event.stream in v}
         self._log(run.info.run_id, [], list(data.get("params", {}).items()), tags)
+
+    def _found(self, event: Event, source: str, find: Callable[[], Any]) -> Any:
+        """Look for what an event creates, a second time if another process attempted to create it.
+
+        Its request may still be in the queue of a server that responds to the first look.
+        """
+        if self._is_absent(source):
+            return None
+        found = find()
+        if found is None and event.data.get("attempted"):
+            time.sleep(ATTEMPT_SECONDS)
+            found = find()
+        return found
 
     def _create_run(self, event: Event, experiment: str) -> Any:
         data = event.data
@@ -491,7 +519,8 @@ class Applier:
         context = data.get("run", {})
         run_id = self._run_id(data["source_run"], context) if data["source_run"] else None
         experiment = self._model_experiment(data, run_id)
-        model = _found_at_last(event, lambda: self._find_model(data["model_id"], experiment))
+        source = data["model_id"]
+        model = self._found(event, source, lambda: self._find_model(source, experiment))
         if model is None:
             model = self._tracking.create_logged_model(
                 experiment_id=experiment,
@@ -627,7 +656,7 @@ class Applier:
         source = f"{event.stream}/{data['version']}"
         if self._ids.get(source):
             return
-        version = _found_at_last(event, lambda: self._find_version(event.stream, source))
+        version = self._found(event, source, lambda: self._find_version(event.stream, source))
         if version is None:
             tags = {**data["tags"], SOURCE_TAG: source}
             more = {"model_id": self._model(data["model_id"])} if data.get("model_id") else {}
@@ -707,18 +736,6 @@ def _refuse_deleted(experiment: Any) -> None:
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _found_at_last(event: Event, find: Callable[[], Any]) -> Any:
-    """Look for what an event creates, a second time if another process attempted to create it.
-
-    Its request may still be in the queue of a server that responds to the first look.
-    """
-    found = find()
-    if found is None and event.data.get("attempted"):
-        time.sleep(ATTEMPT_SECONDS)
-        found = find()
-    return found
 
 
 _APPLY: Mapping[str, Callable[[Applier, Event], None]] = {

@@ -32,6 +32,7 @@ class TraceApplier:
         ids: The map of IDs.
         experiment: Returns the destination's ID of the experiment of an event, given the event's data.
         run: Returns the destination's ID of a run, given the source's ID and the run's context.
+        is_absent: Returns, once, whether the server is known to have nothing of a trace.
         own_ids: Whether the IDs in events are the destination's own.
     """
 
@@ -42,6 +43,7 @@ class TraceApplier:
         ids: IdMap,
         experiment: Callable[[Mapping[str, Any]], str],
         run: Callable[[str, Mapping[str, Any]], str],
+        is_absent: Callable[[str], bool],
         *,
         own_ids: bool,
     ) -> None:
@@ -50,6 +52,7 @@ class TraceApplier:
         self._ids = ids
         self._experiment = experiment
         self._run = run
+        self._is_absent = is_absent
         self._own_ids = own_ids
 
     def trace(self, source: str) -> str:
@@ -263,7 +266,7 @@ class TraceApplier:
         To log them again would round the trace's duration anew.
         """
         get_trace = getattr(self._tracking(), "get_trace", None)
-        if self._own_ids or get_trace is None:
+        if self._own_ids or get_trace is None or self._is_absent(trace):
             return False
         existing = self._existing(trace)
         if existing is None or existing.tags.get(SOURCE_TAG) != trace:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from .added_lines import AddedLines, add_line
 
-__all__ = ["SOURCE_TAG", "IdMap"]
+__all__ = ["COPIED_TAG", "SOURCE_TAG", "IdMap"]
 
 FILE = "ids.jsonl"
 SOURCE_TAG = "mlflow_connections.source_id"
 """The tag of runs, logged models and versions that holds the ID in the events they were made from."""
+COPIED_TAG = "mlflow_connections.copied"
+"""The tag of what `mlflow-connections mirror` has copied whole: digests of its parts."""
 
 
 class IdMap:
@@ -27,10 +29,12 @@ class IdMap:
 
     Args:
         folder: The state folder of the sink.
+        durable: Whether pairs survive a power cut.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
         self._path = folder / FILE
+        self._durable = durable
         self._ids: dict[str, str] = {}
         self._added = AddedLines(self._path)
         self._lock = threading.Lock()
@@ -48,13 +52,13 @@ class IdMap:
         return self._ids.get(source)
 
     def put(self, source: str, target: str) -> None:
-        """Remember a pair. It survives the end of this process and a power cut.
+        """Remember a pair. It survives the end of this process.
 
         Raises:
             OSError: The file cannot be written.
         """
         with self._lock:
-            add_line(self._path, [source, target], durable=True)
+            add_line(self._path, [source, target], durable=self._durable)
             self._ids[source] = target
 
     def replaced(self, text: str) -> str:

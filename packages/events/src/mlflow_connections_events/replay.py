@@ -25,7 +25,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,7 +39,15 @@ from .ids import IdMap
 if TYPE_CHECKING:
     from ._apply import Applier, Files
 
-__all__ = ["REQUEST_SECONDS", "STRIKES", "ReplaySink", "judge", "network_fault", "open_replay"]
+__all__ = [
+    "REQUEST_SECONDS",
+    "STRIKES",
+    "ReplaySink",
+    "import_mlflow",
+    "judge",
+    "network_fault",
+    "open_replay",
+]
 
 REQUEST_SECONDS = 30
 """How long one request may take, in a process that delivers and does nothing else."""
@@ -82,6 +90,7 @@ class ReplaySink:
         own_ids: Whether the IDs of events are the server's own unless they are provisional.
         announced: Returns the data of the `run_started` event of a run, from which it is created again if the
             server has lost it; None for a run that is not known.
+        durable: Whether the map of IDs survives a power cut.
     """
 
     def __init__(
@@ -93,9 +102,10 @@ class ReplaySink:
         files: "Files | None" = None,
         own_ids: bool = False,
         announced: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
+        durable: bool = True,
     ) -> None:
         _prepare(tracking_uri, environ)
-        self.ids = IdMap(state)
+        self.ids = IdMap(state, durable=durable)
         self._uri = tracking_uri
         self._strikes = _Strikes(state / _STRIKES)
         self._applier = self._open(files, own_ids, announced)
@@ -168,11 +178,20 @@ class ReplaySink:
                 return
             batch.reject(step.positions[0], str(judged))
             return
-        if _may_be_the_events(error) and self._answers():
+        if _may_be_the_events(error) and self.answers():
             self._strikes.add(event.id)
         raise judged from masked(error)
 
-    def _answers(self) -> bool:
+    def expect_absent(self, sources: Iterable[str]) -> None:
+        """Note that the server has nothing yet of these IDs, so that it is not searched for them.
+
+        Args:
+            sources: IDs of runs, logged models and traces, and versions as `<registered model>/<number>`, as
+                they stand in events. Each is believed for one attempt.
+        """
+        self._applier.expect_absent(sources)
+
+    def answers(self) -> bool:
         """Return whether the server answers a request that changes nothing."""
         try:
             self._tracking.search_experiments(max_results=1)
@@ -326,16 +345,16 @@ def _prepare(uri: str, environ: Mapping[str, str]) -> None:
     # A redirected POST becomes a GET, whose response says nothing about what was sent.
     os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
     os.environ.pop("MLFLOW_RUN_ID", None)
-    _import_mlflow()
+    import_mlflow()
 
 
-def _import_mlflow() -> None:
+def import_mlflow() -> None:
     """Import MLflow as mlflow-skinny is, without pandas: it is a third of the time and of the memory.
 
-    Whatever needs pandas after that imports it.
+    Whatever needs pandas after that imports it. Only for a process that delivers and does nothing else.
     """
     modules: dict[str, Any] = sys.modules  # None stops an import
-    if "pandas" in modules:
+    if "pandas" in modules or "mlflow" in modules:
         return
     modules["pandas"] = None
     try:

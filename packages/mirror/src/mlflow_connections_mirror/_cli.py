@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_connections import ConnectionsError, Endpoint, InvalidOptionError, resolve, use
+from mlflow_connections import ConnectionsError
 from mlflow_connections.secrets import mask, mask_uri
 from mlflow_connections_outbox import Unavailable
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _ALWAYS_COUNTED = ("runs", "metrics", "files", "models", "versions")
+_UNFINISHED = "Run the command again to copy the rest."
 _COUNTED = (*_ALWAYS_COUNTED, "traces", "assessments")
 
 
@@ -77,32 +78,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _copy(parsed: argparse.Namespace) -> int:
-    source, target = resolve(parsed.source), resolve(parsed.target)
-    if source.tracking_uri == target.tracking_uri:
-        raise InvalidOptionError("--from and --to name the same server; name another destination.")
     from ._copy import Copier
     from ._progress import ProgressLine
 
-    with tempfile.TemporaryDirectory() as state:
-        copier = Copier(
-            source.tracking_uri,
-            lambda: use(parsed.source),
-            target.tracking_uri,
-            lambda: use(parsed.target),
-            Path(state),
-        )
-        items = copier.select(parsed.names)
-        with closing(ProgressLine(len(items))) as progress:
-            for item in items:
-                progress.show(item.kind, item.name)
-                copier.copy(item)
-                progress.advance()
-    _report(copier.result, target, parsed.output)
+    with (
+        tempfile.TemporaryDirectory() as state,
+        closing(ProgressLine()) as progress,
+        closing(Copier(parsed.source, parsed.target, Path(state), progress)) as copier,
+    ):
+        try:
+            copier.copy(copier.select(parsed.names))
+        except Unavailable as error:
+            if copier.result.runs:
+                raise Unavailable(f"{error} {_UNFINISHED}") from None
+            raise
+    _report(copier.result, mask_uri(copier.target_uri), parsed.output)
     return 1 if copier.result.rejections else 0
 
 
-def _report(result: "Copied", target: Endpoint, output: str) -> None:
-    place = mask_uri(target.tracking_uri)
+def _report(result: "Copied", place: str, output: str) -> None:
     if output == "json":
         rejections = [rejection._asdict() for rejection in result.rejections]
         print(
@@ -111,6 +105,7 @@ def _report(result: "Copied", target: Endpoint, output: str) -> None:
                     "to": place,
                     "runs": result.runs,
                     **{what: result.counts[what] for what in _COUNTED if what != "runs"},
+                    "unchanged": +result.unchanged,
                     "rejected": rejections,
                 },
                 indent=2,
@@ -122,11 +117,17 @@ def _report(result: "Copied", target: Endpoint, output: str) -> None:
         for what in _COUNTED
         if what in _ALWAYS_COUNTED or result.counts[what]
     )
-    parts = [f"{n:,} {what if n != 1 else what.removesuffix('s')}" for n, what in counted]
+    parts = [_counted(n, what) for n, what in counted]
     print(f"Copied {', '.join(parts)} to {place}.")
+    if unchanged := [_counted(n, what) for what, n in sorted((+result.unchanged).items())]:
+        print(f"Unchanged since they were copied: {', '.join(unchanged)}.")
     for rejection in result.rejections:
-        place = f"{rejection.event} of {rejection.item} {rejection.id}"
-        print(f"Not copied: {place}: {rejection.reason}")
+        refused = f"{rejection.event} of {rejection.item} {rejection.id}"
+        print(f"Not copied: {refused}: {rejection.reason}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what if number != 1 else what.removesuffix('s')}"
 
 
 if __name__ == "__main__":

@@ -1,28 +1,26 @@
-"""Copying from one server to another, item by item, with retries."""
+"""Copying from one server to another, item by item, several at a time."""
 
-import time
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from mlflow_connections import ConnectionsError, UnreachableError
-from mlflow_connections.secrets import mask_uri
-from mlflow_connections_events.files import SourceFiles
-from mlflow_connections_events.replay import ReplaySink, judge
-from mlflow_connections_outbox import Batch, Event, Rejected, Unauthorized, Unavailable
+from mlflow_connections import InvalidOptionError, UnreachableError, use
+from mlflow_connections_events.ids import COPIED_TAG
+from mlflow_connections_events.replay import ReplaySink
+from mlflow_connections_outbox import Batch, Event, Unauthorized, Unavailable
 
-from ._reader import Item, SourceReader
+from ._existing import Existing
+from ._progress import ProgressLine
+from ._reader import Item
+from ._retries import retried
+from ._source import SourceProcess
 
-T = TypeVar("T")
-
-ATTEMPTS = 6
-_BATCH = 500
-_FIRST_PAUSE = 0.5
-
-Side = Callable[[], AbstractContextManager[Any]]
-"""Puts a server's URI, credentials and identity in force."""
+WORKERS = 4
+"""How many items are copied at a time. A server answers several requests, and a database has one writer."""
 
 
 class Rejection(NamedTuple):
@@ -47,170 +45,242 @@ class Copied(NamedTuple):
     Attributes:
         runs: For each source run its ID on the destination.
         counts: How much was copied: runs, metrics, files, models, versions, traces, assessments.
-        rejections: Everything that the destination refused.
+        unchanged: How many items of each kind were there already, and have not changed since.
+        rejections: Everything that could not be read, or that the destination refused.
     """
 
     runs: dict[str, str]
     counts: Counter[str]
+    unchanged: Counter[str]
     rejections: list[Rejection]
 
 
 class Copier:
-    """Copies between two servers, of which one at a time is in force in this process.
+    """Copies between two servers: the source is in force in a process of its own, the destination in this one.
 
     Args:
-        source_uri: The tracking URI of the source.
-        source: Puts the source in force.
-        target_uri: The tracking URI of the destination.
-        target: Puts the destination in force.
+        source: The server to copy from: a URI, the name of a connection, or a keyword.
+        target: The server to copy to.
         state: A folder for the map of IDs.
+        progress: Shows how far the copy has come.
+
+    Attributes:
+        result: What was copied so far.
+        target_uri: The destination's tracking URI, once it is in force.
     """
 
     def __init__(
-        self, source_uri: str, source: Side, target_uri: str, target: Side, state: Path
+        self,
+        source: str,
+        target: str,
+        state: Path,
+        progress: ProgressLine,
     ) -> None:
-        self._source = source
-        self._target = target
-        self._target_uri = target_uri
+        self.result = Copied({}, Counter(), Counter(), [])
+        self._target_name = target
         self._state = state
-        self._files = _FilesOf(SourceFiles(source_uri), source)
-        self._source_uri = source_uri
-        self._sink: ReplaySink | None = None
-        self.result = Copied({}, Counter(), [])
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._refused: set[tuple[str, str]] = set()
+        self._restored: set[str] = set()
+        self._exit = ExitStack()
+        self._source = SourceProcess(source)
+        self._exit.callback(self._source.close)
+        self._pool = ThreadPoolExecutor(WORKERS)
+        self._exit.callback(self._pool.shutdown, cancel_futures=True)
+        self.target_uri = ""
 
     def select(self, names: Iterable[str]) -> list[Item]:
-        """Fetch the list of what is to be copied, parents first.
+        """Put both servers in force, and fetch the list of what is to be copied, parents first.
 
         Raises:
-            InvalidOptionError: The source has neither a run nor an experiment of this name or ID.
+            ConnectionsError: The source has neither a run nor an experiment of this name or ID, one of the
+                servers cannot be resolved, or both are the same.
+            Unavailable: One of the servers does not answer, after some retries.
         """
+        opened = self._pool.submit(self._source.open)
+        self.target_uri = uri = self._exit.enter_context(use(self._target_name)).tracking_uri
+        if opened.result() == uri:
+            raise InvalidOptionError(
+                "--from and --to name the same server; name another destination."
+            )
+        selected = self._pool.submit(self._source.select, names)
+        self._sink = retried(
+            lambda: ReplaySink(uri, {}, self._state, files=self._source, durable=False), uri
+        )
+        from mlflow import MlflowClient
 
-        def fetch() -> list[Item]:
-            with self._source():
-                return SourceReader(self._source_uri).select(names)
+        self._existing = Existing(MlflowClient(uri), self._sink.ids, self._sink.expect_absent)
+        return selected.result()
 
-        return retried(fetch, self._source_uri)
+    def copy(self, items: list[Item]) -> None:
+        """Copy items; those that were copied before are brought up to date.
 
-    def copy(self, item: Item) -> None:
-        """Copy one item; one that was copied before is brought up to date.
+        Everything is created before it is filled, so that the destination's IDs are known wherever one
+        entity names another. What is refused is in the result.
 
         Raises:
             Unavailable: One of the servers does not answer, after some retries.
-            UnreachableError: The destination refuses the experiment, and so all that is in it.
+            UnreachableError: The destination refuses an experiment, and so all that is in it.
         """
+        self._progress.expect(len(items))
+        registered = self._pool.submit(self._source.registered)
+        for some in _of_one_experiment(items):
+            retried(lambda: self._existing.look_up(some), self.target_uri)  # noqa: B023
+        for item in items:
+            if item.kind == "experiment":
+                self._announce(item)
+        for some in _levels(items):
+            self._each(self._announce, some)
+        self._each(self._fill, [each for each in items if not self._is_refused(each)])
+        # In the order in which they were made, and so with the numbers that they have.
+        named = registered.result()
+        self._progress.expect(len(named))
+        self._each(self._fill, named)
+        # A deleted run takes no values.
+        self._each(self._delete, [each for each in items if each.is_deleted])
 
-        def read() -> list[Event]:
-            with self._source():
-                return list(item.read())
+    def close(self) -> None:
+        """End the source's process, and take the destination out of force."""
+        self._exit.close()
 
-        events = retried(read, self._source_uri)
-        if not self._deliver(item, events[:1]):
+    def _each(self, function: Callable[[Item], None], items: Iterable[Item]) -> None:
+        futures: list[Future[None]] = [self._pool.submit(function, item) for item in items]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+    def _is_refused(self, item: Item) -> bool:
+        return (item.kind, item.id) in self._refused
+
+    def _announce(self, item: Item) -> None:
+        """Create an item without its content."""
+        if item.announcement is None or self._existing.has(item):
+            self._note_run(item)
+            if item.kind != "experiment":
+                return
+        assert item.announcement is not None  # noqa: S101 - of an experiment
+        self._progress.show(item.kind, item.name)
+        refusals = self._deliver(item, [item.announcement])
+        self._note_run(item)
+        if refusals:
             # Whatever follows needs what was refused.
             if item.kind == "experiment":
-                raise UnreachableError(self.result.rejections[-1].reason)
-            return
-        for start in range(1, len(events), _BATCH):
-            self._deliver(item, events[start : start + _BATCH])
-        self.result.counts[f"{item.kind}s"] += 1
+                raise UnreachableError(next(iter(refusals.values())))
+            self._refused.add((item.kind, item.id))
 
-    def _deliver(self, item: Item, events: list[Event]) -> list[Event]:
-        """Deliver events and return those that were not refused."""
+    def _note_run(self, item: Item) -> None:
+        if item.kind == "run" and (copied := self._sink.ids.get(item.id)):
+            self.result.runs[item.id] = copied
+
+    def _fill(self, item: Item) -> None:
+        """Send what an item contains and the destination has not."""
+        self._progress.show(item.kind, item.name)
+        is_unchanged = self._existing.is_whole(item)
+        if not is_unchanged:
+            try:
+                is_unchanged = self._fill_with(item, self._source.read(item))
+            except Unauthorized:
+                raise
+            except (UnreachableError, Unavailable) as error:
+                if isinstance(error, Unavailable) and not self._sink.answers():
+                    raise
+                self._reject(item, item.kind, str(error))
+                self._progress.advance()
+                return
+        else:
+            self._count_whole(item)
+        with self._lock:
+            self.result.counts[f"{item.kind}s"] += 1
+            self.result.unchanged[f"{item.kind}s"] += is_unchanged
+        self._progress.advance()
+
+    def _fill_with(self, item: Item, events: list[Event]) -> bool:
+        """Send the rest of an item, and return whether there was none."""
+        if item.kind == "registered model":
+            retried(lambda: self._existing.look_up_registered(item), self.target_uri)
+        rest = self._existing.rest(item, events)
+        if self._existing.is_deleted(item) and (rest or not item.is_deleted):
+            restored = {"stage": "active"}
+            rest = [Event(item.id, "stage_changed", 0, restored, f"{item.id} restored"), *rest]
+            self._restored.add(item.id)
+        refused = self._deliver(item, rest)
+        self._count(event for event in events if event.id not in refused)
+        if item.digest and not refused:
+            self._note(item, "trace_tagged", {"key": COPIED_TAG, "value": item.digest})
+        elif refused and item.kind == "run":
+            # The next copy tries again.
+            self._note(item, "logged", {"tags": {COPIED_TAG: "refused"}})
+        return not rest
+
+    def _note(self, item: Item, kind: str, data: dict[str, Any]) -> None:
+        self._deliver(item, [Event(item.id, kind, 0, data, f"{item.id} noted")])
+
+    def _delete(self, item: Item) -> None:
+        is_there = self._existing.is_deleted(item) and item.id not in self._restored
+        if is_there or self._is_refused(item):
+            return
+        deleted = Event(item.id, "stage_changed", 0, {"stage": "deleted"}, f"{item.id} deleted")
+        self._deliver(item, [deleted])
+
+    def _deliver(self, item: Item, events: list[Event]) -> dict[str, str]:
+        """Deliver events, and return the reasons for those that were refused, by their IDs."""
         rest = events
-        refused: set[str] = set()
+        refused: dict[str, str] = {}
 
         def reject(position: int, reason: str) -> None:
             event = rest[position]
             if event.id not in refused:
-                refused.add(event.id)
-                self.result.rejections.append(Rejection(item.kind, item.id, event.kind, reason))
+                refused[event.id] = reason
+                self._reject(item, event.kind, reason)
 
         def deliver() -> None:
             nonlocal rest
             batch = Batch(rest, on_reject=reject)
             try:
-                with self._target():
-                    if self._sink is None:
-                        self._sink = ReplaySink(
-                            self._target_uri, {}, self._state, files=self._files
-                        )
-                    self._sink.send(batch)
+                self._sink.send(batch)
             finally:
                 rest = rest[batch.accepted :]
 
-        retried(deliver, self._target_uri)
-        copied = self._sink and self._sink.ids.get(item.id)
-        if item.kind == "run" and copied:
-            self.result.runs[item.id] = copied
-        delivered = [event for event in events if event.id not in refused]
-        self._count(delivered)
-        return delivered
+        if rest:
+            retried(deliver, self.target_uri)
+        return refused
+
+    def _reject(self, item: Item, event: str, reason: str) -> None:
+        with self._lock:
+            self.result.rejections.append(Rejection(item.kind, item.id, event, reason))
+
+    def _count_whole(self, item: Item) -> None:
+        with self._lock:
+            self.result.counts["assessments"] += item.assessments
 
     def _count(self, events: Iterable[Event]) -> None:
-        counts = self.result.counts
-        for event in events:
-            counts["metrics"] += len(event.data.get("metrics", ()))
-            counts["files"] += event.data.get("count", 0)
-            counts["models"] += event.kind == "model_logged" and event.data["status"] != "PENDING"
-            counts["versions"] += event.kind == "version_created"
-            counts["assessments"] += event.kind == "assessment_logged"
+        with self._lock:
+            counts = self.result.counts
+            for event in events:
+                counts["metrics"] += len(event.data.get("metrics", ()))
+                counts["files"] += event.data.get("count", 0)
+                counts["versions"] += event.kind == "version_created"
+                counts["assessments"] += event.kind == "assessment_logged"
 
 
-class _FilesOf:
-    """Downloads artifacts with the source in force, in the middle of a replay into the destination."""
-
-    def __init__(self, files: SourceFiles, source: Side) -> None:
-        self._files = files
-        self._source = source
-
-    def fetch(self, event: Event, folder: Path) -> Iterable[tuple[str, Path]]:
-        """Download the files of an event; a generator would leave the source in force between two."""
-        found = []
-        with self._source():
-            for number, (path, file) in enumerate(self._files.fetch(event, folder)):
-                # The next download may have the same name.
-                kept = folder / str(number) / file.name
-                kept.parent.mkdir()
-                found.append((path, file.replace(kept)))
-        return found
+def _of_one_experiment(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items of each experiment that has runs, models or traces, or is one."""
+    found: dict[str, list[Item]] = {}
+    for item in items:
+        found.setdefault(item.experiment_id, []).append(item)
+    yield from found.values()
 
 
-def retried(function: Callable[[], T], uri: str) -> T:
-    """Call a function again after a pause as long as a server does not answer.
-
-    Args:
-        function: Talks to the server.
-        uri: The server, for messages.
-
-    Raises:
-        Unavailable: It did not answer `ATTEMPTS` times.
-        Unauthorized: It does not accept the credentials.
-        UnreachableError: It refused the request.
-    """
-    pause = _FIRST_PAUSE
-    for attempt in range(1, ATTEMPTS + 1):
-        error = _failure(function, uri)
-        if not isinstance(error, Exception):
-            return error
-        if attempt == ATTEMPTS or not isinstance(error, Unavailable) or _is_final(error):
-            raise error
-        time.sleep(max(pause, min(error.retry_after or 0.0, 60.0)))
-        pause *= 2
-    raise AssertionError("unreachable")
-
-
-def _is_final(error: Exception) -> bool:
-    return isinstance(error, Unauthorized)
-
-
-def _failure(function: Callable[[], T], uri: str) -> T | Exception:
-    """Return the result of a function, or its exception as one of the outbox."""
-    try:
-        return function()
-    except ConnectionsError as error:
-        return error
-    except ImportError as error:
-        # Such as the driver of a database, or MLflow's own server.
-        return UnreachableError(f"{mask_uri(uri)} needs a module that is not installed: {error}.")
-    except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
-        judged = judge(error, uri)
-        return UnreachableError(str(judged)) if isinstance(judged, Rejected) else judged
+def _levels(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield what is created before it is filled: runs, those that are nested after their parents, then models."""
+    runs: dict[int, list[Item]] = {}
+    for item in items:
+        if item.kind == "run":
+            runs.setdefault(item.depth, []).append(item)
+    yield from (runs[depth] for depth in sorted(runs))
+    yield [item for item in items if item.kind == "model"]

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import threading
 
 _BAR = 24
 
@@ -9,14 +10,18 @@ _BAR = 24
 class ProgressLine:
     """Counts items, not bytes: a run with a large file takes longer than its share of the bar.
 
-    Args:
-        total: The number of items.
+    Safe for threads.
     """
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self) -> None:
+        self._total = 0
         self._done = 0
-        self._is_shown = total > 0 and sys.stderr.isatty()
+        self._is_shown = sys.stderr.isatty()
+        self._lock = threading.Lock()
+
+    def expect(self, count: int) -> None:
+        """Add items to those that are to be copied."""
+        self._total += count
 
     def show(self, kind: str, name: str) -> None:
         """Say which item is being copied."""
@@ -26,16 +31,18 @@ class ProgressLine:
 
     def advance(self) -> None:
         """Count an item as copied."""
-        self._done += 1
+        with self._lock:
+            self._done += 1
 
     def close(self) -> None:
         """Remove the line, so that what is printed next begins on an empty one."""
         self._write("")
 
     def _write(self, line: str) -> None:
-        if self._is_shown:
+        if self._is_shown and self._total:
             width = shutil.get_terminal_size().columns - 1
             # Control characters in a name must not move the cursor.
             text = "".join(c if c.isprintable() else "?" for c in line)[:width]
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
+            with self._lock:
+                sys.stderr.write(f"\r\x1b[K{text}")
+                sys.stderr.flush()

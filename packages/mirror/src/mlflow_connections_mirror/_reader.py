@@ -1,6 +1,9 @@
 """Existing entities of an MLflow server, read as the events that would have made them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple, cast
@@ -8,36 +11,57 @@ from typing import Any, NamedTuple, cast
 from mlflow_connections import InvalidOptionError
 from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events import entities
-from mlflow_connections_events.files import paths_below, repository_of
-from mlflow_connections_events.vocabulary import MAX_FILES, RunContext
+from mlflow_connections_events.files import repository_of
+from mlflow_connections_events.ids import COPIED_TAG, SOURCE_TAG
+from mlflow_connections_events.vocabulary import RunContext
 from mlflow_connections_outbox import Event
 
+CONNECTIONS = 4
+"""How many requests one run may have on their way at a time."""
 _METRICS_OF_ONE_EVENT = 1_000
+_FILES_OF_ONE_EVENT = 100
+_BYTES_OF_ONE_EVENT = 256 << 20
+_RUNS_OF_ONE_SEARCH = 40
 _SOURCE_RUN = "mlflow.sourceRun"
 _COPIED_TAGS = frozenset({"mlflow.note.content", "mlflow.experimentKind"})
 _DATABRICKS_OWN = "mlflow.databricks"
+_OURS = frozenset({SOURCE_TAG, COPIED_TAG})
 _NO_SPANS = ("missing span data", "is corrupted", "not fully exported")
 _PAGE = 1_000
 
 
 class Item(NamedTuple):
-    """Something that is copied on its own: an experiment, a run, a logged model without a run, a trace.
+    """Something that is copied on its own.
 
     Attributes:
-        kind: Which of these, as a word.
+        kind: `experiment`, `run`, `model`, `trace` or `registered model`.
         id: Its ID at the source.
         name: Its name, for people.
-        read: Fetches it as events, in an order in which each can be applied.
+        number: Its number, by which the source's process reads it.
+        experiment_id: The experiment it is in.
+        experiment_name: The name of that.
+        announcement: The event that creates it, without its content; None for what is created as a whole.
+        depth: In how many runs a run is nested.
+        is_deleted: Whether the source has deleted it.
+        digest: Stands for all of it, if a search returns enough to know that nothing has changed.
+        assessments: How many a trace has.
     """
 
     kind: str
     id: str
     name: str
-    read: Callable[[], Iterator[Event]]
+    number: int
+    experiment_id: str = ""
+    experiment_name: str = ""
+    announcement: Event | None = None
+    depth: int = 0
+    is_deleted: bool = False
+    digest: str = ""
+    assessments: int = 0
 
 
 class SourceReader:
-    """Reads what one server holds.
+    """Reads what one server holds. Safe for threads.
 
     Args:
         tracking_uri: The server, which must be in force in this process.
@@ -49,6 +73,10 @@ class SourceReader:
         self.client: Any = MlflowClient(tracking_uri)
         self._uri = tracking_uri
         self._experiments: dict[str, Any] = {}
+        self._reads: list[Callable[[], Iterator[Event]]] = []
+        self._runs: list[Any] = []
+        self._models: list[Any] = []
+        self._pool = ThreadPoolExecutor(CONNECTIONS)
 
     def select(self, names: Iterable[str]) -> list[Item]:
         """Return what is to be copied: experiments, runs with parents first, models, traces.
@@ -68,22 +96,35 @@ class SourceReader:
             if experiment is not None:
                 whole[experiment.experiment_id] = experiment
             runs |= {run.info.run_id: run for run in found}
-        ordered = sorted(runs.values(), key=lambda run: self._depth(run, runs))
-        models = [model for each in whole for model in self._models_without_run(each)]
+        depths = {run_id: self._depth(run, runs) for run_id, run in runs.items()}
+        self._runs = sorted(runs.values(), key=lambda run: depths[run.info.run_id])
+        self._models = self._all_models(whole)
         return [
-            *(
-                Item("experiment", e.experiment_id, e.name, partial(self._experiment_events, e))
-                for e in whole.values()
-            ),
-            *(
-                Item(
-                    "run", r.info.run_id, r.info.run_name or r.info.run_id, partial(self.events, r)
-                )
-                for r in ordered
-            ),
-            *(Item("model", m.model_id, m.name, partial(self._model_events, m)) for m in models),
-            *self._trace_items(whole, ordered),
+            *(self._experiment_item(each) for each in whole.values()),
+            *(self._run_item(run, depths[run.info.run_id]) for run in self._runs),
+            *map(self._model_item, self._models),
+            *self._trace_items(whole, self._runs),
         ]
+
+    def registered(self) -> list[Item]:
+        """Return the registered models of which selected runs and models have versions."""
+        found: dict[str, dict[str, Any]] = {}
+        for version in self._versions():
+            found.setdefault(version.name, {})[str(version.version)] = version
+        return [
+            self._item("registered model", name, name, partial(self._registered_events, name, each))
+            for name, each in sorted(found.items())
+        ]
+
+    def read(self, number: int) -> list[Event]:
+        """Fetch an item as events, in an order in which each can be applied."""
+        return list(self._reads[number]())
+
+    def _item(
+        self, kind: str, item_id: str, name: str, read: Callable[[], Iterator[Event]], **more: Any
+    ) -> Item:
+        self._reads.append(read)
+        return Item(kind, item_id, name, len(self._reads) - 1, **more)
 
     def _selected(self, name: str) -> tuple[Any, list[Any]]:
         """Return an experiment with its runs, or None and a run with those nested in it."""
@@ -132,8 +173,51 @@ class SourceReader:
             run, depth = found[parent], depth + 1
         return depth
 
-    def events(self, run: Any) -> Iterator[Event]:
-        """Yield the events of a run, in an order in which each can be applied."""
+    # ----- experiments and runs
+
+    def _experiment_item(self, experiment: Any) -> Item:
+        at, stream = experiment.creation_time or 0, str(experiment.experiment_id)
+        self._experiments[stream] = experiment
+        created = {"name": experiment.name, "artifact_location": None, "tags": {}}
+        read = partial(self._experiment_events, experiment)
+        return self._item(
+            *("experiment", stream, experiment.name, read),
+            experiment_id=stream,
+            experiment_name=experiment.name,
+            announcement=Event(stream, "experiment_created", at, created, f"experiment {stream}"),
+        )
+
+    def _experiment_events(self, experiment: Any) -> Iterator[Event]:
+        at, stream = experiment.creation_time or 0, str(experiment.experiment_id)
+        for key, value in experiment.tags.items():
+            # Others of MLflow's own belong to the server.
+            if key in _COPIED_TAGS or not key.startswith("mlflow."):
+                data = {"key": key, "value": value}
+                yield Event(stream, "experiment_tagged", at, data, f"experiment {stream} {key}")
+
+    def _run_item(self, run: Any, depth: int) -> Item:
+        info, context = run.info, self._context(run)
+        started = self._started(run, context)
+        del started["params"]
+        data = {**started, "run": context}
+        return self._item(
+            *("run", info.run_id, info.run_name or info.run_id, partial(self._run_events, run)),
+            experiment_id=str(info.experiment_id),
+            experiment_name=context["experiment_name"],
+            announcement=Event(
+                info.run_id, "run_started", info.start_time or 0, data, f"{info.run_id}.0"
+            ),
+            depth=depth,
+            is_deleted=info.lifecycle_stage == "deleted",
+        )
+
+    def _started(self, run: Any, context: RunContext) -> dict[str, Any]:
+        started = dict(entities.run(run, context.get("experiment_name"), entities.keep))
+        tags = cast("dict[str, str]", started["tags"])
+        started["tags"] = {k: v for k, v in tags.items() if _is_copied(k)}
+        return {"params": {}, **started, "resumed": False, "server_id": True}
+
+    def _run_events(self, run: Any) -> Iterator[Event]:
         # A search returns no inputs, and no more than the last value of each metric.
         run = self.client.get_run(run.info.run_id)
         at, stream = run.info.start_time or 0, run.info.run_id
@@ -145,56 +229,78 @@ class SourceReader:
             number += 1
             return Event(stream, kind, at, {**data, "run": context}, f"{stream}.{number}")
 
-        started = entities.run(run, context.get("experiment_name"), entities.keep)
-        started["resumed"] = False
-        started["server_id"] = True
-        yield event("run_started", cast("Mapping[str, Any]", started))
-        for model in self._models(run.info.experiment_id, f"source_run_id = '{stream}'"):
-            yield from (event(kind, data) for kind, data in self._model_parts(model))
-        for key in run.data.metrics:
-            history = entities.metrics(self.client.get_metric_history(stream, key))
-            for start in range(0, len(history), _METRICS_OF_ONE_EVENT):
-                yield event("logged", {"metrics": history[start : start + _METRICS_OF_ONE_EVENT]})
         yield from (event(kind, data) for kind, data in _inputs_and_outputs(run))
         if run.info.lifecycle_stage == "active":
             for files in self._uploads(run.info.artifact_uri):
                 yield event("artifacts_uploaded", files)
-        # Again, for a run that was copied before, and now that the IDs of its models are known.
+        # Side by side, as one request takes them.
+        for metrics in _chunks(self._histories(run), _METRICS_OF_ONE_EVENT):
+            yield event("logged", {"metrics": metrics})
+        started = self._started(run, context)
+        if params := started["params"]:
+            yield event("logged", {"params": params})
         if tags := {k: v for k, v in started["tags"].items() if not k.startswith(_DATABRICKS_OWN)}:
             yield event("logged", {"tags": tags})
         state = {"status": run.info.status, "end_time": run.info.end_time}
         yield event("run_updated", {**state, "run_name": started["run_name"] or ""})
-        yield from self._versions(f"run_id = '{stream}'", at, context)
-        if run.info.lifecycle_stage == "deleted":
-            yield event("stage_changed", {"stage": "deleted"})
 
-    def _experiment_events(self, experiment: Any) -> Iterator[Event]:
-        at, stream = experiment.creation_time or 0, str(experiment.experiment_id)
-        created = {"name": experiment.name, "artifact_location": None, "tags": {}}
-        yield Event(stream, "experiment_created", at, created, f"experiment {stream}")
-        for key, value in experiment.tags.items():
-            # Others of MLflow's own belong to the server.
-            if key in _COPIED_TAGS or not key.startswith("mlflow."):
-                data = {"key": key, "value": value}
-                yield Event(stream, "experiment_tagged", at, data, f"experiment {stream} {key}")
+    def _histories(self, run: Any) -> list[Any]:
+        run_id = run.info.run_id
+        # MLflow's endpoint for the histories of many runs leaves out their models and datasets.
+        found = self._pool.map(
+            lambda key: self.client.get_metric_history(run_id, key), run.data.metrics
+        )
+        return [row for history in found for row in entities.metrics(history)]
+
+    # ----- logged models
+
+    def _all_models(self, whole: Iterable[str]) -> list[Any]:
+        """Return the logged models of experiments, and those of selected runs in others."""
+        whole = set(whole)
+        found = [model for each in whole for model in self._search_models(each)]
+        for run in self._runs:
+            if (experiment := run.info.experiment_id) not in whole:
+                found += self._search_models(experiment, f"source_run_id = '{run.info.run_id}'")
+        # In the order in which they were made.
+        return sorted(found, key=lambda model: model.creation_timestamp or 0)
+
+    def _search_models(self, experiment_id: str, filter_string: str | None = None) -> list[Any]:
+        # MLflow 2 has none.
+        if not hasattr(self.client, "search_logged_models"):
+            return []
+        search = self.client.search_logged_models
+        return list(paged(search, experiment_ids=[experiment_id], filter_string=filter_string))
+
+    def _model_item(self, model: Any) -> Item:
+        experiment_id = str(model.experiment_id)
+        name = self._experiment(experiment_id).name
+        data = {**self._model_data(model), "status": "PENDING"}
+        at = model.creation_timestamp or 0
+        return self._item(
+            *("model", model.model_id, model.name, partial(self._model_events, model)),
+            experiment_id=experiment_id,
+            experiment_name=name,
+            announcement=Event(model.model_id, "model_logged", at, data, f"{model.model_id}.0"),
+        )
+
+    def _model_data(self, model: Any) -> dict[str, Any]:
+        data = dict(entities.logged_model(model, entities.keep))
+        tags = cast("dict[str, str]", data["tags"])
+        context: RunContext = {"experiment_id": str(model.experiment_id)}
+        context["experiment_name"] = self._experiment(model.experiment_id).name
+        named = {"experiment_name": context["experiment_name"], "run": context}
+        return {**data, **named, "tags": {k: v for k, v in tags.items() if k not in _OURS}}
 
     def _model_events(self, model: Any) -> Iterator[Event]:
-        stream, at = model.model_id, model.creation_timestamp or 0
-        name = self._experiment(model.experiment_id).name
-        for number, (kind, data) in enumerate(self._model_parts(model)):
-            named = {**data, "experiment_name": name}
-            yield Event(stream, kind, at, named, f"{stream}.{number}")
-        for source in (f"models:/{model.model_id}", model.artifact_location):
-            yield from self._versions(f"source_path = '{source}'", at, {})
-
-    def _model_parts(self, model: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         # A search may leave tags out.
         model = self.client.get_logged_model(model.model_id)
-        data = cast("dict[str, Any]", entities.logged_model(model, entities.keep))
-        yield "model_logged", {**data, "status": "PENDING"}
-        for files in self._uploads(model.artifact_location):
-            yield "artifacts_uploaded", {**files, "model": model.model_id}
-        yield "model_logged", data
+        stream, at = model.model_id, model.creation_timestamp or 0
+        number = 0
+        for number, files in enumerate(self._uploads(model.artifact_location), 1):
+            data = {**files, "model": stream}
+            yield Event(stream, "artifacts_uploaded", at, data, f"{stream}.{number}")
+        data = self._model_data(model)
+        yield Event(stream, "model_logged", at, data, f"{stream}.{number + 1}")
 
     def _experiment(self, experiment_id: str) -> Any:
         if experiment_id not in self._experiments:
@@ -212,16 +318,6 @@ class SourceReader:
             context["parent"] = parent
         return context
 
-    def _models(self, experiment_id: str, filter_string: str | None = None) -> list[Any]:
-        # MLflow 2 has none.
-        if not hasattr(self.client, "search_logged_models"):
-            return []
-        search = self.client.search_logged_models
-        return list(_paged(search, experiment_ids=[experiment_id], filter_string=filter_string))
-
-    def _models_without_run(self, experiment_id: str) -> list[Any]:
-        return [model for model in self._models(experiment_id) if not model.source_run_id]
-
     # ----- traces
 
     def _trace_items(self, whole: Iterable[str], runs: Iterable[Any]) -> list[Item]:
@@ -229,28 +325,40 @@ class SourceReader:
         for experiment in whole:
             found |= self._traces(experiment)
         links: dict[str, list[Any]] = {}
-        for run in runs:
-            experiment = run.info.experiment_id
-            if experiment in whole and not found:
-                continue
-            for trace_id, info in self._traces(experiment, run_id=run.info.run_id).items():
+        ours = [run for run in runs if found or run.info.experiment_id not in whole]
+        fetched = self._pool.map(
+            lambda run: self._traces(run.info.experiment_id, run_id=run.info.run_id), ours
+        )
+        for run, traces in zip(ours, fetched, strict=True):
+            for trace_id, info in traces.items():
                 found[trace_id] = info
                 if info.request_metadata.get(_SOURCE_RUN) != run.info.run_id:
                     links.setdefault(trace_id, []).append(run)
         return [
-            Item(
-                "trace",
-                trace_id,
-                info.tags.get("mlflow.traceName") or trace_id,
-                partial(self._trace_events, trace_id, info, links.get(trace_id, [])),
-            )
+            self._trace_item(trace_id, info, links.get(trace_id, []))
             for trace_id, info in found.items()
         ]
+
+    def _trace_item(self, trace_id: str, info: Any, linked: list[Any]) -> Item:
+        experiment_id = str(info.experiment_id)
+        name = self._experiment(experiment_id).name
+        logged = entities.trace(info, name, entities.keep)
+        is_ended = logged["state"] != "IN_PROGRESS" and not _is_mlflow_2()
+        links = sorted(run.info.run_id for run in linked)
+        return self._item(
+            *("trace", trace_id, info.tags.get("mlflow.traceName") or trace_id),
+            partial(self._trace_events, trace_id, info, linked),
+            experiment_id=experiment_id,
+            experiment_name=name,
+            # The spans of a trace that has ended stay as they are.
+            digest=digest([logged, _assessments(info), links]) if is_ended else "",
+            assessments=len(_assessments(info)),
+        )
 
     def _traces(self, experiment_id: str, **where: str) -> dict[str, Any]:
         search = self.client.search_traces
         named = "locations" if "locations" in signature(search).parameters else "experiment_ids"
-        found = _paged(search, **{named: [experiment_id]}, include_spans=False, **where)
+        found = paged(search, **{named: [experiment_id]}, include_spans=False, **where)
         return {entities.trace_id(trace.info): trace.info for trace in found}
 
     def _trace_events(self, trace_id: str, info: Any, linked: Iterable[Any]) -> Iterator[Event]:
@@ -271,14 +379,12 @@ class SourceReader:
             spans = entities.spans(trace.data.spans, entities.keep)
             yield event("spans_logged", {**experiment, "spans": spans})
         logged = entities.trace(trace.info, experiment["experiment_name"], entities.keep)
-        yield event("trace_logged", {**logged, "run": experiment})
+        tags = {k: v for k, v in logged["tags"].items() if k not in _OURS}
+        yield event("trace_logged", {**logged, "tags": tags, "run": experiment})
         for each in files:
             yield event("artifacts_uploaded", {**each, "trace": trace_id})
-        assessments = getattr(trace.info, "assessments", None) or ()
-        for each in sorted(assessments, key=lambda a: a.create_time_ms or 0):
-            data = entities.assessment(each, entities.keep)
-            if data is not None:
-                yield event("assessment_logged", cast("Mapping[str, Any]", data))
+        for data in _assessments(trace.info):
+            yield event("assessment_logged", data)
         for run in linked:
             link = {"linked_run": run.info.run_id, "run": self._context(run)}
             yield event("trace_linked", link)
@@ -296,25 +402,87 @@ class SourceReader:
 
             return Trace(info, TraceData([])), files
 
-    def _uploads(self, uri: str) -> Iterator[dict[str, Any]]:
-        paths = list(paths_below(repository_of(uri, self._uri)))
-        for start in range(0, len(paths), MAX_FILES):
-            part = paths[start : start + MAX_FILES]
-            yield {
-                "source": uri.rstrip("/"),
-                "files": [[path, None] for path in part],
-                "count": len(part),
-                "bytes": 0,
-            }
+    # ----- files
 
-    def _versions(self, filter_string: str, at: int, context: RunContext) -> Iterator[Event]:
-        versions = _paged(self.client.search_model_versions, filter_string=filter_string)
-        for version in sorted(versions, key=lambda each: (each.name, int(each.version))):
-            model = self.client.get_registered_model(version.name)
-            parts = [*_registered_model(model), *_version(version, model, context)]
+    def _uploads(self, uri: str) -> Iterator[dict[str, Any]]:
+        part: list[list[Any]] = []
+        for path, size in self._files_below(repository_of(uri, self._uri)):
+            part.append([path, size])
+            taken = sum(each[1] or 0 for each in part)
+            if len(part) == _FILES_OF_ONE_EVENT or taken >= _BYTES_OF_ONE_EVENT:
+                yield _uploaded(uri, part)
+                part = []
+        if part:
+            yield _uploaded(uri, part)
+
+    def _files_below(
+        self, repository: Any, folder: str | None = None
+    ) -> Iterator[tuple[str, int | None]]:
+        for entry in repository.list_artifacts(folder):
+            if entry.is_dir:
+                yield from self._files_below(repository, entry.path)
+            else:
+                yield entry.path, entry.file_size
+
+    # ----- the model registry
+
+    def _versions(self) -> Iterator[Any]:
+        runs = [run.info.run_id for run in self._runs]
+        for some in _chunks(runs, _RUNS_OF_ONE_SEARCH):
+            named = ",".join(f"'{run_id}'" for run_id in some)
+            try:
+                yield from list(self._search_versions(f"run_id IN ({named})"))
+            except Exception as error:
+                # Not every registry knows such a search.
+                if str(getattr(error, "error_code", "")) != "INVALID_PARAMETER_VALUE":
+                    raise
+                for run_id in some:
+                    yield from self._search_versions(f"run_id = '{run_id}'")
+        for model in self._models:
+            if not model.source_run_id:
+                for source in (f"models:/{model.model_id}", model.artifact_location):
+                    yield from self._search_versions(f"source_path = '{source}'")
+
+    def _search_versions(self, filter_string: str) -> Iterator[Any]:
+        return paged(self.client.search_model_versions, filter_string=filter_string)
+
+    def _registered_events(self, name: str, versions: Mapping[str, Any]) -> Iterator[Event]:
+        model = self.client.get_registered_model(name)
+        contexts = {run.info.run_id: self._context(run) for run in self._runs}
+        for part, (kind, data) in enumerate(_registered_model(model)):
+            yield Event(name, kind, 0, data, f"{name}.{part}")
+        for number, version in sorted(versions.items(), key=lambda each: int(each[0])):
+            parts = _version(version, model, contexts.get(version.run_id) or {})
             for part, (kind, data) in enumerate(parts):
-                name = f"{version.name}/{version.version}.{part}"
-                yield Event(version.name, kind, at, data, name)
+                yield Event(name, kind, 0, data, f"{name}/{number}.{part}")
+
+
+def digest(data: Any) -> str:
+    """Return a short text that stands for JSON data."""
+    text = json.dumps(data, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_copied(tag: str) -> bool:
+    """Return whether a tag is the source's own, and not that of an earlier copy."""
+    return tag not in _OURS
+
+
+def _uploaded(uri: str, files: list[list[Any]]) -> dict[str, Any]:
+    size = sum(size or 0 for _, size in files)
+    return {"source": uri.rstrip("/"), "files": files, "count": len(files), "bytes": size}
+
+
+def _assessments(info: Any) -> list[Mapping[str, Any]]:
+    found = getattr(info, "assessments", None) or ()
+    ordered = sorted(found, key=lambda each: each.create_time_ms or 0)
+    data = [entities.assessment(each, entities.keep) for each in ordered]
+    return [cast("Mapping[str, Any]", each) for each in data if each is not None]
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
 
 
 def _registered_model(model: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -336,7 +504,7 @@ def _version(version: Any, model: Any, context: RunContext) -> Iterator[tuple[st
             "source_run": version.run_id or None,
             "model_id": getattr(version, "model_id", None),
             "run_link": version.run_link or None,
-            "tags": version.tags,
+            "tags": {k: v for k, v in version.tags.items() if k not in _OURS},
             "description": description,
             "run": context,
         },
@@ -344,6 +512,8 @@ def _version(version: Any, model: Any, context: RunContext) -> Iterator[tuple[st
     # Again, for a version that was copied before.
     yield "version_updated", {"version": number, "description": description}
     for key, value in version.tags.items():
+        if key in _OURS:
+            continue
         yield "version_tagged", {"version": number, "key": key, "value": value}
     if version.current_stage not in {None, "", "None"}:
         stage = {"version": number, "stage": version.current_stage}
@@ -378,7 +548,7 @@ def _or_none(fetch: Any, name: str) -> Any:
         raise
 
 
-def _paged(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
+def paged(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
     token = None
     while True:
         page = search(**arguments, page_token=token)
