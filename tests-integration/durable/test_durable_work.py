@@ -26,7 +26,8 @@ def test_several_ranks_log_to_one_run_that_waits(
     (row,) = json.loads(program.outbox("runs", "--output", "json"))
     assert row["id"] == provisional != row["server_id"]
     assert row["url"].endswith(f"/runs/{row['server_id']}")
-    program.run(f"durable+{proxy.url}", "ranks", "resume", provisional)
+    resumed = program.run(f"durable+{proxy.url}", "ranks", "resume", provisional)
+    assert "has lost the run" not in resumed.stderr
     program.ship()
     (run,) = described(mlflow_server.url, "ranks")["runs"].values()
     text = json.dumps(run)

@@ -261,6 +261,8 @@ class DurableServer:
             run = self.runs.get(run_id)
             if run is None or run.is_provisional or run_id in self._told_lost:
                 continue
+            if run.run_id == real:
+                continue  # resumed by its provisional ID, after it had got this one
             self._told_lost.add(run_id)
             logger.warning(
                 "The MLflow server at %s has lost the run %s, perhaps because it was restored from an "
