@@ -95,6 +95,8 @@ def test_ship_delivers_now(left: Path, fake: Any, capsys: pytest.CaptureFixture[
     (shown,) = json.loads(capsys.readouterr().out)
     assert shown == {
         "name": "fake",
+        "url": "http://fake",
+        "folder": str(left),
         "delivered": 0,
         "waiting": 0,
         "rejected": 0,
@@ -152,6 +154,8 @@ def test_outboxes_of_one_name_are_told_apart(
 ) -> None:
     """If two destinations have the same name, each line has the address too."""
     fake.error = None
+    assert main(["ship"]) == 0
+    assert capsys.readouterr().out == "fake: 10 delivered, 0 waiting, 0 rejected\n"
     other = FAKE._replace(url=f"{FAKE.url}/other")
     outbox = Outbox(other, policy=Policy(shipper="none"))
     outbox.append(Event("run", "metrics", 0, {"n": 1}))
@@ -159,7 +163,7 @@ def test_outboxes_of_one_name_are_told_apart(
     assert main(["ship"]) == 0
     assert sorted(capsys.readouterr().out.splitlines()) == [
         f"fake at {FAKE.url}/other: 1 delivered, 0 waiting, 0 rejected",
-        f"fake at {FAKE.url}: 10 delivered, 0 waiting, 0 rejected",
+        f"fake at {FAKE.url}: 0 delivered, 0 waiting, 0 rejected",
     ]
     assert main(["retry"]) == 0
     assert sorted(capsys.readouterr().out.splitlines()) == [
@@ -182,7 +186,8 @@ def test_drop_can_spare_what_waits(
     main(["ship"])
     capsys.readouterr()
     assert main(["drop", "--rejected", "--yes", "--output", "json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [{"name": "fake", "dropped": 1}]
+    (dropped,) = json.loads(capsys.readouterr().out)
+    assert dropped == {"name": "fake", "url": "http://fake", "folder": str(left), "dropped": 1}
     assert not (left / "refused.jsonl").exists()
     assert [len(events) for events in forgotten] == [1]
     assert main(["drop", "--yes"]) == 0
@@ -190,9 +195,53 @@ def test_drop_can_spare_what_waits(
 
 
 def test_a_destination_can_be_chosen(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--destination` looks at those of that name only."""
+    """`--destination` takes its name, its URL, or the folder of its outbox."""
     assert main(["status", "--destination", "other"]) == 0
     assert capsys.readouterr().out == "There is no outbox.\n"
+    for named in ("fake", "http://fake", left.name, str(left)):
+        assert main(["status", "--destination", named]) == 1
+        assert "waiting   10 events" in capsys.readouterr().out
+
+
+@pytest.fixture
+def two_servers(arrivals: Any, tmp_path: Path) -> list[Path]:
+    """The folders of two destinations of one name, for each of which an event waits."""
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+        to = arrivals.destination._replace(url=f"file://{folder / 'got.jsonl'}")
+        outbox = Outbox(to, policy=DOWN._replace(shipper="none"))
+        outbox.append(Event("run", "metrics", 0, {"for": folder.name}))
+        outbox.close(0)
+    return folders
+
+
+def test_each_destination_is_shipped_to_by_a_process_of_its_own(
+    two_servers: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The environment and the clients of one are never those of the other."""
+    assert main(["ship"]) == 0
+    got = [json.loads((folder / "got.jsonl").read_text()) for folder in two_servers]
+    assert [event["data"] for event in got] == [{"for": "first"}, {"for": "second"}]
+    assert len({os.getpid(), *(event["pid"] for event in got)}) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(lines) == sorted(
+        f"file at file://{folder / 'got.jsonl'}: 1 delivered, 0 waiting, 0 rejected"
+        for folder in two_servers
+    )
+
+
+def test_what_waits_for_two_servers_is_not_shipped_to_a_third(
+    two_servers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--to` takes one destination, even if others have the same name."""
+    third = tmp_path / "third"
+    third.mkdir()
+    to = ("--to", f"file://{third / 'got.jsonl'}")
+    assert main(["ship", *to]) == 1
+    assert "--to needs one destination" in capsys.readouterr().err
+    assert main(["ship", *to, "--destination", f"file://{two_servers[1] / 'got.jsonl'}"]) == 0
+    assert json.loads((third / "got.jsonl").read_text())["data"] == {"for": "second"}
 
 
 def test_a_foreign_spool_is_a_clear_error(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +321,8 @@ def test_a_foreign_folder_does_not_hide_the_others(
         results = {each["name"]: each for each in json.loads(told.out)}
         assert "must belong to you" in results["foreign"]["problem"]
         assert "does not describe a destination" in results["damaged"]["problem"]
-        assert set(results["fake"]) == {"name", "retried" if words == ["retry"] else "dropped"}
+        done = "retried" if words == ["retry"] else "dropped"
+        assert set(results["fake"]) == {"name", "url", "folder", done}
         assert "must belong to you" in told.err
 
 

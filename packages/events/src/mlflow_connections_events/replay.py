@@ -21,6 +21,7 @@ MLflow is imported when the sink is opened, not when this module is imported.
 
 import importlib
 import json
+import logging
 import os
 import re
 import socket
@@ -342,6 +343,8 @@ def _prepare(uri: str, environ: Mapping[str, str]) -> None:
     # The outbox repeats, and knows what may be repeated; MLflow's own retries could create a run twice.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
+    # Databricks' client has retries of its own, by default for minutes; 0 stands for that default.
+    os.environ["MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT"] = "1"
     # A redirected POST becomes a GET, whose response says nothing about what was sent.
     os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
     os.environ.pop("MLFLOW_RUN_ID", None)
@@ -361,3 +364,5 @@ def import_mlflow() -> None:
         importlib.import_module("mlflow")
     finally:
         del modules["pandas"]
+    # Its warnings, such as Databricks' at each attempt to sign in, are for people who train.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)

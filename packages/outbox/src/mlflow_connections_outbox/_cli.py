@@ -2,10 +2,14 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from importlib.metadata import entry_points
+from multiprocessing import get_context
 from typing import Any
 
 from . import _status as states
@@ -49,7 +53,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
 
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--destination", metavar="NAME", help="a destination (default: all)")
+    shared.add_argument(
+        "--destination",
+        metavar="NAME",
+        help="the name or URL of a destination, or the folder of its outbox (default: all)",
+    )
     shared.add_argument(
         "--output", choices=("text", "json"), default="text", help="the format (default: text)"
     )
@@ -121,12 +129,12 @@ def _print_reports(reports: Sequence[admin.Report], *, clear: bool) -> None:
         if report.destination is None:
             print(f"{report.folder}\n  problem   {report.problem}")
         else:
-            _print_report(report, report.destination.url)
+            _print_report(report)
     if not reports:
         print("There is no outbox.")
 
 
-def _print_report(report: admin.Report, url: str) -> None:
+def _print_report(report: admin.Report) -> None:
     content, counts, status = report.content, report.counts, report.status
     since = "" if content.oldest is None else f", the oldest since {_when(content.oldest)}"
     rows = [
@@ -153,7 +161,7 @@ def _print_report(report: admin.Report, url: str) -> None:
     ]
     if report.problem:
         rows.append(("problem", report.problem))
-    print(f"{report.name} at {url}")
+    print(report.address)
     for what, text in rows:
         print(f"  {what:<9} {text}")
 
@@ -162,41 +170,80 @@ def _ship(parsed: argparse.Namespace) -> int:
     collect_garbage_seldom()
     results: list[dict[str, Any]] = []
     reports = admin.outboxes(parsed.destination)
-    if parsed.to and len({report.name for report in reports}) > 1:
+    if parsed.to and len({report.address for report in reports}) > 1:
         raise ValueError("--to needs one destination: choose it with --destination.")
-    for report in reports:
-        shipped, problem = _ship_one(report, parsed)
-        if shipped is None:
-            results.append(_problem(report._replace(problem=problem)))
+    for report, outcome in zip(reports, _outcomes(reports, parsed), strict=True):
+        if isinstance(outcome, str):
+            results.append(_problem(report._replace(problem=outcome)))
             continue
-        results.append({"name": report.name, **shipped._asdict()})
+        results.append({**_named(report), **outcome._asdict()})
         if parsed.output == "text":
-            aside = f", {shipped.aside:,} set aside" if shipped.aside else ""
-            why = f" ({shipped.reason})" if shipped.reason else ""
+            aside = f", {outcome.aside:,} set aside" if outcome.aside else ""
+            why = f" ({outcome.reason})" if outcome.reason else ""
             print(
-                f"{_label(report, reports)}: {shipped.delivered:,} delivered, "
-                f"{shipped.waiting:,} waiting, {shipped.rejected:,} rejected{aside}{why}"
+                f"{_label(report, reports)}: {outcome.delivered:,} delivered, "
+                f"{outcome.waiting:,} waiting, {outcome.rejected:,} rejected{aside}{why}"
             )
     if parsed.output == "json":
         _print_json(results)
     return 1 if any(_is_unfinished(result) for result in results) else 0
 
 
-def _ship_one(report: admin.Report, parsed: argparse.Namespace) -> tuple[admin.Shipped | None, str]:
+def _outcomes(
+    reports: Sequence[admin.Report], parsed: argparse.Namespace
+) -> list[admin.Shipped | str]:
+    """Ship the outboxes, and return what came of each, or why nothing could be done.
+
+    Several at once have a process each: a client takes its server's address and credentials from the
+    environment and keeps them, and one that waits for its server must not hold up the others.
+    """
+    jobs = [(report, parsed.timeout, parsed.other_machines, parsed.to) for report in reports]
+    if sum(map(_has_events, reports)) < 2:
+        return [_ship_one(*job, show=sys.stderr.isatty()) for job in jobs]
+    with ProcessPoolExecutor(
+        len(jobs), get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL)
+    ) as pool:
+        futures = [pool.submit(_ship_one, *job) for job in jobs]
+        if sys.stderr.isatty():
+            _show_until_done(reports, futures)
+        return [future.result() for future in futures]
+
+
+def _ship_one(
+    report: admin.Report, timeout: float, adopt: bool, to: str | None, *, show: bool = False
+) -> admin.Shipped | str:
     """Ship one outbox, and return what came of it, or why nothing could be done."""
     if report.problem:
-        return None, report.problem
-    progress = _Progress(report.name) if sys.stderr.isatty() else None
+        return report.problem
+    progress = _Progress(report.address) if show else None
     try:
-        shipped = admin.ship(
-            *(report.folder, parsed.timeout, progress), adopt=parsed.other_machines, to=parsed.to
-        )
+        return admin.ship(report.folder, timeout, progress, adopt=adopt, to=to)
     except (OSError, ValueError) as error:
-        return None, str(error)
+        return str(error)
     finally:
         if progress:
             progress.end()
-    return shipped, ""
+
+
+def _has_events(report: admin.Report) -> bool:
+    return bool(_waiting(report))
+
+
+def _waiting(report: admin.Report) -> int:
+    with suppress(OSError, ValueError):
+        return admin.measure(report.folder, check=False).events
+    return 0
+
+
+def _show_until_done(reports: Sequence[admin.Report], futures: Sequence[Future[Any]]) -> None:
+    """Show how many events of several outboxes wait, until all are done."""
+    total = sum(map(_waiting, reports))
+    progress = _Progress(f"{len(reports)} destinations")
+    while not all(future.done() for future in futures):
+        waiting = sum(map(_waiting, reports))
+        progress(max(0, total - waiting), waiting)
+        time.sleep(_PROGRESS_EVERY)
+    progress.end()
 
 
 def _is_unfinished(result: dict[str, Any]) -> bool:
@@ -216,7 +263,7 @@ def _retry(parsed: argparse.Namespace) -> int:
         if report.problem:
             results.append(_problem(report))
             continue
-        results.append({"name": report.name, "retried": events})
+        results.append({**_named(report), "retried": events})
         if parsed.output == "text":
             then = "; `mlflow-connections outbox ship` sends them" if events else ""
             print(f"{_label(report, reports)}: {events:,} wait again{then}")
@@ -244,7 +291,7 @@ def _drop(parsed: argparse.Namespace) -> int:
         except OSError as error:
             results.append(_problem(report._replace(problem=str(error))))
             continue
-        results.append({"name": report.name, "dropped": dropped})
+        results.append({**_named(report), "dropped": dropped})
         if parsed.output == "text":
             print(f"{label}: {dropped:,} dropped")
     if parsed.output == "json":
@@ -254,15 +301,19 @@ def _drop(parsed: argparse.Namespace) -> int:
 
 def _label(report: admin.Report, reports: Sequence[admin.Report]) -> str:
     """Return an outbox's name, with its address if another outbox has that name too."""
-    if report.destination is None or [each.name for each in reports].count(report.name) == 1:
-        return report.name
-    return f"{report.name} at {report.destination.url}"
+    is_alone = [each.name for each in reports].count(report.name) == 1
+    return report.name if is_alone else report.address
 
 
 def _problem(report: admin.Report) -> dict[str, Any]:
     """Name an outbox that cannot be used, and return that for programs."""
     print(f"{report.name}: {report.problem}", file=sys.stderr)
-    return {"name": report.name, "problem": report.problem}
+    return {**_named(report), "problem": report.problem}
+
+
+def _named(report: admin.Report) -> dict[str, Any]:
+    url = report.destination.url if report.destination else None
+    return {"name": report.name, "url": url, "folder": str(report.folder)}
 
 
 def _confirmed(question: str) -> bool:

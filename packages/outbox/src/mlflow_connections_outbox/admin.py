@@ -101,6 +101,18 @@ class Report(NamedTuple):
         return self.destination.name if self.destination else self.folder.name
 
     @property
+    def address(self) -> str:
+        """The name and the URL of the destination, or the folder where these cannot be read."""
+        if self.destination is None:
+            return self.folder.name
+        return f"{self.destination.name} at {self.destination.url}"
+
+    def is_named(self, named: str) -> bool:
+        """Return whether a text is the name or the URL of the destination, or the folder."""
+        url = self.destination.url if self.destination else None
+        return named in {self.name, url, self.folder.name, str(self.folder)}
+
+    @property
     def is_clean(self) -> bool:
         """Whether nothing waits, nothing was set aside, and the outbox can be used."""
         content = self.content
@@ -140,21 +152,23 @@ class Shipped(NamedTuple):
     reason: str
 
 
-def outboxes(name: str | None = None) -> list[Report]:
-    """Find every outbox of this user, or those of one destination's name; nothing is counted.
+def outboxes(named: str | None = None) -> list[Report]:
+    """Find every outbox of this user, or those of one destination; nothing is counted.
 
     An outbox that cannot be used is returned with its problem, and does not hide the others.
+
+    Args:
+        named: The name or the URL of a destination, or the folder of its outbox; None for all.
     """
-    found = map(_find, spools())
-    return [report for report in found if name in {None, report.name}]
+    return [report for report in map(_find, spools()) if named is None or report.is_named(named)]
 
 
-def reports(name: str | None = None) -> list[Report]:
-    """Read every outbox of this user, or those of one destination's name.
+def reports(named: str | None = None) -> list[Report]:
+    """Read every outbox of this user, or those of one destination; see `outboxes`.
 
     An outbox that cannot be used is reported with its problem, and does not hide the others.
     """
-    return list(map(_report, outboxes(name)))
+    return list(map(_report, outboxes(named)))
 
 
 def _find(folder: Path) -> Report:
