@@ -21,7 +21,6 @@ MLflow is imported when the sink is opened, not when this module is imported.
 
 import importlib
 import json
-import logging
 import os
 import re
 import socket
@@ -31,7 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_connections.secrets import mask, mask_uri, masked
+from mlflow_connections.secrets import get_logger, mask, mask_uri, masked
 from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
 
 from .composite import is_composite
@@ -365,4 +364,4 @@ def import_mlflow() -> None:
     finally:
         del modules["pandas"]
     # Its warnings, such as Databricks' at each attempt to sign in, are for people who train.
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    get_logger("mlflow").setLevel("ERROR")
