@@ -259,7 +259,7 @@ def types(session: nox.Session) -> None:
         *(*mypy, "--exclude", "/kedro/starter/"),
         *("--exclude", f"/tests_integration/({'|'.join(alone)})/"),
         *("noxfile.py", "scripts", "benchmarks", "examples/demo.py", "docs/_ext"),
-        *("examples/wine/src", "packages/conftest.py"),
+        *("examples/wine/src", "packages/conftest.py", "tests-shared"),
         *(f"packages/{folder}/{part}" for folder in PACKAGES for part in ("src", "tests")),
         str(link),
         env={"MYPYPATH": str(above)},

@@ -72,7 +72,7 @@ def plan(paths: Iterable[str] | None) -> Mapping[str, list[str]]:
         found = [path.split("/") for path in paths]
         changed = {parts[1] for parts in found if parts[0] == "packages" and len(parts) > 2}
         tests = {parts[1] for parts in found if parts[0] == "tests-integration" and len(parts) > 2}
-        shared = ("noxfile.py", "pyproject.toml", "scripts", "tests-integration")
+        shared = ("noxfile.py", "pyproject.toml", "scripts", "tests-integration", "tests-shared")
         if any(parts[0] == "docs" or parts[-1] == "README.md" for parts in found):
             tests.add("examples")
         everything = any(parts[0] in shared and len(parts) < 3 for parts in found)

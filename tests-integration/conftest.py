@@ -16,6 +16,9 @@ from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._databricks import Databricks
 from mlflow_connections_sandbox.databand import Databand
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests-shared"))
+from warm_python import OF_MLFLOW, serving
+
 _FOREIGN = ("AZUREML_", "AZURE_", "DATABAND_", "DATABRICKS_", "DBND_", "MLFLOW_", "SNOWFLAKE_")
 
 
@@ -119,37 +122,11 @@ def postgresql() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-# Not as a script, because `__main__` belongs to the command.
-_SERVE = "import sys, pathlib, warm_python; warm_python.main(pathlib.Path(sys.argv[1]))"
-
-
 @pytest.fixture(scope="session")
 def warm_bin() -> Iterator[Path]:
-    """A folder with `python` and console scripts that start warm; see `warm_python.py`."""
-    if sys.platform != "linux":
-        yield Path(sys.executable).parent
-        return
-    named = ("PATH", "LANG", "LC_ALL", "TMPDIR")
-    # Not below pytest's folder: a socket's address must be short.
-    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, folder],
-            cwd=Path(__file__).parent,
-            env={
-                **{name: os.environ[name] for name in named if name in os.environ},
-                "HOME": folder,
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "DO_NOT_TRACK": "1",
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdin
-        assert process.stdout
-        assert process.stdout.readline() == b"ready\n"
-        yield Path(folder) / "bin"
-        process.stdin.close()
-        process.wait()
+    """A folder with `python` and console scripts that start warm; see `tests-shared/warm_python.py`."""
+    with serving(*OF_MLFLOW) as server:
+        yield server.bin
 
 
 @pytest.fixture

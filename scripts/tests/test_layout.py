@@ -135,7 +135,15 @@ _OPENERS = re.compile(r'(?m)^\s*r?"""(?:What|Where|Who|Whose|Give|Gives|Tell|Tel
 
 def test_no_docstring_opens_with_a_clause() -> None:
     """A docstring names its thing or its act: no What, Where or Who in place of a noun, no Give or Tell."""
-    folders = ("packages", "scripts", "tests-integration", "benchmarks", "docs", "examples")
+    folders = (
+        "packages",
+        "scripts",
+        "tests-integration",
+        "tests-shared",
+        "benchmarks",
+        "docs",
+        "examples",
+    )
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for folder in folders

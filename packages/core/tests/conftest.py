@@ -1,5 +1,6 @@
 """Real distributions for the tests: metadata and modules on `sys.path`, as an installer lays them."""
 
+import itertools
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -9,6 +10,25 @@ from typing import Protocol
 import pytest
 
 from mlflow_connections.discovery import GROUP, rescan
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tests-shared"))
+from warm_python import WarmPython, serving
+
+# What `mlflow-connections` and a run of pytest import. Core is among them, as it reads nothing when it is
+# imported; tests of streams and signals start it anew.
+PRELOADED = (
+    *("mlflow_connections._cli", "mlflow_connections._schema", "mlflow_connections._init"),
+    *("mlflow_connections.named", "mlflow_connections.reports", "mlflow_connections.testing"),
+    *("csv", "email.message", "importlib.resources", "shutil", "socket", "tempfile", "tomllib"),
+    *("pytest", "_pytest.doctest", "_pytest.legacypath", "_pytest.subtests", "_pytest.terminal"),
+)
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[WarmPython]:
+    """A server that runs commands of Python without their start, for tests that are not about it."""
+    with serving(*PRELOADED) as server:
+        yield server
 
 
 class Install(Protocol):
@@ -21,12 +41,17 @@ class Install(Protocol):
         ...
 
 
+@pytest.fixture(scope="session")
+def new_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Paths of folders, of which none exists."""
+    folder = tmp_path_factory.mktemp("config")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def no_files_of_the_user(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def no_files_of_the_user(new_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """No connections file and no default of the person who runs the tests is in force."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(next(new_folders)))
     for name in ("MLFLOW_CONNECTIONS_FILE", "MLFLOW_CONNECTIONS_DEFAULT"):
         monkeypatch.delenv(name, raising=False)
 

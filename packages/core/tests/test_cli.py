@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from warm_python import WarmPython
 
 from mlflow_connections import Connection, Option
 from mlflow_connections.reports import option_rows, table
@@ -37,7 +38,8 @@ connection = Declared()
 class Shell:
     """Runs `mlflow-connections` in an environment where one plugin is installed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: WarmPython) -> None:
+        self.python = python
         (folder / "declared_module.py").write_text(textwrap.dedent(CONNECTION))
         info = folder / "declared_plugin-1.2.dist-info"
         info.mkdir()
@@ -49,23 +51,20 @@ class Shell:
         )
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("TEST_", "MLFLOW_"))}
         self.environment = {**kept, "PYTHONPATH": str(folder), "COLUMNS": "100"}
+        # For tests of streams and signals.
         self.command = [sys.executable, "-m", "mlflow_connections"]
 
     def __call__(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """Run it to its end."""
-        return subprocess.run(
-            [*self.command, *arguments],
-            env={**self.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
+        return self.python.run(
+            ["-m", "mlflow_connections", *arguments], env={**self.environment, **variables}
         )
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+def shell(tmp_path: Path, warm_python: WarmPython) -> Shell:
     """A shell with one plugin."""
-    return Shell(tmp_path)
+    return Shell(tmp_path, warm_python)
 
 
 def test_list_shows_who_brings_which_keyword(shell: Shell) -> None:

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from warm_python import WarmPython
 
 from mlflow_connections import InvalidOptionError
 from mlflow_connections._export_formats import export_text, github_masks
@@ -56,7 +57,8 @@ credentials = { MLFLOW_TRACKING_TOKEN = { env = "ML_SECRET" } }
 class Shell:
     """Runs `mlflow-connections` in a project with one plugin and a file of connections."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: WarmPython) -> None:
+        self.python = python
         site, self.project = folder / "site", folder / "project"
         self.config = folder / "config"
         for each in (site, self.project):
@@ -78,27 +80,25 @@ class Shell:
             "COLUMNS": "120",
             "XDG_CONFIG_HOME": str(self.config),
         }
+        # For tests of streams and signals.
         self.command = [sys.executable, "-m", "mlflow_connections"]
 
     def __call__(
         self, *arguments: str, stdin: str = "", **variables: str
     ) -> "subprocess.CompletedProcess[str]":
         """Run it to its end."""
-        return subprocess.run(
-            [*self.command, *arguments],
+        return self.python.run(
+            ["-m", "mlflow_connections", *arguments],
             cwd=self.project,
             env={**self.environment, **variables},
             input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
         )
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+def shell(tmp_path: Path, warm_python: WarmPython) -> Shell:
     """A shell in the project."""
-    return Shell(tmp_path)
+    return Shell(tmp_path, warm_python)
 
 
 def test_list_has_the_names(shell: Shell) -> None:
@@ -273,13 +273,18 @@ NAMES = st.sampled_from(["A", "MLFLOW_TRACKING_TOKEN"])
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
-@given(st.dictionaries(NAMES, TEXT))
-def test_a_shell_reads_what_was_written(variables: dict[str, str]) -> None:
+@settings(max_examples=20)
+@given(st.lists(st.dictionaries(NAMES, TEXT), min_size=1, max_size=20))
+def test_a_shell_reads_what_was_written(written: list[dict[str, str]]) -> None:
     """Quoting for `sh` keeps every value as it is."""
-    names = " ".join(f'"${name}"' for name in variables)
-    script = export_text(variables, "sh") + f"printf '%s\\0' {names}"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, check=True, env={})
-    assert done.stdout.decode().split("\0")[:-1] == [*variables.values()] or not variables
+    scripts = []
+    for variables in written:
+        names = " ".join(f'"${name}"' for name in variables)
+        shown = f"printf '%s\\0' {names}\n" if variables else ""
+        scripts.append(f"{export_text(variables, 'sh')}{shown}")
+    done = subprocess.run(["sh", "-c", "".join(scripts)], capture_output=True, check=True, env={})
+    values = [value for variables in written for value in variables.values()]
+    assert done.stdout.decode().split("\0")[:-1] == values
 
 
 @given(st.dictionaries(NAMES, TEXT))

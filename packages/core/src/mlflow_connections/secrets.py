@@ -365,14 +365,15 @@ def _escaped(text: str) -> set[str]:
     )
     # Which quotes a repr escapes depends on the rest of the text around.
     parts = re.split(r"""(['"])""", text)
-    between = {
-        "".join(
-            (f"\\{part}" if part in quotes else part) if place % 2 else apply(part)
-            for place, part in enumerate(parts)
-        )
-        for apply in escapes
-        for quotes in ("", "'", '"', "'\"")
-    }
+    quotes_inside = set(parts[1::2])
+    between = set()
+    for apply in escapes:
+        escaped = [part if part in quotes_inside else apply(part) for part in parts]
+        for quotes in ("", "'", '"', "'\""):
+            if quotes_inside.issuperset(quotes):
+                between.add(
+                    "".join(f"\\{part}" if part and part in quotes else part for part in escaped)
+                )
     return {*between, escape(text), escape(text, quote=False), text.replace("'", "'\"'\"'")}
 
 
