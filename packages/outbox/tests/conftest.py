@@ -1,4 +1,4 @@
-"""Fixtures of the outbox's tests: a spool of their own, and destinations that can be inspected."""
+"""Fixtures of the outbox's tests: a separate spool, and destinations that can be inspected."""
 
 import itertools
 import json
@@ -47,10 +47,10 @@ class FileSink:
 
 
 class Fake:
-    """A sink of this process that can be told to fail.
+    """A sink in this process that can be made to fail.
 
     Attributes:
-        module: What its factory is called in; no other test's.
+        module: The unique name of its factory's module.
     """
 
     _numbers = itertools.count()
@@ -67,7 +67,7 @@ class Fake:
         self.free.set()
 
     def send(self, events: Batch) -> None:
-        """Take a batch, or do as told."""
+        """Accept a batch, or fail as configured."""
         from mlflow_connections_outbox import Rejected
 
         self.free.wait(30)
@@ -93,7 +93,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fake() -> Iterator[Fake]:
-    """A sink of this process, reachable by the factory `a_fake_sink:make`, and by one of its own."""
+    """A sink in this process, reachable by the factory `a_fake_sink:make`, and by a unique one."""
     sink = Fake()
 
     def make(destination: Destination, environ: dict[str, str], state: Path) -> Fake:
@@ -125,8 +125,8 @@ class Arrivals:
     """The events that a file sink has received.
 
     Attributes:
-        destination: Leads to it.
-        folder: Where the file is, and `faults`.
+        destination: The sink's destination.
+        folder: The folder of the file and of `faults`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -134,7 +134,7 @@ class Arrivals:
         self.destination = Destination("file", f"file://{folder / 'got.jsonl'}", "a_file_sink:make")
 
     def fault(self, words: str) -> None:
-        """Make the sink fail from now on; with no words, work again."""
+        """Make the sink fail from now on; without words, make it work again."""
         (self.folder / "faults").write_text(words)
 
     def all(self) -> list[dict[str, object]]:
@@ -146,12 +146,12 @@ class Arrivals:
         return [json.loads(line) for line in lines]
 
     def wait(self, count: int) -> list[dict[str, object]]:
-        """Return everything once that many have arrived, within twenty seconds."""
+        """Return everything once so many events have arrived, within twenty seconds."""
         return until(lambda: found if len(found := self.all()) >= count else None)
 
 
 def until(look: Callable[[], T | None]) -> T:
-    """Look again and again until there is something, for twenty seconds."""
+    """Poll until the result is true, for twenty seconds."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if found := look():
@@ -162,7 +162,7 @@ def until(look: Callable[[], T | None]) -> T:
 
 @pytest.fixture(name="until")
 def until_fixture() -> Callable[[Callable[[], object]], object]:
-    """Return `until`, which cannot be imported from here."""
+    """Return `until`, which cannot be imported from this file."""
     return until
 
 

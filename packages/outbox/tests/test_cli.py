@@ -19,7 +19,7 @@ DOWN = Policy(shipper="thread", poll=0.01, backoff=0.01, max_backoff=0.02, patie
 
 @pytest.fixture
 def left(fake: Any, until: Any) -> Path:
-    """A spool in which a process left ten events, one of which is nonsense, while the destination was down."""
+    """A spool in which a process left ten events, one of them invalid, while the destination was down."""
     from mlflow_connections_outbox._spool import is_locked
 
     fake.error = Unavailable("no route")
@@ -33,8 +33,10 @@ def left(fake: Any, until: Any) -> Path:
     return folder
 
 
-def test_status_shows_what_waits_and_why(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Counts, the last words of the destination and the folder are shown."""
+def test_status_shows_waiting_events_and_the_reason(
+    left: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts, the destination's last reason and the folder are shown."""
     assert main(["status"]) == 1
     shown = capsys.readouterr().out
     assert "fake at http://fake\n" in shown
@@ -43,8 +45,8 @@ def test_status_shows_what_waits_and_why(left: Path, capsys: pytest.CaptureFixtu
     assert str(left) in shown
 
 
-def test_status_speaks_json(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same for programs."""
+def test_status_prints_json(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same information is available to programs."""
     assert main(["status", "--output", "json"]) == 1
     (shown,) = json.loads(capsys.readouterr().out)
     assert {key: shown[key] for key in ("name", "url", "events", "rejected", "writers")} == {
@@ -61,7 +63,7 @@ def test_status_speaks_json(left: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_status_shows_the_time_of_the_oldest_event(
     fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Later events do not make the wait look shorter."""
+    """Later events do not make the wait appear shorter."""
     fake.error = Unavailable("no route")
     outbox = Outbox(FAKE, policy=DOWN)
     begun = 1_700_000_000
@@ -77,7 +79,7 @@ def test_status_shows_the_time_of_the_oldest_event(
 
 
 def test_status_without_an_outbox(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is said to be nothing, and JSON is a list."""
+    """Without an outbox one sentence is printed, and JSON is an empty list."""
     assert main(["status"]) == 0
     assert main(["status", "--output", "json"]) == 0
     assert capsys.readouterr().out == "There is no outbox.\n[]\n"
@@ -105,16 +107,14 @@ def test_ship_delivers_now(left: Path, fake: Any, capsys: pytest.CaptureFixture[
     }
 
 
-def test_ship_says_why_it_could_not(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the destination down it ends in time, tells the reason and fails."""
+def test_ship_reports_why_it_failed(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the destination is down it ends in time, prints the reason and fails."""
     assert main(["ship", "--timeout", "0.3"]) == 1
     assert capsys.readouterr().out == "fake: 0 delivered, 10 waiting, 0 rejected (no route)\n"
 
 
-def test_ship_waits_for_a_shipper_that_is_at_work(
-    fake: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """While another one delivers, it hurries it and watches."""
+def test_ship_waits_for_a_running_shipper(fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """While another process delivers, it requests a flush and watches."""
     outbox = Outbox(FAKE, policy=Policy(shipper="thread", poll=0.01, linger=3600))
     outbox.append(Event("run", "metrics", 0, {"n": 1}))
     assert main(["ship", "--timeout", "20"]) == 0
@@ -126,7 +126,7 @@ def test_ship_waits_for_a_shipper_that_is_at_work(
 def test_drop_asks_first(
     left: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a yes nothing is given up."""
+    """Without a confirmation nothing is dropped."""
     import io
 
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
@@ -138,10 +138,10 @@ def test_drop_asks_first(
     assert not list(left.glob("*.seg"))
 
 
-def test_drop_asks_nothing_where_nothing_is_dropped(
+def test_drop_asks_nothing_if_nothing_is_dropped(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An outbox whose events have all been delivered needs no yes."""
+    """An outbox whose events have all been delivered needs no confirmation."""
     fake.error = None
     assert main(["ship"]) == 0
     capsys.readouterr()
@@ -149,7 +149,7 @@ def test_drop_asks_nothing_where_nothing_is_dropped(
     assert capsys.readouterr() == ("fake: 0 dropped\n", "")
 
 
-def test_outboxes_of_one_name_are_told_apart(
+def test_outboxes_of_one_name_are_distinguished(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """If two destinations have the same name, each line has the address too."""
@@ -172,10 +172,10 @@ def test_outboxes_of_one_name_are_told_apart(
     ]
 
 
-def test_drop_can_spare_what_waits(
+def test_drop_can_keep_waiting_events(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--rejected` drops the dead letters alone, and the sink removes what belongs to them."""
+    """`--rejected` drops only the dead letters, and the sink removes their data."""
     forgotten: list[Any] = []
     module = sys.modules[read_destination(left).sink.partition(":")[0]]
     monkeypatch.setattr(
@@ -245,7 +245,7 @@ def test_what_waits_for_two_servers_is_not_shipped_to_a_third(
 
 
 def test_a_foreign_spool_is_a_clear_error(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder that others may write to is not run from."""
+    """Code is not run from a folder that others may write to."""
     left.chmod(0o777)
     assert main(["status"]) == 1
     assert "must belong to you" in capsys.readouterr().out
@@ -264,7 +264,7 @@ def rejected(left: Path, fake: Any, capsys: pytest.CaptureFixture[str]) -> Path:
 def test_rejected_events_can_be_sent_again(
     rejected: Path, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After the destination was repaired `retry` brings a dead letter back, under the ID it had."""
+    """After the destination was fixed, `retry` brings a dead letter back under its ID."""
     first = {event.id for event in fake.got}
     fake.bad = set()
     assert main(["retry"]) == 1
@@ -278,10 +278,10 @@ def test_rejected_events_can_be_sent_again(
     assert "delivered 10 events" in capsys.readouterr().out
 
 
-def test_a_forgotten_token_deletes_no_old_events(
+def test_a_wrong_token_deletes_no_old_events(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Shipping events of long ago with credentials that are not accepted keeps them, and fails."""
+    """Shipping old events with refused credentials keeps them, and fails."""
     from mlflow_connections_outbox import Unauthorized
 
     for segment in left.glob("*.seg"):
@@ -297,7 +297,7 @@ def test_a_forgotten_token_deletes_no_old_events(
 def test_a_foreign_folder_does_not_hide_the_others(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A spool that others may write to is named with its problem; the rest is shown and shipped."""
+    """A spool that others may write to is reported with its problem; the rest is shown and shipped."""
     foreign = left.parent / "foreign"
     foreign.mkdir()
     (foreign / "destination.json").write_text("{}")
@@ -326,10 +326,10 @@ def test_a_foreign_folder_does_not_hide_the_others(
         assert "must belong to you" in told.err
 
 
-def test_a_folder_that_cannot_be_read_is_named(
+def test_an_unreadable_folder_is_named(
     left: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another user's folder that lets nobody in is neither passed over nor in the way of the others."""
+    """Another user's unreadable folder is reported and does not affect the others."""
     foreign = left.parent / "foreign"
     foreign.mkdir(mode=0o700)
     looks, belongs = Path.exists, Path.stat
@@ -371,7 +371,7 @@ def test_damaged_lines_are_counted(
 
 
 def test_events_beyond_the_limit_are_counted(fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """A full outbox goes on outside its limit, and the command says how many wait there."""
+    """A full outbox continues beyond its limit, and the command prints the number of events there."""
     fake.error = Unavailable("down")
     outbox = Outbox(FAKE, policy=DOWN._replace(max_bytes=2_000, min_free=0))
     for number in range(100):
@@ -395,7 +395,7 @@ def test_events_beyond_the_limit_are_counted(fake: Any, capsys: pytest.CaptureFi
     assert (shown["overflow"], shown["delivered"]) == (0, 100)
 
 
-def test_events_that_find_no_room_are_counted(
+def test_events_without_room_are_counted(
     fake: Any, capsys: pytest.CaptureFixture[str], until: Any
 ) -> None:
     """With neither disk nor memory left, new events are lost, and the command counts them."""
@@ -417,7 +417,7 @@ def test_events_that_find_no_room_are_counted(
 
 
 def test_counts_of_another_version_are_read(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A newer version may have counted more, and an older one other things: what is known stays."""
+    """A newer version may have counted more, and an older one other things: known counts stay."""
     (left / "counts.json").write_text('{"delivered": 5, "dropped": 3, "beyond": 1}')
     (left / "status.json").write_text('{"state": "unavailable", "reason": "so", "mood": "bad"}')
     assert main(["status"]) == 1
@@ -429,7 +429,7 @@ def test_counts_of_another_version_are_read(left: Path, capsys: pytest.CaptureFi
 def test_status_watches_until_nothing_waits(
     left: Path, fake: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--watch` shows the outboxes again and again, and ends when everything is delivered."""
+    """`--watch` shows the outboxes repeatedly, and ends when everything is delivered."""
 
     class Clock:
         strftime, localtime, monotonic = time.strftime, time.localtime, time.monotonic
@@ -449,7 +449,7 @@ def test_status_watches_until_nothing_waits(
 def test_a_send_that_hangs_is_shown(
     fake: Any, capsys: pytest.CaptureFixture[str], until: Any
 ) -> None:
-    """While the destination does not answer the status says since when it is waited for."""
+    """While the destination does not respond, the status shows the beginning of the wait."""
     fake.free.clear()
     outbox = Outbox(FAKE, policy=DOWN._replace(linger=0.0))
     outbox.append(Event("run", "metrics", 0, {"n": 1}))

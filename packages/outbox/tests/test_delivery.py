@@ -1,4 +1,4 @@
-"""Delivering: batches, pauses, and what is refused."""
+"""Delivery: batches, pauses, and rejected events."""
 
 import threading
 import time
@@ -32,20 +32,20 @@ class Source:
         return self.records[:limit]
 
     def read_ahead(self, limit: int) -> None:
-        """Note the limit."""
+        """Record the limit."""
         self.ahead.append(limit)
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
-        """Insist on the order."""
+        """Check the order."""
         assert list(records) == self.records[: len(records)]
         del self.records[: len(records)]
 
     def reject(self, record: Record, reason: str) -> None:
-        """Note it."""
+        """Record it."""
         self.rejected.append(record.event.at)
 
     def expire(self, seconds: float) -> int:
-        """Note that it was asked."""
+        """Record the call."""
         self.aged += 1
         return 0
 
@@ -55,7 +55,7 @@ class Source:
 
 
 class Sink:
-    """Does what a function says."""
+    """A sink that behaves as a function decides."""
 
     def __init__(self, behave: Callable[[Sequence[Event]], None]) -> None:
         self.behave = behave
@@ -63,23 +63,23 @@ class Sink:
         self.closed = False
 
     def send(self, events: Batch) -> None:
-        """Take what the function lets through."""
+        """Accept the events that the function allows."""
         self.behave(events)
         self.got += [event.at for event in events]
 
     def close(self) -> None:
-        """Note it."""
+        """Record it."""
         self.closed = True
 
 
 def deliver(source: Source, sink: Sink, said: list[Status] | None = None) -> Delivery:
-    """Make a delivery from a source to a sink."""
+    """Create a delivery from a source to a sink."""
     return Delivery(source, lambda: sink, POLICY, (said if said is not None else []).append)
 
 
 @given(st.sets(st.integers(0, 19)), st.booleans())
-def test_only_the_refused_events_are_set_aside(bad: set[int], tells: bool) -> None:
-    """Whichever events a destination refuses, and whether or not it names them, the rest arrives in order."""
+def test_only_rejected_events_are_set_aside(bad: set[int], tells: bool) -> None:
+    """Whichever events a destination rejects, and whether or not it names them, the rest arrives in order."""
 
     def behave(events: Sequence[Event]) -> None:
         positions = [i for i, event in enumerate(events) if event.at in bad]
@@ -96,8 +96,8 @@ def test_only_the_refused_events_are_set_aside(bad: set[int], tells: bool) -> No
     assert delivery.status.rejected == len(bad)
 
 
-def test_a_fault_in_the_middle_of_a_refusal_loses_nothing() -> None:
-    """When a destination fails while a bad event is looked for, the rest comes again."""
+def test_a_failure_during_a_rejection_loses_nothing() -> None:
+    """If a destination fails while a faulty event is searched for, the rest is sent again."""
     calls = 0
 
     def behave(events: Sequence[Event]) -> None:
@@ -137,7 +137,7 @@ def test_a_failure_keeps_the_batch_and_pauses() -> None:
 
 
 def test_pauses_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each further failure pauses for longer, with jitter, and never beyond the policy."""
+    """Each further failure pauses for longer, with jitter, but never beyond the policy."""
 
     def behave(events: Sequence[Event]) -> None:
         raise Unavailable("down")
@@ -149,8 +149,8 @@ def test_pauses_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> Non
         assert most / 2 - 1 < delivery.pause() <= most
 
 
-def test_a_destination_may_ask_for_a_longer_pause() -> None:
-    """Retry-After is respected, also by those who are in a hurry."""
+def test_a_destination_may_request_a_longer_pause() -> None:
+    """Retry-After is respected, also during a flush."""
 
     def behave(events: Sequence[Event]) -> None:
         raise Unavailable("busy", retry_after=120)
@@ -162,7 +162,7 @@ def test_a_destination_may_ask_for_a_longer_pause() -> None:
     assert delivery.status.attempts == 1
 
 
-def test_after_a_failure_the_sink_is_made_anew() -> None:
+def test_after_a_failure_the_sink_is_opened_again() -> None:
     """Each attempt after a failure reads the credentials again; the old sink is closed."""
     made: list[Sink] = []
 
@@ -187,7 +187,7 @@ def test_after_a_failure_the_sink_is_made_anew() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("odd"), RuntimeError(), OSError(5, "io")])
 def test_any_other_exception_counts_as_unavailable(error: Exception) -> None:
-    """A sink with a defect loses nothing: its events wait, and its error is named."""
+    """A sink with a defect loses nothing: its events wait, and its error is reported."""
 
     def behave(events: Sequence[Event]) -> None:
         raise error
@@ -201,7 +201,7 @@ def test_any_other_exception_counts_as_unavailable(error: Exception) -> None:
 
 
 def test_a_factory_that_fails_loses_nothing() -> None:
-    """A destination whose module is not installed here is one that is not available."""
+    """A destination whose module is not installed counts as unavailable."""
 
     def make() -> Sink:
         raise ImportError("no such module")
@@ -213,7 +213,7 @@ def test_a_factory_that_fails_loses_nothing() -> None:
     assert source.records
 
 
-def test_no_secret_of_a_url_is_told() -> None:
+def test_no_secret_of_a_url_is_shown() -> None:
     """A sink's message is shown to people, so credentials are removed from its URLs."""
 
     def behave(events: Sequence[Event]) -> None:
@@ -226,8 +226,8 @@ def test_no_secret_of_a_url_is_told() -> None:
     assert "host" in delivery.status.reason
 
 
-def test_a_batch_waits_to_grow_but_not_for_long() -> None:
-    """A young and small batch waits; a full, an old or a hurried one goes."""
+def test_a_batch_waits_to_grow_for_a_limited_time() -> None:
+    """A new and small batch waits; a full, old or flushed one is sent."""
     source = Source(3)
     now = time.monotonic_ns()
     source.records = [record._replace(stamp=now) for record in source.records]
@@ -246,14 +246,14 @@ def test_a_batch_waits_to_grow_but_not_for_long() -> None:
 
 
 class Prefix:
-    """A sink that takes some events of each batch, one request each, and then fails."""
+    """A sink that accepts some events of each batch, one request each, and then fails."""
 
     def __init__(self, takes: int) -> None:
         self.takes = takes
         self.requests: list[int] = []
 
     def send(self, batch: Batch) -> None:
-        """Take some."""
+        """Accept some."""
         for count, event in enumerate(batch):
             if count == self.takes:
                 raise Unavailable("out of time")
@@ -268,7 +268,7 @@ QUICK = POLICY._replace(backoff=0.0, max_backoff=0.0, batch=500)
 
 
 def test_the_sink_opens_while_the_batch_grows() -> None:
-    """Events that come while it is opened, which may take a second, are part of its first batch."""
+    """Events that arrive during the opening, which may take a second, are part of the first batch."""
     source, sink = Source(1), Sink(lambda _: None)
     source.records = [source.records[0]._replace(stamp=time.monotonic_ns())]
     opened: list[int] = []
@@ -285,8 +285,8 @@ def test_the_sink_opens_while_the_batch_grows() -> None:
     assert (opened, sink.got) == ([1], [0, 1, 2])
 
 
-def test_what_a_sink_accepted_is_never_sent_again() -> None:
-    """A sink that gets through 30 of 500 events before its time is up repeats none of them."""
+def test_accepted_events_are_never_sent_again() -> None:
+    """A sink that accepts 30 of 500 events before its time is up repeats none of them."""
     source, sink = Source(500), Prefix(30)
     delivery = Delivery(source, lambda: sink, QUICK, lambda _: None)
     steps = 0
@@ -299,10 +299,8 @@ def test_what_a_sink_accepted_is_never_sent_again() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 7, 60, 250])
-def test_a_sink_that_takes_all_or_nothing_gets_batches_it_can_take(
-    most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Batches shrink until one gets through and grow again, so that little is sent twice."""
+def test_batches_shrink_to_an_acceptable_size(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches shrink until one is accepted and grow again, so that little is sent twice."""
     clock = 0.0
     monkeypatch.setattr("time.monotonic", lambda: clock)
     sent = 0
@@ -323,8 +321,8 @@ def test_a_sink_that_takes_all_or_nothing_gets_batches_it_can_take(
     assert sent < 3 * 3000
 
 
-def test_the_next_batch_is_read_while_one_is_on_the_wire() -> None:
-    """Another thread reads ahead during a send, and not where everything is on the wire already."""
+def test_the_next_batch_is_read_during_a_send() -> None:
+    """Another thread reads ahead during a send, unless everything is already being sent."""
     source = Source(20)
     read = threading.Event()
 
@@ -349,8 +347,8 @@ def test_the_next_batch_is_read_while_one_is_on_the_wire() -> None:
     assert "read ahead" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_fault_while_reading_ahead_is_no_fault_of_the_send() -> None:
-    """It is met again, and told, when the events are collected."""
+def test_a_fault_while_reading_ahead_does_not_fail_the_send() -> None:
+    """It occurs again, and is raised, when the events are collected."""
     source = Source(20)
 
     def read_ahead(limit: int) -> None:
@@ -389,8 +387,8 @@ def test_batches_are_full_again_soon_after_an_outage() -> None:
 
 
 @pytest.mark.parametrize("tells", [True, False])
-def test_after_a_rejection_only_what_was_not_accepted_is_sent_again(tells: bool) -> None:
-    """A sink that posts event by event, and is stopped by a bad one, posts none of the others twice."""
+def test_after_a_rejection_only_unaccepted_events_are_sent_again(tells: bool) -> None:
+    """A sink that posts event by event, and is stopped by a faulty one, posts none of the others twice."""
     posted: list[int] = []
 
     class Posting(Prefix):
@@ -409,7 +407,7 @@ def test_after_a_rejection_only_what_was_not_accepted_is_sent_again(tells: bool)
     assert source.rejected == [49, 99, 149]
 
 
-def test_a_sink_may_reject_single_events_and_go_on() -> None:
+def test_a_sink_may_reject_single_events_and_continue() -> None:
     """`batch.reject` sets events aside in the middle of a send, which then accepts the rest."""
 
     class Choosy(Prefix):
@@ -425,8 +423,8 @@ def test_a_sink_may_reject_single_events_and_go_on() -> None:
     assert "hunter2" not in said[0].rejection
 
 
-def test_a_send_that_takes_long_is_reported_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a destination does not answer, the status does not say that all is well."""
+def test_a_long_send_is_reported_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a destination does not respond, the status is not ok."""
     said: list[Status] = []
     clock = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: clock)
@@ -446,8 +444,8 @@ def test_a_send_that_takes_long_is_reported_as_waiting(monkeypatch: pytest.Monke
     assert 4 < time.time() - said[0].since < 6
 
 
-def test_a_batch_counts_what_it_accepts() -> None:
-    """Accepting less than before changes nothing; more than there is, and rejecting what is gone, is an error."""
+def test_a_batch_counts_accepted_events() -> None:
+    """Accepting fewer than before changes nothing; accepting too many, and rejecting accepted ones, is an error."""
     accepted: list[int] = []
     batch = Batch([Event("s", "k", n, {}) for n in range(3)], accepted.append)
     batch.accept(2)
@@ -457,6 +455,6 @@ def test_a_batch_counts_what_it_accepts() -> None:
         batch.accept(4)
     with pytest.raises(ValueError, match="cannot be rejected"):
         batch.reject(1, "late")
-    with pytest.raises(Rejected) as rejection:  # nobody keeps dead letters here
+    with pytest.raises(Rejected) as rejection:  # this source has no dead letters
         batch.reject(2, "no")
     assert rejection.value.positions == {2}

@@ -1,4 +1,4 @@
-"""File systems whose locks can be believed."""
+"""File systems whose locks can be trusted."""
 
 import pytest
 
@@ -30,23 +30,21 @@ nonsense
         ("/cloud", "tmpfs", True),
     ],
 )
-def test_locks_are_believed_where_all_machines_see_them(
-    path: str, kind: str, is_visible: bool
-) -> None:
-    """Local disks and network file systems with common locks; not `nolock`, `localflock` and the like."""
+def test_locks_are_trusted_if_all_machines_see_them(path: str, kind: str, is_visible: bool) -> None:
+    """Local disks and shared locks on network file systems are trusted; `nolock` and others are not."""
     found = find_mount(MOUNTS, path)
     assert found[0] == kind
     assert sees_other_machines(*found) is is_visible
 
 
 @pytest.mark.parametrize("kind", ["fuse.s3fs", "9p", "beegfs", "fuse.sshfs", ""])
-def test_an_unknown_file_system_is_not_believed(kind: str) -> None:
+def test_an_unknown_file_system_is_not_trusted(kind: str) -> None:
     """An unknown file system counts as one that may hide other machines' locks."""
     assert not sees_other_machines(kind, frozenset({"rw"}))
 
 
 def test_a_machine_keeps_its_name_within_a_boot() -> None:
-    """The host and the boot are the same for every process, and fit into a header."""
+    """Host and boot are the same for every process, and fit into a header."""
     machine = DISK.machine()
     assert machine == DISK.machine()
     assert len(machine.boot) == 36

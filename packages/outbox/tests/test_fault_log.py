@@ -1,4 +1,4 @@
-"""Warnings: one sentence when a destination goes away, and one when it is back."""
+"""Warnings: one sentence when a destination fails, and one when it is back."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mlflow_connections_outbox._status import Status
 
 
 def test_an_outage_is_two_sentences(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Repeated reports of one state add nothing."""
+    """Repeated reports of one state add no warning."""
     faults = FaultLog(Destination("copy", "http://c", "m:f"), Policy())
     away, back = Status(_status.UNAVAILABLE, reason="down"), Status(_status.OK)
     for status in (back, away, away, back, back):

@@ -1,8 +1,8 @@
 # ruff: noqa: D102 - the methods of the simulated disk are documented where it is overridden
-"""The spool over a simulated file system: crashes at every step, power cuts, full disks, two machines.
+"""The spool on a simulated file system: crashes at every step, power failures, full disks, two machines.
 
-The file system is worse than real ones: until a file is forced to the disk, a power cut keeps any part of
-its writes, in any order, torn anywhere; names survive only if their folder was forced.
+The file system is worse than real ones: until a file is synced to the disk, a power failure keeps
+any part of its writes, in any order, torn anywhere; names survive only if their folder was synced.
 """
 
 import errno
@@ -31,7 +31,7 @@ DESTINATION = Destination("d", "http://d", "m:f")
 MACHINE = Machine("host", f"{1:036x}")
 DAY = 86400.0
 SEEDS = (14, 23, 32, 304, 846, 100164)
-"""Runs that failed while this was built; `play` repeats one exactly."""
+"""Runs that failed during development; `play` repeats one exactly."""
 
 
 class Crash(BaseException):
@@ -39,7 +39,7 @@ class Crash(BaseException):
 
 
 class File:
-    """An inode: what readers see, what a power cut leaves, and the writes between the two."""
+    """An inode: the readers' view, the content after a power failure, and the writes in between."""
 
     def __init__(self) -> None:
         self.content = bytearray()
@@ -49,12 +49,12 @@ class File:
         self.mtime = 0.0
 
     def put(self, offset: int, data: bytes) -> None:
-        """Write into the page cache."""
+        """Write to the page cache."""
         self.content[offset : offset + len(data)] = data
         self.unsynced.append((offset, data))
 
     def lose_power(self, dice: random.Random) -> None:
-        """Keep any part of what was not forced to the disk."""
+        """Keep any part of the data that was not synced."""
         content = self.durable
         for offset, data in dice.sample(self.unsynced, len(self.unsynced)):
             kept = dice.choice((b"", data[: dice.randint(0, len(data))], data))
@@ -68,7 +68,7 @@ class FileSystem:
     """The file system that the machines share.
 
     Attributes:
-        locks: `true`; `lying` (everybody gets every lock); `local` (a machine sees its own alone).
+        locks: `true`; `lying` (everybody gets every lock); `local` (a machine sees only its own).
         free: The bytes that may still be written.
     """
 
@@ -83,7 +83,7 @@ class FileSystem:
         self.ticks = itertools.count(1)
 
     def change(self, name: str, before: str = "", file: File | None = None) -> None:
-        """Create a name, rename a file, or remove a name; a power cut may undo it."""
+        """Create a name, rename a file, or remove a name; a power failure may undo it."""
         self.journal.append((name, before, file))
         self._change(self.names, name, before, file)
 
@@ -97,13 +97,13 @@ class FileSystem:
             names.pop(name, None)
 
     def commit(self, changes: int) -> None:
-        """Make the first changes of names survive a power cut."""
+        """Make the first changes of names survive a power failure."""
         for change in self.journal[:changes]:
             self._change(self.durable, *change)
         del self.journal[:changes]
 
     def lose_power(self, dice: random.Random) -> None:
-        """Keep any beginning of the changes of names that were not forced, and any part of the data."""
+        """Keep any beginning of the unsynced changes of names, and any part of the data."""
         self.commit(dice.randint(0, len(self.journal)))
         self.journal.clear()
         self.names = dict(self.durable)
@@ -114,7 +114,7 @@ class FileSystem:
 
 
 class Process(Disk):
-    """One process' view of the file system: its descriptors, and the faults it is going to meet."""
+    """A process's view of the file system: its descriptors, and its pending faults."""
 
     _numbers = itertools.count(3)
 
@@ -126,7 +126,7 @@ class Process(Disk):
         self.fault = ""
 
     def die(self) -> None:
-        """End; the operating system closes everything."""
+        """Die; the operating system closes everything."""
         self.crash_in, self.fault = None, ""
         for descriptor in list(self.opened):
             self.close(descriptor)
@@ -183,7 +183,7 @@ class Process(Disk):
         file, _ = self.opened[descriptor]
         data = bytes(data)
         if self.fault == "short":
-            self.fault = "space"  # what a full disk says next
+            self.fault = "space"  # a full disk's next error
             data = data[: len(data) // 2]
         file.put(len(file.content), data)
         file.mtime = self.files.now
@@ -287,9 +287,9 @@ POLICY = Policy(segment_bytes=700, max_age=30 * DAY, dead_letter_file=400)
 class Model(RuleBasedStateMachine):
     """Three writers and a shipper on each machine; any of them dies, and every call may fail.
 
-    Whatever happens, an event whose append returned is in the spool, with the destination, or set aside;
-    after a power cut, if it was forced to the disk before. Nothing else arrives, and nothing twice but
-    under the ID it had before.
+    Whatever happens, an event whose append returned is in the spool, with the destination, or set
+    aside; after a power failure, if it was synced before. Nothing else arrives, and nothing arrives
+    twice except under its previous ID.
     """
 
     def __init__(self) -> None:
@@ -302,10 +302,10 @@ class Model(RuleBasedStateMachine):
         seed=st.integers(0, 1 << 32),
     )
     def begin(self, locks: str, durable: bool, seed: int) -> None:
-        """Choose the file system, and whether every event is forced to the disk."""
+        """Choose the file system, and whether every event is synced to the disk."""
         self.dice = random.Random(seed)
         self.files = FileSystem(locks)
-        # Half of the runs reach the limit again and again, and go on beyond it.
+        # Half of the runs reach the limit repeatedly, and continue beyond it.
         limit = 1500 if seed % 2 else POLICY.max_bytes
         self.policy = POLICY._replace(sync_events=durable, max_bytes=limit)
         self.boots = itertools.count(1)
@@ -315,15 +315,15 @@ class Model(RuleBasedStateMachine):
         self.writers: dict[int, SimulatedWriter] = {}
         self.shippers: dict[int, tuple[Process, Spool]] = {}
         self.kept: dict[int, int] = {}  # number: writer, in the order in which appends returned
-        self.safe: set[int] = set()  # a power cut may not take them
-        self.perhaps: set[int] = set()  # killed in the append, or not forced before a power cut
+        self.safe: set[int] = set()  # a power failure must not lose them
+        self.perhaps: set[int] = set()  # killed in the append, or not synced before a power failure
         self.arrived: dict[str, int] = {}
         self.out_of_turn: set[int] = set()
         self.numbers = itertools.count()
         self.rejects = True
 
     def boot(self) -> str:
-        """Name a new boot."""
+        """Start a new boot."""
         return f"{next(self.boots):036x}"
 
     def process(self, who: int) -> Process:
@@ -332,7 +332,7 @@ class Model(RuleBasedStateMachine):
 
     @contextmanager
     def may_die(self, process: Process, crash_in: int | None) -> Iterator[None]:
-        """Run steps of a process that may be killed after some of them."""
+        """Run steps of a process that may be killed after any of them."""
         process.crash_in = crash_in
         try:
             yield
@@ -363,7 +363,7 @@ class Model(RuleBasedStateMachine):
             except (OSError, SpoolFull):
                 self.perhaps.discard(
                     number
-                )  # it goes on in memory, so it must not arrive from here
+                )  # it continues in memory, so it must not arrive from the disk
             else:
                 self.perhaps.discard(number)
                 self.kept[number] = who
@@ -375,7 +375,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 2))
     def die(self, who: int) -> None:
-        """A process ends without a word."""
+        """A process ends without closing anything."""
         if writer := self.writers.pop(who, None):
             assert isinstance(writer._disk, Process)
             writer._disk.die()
@@ -395,7 +395,7 @@ class Model(RuleBasedStateMachine):
         fault: str = "",
         crash_in: int | None = None,
     ) -> None:
-        """A shipper sends a batch; the destination may take a part, nothing, or all and the reply is lost."""
+        """A shipper sends a batch; the destination accepts a part, nothing, or all with a lost reply."""
         who %= len(self.machines)
         if who not in self.shippers:
             process = self.process(who)
@@ -430,7 +430,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1))
     def sync(self, who: int) -> None:
-        """A shipper forces everything to the disk."""
+        """A shipper syncs everything to the disk."""
         who %= len(self.machines)
         if who in self.shippers:
             self.shippers[who][1].sync()
@@ -455,7 +455,7 @@ class Model(RuleBasedStateMachine):
             self.kept.pop(number, None)
         self.out_of_turn |= (
             self.safe | self.perhaps
-        )  # an acknowledgement may be lost: they come again
+        )  # an acknowledgement may be lost: they are sent again
 
     @rule(who=st.integers(0, 1), days=st.integers(0, 40))
     def grow_old(self, who: int, days: int) -> None:
@@ -472,7 +472,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(crash_in=st.none() | st.integers(0, 20), fault=st.sampled_from(["", "", "short", "io"]))
     def bring_back(self, crash_in: int | None = None, fault: str = "") -> None:
-        """A person retries what was set aside; the command may be killed."""
+        """A person retries events that were set aside; the command may be killed."""
         process = self.process(0)
         process.fault = fault
         with self.may_die(process, crash_in), suppress(OSError):
@@ -480,7 +480,7 @@ class Model(RuleBasedStateMachine):
         process.die()
 
     def teardown(self) -> None:
-        """Let everybody die, deliver the rest, and compare."""
+        """Let every process die, deliver the rest, and compare."""
         for writer in self.writers.values():
             assert isinstance(writer._disk, Process)
             writer._disk.die()
@@ -501,7 +501,7 @@ class Model(RuleBasedStateMachine):
         arrived = list(self.arrived.values())
         assert self.kept.keys() - set(arrived) == set()  # nothing is lost
         assert set(arrived) - self.kept.keys() <= self.perhaps  # nothing is invented
-        assert len(arrived) == len(set(arrived))  # nothing comes under a second ID
+        assert len(arrived) == len(set(arrived))  # nothing arrives under a second ID
         for who in range(3):
             mine = [n for n in arrived if self.kept.get(n) == who and n not in self.out_of_turn]
             assert mine == sorted(mine)
@@ -512,7 +512,7 @@ TestModel = Model.TestCase
 
 
 def play(seed: int, steps: int = 120) -> Model:
-    """Play the model by dice, which is the same for a seed for ever, and check the end."""
+    """Play the model with a seeded random generator, and check the end."""
     dice = random.Random(seed)
     model = Model()
     model.begin(dice.choice(["true", "local"]), dice.random() < 0.5, dice.randrange(1 << 32))
@@ -545,8 +545,8 @@ def play(seed: int, steps: int = 120) -> Model:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_runs_that_once_failed_pass(seed: int) -> None:
-    """Each of these runs loses, invents and doubles nothing."""
+def test_runs_that_once_failed_succeed(seed: int) -> None:
+    """Each of these runs loses, invents and duplicates nothing."""
     assert play(seed).arrived
 
 
@@ -557,13 +557,13 @@ def test_runs_that_once_failed_pass(seed: int) -> None:
         pytest.param(range(100_100, 103_000), id="thousands", marks=pytest.mark.slow),
     ],
 )
-def test_other_runs_pass(seeds: range) -> None:
-    """Nor does any of three thousand others, of which a hundred run each time."""
+def test_other_runs_succeed(seeds: range) -> None:
+    """Three thousand others, a hundred of which run each time, do neither."""
     assert all(play(seed).numbers for seed in seeds)
 
 
 def test_a_crash_at_every_step_of_an_append_keeps_what_returned() -> None:
-    """A process that is killed at any system call leaves a spool from which everything that returned is read."""
+    """A process that is killed at any system call leaves a spool from which every returned event is read."""
     for crash_in in range(20):
         model = Model()
         model.append(0)
@@ -575,8 +575,8 @@ def test_a_crash_at_every_step_of_an_append_keeps_what_returned() -> None:
         assert len(model.arrived) >= 13
 
 
-def test_locks_that_exclude_nobody_are_noticed() -> None:
-    """On such a file system a segment could be removed under its writer, so none is begun."""
+def test_locks_without_exclusion_are_detected() -> None:
+    """On such a file system a segment could be removed under its writer, so none is created."""
     process = Process(FileSystem("lying"), MACHINE)
     with pytest.raises(OSError, match="exclude nobody"):
         Segment(FOLDER, process)
@@ -586,7 +586,7 @@ def test_locks_that_exclude_nobody_are_noticed() -> None:
 
 
 def test_two_machines_that_do_not_see_each_others_locks_lose_nothing() -> None:
-    """While both write and ship at full rate, each delivers its own events and touches no other's."""
+    """While both write and ship at full rate, each delivers only its own events."""
     model = Model()
     model.begin("local", False, 0)
     for turn in range(600):
@@ -599,7 +599,7 @@ def test_two_machines_that_do_not_see_each_others_locks_lose_nothing() -> None:
     assert len(model.arrived) == 600
 
 
-def test_a_silent_machine_is_taken_over_by_one_other() -> None:
+def test_a_silent_machine_is_taken_over_once() -> None:
     """After a day without a write its events are delivered, once, and a late writer loses nothing."""
     model = Model()
     model.begin("local", False, 0)
@@ -623,8 +623,8 @@ def waiting(process: Process, folder: Path) -> list[str]:
     return [name for name in names if name.endswith(".seg") and Path(name).parent == folder]
 
 
-def test_a_full_spool_goes_on_outside_its_limit() -> None:
-    """Beyond the limit events are set aside in another folder, and delivered in their turn."""
+def test_a_full_spool_continues_beyond_its_limit() -> None:
+    """Beyond the limit events are kept in another folder, and delivered in order."""
     process = Process(FileSystem("true"), MACHINE)
     policy = POLICY._replace(max_bytes=3000)
     writer = SimulatedWriter(DESTINATION, policy, process)
@@ -653,8 +653,8 @@ def test_a_full_spool_goes_on_outside_its_limit() -> None:
     assert not waiting(process, FOLDER / OVERFLOW)
 
 
-def test_what_is_delivered_of_a_segment_does_not_count_towards_the_limit() -> None:
-    """A segment that is still written leaves room as its events are delivered."""
+def test_delivered_parts_of_a_segment_do_not_count_towards_the_limit() -> None:
+    """A segment that is still written has more room as its events are delivered."""
     process = Process(FileSystem("true"), MACHINE)
     policy = POLICY._replace(max_bytes=2000, segment_bytes=1 << 20)
     shipper = Spool(FOLDER, policy, process)
@@ -667,7 +667,7 @@ def test_what_is_delivered_of_a_segment_does_not_count_towards_the_limit() -> No
     assert len(waiting(process, FOLDER)) == 1
 
 
-def test_beyond_the_limit_some_of_the_disk_stays_free() -> None:
+def test_some_of_the_disk_stays_free_beyond_the_limit() -> None:
     """A nearly full disk is reported by an append; events within the limit are still taken."""
     process = Process(FileSystem("true"), MACHINE)
     process.files.free = POLICY.min_free - 1
@@ -692,8 +692,8 @@ def test_beyond_the_limit_some_of_the_disk_stays_free() -> None:
     assert len(spool.collect(100)) == taken - 5 + 2
 
 
-def test_what_is_set_aside_does_not_count_towards_the_limit() -> None:
-    """Neither old events nor dead letters, be they many times the limit, take the room of new events."""
+def test_events_set_aside_do_not_count_towards_the_limit() -> None:
+    """Neither old events nor dead letters, even if many times the limit, take the room of new events."""
     process = Process(FileSystem("true"), MACHINE)
     policy = POLICY._replace(max_bytes=2000)
     writer = SimulatedWriter(DESTINATION, policy, process)
@@ -720,7 +720,7 @@ def test_what_is_set_aside_does_not_count_towards_the_limit() -> None:
 
 
 def test_no_dead_letter_is_ever_dropped() -> None:
-    """However many there are, they are kept in files of a bounded size, counted, and brought back in order."""
+    """However many there are, they are kept in files of a limited size, counted, and brought back in order."""
     process = Process(FileSystem("true"), MACHINE)
     writer = SimulatedWriter(DESTINATION, POLICY, process)
     for number in range(40):

@@ -37,7 +37,7 @@ EVENTS = st.builds(
 
 
 def back(event: Event) -> Event:
-    """Write an event with each encoder, and read it again, which makes no difference."""
+    """Write an event with each encoder, and read it again, with the same result."""
     found = [read_back(event, each) for each in ENCODERS]
     assert {repr(each) for each in found} == {repr(found[0])}
     return found[0]
@@ -54,8 +54,8 @@ def read_back(event: Event, encoder: Callable[[Event], bytes]) -> Event:
 
 
 @given(EVENTS)
-def test_an_event_comes_back_as_it_was(event: Event) -> None:
-    """Whatever JSON an event holds, it is read back equal, with its id."""
+def test_an_event_is_read_back_unchanged(event: Event) -> None:
+    """Whatever JSON an event contains, it is read back equal, with its ID."""
     assert back(event) == event._replace(id=event.id or "an-id")
 
 
@@ -66,14 +66,14 @@ def test_a_line_has_one_newline_at_its_end(event: Event, stamp: int) -> None:
 
 
 @given(EVENTS, st.data())
-def test_a_changed_byte_is_noticed(event: Event, data: st.DataObject) -> None:
-    """No single changed byte passes for an event."""
+def test_a_changed_byte_is_detected(event: Event, data: st.DataObject) -> None:
+    """No line with a changed byte is accepted as an event."""
     line = bytearray(frame(7, encode(event)).removesuffix(b"\n"))
     position = data.draw(st.integers(0, len(line) - 1))
     before = line[position]
     line[position] = data.draw(st.integers(0, 255).filter(lambda b: b != before))
     parsed = parse(bytes(line), "an-id")
-    # The case of a checksum's letter and the byte behind it carry nothing.
+    # The case of a checksum's letter and the byte after it carry no information.
     assert parsed is None or parsed[1] == event._replace(id=event.id or "an-id")
 
 
@@ -85,7 +85,7 @@ def test_nan_and_infinities_stay_floats() -> None:
 
 
 class Scalar:
-    """Looks like a NumPy scalar."""
+    """Imitates a NumPy scalar."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -95,7 +95,7 @@ class Scalar:
         return self.value
 
 
-def test_what_is_no_json_becomes_json() -> None:
+def test_values_that_json_lacks_are_converted() -> None:
     """Scalars become numbers, read-only mappings and sets their plain form, keys and the rest text."""
     data: Any = MappingProxyType(
         {1: Scalar(2.5), "s": {3}, "o": complex(1, 2), "m": MappingProxyType({})}
@@ -104,7 +104,7 @@ def test_what_is_no_json_becomes_json() -> None:
 
 
 def test_a_lone_surrogate_survives() -> None:
-    """Text that UTF-8 cannot carry is carried all the same."""
+    """Text that UTF-8 cannot encode is preserved."""
     assert back(Event("s", "k", 0, {"name": "\ud800"})).data == {"name": "\ud800"}
 
 
@@ -157,7 +157,7 @@ class Record:
     ids=repr,
 )
 def test_every_encoder_writes_the_same_event(value: Any) -> None:
-    """Whatever is in an event, it is read as the same, whichever library wrote it."""
+    """Any event is read back the same, whichever library wrote it."""
     assert back(Event("s", "k", 0, {"value": value, "after": 1})).data["after"] == 1
     assert back(Event("s", "k", 0, {"value": value}, "its-id")).id == "its-id"
 
@@ -168,7 +168,7 @@ def test_enumerations_become_their_values() -> None:
 
 
 def test_without_orjson_the_standard_library_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is optional: where it is missing, or not what it seems, nothing is missed."""
+    """The package is optional: if it is missing or broken, nothing fails."""
     monkeypatch.setitem(sys.modules, "orjson", None)
     assert make_encode() is encode_by_standard_library
     monkeypatch.setitem(sys.modules, "orjson", math)
@@ -177,7 +177,7 @@ def test_without_orjson_the_standard_library_writes(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_an_event_that_contains_itself_is_refused(encoder: Callable[[Event], bytes]) -> None:
-    """Nothing can be made of it."""
+    """An event that contains itself cannot be encoded."""
     endless: dict[str, Any] = {}
     endless["self"] = endless
     with pytest.raises(ValueError, match="contains itself"):

@@ -1,4 +1,4 @@
-"""The outbox in one process: what user code meets."""
+"""The outbox in one process, as user code sees it."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def event(number: int, stream: str = "run", kind: str = "metrics") -> Event:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder in which a shipper is at work."""
+    """Remove a folder that a shipper uses."""
     while folder.exists():
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -48,8 +48,8 @@ def numbers(events: list[Event]) -> list[int]:
     return [each.data["n"] for each in events]
 
 
-def test_what_is_appended_is_delivered_in_order(outbox: Outbox, fake: Any) -> None:
-    """Events arrive in order, in batches of 500 at most, and nothing is left on the disk."""
+def test_appended_events_are_delivered_in_order(outbox: Outbox, fake: Any) -> None:
+    """Events arrive in order, in batches of at most 500, and nothing is left on the disk."""
     for number in range(1200):
         outbox.append(event(number))
     assert outbox.flush(20) == 0
@@ -82,14 +82,14 @@ def test_no_secret_is_on_the_disk(fake: Any, home: Path) -> None:
 
 @pytest.mark.parametrize("url", ["http://me:pw@there", "http://there?token=x"])
 def test_a_url_with_credentials_is_refused(url: str) -> None:
-    """It would be written to the disk."""
+    """The URL would be written to the disk."""
     with pytest.raises(ValueError, match="pass them as secrets") as told:
         Outbox(Destination("d", url, "m:f"))
     assert "pw" not in str(told.value)
 
 
 def test_append_never_raises(outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """An event that cannot be kept is warned of once, and the others are kept."""
+    """An event that cannot be kept causes one warning, and the others are kept."""
     endless: dict[str, Any] = {}
     endless["self"] = endless
     for _ in range(5):
@@ -104,7 +104,7 @@ def test_append_never_raises(outbox: Outbox, fake: Any, caplog: pytest.LogCaptur
 
 
 def test_threads_keep_the_order_of_their_streams(outbox: Outbox, fake: Any) -> None:
-    """Many threads append at once; each stream arrives whole and in order."""
+    """Many threads append at once; each stream arrives complete and in order."""
 
     def work(stream: str) -> None:
         for number in range(300):
@@ -120,8 +120,8 @@ def test_threads_keep_the_order_of_their_streams(outbox: Outbox, fake: Any) -> N
         assert numbers([e for e in fake.got if e.stream == stream]) == list(range(300))
 
 
-def test_segments_that_are_full_are_followed_by_others(fake: Any, home: Path) -> None:
-    """Going on to the next file loses nothing, and delivered ones are removed."""
+def test_full_segments_are_followed_by_others(fake: Any, home: Path) -> None:
+    """Continuing in the next file loses nothing, and delivered ones are removed."""
     policy = Policy(shipper="thread", segment_bytes=2000, poll=0.01, linger=0.01, idle=0.2)
     made = Outbox(FAKE, policy=policy)
     for number in range(500):
@@ -131,10 +131,10 @@ def test_segments_that_are_full_are_followed_by_others(fake: Any, home: Path) ->
     assert numbers(fake.got) == list(range(500))
 
 
-def test_a_destination_that_is_down_delays_nobody(
+def test_an_unavailable_destination_delays_nobody(
     outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """Everything waits, the user is told once with the count, and all arrives after recovery."""
+    """Everything waits, the user is warned once with the count, and all arrives after recovery."""
     fake.error = Unavailable("no route")
     for number in range(50):
         outbox.append(event(number))
@@ -155,10 +155,10 @@ def test_a_destination_that_is_down_delays_nobody(
     assert numbers(fake.got) == list(range(100))
 
 
-def test_a_refused_token_is_told_and_nothing_lost(
+def test_a_refused_token_is_reported_and_loses_nothing(
     outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """Events wait for better credentials, which each attempt asks the factory for."""
+    """Events wait for accepted credentials, which each attempt requests from the factory."""
     fake.error = Unauthorized("401")
     outbox.append(event(1))
     until(lambda: outbox.flush(0) and caplog.records)
@@ -168,10 +168,10 @@ def test_a_refused_token_is_told_and_nothing_lost(
     until(lambda: fake.got)
 
 
-def test_what_is_refused_is_kept_aside_and_told(
+def test_rejected_events_are_kept_and_reported(
     outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """One bad event of a batch goes to the dead letters, with the reason; the rest arrives."""
+    """One faulty event of a batch goes to the dead letters, with the reason; the rest arrives."""
     fake.bad = {"bad"}
     outbox.append(event(1))
     outbox.append(event(2, kind="bad"))
@@ -185,8 +185,8 @@ def test_what_is_refused_is_kept_aside_and_told(
     until(lambda: not outbox.flush(0) and "rejects 1 event for good (nonsense)" in caplog.text)
 
 
-def test_a_flush_ends_in_time_and_is_not_repeated_in_vain(outbox: Outbox, fake: Any) -> None:
-    """A destination that hangs is waited for once, for as long as asked, and then not again."""
+def test_a_flush_ends_in_time_and_is_not_repeated(outbox: Outbox, fake: Any) -> None:
+    """A hanging destination is waited for once, up to the time limit, and then not again."""
     fake.free.clear()
     outbox.append(event(1))
     started = time.monotonic()
@@ -204,10 +204,10 @@ def test_a_flush_ends_in_time_and_is_not_repeated_in_vain(outbox: Outbox, fake: 
     assert numbers(fake.got) == [1, 2]
 
 
-def test_a_flush_that_insists_waits_for_a_destination_that_fails(
+def test_a_flush_that_insists_waits_for_a_failing_destination(
     outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """It returns with everything delivered, although others give up at the first failure; in vain it waits once."""
+    """It returns with everything delivered, although others stop at the first failure; in vain it waits once."""
     fake.error = Unavailable("down")
     outbox.append(event(1))
     until(lambda: outbox.flush(0) and caplog.records)
@@ -227,10 +227,10 @@ def test_a_flush_that_insists_waits_for_a_destination_that_fails(
     assert numbers(fake.got) == [1]
 
 
-def test_beyond_the_limit_events_are_set_aside_and_arrive_in_their_turn(
+def test_events_beyond_the_limit_arrive_in_order(
     fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """At its limit the spool goes on outside it, says so once, and loses nothing: all arrives in order."""
+    """At its limit the spool continues beyond it, warns once, and loses nothing: all arrives in order."""
     fake.error = Unavailable("down")
     policy = Policy(
         shipper="thread",
@@ -266,10 +266,10 @@ def test_beyond_the_limit_events_are_set_aside_and_arrive_in_their_turn(
     until(lambda: not list(made.folder.rglob("*.seg")))
 
 
-def test_a_disk_that_is_nearly_full_is_left_some_room(
+def test_a_nearly_full_disk_keeps_some_room(
     fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """Beyond the limit events never take the last room of the disk: they wait in memory, loudly, and arrive."""
+    """Beyond the limit events leave the last room of the disk free: they wait in memory, with a warning, and arrive."""
     fake.error = Unavailable("down")
     policy = Policy(
         shipper="thread",
@@ -292,10 +292,10 @@ def test_a_disk_that_is_nearly_full_is_left_some_room(
     assert numbers(fake.got) == list(range(100))
 
 
-def test_many_dead_letters_are_told(
+def test_many_dead_letters_are_reported(
     fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """Rejected events beyond their bound are named with their count and size, and none is dropped."""
+    """Rejected events beyond their limit are reported with their count and size, and none is dropped."""
     fake.bad = {"bad"}
     policy = Policy(
         shipper="thread", poll=0.01, linger=0.01, max_dead_letters=1000, dead_letter_file=500
@@ -313,10 +313,10 @@ def test_many_dead_letters_are_told(
     until(lambda: made.flush(1) == 0 and len(fake.got) == 20)
 
 
-def test_old_events_are_set_aside_loudly(
+def test_old_events_are_set_aside_with_a_warning(
     fake: Any, home: Path, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """Events beyond the age limit are set aside when sending them fails again, told, and brought back."""
+    """Events beyond the age limit are set aside when sending them fails again, reported, and brought back."""
     fake.error = Unavailable("down")
     slow = Policy(
         shipper="thread", poll=0.01, backoff=0.02, max_backoff=0.05, patience=0.1, max_age=1e12
@@ -354,7 +354,7 @@ def is_locked(folder: Path) -> bool:
     return look(folder)
 
 
-def test_without_a_disk_events_go_from_memory(
+def test_without_a_disk_events_are_sent_from_memory(
     fake: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -377,7 +377,7 @@ def test_without_a_disk_events_go_from_memory(
 def test_the_disk_is_used_again_when_it_works(
     fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After what waits in memory is delivered, and a second, events go to the disk again, in order."""
+    """After the events in memory are delivered, and a second later, events go to the disk again, in order."""
     obstacle = tmp_path / "obstacle"
     obstacle.touch()
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(obstacle / "below"))
@@ -402,7 +402,7 @@ def test_memory_has_a_limit_too(
     caplog: pytest.LogCaptureFixture,
     until: Callable[..., Any],
 ) -> None:
-    """Without a disk and a destination, memory does not grow without end."""
+    """Without a disk and a destination, memory does not grow without limit."""
     fake.error = Unavailable("down")
     (tmp_path / "a file").touch()
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "a file" / "below"))
@@ -416,8 +416,8 @@ def test_memory_has_a_limit_too(
     made.close()
 
 
-def test_a_forked_child_has_an_outbox_of_its_own(outbox: Outbox, fake: Any) -> None:
-    """A child's events arrive after what its parent appended before, and the parent's lock stands."""
+def test_a_forked_child_has_its_own_outbox(outbox: Outbox, fake: Any) -> None:
+    """A child's events arrive after its parent's earlier ones, and the parent's lock stays in force."""
     outbox.append(event(0))
     assert outbox.folder is not None
     (parents,) = outbox.folder.glob("*.seg")
@@ -444,7 +444,7 @@ def test_a_forked_child_has_an_outbox_of_its_own(outbox: Outbox, fake: Any) -> N
 def test_a_forked_child_does_not_hold_the_shippers_lock(
     outbox: Outbox, fake: Any, until: Callable[..., Any]
 ) -> None:
-    """A child that lives on does not keep others from shipping after its parent's shipper has ended."""
+    """A child that lives on does not prevent shipping after its parent's shipper has ended."""
     outbox.append(event(0))
     until(lambda: fake.got)
     folder = outbox.folder
@@ -464,7 +464,7 @@ def test_a_forked_child_does_not_hold_the_shippers_lock(
 
 
 def test_a_signal_handler_may_append(outbox: Outbox, fake: Any) -> None:
-    """A handler that interrupts an append does not wait for it for ever."""
+    """A handler that interrupts an append does not deadlock."""
     sent, is_over = 0, False
 
     def handler(number: int, frame: object) -> None:
@@ -480,7 +480,7 @@ def test_a_signal_handler_may_append(outbox: Outbox, fake: Any) -> None:
         for number in range(5000):
             outbox.append(event(number))
     finally:
-        # First of all: an alarm that arrives now would set the next one, which nobody would handle.
+        # Done first: an alarm that arrives now would set the next one, which would not be handled.
         is_over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -511,7 +511,7 @@ def test_an_append_inside_an_append_harms_neither(outbox: Outbox, fake: Any) -> 
 
 
 def test_a_closed_outbox_opens_again(outbox: Outbox, fake: Any) -> None:
-    """After close an append works as ever."""
+    """After close an append works as before."""
     outbox.append(event(1))
     outbox.close(20)
     outbox.append(event(2))
@@ -519,10 +519,10 @@ def test_a_closed_outbox_opens_again(outbox: Outbox, fake: Any) -> None:
     assert numbers(fake.got) == [1, 2]
 
 
-def test_a_wrong_variable_is_told(
+def test_an_invalid_variable_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A setting that is not understood is named once, and user code goes on."""
+    """An invalid setting is reported once, and user code continues."""
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS", "often")
     Outbox(FAKE)
     assert caplog.messages == [
@@ -530,10 +530,10 @@ def test_a_wrong_variable_is_told(
     ]
 
 
-def test_a_removed_folder_is_made_again(
+def test_a_removed_folder_is_created_again(
     outbox: Outbox, fake: Any, until: Callable[..., Any]
 ) -> None:
-    """When somebody removes the spool under a living process, only what was in it is lost."""
+    """If the spool is removed under a living process, only its content is lost."""
     fake.error = Unavailable("down")
     outbox.append(event(1))
     folder = outbox.folder
@@ -555,7 +555,7 @@ def test_a_clock_that_is_set_changes_nothing(
     caplog: pytest.LogCaptureFixture,
     until: Callable[..., Any],
 ) -> None:
-    """With the wall clock years back or ahead, order, age, pauses and telling go on as ever."""
+    """With the wall clock years off, order, age, pauses and warnings work as before."""
     wall = time.time
     for number, years in enumerate((0, -9, +9)):
         monkeypatch.setattr(time, "time", lambda years=years: wall() + years * 31_536_000)
@@ -570,10 +570,10 @@ def test_a_clock_that_is_set_changes_nothing(
     assert numbers(fake.got) == [0, 1, 2]
 
 
-def test_a_defect_of_ours_loses_no_event(
+def test_a_defect_loses_no_event(
     outbox: Outbox, fake: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever an append raises, its event goes on in memory, and the error is named as what it is."""
+    """Whatever an append raises, its event continues in memory, and the error is reported as a defect."""
 
     def broken(body: bytes) -> int:
         raise AttributeError("a bug")
@@ -588,7 +588,7 @@ def test_a_defect_of_ours_loses_no_event(
 def test_a_folder_that_is_removed_takes_no_later_event(
     outbox: Outbox, fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
-    """Only events from before the removal go with it, not those of the next second, and the user is told."""
+    """Only events from before the removal are lost, not those of the next second, and the user is warned."""
     fake.error = Unavailable("down")
     for number in range(100):
         outbox.append(event(number))
@@ -605,9 +605,7 @@ def test_a_folder_that_is_removed_takes_no_later_event(
     assert set(range(100, 301)) <= set(numbers(fake.got))
 
 
-def test_every_event_can_be_forced_to_the_disk(
-    fake: Any, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_event_can_be_synced(fake: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS=event` each append syncs before it returns."""
     from mlflow_connections_outbox._disk import DISK, Disk
 
@@ -633,10 +631,10 @@ def test_every_event_can_be_forced_to_the_disk(
     made.close()
 
 
-def test_a_disk_error_on_sync_is_told_and_the_event_kept_once(
+def test_a_disk_error_on_sync_is_reported_and_the_event_kept_once(
     fake: Any, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An event that is written but could not be forced to the disk arrives once, with one warning."""
+    """An event that is written but could not be synced arrives once, with one warning."""
     from mlflow_connections_outbox._writer import Segment
 
     def fail(self: Segment) -> None:
@@ -654,7 +652,7 @@ def test_a_disk_error_on_sync_is_told_and_the_event_kept_once(
 
 
 def test_two_callers_share_an_outbox_only_with_the_same_secrets(home: Path) -> None:
-    """One outbox per destination and secrets of a process."""
+    """A process has one outbox per destination and secrets."""
     from mlflow_connections_outbox import shared_outbox
 
     one = shared_outbox(FAKE, {"TOKEN": "a"})
@@ -662,7 +660,7 @@ def test_two_callers_share_an_outbox_only_with_the_same_secrets(home: Path) -> N
     assert shared_outbox(FAKE, {"TOKEN": "b"}) is not one
 
 
-def test_damaged_lines_are_told(
+def test_damaged_lines_are_reported(
     fake: Any, caplog: pytest.LogCaptureFixture, until: Callable[..., Any]
 ) -> None:
     """Damaged lines are skipped, and the next process that writes is warned once."""
@@ -686,7 +684,7 @@ def test_damaged_lines_are_told(
 def test_an_event_may_be_of_any_size(
     fake: Any, max_bytes: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An event larger than a segment, and than what is measured at once, is on the disk like any other."""
+    """An event larger than a segment, and larger than one measurement, is on the disk like any other."""
     policy = Policy(shipper="thread", poll=0.01, linger=0.01, max_bytes=max_bytes, min_free=0)
     made = Outbox(FAKE, policy=policy)
     fake.free.clear()
@@ -695,7 +693,7 @@ def test_an_event_may_be_of_any_size(
     assert made.folder is not None
     assert sum(path.stat().st_size for path in made.folder.rglob("*.seg")) > 15 << 20
     assert "memory" not in caplog.text
-    # More than a batch may have.
+    # More than the limit of a batch.
     assert numbers(waiting_events(made.folder)) == [0, 1, 2]
     fake.free.set()
     assert made.flush(20) == 0
@@ -703,10 +701,8 @@ def test_an_event_may_be_of_any_size(
     assert numbers(fake.got) == [0, 1, 2]
 
 
-def test_a_spool_may_be_created_by_many_at_once(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A thread or a signal handler that creates the spool in the middle of its creation is in nobody's way."""
+def test_a_spool_may_be_created_concurrently(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread or a signal handler that creates the spool during its creation does no harm."""
     folder = spool_of(FAKE)
     rename = DISK.rename
     inner = iter(range(3))
@@ -722,8 +718,8 @@ def test_a_spool_may_be_created_by_many_at_once(
     assert [path.name for path in folder.iterdir()] == ["destination.json"]
 
 
-def test_memory_takes_events_while_it_gives_some_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Appending beside the thread that sends stops nothing, and loses nothing."""
+def test_memory_accepts_events_while_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Appending while another thread sends blocks nothing, and loses nothing."""
     memory = Memory(lambda: fake_sink, Policy(), lambda: False, lambda _: None)
     fake_sink: Any = None
     for number in range(3):

@@ -1,4 +1,4 @@
-"""The settings that the environment may change."""
+"""The settings in the environment."""
 
 import os
 from pathlib import Path
@@ -17,13 +17,13 @@ from mlflow_connections_outbox._files import (
 THERE = Destination("Data band!", "http://there", "m:f")
 
 
-def test_by_default_nothing_is_set() -> None:
-    """Without variables the policy is the default, and nothing is wrong."""
+def test_defaults_without_variables() -> None:
+    """Without variables the policy is the default, without a warning."""
     assert Policy.read({}) == (Policy(), [])
 
 
 def test_variables_are_read_in_their_units() -> None:
-    """Bytes, days and milliseconds."""
+    """Variables are in bytes, days and milliseconds."""
     policy, wrong = Policy.read(
         {
             "MLFLOW_CONNECTIONS_OUTBOX_MAX_BYTES": "1e6",
@@ -40,7 +40,7 @@ def test_variables_are_read_in_their_units() -> None:
 
 
 def test_the_sync_policy_and_the_wait_at_the_end_can_be_set() -> None:
-    """`event` forces every event to the disk, and the end of a process waits for as long as asked."""
+    """`event` syncs every event to the disk, and the end of a process waits for the given time."""
     policy, wrong = Policy.read(
         {
             "MLFLOW_CONNECTIONS_OUTBOX_SYNC_MS": "event",
@@ -53,8 +53,8 @@ def test_the_sync_policy_and_the_wait_at_the_end_can_be_set() -> None:
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "nan", "inf"])
-def test_what_is_not_understood_is_named_and_ignored(text: str) -> None:
-    """A typing error in a variable never fails user code, and is told."""
+def test_invalid_variables_are_reported_and_ignored(text: str) -> None:
+    """A typo in a variable never fails user code, and is reported."""
     policy, wrong = Policy.read(
         {
             "MLFLOW_CONNECTIONS_OUTBOX_MAX_BYTES": text,
@@ -73,7 +73,7 @@ def test_what_is_not_understood_is_named_and_ignored(text: str) -> None:
 def test_spools_are_where_the_platform_keeps_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """XDG_STATE_HOME moves them, unless it is relative; one variable of ours moves them anywhere."""
+    """XDG_STATE_HOME moves them, unless it is relative; one variable of this package moves them anywhere."""
     assert root() == Path(os.environ["MLFLOW_CONNECTIONS_OUTBOX_DIR"])
     monkeypatch.delenv("MLFLOW_CONNECTIONS_OUTBOX_DIR")
     monkeypatch.setattr("sys.platform", "linux")
@@ -85,7 +85,7 @@ def test_spools_are_where_the_platform_keeps_state(
 
 
 def test_each_destination_has_a_private_folder(home: Path) -> None:
-    """Two URLs never share one, nobody else may look, and it says what it is for."""
+    """Two URLs never share one, no other user can read it, and it contains its destination."""
     folder = spool_of(THERE)
     assert folder.parent == home
     assert folder.name.startswith("Data-band-")
@@ -99,8 +99,8 @@ def test_each_destination_has_a_private_folder(home: Path) -> None:
     assert spools() == [folder]
 
 
-def test_a_folder_that_others_may_write_is_refused(home: Path) -> None:
-    """It names code that is run, so it must be the user's alone."""
+def test_a_folder_that_others_may_write_to_is_refused(home: Path) -> None:
+    """It names code that is run, so only the user may write to it."""
     folder = spool_of(THERE)
     create(folder, THERE)
     folder.chmod(0o777)

@@ -1,4 +1,4 @@
-"""Segments, read after anything that can happen to a file."""
+"""Reading segments after any damage to a file."""
 
 import os
 import tempfile
@@ -29,7 +29,7 @@ from mlflow_connections_outbox._writer import Segment
 
 
 def write(folder: Path, events: list[Event]) -> Path:
-    """Write a segment whose owner is gone."""
+    """Write a segment without a living owner."""
     segment = Segment(folder)
     for stamp, event in enumerate(events):
         segment.append(frame(stamp, encode(event)))
@@ -38,7 +38,7 @@ def write(folder: Path, events: list[Event]) -> Path:
 
 
 def read(reader: Reader) -> list[Record]:
-    """Read everything that is there now."""
+    """Read everything."""
     found: deque[Record] = deque()
     while reader.peek() is not None:
         reader.take(1 << 63, 1000, found)
@@ -55,8 +55,8 @@ def some(count: int) -> list[Event]:
     return [Event("s", "k", n, {"n": n, "text": "ä\n" * (n % 3)}) for n in range(count)]
 
 
-def test_a_segment_cut_at_any_byte_gives_every_whole_event(tmp_path: Path) -> None:
-    """A cut loses what it cuts and nothing before, at each byte of the file."""
+def test_a_segment_cut_at_any_byte_returns_every_complete_event(tmp_path: Path) -> None:
+    """A cut loses only the data after it, at each byte of the file."""
     path = write(tmp_path, some(5))
     content = path.read_bytes()
     for cut in range(len(content)):
@@ -69,7 +69,7 @@ def test_a_segment_cut_at_any_byte_gives_every_whole_event(tmp_path: Path) -> No
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 255))
 def test_a_changed_byte_loses_two_events_at_most(position: int, value: int) -> None:
-    """Damage inside a segment is passed over; what stands behind it is read."""
+    """Damage inside a segment is skipped; the data after it is read."""
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder), some(6))
         content = bytearray(path.read_bytes())
@@ -83,7 +83,7 @@ def test_a_changed_byte_loses_two_events_at_most(position: int, value: int) -> N
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, HEADER_SIZE - 1), st.integers(0, 255))
 def test_a_damaged_header_loses_nothing(position: int, value: int) -> None:
-    """Without its header a segment counts as not delivered, whole."""
+    """Without its header the whole segment counts as not delivered."""
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder), some(3))
         content = bytearray(path.read_bytes())
@@ -92,8 +92,8 @@ def test_a_damaged_header_loses_nothing(position: int, value: int) -> None:
         assert numbers(path) == [0, 1, 2]
 
 
-def test_reading_goes_on_where_delivery_stopped(tmp_path: Path) -> None:
-    """Acknowledged records are not read again, also not by another reader."""
+def test_reading_continues_after_the_delivered_part(tmp_path: Path) -> None:
+    """Acknowledged records are not read again, not even by another reader."""
     path = write(tmp_path, some(4))
     reader = Reader(path)
     records: deque[Record] = deque()
@@ -104,8 +104,8 @@ def test_reading_goes_on_where_delivery_stopped(tmp_path: Path) -> None:
     assert numbers(path) == [2, 3]
 
 
-def test_an_acknowledgement_beyond_the_data_is_not_believed(tmp_path: Path) -> None:
-    """When a power cut keeps the header and takes the data, delivery begins anew."""
+def test_an_acknowledgement_beyond_the_data_is_ignored(tmp_path: Path) -> None:
+    """If a power failure keeps the header and loses the data, delivery starts again."""
     path = write(tmp_path, some(4))
     reader = Reader(path)
     records = read(reader)
@@ -122,8 +122,8 @@ def test_an_event_longer_than_a_block_is_read(tmp_path: Path) -> None:
     assert numbers(write(tmp_path, events)) == [0, 1, 2]
 
 
-def test_ids_are_stable_and_different(tmp_path: Path) -> None:
-    """Each event has an id of its own, the same for each reader, before and after acknowledging."""
+def test_ids_are_stable_and_unique(tmp_path: Path) -> None:
+    """Each event has its own ID, the same for each reader, before and after acknowledging."""
     path = write(tmp_path, some(5))
     reader = Reader(path)
     records = read(reader)
@@ -134,7 +134,7 @@ def test_ids_are_stable_and_different(tmp_path: Path) -> None:
 
 
 def test_a_segment_stays_while_its_owner_lives(tmp_path: Path) -> None:
-    """Delivered or not, a segment is removed only when nobody writes it and all is delivered."""
+    """Even a delivered segment is removed only when no process writes it."""
     segment = Segment(tmp_path)
     segment.append(frame(1, encode(some(1)[0])))
     reader = Reader(segment.path)
@@ -152,7 +152,7 @@ def test_a_segment_stays_while_its_owner_lives(tmp_path: Path) -> None:
 
 
 def test_a_torn_end_does_not_keep_a_segment(tmp_path: Path) -> None:
-    """Half an event, whose append never returned, is no reason to keep the file."""
+    """Half an event, whose append never returned, does not keep the file."""
     path = write(tmp_path, some(1))
     with path.open("ab") as file:
         file.write(b"0123 half")
@@ -163,14 +163,14 @@ def test_a_torn_end_does_not_keep_a_segment(tmp_path: Path) -> None:
 
 
 def test_segments_are_private_and_numbered(tmp_path: Path) -> None:
-    """A segment is its owner's alone, and later ones have higher numbers."""
+    """Only its owner can read a segment, and later ones have higher numbers."""
     paths = [write(tmp_path, []) for _ in range(3)]
     assert [path.name[:8] for path in paths] == ["00000001", "00000002", "00000003"]
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_lines_give_the_byte_behind_them(tmp_path: Path) -> None:
+def test_lines_have_the_byte_after_them(tmp_path: Path) -> None:
     """Positions are those of the file."""
     path = write(tmp_path, some(4))
     content = path.read_bytes()
@@ -182,8 +182,8 @@ def test_lines_give_the_byte_behind_them(tmp_path: Path) -> None:
         )
 
 
-def test_waiting_lines_are_counted_on(tmp_path: Path) -> None:
-    """A count goes on from the last one, whatever was written and delivered since."""
+def test_a_count_of_waiting_lines_is_continued(tmp_path: Path) -> None:
+    """A count continues from the last one, whatever was written and delivered since."""
     segment = Segment(tmp_path)
     reader = Reader(segment.path)
     count = count_waiting_lines(segment.path)
@@ -206,7 +206,7 @@ def test_waiting_lines_are_counted_on(tmp_path: Path) -> None:
 
 
 def test_a_count_reads_nothing_twice(tmp_path: Path) -> None:
-    """A backlog of any size costs a flush only what is new in it."""
+    """With a backlog of any size, a flush reads only the new part."""
 
     class Counting(Disk):
         def __init__(self) -> None:

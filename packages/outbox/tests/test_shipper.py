@@ -1,4 +1,4 @@
-"""The shipper as a process of its own."""
+"""The shipper as a separate process."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def event(number: int) -> Event:
 
 
 def numbers(arrived: list[dict[str, Any]]) -> list[int]:
-    """Return the numbers of what has arrived."""
+    """Return the numbers of the received events."""
     return [each["data"]["n"] for each in arrived]
 
 
@@ -60,7 +60,7 @@ def folder_of(home: Path) -> Path:
 
 
 def test_another_process_ships_with_the_secrets(arrivals: Any, home: Path) -> None:
-    """Events leave from a process that is not this one, with a token that is in no file."""
+    """Events leave from another process, with a token that is in no file."""
     outbox = Outbox(arrivals.destination, {"SINK_TOKEN": "hunter2"}, FAST)
     for number in range(1200):
         outbox.append(event(number))
@@ -75,7 +75,7 @@ def test_another_process_ships_with_the_secrets(arrivals: Any, home: Path) -> No
 
 
 def test_the_shipper_holds_nothing_of_the_trainer(arrivals: Any) -> None:
-    """It has no terminal, folder, open file or child-parent tie of its trainer, and no token to see."""
+    """It shares no terminal, folder, open file or parent with its trainer, and no token is visible."""
     with (arrivals.folder / "a file of the trainer").open("w"):
         outbox = Outbox(arrivals.destination, {"SINK_TOKEN": "hunter2"}, FAST)
         outbox.append(event(1))
@@ -101,7 +101,7 @@ def test_the_shipper_holds_nothing_of_the_trainer(arrivals: Any) -> None:
 def test_the_shipper_ends_when_all_is_delivered(
     arrivals: Any, home: Path, until: Callable[..., Any]
 ) -> None:
-    """Once nobody writes and nothing waits, no process and no segment is left."""
+    """Once no process writes and no event waits, no process and no segment is left."""
     outbox = Outbox(arrivals.destination, policy=FAST)
     outbox.append(event(1))
     assert outbox.close(20) == 0
@@ -109,7 +109,7 @@ def test_the_shipper_ends_when_all_is_delivered(
     until(lambda: not list(folder.glob("*.seg")) and not is_locked(folder))
 
 
-def test_an_idle_shipper_ends_and_comes_back(arrivals: Any, until: Callable[..., Any]) -> None:
+def test_an_idle_shipper_ends_and_returns(arrivals: Any, until: Callable[..., Any]) -> None:
     """Between two runs of a long process no shipper stays; the next event starts another."""
     outbox = Outbox(arrivals.destination, policy=FAST._replace(idle=0.1))
     outbox.append(event(1))
@@ -124,7 +124,7 @@ def test_an_idle_shipper_ends_and_comes_back(arrivals: Any, until: Callable[...,
 
 
 def test_a_killed_shipper_is_replaced(arrivals: Any) -> None:
-    """`kill -9` of the shipper loses nothing and needs nobody."""
+    """`kill -9` of the shipper loses nothing and needs no action."""
     outbox = Outbox(arrivals.destination, policy=FAST)
     outbox.append(event(1))
     assert outbox.flush(20) == 0
@@ -136,7 +136,7 @@ def test_a_killed_shipper_is_replaced(arrivals: Any) -> None:
 
 
 def test_a_hanging_shipper_is_replaced(arrivals: Any) -> None:
-    """A send that never returns ends its process, and another one tries."""
+    """A send that never returns ends its process, and another one retries."""
     arrivals.fault("hang 3600")
     outbox = Outbox(arrivals.destination, policy=FAST._replace(watchdog=1.0))
     outbox.append(event(1))
@@ -148,14 +148,14 @@ def test_a_hanging_shipper_is_replaced(arrivals: Any) -> None:
 
 
 def test_a_short_script_leaves_nothing_behind(arrivals: Any, home: Path) -> None:
-    """The end of a process waits a moment, and says nothing when all is delivered."""
+    """The end of a process waits a moment, and prints nothing if all is delivered."""
     done = run(arrivals, SCRIPT, "10")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert numbers(arrivals.all()) == list(range(10))
 
 
-def test_what_a_process_leaves_the_next_one_ships(arrivals: Any, home: Path) -> None:
-    """With the destination down a script ends in time and tells what waits; the next run ships it first."""
+def test_remaining_events_are_shipped_by_the_next_process(arrivals: Any, home: Path) -> None:
+    """If the destination is down a script ends in time and reports waiting events; the next run ships them first."""
     arrivals.fault("down")
     done = run(arrivals, SCRIPT, "10")
     assert done.returncode == 0
@@ -174,8 +174,8 @@ def test_what_a_process_leaves_the_next_one_ships(arrivals: Any, home: Path) -> 
     assert numbers(arrivals.all()) == [*range(10), 0, 1, 2]
 
 
-def test_a_shipper_with_a_wrong_token_makes_way(arrivals: Any) -> None:
-    """A process with better credentials delivers, also what another one could not."""
+def test_a_shipper_with_a_wrong_token_is_replaced(arrivals: Any) -> None:
+    """A process with accepted credentials delivers, including another one's events."""
     arrivals.fault("token right")
     one = Outbox(arrivals.destination, {"SINK_TOKEN": "wrong"}, FAST._replace(backoff=1.0))
     one.append(event(1))
@@ -190,10 +190,10 @@ def test_a_shipper_with_a_wrong_token_makes_way(arrivals: Any) -> None:
     other.close()
 
 
-def test_where_no_process_can_be_started_a_thread_ships(
+def test_a_thread_ships_if_no_process_can_be_started(
     arrivals: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A place that forbids processes delivers all the same."""
+    """An environment that forbids processes still delivers."""
     monkeypatch.setattr(sys, "executable", str(arrivals.folder / "no python here"))
     outbox = Outbox(arrivals.destination, policy=FAST)
     outbox.append(event(1))
@@ -201,7 +201,7 @@ def test_where_no_process_can_be_started_a_thread_ships(
     outbox.close()
 
 
-def test_an_executable_that_is_no_python_is_not_started_for_ever(
+def test_an_executable_other_than_python_is_not_restarted_for_ever(
     arrivals: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a program that embeds Python the shipper crashes at once; after three times a thread ships."""
@@ -258,7 +258,7 @@ if __name__ == "__main__":
 
 
 def test_a_process_that_forks_is_not_warned(arrivals: Any) -> None:
-    """From Python 3.12 on a fork beside threads warns, so an outbox keeps none."""
+    """From Python 3.12 on a fork with threads warns, so an outbox keeps none."""
     script = (
         SCRIPT
         + """
@@ -280,7 +280,7 @@ os.wait()
 
 
 def test_the_shipper_imports_little() -> None:
-    """Neither MLflow nor an HTTP client is imported before a sink wants it."""
+    """Neither MLflow nor an HTTP client is imported before a sink needs it."""
     script = (
         "import json, sys; import mlflow_connections_outbox._shipper;"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
@@ -292,7 +292,7 @@ def test_the_shipper_imports_little() -> None:
 def test_without_a_python_to_start_a_thread_ships(
     arrivals: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program that embeds Python has no `sys.executable`, and delivers all the same."""
+    """A program that embeds Python has no `sys.executable`, and still delivers."""
     monkeypatch.setattr(sys, "executable", None)
     outbox = Outbox(arrivals.destination, policy=FAST)
     outbox.append(event(1))
@@ -332,7 +332,7 @@ print(left)
 
 
 def fork_while_starting(arrivals: Any, moments: list[float]) -> None:
-    """Fork workers that live on, each at another moment after the first event of an outbox."""
+    """Fork persistent workers, each at another moment after the first event of an outbox."""
     words = [str(arrivals.folder), *map(str, moments)]
     done = subprocess.run(
         [sys.executable, "-c", FORKS, *words],
@@ -348,20 +348,20 @@ def fork_while_starting(arrivals: Any, moments: list[float]) -> None:
         assert [json.loads(line)["data"]["n"] for line in lines] == [0, 1]
 
 
-def test_workers_that_are_forked_while_the_shipper_starts_hold_nothing_up(arrivals: Any) -> None:
-    """A DataLoader's persistent workers, forked after the first event, do not keep others from arriving."""
+def test_workers_forked_while_the_shipper_starts_block_nothing(arrivals: Any) -> None:
+    """A DataLoader's persistent workers, forked after the first event, do not block delivery."""
     fork_while_starting(arrivals, [0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03])
 
 
 @pytest.mark.slow
 def test_workers_may_be_forked_at_every_moment_of_a_start(arrivals: Any) -> None:
-    """The same at a hundred moments of the first fiftieth of a second, and later ones."""
+    """The same holds at a hundred moments of the first fiftieth of a second, and later ones."""
     moments = [n * 0.0002 for n in range(100)] + [0.02 + n * 0.002 for n in range(20)]
     fork_while_starting(arrivals, moments)
 
 
 def test_a_fork_waits_until_no_thread_opens_a_descriptor(arrivals: Any) -> None:
-    """A child never has a copy of a lock or pipe that its outbox does not know of."""
+    """A child never has a copy of a lock or pipe that its outbox does not know."""
     import threading
 
     outbox = Outbox(arrivals.destination, policy=FAST)

@@ -22,10 +22,10 @@ from mlflow_connections_outbox._writer import Segment
 
 
 class AnySequence(RuleBasedStateMachine):
-    """Three writers that die and come back, and a shipper that fails and is replaced.
+    """Three writers that die and return, and a shipper that fails and is replaced.
 
-    The destination must have each event whose append returned, once after its repetitions are
-    taken out, and in the order in which the appends returned, whichever process they were in.
+    The destination must have each event whose append returned, once without repetitions, and in the
+    order in which the appends returned, whichever process they were in.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5))
     def deliver_and_forget(self, limit: int) -> None:
-        """A batch is delivered, and the shipper dies before it notes that."""
+        """A batch is delivered, and the shipper dies before it records that."""
         self.take(self.spool.collect(limit))
         self.replace()
 
@@ -97,7 +97,7 @@ class AnySequence(RuleBasedStateMachine):
         self.spool.remove_delivered()
 
     def take(self, records: list[Any]) -> None:
-        """The destination takes a batch, and passes over what it has."""
+        """The destination accepts a batch, and ignores events that it has."""
         for record in records:
             number = record.event.data["n"]
             assert self.arrived.setdefault(record.event.id, number) == number
@@ -142,7 +142,7 @@ for _, end in pipes:
 
 
 def test_no_event_is_ahead_of_its_cause_while_processes_write(tmp_path: Path) -> None:
-    """Each event is caused by the one before, in another process; the shipper never sees them swapped."""
+    """Each event is caused by the previous one, in another process; the shipper never sees them swapped."""
     count = 5000
     writers = subprocess.Popen([sys.executable, "-c", PING_PONG, str(tmp_path), str(count)])
     spool = Spool(tmp_path)
@@ -157,7 +157,7 @@ def test_no_event_is_ahead_of_its_cause_while_processes_write(tmp_path: Path) ->
 
 
 def test_an_earlier_boot_comes_first(tmp_path: Path) -> None:
-    """The clock of another boot says nothing: its events stand before those of this one."""
+    """The clocks of two boots are not comparable: an earlier boot's events come first."""
 
     class Earlier(Disk):
         def machine(self) -> Machine:
@@ -173,16 +173,16 @@ def test_an_earlier_boot_comes_first(tmp_path: Path) -> None:
     assert [record.event.data["n"] for record in records] == [0, 1]
 
 
-def test_what_is_stamped_after_the_look_waits_for_the_next(tmp_path: Path) -> None:
-    """An event from behind the clock could stand before its cause, so it is not given yet."""
+def test_events_stamped_after_the_listing_wait_for_the_next(tmp_path: Path) -> None:
+    """A later event could precede its cause, so it is not returned yet."""
     segment = Segment(tmp_path)
     segment.append(frame(2**62, encode(Event("run", "k", 0, {}))))
     assert Spool(tmp_path).collect(10) == []
     segment.close()
 
 
-def test_only_one_takes_events_out(tmp_path: Path) -> None:
-    """The lock of a spool is held by one, and free when that one is done."""
+def test_only_one_process_takes_events(tmp_path: Path) -> None:
+    """The lock of a spool is held by one process, and is free when that is done."""
     one, other = Spool(tmp_path), Spool(tmp_path)
     assert one.try_lock()
     assert one.try_lock()
@@ -192,7 +192,7 @@ def test_only_one_takes_events_out(tmp_path: Path) -> None:
     other.unlock()
 
 
-def test_hundreds_of_small_segments_hold_no_files_open(
+def test_hundreds_of_small_segments_keep_no_files_open(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Segments of many short processes are delivered without a descriptor for each."""
@@ -212,8 +212,8 @@ def test_hundreds_of_small_segments_hold_no_files_open(
     assert not spool.remove_delivered()
 
 
-def test_giving_up_spares_what_comes_later(tmp_path: Path) -> None:
-    """Dropping counts what waits, and a living process goes on in its segment."""
+def test_dropping_spares_later_events(tmp_path: Path) -> None:
+    """Dropping counts waiting events, and a living process continues in its segment."""
     segment = Segment(tmp_path)
     segment.append(frame(1, encode(Event("run", "k", 0, {"n": 0}))))
     spool = Spool(tmp_path)
@@ -224,7 +224,7 @@ def test_giving_up_spares_what_comes_later(tmp_path: Path) -> None:
 
 
 def test_one_thread_reads_ahead_while_another_acknowledges(tmp_path: Path) -> None:
-    """Events are given out once and in order, and their segments removed, whichever thread read them."""
+    """Events are returned once and in order, and their segments removed, whichever thread read them."""
     for number in range(40):
         segment = Segment(tmp_path)
         for each in range(50):

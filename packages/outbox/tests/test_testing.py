@@ -1,4 +1,4 @@
-"""The conformance kit, run on a sink that keeps the contract and on some that break it."""
+"""The conformance kit, with a sink that meets the contract and with some that break it."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Honest:
-    """Posts two events a request."""
+    """Posts two events per request."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
@@ -36,7 +36,7 @@ class Honest:
         self.opener = urllib.request.build_opener(_NoRedirect)
 
     def send(self, batch: Batch) -> None:
-        """Post, and accept what each request brought."""
+        """Post, and accept the events of each request."""
         for start in range(0, len(batch), 2):
             self.post([event._asdict() for event in batch[start : start + 2]])
             batch.accept(min(start + 2, len(batch)))
@@ -55,7 +55,7 @@ class Honest:
             raise Unavailable(f"no answer: {type(error).__name__}") from None
 
     def judge(self, error: urllib.error.HTTPError) -> None:
-        """Raise what a status means."""
+        """Raise the error of a status."""
         if error.code in {401, 403}:
             raise Unauthorized(f"{error.code}") from None
         if error.code in {408, 429} or error.code >= 500 or error.code < 400:
@@ -83,7 +83,7 @@ def a_sink() -> Iterator[None]:
 
 
 class TestHonest(SinkContract):
-    """The contract holds for a sink that is written by the documentation."""
+    """The contract holds for a sink that follows the documentation."""
 
     sink = "an_honest_sink:open_sink"
     environ = {"A_TOKEN": "hunter2"}  # noqa: RUF012 - never changed
@@ -98,7 +98,7 @@ class TestHonest(SinkContract):
 
 
 class Contract(TestHonest):
-    """The same, to be called by hand."""
+    """The same contract, called directly."""
 
     __test__ = False
 
@@ -116,7 +116,7 @@ def accept_before_posting(self: Honest, batch: Batch) -> None:
 
 
 def believe_everything(self: Honest, error: urllib.error.HTTPError) -> None:
-    """Take any answer for an acceptance."""
+    """Treat any response as acceptance."""
 
 
 def tell_the_token(self: Honest, error: urllib.error.HTTPError) -> None:
@@ -138,7 +138,7 @@ def tell_the_token(self: Honest, error: urllib.error.HTTPError) -> None:
 def test_a_sink_that_breaks_the_contract_fails_it(
     test: str, arguments: tuple[Any, ...], methods: dict[str, Any]
 ) -> None:
-    """The kit notices a sink that accepts too early, believes any answer, or tells a secret."""
+    """The kit detects a sink that accepts too early, trusts any response, or reveals a secret."""
     contract = Contract()
     server = FaultServer(contract.respond)
     make = broken(**methods)

@@ -1,4 +1,4 @@
-"""A spool that Databand's package wrote before the outbox was a distribution of its own."""
+"""A spool that Databand's package wrote before the outbox was a separate distribution."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def spool(tmp_path: Path) -> Path:
 
 
 def test_events_of_an_earlier_format_are_delivered(spool: Path) -> None:
-    """Events that waited then are read with the same IDs, in order, and leave nothing behind."""
+    """Waiting events are read with the same IDs, in order, and leave nothing behind."""
     opened = Spool(spool)
     assert opened.try_lock()
     records = opened.collect(1000)
@@ -39,7 +39,7 @@ def test_events_of_an_earlier_format_are_delivered(spool: Path) -> None:
 
 
 def test_a_destination_of_an_earlier_format_is_read(spool: Path) -> None:
-    """It names a function that is gone; the installed package says which one took its place."""
+    """It names a removed function; the installed package names its replacement."""
     destination = read_destination(spool)
     assert (destination.name, destination.url) == ("databand", "https://databand.example.com")
     assert destination.sink in {

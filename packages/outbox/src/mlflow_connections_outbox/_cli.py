@@ -1,4 +1,4 @@
-"""The command `mlflow-connections outbox`: show what waits for its destination, deliver it, bring it back, drop it."""
+"""The command `mlflow-connections outbox`: show waiting events, deliver them, bring them back, drop them."""
 
 import argparse
 import json
@@ -19,8 +19,9 @@ from ._shipper import collect_garbage_seldom
 COMMANDS = "mlflow_connections.outbox_commands"
 """The entry-point group of commands that other packages add.
 
-Each names a function that receives `add(name, run, text)`. That adds a command and returns its parser, which
-has `--destination` and `--output`; `run` takes the parsed arguments and returns the exit code.
+Each entry names a function that receives `add(name, run, text)`. `add` creates a command and
+returns its parser, which has `--destination` and `--output`; `run` takes the parsed arguments and
+returns the exit code.
 """
 _PROGRESS_EVERY = 0.2
 
@@ -29,11 +30,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "mlflow-connecti
     """Run the command.
 
     Args:
-        arguments: The words behind `outbox`; by default those of the command line.
+        arguments: The arguments after `outbox`; by default those of the command line.
         program: The words before them, for the help.
 
     Returns:
-        0; or 1 if something could not be done, still waits, or was set aside.
+        0; or 1 if something failed, or if events still wait or were set aside.
     """
     parsed = _parser(program).parse_args(arguments)
     try:
@@ -192,10 +193,10 @@ def _ship(parsed: argparse.Namespace) -> int:
 def _outcomes(
     reports: Sequence[admin.Report], parsed: argparse.Namespace
 ) -> list[admin.Shipped | str]:
-    """Ship the outboxes, and return what came of each, or why nothing could be done.
+    """Ship the outboxes, and return the result of each, or the reason why it could not be shipped.
 
-    Several at once have a process each: a client takes its server's address and credentials from the
-    environment and keeps them, and one that waits for its server must not hold up the others.
+    Several outboxes have a process each: a client reads its server's address and credentials from the
+    environment and keeps them, and one that waits for its server must not delay the others.
     """
     jobs = [(report, parsed.timeout, parsed.other_machines, parsed.to) for report in reports]
     if sum(map(_has_events, reports)) < 2:
@@ -212,7 +213,7 @@ def _outcomes(
 def _ship_one(
     report: admin.Report, timeout: float, adopt: bool, to: str | None, *, show: bool = False
 ) -> admin.Shipped | str:
-    """Ship one outbox, and return what came of it, or why nothing could be done."""
+    """Ship one outbox, and return the result, or the reason why it could not be shipped."""
     if report.problem:
         return report.problem
     progress = _Progress(report.address) if show else None
@@ -300,13 +301,13 @@ def _drop(parsed: argparse.Namespace) -> int:
 
 
 def _label(report: admin.Report, reports: Sequence[admin.Report]) -> str:
-    """Return an outbox's name, with its address if another outbox has that name too."""
+    """Return an outbox's name, with its address if another outbox has the same name."""
     is_alone = [each.name for each in reports].count(report.name) == 1
     return report.name if is_alone else report.address
 
 
 def _problem(report: admin.Report) -> dict[str, Any]:
-    """Name an outbox that cannot be used, and return that for programs."""
+    """Print the problem of an outbox that cannot be used, and return it for programs."""
     print(f"{report.name}: {report.problem}", file=sys.stderr)
     return {**_named(report), "problem": report.problem}
 
@@ -334,7 +335,7 @@ def _when(seconds: float) -> str:
 
 
 class _Progress:
-    """One line on a terminal that is written over."""
+    """A line on a terminal that is overwritten."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""Rejected events: kept outside the quota, with the destination's reason, until somebody decides."""
+"""Rejected events: kept outside of the quota, with the destination's reason, until a person decides."""
 
 import json
 import os
@@ -22,20 +22,20 @@ _LOCK_TRIES = 1000
 
 
 class DeadLetter(NamedTuple):
-    """A rejected event, and the destination's words."""
+    """A rejected event, and the destination's reason."""
 
     event: Event
     reason: str
 
 
 def add(folder: Path, event: Event, reason: str, limit: int, disk: Disk = DISK) -> None:
-    """Write a dead letter. It is on the disk for good when this returns, also after a power cut.
+    """Write a dead letter, which survives a power failure when this returns.
 
     Args:
         folder: The spool.
         event: The event.
-        reason: The destination's words.
-        limit: The bytes of one file.
+        reason: The destination's reason.
+        limit: The maximum size of one file, in bytes.
         disk: The file system.
 
     Raises:
@@ -53,7 +53,7 @@ def add(folder: Path, event: Event, reason: str, limit: int, disk: Disk = DISK) 
             disk.close(full)
             before = disk.size(descriptor)
         if before and disk.pread(descriptor, 1, before - 1) != b"\n":
-            line = b"\n" + line  # a crash tore the one before
+            line = b"\n" + line  # a crash tore the previous line
         if disk.write(descriptor, line) != len(line):
             disk.truncate(descriptor, before)
             raise OSError(f"{path} could be written in part only: the disk is full.")
@@ -64,7 +64,7 @@ def add(folder: Path, event: Event, reason: str, limit: int, disk: Disk = DISK) 
 
 
 def files(folder: Path, disk: Disk = DISK) -> list[Path]:
-    """Read which files of a spool may hold dead letters, the oldest first.
+    """List the files of a spool that may hold dead letters, oldest first.
 
     Raises:
         OSError: The folder cannot be read.
@@ -110,10 +110,10 @@ def take(path: Path, disk: Disk = DISK) -> tuple[list[DeadLetter], int]:
         The dead letters, each event once, and the open descriptor.
 
     Raises:
-        OSError: The file cannot be read, or is not there.
+        OSError: The file is missing or cannot be read.
         ValueError: It is damaged.
     """
-    disk.status(path)  # raises if it is not there, which opening would create
+    disk.status(path)  # raises if the file is missing; opening would create it
     descriptor = _open_locked(path, disk)
     try:
         found: dict[str, DeadLetter] = {}
@@ -124,7 +124,7 @@ def take(path: Path, disk: Disk = DISK) -> tuple[list[DeadLetter], int]:
                 event = Event(**noted)
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue  # a crash tore it, so its event was not acknowledged either
-            # A crash between keeping and acknowledging keeps an event twice.
+            # A crash between writing and acknowledging leaves an event twice.
             found[event.id] = DeadLetter(event, reason)
     except BaseException:
         disk.close(descriptor)
@@ -133,12 +133,12 @@ def take(path: Path, disk: Disk = DISK) -> tuple[list[DeadLetter], int]:
 
 
 def _count(path: Path, disk: Disk) -> int:
-    # A crash may have torn a line; the next one then begins behind it.
+    # A crash may have torn a line; the next one then starts after it.
     return sum(line.endswith(b"}") for line in read(path, disk).splitlines())
 
 
 def _open_locked(path: Path, disk: Disk) -> int:
-    """Open a file that others append to, rename or remove, and lock it."""
+    """Open and lock a file that others append to, rename or remove."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     for _ in range(_LOCK_TRIES):
         descriptor = disk.open(path, flags, 0o600)

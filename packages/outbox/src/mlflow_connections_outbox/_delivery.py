@@ -1,4 +1,4 @@
-"""Delivering events: in batches, again after a fault, and around those that are rejected."""
+"""Delivering events: in batches, again after a failure, and without the rejected ones."""
 
 import os
 import random
@@ -20,7 +20,7 @@ from ._status import Status
 
 _LONGEST_WAIT = 300.0
 _FLUSH_PAUSE = 1.0
-_SLOW = 1.0  # a failure after this many seconds may be the batch's size
+_SLOW = 1.0  # after a failure that took more seconds, the batch's size may be the cause
 _STALLED = 2.0
 _MOST_UNTIL_GROWTH = 64
 
@@ -32,23 +32,23 @@ class Source(Protocol):
         """Return the next events in order; the same ones again until they are acknowledged."""
 
     def read_ahead(self, limit: int) -> None:
-        """Make the next call of `collect` quick; called by another thread."""
+        """Make the next call of `collect` fast; called by another thread."""
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
         """Forget events that the destination has, or that were rejected."""
 
     def reject(self, record: Record, reason: str) -> None:
-        """Set an event aside that the destination will never take."""
+        """Set aside an event that the destination will never accept."""
 
     def expire(self, seconds: float) -> int:
-        """Set events aside that are too old, and return how many."""
+        """Set aside events that are too old, and return their number."""
 
     def damaged(self) -> int:
-        """Return how many lines could not be read."""
+        """Return the number of unreadable lines."""
 
 
 class _ReadAhead:
-    """A thread that reads the next batch while one is on the wire."""
+    """A thread that reads the next batch while another one is being sent."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -56,7 +56,7 @@ class _ReadAhead:
         self._thread: threading.Thread | None = None
 
     def begin(self, limit: int) -> None:
-        """Have so many events ready, with what is on the wire, as soon as may be."""
+        """Prepare so many events, in addition to those being sent, as soon as possible."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="read ahead", daemon=True)
             self._thread.start()
@@ -71,7 +71,7 @@ class _ReadAhead:
 
     def _run(self) -> None:
         while (limit := self._limits.get()) is not None:
-            with suppress(Exception):  # `collect` meets it too
+            with suppress(Exception):  # `collect` will raise it too
                 self._source.read_ahead(limit)
 
 
@@ -80,16 +80,17 @@ class Delivery:
 
     Args:
         source: The events.
-        open_sink: Opens the sink; called anew after each failure, for credentials may have changed.
+        open_sink: Opens the sink; called again after each failure, because credentials may have
+            changed.
         policy: Batches, pauses and the age limit.
         report: Called with each change of the status.
-        read_ahead: Whether a thread reads the next batch while one is on the wire.
+        read_ahead: Whether a thread reads the next batch while another one is being sent.
 
     Attributes:
-        status: How delivery goes.
-        delivered: How many events were.
-        has_work: Whether anything waited at the last look.
-        limit: How many events the next batch takes at most: fewer after failures, more after
+        status: The state of the delivery.
+        delivered: The number of delivered events.
+        has_work: Whether events waited at the last check.
+        limit: The maximum number of events in the next batch: fewer after failures, more after
             successes.
     """
 
@@ -137,7 +138,7 @@ class Delivery:
         self._sending_since = now
         try:
             if self._sink is None:
-                # While the batch grows: what a sink imports may take longer than that.
+                # Open the sink while the batch grows: a sink's imports may take longer than that.
                 self._sink = self._open_sink()
                 records = self._source.collect(self.limit)
             if not (flush or self._is_due(records)):
@@ -181,21 +182,22 @@ class Delivery:
             self._ahead.end()
         sink, self._sink = self._sink, None
         if sink is not None:
-            with suppress(Exception):  # it is not needed any more
+            with suppress(Exception):  # it is no longer needed
                 sink.close()
 
     def _is_due(self, records: Sequence[Record]) -> bool:
         age = time.monotonic_ns() - records[0].stamp
-        # Stamps of an earlier boot may lie in the future of this one's clock.
+        # Stamps of an earlier boot may be in the future of this one's clock.
         young = 0 <= age < self._policy.linger * 1e9
         return len(records) >= self.limit or not young
 
     def _deliver(self, sink: Sink, records: Sequence[Record]) -> None:
-        """Send records and acknowledge what the destination has, whatever happens to the rest."""
+        """Send records and acknowledge those that the destination has, whatever happens to the rest."""
         rejected: set[int] = set()
         accepted = 0
 
-        # Without a reference to the batch: a cycle would keep its events until a garbage collection.
+        # Without a reference to the batch: a cycle would keep its events until a garbage
+        # collection.
         def accept(count: int) -> None:
             nonlocal accepted
             bad = sum(accepted <= position < count for position in rejected)
@@ -229,14 +231,14 @@ class Delivery:
         known: set[int],
         rejection: Rejected,
     ) -> None:
-        """Set aside what is rejected, and deliver the rest in order.
+        """Set rejected events aside, and deliver the rest in order.
 
         Args:
             sink: The sink.
             records: The records of a batch that were not accepted.
-            bad: The positions of those that are at fault; empty if the sink does not know.
-            known: Those of them that are dead letters already.
-            rejection: What the sink raised.
+            bad: The positions of the faulty ones; empty if the sink does not know.
+            known: Those of them that are already dead letters.
+            rejection: The sink's exception.
         """
         if len(records) == 1:
             if not known:
@@ -269,11 +271,11 @@ class Delivery:
         self._say(self.status._replace(rejected=self.status.rejected + 1, rejection=reason))
 
     def _shrink(self, sent: int, done: int, seconds: float) -> None:
-        """Send fewer events next time; at least what got through this time."""
+        """Send fewer events next time, but at least as many as were accepted this time."""
         self.limit = max(1, done, sent // 2)
         if seconds >= _SLOW:
-            # The size may be the fault, so grow slowly from there, and more slowly each time it
-            # fails again: few attempts fail, and little is sent twice.
+            # The size may be the cause, so grow slowly from there, and more slowly after each
+            # failure: few attempts fail, and little is sent twice.
             self._careful_from = self.limit
             self._until_growth = min(2 * self._until_growth, _MOST_UNTIL_GROWTH)
             self._successes = 0
@@ -294,7 +296,8 @@ class Delivery:
         self.close()
         attempts = 1 if progressed else self.status.attempts + 1
         policy = self._policy
-        # Up to 2**10 only: the pause has reached its longest before, and powers grow without end.
+        # Up to 2**10 only: the pause reaches its maximum before, and larger powers would grow
+        # without limit.
         pause = min(policy.max_backoff, policy.backoff * 2 ** min(attempts - 1, 10))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - so that many clients do not come as one
         asked = error.retry_after if isinstance(error, Unavailable) else None

@@ -1,4 +1,4 @@
-"""The file system as the outbox uses it: one object, so that tests can put a simulated one in its place."""
+"""The file system as the outbox uses it, in one object that tests replace with a simulated one."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 try:
     import fcntl
-except ImportError:  # Windows: an outbox there works in memory
+except ImportError:  # on Windows an outbox works in memory
     fcntl = None  # type: ignore[assignment]
 
 # Only one machine can mount these for writing.
@@ -39,7 +39,7 @@ _LOCAL = frozenset(
         "zfs",
     ]
 )
-# Their locks hold among all machines unless an option says otherwise.
+# Their locks apply across machines unless a mount option disables that.
 _COHERENT = frozenset({"ceph", "cifs", "gfs2", "gpfs", "nfs", "nfs4", "ocfs2", "smb3"})
 _PRIVATE_LOCKS = frozenset({"local_lock=all", "local_lock=flock", "nobrl", "nolock"})
 
@@ -48,9 +48,9 @@ class Machine(NamedTuple):
     """A running operating system.
 
     Attributes:
-        host: A name that stays the same when it boots again.
-        boot: Names the boot. Processes of one boot share a monotonic clock, and see each other's
-            locks.
+        host: A name that survives a reboot.
+        boot: Identifies the boot. Processes of one boot share a monotonic clock, and see each
+            other's locks.
     """
 
     host: str
@@ -58,7 +58,7 @@ class Machine(NamedTuple):
 
 
 class FileStatus(NamedTuple):
-    """A file's size in bytes, and when it was last written, in seconds since the epoch."""
+    """A file's size in bytes, and the time of the last write, in seconds since the epoch."""
 
     size: int
     mtime: float
@@ -81,7 +81,7 @@ class Disk:
         pwrite = staticmethod(os.pwrite)
 
     def is_supported(self) -> bool:
-        """Return whether this operating system has what an outbox on disk needs."""
+        """Return whether this operating system has the features that an outbox on disk needs."""
         return fcntl is not None
 
     def machine(self) -> Machine:
@@ -97,28 +97,28 @@ class Disk:
         return os.fstat(descriptor).st_size
 
     def is_linked(self, descriptor: int) -> bool:
-        """Return whether an open file still has a name: nobody removed it."""
+        """Return whether an open file still has a name and was not removed."""
         return os.fstat(descriptor).st_nlink > 0
 
     def is_named(self, descriptor: int, path: Path) -> bool:
-        """Return whether an open file is the one that a path leads to."""
+        """Return whether a path leads to an open file."""
         try:
             return os.path.samestat(os.fstat(descriptor), os.stat(path))  # noqa: PTH116 - one call
         except FileNotFoundError:
             return False
 
     def status(self, path: Path) -> FileStatus:
-        """Read the size of a file and when it was written."""
+        """Read the size of a file and the time of its last write."""
         found = os.stat(path)  # noqa: PTH116 - names are plain strings in hot loops
         return FileStatus(found.st_size, found.st_mtime)
 
     def free(self, path: Path) -> int:
-        """Return the bytes that this user may still write on the file system of a path."""
+        """Return the free bytes for this user on the file system of a path."""
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
 
     def touch(self, path: Path) -> None:
-        """Create a file unless it exists, and set the time when it was written to now."""
+        """Create a file unless it exists, and set its modification time to now."""
         path.touch(mode=0o600)
         os.utime(path)
 
@@ -127,12 +127,12 @@ class Disk:
         path.mkdir(mode=0o700, exist_ok=True)
 
     def sync(self, descriptor: int) -> None:
-        """Force an open file to the disk."""
-        # macOS has only the stronger one.
+        """Sync an open file to the disk."""
+        # macOS has only the stronger call.
         getattr(os, "fdatasync", os.fsync)(descriptor)
 
     def sync_folder(self, path: Path) -> None:
-        """Force the names in a folder to the disk."""
+        """Sync the names in a folder to the disk."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -142,7 +142,7 @@ class Disk:
     def lock(self, descriptor: int) -> bool:
         """Lock a file unless another opening of it holds the lock, also one of this process.
 
-        The lock ends when every copy of the descriptor is closed, so a forked child has to close its
+        The lock ends when every copy of the descriptor is closed, so a forked child must close its
         own and must never unlock.
 
         Returns:
@@ -157,7 +157,7 @@ class Disk:
         return True
 
     def sees_other_machines(self, folder: Path) -> bool:
-        """Return whether locks in a folder show what every other machine holds, or there can be no other."""
+        """Return whether locks in a folder show those of every other machine, or no other machine can write to it."""
         return sees_other_machines(*mount_of(folder))
 
 
@@ -165,11 +165,11 @@ DISK = Disk()
 
 
 def sees_other_machines(kind: str, options: frozenset[str]) -> bool:
-    """Return whether a file system's locks are seen by all machines that can write to it.
+    """Return whether a file system's locks are visible to all machines that can write to it.
 
     Args:
-        kind: The type of the file system, as the kernel names it; empty if it is not known.
-        options: The options it is mounted with.
+        kind: The type of the file system, as the kernel names it; empty if unknown.
+        options: Its mount options.
     """
     if kind == "lustre":
         return "flock" in options and "localflock" not in options
@@ -186,13 +186,13 @@ def mount_of(folder: Path) -> tuple[str, frozenset[str]]:
     try:
         text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
-        # macOS mounts homes from the network only where somebody sets that up.
+        # macOS mounts homes from the network only if an administrator sets that up.
         return ("apfs" if os.uname().sysname == "Darwin" else ""), frozenset()
     return find_mount(text, os.path.realpath(folder))
 
 
 def find_mount(mountinfo: str, path: str) -> tuple[str, frozenset[str]]:
-    """Find the type and the options of the file system at a path in the kernel's table of mounts."""
+    """Find the type and the options of the file system at a path in the kernel's mount table."""
     best, found = -1, ("", frozenset[str]())
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
@@ -200,7 +200,7 @@ def find_mount(mountinfo: str, path: str) -> tuple[str, frozenset[str]]:
         if len(fields) < 6 or len(more) < 3:
             continue
         point = re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), fields[4])
-        # Of two mounts at one point the later one is seen.
+        # Of two mounts at one point the later one is visible.
         if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= best:
             best = len(point)
             found = more[0], frozenset([*fields[5].split(","), *more[2].split(",")])
@@ -218,8 +218,8 @@ def _boot() -> str:
     text = _read("/proc/sys/kernel/random/boot_id")
     if len(text) == 36:
         return text
-    # Other systems: the minute of the boot. Should the clock be set, one boot has two names, and
-    # its segments are then ordered by their numbers alone.
+    # Other systems: the minute of the boot. If the clock is set, one boot has two names, and its
+    # segments are then ordered only by their numbers.
     return f"{int((time.time() - time.monotonic()) // 60):036x}"
 
 

@@ -1,4 +1,4 @@
-"""Warnings: one sentence for each kind of fault, once, with the count of what waits."""
+"""Warnings: one sentence per kind of fault, once, with the number of waiting events."""
 
 import time
 from collections.abc import Callable
@@ -19,13 +19,13 @@ _WARN_AGAIN_AFTER = 600.0
 
 
 class FaultLog:
-    """Warns of each kind of fault, and not again before it is over and ten minutes old.
+    """Warns of each kind of fault, and again only if it was over and ten minutes have passed.
 
     Args:
-        destination: Whose outbox it is.
+        destination: The destination of the outbox.
         policy: The limits that the warnings name.
-        on_outage: Called in place of a warning when the destination takes no events, with True and the
-            reason, and when it takes them again, with False.
+        on_outage: Called instead of a warning when the destination takes no events, with True and
+            the reason, and when it takes them again, with False.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class FaultLog:
         self._over: set[str] = set()
 
     def wrong_setting(self, sentence: str) -> None:
-        """Warn of a variable of the environment that was not understood."""
+        """Warn of an invalid environment variable."""
         self._warn(sentence, lambda: sentence)
 
     def not_kept(self, what: str, error: Exception) -> None:
-        """Warn that an event could not be kept, or not be waited for."""
+        """Warn that an event could not be kept, or that a flush failed."""
         words = mask(f"{type(error).__name__}: {error}")
         self._warn(what, lambda: f"{what} {self._name} failed ({words}); your own work goes on.")
 
@@ -61,7 +61,7 @@ class FaultLog:
         )
 
     def no_sync(self, error: OSError) -> None:
-        """Warn that the disk reported an error for an event that was written."""
+        """Warn that the disk reported an error for an event that was already written."""
         self._warn(
             "sync",
             lambda: (
@@ -103,11 +103,11 @@ class FaultLog:
         )
 
     def full_no_more(self) -> None:
-        """Note that the spool has room again."""
+        """Record that the spool has room again."""
         self._end("full")
 
     def no_room(self, folder: Path | None) -> None:
-        """Warn that a spool at its limit may not go on beyond it either."""
+        """Warn that a spool at its limit cannot continue beyond it either."""
         self._warn(
             "room",
             lambda: (
@@ -133,7 +133,7 @@ class FaultLog:
                 )
 
     def status(self, folder: Path, status: Status, waiting: Callable[[], int]) -> None:
-        """Warn of what the shipper reports."""
+        """Warn of faults in the shipper's report."""
         if status.state == _status.OK:
             if self._on_outage is not None:
                 self._on_outage(False, "")
@@ -162,7 +162,7 @@ class FaultLog:
             )
 
     def rejected(self, reason: str, events: int, fate: str) -> None:
-        """Warn that the destination will never take some events."""
+        """Warn that the destination will never accept some events."""
         self._warn(
             "rejected",
             lambda: (
@@ -172,7 +172,7 @@ class FaultLog:
         )
 
     def left(self, folder: Path | None, kept: int, lost: int) -> None:
-        """Warn of what the end of the process leaves."""
+        """Warn of the events that the end of the process leaves behind."""
         if kept:
             self._warn(
                 "left",
@@ -223,5 +223,5 @@ class FaultLog:
 
 
 def count(events: int, one: str = "", many: str = "") -> str:
-    """Return a number of events in words, with what follows for one and for many."""
+    """Return a number of events in words, with the singular or plural text that follows."""
     return f"1 event{one}" if events == 1 else f"{events:,} events{many}"

@@ -1,4 +1,4 @@
-"""The folder of a destination: where it is, who owns it, and the small files in it."""
+"""The folder of a destination: its path, its owner, and its small files."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from ._format import SegmentName, segment_name
 from ._interface import Destination, sink_of
 
 FOLDER = "MLFLOW_CONNECTIONS_OUTBOX_DIR"
-"""The environment variable that moves all spools elsewhere."""
+"""The environment variable that moves all spools to another folder."""
 
 DESTINATION = "destination.json"
 STATE = "state"
@@ -28,7 +28,7 @@ def root() -> Path:
     """Return the folder that holds this user's spools; it need not exist.
 
     Raises:
-        OSError: There is no home folder to put it in.
+        OSError: There is no home folder.
     """
     if given := os.environ.get(FOLDER):
         return Path(given).absolute()
@@ -41,7 +41,7 @@ def _state_folder() -> Path:
             return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
         if sys.platform == "darwin":
             return Path.home() / "Library" / "Application Support"
-        # The XDG specification has relative paths ignored.
+        # The XDG specification requires relative paths to be ignored.
         given = os.environ.get("XDG_STATE_HOME", "")
         return Path(given) if given.startswith("/") else Path.home() / ".local" / "state"
     except RuntimeError as error:
@@ -49,14 +49,14 @@ def _state_folder() -> Path:
 
 
 def spool_of(destination: Destination) -> Path:
-    """Return the folder of a destination. Its sink does not count, for that may move between versions."""
+    """Return the folder of a destination. Its sink is irrelevant, because it may be renamed between versions."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", destination.name).strip("-")[:32] or "destination"
     digest = hashlib.sha256(f"{destination.name}\0{destination.url}".encode()).hexdigest()
     return root() / f"{slug}-{digest[:12]}"
 
 
 def create(folder: Path, destination: Destination) -> None:
-    """Create the folder of a destination, for this user alone, and note what it is for.
+    """Create the folder of a destination, for this user only, and record its destination.
 
     Raises:
         OSError: It cannot be written, or another user owns it.
@@ -73,7 +73,7 @@ def create(folder: Path, destination: Destination) -> None:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that others could have written to: it names code that is going to run.
+    """Refuse a folder that others could have written to: it names code that will be run.
 
     Raises:
         PermissionError: Another user owns it, or may write to it.
@@ -88,7 +88,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def read_destination(folder: Path) -> Destination:
-    """Read what a spool is for.
+    """Read the destination of a spool.
 
     Raises:
         OSError: It cannot be read, or others could have written it.
@@ -98,7 +98,7 @@ def read_destination(folder: Path) -> Destination:
     try:
         noted = json.loads((folder / DESTINATION).read_bytes())
         name, url = noted["name"], noted["url"]
-        # Format 1 wrote the path of a function with another signature, in a private module.
+        # Format 1 contained the path of a function with another signature, in a private module.
         sink = noted["sink"] if "sink" in noted else sink_of(name) or noted["factory"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / DESTINATION} does not describe a destination.") from masked(
@@ -108,7 +108,7 @@ def read_destination(folder: Path) -> Destination:
 
 
 def state_of(folder: Path) -> Path:
-    """Create and return the folder where the sink of a spool keeps its state.
+    """Create and return the folder in which the sink of a spool keeps its state.
 
     Raises:
         OSError: It cannot be created.
@@ -119,7 +119,7 @@ def state_of(folder: Path) -> Path:
 
 
 def spools() -> list[Path]:
-    """Read the folders of all destinations, sorted."""
+    """List the folders of all destinations, sorted."""
     try:
         folders = sorted(root().iterdir())
     except OSError:
@@ -131,11 +131,11 @@ def _may_be_spool(folder: Path) -> bool:
     try:
         return folder.is_dir() and (folder / DESTINATION).exists()
     except OSError:
-        return True  # another user's: to read it says what is wrong
+        return True  # another user's: reading it reports the problem
 
 
 def segments(folder: Path, disk: Disk = DISK) -> list[tuple[SegmentName, Path]]:
-    """Read the segments of a spool, also those beyond its limit, in the order in which they were begun.
+    """List the segments of a spool, including those beyond its limit, in the order of their creation.
 
     Raises:
         OSError: The folder cannot be read.
@@ -147,7 +147,7 @@ def segments(folder: Path, disk: Disk = DISK) -> list[tuple[SegmentName, Path]]:
 
 
 def segments_in(folder: Path, disk: Disk = DISK) -> list[tuple[SegmentName, Path]]:
-    """Read the segments in one folder, in no order.
+    """List the segments in one folder, in no order.
 
     Raises:
         OSError: The folder cannot be read.
@@ -157,12 +157,12 @@ def segments_in(folder: Path, disk: Disk = DISK) -> list[tuple[SegmentName, Path
 
 
 def replace(path: Path, content: bytes, disk: Disk = DISK) -> None:
-    """Write a file so that a reader sees the old one or the new one. Only its owner can read it.
+    """Write a file atomically: a reader sees the old content or the new one. Only its owner can read it.
 
     Raises:
         OSError: It cannot be written.
     """
-    # No two writers share it: threads, signal handlers, and machines with the same process ID.
+    # Unique per writer: threads, signal handlers, and machines with the same process ID.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     descriptor = disk.open(temporary, flags, 0o600)

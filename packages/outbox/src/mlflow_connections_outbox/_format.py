@@ -1,4 +1,4 @@
-"""The bytes of a segment: a header, then one line for each event. Nothing in this module touches a file.
+"""The bytes of a segment: a header, then one line for each event. Nothing in this module uses a file.
 
 The package's docstring describes both.
 """
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from ._interface import Event
 
 ACKED_AT = len(b"outbox/2 acked=")
-"""The byte of the header where the acknowledgement stands, in every format."""
+"""The position of the acknowledgement in the header, in every format."""
 
-_WIDTH = 64  # of a host's name
+_WIDTH = 64  # maximum length of a host's name
 _HEADER = re.compile(
     rb"outbox/2 acked=(?P<acked>\d{11})\.(?P<check>[0-9a-f]{4}) created=(?P<created>\d{20}) boot=(?P<boot>[0-9a-f-]{36}) "
     rb"host=(?P<host>[A-Za-z0-9._-]{0,64}) *pid=(?P<pid>\d{10})\n"
@@ -41,8 +41,8 @@ class Header(NamedTuple):
         boot: The boot of the machine that this clock belongs to; empty if the header is damaged.
         host: The machine that wrote the segment; empty in format 1, or if the header is damaged.
         pid: The process that wrote it.
-        size: Where the first line begins.
-        version: Of the format.
+        size: The position of the first line.
+        version: The version of the format.
     """
 
     acked: int
@@ -58,9 +58,9 @@ class SegmentName(NamedTuple):
     """The name of a segment.
 
     Attributes:
-        number: Counts up in a spool.
+        number: Increases within a spool.
         token: A random part.
-        adopter: The machine that took the segment over from one that went silent; usually empty.
+        adopter: The machine that took over the segment of a silent one; usually empty.
     """
 
     number: int
@@ -94,7 +94,7 @@ def header(acked: int, created: int, boot: str, host: str, pid: int) -> bytes:
 def acked_field(acked: int, version: int = 2) -> bytes:
     """Return the field of a header that is written in place, at `ACKED_AT`.
 
-    A checksum tells when a power cut mixed two values of it.
+    A checksum detects a mixture of two values after a power failure.
     """
     if version == 1:
         return b"%016d" % acked
@@ -105,10 +105,11 @@ def acked_field(acked: int, version: int = 2) -> bytes:
 def parse_header(content: bytes) -> Header:
     """Parse the beginning of a segment.
 
-    A damaged header (a power cut) parses as nothing delivered, written by nobody.
+    A damaged header (after a power failure) parses as nothing delivered, with an unknown writer.
 
     Args:
-        content: Enough of the segment to hold a header and, should that be damaged, its first line.
+        content: Enough of the segment to hold a header and, in case that is damaged, its first
+            line.
     """
     for version, pattern, size in ((2, _HEADER, HEADER_SIZE), (1, _HEADER_1, HEADER_SIZE_1)):
         if match := pattern.match(content):
@@ -124,7 +125,7 @@ def parse_header(content: bytes) -> Header:
 
 
 def _first_line_of(content: bytes) -> int:
-    """Find where the lines behind a damaged header begin."""
+    """Find the beginning of the lines after a damaged header."""
     sizes = (HEADER_SIZE, HEADER_SIZE_1)
     for size in sizes:
         if parse(content[size:].partition(b"\n")[0], "") is not None:
@@ -136,7 +137,7 @@ def _first_line_of(content: bytes) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Return JSON for a value that is none: a NumPy scalar's number, and anything else's text."""
+    """Return a JSON value for a value that JSON lacks: a NumPy scalar's number, and anything else's text."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (set, frozenset)):
@@ -159,11 +160,11 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), default=_plain, check_circula
 
 
 def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
-    """Return the standard library's encoder, made once instead of for every event."""
+    """Return the standard library's encoder, created once instead of for every event."""
     from json import encoder
 
     make = getattr(encoder, "c_make_encoder", None)
-    if make is None:  # another Python than CPython
+    if make is None:  # a Python other than CPython
         return lambda value, _: _ENCODER.iterencode(value)
     escape = encoder.encode_basestring_ascii
     made: Callable[[Any, int], Iterable[str]] = make(
@@ -176,26 +177,27 @@ _CHUNKS = _make_encoder()
 
 
 def encode_by_standard_library(event: Event) -> bytes:
-    """Return an event as JSON. NaN and the infinities are kept, as Python's own words for them.
+    """Return an event as JSON. NaN and the infinities are kept, in Python's own spelling.
 
     Raises:
-        ValueError: It contains itself, or nothing can be made of it.
+        ValueError: It contains itself, or cannot be converted.
     """
-    # An event that is sent once more keeps its ID.
+    # An event that is sent again keeps its ID.
     content = event[:5] if event[4] else event[:4]
     try:
         return "".join(_CHUNKS(content, 0)).encode("ascii")
     except RecursionError:
         raise ValueError("An event contains itself.") from None
-    except TypeError:  # keys that are no text
+    except TypeError:  # keys that are not text
         return "".join(_CHUNKS(_with_text_keys(content), 0)).encode("ascii")
 
 
 def make_encode() -> Callable[[Event], bytes]:
-    """Return a function that returns an event as JSON: by orjson, if that is installed, in a fifth of the time.
+    """Return a function that encodes an event as JSON: with orjson, if installed, in a fifth of the time.
 
-    orjson decides nothing: what it does not write as the standard library does goes there. That is text
-    beyond ASCII, NaN (which it writes as null), numbers beyond 64 bits, and types that JSON has not.
+    orjson never changes the result: values that it writes differently from the standard library go
+    to the standard library. Those are text beyond ASCII, NaN (which it writes as null), numbers
+    beyond 64 bits, and types that JSON lacks.
     """
     try:
         orjson = import_module("orjson")
@@ -209,7 +211,7 @@ def make_encode() -> Callable[[Event], bytes]:
             body: bytes = dumps(event[:5] if event[4] else event[:4], None, options)
             if b"null" not in body and body.isascii():
                 return body
-        except TypeError:  # the base of its errors
+        except TypeError:  # the base class of its errors
             pass
         return encode_by_standard_library(event)
 
@@ -232,7 +234,7 @@ def decode(body: bytes, identity: str) -> Event:
 
     Args:
         body: JSON.
-        identity: The ID of the event, unless it brings one.
+        identity: The ID of the event, unless the event contains one.
 
     Raises:
         ValueError: It is not an event.
@@ -268,15 +270,15 @@ class Lines(NamedTuple):
 
 
 def parse_block(block: bytes, after: int) -> Lines | None:
-    """Parse many lines at once, which takes a part of the time of parsing each.
+    """Parse many lines at once, which takes a fraction of the time of parsing each.
 
     Args:
         block: Whole lines.
         after: The stamp before the first one.
 
     Returns:
-        The events; None if any line needs a closer look: it is damaged, brings its ID, or is stamped before
-        its predecessor.
+        The events; None if a line needs individual parsing: it is damaged, contains its ID, or is stamped before its
+        predecessor.
     """
     checksums: tuple[bytes, ...]
     found = _LINE.findall(block)
@@ -299,7 +301,7 @@ def parse_block(block: bytes, after: int) -> Lines | None:
 
 
 def is_whole(line: bytes) -> bool:
-    """Return whether the checksum of a line, without its newline, is right."""
+    """Return whether the checksum of a line, without its newline, is correct."""
     try:
         return int(line[:8], 16) == zlib.crc32(line[9:])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The seam between a producer, an outbox and a destination."""
+"""The interface between a producer, an outbox and a destination."""
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple, Protocol, cast, overload
 from mlflow_connections.secrets import masked
 
 SINKS = "mlflow_connections.outbox_sinks"
-"""The entry-point group that names the sink of destinations which a spool of format 1 describes."""
+"""The entry-point group that names the sink of destinations in spools of format 1."""
 
 
 class Event(NamedTuple):
     """One fact.
 
     Attributes:
-        stream: Events of one stream keep their order, across threads and processes too. Usually
+        stream: Events of one stream keep their order, also across threads and processes. Usually
             the ID of an MLflow run.
         kind: The type of the event, in the producer's vocabulary, such as `metrics`.
         at: The time in milliseconds since the epoch, UTC.
         data: JSON. NaN and the infinities arrive as floats, keys as text, and values that JSON
-            does not know as their `str`.
+            lacks as their `str`.
         id: Identifies this event in every attempt to deliver it. The outbox assigns it; a producer
             leaves it empty.
     """
@@ -36,13 +36,13 @@ class Event(NamedTuple):
 
 
 class Destination(NamedTuple):
-    """The service that events go to. Another process builds the sink from it. It is written to disk without secrets.
+    """The service that events go to. Another process opens the sink from it. It is written to disk without secrets.
 
     Attributes:
         name: A name for people, which also separates two destinations at one URL (`databand`).
         url: The address, without credentials.
-        sink: `module:function`, an `OpenSink`. Keep the imports of the module small: a process
-            that somebody waits for imports it.
+        sink: `module:function`, an `OpenSink`. Keep the imports of the module small: a process that
+            a user waits for imports it.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Batch(Sequence[Event]):
         """Record that the destination has the first `count` events, or that they were rejected.
 
         They are never sent again, whatever `send` raises afterwards, and even if the process is
-        killed. A call with a smaller count than before changes nothing.
+        killed. A smaller count than before changes nothing.
 
         Raises:
             ValueError: The batch has fewer events.
@@ -102,13 +102,13 @@ class Batch(Sequence[Event]):
             self.accepted = count
 
     def reject(self, position: int, reason: str) -> None:
-        """Set one event aside as a dead letter and go on with the others.
+        """Set one event aside as a dead letter and continue with the others.
 
-        The event still counts for `accept`, so that a later prefix covers it.
+        The event still counts for `accept`, so that a later prefix includes it.
 
         Args:
             position: The index of the event in this batch.
-            reason: The destination's words.
+            reason: The destination's reason.
 
         Raises:
             ValueError: There is no such event, or it was accepted before.
@@ -127,17 +127,17 @@ class Sink(Protocol):
     def send(self, batch: Batch) -> None:
         """Deliver a batch in order. Returning accepts all of it.
 
-        Call `batch.accept` after each request that succeeded, so that no fault repeats it. An
-        event may come again all the same if a process is killed between the two: use `Event.id`,
-        or IDs derived from the data, so that it counts once. Every single wait must be bounded,
-        by half a minute at most.
+        Call `batch.accept` after each successful request, so that no fault repeats it. An event may
+        still come again if the process is killed between the two: use `Event.id`, or IDs derived
+        from the data, so that it counts once. Every single wait must be limited, to half a minute
+        at most.
 
         Raises:
-            Unavailable: Not now. The rest of the batch comes again. Any other exception counts
-                as this one.
-            Unauthorized: Not with these credentials. The rest comes again, perhaps from a
-                process with other credentials.
-            Rejected: Never, because of what the events say.
+            Unavailable: The destination cannot accept events now. The rest of the batch comes
+                again. Any other exception has the same effect.
+            Unauthorized: The credentials were refused. The rest comes again, perhaps from a process
+                with other credentials.
+            Rejected: The destination will never accept these events because of their content.
         """
 
     def close(self) -> None:
@@ -145,11 +145,12 @@ class Sink(Protocol):
 
 
 OpenSink = Callable[[Destination, Mapping[str, str], Path], Sink]
-"""Opens a sink for a destination, with an environment (the variables of the process and the secrets
-of the outbox over them) and the folder where the sink may keep state. The folder survives processes
-and is used by one of them at a time. It may also be empty: events that the disk does not take are
-sent with a temporary one. If the sink keeps there what belongs to events, its module has a function
-`forget_dropped(state, events)` besides, which removes that for events that were given up (None for all)."""
+"""Opens a sink for a destination, with an environment (the variables of the process, overridden by the
+secrets of the outbox) and the folder in which the sink may keep state. The folder survives
+processes and is used by one of them at a time. It may also be empty: events that the disk does not
+take are sent with a temporary one. If the sink keeps data of events there, its module has a
+function `forget_dropped(state, events)`, which removes the data of dropped events (None for all).
+"""
 
 
 class Unavailable(Exception):  # noqa: N818 - said of a destination
@@ -172,9 +173,9 @@ class Rejected(Exception):  # noqa: N818 - said of a batch
     """The destination will never accept these events as they are (other 4xx).
 
     Attributes:
-        positions: The indexes of the rejected events in the batch, where the destination names
-            them. If empty, the events that were not accepted are sent again in halves until the
-            rejected ones stand alone.
+        positions: The indexes of the rejected events in the batch, if the destination names them.
+            If empty, the events that were not accepted are sent again in halves until the rejected
+            ones are isolated.
     """
 
     def __init__(self, message: str, positions: Collection[int] = ()) -> None:
@@ -188,7 +189,7 @@ def open_sink(destination: Destination, secrets: Mapping[str, str], state: Path)
     Args:
         destination: Names the function.
         secrets: Variables that override those of this process.
-        state: The folder where the sink may keep state.
+        state: The folder in which the sink may keep state.
 
     Raises:
         ImportError: The function does not exist.
@@ -202,14 +203,14 @@ def open_sink(destination: Destination, secrets: Mapping[str, str], state: Path)
 
 
 def forget_dropped(destination: Destination, state: Path, events: Sequence[Event] | None) -> None:
-    """Have a sink remove from its state what belongs to events that were given up.
+    """Let a sink remove the data of dropped events from its state.
 
     The module of the sink may have a function `forget_dropped` with the last two arguments.
 
     Args:
         destination: Names the module.
-        state: The folder where the sink keeps state.
-        events: The events, or None for all that there were.
+        state: The folder in which the sink keeps state.
+        events: The events, or None for all.
     """
     with suppress(ImportError):
         forget = getattr(import_module(destination.sink.partition(":")[0]), "forget_dropped", None)
@@ -218,7 +219,7 @@ def forget_dropped(destination: Destination, state: Path, events: Sequence[Event
 
 
 def sink_of(name: str) -> str | None:
-    """Return the `module:function` that a package registered for destinations of a name, or None if none did."""
+    """Return the registered `module:function` for destinations of a name, or None if there is none."""
     for entry in entry_points(group=SINKS, name=name):
         return entry.value
     return None

@@ -1,4 +1,4 @@
-"""Starting the shipper from the process that writes, and knowing whether it runs."""
+"""Starting the shipper from the writing process, and checking whether it runs."""
 
 import _thread
 import json
@@ -23,9 +23,9 @@ _MOST_CRASHES = 3
 _CRASH_SECONDS = 5.0
 _OWN_TRY_EVERY = 30.0
 
-# The fork makes the shipper nobody's child: the user's own os.wait() never meets it, and it leaves
-# no zombie. It comes first, while this is a bare interpreter. The job says how long it is, since the
-# end of the pipe may be open in a process that was forked meanwhile.
+# The fork reparents the shipper: the user's own os.wait() never sees it, and it leaves no zombie.
+# It comes first, while this is a bare interpreter. The job begins with its length, since the end of
+# the pipe may be open in a process that was forked in the meantime.
 _START = """
 import os, sys
 if os.fork(): os._exit(0)
@@ -40,18 +40,18 @@ import_module(job["module"]).main(job)
 
 
 class Launcher:
-    """Makes sure that a spool has a shipper: this process' own, or that of another one.
+    """Ensures that a spool has a shipper: this process's own, or that of another one.
 
     Everything that a fork could copy is opened while `guard` is held, and belongs to this object.
 
     Args:
         folder: The spool.
-        destination: What it is for.
+        destination: Its destination.
         policy: `shipper` decides between a process and a thread.
-        secrets: What the sink gets besides the environment.
+        secrets: The variables that the sink gets in addition to the environment.
 
     Attributes:
-        guard: Held while descriptors are opened; a fork has to wait for it.
+        guard: Held while descriptors are opened; a fork must wait for it.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Launcher:
         self._destination = destination
         self._policy = policy
         self._secrets = dict(secrets)
-        # Reentrant for the sake of signal handlers that append.
+        # Reentrant because signal handlers may append.
         self.guard = threading.RLock()
         self._in_thread = policy.shipper == "thread"
         self._is_starting = False
@@ -75,11 +75,11 @@ class Launcher:
         self._beside_others = False
 
     def ensure_soon(self, unauthorized: bool = False) -> None:
-        """Have a shipper started if there is none, without waiting for that.
+        """Start a shipper if there is none, without waiting for it.
 
         Args:
-            unauthorized: The shipper that there is, perhaps of another process, has credentials
-                that are not accepted. This process' may be.
+            unauthorized: The existing shipper, perhaps of another process, has refused credentials.
+                This process's credentials may be accepted.
         """
         if unauthorized and time.monotonic() > self._started_at + _OWN_TRY_EVERY:
             self._beside_others = True
@@ -98,7 +98,7 @@ class Launcher:
             self._ensure_quietly()
 
     def wait_for_helper(self, seconds: float) -> None:
-        """Wait until the thread that starts a shipper has ended: from Python 3.12 on a fork beside it warns."""
+        """Wait until the thread that starts a shipper has ended: from Python 3.12 on a fork next to it warns."""
         deadline = time.monotonic() + seconds
         waited = False
         while self._has_helper and time.monotonic() < deadline:
@@ -132,7 +132,7 @@ class Launcher:
                 self._is_starting = False
 
     def close_inherited(self) -> None:
-        """Close, in a forked child, what is the parent's; to close alone leaves its lock in force."""
+        """Close, in a forked child, the parent's descriptors; closing alone leaves the parent's lock in force."""
         for descriptor in (self._pipe, self._job):
             if descriptor is not None:
                 with suppress(OSError):
@@ -142,7 +142,7 @@ class Launcher:
 
     def _ensure_quietly(self) -> None:
         try:
-            with suppress(Exception):  # the next time, or a flush, may do better
+            with suppress(Exception):  # the next attempt, or a flush, may succeed
                 self.ensure()
         finally:
             self._has_helper = False
@@ -152,7 +152,7 @@ class Launcher:
             return False
         if is_locked(self._folder) and not self._beside_others:
             return False
-        # One that crashes at once is not started all the time.
+        # A shipper that crashes immediately is not restarted constantly.
         return time.monotonic() >= self._started_at + self._crashes
 
     def _is_running(self) -> bool:
@@ -174,7 +174,7 @@ class Launcher:
         return False
 
     def _start_process(self) -> "subprocess.Popen[bytes]":
-        """Start the process and keep this side of its pipes. No object of Python owns them."""
+        """Start the process and keep this side of its pipes, which no Python object owns."""
         if not sys.executable:  # a program that embeds Python
             raise FileNotFoundError("There is no Python to start.")
         self._started_at = time.monotonic()
@@ -188,7 +188,7 @@ class Launcher:
                 stdout=theirs_out,
                 stderr=subprocess.DEVNULL,
                 cwd=os.path.abspath(os.sep),  # noqa: PTH100 - holds no folder of the user's
-                start_new_session=True,  # Ctrl-C and a closed terminal are not for it
+                start_new_session=True,  # Ctrl-C and a closed terminal must not reach it
             )
         except BaseException:
             os.close(ours_in)
@@ -197,13 +197,13 @@ class Launcher:
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
-        # The shipper keeps its end of the other pipe for as long as it lives.
+        # The shipper keeps its end of the other pipe while it lives.
         os.set_blocking(ours_out, False)
         self._job, self._pipe = ours_in, ours_out
         return process
 
     def _hand_over(self, process: "subprocess.Popen[bytes]") -> None:
-        """Send the process its job, and wait for the end of the one that forked it."""
+        """Send the process its job, and wait for the end of its intermediate parent."""
         job = json.dumps(
             {
                 "module": _shipper.__name__,
@@ -218,7 +218,7 @@ class Launcher:
             while message and self._job is not None:
                 message = message[os.write(self._job, message) :]
         except BrokenPipeError:
-            pass  # it crashed; `_is_running` will see
+            pass  # it crashed; `_is_running` will notice
         finally:
             with self.guard:
                 if self._job is not None:
@@ -244,5 +244,5 @@ class Launcher:
 
 
 def _serve_quietly(spool: Spool, delivery: Delivery, policy: Policy) -> None:
-    with suppress(OSError):  # the folder was removed: a user's terminal has nothing to show for it
+    with suppress(OSError):  # the folder was removed, which a user's terminal need not show
         serve(spool, delivery, policy)

@@ -1,4 +1,4 @@
-"""Events that the disk does not take: they wait in memory, and a thread ships them from there."""
+"""Events that the disk does not take: they wait in memory, and a thread ships them."""
 
 import json
 import secrets
@@ -20,9 +20,9 @@ class Memory:
 
     Args:
         open_sink: Opens a sink in this process.
-        policy: How much may wait.
-        may_send: Returns whether all that went to the disk before is delivered, which comes first.
-        rejected: Called with the words of a destination that rejects an event for good.
+        policy: The limit of waiting events.
+        may_send: Returns whether all earlier events on the disk are delivered, which comes first.
+        rejected: Called with the reason of a destination that rejects an event permanently.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Memory:
         self._added = 0
         self._bytes = 0
         self._flush = False
-        # Reentrant for the sake of signal handlers that append.
+        # Reentrant because signal handlers may append.
         self.guard = threading.RLock()
         self._thread: threading.Thread | None = None
         self._delivery = Delivery(self, open_sink, policy, lambda _: None)
@@ -50,7 +50,7 @@ class Memory:
 
     @property
     def status(self) -> Status:
-        """How delivery from here goes."""
+        """The state of the delivery from memory."""
         return self._delivery.status
 
     def append(self, body: bytes) -> bool:
@@ -74,7 +74,7 @@ class Memory:
         """Return the next events, once nothing older waits on the disk."""
         if not self._events or not self._may_send():
             return []
-        with self.guard:  # other threads append meanwhile
+        with self.guard:  # other threads append at the same time
             events = list(islice(self._events, limit))
         records: list[Record] = []
         for stamp, number, body in events:
@@ -84,7 +84,7 @@ class Memory:
         return records
 
     def read_ahead(self, limit: int) -> None:
-        """Do nothing: all is here."""
+        """Do nothing: everything is in memory."""
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:  # noqa: ARG002
         """Forget events that the destination has."""
@@ -93,15 +93,15 @@ class Memory:
                 self._bytes -= len(self._events.popleft()[2])
 
     def reject(self, record: Record, reason: str) -> None:  # noqa: ARG002 - there is no place for it
-        """Report an event that the destination will never take; there is no place to keep it."""
+        """Report an event that the destination will never accept; it cannot be kept."""
         self._rejected(reason)
 
     def expire(self, seconds: float) -> int:  # noqa: ARG002
-        """Set nothing aside: a process does not grow that old without its disk."""
+        """Set nothing aside: a process does not live that long without its disk."""
         return 0
 
     def damaged(self) -> int:
-        """Return 0: memory is not damaged."""
+        """Return 0: memory is never damaged."""
         return 0
 
     def _ship(self) -> None:

@@ -33,13 +33,13 @@ _FLUSH_POLLS_EVERY = 0.01
 _FLUSH_AGAIN_EVERY = 1.0
 _LONGEST_FORK = 1.0
 _ROOM = 1 << 16
-"""The bytes that a sink's state may take: its map of IDs."""
+"""The maximum size of a sink's state, its map of IDs, in bytes."""
 
 
 class _Process:
-    """Everything of an outbox that belongs to one process: descriptors, locks, threads and counts.
+    """The part of an outbox that belongs to one process: descriptors, locks, threads and counts.
 
-    A fork holds its locks; the child closes what it inherited and begins with an object of its own.
+    A fork holds its locks; the child closes the inherited descriptors and starts with a new object.
     """
 
     def __init__(self, outbox: "Outbox") -> None:
@@ -67,7 +67,7 @@ class _Process:
         )
 
     def hold(self) -> None:
-        """Wait until no thread of this process is opening a descriptor, and keep it so."""
+        """Wait until no thread of this process is opening a descriptor, and prevent new ones."""
         self.lock.acquire()
         launcher = [self.launcher.guard] if self.launcher is not None else []
         for lock in (*launcher, self.memory.guard):
@@ -75,13 +75,13 @@ class _Process:
         self.held = [self.memory.guard, *launcher, self.lock]
 
     def release(self) -> None:
-        """Let threads go on."""
+        """Let threads continue."""
         for lock in self.held:
             lock.release()
         self.held = []
 
     def close_inherited(self) -> None:
-        """Close what a forked child inherited; its locks stay in force for the parent."""
+        """Close the descriptors that a forked child inherited; the parent's locks stay in force."""
         self.writer.close()
         if self.launcher is not None:
             self.launcher.close_inherited()
@@ -91,7 +91,7 @@ class _Process:
         return open_sink(outbox.destination, outbox._secrets, self.make_temporary_state())
 
     def make_temporary_state(self) -> Path:
-        """Return the folder where the sink of events in memory keeps its state; `remove` removes it."""
+        """Return the folder in which the sink of events in memory keeps its state; `remove` removes it."""
         with self.lock:
             if self.temporary_state is None:
                 self.temporary_state = _temporary_folder()
@@ -105,7 +105,7 @@ class _Process:
 
 
 def _temporary_folder() -> Path:
-    """Create a temporary folder that can be written: the disk of the usual one may be the full one."""
+    """Create a writable temporary folder: the default one may be on the full disk."""
     prefix = "mlflow-connections-outbox-"
     for parent in (None, "/dev/shm"):  # noqa: S108 - of random name, and only for this user
         with suppress(OSError):
@@ -123,18 +123,18 @@ def _temporary_folder() -> Path:
 class Outbox:
     """Keeps events on disk until their destination has them. Safe for threads, fork and spawn.
 
-    Use one per destination and process: `shared_outbox` returns it. It lives until the process ends,
-    or `close`.
+    Use one per destination and process: `shared_outbox` returns it. It lives until the process
+    ends, or `close`.
 
     Args:
-        destination: Where the events go.
+        destination: The destination of the events.
         secrets: Environment variables that the sink sees and the disk never does.
         policy: Limits and timings; by default those that the environment sets.
-        on_outage: Called in place of a warning when the destination takes no events, with True and the
-            reason, and when it takes them again, with False. Must not raise or take long.
+        on_outage: Called instead of a warning when the destination takes no events, with True and
+            the reason, and when it takes them again, with False. Must not raise or take long.
 
     Raises:
-        ValueError: The destination's URL has credentials in it, which would be on the disk.
+        ValueError: The destination's URL contains credentials, which would be on the disk.
     """
 
     def __init__(
@@ -163,15 +163,15 @@ class Outbox:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of this process' events, once there are any on the disk."""
+        """The folder of this process's events, once there are any on the disk."""
         return self._process.writer.folder
 
     @property
     def state(self) -> Path:
-        """The folder where the sink keeps its state; created if need be.
+        """The folder in which the sink keeps its state; created if necessary.
 
         Raises:
-            OSError: The disk does not take it.
+            OSError: It cannot be created.
         """
         folder = spool_of(self.destination)
         create(folder, self.destination)
@@ -179,7 +179,7 @@ class Outbox:
 
     @property
     def memory_state(self) -> Path:
-        """The folder where the sink keeps its state while events are sent from memory, until this process ends."""
+        """The folder in which the sink keeps its state while events are sent from memory, until this process ends."""
         return self._process.make_temporary_state()
 
     @property
@@ -189,13 +189,13 @@ class Outbox:
         return not process.writer.mark() and not process.memory
 
     def append(self, event: Event) -> None:
-        """Keep an event: it is on the disk when this returns. Never raises, whatever is wrong."""
+        """Keep an event: it is on the disk when this returns. Never raises, whatever fails."""
         try:
             body = encode(event)
             process = self._process
             with process.lock:
                 if process.in_memory and not self._may_use_disk(process):
-                    # Behind what is in memory already, so that order is kept.
+                    # After the events in memory, to keep the order.
                     self._append_to_memory(process, body)
                     return
                 writer = process.writer
@@ -214,17 +214,17 @@ class Outbox:
             self._faults.not_kept(f"Keeping an event ({event.kind}) for", error)
 
     def flush(self, timeout: float, *, insist: bool = False) -> int:
-        """Wait until everything that this process appended is delivered, but never long.
+        """Wait, for a limited time, until everything that this process appended is delivered.
 
-        Returns at once where waiting is known to be pointless: the destination just failed, or was
-        waited for in vain before and has accepted nothing since. Never raises.
+        Returns at once if waiting is known to be pointless: the destination has just failed, or an
+        earlier wait failed and it has accepted nothing since. Never raises.
 
         Args:
             timeout: Seconds to wait at most.
-            insist: Wait while the destination fails, too, and have it tried each second.
+            insist: Wait while the destination fails, too, and retry every second.
 
         Returns:
-            How many events of this process still wait.
+            The number of events of this process that still wait.
         """
         try:
             return self._flush(self._process, timeout, insist=insist)
@@ -239,7 +239,7 @@ class Outbox:
             timeout: Seconds to wait at most.
 
         Returns:
-            How many events of this process still wait.
+            The number of events of this process that still wait.
         """
         left = self.flush(timeout)
         with self._process.lock:
@@ -247,14 +247,14 @@ class Outbox:
         return left
 
     def _may_use_disk(self, process: _Process) -> bool:
-        """Return whether everything in memory is delivered, and the disk may be tried again."""
+        """Return whether everything in memory is delivered, and the disk may be used again."""
         if process.memory or time.monotonic() < process.disk_tried_at + _DISK_TRIED_EVERY:
             return False
         process.in_memory = False
         return True
 
     def _append_despite(self, process: _Process, body: bytes, error: Exception) -> None:
-        """Keep an event in memory that the disk did not take."""
+        """Keep in memory an event that the disk did not take."""
         process.disk_tried_at = time.monotonic()
         self._append_to_memory(process, body)
         if isinstance(error, SpoolFull):
@@ -282,7 +282,7 @@ class Outbox:
             self._faults.no_memory(len(process.memory))
 
     def _poll(self, process: _Process) -> None:
-        """Make sure that there is a shipper, and warn of what it reports."""
+        """Ensure that there is a shipper, and warn of faults in its report."""
         writer = process.writer
         folder = writer.folder
         if folder is None:
@@ -294,14 +294,14 @@ class Outbox:
             process.seen = written
             status = _status.read(folder)
             process.unauthorized = status.state == _status.UNAUTHORIZED
-            # A status from before is of the shipper of an earlier process.
+            # An earlier status belongs to the shipper of an earlier process.
             if _status.is_since(status, process.begun):
                 self._faults.status(folder, status, writer.waiting)
         process.launcher.ensure_soon(process.unauthorized)
 
     def _flush(self, process: _Process, timeout: float, *, insist: bool = False) -> int:
         called = time.monotonic()
-        insist = insist and not process.has_insisted  # the end of a process may come here twice
+        insist = insist and not process.has_insisted  # the end of a process may call this twice
         writer, memory = process.writer, process.memory
         if self._policy.shipper == "none":
             return writer.waiting() + len(memory)
@@ -336,7 +336,7 @@ class Outbox:
     def _request_flush(self, process: _Process) -> None:
         folder = process.writer.folder
         if folder is not None and process.writer.mark():
-            with suppress(OSError):  # it then takes its usual time
+            with suppress(OSError):  # delivery then takes its usual time
                 request_flush(folder)
         process.memory.request_flush()
 
@@ -364,15 +364,15 @@ _held: list[_Process] = []
 def shared_outbox(destination: Destination, secrets: Mapping[str, str]) -> Outbox:
     """Return the outbox of this process for a destination and secrets, created at the first call.
 
-    The secrets are kept as they are now: variables may be restored when a connection ends, and
-    events that it left are delivered later.
+    The secrets keep their current values: variables may be restored when a connection ends, and its
+    remaining events are delivered later.
 
     Args:
-        destination: Where the events go.
+        destination: The destination of the events.
         secrets: Environment variables that the sink sees and the disk never does.
 
     Raises:
-        ValueError: The URL of the destination has credentials in it.
+        ValueError: The URL of the destination contains credentials.
     """
     key = (destination, tuple(sorted(secrets.items())))
     with _shared.lock:
@@ -399,7 +399,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Begin anew; what is the parent's is closed, which leaves its locks in force."""
+    """Start with a new object, and close the parent's descriptors, which leaves its locks in force."""
     _held.clear()
     _shared.lock = threading.RLock()
     for outbox in list(_living):

@@ -1,4 +1,4 @@
-"""The limits and timings of an outbox, and those that a user may set."""
+"""The limits and timings of an outbox, and the settings for users."""
 
 import math
 import os
@@ -18,35 +18,36 @@ class Policy(NamedTuple):
     """The limits of an outbox and the pace of its work. Times are in seconds.
 
     Attributes:
-        max_bytes: The bytes of waiting events in a spool. Beyond it new events are set aside outside
-            this limit, with a warning, and sent in their turn.
-        min_free: The free bytes that events beyond `max_bytes` leave on the disk. Where there are
+        max_bytes: The maximum size of waiting events in a spool. New events beyond it are kept
+            outside of this limit, with a warning, and sent in order.
+        min_free: The free bytes that events beyond `max_bytes` leave on the disk. If there are
             fewer, these events wait in memory.
-        max_age: The age of events at which they are set aside, once sending them has failed again.
-        sync: How often the shipper forces written events to the disk, which is what a power cut may
-            take. 0 leaves it to the operating system. A killed process loses nothing either way.
-        sync_events: Whether every `append` forces its event to the disk before it returns.
-        shipper: `process`, or `thread` where no process can be started; `none` where nothing is delivered
-            before somebody asks for it.
-        max_memory: Bytes of events that may wait in memory while the disk takes none.
-        max_dead_letters: The bytes of rejected events beyond which the user is warned. None is
-            dropped: a dead letter takes the room that its segment gives back.
-        dead_letter_file: The size at which dead letters go on to their next file.
-        max_aside: Bytes of events that may be set aside for their age. Beyond it they stay.
-        segment_bytes: The size at which a process goes on to its next segment.
-        batch: The number of events that one send takes at most.
-        batch_bytes: The bytes of events at which no more are read for it; one event may have more.
-        linger: How long a batch may wait to grow.
-        poll: How often the shipper looks for a process that waits in `flush`; it looks for events
-            four times in a `linger`, and not more often than this.
+        max_age: The age at which events are set aside, once sending them has failed again.
+        sync: The interval at which the shipper syncs written events to the disk, which is the most
+            that a power failure can lose. 0 leaves it to the operating system. A killed process
+            loses nothing in either case.
+        sync_events: Whether every `append` syncs its event to the disk before it returns.
+        shipper: `process`, or `thread` if no process can be started; `none` if nothing is delivered
+            without a request.
+        max_memory: The maximum size of events in memory while the disk takes none, in bytes.
+        max_dead_letters: The size of rejected events beyond which the user is warned. None is
+            dropped: a dead letter uses the room that its segment releases.
+        dead_letter_file: The size at which dead letters continue in their next file.
+        max_aside: The maximum size of events set aside for their age. Events beyond it stay.
+        segment_bytes: The size at which a process continues in its next segment.
+        batch: The maximum number of events in one send.
+        batch_bytes: The size at which a batch is complete; a single event may be larger.
+        linger: The time that a batch may wait to grow.
+        poll: The interval at which the shipper checks for a process that waits in `flush`; it
+            checks for events four times per `linger`, but not more often than this.
         backoff: The first pause after a failure. It doubles with each further failure.
-        max_backoff: The longest pause, unless the destination asks for a longer one.
-        patience: How long the shipper of a failing destination outlives the last writer.
-        idle: How long a shipper without work stays.
+        max_backoff: The longest pause, unless the destination requests a longer one.
+        patience: The time that the shipper of a failing destination outlives the last writer.
+        idle: The time that a shipper without work stays.
         watchdog: The time without progress after which a send is abandoned, with its process.
-        exit_timeout: How long the end of a process waits for delivery.
-        silence: How long another machine's segment must not have been written before this one takes
-            it over, on file systems that hide the locks of other machines.
+        exit_timeout: The time that the end of a process waits for delivery.
+        silence: The time without a write after which another machine's segment is taken over, on
+            file systems that hide the locks of other machines.
         exit_insists: Whether the end of a process waits while the destination fails, too: the user
             has set `exit_timeout`.
     """
@@ -77,12 +78,12 @@ class Policy(NamedTuple):
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> "tuple[Policy, list[str]]":
-        """Read the settings in the environment. A value that is not understood keeps its default.
+        """Read the settings in the environment. An invalid value keeps its default.
 
         Nothing is raised: user code must not fail because of a second destination.
 
         Returns:
-            The policy, and a sentence for each variable that was not understood.
+            The policy, and a sentence for each invalid variable.
         """
         environ = os.environ if environ is None else environ
         wrong: list[str] = []

@@ -1,4 +1,4 @@
-"""Reading: one segment, and many of them in one causal order. No file stays open, for there may be thousands."""
+"""Reading segments: a single one, and many in one causal order. No file stays open, because there may be thousands."""
 
 import heapq
 import os
@@ -26,7 +26,7 @@ from ._interface import Event
 
 _CHUNK = 1 << 16
 _FOREVER = 1 << 63
-_HEAD = 1 << 12  # enough for a header, and for the first line behind a damaged one
+_HEAD = 1 << 12  # enough for a header, and for the first line after a damaged one
 
 
 class Record(NamedTuple):
@@ -34,10 +34,10 @@ class Record(NamedTuple):
 
     Attributes:
         stamp: Orders it among the events of its boot.
-        end: The byte behind it.
+        end: The position after it, in bytes.
         source: The name of the segment.
         event: The event.
-        size: The bytes of its line.
+        size: The size of its line in bytes.
     """
 
     stamp: int
@@ -51,7 +51,7 @@ def read_header(descriptor: int, disk: Disk = DISK) -> Header:
     """Read the header of an open segment."""
     header = parse_header(disk.pread(descriptor, _HEAD, 0))
     if header.acked > header.size and disk.pread(descriptor, 1, header.acked - 1) != b"\n":
-        # A power cut took what was delivered; it may come twice.
+        # A power failure lost delivered data, which may come twice.
         header = header._replace(acked=header.size)
     return header
 
@@ -62,13 +62,13 @@ _new_record = partial(tuple.__new__, Record)
 
 
 class Reader:
-    """Reads a segment from where delivery stopped, also while its owner goes on writing.
+    """Reads a segment from the end of the delivered part, also while its owner writes.
 
     Attributes:
         path: The segment.
         name: Its name.
         header: Its header when it was opened.
-        damaged: The number of lines with a wrong checksum, which were passed over.
+        damaged: The number of lines with a wrong checksum, which were skipped.
     """
 
     def __init__(self, path: Path, disk: Disk = DISK) -> None:
@@ -91,24 +91,24 @@ class Reader:
         self._given = 0
 
     def peek(self, now: int = _FOREVER) -> Record | None:
-        """Return the next record, reading on if need be, or None if there is none.
+        """Return the next record, reading on if necessary, or None if there is none.
 
         Args:
             now: Nanoseconds of the monotonic clock. Records that were written later may be missed.
         """
         if not self._decoded:
             if self._read_through >= 0 and self._read_at >= now:
-                return None  # its end was seen since
+                return None  # its end has been reached since then
             if not self._read_on():
                 return None
         return self._decoded[0]
 
     def take(self, until: int, limit: int, into: deque[Record]) -> int:
-        """Move records to a queue, at least the one that `peek` returned, and return their bytes.
+        """Move records to a queue, at least the one that `peek` returned, and return their size in bytes.
 
         Args:
-            until: The stamp before which the others must be.
-            limit: How many to move at most.
+            until: The other records must have an earlier stamp.
+            limit: The maximum number of records.
             into: The queue.
         """
         decoded = self._decoded
@@ -128,24 +128,24 @@ class Reader:
         return size
 
     def acknowledge(self, end: int, count: int) -> bool:
-        """Note that everything before a byte is delivered, and remove the segment if it is done with.
+        """Record that everything before a byte is delivered, and remove the segment if it is complete.
 
         Args:
-            end: The byte behind the last record.
+            end: The byte after the last record.
             count: The number of records, of those that `pop` returned.
 
         Returns:
             Whether the segment was removed.
 
         Raises:
-            OSError: It could not be noted.
+            OSError: It could not be recorded.
         """
         self._given -= count
         if self._read_through >= 0 and self.remove_if_done():
             return True
         descriptor = self._disk.open(self.path, os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            # In place, so that a full disk allows it.
+            # Written in place, which works on a full disk.
             self._disk.pwrite(descriptor, acked_field(end, self.header.version), ACKED_AT)
         finally:
             self._disk.close(descriptor)
@@ -200,7 +200,7 @@ class Reader:
         if lines is None:
             self._decode_one_by_one(block)
             return
-        # In columns, since a step of Python for each event would take as long as the JSON.
+        # In columns, because a Python step per event would take as long as the JSON.
         ends = list(accumulate(lines.sizes, initial=self._read_to))
         ids = [f"{self._stem}:{begin}" for begin in ends[:-1]]
         events = map(_new_event, zip(*zip(*lines.fields, strict=True), ids, strict=True))
@@ -218,7 +218,7 @@ class Reader:
             if found is None:
                 self.damaged += 1
                 continue
-            # A signal handler that appends can overtake the append that it interrupts.
+            # An append in a signal handler can overtake the append that it interrupts.
             self._stamp = max(self._stamp, found[0])
             self._decoded.append(Record(self._stamp, end, self.name, found[1], end - begin))
 
@@ -228,21 +228,21 @@ class Reader:
             block = self._disk.pread(descriptor, chunk, self._read_to)
             cut = block.rfind(b"\n") + 1
             if cut or len(block) < chunk:
-                return block[:cut]  # behind it a line is still being written, or is torn
+                return block[:cut]  # the line after it is still being written, or is torn
             chunk *= 4  # one event longer than a block
 
 
 class Merge:
-    """Merges segments by stamp, opening each only where its first event can be next.
+    """Merges segments by stamp, opening each only when its first event can be next.
 
-    An event is stamped and written before its append returns. So whatever caused an event that is
-    stamped before `now` is on the disk by `now`, whichever process wrote it; an event with a later
-    stamp stays for the next merge.
+    An event is stamped and written before its append returns. Every cause of an event stamped
+    before `now` is therefore on the disk by `now`, whichever process wrote it; an event with a
+    later stamp stays for the next merge.
 
     Args:
         readers: The segments, listed after `now` was read from the clock.
-        boot: The current boot. The events of another boot stand before or behind all of it, as the
-            numbers of their first segments say.
+        boot: The current boot. The events of another boot come before or after all of it, according
+            to the numbers of their first segments.
         now: Nanoseconds of the monotonic clock.
     """
 
@@ -255,14 +255,14 @@ class Merge:
         self._upcoming = sorted(
             ((ranks[r.header.boot], r.header.created, r.name, r) for r in readers), reverse=True
         )
-        # The name decides between equal stamps, so that readers are never compared.
+        # The name breaks ties between equal stamps, so that readers are never compared.
         self._heap: list[tuple[int, int, str, Reader]] = []
 
     def fill(self, records: deque[Record], limit: int, room: int = _FOREVER) -> bool:
-        """Add the next records to a queue until it has some, or so many bytes are added.
+        """Add the next records to a queue until it has enough of them, or enough bytes are added.
 
         Returns:
-            Whether it has; if not, no other is left that is stamped before `now`.
+            Whether it has; if not, no other record is stamped before `now`.
         """
         heap, upcoming = self._heap, self._upcoming
         while len(records) < limit and (room > 0 or not records):
@@ -273,7 +273,7 @@ class Merge:
             if not heap:
                 return False
             rank, _, name, reader = heap[0]
-            # Up to where another segment could be next, records need no comparison.
+            # Up to the next record of another segment, records need no comparison.
             rivals = [each[:2] for each in (*heap[1:3], *upcoming[-1:])]
             until = min((stamp for other, stamp in rivals if other == rank), default=_FOREVER)
             if reader.header.boot == self._boot:
@@ -293,12 +293,12 @@ class Merge:
 
 
 class Waiting(NamedTuple):
-    """The events that wait in a segment.
+    """The waiting events of a segment.
 
     Attributes:
-        events: How many.
+        events: Their number.
         bytes: Their size.
-        damaged: How many lines are damaged.
+        damaged: The number of damaged lines.
         oldest: The time of the first, in milliseconds since the epoch; None if nothing waits.
     """
 
@@ -309,12 +309,12 @@ class Waiting(NamedTuple):
 
 
 def waiting_in(path: Path, disk: Disk = DISK, *, check: bool = True) -> Waiting:
-    """Count the events that wait in a segment; only the first is decoded.
+    """Count the waiting events of a segment; only the first is decoded.
 
     Args:
         path: The segment.
         disk: The file system.
-        check: Whether to tell damaged lines from events, which takes longer.
+        check: Whether to distinguish damaged lines from events, which takes longer.
 
     Raises:
         OSError: The segment is gone.
@@ -340,7 +340,7 @@ def waiting_in(path: Path, disk: Disk = DISK, *, check: bool = True) -> Waiting:
 
 
 class LineCount(NamedTuple):
-    """A count of the lines between two bytes of a segment, to be continued."""
+    """A count of the lines between two positions in a segment, which can be continued."""
 
     begin: int
     end: int
@@ -350,7 +350,7 @@ class LineCount(NamedTuple):
 def count_waiting_lines(
     path: Path, before: LineCount | None = None, disk: Disk = DISK
 ) -> LineCount:
-    """Count the lines that wait in a segment; whether they are damaged is not looked at.
+    """Count the waiting lines of a segment, without checking for damage.
 
     Args:
         path: The segment.
@@ -373,7 +373,7 @@ def count_waiting_lines(
 
 
 def _newlines(descriptor: int, begin: int, end: int, disk: Disk) -> tuple[int, int]:
-    """Count newlines up to a byte or the end of a file, and return also where that is."""
+    """Count newlines up to a byte or the end of a file, and return that position as well."""
     found = 0
     while begin < end and (block := disk.pread(descriptor, min(end - begin, 1 << 18), begin)):
         found += block.count(b"\n")
@@ -382,7 +382,7 @@ def _newlines(descriptor: int, begin: int, end: int, disk: Disk) -> tuple[int, i
 
 
 def acknowledged(path: Path, disk: Disk = DISK) -> int:
-    """Read up to which byte a segment is delivered; all of it if it is gone.
+    """Read the position up to which a segment is delivered; its size if it is gone.
 
     Raises:
         OSError: It cannot be read.
@@ -398,7 +398,7 @@ def acknowledged(path: Path, disk: Disk = DISK) -> int:
 
 
 def is_alive(path: Path, disk: Disk = DISK) -> bool:
-    """Return whether the owner of a segment still writes it, as far as locks tell.
+    """Return whether the owner of a segment still writes it, according to its lock.
 
     Raises:
         OSError: The segment is gone.

@@ -1,6 +1,6 @@
-"""The shipper: one for each spool, in a process of its own, for as long as it is of use.
+"""The shipper: one process per spool, which runs while there is work.
 
-`_launcher` starts this process, which imports as little as it can.
+`_launcher` starts this process, which imports as little as possible.
 """
 
 import faulthandler
@@ -27,8 +27,8 @@ _HOUSEKEEPING = 0.5
 
 
 def main(job: Mapping[str, Any]) -> None:
-    """Ship a spool. The job comes through a pipe, for it holds secrets."""
-    os.nice(10)  # training comes first
+    """Ship a spool. The job comes through a pipe, because it contains secrets."""
+    os.nice(10)  # training has priority
     collect_garbage_seldom()
     folder, policy = Path(job["folder"]), Policy(*job["policy"])
     destination = read_destination(folder)
@@ -45,12 +45,12 @@ def main(job: Mapping[str, Any]) -> None:
 
 
 def collect_garbage_seldom() -> None:
-    """Tune a process that does nothing but deliver: events come in thousands, and hold no cycles."""
+    """Tune the garbage collector of a process that only delivers: events come in thousands, and contain no cycles."""
     gc.set_threshold(50_000, 20, 20)
 
 
 class _Watched:
-    """A sink whose sends end: the process of one that makes no progress is abandoned, and replaced."""
+    """A sink with a watchdog: the process of a send without progress is abandoned, and replaced."""
 
     def __init__(self, sink: Sink, seconds: float) -> None:
         self._sink = sink
@@ -70,15 +70,15 @@ class _Watched:
             self._sink.send(batch)
         finally:
             faulthandler.cancel_dump_traceback_later()
-            del batch.accept  # the method is there again, and no cycle
+            del batch.accept  # the original method is back, without a cycle
 
 
 def serve(
     spool: Spool, delivery: Delivery, policy: Policy, stop: Callable[[], bool] = lambda: False
 ) -> None:
-    """Deliver until nothing is left and nobody writes, or until it is of no use to go on.
+    """Deliver until nothing is left and nobody writes, or until continuing is pointless.
 
-    Ends as well when another shipper holds the lock, or took it over with credentials that work.
+    Ends as well if another shipper holds the lock, or has taken it over with accepted credentials.
     """
     ended = threading.Event()
     keeper = threading.Thread(
@@ -95,10 +95,10 @@ def serve(
 
 
 def _keep_house(spool: Spool, delivery: Delivery, policy: Policy, ended: threading.Event) -> None:
-    """Force events to the disk and report long sends, beside delivery, which may hang for a while."""
+    """Sync events to the disk and report long sends, in parallel with delivery, which may hang for a while."""
     every = policy.sync or _HOUSEKEEPING
     while not ended.wait(every):
-        with suppress(OSError):  # an append meets it too
+        with suppress(OSError):  # an append will see the error too
             if policy.sync and not policy.sync_events:
                 spool.sync()
         delivery.report_stall()
@@ -136,7 +136,7 @@ class _Service:
             self._spool.save_counts()
 
     def _pause(self) -> None:
-        """Sleep until the next look, or until a process waits in `flush`, which costs less to see."""
+        """Sleep until the next check, or until a process waits in `flush`, which is cheaper to check."""
         until = time.monotonic() + self._policy.linger / 4
         while not self._stop():
             time.sleep(self._policy.poll)
@@ -150,7 +150,7 @@ class _Service:
         if is_used and time.monotonic() < self._useful_at + self._policy.idle:
             return True
         self._spool.unlock()
-        # Whoever wrote in this moment may have seen the lock, and relies on this shipper.
+        # A process that wrote at this moment may have seen the lock, and relies on this shipper.
         anew = bool(self._spool.collect(1)) if is_used else self._spool.is_in_use()
         return anew and _lock(self._spool, self._policy)
 
@@ -171,7 +171,7 @@ class _Service:
 
 
 def _lock(spool: Spool, policy: Policy) -> bool:
-    """Take the lock; more than once, for others look at it now and then, which takes an instant."""
+    """Take the lock, with several attempts: others test it now and then, which takes an instant."""
     for _ in range(_LOCK_TRIES):
         if spool.try_lock():
             return True

@@ -1,4 +1,4 @@
-"""The spool as its shipper uses it: take events out, acknowledge them, set aside, count."""
+"""The spool as its shipper uses it: take events, acknowledge them, set them aside, count them."""
 
 import json
 import os
@@ -29,13 +29,13 @@ _SOURCE = itemgetter(Record._fields.index("source"))
 
 
 class Counts(NamedTuple):
-    """The fate of the events that left a spool since it was created.
+    """The events that have left a spool since it was created.
 
     A shipper that is killed may lose the count of its last second; no event depends on it.
 
     Attributes:
         delivered: Events that the destination has.
-        rejected: Events that the destination rejected for good.
+        rejected: Events that the destination rejected permanently.
         expired: Events that were set aside for their age.
         damaged: Lines that could not be read.
     """
@@ -47,14 +47,15 @@ class Counts(NamedTuple):
 
 
 class Spool:
-    """A spool. Whoever takes events out must hold its lock.
+    """A spool. A process that takes events must hold its lock.
 
     Args:
         folder: The folder of one destination.
-        policy: Limits of what is set aside, and when another machine is silent.
+        policy: The limit of set-aside events, and the time after which another machine counts as
+            silent.
         disk: The file system.
-        adopt: Whether to take over what other machines left at once.
-        guard: Held while the lock is taken, so that no fork copies a lock that nobody knows of.
+        adopt: Whether to take over other machines' segments at once.
+        guard: Held while the lock is taken, so that no fork copies an unregistered lock.
 
     Attributes:
         foreign: The number of segments that belong to other machines, which may still write them.
@@ -94,7 +95,7 @@ class Spool:
     # ----- the lock
 
     def try_lock(self) -> bool:
-        """Become the one that takes events out, unless another process is.
+        """Become the process that takes events, unless another one is.
 
         Raises:
             OSError: Locks on this file system exclude nobody.
@@ -114,13 +115,13 @@ class Spool:
                 self._disk.close(descriptor)
                 raise
             self._lock = descriptor
-        self._forget()  # another process may have delivered since
+        self._forget()  # another process may have delivered in the meantime
         self._counts = self._saved = read_counts(self.folder, self._disk)
         self._remove_strays()
         return True
 
     def unlock(self) -> None:
-        """Let another process take events out."""
+        """Let another process take events."""
         if self._lock is not None:
             self.save_counts()
             descriptor, self._lock = self._lock, None
@@ -135,15 +136,15 @@ class Spool:
     # ----- taking events out
 
     def collect(self, limit: int) -> list[Record]:
-        """Read the next events, in an order in which no event stands before its cause.
+        """Read the next events, in an order in which no event precedes its cause.
 
-        The same ones come again until they are acknowledged.
+        The same ones are returned again until they are acknowledged.
         """
         with self._reading:
             pending = self._pending
             room = self._policy.batch_bytes - sum(map(SIZE, pending))
             if not self._merge.fill(pending, limit, room):
-                # What is left in the last listing does not suffice: read the clock, then list anew.
+                # The rest of the last listing is not sufficient: read the clock, then list again.
                 now = self._disk.monotonic_ns()
                 self._list()
                 self._merge = Merge(self._readers.values(), self._machine.boot, now)
@@ -151,19 +152,19 @@ class Spool:
             return list(islice(pending, limit))
 
     def read_ahead(self, limit: int) -> None:
-        """Read what the next call of `collect` returns, while another thread waits for the destination."""
+        """Read the events for the next call of `collect`, while another thread waits for the destination."""
         with self._reading:
             room = 2 * self._policy.batch_bytes - sum(map(SIZE, self._pending))
             self._merge.fill(self._pending, limit, room)
 
     def acknowledge(self, records: Sequence[Record], rejected: int = 0) -> None:
-        """Note that the first events that `collect` returned are delivered.
+        """Record that the first events that `collect` returned are delivered.
 
-        Should the disk refuse, they may come twice one day.
+        If the disk refuses, they may be delivered twice one day.
 
         Args:
-            records: The events, those at the front.
-            rejected: How many of them are dead letters.
+            records: The events, which must be the first ones.
+            rejected: The number of dead letters among them.
         """
         ends = {record.source: record.end for record in records}
         counts = Counter(map(_SOURCE, records))
@@ -173,13 +174,14 @@ class Spool:
             for source, end in ends.items():
                 if reader := self._readers.get(source):
                     with suppress(OSError):
-                        # Removed at once: a backlog of many segments would be gone through again and again.
+                        # Removed at once: otherwise a backlog of many segments would be searched
+                        # over and over.
                         if reader.acknowledge(end, counts[source]):
                             self._removed(source)
         self._count(delivered=len(records) - rejected)
 
     def reject(self, record: Record, reason: str) -> None:
-        """Keep an event that the destination will never take, for a person to look at.
+        """Keep an event that the destination will never accept, for a person to check.
 
         Raises:
             OSError: It could not be kept, so it must not be acknowledged.
@@ -189,7 +191,7 @@ class Spool:
         self._count(rejected=1)
 
     def remove_delivered(self) -> bool:
-        """Remove segments that are done with, and return whether one is left that is not another machine's."""
+        """Remove completed segments, and return whether one of this machine's is left."""
         with self._reading:
             for name, reader in list(self._readers.items()):
                 if reader.remove_if_done():
@@ -197,7 +199,7 @@ class Spool:
         return self.is_in_use()
 
     def is_in_use(self) -> bool:
-        """Return whether there is a segment: there is one while somebody writes, or something waits."""
+        """Return whether there is a segment: there is one while a process writes, or events wait."""
         return any(
             path.name not in self._left_alone for _, path in segments(self.folder, self._disk)
         )
@@ -207,7 +209,7 @@ class Spool:
         return any(self._is_alive(path) for _, path in reversed(segments(self.folder, self._disk)))
 
     def expire(self, seconds: float) -> int:
-        """Set segments aside that have no writer and whose last event is older.
+        """Set aside segments without a writer whose last event is too old.
 
         Nothing is dropped: `retry` brings them back. Beyond the limit they stay.
 
@@ -227,21 +229,21 @@ class Spool:
                 if file_bytes(aside, self._disk) + status.size > self._policy.max_aside:
                     break
                 found = waiting_in(path, self._disk).events
-                self._force_to_disk(path)  # `sync` looks at what waits alone
+                self._force_to_disk(path)  # `sync` checks only waiting events
                 self._disk.rename(path, aside / path.name)
             except OSError:
-                continue  # gone meanwhile, or it stays
+                continue  # removed in the meantime, or it stays
             total += found
         if total:
             with suppress(OSError):
                 for changed in (aside, self.folder):
                     self._disk.sync_folder(changed)
-            self._forget()  # what was read of them
+            self._forget()  # the part that was already read
             self._count(expired=total)
         return total
 
     def drop_waiting(self) -> int:
-        """Count everything as delivered, also what a living process wrote so far; return how many events that were."""
+        """Count everything as delivered, also a living process's events so far; return their number."""
         total = 0
         for _, path in segments(self.folder, self._disk):
             total += waiting_in(path, self._disk).events
@@ -263,7 +265,7 @@ class Spool:
     # ----- the disk
 
     def sync(self) -> None:
-        """Force what was written since the last time to the disk, whoever wrote it."""
+        """Sync all data written since the last call to the disk, whichever process wrote it."""
         before, self._synced = self._synced, {}
         for _, path in segments(self.folder, self._disk):
             with suppress(FileNotFoundError):
@@ -284,11 +286,11 @@ class Spool:
             self._disk.close(descriptor)
 
     def damaged(self) -> int:
-        """Return the number of lines with a wrong checksum, seen by this shipper or an earlier one."""
+        """Return the number of lines with a wrong checksum, found by this shipper or an earlier one."""
         return self._counts.damaged + sum(reader.damaged for reader in self._readers.values())
 
     def save_counts(self) -> None:
-        """Write the counts. What cannot be written is not worth an error."""
+        """Write the counts. A failure to write them is not worth an error."""
         if self._counts != self._saved and self._lock is not None:
             self._saved = self._counts
             with suppress(OSError):
@@ -327,7 +329,7 @@ class Spool:
             return False
 
     def _list(self) -> None:
-        """Open new segments that may be touched, and forget those that are gone."""
+        """Open new segments that this process may use, and forget removed ones."""
         names = set()
         for name, path in segments(self.folder, self._disk):
             if path.name in self._readers:
@@ -342,11 +344,11 @@ class Spool:
         self.foreign = len(self._left_alone)
 
     def _claim(self, name: SegmentName, path: Path) -> Reader | None:
-        """Open a segment that this machine may touch, or return None if another may still write it.
+        """Open a segment that this machine may use, or return None if another may still write it.
 
-        A lock is believed only where it can be seen: between processes of one boot, and on file
-        systems that show all machines' locks. Elsewhere a segment belongs to the machine that its
-        header or its name says, until it was silent for long.
+        A lock counts only where it is visible: between processes of one boot, and on file systems
+        that show all machines' locks. Elsewhere a segment belongs to the machine in its header or
+        its name, until that has been silent for long.
         """
         reader = None
         if (header := self._left_alone.get(path.name)) is None:
@@ -364,9 +366,9 @@ class Spool:
             self._left_alone[path.name] = header
             return None
         adopted = path.with_name(str(name._replace(adopter=self._tag)))
-        # Renaming is atomic everywhere: of two machines one succeeds.
+        # Renaming is atomic everywhere: only one of two machines succeeds.
         self._disk.rename(path, adopted)
-        self._disk.touch(adopted)  # its silence begins anew
+        self._disk.touch(adopted)  # its silence starts again
         self._left_alone.pop(path.name, None)
         return Reader(adopted, self._disk)
 
@@ -375,7 +377,7 @@ class Spool:
         return f"{zlib.crc32(self._machine.host.encode()):08x}"
 
     def _remove_strays(self) -> None:
-        """Remove what a process left that died while it created a segment or a note."""
+        """Remove files of a process that died while it created a segment or a note."""
         for folder in (self.folder, self.folder / OVERFLOW):
             with suppress(OSError):
                 for name in self._disk.names(folder):
@@ -390,14 +392,14 @@ def read_counts(folder: Path, disk: Disk = DISK) -> Counts:
     """Read the counts of a spool; zeros if there are none."""
     try:
         noted = json.loads(read(folder / COUNTS, disk))
-        # Another version may have written more of them.
+        # Another version may have written more fields.
         return Counts(**{key: int(noted[key]) for key in Counts._fields if key in noted})
     except (OSError, ValueError, TypeError):
         return Counts()
 
 
 def note_not_taken(folder: Path, events: int) -> None:
-    """Note that events found no room, on the disk or in memory. What cannot be noted is not worth an error."""
+    """Count events without room on the disk or in memory. A failure to write the count is not worth an error."""
     with suppress(OSError):
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(folder / NOT_TAKEN, flags, 0o600)
@@ -408,7 +410,7 @@ def note_not_taken(folder: Path, events: int) -> None:
 
 
 def read_not_taken(folder: Path) -> int:
-    """Read how many events found no room, on the disk or in memory."""
+    """Read the number of events without room on the disk or in memory."""
     try:
         return sum(
             int(line) for line in (folder / NOT_TAKEN).read_bytes().split() if line.isdigit()
@@ -418,9 +420,9 @@ def read_not_taken(folder: Path) -> int:
 
 
 def retry(folder: Path, disk: Disk = DISK) -> int:
-    """Bring back what was set aside: old events under their place, dead letters as the newest.
+    """Bring back events that were set aside: old ones in their place, dead letters as the newest.
 
-    Events keep their IDs. Whatever goes wrong in between, none is lost; some may come twice.
+    Events keep their IDs. Whatever fails in between, none is lost; some may be delivered twice.
 
     Returns:
         The number of events that wait again.
@@ -433,7 +435,7 @@ def retry(folder: Path, disk: Disk = DISK) -> int:
     with suppress(FileNotFoundError):
         for _, path in sorted(segments_in(aside, disk)):
             total += waiting_in(path, disk).events
-            disk.touch(path)  # or it would be set aside again at once
+            disk.touch(path)  # otherwise it would be set aside again at once
             disk.rename(path, folder / path.name)
     for path in _dead_letters.files(folder, disk):
         try:
@@ -457,7 +459,7 @@ def _write_again(folder: Path, letters: Sequence[_dead_letters.DeadLetter], disk
             segment.append(frame(disk.monotonic_ns(), encode(letter.event)))
         segment.sync()
     except OSError:
-        # What is in it is among the dead letters still.
+        # Its events are still among the dead letters.
         with suppress(OSError):
             disk.unlink(segment.path)
         raise
@@ -466,7 +468,7 @@ def _write_again(folder: Path, letters: Sequence[_dead_letters.DeadLetter], disk
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a process takes events out."""
+    """Return whether a process takes events."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -478,9 +480,9 @@ def is_locked(folder: Path) -> bool:
 
 
 def request_flush(folder: Path) -> None:
-    """Ask whoever takes events out not to wait for the batch to fill.
+    """Ask the process that takes events not to wait for the batch to fill.
 
     Raises:
-        OSError: It could not be asked; delivery then takes its usual time.
+        OSError: The request failed; delivery then takes its usual time.
     """
     DISK.touch(folder / FLUSH)

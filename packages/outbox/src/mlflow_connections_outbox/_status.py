@@ -1,4 +1,4 @@
-"""The last report of a shipper on its destination, in a file, so that every process can show it."""
+"""The last report of a shipper on its destination, in a file that every process can read."""
 
 import json
 from contextlib import suppress
@@ -14,20 +14,20 @@ _FAILING = frozenset({UNAVAILABLE, UNAUTHORIZED})
 
 
 class Status(NamedTuple):
-    """How delivery goes.
+    """The state of the delivery.
 
     Attributes:
         state: `ok`, `waiting` while a send takes long, `unavailable` or `unauthorized`.
-        reason: The destination's words for the last two.
-        attempts: How many attempts have failed since one succeeded.
-        rejected: How many events this shipper saw rejected for good.
-        rejection: The destination's words for the last of them.
-        expired: How many events this shipper set aside for their age.
-        damaged: How many lines could not be read.
-        at: When this was written, in seconds of the monotonic clock, which nobody sets.
+        reason: The destination's reason for the last two.
+        attempts: The number of failed attempts since the last success.
+        rejected: The number of events that this shipper had permanently rejected.
+        rejection: The destination's reason for the last of them.
+        expired: The number of events that this shipper set aside for their age.
+        damaged: The number of unreadable lines.
+        at: The time of writing, in seconds of the monotonic clock, which cannot be set.
         boot: The boot that this clock belongs to.
         pid: The process of the shipper.
-        since: When the send began that takes long, in seconds since the epoch; 0 if none does.
+        since: The beginning of a long send, in seconds since the epoch; 0 if there is none.
     """
 
     state: str = OK
@@ -44,7 +44,7 @@ class Status(NamedTuple):
 
 
 def write(folder: Path, status: Status) -> None:
-    """Write a status. What cannot be written is not worth an error."""
+    """Write a status. A failure to write it is not worth an error."""
     with suppress(OSError):
         replace(folder / FILE, json.dumps(status._asdict()).encode())
 
@@ -53,7 +53,7 @@ def read(folder: Path) -> Status:
     """Read the last status, or return the default if none was written."""
     try:
         noted = json.loads((folder / FILE).read_bytes())
-        # Another version may have written more of it.
+        # Another version may have written more fields.
         return Status(**{key: noted[key] for key in Status._fields if key in noted})
     except (OSError, ValueError, TypeError):
         return Status()
@@ -68,10 +68,10 @@ def written_at(folder: Path) -> int:
 
 
 def is_since(status: Status, moment: float) -> bool:
-    """Return whether a status is no older than a moment of this boot's monotonic clock."""
+    """Return whether a status is no older than a time of this boot's monotonic clock."""
     return status.boot == DISK.machine().boot and status.at >= moment
 
 
 def is_failing(status: Status, since: float) -> bool:
-    """Return whether an attempt has failed since a moment, and none has worked after it."""
+    """Return whether an attempt has failed since a time, without a later success."""
     return status.state in _FAILING and is_since(status, since)

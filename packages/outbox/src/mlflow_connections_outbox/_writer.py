@@ -1,4 +1,4 @@
-"""Writing: the segments of this process, each with a lock that says that its owner lives."""
+"""Writing: the segments of this process, each with a lock that shows that its owner lives."""
 
 import os
 import secrets
@@ -29,9 +29,9 @@ class Segment:
     """A segment while its owner writes it.
 
     Args:
-        folder: The spool, or its folder for what is beyond the limit.
+        folder: The spool, or its folder for events beyond the limit.
         disk: The file system.
-        durable: Whether the segment survives a power cut from now on.
+        durable: Whether the segment must survive a power failure from now on.
 
     Raises:
         OSError: It cannot be created, locked or written.
@@ -44,7 +44,7 @@ class Segment:
         spool = folder.parent if folder.name == OVERFLOW else folder
         number = max((name.number for name, _ in segments(spool, disk)), default=0) + 1
         self.path = folder / str(SegmentName(number, secrets.token_hex(8), ""))
-        # Under another name until it is locked: a shipper must never take it for an orphan.
+        # Under another name until it is locked: a shipper must never mistake it for an orphan.
         unfinished = self.path.with_suffix(".new")
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self.descriptor = disk.open(unfinished, flags, 0o600)
@@ -66,20 +66,20 @@ class Segment:
             raise
 
     def append(self, line: bytes) -> None:
-        """Write one line with one call of the operating system.
+        """Append one line with one system call.
 
         Raises:
-            OSError: The disk took nothing, or a part: then nothing may follow in this segment.
+            OSError: The disk took only a part or nothing; nothing may follow in this segment.
         """
         if self._disk.write(self.descriptor, line) != len(line):
             raise OSError(f"{self.path} {_IN_PART}")
 
     def is_removed(self) -> bool:
-        """Return whether somebody removed the segment, so that what was just written is nowhere."""
+        """Return whether the segment was removed, so that the last write is lost."""
         return not self._disk.is_linked(self.descriptor)
 
     def sync(self) -> None:
-        """Force the segment to the disk.
+        """Sync the segment to the disk.
 
         Raises:
             OSError: The disk reports an error.
@@ -88,17 +88,18 @@ class Segment:
 
     def close(self) -> None:
         """Leave the segment to the shipper."""
-        # Clear the attribute before closing: a child forked in between must not use a free number.
+        # Clear the attribute before closing: a child forked in between must not use a reused
+        # descriptor.
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             self._disk.close(descriptor)
 
 
 def check_locks(path: Path, descriptor: int, disk: Disk) -> None:
-    """Lock an open file, and make sure that locks on this file system exclude anybody.
+    """Lock an open file, and check that locks on this file system are exclusive.
 
     Raises:
-        OSError: They do not, or another opening holds the lock.
+        OSError: They are not, or another opening holds the lock.
     """
     if not disk.lock(descriptor):
         raise BlockingIOError(f"Another process holds the lock on {path}.")
@@ -114,18 +115,18 @@ def check_locks(path: Path, descriptor: int, disk: Disk) -> None:
 
 
 class Writer:
-    """Appends to the spool. The caller holds a reentrant lock over `append`; the rest is safe beside it.
+    """Appends to the spool. The caller holds a reentrant lock during `append`; the rest is thread-safe.
 
     Args:
-        destination: Decides on the folder.
-        policy: The limit of the spool, the size of a segment, and whether every event is forced to
+        destination: Determines the folder.
+        policy: The limit of the spool, the size of a segment, and whether every event is synced to
             the disk.
         disk: The file system.
 
     Attributes:
         removed: The number of events in segments that somebody removed.
-        sync_error: The last error of the disk for an event that it was to keep for good.
-        overflows: Whether the spool has reached its limit, so that events are set aside.
+        sync_error: The disk's last error for an event that had to be synced.
+        overflows: Whether the spool has reached its limit, so that events go beyond it.
         has_news: Whether one of these three has changed; the caller resets it.
     """
 
@@ -142,7 +143,7 @@ class Writer:
         # Until this stamp, and for this many bytes, an append is one write and nothing else.
         self._quick_until = 0
         self._room = 0
-        self._granted = 0  # `_room` when it was granted
+        self._granted = 0  # `_room` at the time when it was granted
         self._quota = 0  # bytes until the limit of the spool is measured again
         self._written = 0
         self._look_at = 0
@@ -150,7 +151,7 @@ class Writer:
         self._paths: list[Path] = []
         self._counted: dict[Path, LineCount] = {}
         self._events = 0
-        # Events since the last look whether the segment is still there: a look each costs a call.
+        # Events since the last check that the segment still exists, which costs a system call.
         self._unchecked: list[bytes] = []
         self.removed = 0
         self.sync_error: OSError | None = None
@@ -170,7 +171,7 @@ class Writer:
 
         Raises:
             SpoolFull: The policy's limit is reached, and the disk has no room beyond it.
-            OSError: The disk does not take it. Nothing of it counts.
+            OSError: The disk does not take it. No part of it counts.
         """
         if self._busy:
             return self._append_aside(body)
@@ -178,7 +179,7 @@ class Writer:
         try:
             stamp = self._clock()
             if stamp < self._quick_until:
-                # As `frame` does, without the call.
+                # Inlined from `frame`, to save the call.
                 content = b"%d %b" % (stamp, body)
                 line = b"%08x %b\n" % (crc32(content), content)
                 size = len(line)
@@ -225,7 +226,7 @@ class Writer:
         segment = self._segment
         if segment is None or len(line) > self._quota:
             segment = self._segment_for(len(line))
-            # A segment is stamped when it is created, and no event may be older.
+            # A segment is stamped at its creation, and no event may be older.
             line = frame(self._clock(), body)
         segment.append(line)
         self._quota -= len(line)
@@ -233,9 +234,9 @@ class Writer:
         return segment
 
     def _write_again(self, body: bytes) -> Segment:
-        """Write an event again whose segment was removed, and those of the last milliseconds before it.
+        """Write an event again whose segment was removed, and those of the preceding milliseconds.
 
-        Events of earlier times were on the disk, and somebody removed them.
+        Earlier events were on the disk, and somebody removed them.
         """
         is_recent = self._clock() < self._check_at + _RECENT
         bodies = [*self._unchecked, body] if is_recent else [body]
@@ -258,13 +259,13 @@ class Writer:
         try:
             segment.sync()
         except OSError as error:
-            # The event is written, so sending it again from memory would double it.
+            # The event is written, so sending it from memory as well would duplicate it.
             self.sync_error = error
             self.has_news = True
             self.close()
 
     def _append_aside(self, body: bytes) -> int:
-        """Write from a signal handler that interrupts an append: into a segment of its own."""
+        """Write from a signal handler that interrupts an append, to a separate segment."""
         segment = self._open(self._create_folder())
         try:
             stamp = self._clock()
@@ -276,7 +277,7 @@ class Writer:
         return stamp
 
     def look(self) -> None:
-        """Begin a new segment if somebody removed or adopted this one."""
+        """Start a new segment if this one was removed or adopted."""
         segment = self._segment
         if segment is None:
             return
@@ -285,7 +286,7 @@ class Writer:
         if self._disk.is_named(segment.descriptor, segment.path):
             return
         if not segment.is_removed():
-            self.close()  # adopted: what is in it is read there
+            self.close()  # adopted: its events are read by the adopter
             return
         if self._unchecked and self._clock() < self._check_at + _RECENT:
             self._write_again(self._unchecked.pop())
@@ -296,7 +297,7 @@ class Writer:
 
     def close(self) -> None:
         """Leave the segment to the shipper; a forked child leaves it to its parent."""
-        # First of all: a signal handler that appends now must not take the quick way.
+        # Done first: a signal handler that appends now must not take the fast path.
         self._quick_until = 0
         segment, self._segment = self._segment, None
         self._descriptor = -1
@@ -305,7 +306,7 @@ class Writer:
             segment.close()
 
     def mark(self) -> list[tuple[Path, int]]:
-        """Return the segments of this process that are not delivered, and where each ends now."""
+        """Return the undelivered segments of this process, with their current ends."""
         found: list[tuple[Path, int]] = []
         for path in list(self._paths):
             end = self._end_of(path)
@@ -324,7 +325,7 @@ class Writer:
             return None
 
     def waiting(self) -> int:
-        """Count the events of this process that wait. It reads each of them once, and not again."""
+        """Count the waiting events of this process, reading each of them only once."""
         total = 0
         for path, _ in self.mark():
             with suppress(FileNotFoundError):
@@ -343,7 +344,7 @@ class Writer:
         return folder
 
     def _segment_for(self, size: int) -> Segment:
-        """Return the segment that takes so many bytes: in the spool, or beyond its limit."""
+        """Return the segment for so many bytes: in the spool, or beyond its limit."""
         folder = place = self._create_folder()
         # Other processes write too, so only a part is taken before the next measurement.
         step = max(_STEP, size)
@@ -374,7 +375,7 @@ class Writer:
         return segment
 
     def _room_within(self, folder: Path, size: int) -> int:
-        """Return the bytes that the limit of the spool leaves; exactly only if that matters."""
+        """Return the bytes that the limit of the spool leaves; exact only near the limit."""
         room = self._policy.max_bytes - file_bytes(folder, self._disk)
         if room >= size:
             return room
@@ -382,7 +383,7 @@ class Writer:
 
 
 def file_bytes(folder: Path, disk: Disk = DISK) -> int:
-    """Measure the segments of one folder, in bytes, with what is delivered of them.
+    """Measure the segments of one folder, in bytes, including their delivered parts.
 
     Raises:
         OSError: The folder is gone.
@@ -395,7 +396,7 @@ def file_bytes(folder: Path, disk: Disk = DISK) -> int:
 
 
 def waiting_bytes(folder: Path, disk: Disk = DISK) -> int:
-    """Measure what waits in the segments of one folder, in bytes.
+    """Measure the waiting parts of the segments in one folder, in bytes.
 
     Raises:
         OSError: The folder is gone.

@@ -46,19 +46,19 @@ class Content(NamedTuple):
     """The events in a spool.
 
     Attributes:
-        events: How many wait.
+        events: The number of waiting events.
         bytes: Their size.
-        writers: How many segments a living process still writes.
-        oldest: The time of the oldest event that waits, in seconds since the epoch; None if nothing
+        writers: The number of segments that a living process still writes.
+        oldest: The time of the oldest waiting event, in seconds since the epoch; None if nothing
             waits.
-        overflow: How many of those that wait are beyond the limit of the spool, and so set aside
-            outside it. They are sent in their turn.
-        rejected: How many the destination rejected for good, and are kept.
+        overflow: The number of waiting events beyond the limit of the spool, which are sent in
+            order.
+        rejected: The number of permanently rejected events, which are kept.
         rejected_bytes: Their size.
-        aside: How many were set aside for their age.
-        damaged: How many lines cannot be read.
-        other_machines: How many of those that wait belong to another machine.
-        not_taken: How many were lost, because neither the disk nor memory had room for them.
+        aside: The number of events set aside for their age.
+        damaged: The number of unreadable lines.
+        other_machines: The number of waiting events that belong to another machine.
+        not_taken: The number of events lost because neither the disk nor memory had room for them.
     """
 
     events: int = 0
@@ -78,13 +78,14 @@ class Report(NamedTuple):
     """One outbox.
 
     Attributes:
-        destination: Where its events go; None if `problem` says why that cannot be read.
+        destination: The destination of its events; None if it cannot be read, as described in
+            `problem`.
         folder: The spool.
         content: The events in it.
-        counts: The fate of the events that left it.
+        counts: The events that have left it.
         status: The last report of its shipper.
         shipping: Whether a shipper is at work.
-        problem: Why the outbox cannot be used; empty if it can.
+        problem: The reason why the outbox cannot be used; empty if it can.
     """
 
     destination: Destination | None
@@ -97,7 +98,7 @@ class Report(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the destination, or of the folder where that cannot be read."""
+        """The name of the destination, or of the folder if that cannot be read."""
         return self.destination.name if self.destination else self.folder.name
 
     @property
@@ -138,11 +139,11 @@ class Shipped(NamedTuple):
     """The result of shipping one outbox.
 
     Attributes:
-        delivered: How many events were delivered meanwhile.
-        waiting: How many still wait.
-        rejected: How many the destination rejected for good.
-        aside: How many were set aside for their age, now or before.
-        reason: The destination's words if the last attempt failed.
+        delivered: The number of events delivered meanwhile.
+        waiting: The number of events that still wait.
+        rejected: The number of permanently rejected events.
+        aside: The number of events set aside for their age, now or before.
+        reason: The destination's reason if the last attempt failed.
     """
 
     delivered: int
@@ -153,7 +154,7 @@ class Shipped(NamedTuple):
 
 
 def outboxes(named: str | None = None) -> list[Report]:
-    """Find every outbox of this user, or those of one destination; nothing is counted.
+    """Find every outbox of this user, or those of one destination, without counting events.
 
     An outbox that cannot be used is returned with its problem, and does not hide the others.
 
@@ -200,11 +201,11 @@ def _shown(folder: Path) -> Status:
 
 
 def measure(folder: Path, *, check: bool = True) -> Content:
-    """Count the events in a spool, without its lock and without a change.
+    """Count the events in a spool, without its lock and without changing it.
 
     Args:
         folder: The spool.
-        check: Whether to tell damaged lines from events, which takes longer.
+        check: Whether to distinguish damaged lines from events, which takes longer.
 
     Raises:
         OSError: The folder is gone.
@@ -222,7 +223,7 @@ def measure(folder: Path, *, check: bool = True) -> Content:
             else:
                 writers += is_alive(path)
         except FileNotFoundError:
-            continue  # delivered meanwhile
+            continue  # delivered in the meantime
         events, size = events + found.events, size + found.bytes
         overflow += found.events if path.parent.name == OVERFLOW else 0
         damaged += found.damaged
@@ -257,15 +258,15 @@ def ship(
 ) -> Shipped:
     """Deliver waiting events, or ask a running shipper to deliver them at once.
 
-    Nothing is set aside for its age: whoever calls this wants it delivered.
+    Nothing is set aside for its age: the caller wants it delivered.
 
     Args:
         folder: The outbox.
-        timeout: Seconds to try at most.
-        progress: Called with how many events were delivered and how many wait, which takes a count of
-            them first.
-        adopt: Whether to deliver as well what other machines left, which must not write any more.
-        to: The address of another destination of the same kind, in place of the outbox's own.
+        timeout: The time limit in seconds.
+        progress: Called with the number of delivered and waiting events, which are counted first.
+        adopt: Whether to deliver other machines' events as well; those machines must no longer
+            write.
+        to: The address of another destination of the same kind, instead of the outbox's own.
 
     Raises:
         OSError: The outbox cannot be read.
@@ -317,7 +318,7 @@ def ship(
 
 
 def _destination(folder: Path, spool: Spool, to: str | None) -> Destination:
-    """Read the destination of an outbox, and put another address in its place once nobody delivers there."""
+    """Read the destination of an outbox, and replace its address once no process delivers to it."""
     destination = read_destination(folder)
     if to is None:
         return destination
@@ -329,7 +330,7 @@ def _destination(folder: Path, spool: Spool, to: str | None) -> Destination:
 
 
 def waiting_events(folder: Path) -> list[Event]:
-    """Read the events that wait in an outbox, in order, and leave them there.
+    """Read the waiting events of an outbox, in order, without removing them.
 
     Raises:
         OSError: The outbox cannot be read.
@@ -343,7 +344,7 @@ def drop(folder: Path, *, rejected_only: bool = False) -> int:
 
     Args:
         folder: The outbox.
-        rejected_only: Whether to drop the rejected events alone.
+        rejected_only: Whether to drop only the rejected events.
 
     Raises:
         BlockingIOError: A shipper is at work on it.

@@ -1,4 +1,4 @@
-"""Tests for sinks: subclass `SinkContract`, and have pytest run it against an HTTP server that misbehaves.
+"""Tests for sinks: subclass `SinkContract`, which pytest runs against a misbehaving HTTP server.
 
 For example::
 
@@ -46,10 +46,10 @@ class Request(NamedTuple):
     """A request that a server received.
 
     Attributes:
-        method: Such as `POST`.
-        path: With its query.
-        headers: By name in lower case.
-        body: Unpacked, if it was compressed by gzip.
+        method: The HTTP method, such as `POST`.
+        path: The path with its query.
+        headers: The headers by name, in lower case.
+        body: The body, decompressed if it was gzip.
     """
 
     method: str
@@ -73,20 +73,21 @@ class Response(NamedTuple):
 
 
 class FaultServer:
-    """An HTTP server on this machine that answers as told.
+    """An HTTP server on this machine with injectable faults.
 
     Args:
-        respond: Answers a request that meets no fault.
+        respond: Answers a request without a fault.
 
     Attributes:
-        delay: Seconds before each answer.
-        url: Where it listens.
+        delay: Seconds before each response.
+        url: Its address.
         requests: Every request, in order.
-        accepted: The requests that `respond` answered with a status below 300, also where the reply
+        accepted: The requests that `respond` answered with a status below 300, even if the response
             was cut afterwards.
-        faults: What happens to the next requests, one each: a `Response` in place of the answer,
-            `cut` (the connection closes without an answer), `lost` (the request is accepted and the
-            reply is cut), `hang` (no answer until the server is closed), or an empty text for none.
+        faults: The faults of the next requests, one each: a `Response` instead of the answer, `cut`
+            (the connection closes without a response), `lost` (the request is accepted and the
+            response is cut), `hang` (no response until the server is closed), or an empty text for
+            none.
     """
 
     def __init__(self, respond: Callable[[Request], Response] = lambda _: Response()) -> None:
@@ -118,7 +119,7 @@ class FaultServer:
         ).start()
 
     def close(self) -> None:
-        """Stop; nobody answers at the address afterwards."""
+        """Stop the server; afterwards its address refuses connections."""
         self._closed.set()
         self._server.shutdown()
         self._server.server_close()
@@ -157,7 +158,7 @@ class SinkContract:
 
     Attributes:
         sink: `module:function`, an `OpenSink`.
-        environ: The variables with the credentials; their values must appear in no error.
+        environ: The variables with the credentials; their values must not appear in any error.
         name: The name of the destination.
     """
 
@@ -166,7 +167,7 @@ class SinkContract:
     name: ClassVar[str] = "tested"
 
     def events(self) -> list[Event]:
-        """Return five events or more that the destination accepts, each with another `key`."""
+        """Return at least five events that the destination accepts, each with another `key`."""
         raise NotImplementedError
 
     def received(self, requests: Sequence[Request]) -> list[Hashable]:
@@ -174,7 +175,7 @@ class SinkContract:
         raise NotImplementedError
 
     def key(self, event: Event) -> Hashable:
-        """Return what tells an event from the others in a request."""
+        """Return the part of a request that identifies the event."""
         return event.id
 
     def respond(self, _: Request) -> Response:
@@ -185,7 +186,7 @@ class SinkContract:
 
     @pytest.fixture
     def server(self) -> Iterator[FaultServer]:
-        """A server in the place of the destination."""
+        """A server in place of the destination."""
         server = FaultServer(self.respond)
         yield server
         server.close()
@@ -219,7 +220,7 @@ class SinkContract:
     # ----- the contract
 
     def test_a_batch_arrives_whole(self, server: FaultServer, opened: Callable[[], Sink]) -> None:
-        """Returning from `send` means that the destination has every event."""
+        """When `send` returns, the destination has every event."""
         batch = self.batch()
         assert len(batch) >= 5
         opened().send(batch)
@@ -229,7 +230,7 @@ class SinkContract:
     def test_a_busy_destination_is_unavailable(
         self, server: FaultServer, opened: Callable[[], Sink], status: int
     ) -> None:
-        """A fault that passes raises `Unavailable`, whose text names no secret."""
+        """A temporary fault raises `Unavailable`, whose text contains no secret."""
         server.faults = [Response(status, b"busy")] * 20
         self.fails(opened(), Unavailable)
 
@@ -246,7 +247,7 @@ class SinkContract:
     def test_credentials_may_be_refused(
         self, server: FaultServer, opened: Callable[[], Sink], status: int
     ) -> None:
-        """Events wait for other credentials, so this is told from all other faults."""
+        """Events wait for other credentials, so `Unauthorized` is distinguished from all other faults."""
         server.faults = [Response(status, b"no")] * 20
         self.fails(opened(), Unauthorized)
 
@@ -254,14 +255,14 @@ class SinkContract:
     def test_a_connection_that_breaks_is_unavailable(
         self, server: FaultServer, opened: Callable[[], Sink], fault: str
     ) -> None:
-        """No answer is no acceptance, whatever became of the request."""
+        """A missing response does not mean acceptance, whatever happened to the request."""
         server.faults = [fault] * 20
         self.fails(opened(), Unavailable)
 
     def test_nobody_at_the_address_is_unavailable(
         self, server: FaultServer, opened: Callable[[], Sink]
     ) -> None:
-        """A destination that is down is waited for."""
+        """Events wait for a destination that is down."""
         server.close()
         self.fails(opened(), Unavailable)
 
@@ -284,7 +285,7 @@ class SinkContract:
     def test_what_is_rejected_is_named(
         self, server: FaultServer, opened: Callable[[], Sink], status: int
     ) -> None:
-        """A refusal for good raises `Rejected`, or sets the events aside one by one."""
+        """A permanent refusal raises `Rejected`, or sets the events aside one by one."""
         server.faults = [Response(status, b"nonsense")] * 1000
         rejected: list[int] = []
         batch = self.batch(rejected)
@@ -320,7 +321,7 @@ class SinkContract:
     def test_accepted_events_are_not_sent_again(
         self, server: FaultServer, opened: Callable[[], Sink]
     ) -> None:
-        """After a fault in the middle nothing of the accepted prefix is in a later request."""
+        """After a fault in the middle, no later request contains the accepted prefix."""
         server.faults = ["", "cut"]
         batch = self.batch()
         try:
@@ -334,7 +335,7 @@ class SinkContract:
             assert len(server.requests) == 1
 
     def fails(self, sink: Sink, kind: type[Exception]) -> Exception:
-        """Send a batch, which must fail without accepting anything or telling a secret."""
+        """Send a batch, which must fail without accepting an event or revealing a secret."""
         batch = self.batch([])
         begun = time.monotonic()
         with pytest.raises(kind) as caught:
