@@ -1,11 +1,11 @@
-"""A connection turns a keyword, credentials and options into an MLflow tracking URI that works.
+"""A connection turns a keyword, credentials and options into a working MLflow tracking URI.
 
-This package offers what users type. Authors of connections find the rest in the public modules:
-`discovery`, `mlflow_state`, `options`, `secrets`, `reports` and `testing`.
+This package exports the names that users type. Authors of connections find the others in the public
+modules: `discovery`, `mlflow_state`, `options`, `secrets`, `reports` and `testing`.
 """
 
 TYPE_CHECKING = (
-    False  # `typing.TYPE_CHECKING` without importing `typing`, half of this import's cost
+    False  # `typing.TYPE_CHECKING` without importing `typing`, which is half of this import's cost
 )
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .options import Option as Option
 
 # The module of each public name. A module is imported on the first access to one of its names, so
-# that a caller who needs the base class or one function does not pay for the rest.
+# that a caller of the base class or one function does not pay for the rest.
 _MODULES = {
     "_connection": ("Connection", "KedroMlflowConnection"),
     "_endpoint": ("Binder", "Endpoint"),

@@ -1,7 +1,7 @@
-"""The parent's side of authentication in child processes: headers, served on a private Unix socket.
+"""The parent's side of authentication in child processes: it serves headers on a private Unix socket.
 
-The socket lies in a folder that only this user may enter, and answers only processes of this user. The secret itself
-never leaves this process; children get the headers that it currently buys.
+The socket is in a folder that only this user may enter, and answers only processes of this user.
+The secret itself never leaves this process; children get the headers that are currently valid.
 """
 
 import atexit
@@ -30,17 +30,18 @@ class HeadersOwner(Protocol):
     """The authenticator whose headers are served."""
 
     def headers(self, rejected: Mapping[str, str] | None = None) -> Any:
-        """Return valid headers as `Headers` has them; see `Authenticator.headers`."""
+        """Return valid headers as a `Headers`; see `Authenticator.headers`."""
 
 
 _agents: "dict[int, _Agent]" = {}
-"""By the identity of the authenticator: two that are equal may be bound at once."""
+"""Keyed by the identity of the object: two equal authenticators may be bound at the same time."""
 
 
 def agent_for(authenticator: HeadersOwner) -> str:
-    """Start serving an authenticator's headers for as long as it lives, and return the path of the socket.
+    """Serve an authenticator's headers for its lifetime, and return the path of the socket.
 
-    The path is empty on a system without Unix sockets: this process works there, and its children say what to set.
+    The path is empty on a system without Unix sockets: this process works there, and its children
+    raise an error with the remedy.
     """
     if not hasattr(socket, "AF_UNIX"):
         return ""
@@ -52,7 +53,7 @@ def agent_for(authenticator: HeadersOwner) -> str:
 
 
 def forget_agents() -> None:
-    """Close a forked child's copies of the sockets. The parent goes on serving them."""
+    """Close a forked child's copies of the sockets. The parent continues to serve them."""
     while _agents:
         _agents.popitem()[1].listener.close()
 
@@ -71,7 +72,7 @@ def _close_all() -> None:
 
 class _Agent:
     def __init__(self, authenticator: HeadersOwner) -> None:
-        # Weak, so that the agent ends with it.
+        # A weak reference, so that the agent ends with the authenticator.
         self.authenticator = weakref.ref(authenticator)
         self.folder = Path(tempfile.mkdtemp(prefix="mlflow-connections-"))  # 0700
         self.path = self.folder / "agent"
@@ -83,7 +84,7 @@ class _Agent:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in `accept`
         self.listener.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -117,7 +118,7 @@ class _Agent:
 
 
 def _is_this_user(client: socket.socket) -> bool:
-    """Return whether the peer runs as this user, where the system can tell (Linux); else the folder must do."""
+    """Return whether the peer runs as this user, if the system can tell (Linux); otherwise the folder protects it."""
     if not hasattr(socket, "SO_PEERCRED"):
         return True
     raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

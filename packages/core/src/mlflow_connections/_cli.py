@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ._commands import Run
 
 OWN_COMMANDS = ("list", "show", "check", "run", "env", "init", "schema")
-"""Commands that no other distribution can add."""
+"""Commands that no other distribution may add."""
 
-# Columns of `show`; the JSON has more.
+# Columns of `show`; the JSON contains more.
 _SHOWN = ("option", "value", "from", "variable", "help")
 
 SOURCE_NAMES = SourceNames(
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit code: 0 for success, 1 for an error that is one sentence, 2 for a wrong usage, 130
-        after Ctrl-C, 126 and 127 as a shell has them.
+        The exit code: 0 for success, 1 for an error that is one sentence, 2 for wrong usage, 130 after Ctrl-C, 126 and
+        127 as in a shell.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     return run_command("mlflow-connections", lambda: _answer(words))
@@ -50,7 +50,7 @@ def _answer(words: list[str]) -> int:
         added = _added_command(words)
         if added is not None:
             return added(words[1:]) or 0
-        # The text after the first `--` is the user's command, whose options are not parsed.
+        # Arguments after the first `--` are the user's command, whose options are not parsed.
         split = words.index("--") if "--" in words else len(words)
         _parser(words).parse_args(words[:split], parsed)
         parsed.arguments = words[split + 1 :]
@@ -248,7 +248,7 @@ def _env(parsed: argparse.Namespace) -> int:
                 f"mlflow-connections run {parsed.connection} -- COMMAND, or set `share_with_workers: true`."
             )
         variables |= for_shell
-    # What belongs to another server, such as its experiment, is not inherited either.
+    # Variables of another server, such as its experiment, are not inherited either.
     variables |= dict.fromkeys(os.environ.keys() - environment_of_child(endpoint).keys())
     if endpoint.registry_uri is None and REGISTRY_VARIABLE not in os.environ:
         del variables[REGISTRY_VARIABLE]
@@ -305,7 +305,7 @@ def _options(parsed: argparse.Namespace) -> dict[str, str]:
     for text in parsed.option:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            # The text itself is not shown: it may be a secret that was meant for a variable.
+            # The text is not shown: it may be a secret that was meant for a variable.
             raise InvalidOptionError("--option takes NAME=VALUE, and one of them has no '='.")
         options[name] = value
     return options

@@ -1,7 +1,7 @@
 """Commands that other distributions add to `mlflow-connections`.
 
-An entry point in the group `mlflow_connections.commands` names a function that takes the words after
-the command and returns the exit code. Nothing is imported until its command is run.
+An entry point in the group `mlflow_connections.commands` names a function that takes the arguments
+after the command and returns the exit code. Nothing is imported until its command is run.
 """
 
 from collections.abc import Callable, Sequence

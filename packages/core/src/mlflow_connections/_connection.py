@@ -19,21 +19,22 @@ _ABSENT: Any = object()
 class Connection(ABC):
     """Turns credentials and options into the URIs that MLflow needs.
 
-    Only `tracking_uri` must be written. An instance (or the class itself) is registered under its
-    keyword in the entry-point group `kedro_mlflow.connections`. A subclass may declare what it can
-    be told in `declared`: validation, `mlflow-connections show`, the documentation and the JSON
-    schema of mlflow.yml come from it. One that declares nothing is handed whatever the user wrote.
+    Only `tracking_uri` is required. An instance (or the class itself) is registered under its
+    keyword in the entry-point group `kedro_mlflow.connections`. A subclass may declare its inputs
+    in `declared`, from which validation, `mlflow-connections show`, the documentation and the JSON
+    schema of mlflow.yml are derived. A connection that declares nothing receives everything the
+    user wrote.
     """
 
     declared: ClassVar[Sequence[Option]] = ()
-    """The options and credentials that this connection reads, in the order they are shown."""
+    """The options and credentials that this connection reads, in display order."""
 
     @abstractmethod
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         """Return the URI for `mlflow.set_tracking_uri`.
 
         Args:
-            credentials: The entry of `credentials.yml` that `server.credentials` names, else empty.
+            credentials: The entry of `credentials.yml` named by `server.credentials`, else empty.
             options: The mapping under `server.connection`, else empty.
         """
 
@@ -46,10 +47,11 @@ class Connection(ABC):
         credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
         options: Mapping[str, Any],  # noqa: ARG002
     ) -> str | None:
-        """Return the registry URI to set where the user names none; by default None, which leaves it to MLflow.
+        """Return the registry URI to set if the user names none; by default None, which leaves it to MLflow.
 
-        MLflow derives the same one again in each call, which only a connection notices whose calls do not
-        wait for a server. A registry URI that is set stays when a program sets another tracking URI.
+        MLflow derives the same URI again in each call, which is noticeable only if the connection's
+        calls do not wait for a server. A registry URI that is set stays when a program sets another
+        tracking URI.
         """
         return None
 
@@ -66,7 +68,7 @@ class Connection(ABC):
         credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
         options: Mapping[str, Any],  # noqa: ARG002
     ) -> Binder | None:
-        """Return an identity to put in force that no variable can hold; by default none.
+        """Return an identity to activate that no variable can hold; by default none.
 
         Called after `tracking_uri` and `environment`.
         """
@@ -77,19 +79,19 @@ class Connection(ABC):
         credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
         options: Mapping[str, Any],  # noqa: ARG002
     ) -> Endpoint | None:
-        """Return the server behind, if this only stands in front of one.
+        """Return the server behind this connection, if it only wraps one.
 
-        Its identities are put in force with this endpoint. Where that server is in force already, as
-        the same identity, its active run, experiment and credentials stay in force. By default None:
-        the connection leads to a server of its own.
+        Its identities are activated with this endpoint. If that server is already in force with the
+        same identity, its active run, experiment and credentials stay in force. By default None:
+        the connection has its own server.
         """
         return None
 
     def values(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Read all declared options, converted to their types; None where there is no value.
+        """Read all declared options, converted to their types; None for missing values.
 
         Raises:
-            MissingOptionError: Required ones are missing; the message names all of them.
+            MissingOptionError: Required options are missing; the message names all of them.
             InvalidOptionError: A value has the wrong type or is none of the choices.
         """
         readings = read_options(self.declared, credentials, options)
@@ -104,7 +106,7 @@ class Connection(ABC):
     def getkey(mapping: Mapping[str, Any], key: str, envkey: str, default: T) -> Any | T: ...
     @staticmethod
     def getkey(mapping: Mapping[str, Any], key: str, envkey: str, default: Any = _ABSENT) -> Any:
-        """Look a value up: in the mapping, then in the environment, then the default.
+        """Look up a value in the mapping, then in the environment, then in the default.
 
         None, in the mapping or as the default, counts as missing.
 
@@ -126,4 +128,4 @@ class Connection(ABC):
 
 
 KedroMlflowConnection = Connection
-"""The name under which the specification's `kedro_mlflow.config.connection` offers it."""
+"""The name of the base class in the specification's `kedro_mlflow.config.connection`."""

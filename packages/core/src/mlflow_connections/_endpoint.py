@@ -15,26 +15,27 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Binder(Protocol):
-    """An identity that a boundary puts in force and takes out of force again.
+    """An identity that a boundary activates and deactivates.
 
-    For what a service's client remembers by itself, such as a credential object that it looks up by
-    URI, or a cache of clients by host: variables are exported and restored by the boundary, and
-    MLflow's own caches are dropped by it. Two binders that are equal are the same identity.
+    For state that a service's client keeps itself, such as a credential object that it looks up by
+    URI, or a cache of clients by host. The boundary itself exports and restores variables, and
+    drops MLflow's own caches. Two equal binders are the same identity.
 
-    A binder may also have a method `check(seconds: float) -> None`. `mlflow-connections check` calls
-    it before MLflow is asked, so that it raises an `UnreachableError` at once where the service's own
-    client would retry for minutes.
+    A binder may also have a method `check(seconds: float) -> None`. `mlflow-connections check`
+    calls it before it contacts MLflow, so that it raises an `UnreachableError` at once if the
+    service's own client would retry for minutes.
     """
 
     def bind(self) -> None:
-        """Put the identity in force.
+        """Activate the identity.
 
-        Called when the boundary is entered, and again when a boundary inside it for another server
-        was left. MLflow may not be imported yet; importing it here costs the user a second.
+        Called when the boundary is entered, and again after a nested boundary for another server
+        was left. MLflow may not be imported yet; importing it in this method costs the user a
+        second.
         """
 
     def unbind(self) -> None:
-        """Take the identity out of force, and drop what clients remember of it."""
+        """Deactivate the identity, and drop the clients' state that depends on it."""
 
 
 class Endpoint(NamedTuple):
@@ -43,11 +44,12 @@ class Endpoint(NamedTuple):
     Attributes:
         tracking_uri: For `mlflow.set_tracking_uri`.
         registry_uri: For `mlflow.set_registry_uri`. None leaves it to MLflow, which derives it from
-            the tracking URI: the same, or `databricks-uc` where that is `databricks`.
+            the tracking URI: the same, or `databricks-uc` for `databricks`.
         environment: Variables that the URIs need. Most of them are secrets.
-        binders: Identities to put in force with the endpoint, beside its variables. Never shown.
-        inner: The server behind, where the endpoint only stands in front of one; its tracking URI is empty
-            for MLflow's default. None where the endpoint is a server of its own.
+        binders: Identities to activate with the endpoint, in addition to its variables. Never
+            shown.
+        inner: The wrapped server if the endpoint wraps one; its tracking URI is empty for MLflow's
+            default. None if the endpoint has its own server.
     """
 
     tracking_uri: str
@@ -63,7 +65,7 @@ class Endpoint(NamedTuple):
 
     @property
     def authenticators(self) -> "list[Authenticator]":
-        """The binders that authenticate requests, to the server and to a registry of another connection."""
+        """The binders that authenticate requests, to the server and to a registry from another connection."""
         found = [each for each in self.binders if hasattr(each, "authenticate")]
         return cast("list[Authenticator]", found)
 

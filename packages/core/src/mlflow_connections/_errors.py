@@ -1,6 +1,6 @@
-"""Every error of the family: one base, each mixed with the builtin exception that fits.
+"""Every error of the family: one base class, each combined with the fitting builtin exception.
 
-A message names the fault, its place and the remedy. It never holds a secret.
+A message names the fault, its place and the remedy. It never contains a secret.
 """
 
 __all__ = [
@@ -21,19 +21,19 @@ __all__ = [
 class ConnectionsError(Exception):
     """The base of every error that an mlflow-connections package raises on purpose.
 
-    Its message passes through `secrets.mask`, when it is made and once more when it is shown.
+    Its message passes through `secrets.mask`, at its creation and again when it is shown.
     """
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(_masked(each) if isinstance(each, str) else each for each in args))
 
     def __str__(self) -> str:
-        """Return the message itself: a KeyError would show its repr, quotes and all."""
+        """Return the message itself: a KeyError would show its repr, including quotes."""
         return _masked(str(self.args[0])) if self.args else ""
 
 
 def _masked(text: str) -> str:
-    from .secrets import mask  # only an error pays for it
+    from .secrets import mask  # only an error needs this
 
     return mask(text)
 
@@ -55,24 +55,24 @@ class PluginTypeError(ConnectionsError, TypeError):
 
 
 class MissingOptionError(ConnectionsError, KeyError):
-    """One or more required options have no value anywhere they may be given."""
+    """One or more required options have no value in any of their sources."""
 
 
 class InvalidOptionError(ConnectionsError, ValueError):
-    """An option, a credential or a setting has a value or a place that cannot work."""
+    """An option, a credential or a setting has an invalid value or is in the wrong place."""
 
 
 class AccessError(ConnectionsError, PermissionError):
-    """The service behind a connection refused the credentials, or they do not suffice."""
+    """The service behind a connection refused the credentials, or they lack permission."""
 
 
 class UnreachableError(ConnectionsError, ConnectionError):
-    """The service behind a connection did not answer, or not in time."""
+    """The service behind a connection did not respond, or not in time."""
 
 
 class MissingDependencyError(ConnectionsError, ImportError):
-    """Something that is asked for needs a distribution that is not installed."""
+    """A requested feature needs a distribution that is not installed."""
 
 
 class BoundaryError(ConnectionsError, RuntimeError):
-    """Another server cannot be used now: a run, a thread or a task still works with the first one."""
+    """Another server cannot be used now: a run, a thread or a task still uses the first one."""

@@ -13,11 +13,11 @@ _PLAIN = re.compile(r"[\w./:@%+,=-]+", re.ASCII)
 
 
 def export_text(variables: Mapping[str, str | None], form: str) -> str:
-    """Return variables in one of `FORMATS`, a line break at the end.
+    """Return variables in one of `FORMATS`, with a trailing line break.
 
     Args:
         variables: By name; None unsets a variable. A .env file and $GITHUB_ENV cannot do that, so
-            there it is left out.
+            they omit it.
         form: One of `FORMATS`.
 
     Raises:
@@ -48,7 +48,7 @@ def _dotenv(variables: Mapping[str, str | None]) -> str:
 
 
 def _dotenv_value(name: str, value: str) -> str:
-    """Quote a value so that python-dotenv, Docker Compose and dotenv for Node read the same."""
+    """Quote a value so that python-dotenv, Docker Compose and dotenv for Node read it alike."""
     if _PLAIN.fullmatch(value):
         return value
     if not re.search(r"['\\\r\n]|\$\{", value):
@@ -79,7 +79,7 @@ def _github(variables: Mapping[str, str | None]) -> str:
 
 
 def github_masks(values: list[str]) -> str:
-    """Return the commands by which a GitHub workflow hides values in its log, line by line."""
+    """Return the commands with which a GitHub workflow hides values in its log, line by line."""
     lines = sorted({line for value in values for line in value.splitlines() if line.strip()})
     return "".join(f"::add-mask::{_escape(line)}\n" for line in lines)
 

@@ -1,4 +1,4 @@
-"""`mlflow-connections init`: write the first connection of a file by asking for its values."""
+"""`mlflow-connections init`: write the first connection of a file, prompting for its values."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _OWN_KEYS = ("connection", "registry", "credentials", "options")
 
 
 def write_first(ask: Ask, *, for_user: bool) -> tuple[str, Path]:
-    """Ask for a name, a connection and its options, and add them to the project's or the user's file.
+    """Prompt for a name, a connection and its options, and add them to the project's or the user's file.
 
     Args:
         ask: Shows a question and returns the line that the user types.
@@ -28,7 +28,7 @@ def write_first(ask: Ask, *, for_user: bool) -> tuple[str, Path]:
         The name, and the path of the file.
 
     Raises:
-        InvalidOptionError: An answer cannot be used, or the file has the name already.
+        InvalidOptionError: An answer is invalid, or the file already has the name.
         ConnectionsError: The connection cannot be loaded.
     """
     path = Path(user_file()) if for_user else Path.cwd() / PROJECT_FILE
@@ -42,7 +42,7 @@ def write_first(ask: Ask, *, for_user: bool) -> tuple[str, Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
         stream.write(("\n" if stream.tell() else "") + table)
-    find_named_connection(name)  # what was written can be read
+    find_named_connection(name)  # check that the result can be read
     return name, path
 
 
@@ -68,7 +68,7 @@ def _table(name: str, ask: Ask) -> Iterator[str]:
 
 
 def _value(option: Option, ask: Ask) -> Any:
-    """Ask for a value; the empty answer leaves it to its variable or its default."""
+    """Prompt for a value; an empty answer leaves it to its variable or its default."""
     known = [f"variable {option.env}"] if option.env else []
     if option.default is not None:
         known.append(f"default {option.default}")
@@ -102,7 +102,7 @@ def _key(name: str) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Write a value as TOML; a basic string has JSON's escapes, and one more."""
+    """Format a value as TOML; a basic string has JSON's escapes, and one more."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

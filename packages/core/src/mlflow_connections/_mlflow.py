@@ -1,7 +1,7 @@
-"""The private names of MLflow that core reads or sets; checked with MLflow 2.16, 2.22, 3.5, 3.15 and 3.17.
+"""The private names of MLflow that core uses; checked with MLflow 2.16, 2.22, 3.5, 3.15 and 3.17.
 
-Nothing is imported: each function looks for the module in `sys.modules` and does nothing, or returns
-the state of a fresh MLflow, while MLflow is not imported.
+Nothing is imported: each function looks for the module in `sys.modules` and does nothing, or
+returns the state of a fresh MLflow, while MLflow is not imported.
 """
 
 import sys
@@ -16,13 +16,13 @@ _WORKSPACE = "mlflow.utils.workspace_context"
 # Thread-local variables of MLflow that name a run or a model of the server in force.
 _THREAD_LOCALS = ("_last_active_run_id", "_last_logged_model_id", "_ACTIVE_MODEL_CONTEXT")
 
-# What MLflow keeps by the URI alone: stores, which may hold an identity.
+# Caches of MLflow that are keyed only by URI: stores, which may hold an identity.
 _STORE_CACHES = (
     ("mlflow.tracking._tracking_service.registry", "TrackingStoreRegistry"),
     ("mlflow.tracking._model_registry.registry", "ModelRegistryStoreRegistry"),
     ("mlflow.tracking._workspace.registry", "WorkspaceStoreRegistry"),
 )
-# What MLflow keeps by less than URI and identity.
+# Caches of MLflow that are keyed by less than URI and identity.
 _CLIENT_CACHES = (
     # The client of databricks-sdk, by host, token and profile: two OAuth clients share a key.
     ("mlflow.utils.rest_utils", "get_workspace_client"),
@@ -30,10 +30,10 @@ _CLIENT_CACHES = (
     ("mlflow.utils.request_utils", "_cached_get_request_session"),
     # Clients of boto3, whose credentials came from the environment.
     ("mlflow.store.artifact.s3_artifact_repo", "_cached_get_s3_client"),
-    # MLflow 3.5: prompts by name and version, whichever the registry.
+    # MLflow 3.5: prompts by name and version, without the registry.
     ("mlflow.tracking._model_registry.fluent", "_load_prompt_cached"),
 )
-# What MLflow calls the threads of its queues; a queue without a thread was never used.
+# MLflow's names for the threads of its queues; a queue without a thread was never used.
 _LOGGING_THREADS = ("MLflowAsyncLogging", "MLflowBatchLogging")
 _TRACE_THREADS = ("MLflowTraceLogging", "MlflowTraceLogging", "MLflowSpanBatcher", "OtelBatchSpan")
 
@@ -41,7 +41,7 @@ _UNSET: Any = object()
 
 
 class State(NamedTuple):
-    """MLflow's own variables that say where it logs; the defaults are those of a fresh MLflow.
+    """MLflow's own variables that determine where it logs; the defaults are those of a fresh MLflow.
 
     Attributes:
         tracking_uri: The tracking URI that code has set.
@@ -78,7 +78,7 @@ def registry_uri() -> Any:
 
 
 def experiment_id() -> Any:
-    """Return the ID of the experiment that code has made the active one, or None."""
+    """Return the ID of the experiment that code has activated, or None."""
     return _read(_FLUENT, "_active_experiment_id")
 
 
@@ -95,7 +95,7 @@ def set_registry_uri(uri: str | None) -> None:
 
 
 def read_state() -> State:
-    """Return MLflow's variables as they are now, in this thread and this task."""
+    """Return MLflow's current variables, in this thread and this task."""
     fluent = sys.modules.get(_FLUENT)
     everywhere, here = _trace_destinations()
     return State(
@@ -111,7 +111,7 @@ def read_state() -> State:
 
 
 def write_state(state: State) -> None:
-    """Set MLflow's variables. The tracer is reset: it keeps the URI that it was made with."""
+    """Set MLflow's variables. The tracer is reset, because it keeps the URI of its creation."""
     set_tracking_uri(state.tracking_uri)
     set_registry_uri(state.registry_uri)
     _reset_tracer(state)
@@ -125,7 +125,7 @@ def write_state(state: State) -> None:
 
 
 def active_runs() -> list[Any]:
-    """Return the stack of active runs of this thread, itself and not a copy, the innermost last."""
+    """Return the stack of active runs of this thread, itself and not a copy; the innermost is last."""
     stack = _read(_FLUENT, "_active_run_stack")
     if stack is None:
         return []
@@ -149,9 +149,9 @@ def end_run(status: str) -> None:
 
 
 def flush() -> None:
-    """Send what MLflow's queues hold, so that it goes where it was logged.
+    """Send the data in MLflow's queues, so that it reaches the server where it was logged.
 
-    A queue that was never used is left alone: asking for it would build a store.
+    A queue that was never used is skipped: accessing it would build a store.
     """
     threading = sys.modules.get("threading")
     fluent = sys.modules.get(_FLUENT)
@@ -165,7 +165,7 @@ def flush() -> None:
 
 
 def forget_clients() -> None:
-    """Drop MLflow's clients, sessions and artifact repositories, and data it keeps by name alone."""
+    """Drop MLflow's clients, sessions and artifact repositories, and data that it caches only by name."""
     for module, name in _CLIENT_CACHES:
         _clear(_read(module, name))
     repositories = _read(_TRACKING, "_artifact_repos_cache")
@@ -198,7 +198,7 @@ def _write(module: str, name: str, value: Any) -> None:
 
 
 def _thread_value(variable: Any) -> Any:
-    # Not by its `get`, which would make a default from the environment as it is now.
+    # Not with its `get`, which would create a default from the current environment.
     return getattr(getattr(variable, "thread_local", None), "value", _UNSET)
 
 
@@ -239,7 +239,7 @@ def _reset_tracer(state: State) -> None:
     if provider is None:
         return
     if _is_tracer_made():
-        # Also where the URI is equal: its identity may be another.
+        # Even if the URI is equal, its identity may differ.
         provider.reset()
     if state.tracing_disabled:
         provider.disable()

@@ -1,4 +1,4 @@
-"""A JSON schema of a connections file, made from the declared options of the installed connections."""
+"""A JSON schema of a connections file, generated from the declared options of the installed connections."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ _TYPES: dict[type, Schema] = {
 
 
 def file_schema() -> tuple[Schema, list[str]]:
-    """Return the schema, and the keywords whose connection cannot be loaded and is left out."""
+    """Return the schema, and the keywords whose connections cannot be loaded and are omitted."""
     declared: dict[str, tuple[Option, ...]] = {}
     left_out = []
     for keyword in sorted({f.keyword for f in installed_connections() if not is_reserved(f)}):
@@ -60,7 +60,7 @@ def _of_keyword(keyword: str, declared: tuple[Option, ...]) -> Schema:
     plain = {o.name: _of_option(o) for o in declared if not o.in_credentials}
     secret = {o.name: _of_option(o) for o in declared if o.in_credentials}
     own = ("connection", "registry", "credentials", "options")
-    # Options that are required may also come from their variables, so none is required here.
+    # Required options may also come from their variables, so none is required in the schema.
     then: Schema = {
         "properties": {
             **{name: schema for name, schema in plain.items() if name not in own},

@@ -1,4 +1,4 @@
-"""Sources of a secret that a file of connections may name: a variable, a file, a command, the keyring."""
+"""Sources of a secret that a connections file may name: a variable, a file, a command, the keyring."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ._errors import AccessError, InvalidOptionError, MissingDependencyError, MissingOptionError
 
 COMMAND_SECONDS = 30.0
-"""How long a command may take to print a secret, unless its table has a `timeout`."""
+"""The time limit in seconds of a command that prints a secret, unless its table has a `timeout`."""
 
 _KEYS = {
     "env": ("env",),
@@ -23,7 +23,7 @@ _EXAMPLES = (
 
 
 class SecretSource(NamedTuple):
-    """The place that a value is read from.
+    """The source of a value.
 
     Attributes:
         kind: `env`, `file`, `command` or `keyring`.
@@ -37,7 +37,7 @@ class SecretSource(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The source for people. Of a command only the program: arguments may hold a secret."""
+        """The source for people. For a command only the program: arguments may contain a secret."""
         kinds = {"env": "variable", "file": "file", "command": "command", "keyring": "keyring"}
         return f"{kinds[self.kind]} {self.target[0]}"
 
@@ -47,7 +47,7 @@ class SecretSource(NamedTuple):
         return self.kind in {"command", "keyring"}
 
     def read(self, what: str, file: str) -> str:
-        """Read the value, without the line breaks at its end.
+        """Read the value, without trailing line breaks.
 
         Args:
             what: The value and the table that names the source, for messages.
@@ -97,7 +97,7 @@ class SecretSource(NamedTuple):
         _refuse_foreign(what, file)
         said = f"{what} is printed by the command {self.target[0]}"
         try:
-            # Its standard error and input are the user's: it may ask for a passphrase.
+            # Its standard error and input are the user's: it may prompt for a passphrase.
             done = subprocess.run(
                 self.target,
                 cwd=os.path.dirname(file),
@@ -133,7 +133,7 @@ class SecretSource(NamedTuple):
         try:
             value: str | None = keyring.get_password(service, user)
         except Exception as error:  # noqa: BLE001 - backends raise their own
-            # Not chained: nobody knows what a backend puts into its message.
+            # Not chained: a backend's message may contain anything.
             raise AccessError(f"{said}, which refused with {type(error).__name__}.") from None
         if value is None:
             raise MissingOptionError(f"{said}, which has no such entry; run: keyring set.")
@@ -141,7 +141,7 @@ class SecretSource(NamedTuple):
 
 
 def names_source(table: Mapping[str, Any]) -> bool:
-    """Return whether a table has a key that only the table of a source has."""
+    """Return whether a table has a key that occurs only in the table of a source."""
     return any(kind in table for kind in _KEYS)
 
 
@@ -149,7 +149,7 @@ def parse_source(table: Mapping[str, Any], what: str) -> SecretSource:
     """Return the source that a table names.
 
     Raises:
-        InvalidOptionError: It names none, or more than one, or with keys that do not belong to it.
+        InvalidOptionError: It names none, more than one, or has keys that do not belong to it.
     """
     kinds = [kind for kind in _KEYS if kind in table]
     if len(kinds) != 1 or set(table) - set(_KEYS[kinds[0]]):

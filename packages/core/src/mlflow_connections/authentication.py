@@ -1,11 +1,13 @@
 """Authenticators: add valid credentials to each request to one server, in this process and in its children.
 
-MLflow asks the plugin that `MLFLOW_TRACKING_AUTH` names for each request. Core owns that plugin. It hands a request to
-the authenticator that is bound for the request's origin (scheme, host and port), and leaves every other request as it
-is. A vendor's client that sends its own requests asks the authenticator for headers.
+For each request MLflow calls the plugin that `MLFLOW_TRACKING_AUTH` names. Core owns that plugin.
+It passes a request to the authenticator that is bound for the request's origin (scheme, host and
+port), and leaves every other request unchanged. A vendor's client that sends its own requests gets
+headers from the authenticator.
 
-A child process finds a description in its environment, which holds no secret. An authenticator without secrets is
-rebuilt from it. For one with secrets the parent serves headers on a private Unix socket, as ssh-agent serves keys.
+A child process finds a description in its environment, which contains no secret. An authenticator
+without secrets is rebuilt from it. For one with secrets the parent serves headers on a private Unix
+socket, as ssh-agent serves keys.
 """
 
 import json
@@ -33,32 +35,34 @@ __all__ = [
 ]
 
 AUTH_VARIABLE = "MLFLOW_TRACKING_AUTH"
-"""MLflow's variable for the name of the plugin it asks."""
+"""MLflow's variable for the name of its authentication plugin."""
 DESCRIPTION_VARIABLE = "MLFLOW_CONNECTIONS_AUTHENTICATOR"
-"""Holds the JSON descriptions of the bound authenticators, for child processes. They hold no secret unless the user
-allows it."""
+"""Holds the JSON descriptions of the bound authenticators, for child processes. They contain no secret
+unless the user allows it.
+"""
 PROVIDER_NAME = "mlflow-connections"
-"""The name of core's plugin in that variable, by which MLflow finds it."""
+"""The name of core's plugin in that variable, with which MLflow finds it."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ENTRY = ("origin", "opener", "description")
 
 
 class Authenticator:
-    """Adds valid credentials to the requests to one origin. Two that are equal are the same identity.
+    """Adds valid credentials to the requests to one origin. Two equal authenticators are the same identity.
 
-    A subclass names its `opener`, and may look at responses in `authenticate`.
+    A subclass names its `opener`, and may check responses in `authenticate`.
 
     Args:
-        origin: Scheme, host and port, as `origin_of` writes them; for a vendor's client, which sends its own requests,
-            the URI by which it looks its credential up.
-        source: Where headers come from, or what keeps them valid already.
+        origin: Scheme, host and port, as `origin_of` writes them; for a vendor's client, which
+            sends its own requests, the URI with which it looks up its credential.
+        source: The source of headers, or an object that already keeps them valid.
         share: Whether the user allows secrets in the environment of child processes.
 
     Attributes:
         origin: As above.
-        opener: The function that rebuilds it from its origin and a description, as `module:function`.
-        secret_variables: Environment variables with its secret, which a command that gets its headers from this
-            process does not need.
+        opener: The function that rebuilds it from its origin and a description, as
+            `module:function`.
+        secret_variables: Environment variables with its secret, which a command that gets its
+            headers from this process does not need.
     """
 
     opener: str
@@ -88,13 +92,14 @@ class Authenticator:
         return hash(self.origin)
 
     def headers(self, rejected: Mapping[str, str] | None = None) -> Headers:
-        """Return valid headers, fetching new ones if there are none or the server rejected the present ones.
+        """Return valid headers, fetching new ones if there are none or the server rejected the current ones.
 
         Args:
             rejected: Headers that the server answered with 401; None if it rejected none.
 
         Raises:
-            ConnectionsError: There are none, in one sentence that names the reason and the remedy.
+            ConnectionsError: There are none; the message names the reason and the remedy in one
+                sentence.
         """
         return self._renewing.headers(rejected)
 
@@ -108,39 +113,43 @@ class Authenticator:
         return request
 
     def describe(self) -> Mapping[str, Any] | None:
-        """Return what `opener` needs to rebuild this in a child, as JSON values; None if only this process can fetch."""
+        """Return the description with which `opener` rebuilds this in a child, as JSON values.
+
+        None if only this process can fetch headers.
+        """
         return self.source.describe(share=self._share)
 
     def describe_whole(self) -> Mapping[str, Any] | None:
-        """Return what `opener` needs to rebuild this where this process is not, secrets included.
+        """Return the description, secrets included, with which `opener` rebuilds this without this process.
 
         None if only this process can authenticate.
         """
         return self.source.describe(share=True)
 
     def needs_parent(self) -> bool:
-        """Return whether child processes need this process for as long as they run."""
+        """Return whether child processes need this process while they run."""
         return self.describe() is None
 
     def variables(self) -> dict[str, str]:
-        """Return the environment variables by which child processes authenticate.
+        """Return the environment variables with which child processes authenticate.
 
-        If the description would hold a secret that may not be shared, the headers are served on a socket from now on.
+        If the description would contain a secret that may not be shared, the headers are served on
+        a socket from now on.
         """
         return variables_of([self])
 
     def describe_for_shell(self) -> Mapping[str, Any] | None:
-        """Return what `opener` needs in a process that has this one's environment, and outlives it.
+        """Return the description for `opener` in a process that has this one's environment, and outlives it.
 
         None if it would need this process; by default if child processes do.
         """
         return None if self.needs_parent() else self.describe()
 
     def lasting_variables(self) -> dict[str, str]:
-        """Return the variables by which a process authenticates that outlives this one, such as a shipper.
+        """Return the variables with which a process that outlives this one authenticates, such as a shipper.
 
-        They may hold a secret: hand them to that process alone. Without a whole description that process needs this
-        one, as a child does.
+        They may contain a secret: pass them only to that process. Without a complete description
+        that process needs this one, as a child does.
         """
         description = self.describe_whole()
         if description is None:
@@ -148,13 +157,13 @@ class Authenticator:
         return _exported([_entry(self, description)])
 
     def bind(self) -> None:
-        """Put this in force for its origin, here and in child processes; see `Binder`."""
+        """Activate this for its origin, in this process and in child processes; see `Binder`."""
         variables = variables_of([*(each.authenticator for each in _bound), self])
         _bound.append(_Binding(self, variables, {name: os.environ.get(name) for name in variables}))
         os.environ.update(variables)
 
     def unbind(self) -> None:
-        """Take this out of force, and put the variables back that are still as `bind` set them."""
+        """Deactivate this, and restore the variables that are still as `bind` set them."""
         for binding in reversed(_bound):
             if binding.authenticator is self:
                 _bound.remove(binding)
@@ -176,7 +185,7 @@ class _Binding(NamedTuple):
 _bound: list[_Binding] = []
 _inherited: dict[tuple[str, str], Authenticator | None] = {}
 _from_parent: str = os.environ.get(DESCRIPTION_VARIABLE, "")
-"""The descriptions of this process's parent, whatever is bound here since."""
+"""The descriptions of this process's parent, independent of later bindings in this process."""
 
 
 def _set(name: str, value: str | None) -> None:
@@ -187,7 +196,7 @@ def _set(name: str, value: str | None) -> None:
 
 
 def origin_of(url: str) -> str:
-    """Return scheme, host and port of a URL, in lower case and with the port written out.
+    """Return scheme, host and port of a URL, in lower case and with an explicit port.
 
     Raises:
         InvalidOptionError: It is not an http or https URL with a host.
@@ -206,7 +215,7 @@ def origin_of(url: str) -> str:
 
 
 def variables_of(authenticators: Sequence[Authenticator]) -> dict[str, str]:
-    """Return the environment variables by which child processes authenticate as several authenticators at once."""
+    """Return the environment variables with which child processes use several authenticators at once."""
     entries = []
     for each in authenticators:
         description = each.describe()
@@ -230,7 +239,7 @@ def variables_for_shell(authenticators: Sequence[Authenticator]) -> dict[str, st
 
 
 def _exported(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the variables for descriptions; MLflow needs its own only where it sends the requests itself."""
+    """Return the variables for descriptions; MLflow's own is needed only if MLflow sends the requests itself."""
     variables = {DESCRIPTION_VARIABLE: json.dumps(entries)}
     if any(entry["origin"].startswith("http") for entry in entries):
         variables[AUTH_VARIABLE] = PROVIDER_NAME
@@ -260,7 +269,7 @@ def lasting_variables(uri: str) -> dict[str, str]:
 
 
 def authenticator_of(origin: str) -> Authenticator | None:
-    """Return the authenticator in force for an origin: the one bound here last, else the one that a parent described.
+    """Return the authenticator in force for an origin: the last one bound in this process, else the parent's.
 
     Raises:
         ConnectionsError: A parent's description cannot be opened.
@@ -278,7 +287,7 @@ def authenticator_of(origin: str) -> Authenticator | None:
 
 
 def origins_in_force(opener: str) -> list[str]:
-    """Return the origins of the authenticators in force that an opener rebuilds. None of them is opened."""
+    """Return the origins of the authenticators in force that an opener rebuilds, without opening them."""
     if _bound:
         every = [each.authenticator for each in _bound]
         return [each.origin for each in every if each.opener == opener]
@@ -287,7 +296,7 @@ def origins_in_force(opener: str) -> list[str]:
 
 
 def from_parent(opener: str) -> list[FromParent]:
-    """Return the sources that ask the parent of this process for headers, of authenticators that an opener rebuilds."""
+    """Return the sources, among the authenticators that an opener rebuilds, that get headers from the parent."""
     return [
         FromParent(entry["description"]["agent"], entry["origin"])
         for entry in _entries(_from_parent)
@@ -328,7 +337,7 @@ def _cannot_open(error: Exception) -> PluginLoadError:
 
 
 class Provider:
-    """MLflow's plugin: hands each request to the authenticator of its origin."""
+    """MLflow's plugin: passes each request to the authenticator of its origin."""
 
     def get_name(self) -> str:
         """Return the name that selects this plugin in `MLFLOW_TRACKING_AUTH`."""
@@ -361,7 +370,7 @@ def authenticate(request: Any) -> Any:
 
 
 def _after_fork() -> None:
-    # What a parent described stays; the agents are the parent's.
+    # The parent's descriptions stay; the agents are the parent's.
     if agent := sys.modules.get(f"{__package__}._agent"):
         agent.forget_agents()
 

@@ -1,7 +1,8 @@
-"""Run a command: in this process's place, or while this process stays because the command needs it.
+"""Run a command: replace this process with it, or stay while the command needs this process.
 
-If this process stays, the command sees no difference: signals reach it, Ctrl-C and Ctrl-Z act on
-both as the terminal sends them to the whole process group, and a shell sees its exit code or the signal that ended it.
+If this process stays, the command sees no difference: signals reach it, Ctrl-C and Ctrl-Z affect
+both as the terminal sends them to the whole process group, and a shell gets its exit code or the
+signal that ended it.
 """
 
 import os
@@ -23,7 +24,7 @@ _FROM_THE_TERMINAL = ("SIGINT", "SIGQUIT")
 
 
 def become(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Let a command take this process's place, so that signals and the exit code are its own.
+    """Replace this process with a command, so that signals and the exit code are its own.
 
     Returns:
         A shell's exit code if the command did not start; on Windows the command's own.
@@ -49,7 +50,7 @@ def stay(command: Sequence[str], environment: Mapping[str, str]) -> int:
 def run_to_its_end(
     command: Sequence[str], environment: Mapping[str, str], program: str = "mlflow-connections"
 ) -> int:
-    """Run a command to its end, for a caller who has to tidy up after it.
+    """Run a command to its end, for a caller who has to clean up after it.
 
     Args:
         command: The program and its arguments.
@@ -57,8 +58,7 @@ def run_to_its_end(
         program: The name of this process's command, for the message if the other cannot be started.
 
     Returns:
-        Its exit code, or a shell's if it did not start; of a signal that ended it the negative number, for
-        `end_as`.
+        Its exit code, or a shell's if it did not start; the negative number of a signal that ended it, for `end_as`.
     """
     sys.stdout.flush()
     process: subprocess.Popen[bytes] | None = None
@@ -66,7 +66,7 @@ def run_to_its_end(
 
     def forward(number: int, _frame: FrameType | None) -> None:
         if process is None:
-            waiting.append(number)  # between the handler's start and the command's
+            waiting.append(number)  # between the handler's installation and the command's start
         else:
             process.send_signal(number)
 
@@ -80,7 +80,7 @@ def run_to_its_end(
     kept = {}
     for name, handler in handlers.items():
         number = getattr(signal, name, None)
-        # What was ignored, under nohup for one, stays ignored for both.
+        # Ignored signals, for example under nohup, stay ignored for both.
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             kept[number] = signal.signal(number, handler)
     try:
@@ -104,7 +104,7 @@ def end_as(code: int) -> int:
 
 
 def _end_by(number: int) -> None:
-    """End this process by a signal, so that a shell sees what ended the command."""
+    """End this process with a signal, so that a shell sees how the command ended."""
     try:
         signal.signal(number, signal.SIG_DFL)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A console script that ends cleanly: on Ctrl-C, a full disk, a closed pipe or an error of its own."""
+"""A console script that ends cleanly on Ctrl-C, a full disk, a closed pipe or its own error."""
 
 import argparse
 import errno
@@ -13,7 +13,7 @@ from .secrets import UnwritableOutputError, mask, masked_output
 __all__ = ["INTERRUPTED", "CommandParser", "add_version", "run_command"]
 
 INTERRUPTED = 130
-"""The exit code of a shell after Ctrl-C."""
+"""A shell's exit code after Ctrl-C."""
 
 
 def run_command(program: str, answer: Callable[[], int]) -> int:
@@ -35,7 +35,7 @@ def run_command(program: str, answer: Callable[[], int]) -> int:
     except UnwritableOutputError as error:
         # The rest of the buffer would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno != errno.EPIPE:  # `mlflow-connections list | head` is no fault
+        if error.errno != errno.EPIPE:  # `mlflow-connections list | head` is not a fault
             print(f"{program}: {mask(error.strerror or str(error))}", file=sys.stderr)
         code = 1
     except Exception:  # noqa: BLE001 - the interpreter would print its secrets
@@ -44,7 +44,7 @@ def run_command(program: str, answer: Callable[[], int]) -> int:
         print(mask(traceback.format_exc()), end="", file=sys.stderr)
         code = 1
     if left_a_thread():
-        # A client still waits for its service: it could keep the interpreter alive.
+        # A client still waits for its service, and could keep the interpreter alive.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -54,12 +54,12 @@ def run_command(program: str, answer: Callable[[], int]) -> int:
 def _exit_code(answer: Callable[[], int]) -> int:
     try:
         return answer()
-    except SystemExit as leaving:  # argparse, after `--help` or a wrong usage
+    except SystemExit as leaving:  # argparse, after `--help` or wrong usage
         return leaving.code if isinstance(leaving.code, int) else 1
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose help fails when it cannot be written; argparse's own ignores that."""
+    """A parser whose help fails if it cannot be written; argparse's own ignores that."""
 
     def print_help(self, file: Any = None) -> None:
         """Print the help.
@@ -71,11 +71,11 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def add_version(parser: argparse.ArgumentParser, distribution: str) -> None:
-    """Add `--version`, which reads the version from the metadata only when it is asked for.
+    """Add `--version`, which reads the version from the metadata only on use.
 
     Args:
         parser: The parser of the console script.
-        distribution: The distribution whose version it is.
+        distribution: The distribution of the script.
     """
 
     class Version(argparse.Action):

@@ -1,4 +1,4 @@
-"""Wait for calls that may block for minutes, and stop waiting after some seconds."""
+"""Wait for calls that may block for minutes, up to a time limit."""
 
 import contextvars
 import threading
@@ -13,14 +13,14 @@ __all__ = ["CHECK_SECONDS", "Deadline", "left_a_thread"]
 T = TypeVar("T")
 
 CHECK_SECONDS = 30.0
-"""How long a `check` waits for all answers together, unless it is told otherwise."""
+"""The default time limit of a `check` for all responses together, in seconds."""
 
-# A wait on Windows cannot be interrupted by Ctrl-C, so it is cut into slices, in seconds.
+# A wait on Windows cannot be interrupted by Ctrl-C, so it is split into slices, in seconds.
 _SLICE = 0.5
 
 
 class Deadline:
-    """The seconds that several calls may take together.
+    """A common time limit of several calls, in seconds.
 
     A call runs in a thread, since nothing can interrupt a client that retries: after the deadline
     its thread is left behind, as it is after Ctrl-C.
@@ -35,7 +35,7 @@ class Deadline:
 
     @property
     def left(self) -> float | None:
-        """Return the seconds that are left, at least 0.1 since no client takes a timeout of 0; None if for ever."""
+        """Return the remaining seconds, at least 0.1 since no client accepts a timeout of 0; None if unlimited."""
         return None if self._end is None else max(self._end - time.monotonic(), 0.1)
 
     def call(
@@ -44,12 +44,12 @@ class Deadline:
         function: Callable[[], T],
         remedy: str = "Use --timeout to wait longer.",
     ) -> T:
-        """Return what a function returns, or raise what it raises.
+        """Return a function's result, or raise its error.
 
         Args:
-            waiting_for: Said in the error, as in `the answer of https://server`.
-            function: What to call.
-            remedy: Said in the error, a sentence on what the user can do.
+            waiting_for: Part of the error, as in `the answer of https://server`.
+            function: The function to call.
+            remedy: Part of the error, a sentence with the user's remedy.
 
         Raises:
             UnreachableError: The deadline has passed.
@@ -83,7 +83,7 @@ class Deadline:
         raise result
 
 
-# The threads that wait now, also those that nobody waits for any more.
+# The threads that wait now, including abandoned ones.
 _waiting: list[threading.Thread] = []
 
 

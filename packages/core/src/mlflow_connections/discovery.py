@@ -51,7 +51,7 @@ KNOWN_DISTRIBUTIONS = {
     "mirror": "mlflow-connections-mirror",
     "snowflake": "mlflow-connections-snowflake",
 }
-"""The distribution of each keyword of this family, named when a keyword is not installed."""
+"""The distribution of each keyword of this family, named in the error if a keyword is not installed."""
 
 
 class InstalledConnection(NamedTuple):
@@ -62,7 +62,7 @@ class InstalledConnection(NamedTuple):
         target: The `module:object` behind it.
         distribution: The name of the distribution that registers it.
         version: The distribution's version.
-        entry_point: The entry point, to load.
+        entry_point: The entry point to load.
     """
 
     keyword: str
@@ -90,9 +90,9 @@ def names_connection(value: str) -> bool:
 def installed_connections() -> list[InstalledConnection]:
     """Read every registered keyword, sorted; a keyword with two owners is listed twice.
 
-    Nothing is imported. The scan reads the metadata of every distribution on `sys.path`, which takes
-    some milliseconds for 150 of them, so its result is kept until `sys.path` changes or `rescan` is
-    called.
+    Nothing is imported. The scan reads the metadata of every distribution on `sys.path`, which
+    takes some milliseconds for 150 of them, so its result is cached until `sys.path` changes or
+    `rescan` is called.
     """
     path = tuple(sys.path)
     if _scan.path != path:
@@ -101,7 +101,7 @@ def installed_connections() -> list[InstalledConnection]:
 
 
 def rescan() -> None:
-    """Forget the last scan, for a plugin that was installed while this process runs."""
+    """Drop the cached scan, for a plugin that was installed while this process runs."""
     _scan.path = None
 
 
@@ -117,7 +117,8 @@ _scan = _Scan()
 def _scan_entry_points() -> list[InstalledConnection]:
     from importlib.metadata import distribution, distributions
 
-    # `entry_points()` parses the entry points of every distribution, which takes half as long again.
+    # `entry_points()` parses the entry points of every distribution, which takes half as long
+    # again.
     seen = [dist for dist in distributions() if GROUP in (dist.read_text("entry_points.txt") or "")]
     found = {}
     for dist in reversed(seen):
@@ -144,7 +145,7 @@ def _read_metadata(dist: "Distribution", key: str) -> str:
 
 
 def is_reserved(found: InstalledConnection) -> bool:
-    """Return whether a distribution registers a word of MLflow's own that is not its to register."""
+    """Return whether a distribution registers one of MLflow's own words without being its owner."""
     if found.keyword not in MLFLOW_WORDS:
         return False
     name = re.sub(r"[-_.]+", "-", found.distribution).lower()
@@ -185,7 +186,7 @@ def find_connection(keyword: str) -> "Connection":
 
 
 def _unknown(keyword: str) -> str:
-    import difflib  # only an error pays for it
+    import difflib  # only an error needs this
 
     if takers := [f.distribution for f in _scan.found if f.keyword == keyword]:
         return (
@@ -223,7 +224,7 @@ def _load(found: InstalledConnection) -> "Connection":
             f"Failed to load KedroMlflowConnection plugin {origin}: "
             f"{type(error).__name__}: {error}. Reinstall or uninstall {found.distribution}."
         ) from masked(error)
-    # Duck typing on purpose: the base class differs with kedro-mlflow installed or not.
+    # Duck typing on purpose: the base class differs with and without kedro-mlflow.
     if not callable(getattr(loaded, "tracking_uri", None)):
         raise PluginTypeError(
             f"The plugin {origin} is a {type(loaded).__name__} without a method tracking_uri; "

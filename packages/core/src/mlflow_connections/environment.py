@@ -1,4 +1,4 @@
-"""The environment variables of an endpoint: those a connection may set, and those credentials name."""
+"""The environment variables of an endpoint: those that a connection may set, and those named in credentials."""
 
 import os
 import re
@@ -20,13 +20,14 @@ ALLOW_VARIABLE = "MLFLOW_CONNECTIONS_ALLOW_VARIABLES"
 """Names, separated by commas, that connections may set although they change how programs run."""
 
 CREDENTIAL_VARIABLES = ("MLFLOW_", "DATABRICKS_", "ARM_", "AWS_", "AZURE_", "AZUREML_", "GOOGLE_")
-"""How the variables begin that MLflow, its stores and the clients of its artifact stores read."""
+"""The prefixes of the variables that MLflow, its stores and the clients of its artifact stores read."""
 
 URI_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
-"""Variables that hold the URIs, which only a connection's methods decide."""
+"""Variables of the URIs, which only a connection's methods determine."""
 
-# Which program is found, which code it loads, which shell runs it and through which proxy it speaks.
-# Compiled on first use, as all patterns of core: it would be most of the cost of the import.
+# They determine which program is found, which code it loads, which shell runs it and which proxy it
+# uses. Compiled on first use, like all patterns of core, because compiling is most of the cost of
+# the import.
 _CHANGES_PROGRAMS = (
     r"(?i)PATH|PATHEXT|COMSPEC|SHELL|HOME|USERPROFILE|IFS|ENV|BASH_ENV|NODE_OPTIONS|JAVA_TOOL_OPTIONS"
     r"|JDK_JAVA_OPTIONS|PERL5OPT|PERL5LIB|RUBYOPT|GCONV_PATH|LD_.*|DYLD_.*|PYTHON.*|.*_PROXY"
@@ -41,8 +42,8 @@ def check_environment(environment: object, origin: str) -> dict[str, str]:
         origin: The name of the connection's class, for messages.
 
     Raises:
-        PluginTypeError: It is not a dict of strings to strings, sets a URI, or sets a variable that changes
-            how programs run, to which the user has not agreed.
+        PluginTypeError: It is not a dict of strings to strings, sets a URI, or sets, without the
+            user's consent, a variable that changes how programs run.
     """
     if not isinstance(environment, Mapping) or not all(
         isinstance(text, str) for pair in environment.items() for text in pair
@@ -71,7 +72,7 @@ def check_environment(environment: object, origin: str) -> dict[str, str]:
 
 
 def is_credential_variable(key: object) -> bool:
-    """Return whether a key of the credentials is the name of a variable to export as it stands."""
+    """Return whether a key of the credentials is the name of a variable to export unchanged."""
     return (
         isinstance(key, str) and key.startswith(CREDENTIAL_VARIABLES) and key not in URI_VARIABLES
     )

@@ -1,8 +1,9 @@
-"""Headers that authenticate requests: where they come from, and how they are kept valid.
+"""Headers that authenticate requests: their sources, and how they are kept valid.
 
-One fetch serves all threads, at 80 % of a lifetime unless the source says otherwise. Lifetimes are measured by the
-monotonic clock from the moment of the request, so a wrong wall clock does no harm. While an issuer is away, headers are
-used to the end of their life; after it, each request tries again.
+One fetch serves all threads, at 80 % of a lifetime unless the source requests otherwise. Lifetimes
+are measured by the monotonic clock from the moment of the request, so a wrong wall clock does no
+harm. While an issuer is unavailable, headers are used to the end of their lifetime; after it, each
+request tries again.
 """
 
 import json
@@ -21,7 +22,8 @@ __all__ = ["RENEW_AT", "FromParent", "HeaderSource", "Headers", "Renewing", "fet
 
 RENEW_AT = 0.8
 """The part of a lifetime after which new headers are fetched."""
-_PAUSE = 5.0  # seconds between tries while the issuer is away and the present headers still hold
+# seconds between attempts while the issuer is unavailable and the current headers are still valid
+_PAUSE = 5.0
 _AGENT_ANSWERS_WITHIN = 60.0  # seconds; the issuer may be slow
 
 
@@ -31,8 +33,9 @@ class Headers(NamedTuple):
     Attributes:
         values: Names and values, most of them secret.
         lifetime: Seconds from now until they expire, or None if that is unknown or never.
-        renew_in: Seconds from now until new ones should be fetched, or None if their user decides. A process that gets
-            its headers from another one renews when that one does: a part of what is left would be too late.
+        renew_in: Seconds from now until new ones should be fetched, or None if their user decides.
+            A process that gets its headers from another one renews at the same time: a fraction of
+            the remaining lifetime would be too late.
     """
 
     values: Mapping[str, str]
@@ -45,7 +48,7 @@ class Headers(NamedTuple):
 
 
 class HeaderSource(ABC):
-    """Fetches headers that authenticate a request. Two that are equal are the same identity."""
+    """Fetches headers that authenticate a request. Two equal sources are the same identity."""
 
     @abstractmethod
     def fetch(self, rejected: Mapping[str, str] | None) -> Headers:
@@ -55,18 +58,18 @@ class HeaderSource(ABC):
             rejected: Headers that the server answered with 401; None if it rejected none.
 
         Raises:
-            ConnectionsError: There are none, in one sentence.
+            ConnectionsError: There are none; the message is one sentence.
         """
 
     def mark(self) -> object:
-        """Return a value that changes when headers must be fetched anew before they expire."""
+        """Return a value that changes when headers must be fetched again before they expire."""
         return None
 
     def describe(self, *, share: bool) -> Mapping[str, Any] | None:  # noqa: ARG002 - for subclasses
-        """Return what rebuilds this in another process, as JSON values, or None if only this process can fetch.
+        """Return JSON values that rebuild this in another process, or None if only this process can fetch.
 
         Args:
-            share: Whether the description may hold a secret.
+            share: Whether the description may contain a secret.
         """
         return None
 
@@ -77,7 +80,7 @@ class FromParent(HeaderSource):
 
     Attributes:
         agent: The path of that process's socket.
-        origin: What the headers are for, as `Authenticator` has it.
+        origin: The origin of the headers, as in `Authenticator`.
     """
 
     agent: str
@@ -97,7 +100,7 @@ def fetch_from_agent(path: str, origin: str, rejected: Mapping[str, str] | None 
 
     Args:
         path: The agent's socket; empty on a system that has none.
-        origin: What the headers are for, for messages.
+        origin: The origin of the headers, for messages.
         rejected: As for `HeaderSource.fetch`.
 
     Raises:
@@ -154,7 +157,8 @@ class Renewing:
         """Return valid headers.
 
         Args:
-            rejected: Headers that the server refused; new ones are fetched if these are still the present ones.
+            rejected: Headers that the server refused; new ones are fetched if these are still the
+                current ones.
 
         Raises:
             ConnectionsError: There are no valid headers and none could be fetched.

@@ -15,7 +15,7 @@ def lazy_names(
 
     Args:
         package: The package's `__name__`.
-        homes: For each public name the module that has it, such as `._connection`.
+        homes: The module of each public name, such as `._connection`.
     """
 
     def get(name: str) -> Any:

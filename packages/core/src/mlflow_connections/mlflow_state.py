@@ -1,7 +1,7 @@
-"""Read, set and restore where MLflow logs in this process. MLflow is never imported for it.
+"""Read, set and restore MLflow's destination in this process, without importing MLflow.
 
 MLflow keeps its URIs and its active experiment twice: in a module's variable, and in an environment
-variable for child processes. While MLflow is not imported, the environment variables are all there is.
+variable for child processes. While MLflow is not imported, only the environment variables exist.
 """
 
 import os
@@ -40,7 +40,7 @@ SERVER_VARIABLES = (
     "MLFLOW_ACTIVE_MODEL_ID",
     "_MLFLOW_ACTIVE_MODEL_ID",
 )
-"""Variables that name something on one server: an experiment, a run, a workspace or a model."""
+"""Variables that name an object on one server: an experiment, a run, a workspace or a model."""
 
 CREDENTIAL_VARIABLES = (
     "MLFLOW_TRACKING_TOKEN",
@@ -50,7 +50,7 @@ CREDENTIAL_VARIABLES = (
     "MLFLOW_TRACKING_AWS_SIGV4",
     "MLFLOW_TRACKING_CLIENT_CERT_PATH",
 )
-"""Variables from which MLflow takes an identity, and sends it to whichever server it asks."""
+"""Variables from which MLflow reads an identity, and sends it to any server."""
 
 ALWAYS_RESTORED = (
     TRACKING_VARIABLE,
@@ -58,7 +58,7 @@ ALWAYS_RESTORED = (
     *SERVER_VARIABLES,
     *CREDENTIAL_VARIABLES,
 )
-"""The variables that `SavedState.restore` restores without being asked."""
+"""The variables that `SavedState.restore` always restores."""
 
 
 def tracking_uri() -> str | None:
@@ -78,7 +78,7 @@ def active_run_id() -> str | None:
 
 
 def set_uris(tracking: str | None, registry: str | None) -> None:
-    """Set MLflow's URIs in this process and for its children; None leaves one as it is."""
+    """Set MLflow's URIs in this process and for its children; None leaves one unchanged."""
     if tracking is not None:
         _mlflow.set_tracking_uri(tracking)
         os.environ[TRACKING_VARIABLE] = tracking
@@ -88,7 +88,7 @@ def set_uris(tracking: str | None, registry: str | None) -> None:
 
 
 def export_environment(environment: Mapping[str, str]) -> None:
-    """Set environment variables, and log a warning for each whose other value is replaced."""
+    """Set environment variables, and log a warning for each replaced value that differs."""
     for name, value in environment.items():
         if os.environ.get(name, value).strip() != value.strip():
             get_logger(__name__).warning(
@@ -112,20 +112,20 @@ class SavedState(NamedTuple):
 
     @classmethod
     def take(cls) -> "SavedState":
-        """Save what is in force now."""
+        """Save the current state."""
         return cls(_mlflow.read_state(), dict(os.environ))
 
     def restore(self, names: Iterable[str] = (), after: "SavedState | None" = None) -> None:
-        """Restore what MLflow remembers, its environment variables, and the named ones.
+        """Restore MLflow's own state, its environment variables, and the named ones.
 
         Args:
             names: More environment variables to restore; those that were not set are unset.
-            after: What was changed since this state was taken is left alone: other code has set it.
+            after: Values that differ from this later state are left alone: other code has set them.
         """
         wanted: _mlflow.State = self.mlflow
         variables: dict[str, str | None] = dict(self.variables)
         if after is not None:
-            # Only then: reading the whole environment is most of the cost of a block.
+            # Read only if needed: reading the whole environment is most of the cost of a block.
             now = SavedState.take()
             kept = {
                 name: getattr(now.mlflow, name)
@@ -136,7 +136,7 @@ class SavedState(NamedTuple):
             for name, _ in {*now.variables.items()} ^ {*after.variables.items()}:
                 variables[name] = now.variables.get(name)
         _mlflow.write_state(wanted)
-        # Last: MLflow's own setters change the variables too, also those that are left alone.
+        # Last: MLflow's own setters change the variables too, including those that are left alone.
         for name in {*ALWAYS_RESTORED, *names}:
             set_variable(name, variables.get(name))
 

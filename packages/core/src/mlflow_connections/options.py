@@ -29,16 +29,16 @@ class Option(NamedTuple):
     Attributes:
         name: The key under `server.connection`, or in the entry of `credentials.yml`.
         help: One line for people: its meaning, with its unit.
-        env: The environment variable that is read when the key is absent.
+        env: The environment variable that is read if the key is absent.
         default: The value if neither is given.
         required: Whether the connection cannot work without it.
-        type: `str`, `bool`, `int`, `float`, `list` or `dict`. Text from the environment is converted;
-            lists and dicts are JSON there.
-        choices: The values that are allowed; none means any.
+        type: `str`, `bool`, `int`, `float`, `list` or `dict`. Text from the environment is
+            converted; lists and dicts are JSON there.
+        choices: The allowed values; empty allows any.
         credential: Whether the value is read from the credentials instead of the options.
         secret: Whether the value must never be shown. A secret is always a credential.
-        strip: Whether white space around a credential is removed. False where a service may take it
-            for a part of the secret, as of a password: it is then refused.
+        strip: Whether white space around a credential is removed. False if a service may treat it
+            as part of the secret, as in a password: it is then refused.
         multiline: Whether a credential may have line breaks, as a private key has.
     """
 
@@ -75,7 +75,7 @@ class OptionValue(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The value as people may see it."""
+        """The value in displayable form."""
         if self.value is None:
             return ""
         return MASK if self.option.secret else mask(str(self.value))
@@ -86,7 +86,7 @@ class OptionValue(NamedTuple):
 
 
 class SourceNames(NamedTuple):
-    """The wording of messages about the sources that options and credentials were read from.
+    """The wording of messages about the sources of options and credentials.
 
     Attributes:
         options: For example `server.connection in conf/base/mlflow.yml`.
@@ -100,7 +100,7 @@ class SourceNames(NamedTuple):
 
 
 DEFAULT_SOURCE_NAMES = SourceNames()
-"""The wording where the caller names no sources."""
+"""The wording if the caller names no sources."""
 
 
 def read_options(
@@ -112,7 +112,7 @@ def read_options(
 ) -> list[OptionValue]:
     """Read every declared option: its mapping, then its environment variable, then its default.
 
-    A missing value is not an error here; see `require`.
+    A missing value is not an error in this function; see `require`.
 
     Raises:
         InvalidOptionError: A value has the wrong type or is none of the choices.
@@ -155,7 +155,7 @@ def declared_options(connection: object) -> tuple[Option, ...]:
 def require(
     readings: Sequence[OptionValue], source_names: SourceNames = DEFAULT_SOURCE_NAMES
 ) -> None:
-    """Refuse, all at once, every required option that has no value.
+    """Refuse, all at once, every required option without a value.
 
     Raises:
         MissingOptionError: At least one is missing; the message names each with both its places.
@@ -183,9 +183,9 @@ def refuse_misplaced(
 ) -> None:
     """Refuse a secret among the options, and an unknown key.
 
-    A connection that declares nothing may be told anything but secrets. Credentials that are not
-    declared are left alone, since one entry of `credentials.yml` often serves other users too,
-    unless they are all but equal to a declared one that is absent.
+    A connection that declares nothing accepts everything but secrets. Undeclared credentials are
+    ignored, since one entry of `credentials.yml` often serves other users too, unless they are
+    almost identical to a declared one that is missing.
 
     Raises:
         InvalidOptionError: The message names the key, never its value.
@@ -193,7 +193,7 @@ def refuse_misplaced(
     if not credentials and not options:
         return
     known = {option.name: option for option in declared}
-    # What is declared as no secret is none, whatever its name, such as `token_file`.
+    # An option declared as not secret is shown, whatever its name, such as `token_file`.
     plain = [option.name for option in declared if not option.in_credentials]
     suspects = (key for key in options if key not in plain and looks_secret(str(key)))
     remember(*(options[key] for key in suspects))
@@ -220,16 +220,16 @@ def refuse_misplaced(
 
 
 def _suggestion(name: str, names: Sequence[str]) -> str:
-    import difflib  # only an error pays for it
+    import difflib  # only an error needs this
 
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
     return f", did you mean '{close[0]}'?" if close else ""
 
 
 def convert(option: Option, value: Any, place: str) -> Any:
-    """Return a value as the type that an option declares, a credential without white space around it.
+    """Return a value in the type that an option declares, and a credential without surrounding white space.
 
-    No message repeats the value: a secret may stand in the wrong place.
+    No message repeats the value: a secret may be in the wrong place.
 
     Args:
         option: The declared option.
@@ -237,8 +237,8 @@ def convert(option: Option, value: Any, place: str) -> Any:
         place: The place it was given in, for the message.
 
     Raises:
-        InvalidOptionError: The value is empty, has the wrong type, is none of the choices, or has white space
-            that its service may take for a part of it.
+        InvalidOptionError: The value is empty, has the wrong type, is none of the choices, or has
+            white space that its service may treat as part of it.
     """
     if option.in_credentials and isinstance(value, str):
         value = _strip(option, value, place)
@@ -269,7 +269,7 @@ def convert(option: Option, value: Any, place: str) -> Any:
 
 
 def _strip(option: Option, value: str, place: str) -> str:
-    """Return a credential without white space around it, which a shell or an editor has added."""
+    """Return a credential without the surrounding white space that a shell or an editor has added."""
     stripped = value.strip()
     if stripped != value and not option.strip:
         raise InvalidOptionError(
@@ -285,7 +285,7 @@ def _strip(option: Option, value: str, place: str) -> str:
 
 
 def _parse(kind: type, value: Any) -> Any:
-    """Convert a value, None when it cannot be one of that kind."""
+    """Convert a value; None if it cannot be converted."""
     if kind is bool:
         if isinstance(value, str):
             word = value.strip().lower()
@@ -296,7 +296,7 @@ def _parse(kind: type, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     if kind is str:
-        # YAML reads an unquoted id or token of digits as a number; it was meant as text.
+        # YAML reads an unquoted ID or token of digits as a number; it was meant as text.
         return str(value) or None
     try:
         return kind(value)
@@ -305,7 +305,7 @@ def _parse(kind: type, value: Any) -> Any:
 
 
 def _parse_json(kind: type, text: str) -> Any:
-    """Read a list or a mapping from JSON, as a variable or a flag holds it."""
+    """Parse a list or a mapping from JSON, as in a variable or a flag."""
     import json
 
     try:

@@ -1,4 +1,4 @@
-"""Reports on connections for command lines: rows to render, and the answer of a server.
+"""Reports on connections for command lines: rows to render, and a server's response.
 
 Shared by `mlflow-connections`, `kedro mlflow-connections` and the commands of other distributions.
 Rows are plain dictionaries of text, booleans, numbers and None, in which secrets are masked.
@@ -62,8 +62,8 @@ __all__ = [
 Row = dict[str, Any]
 """One line of a table: text, booleans, numbers and None by column."""
 
-# One retry and a short wait, where the user has set nothing: the defaults of MLflow and of the clients
-# below it retry for minutes, and a refusal says more than a deadline.
+# One retry and a short wait, unless the user has set them: the defaults of MLflow and of its
+# clients retry for minutes, and a refusal is more informative than a deadline.
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -71,11 +71,11 @@ _PATIENCE = {
 }
 
 _GAP = "  "
-_NARROW = 20  # characters; values are not made narrower
+_NARROW = 20  # in characters; values are not made narrower
 
 
 def connection_rows() -> list[Row]:
-    """Read a row per registered keyword; nothing is imported for it."""
+    """Read one row per registered keyword, without importing connections."""
     found = installed_connections()
     owners = Counter(f.keyword for f in found if not is_reserved(f))
     return [
@@ -100,7 +100,7 @@ def option_rows(
     options: Mapping[str, Any] | None = None,
     source_names: SourceNames = DEFAULT_SOURCE_NAMES,
 ) -> list[Row]:
-    """Read a row per declared option: its value now, and the source of that.
+    """Read one row per declared option: its current value, and the source of that.
 
     Raises:
         InvalidOptionError: A value has the wrong type or is none of the choices.
@@ -125,10 +125,10 @@ def option_rows(
 
 
 def named_rows() -> list[Row]:
-    """Read a row per named connection of the connections files; no secret is read for it.
+    """Read one row per named connection of the connections files, without reading its secrets.
 
     Raises:
-        InvalidOptionError: A file cannot be used.
+        InvalidOptionError: A file is invalid.
     """
     from .named import named_connections
 
@@ -149,17 +149,16 @@ def describe(
     options: Mapping[str, Any] | None = None,
     source_names: SourceNames = DEFAULT_SOURCE_NAMES,
 ) -> Row:
-    """Return what is known of a keyword or a named connection before it is resolved.
+    """Return the known facts about a keyword or a named connection before it is resolved.
 
-    Variables and files are read, and no command is run and no keyring is asked.
+    Variables and files are read, but no command is run and no keyring is opened.
 
     Returns:
-        `title`, a line for people; `keyword`, `target`, `distribution` and `version` of the
-        connection, None for a URI; `name` and `place` of a named connection, else None; `options`,
-        the rows of `option_rows`.
+        `title`, a line for people; `keyword`, `target`, `distribution` and `version` of the connection, None for a URI;
+        `name` and `place` of a named connection, else None; `options`, the rows of `option_rows`.
 
     Raises:
-        ConnectionsError: What `resolve` raises, apart from missing options.
+        ConnectionsError: The errors of `resolve`, except for missing options.
     """
     from .named import SecretSource, default_connection
 
@@ -218,7 +217,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named_row(key: str, value: Any, named: "NamedConnection") -> Row:
-    """Return the value that a file has for a key, as people may see it, and its source."""
+    """Return a file's value for a key in displayable form, and its source."""
     from .named import SecretSource
 
     if isinstance(value, Mapping):
@@ -235,14 +234,14 @@ def _named_row(key: str, value: Any, named: "NamedConnection") -> Row:
 
 
 class ProbeResult(NamedTuple):
-    """The answer of a server.
+    """The response of a server.
 
     Attributes:
-        tracking_uri: The URI that was called, with secrets masked.
-        registry_uri: The registry's URI, masked; None where it is left to MLflow.
+        tracking_uri: The URI of the request, with secrets masked.
+        registry_uri: The registry's URI, masked; None if it is left to MLflow.
         resolve_seconds: The time from the keyword to the URI.
-        answer_seconds: The time of one request. It is measured at a second request: during the
-            first one MLflow imports half of itself and its client signs in.
+        answer_seconds: The time of one request. It is measured with a second request: during the
+            first one MLflow imports half of its modules and its client signs in.
     """
 
     tracking_uri: str
@@ -276,14 +275,14 @@ def probe(
         options: As for `resolve`.
         registry: As for `resolve`.
         source_names: As for `resolve`.
-        timeout: How many seconds resolving and all requests may take together; None waits for as
+        timeout: The time limit for resolving and all requests together, in seconds; None waits as
             long as the clients do.
 
     Raises:
-        ConnectionsError: What `resolve` raises.
+        ConnectionsError: The errors of `resolve`.
         MissingDependencyError: MLflow is not installed.
-        UnreachableError: The server refused or did not answer in time; the message says how, or
-            what was waited for.
+        UnreachableError: The server refused or did not respond in time; the message contains the
+            reason, or the request that timed out.
     """
     deadline = Deadline(timeout)
     started = time.perf_counter()
@@ -312,13 +311,14 @@ def probe_endpoint(
 
     Args:
         endpoint: The endpoint.
-        resolve_seconds: How long it took to resolve it.
+        resolve_seconds: The time that it took to resolve it.
         secrets: Values that the message of an error must not show.
         deadline: For the requests; by default they take as long as the clients wait.
 
     Raises:
         MissingDependencyError: MLflow is not installed.
-        UnreachableError: The server refused or did not answer in time; the message says how.
+        UnreachableError: The server refused or did not respond in time; the message contains the
+            reason.
     """
     deadline = deadline or Deadline(None)
     remember(*secrets)
@@ -355,7 +355,7 @@ def probe_endpoint(
 
 
 def _host_behind(endpoint: Endpoint) -> str:
-    """Return the host of a URI that names none, such as `databricks`, from its variables."""
+    """Return the host of a URI without one, such as `databricks`, from its variables."""
     if "://" in endpoint.tracking_uri:
         return ""
     variables = {**os.environ, **endpoint.environment}
@@ -387,20 +387,21 @@ def _patience() -> Iterator[None]:
 def table(
     rows: Sequence[Row], columns: Iterable[str] | None = None, width: int | None = None
 ) -> str:
-    """Lay rows out as a table for people, its cells wrapped so that it fits the terminal.
+    """Format rows as a table for people, with cells wrapped to fit the terminal.
 
-    Where columns would become too narrow to read, each row is a paragraph instead.
+    If columns would become too narrow to read, each row is a paragraph instead.
 
     Args:
-        rows: All with the same keys.
-        columns: Which keys, in order, by default all. One without a value in any row is left out.
-        width: In characters; by default the terminal's.
+        rows: The rows, all with the same keys.
+        columns: The keys to show, in order, by default all. One without a value in any row is
+            omitted.
+        width: The width in characters; by default the terminal's.
     """
     import textwrap
 
     if not rows:
         return ""
-    hide = masker()  # before the text is wrapped: half a secret would not be found
+    hide = masker()  # before the text is wrapped: half of a secret would not be recognized
     names = [k for k in columns or rows[0] if any(_text(row.get(k)) for row in rows)]
     cells = [[hide(_text(row.get(name))) for name in names] for row in rows]
     columns_of = list(zip(names, *cells, strict=True))
@@ -424,7 +425,7 @@ def table(
 
 
 def _paragraphs(cells: Sequence[Sequence[str]], names: Sequence[str], room: int) -> str:
-    """Lay each row out as lines of a name and a value."""
+    """Format each row as lines of a name and a value."""
     import textwrap
 
     indent = max(map(len, names)) + len(_GAP)

@@ -1,9 +1,9 @@
-"""Secrets: which names hold one, which values are known, and the one function that hides them.
+"""Secrets: the names that indicate one, the known values, and the one function that hides them.
 
 Every message, table, log record and JSON document of the family passes through `mask`. It knows the
-value of each declared secret, wherever it was read (`remember`), and of each environment variable
-whose name says that it holds one. A value is found in the forms in which clients and shells repeat
-it: stripped, escaped, quoted, base64 and URL-encoded, and each of these escaped once more.
+value of each declared secret, from any source (`remember`), and of each environment variable whose
+name indicates a secret. A value is recognized in the forms in which clients and shells repeat it:
+stripped, escaped, quoted, base64 and URL-encoded, and each of these escaped once more.
 """
 
 import os
@@ -38,16 +38,18 @@ __all__ = [
 MASK = "***"
 """The text that replaces a secret."""
 
-# Whole words of a name only, so that `tokenizer` and `passage` are no secrets.
-# Patterns are compiled on first use: it would be most of the cost of importing this module.
+# Only whole words of a name, so that `tokenizer` and `passage` are not secrets. Patterns are
+# compiled on first use: it would be most of the cost of importing this module.
 _SENSITIVE_WORDS = (
     r"(?i)(?:^|[_\-.])(?:token|secret|password|passwd|passphrase|pwd|pat|sas|"
     r"api[_\-]?key|access[_\-]?key|account[_\-]?key|private[_\-]?key|secret[_\-]?key|"
     r"credentials?|connection[_\-]?string|authorization)(?:$|[_\-.])"
 )
-# Variables of vendors, such as OPENAI_KEY. Names in lower case that end with `_key` are mostly columns.
+# Variables of vendors, such as OPENAI_KEY. Names in lower case that end with `_key` are mostly
+# columns.
 _KEY_VARIABLE = r"[A-Z][A-Z0-9_]*_KEY|(?:openai|anthropic|azure|aws|gcp|google|huggingface|hf|wandb|cohere)_?key"
-# `PWD` is the working folder of a shell; names that end so hold the place of a secret, or its kind.
+# `PWD` is the working folder of a shell; names with these endings hold the path of a secret, or its
+# kind.
 _HARMLESS_VARIABLE = (
     r"(?i)^PWD$|_(?:FILE|PATH|DIR|NAME|ID|URL|URI|TYPE|KIND|PROVIDER|COMMAND|SECONDS|TTL|EXPIRY)$"
 )
@@ -55,7 +57,7 @@ _NO_SECRET_VALUES = frozenset({"true", "false", "none", "null", "default"})
 _CAMEL_HUMP = r"(?<=[a-z0-9])(?=[A-Z])"
 
 # RFC 3986: the authority ends at the first "/", "?" or "#". A person may have written a password
-# unquoted, so where there is userinfo, or what can be no port, all up to the last "@" is hidden.
+# unquoted, so if there is userinfo, or an impossible port, everything up to the last "@" is hidden.
 _USERINFO = r"(?<=://)(?:[^/?#\s]*@(?:[^?#\s]*@)?|[^/?#\s:@]+:(?!\d*[/?#])\S*@)"
 # The same inside a quoted URI, `...duplicate_tracking_to=http%3A%2F%2Fuser:pw%40host`, quoted once
 # or twice.
@@ -66,11 +68,12 @@ _QUOTED_USERINFO = (
 _QUERY_VALUE = r"(?P<name>[^?&#;=\s]+)=(?P<value>[^&#;\s]*)"
 
 
-# A shorter value is hidden only where no letter or digit is beside it: it is part of many words.
+# A shorter value is hidden only if no letter or digit is next to it: it is part of many words.
 _SHORT = 4
-# A part of a secret, such as a line of a key, is hidden on its own from this length on.
+# A part of a secret, such as a line of a key, is also hidden alone if it is at least this long.
 _PART = 8
-# The values that are remembered; the oldest are forgotten, as tokens of a service that renews them.
+# The number of remembered values; the oldest are forgotten, such as tokens of a service that renews
+# them.
 _LIMIT = 1000
 
 _known: dict[str, None] = {}
@@ -79,7 +82,7 @@ _plain_variables: set[str] = set()
 
 
 def looks_secret(name: str) -> bool:
-    """Return whether a key of this name usually holds a secret, as `clientSecret` or `OPENAI_KEY`."""
+    """Return whether a key of this name usually holds a secret, such as `clientSecret` or `OPENAI_KEY`."""
     if re.search(_SENSITIVE_WORDS, re.sub(_CAMEL_HUMP, "_", name)):
         return True
     return re.fullmatch(_KEY_VARIABLE, name) is not None
@@ -88,7 +91,7 @@ def looks_secret(name: str) -> bool:
 def remember(*values: object) -> None:
     """Remember values that must never be shown, also those inside a mapping or a list.
 
-    Values that are None, empty, true or false are no secrets.
+    None, empty values, true and false are ignored.
     """
     for value in values:
         if isinstance(value, Mapping):
@@ -105,18 +108,18 @@ def remember(*values: object) -> None:
 
 
 def remember_variable(name: str, *, secret: bool = True) -> None:
-    """Remember that an environment variable holds a secret, whatever its value is later.
+    """Remember that an environment variable holds a secret, whatever its later value.
 
     Args:
         name: The variable.
-        secret: False if it holds none, whatever its name says, such as `CLIENT_KEY` with the path
-            of a key. A variable that somebody else declared as a secret stays one.
+        secret: False if it holds none, whatever its name suggests, such as `CLIENT_KEY` with the
+            path of a key. A variable that other code declared as a secret stays one.
     """
     (_variables if secret else _plain_variables).add(name)
 
 
 def secret_values(environment: Mapping[str, str]) -> list[str]:
-    """Return the values of those environment variables that hold secrets, as their names say.
+    """Return the values of the environment variables whose names indicate a secret.
 
     Args:
         environment: Variables and their values.
@@ -128,17 +131,17 @@ def mask(text: str, secrets: Iterable[object] = ()) -> str:
     """Hide every known secret in a text, the given values, and the secrets of URIs.
 
     Args:
-        text: Anything that is about to be shown.
-        secrets: More values that must not show. None and empty values hide nothing.
+        text: A text that is about to be shown.
+        secrets: More values that must not be shown. None and empty values hide nothing.
     """
     return masker(secrets)(text)
 
 
 def masker(secrets: Iterable[object] = ()) -> Callable[[str], str]:
-    """Return `mask` for many texts: what is known is looked up once.
+    """Return `mask` for many texts: the known values are looked up once.
 
     Args:
-        secrets: More values that must not show.
+        secrets: More values that must not be shown.
     """
     values = {str(secret) for secret in secrets if secret not in (None, "")}
     values |= {value for value in tuple(_known) if value} | _values_of_variables()
@@ -165,15 +168,15 @@ def mask_document(value: Any, hide: Callable[[str], str] | None = None) -> Any:
 
 
 def explain(error: BaseException, secrets: Iterable[object] = ()) -> str:
-    """Return the message of another's exception as one masked line, or the exception's type.
+    """Return the message of another package's exception as one masked line, or the exception's type.
 
-    Raise the error that holds it from `masked(error)`: a chained traceback would show the original.
+    Raise the new error from `masked(error)`: a chained traceback would show the original message.
 
     Args:
         error: An exception of a service's client.
-        secrets: More values that must not show.
+        secrets: More values that must not be shown.
     """
-    # Masked before lines are joined: a secret may hold white space.
+    # Masked before lines are joined: a secret may contain white space.
     return " ".join(mask(str(error), secrets).split()) or type(error).__name__
 
 
@@ -182,7 +185,7 @@ class MaskedCause(Exception):  # noqa: N818 - a stand-in for the cause of an err
 
 
 def masked(error: BaseException) -> MaskedCause:
-    """Return what to raise an error of ours from: the traceback of the original, its message masked.
+    """Return a cause for an error of this family: the traceback of the original, with its message masked.
 
     Args:
         error: An exception of a service's client.
@@ -196,7 +199,7 @@ def masked(error: BaseException) -> MaskedCause:
 def mask_uri(uri: str) -> str:
     """Hide the userinfo and the secret-looking query values of a URI, also of one quoted inside it.
 
-    For texts that are not shown as they are, such as a part of a message; `mask` does this too.
+    For texts that are not shown directly, such as a part of a message; `mask` does this too.
     """
     uri = re.sub(_USERINFO, f"{MASK}@", uri)
     uri = re.sub(_QUOTED_USERINFO, f"{MASK}@", uri)
@@ -235,12 +238,13 @@ def _mask_record(record: "logging.LogRecord") -> bool:
 
 @contextmanager
 def masked_output() -> Iterator[None]:
-    """Mask whatever this process prints, for a command line: also the warnings of other packages.
+    """Mask the output of this process, for a command line, including other packages' warnings.
 
-    Lines are masked whole. An exception passes: whoever catches it prints a masked text.
+    Lines are masked as a whole. Exceptions pass through: the code that catches them prints a masked
+    text.
 
     Raises:
-        UnwritableOutputError: What was printed cannot be written.
+        UnwritableOutputError: The output cannot be written.
     """
     before = sys.stdout, sys.stderr
     masked = _MaskedStream(sys.stdout), _MaskedStream(sys.stderr)
@@ -263,7 +267,7 @@ class UnwritableOutputError(OSError):
 
 
 class _MaskedStream:
-    """A text stream that masks what is written, a line at a time."""
+    """A text stream that masks its output, a line at a time."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -300,7 +304,7 @@ class _MaskedStream:
 
 
 def _values_of_variables() -> set[str]:
-    """Return the values of the environment variables that hold secrets now."""
+    """Return the current values of the environment variables that hold secrets."""
     return {
         value
         for value in secret_values(os.environ)
@@ -317,13 +321,13 @@ def _holds_secret(variable: str, value: str) -> bool:
 
 
 def _is_a_file(value: str) -> bool:
-    """Return whether a value is the path of a file, such as that of a key: a message must name it."""
-    # Path.is_file raises for a text that can be no path, such as one that is too long.
+    """Return whether a value is the path of a file, such as that of a key, which a message must name."""
+    # Path.is_file raises for a text that cannot be a path, such as one that is too long.
     return os.sep in value and os.path.isfile(value)  # noqa: PTH113
 
 
 def _all_forms(secrets: Iterable[str]) -> dict[str, int]:
-    """Return each form of each secret, with how many characters on its sides belong to it too."""
+    """Return each form of each secret, with the number of adjacent characters that belong to it."""
     forms: dict[str, int] = {}
     for secret in secrets:
         for form, margin in _forms(secret):
@@ -351,7 +355,7 @@ def _make_forms(secret: str) -> Iterator[tuple[str, int]]:
 
 
 def _escaped(text: str) -> set[str]:
-    """Return what is between the quotes of reprs, of JSON, of HTML and of a shell's word."""
+    """Return the text between the quotes of reprs, of JSON, of HTML and of a shell's word."""
     import json
     from html import escape
 
@@ -363,7 +367,7 @@ def _escaped(text: str) -> set[str]:
         lambda part: json.dumps(part)[1:-1],
         lambda part: json.dumps(part, ensure_ascii=False)[1:-1],
     )
-    # Which quotes a repr escapes depends on the rest of the text around.
+    # Which quotes a repr escapes depends on the surrounding text.
     parts = re.split(r"""(['"])""", text)
     quotes_inside = set(parts[1::2])
     between = set()
@@ -383,7 +387,7 @@ def _quoted(text: str) -> set[str]:
 
     try:
         once = {quote(text, safe=""), quote(text), quote_plus(text), quote_plus(text, safe="/")}
-    except UnicodeEncodeError:  # a lone surrogate, which no URL can hold
+    except UnicodeEncodeError:  # a lone surrogate, which a URL cannot contain
         return set()
     both = once | {quote(form, safe="") for form in once}
     return both | {re.sub(r"%[0-9A-F]{2}", lambda hex_: hex_[0].lower(), form) for form in both}
@@ -396,9 +400,9 @@ _BASE64_CHARACTERS = frozenset(
 
 
 def _base64(text: str) -> set[str]:
-    """Return what base64 makes of a text at any place: alone, or after `user:` as in basic access.
+    """Return the base64 forms of a text at any offset: alone, or after `user:` as in basic access.
 
-    The characters at the ends depend on what is around; they are hidden as a margin.
+    The characters at the ends depend on the surrounding text; they are hidden as a margin.
     """
     from base64 import b64encode, urlsafe_b64encode
 
@@ -414,7 +418,7 @@ def _base64(text: str) -> set[str]:
 
 
 def _spans(text: str, forms: Mapping[str, int]) -> list[tuple[int, int]]:
-    """Return where any form is in a text, overlapping ones too, sorted."""
+    """Return the positions of all forms in a text, including overlapping ones, sorted."""
     found = []
     for form, margin in forms.items():
         start = text.find(form)
@@ -440,7 +444,7 @@ def _with_margin(text: str, start: int, end: int, margin: int) -> tuple[int, int
 
 
 def _replace(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """Replace spans by the mask; spans that touch or overlap become one."""
+    """Replace spans with the mask; spans that touch or overlap become one."""
     shown, shown_to, hidden_to = [], 0, -1
     for start, end in spans:
         if start > hidden_to:

@@ -1,9 +1,10 @@
-"""MLflow's search for Spark, in an environment without it, answered from memory.
+"""Answer MLflow's search for Spark from memory in an environment without Spark.
 
-Where no registry URI is set, MLflow looks for one in an active Spark session: each fluent call, such as
-`mlflow.log_metric`, tries `import pyspark` once or twice. Without Spark each try searches every folder of
-`sys.path` and fails, which is most of what the call costs. Setting a registry URI would end the search, and
-also leave models on this server after a program has gone on to another one.
+If no registry URI is set, MLflow looks for one in an active Spark session: each fluent call, such
+as `mlflow.log_metric`, tries `import pyspark` once or twice. Without Spark each attempt searches
+every folder of `sys.path` and fails, which is most of the cost of the call. Setting a registry URI
+would end the search, but would also keep models on this server after a program has switched to
+another one.
 """
 
 import sys
@@ -18,11 +19,11 @@ _IMPORTLIB = "<frozen importlib"
 
 
 class _Absence:
-    """A finder that lets MLflow's imports of pyspark fail at once for a second after a search in vain.
+    """A finder that makes MLflow's imports of pyspark fail at once for a second after a failed search.
 
-    Imports by anybody else, and `importlib.util.find_spec`, are none of its business. A package that is
-    installed meanwhile is found after that second, after `importlib.invalidate_caches`, or at once if
-    `sys.path` has changed.
+    Imports by other code, and `importlib.util.find_spec`, are unaffected. A newly installed package
+    is found after that second, after `importlib.invalidate_caches`, or at once if `sys.path` has
+    changed.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class _Absence:
         """Raise the error of a missing module, or leave the search to the other finders.
 
         Raises:
-            ModuleNotFoundError: MLflow asks, and the package is absent.
+            ModuleNotFoundError: MLflow searches, and the package is absent.
         """
         if name != _PACKAGE or not _is_asked_by_mlflow():
             return
@@ -54,7 +55,7 @@ class _Absence:
 
 
 def _is_asked_by_mlflow() -> bool:
-    """Return whether an import statement of MLflow's led to this search."""
+    """Return whether an import statement in MLflow caused this search."""
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_IMPORTLIB):
         frame = frame.f_back
@@ -65,6 +66,6 @@ _absence = _Absence()
 
 
 def remember_absence() -> None:
-    """Have MLflow's searches for Spark in this process answered from memory; a second call does nothing."""
+    """Answer MLflow's searches for Spark in this process from memory; a second call does nothing."""
     if _absence not in sys.meta_path:
         sys.meta_path.insert(0, _absence)

@@ -1,9 +1,8 @@
 """The import path that the specification promises: `kedro_mlflow.config.connection`.
 
-kedro-mlflow has no such module. Shipping a file inside its package would break an editable
-installation of it, and a package of that name would make kedro-mlflow look installed. A module
-object in `sys.modules` does neither: the import system looks there first, before it imports any
-parent.
+kedro-mlflow has no such module. A file inside its package would break an editable installation of
+it, and a package of that name would make kedro-mlflow look installed. A module object in
+`sys.modules` does neither: the import system looks there first, before it imports any parent.
 """
 
 import sys
@@ -19,7 +18,7 @@ _OFFERED = ("KedroMlflowConnection", "Connection")
 
 
 def install() -> None:
-    """Create the module, unless one is loaded already. Takes microseconds and imports nothing."""
+    """Create the module unless one is already loaded, within microseconds and without any import."""
     if NAME not in sys.modules:
         module = ModuleType(NAME, "The base class of a connection, by its specified import path.")
         # `importlib.util.find_spec` raises ValueError for a loaded module without a spec.
@@ -29,14 +28,15 @@ def install() -> None:
 
 
 def look_up(name: str) -> Any:
-    """Return an attribute of the module: the base class, and nothing else.
+    """Return the base class, the only attribute of the module.
 
     The base class is that of kedro-mlflow's own module if a version of it has one, else
-    `mlflow_connections.Connection`. Checking does not import kedro-mlflow, which takes a second.
+    `mlflow_connections.Connection`. The check does not import kedro-mlflow, which takes a second.
 
     Raises:
         AttributeError: Any other name, before anything is imported: code that loops over
-            `sys.modules.values()` asks each module for `__file__`, and must not change the dictionary.
+            `sys.modules.values()` reads each module's `__file__`, and must not change the
+            dictionary.
     """
     if name == "__all__":
         return [_OFFERED[0]]
@@ -51,7 +51,7 @@ def look_up(name: str) -> Any:
 
 
 def _kedro_mlflows_own() -> ModuleType | None:
-    """Import kedro-mlflow's own module in place of ours, or return None if it has none."""
+    """Import kedro-mlflow's own module in place of this one, or return None if it has none."""
     from importlib import import_module
     from importlib.util import find_spec
 

@@ -87,13 +87,13 @@ class ConnectionContract:
             assert uri == self.tracking_uri
 
     def test_gives_a_registry_uri(self) -> None:
-        """Named as the registry, it resolves to text too."""
+        """If the keyword is named as the registry, the registry URI is text too."""
         endpoint = resolve(self.keyword, self.credentials, self.options, registry=self.keyword)
         assert endpoint.registry_uri
         assert endpoint.registry_uri.strip()
 
     def test_resolves_alike_twice(self) -> None:
-        """Resolving has no memory: the second endpoint equals the first."""
+        """Resolving keeps no state: the second endpoint equals the first."""
         assert self.resolved() == self.resolved()
 
     def test_leaves_its_arguments_alone(self) -> None:
@@ -112,7 +112,7 @@ class ConnectionContract:
         assert dict(os.environ) == before
 
     def test_declares_options_that_help(self) -> None:
-        """Each declared option has a name of its own, a line of help and a default of its type."""
+        """Each declared option has a unique name, a line of help and a default of its type."""
         names = [option.name for option in self.declared()]
         assert len(names) == len(set(names))
         for option in self.declared():
@@ -145,14 +145,14 @@ class ConnectionContract:
         assert SECRET not in caplog.text
 
     def test_hides_its_secrets(self) -> None:
-        """No secret shows in the repr of the endpoint."""
+        """No secret appears in the repr of the endpoint."""
         secrets = {option.name for option in self.declared() if option.secret}
         shown = repr(self.resolved())
         for name, value in self.credentials.items():
             assert name not in secrets or str(value) not in shown
 
     def test_is_found_cheaply(self) -> None:
-        """Finding the connection imports nothing heavy."""
+        """Finding the connection imports no forbidden module."""
         code = (
             "import sys; from mlflow_connections.discovery import find_connection; "
             f"find_connection({self.keyword!r}); "
