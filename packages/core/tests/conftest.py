@@ -1,4 +1,4 @@
-"""Real distributions for the tests: metadata and modules on `sys.path`, as an installer lays them."""
+"""Real distributions for the tests: metadata and modules on `sys.path`, as an installer creates them."""
 
 import itertools
 import sys
@@ -14,8 +14,8 @@ from mlflow_connections.discovery import GROUP, rescan
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tests-shared"))
 from warm_python import WarmPython, serving
 
-# What `mlflow-connections` and a run of pytest import. Core is among them, as it reads nothing when it is
-# imported; tests of streams and signals start it anew.
+# The imports of `mlflow-connections` and of a run of pytest. Core is among them, because importing
+# it reads nothing; tests of streams and signals start it anew.
 PRELOADED = (
     *("mlflow_connections._cli", "mlflow_connections._schema", "mlflow_connections._init"),
     *("mlflow_connections.named", "mlflow_connections.reports", "mlflow_connections.testing"),
@@ -26,13 +26,13 @@ PRELOADED = (
 
 @pytest.fixture(scope="session")
 def warm_python() -> Iterator[WarmPython]:
-    """A server that runs commands of Python without their start, for tests that are not about it."""
+    """A server that runs Python commands without interpreter start-up, for tests that do not concern it."""
     with serving(*PRELOADED) as server:
         yield server
 
 
 class Install(Protocol):
-    """Lays a distribution with a connection onto `sys.path`."""
+    """Installs a distribution with a connection on `sys.path`."""
 
     def __call__(
         self, keyword: str, code: str, *, target: str = "connection", name: str = ""
@@ -43,14 +43,14 @@ class Install(Protocol):
 
 @pytest.fixture(scope="session")
 def new_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Paths of folders, of which none exists."""
+    """Paths of folders that do not exist."""
     folder = tmp_path_factory.mktemp("config")
     return (folder / str(number) for number in itertools.count())
 
 
 @pytest.fixture(autouse=True)
 def no_files_of_the_user(new_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No connections file and no default of the person who runs the tests is in force."""
+    """Disable any connections file and default of the person who runs the tests."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(next(new_folders)))
     for name in ("MLFLOW_CONNECTIONS_FILE", "MLFLOW_CONNECTIONS_DEFAULT"):
         monkeypatch.delenv(name, raising=False)
@@ -58,7 +58,7 @@ def no_files_of_the_user(new_folders: Iterator[Path], monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Install plugins for one test; gives the name of the module that each one's code is in."""
+    """Install plugins for one test; the function returns the name of each one's module."""
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))

@@ -1,4 +1,4 @@
-"""Authenticators in force: each for its own origin, in this process and as its children find them."""
+"""Authenticators in force: each for its own origin, in this process and in its children."""
 
 import json
 import os
@@ -67,14 +67,14 @@ def opened(origin: str, description: Mapping[str, Any]) -> Known:
 
 
 class Request(NamedTuple):
-    """A prepared request of `requests`, as far as it is looked at."""
+    """A prepared request of `requests`, reduced to the attributes in use."""
 
     url: str
     headers: dict[str, str]
 
 
 def ask(*origins: str) -> list[str]:
-    """Fetch headers in a process of its own, and return what it printed."""
+    """Fetch headers in a separate process, and return its output."""
     path = os.path.dirname(__file__)  # noqa: PTH120 - for a variable
     done = subprocess.run(
         [sys.executable, "-c", ASK, *origins],
@@ -87,8 +87,8 @@ def ask(*origins: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_two_at_once_answer_each_for_its_own_origin() -> None:
-    """A server and a registry with identities of their own, in one block, here and in a child."""
+def test_two_at_once_serve_their_own_origins() -> None:
+    """A server and a registry have different identities in one block, in this process and in a child."""
     endpoint = Endpoint(
         "https://mlflow.example.com",
         VENDOR,
@@ -108,8 +108,8 @@ def test_two_at_once_answer_each_for_its_own_origin() -> None:
     assert AUTH_VARIABLE not in os.environ
 
 
-def test_mlflow_is_told_of_its_own_requests_alone() -> None:
-    """A vendor's client asks by itself, so MLflow's variable, which hides other credentials, stays unset."""
+def test_mlflows_variable_is_set_only_for_its_own_requests() -> None:
+    """For a vendor's client that fetches headers itself, MLflow's variable stays unset."""
     authenticator = Known(VENDOR, Fixed("two"))
     authenticator.bind()
     try:
@@ -120,7 +120,7 @@ def test_mlflow_is_told_of_its_own_requests_alone() -> None:
 
 
 def test_variables_for_a_process_that_outlives_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They hold the secret of that server alone; a shell gets them only where there is none."""
+    """They contain the secret of that server only; a shell gets them only if there is none."""
     first, second = Known(HTTP, Fixed("one")), Known(VENDOR, Fixed("two", is_secret=False))
     first.bind()
     second.bind()
@@ -137,8 +137,8 @@ def test_variables_for_a_process_that_outlives_this_one(monkeypatch: pytest.Monk
     assert variables_for_shell([second]) == second.variables()
 
 
-def test_a_parent_is_asked_for_what_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only descriptions that lead to a parent's socket are sources; what is bound here since does not matter."""
+def test_a_parent_is_asked_only_for_its_own_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only descriptions with a parent's socket are sources, whatever was bound in this process since."""
     entries = [
         {"origin": HTTP, "opener": Known.opener, "description": {"agent": "/socket"}},
         {"origin": VENDOR, "opener": Known.opener, "description": {"value": "two"}},
@@ -150,7 +150,7 @@ def test_a_parent_is_asked_for_what_it_serves(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_unix_sockets_only_a_child_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows has none: this process works, and a child says what to set."""
+    """On Windows this process works, and a child raises an error with the remedy."""
     monkeypatch.delattr(socket, "AF_UNIX")
     with Applied(Endpoint("https://mlflow.example.com", binders=(Known(HTTP, Fixed("one")),))):
         assert authenticate(Request(f"{HTTP}/api", {})).headers == {"X-Token": "one"}
@@ -172,7 +172,7 @@ def test_without_unix_sockets_only_a_child_is_refused(monkeypatch: pytest.Monkey
 def test_a_description_that_cannot_be_opened_is_one_sentence(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No request goes out bare because of it."""
+    """No unauthenticated request is sent because of it."""
     monkeypatch.setenv(DESCRIPTION_VARIABLE, text)
     with pytest.raises(ConnectionsError) as caught:
         authenticate(Request(f"{HTTP}/api", {}))
@@ -180,7 +180,7 @@ def test_a_description_that_cannot_be_opened_is_one_sentence(
 
 
 def test_mlflows_variable_without_a_connection_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that should have been authenticated does not go out bare."""
+    """A request that should have been authenticated is not sent without credentials."""
     monkeypatch.delenv(DESCRIPTION_VARIABLE, raising=False)
     monkeypatch.setenv(AUTH_VARIABLE, PROVIDER_NAME)
     with pytest.raises(AccessError, match="no connection is in force"):

@@ -33,7 +33,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Identity:
-    """A binder that notes what is bound."""
+    """A binder that records bound identities."""
 
     bound: list[str] = []  # noqa: RUF012 - shared on purpose
 
@@ -41,11 +41,11 @@ class Identity:
         self.name = name
 
     def bind(self) -> None:
-        """Note it."""
+        """Record it."""
         self.bound.append(self.name)
 
     def unbind(self) -> None:
-        """Strike it out."""
+        """Remove the record."""
         self.bound.remove(self.name)
 
 
@@ -57,11 +57,11 @@ def bound() -> list[str]:
 
 
 def endpoint(name: str, **variables: str) -> Endpoint:
-    """Return an endpoint with an identity of its own."""
+    """Return an endpoint with its own identity."""
     return Endpoint(f"http://{name}.example", None, variables, (Identity(name),))
 
 
-def test_an_outer_blocks_credentials_are_out_of_sight_inside(bound: list[str]) -> None:
+def test_an_outer_blocks_credentials_are_hidden_inside(bound: list[str]) -> None:
     """Exported variables are absent in an inner block for another server, and return after it."""
     with Applied(endpoint("a", TEST_TOKEN="of-a")):
         with Applied(endpoint("b")):
@@ -74,7 +74,7 @@ def test_an_outer_blocks_credentials_are_out_of_sight_inside(bound: list[str]) -
 
 
 def test_a_connection_does_not_read_an_outer_blocks_credentials(install: Install) -> None:
-    """Resolved inside a block, a connection sees the variables as they were before any block."""
+    """A connection that is resolved inside a block reads the variables from before any block."""
     code = """
         import os
         class Reading:
@@ -97,7 +97,7 @@ def test_a_connection_does_not_read_an_outer_blocks_credentials(install: Install
 def test_variables_of_the_server_in_force_stay_with_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An experiment or a credential beside a URI belongs to that server and to no other."""
+    """An experiment or a credential next to a URI belongs only to that server."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://a.example")
     monkeypatch.setenv(name, "of-a")
     with use("http://b.example"):
@@ -109,10 +109,10 @@ def test_variables_of_the_server_in_force_stay_with_it(
 
 
 @pytest.mark.parametrize("name", [*SERVER_VARIABLES, *CREDENTIAL_VARIABLES])
-def test_variables_of_a_shell_that_names_no_server_count_for_the_first_one(
+def test_variables_of_a_shell_without_a_server_belong_to_the_first_one(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a URI in force, the shell's experiment and credentials are meant for the program's."""
+    """Without a URI in force, the shell's experiment and credentials are meant for the program's server."""
     monkeypatch.setenv(name, "of-the-shell")
     with use("http://a.example"):
         assert os.environ[name] == "of-the-shell"
@@ -121,7 +121,7 @@ def test_variables_of_a_shell_that_names_no_server_count_for_the_first_one(
         assert os.environ[name] == "of-the-shell"
 
 
-def test_what_a_block_sets_does_not_outlive_it() -> None:
+def test_changes_inside_a_block_end_with_it() -> None:
     """An experiment that is chosen inside, as MLflow exports it, is gone afterwards."""
     with use("http://a.example"):
         os.environ["MLFLOW_EXPERIMENT_ID"] = "7"
@@ -129,7 +129,7 @@ def test_what_a_block_sets_does_not_outlive_it() -> None:
 
 
 def test_the_registry_of_a_block_stays_with_it() -> None:
-    """A registry that a block has set is not there in a block for another server."""
+    """A registry set by a block is absent in a block for another server."""
     with use("http://a.example", registry="http://r.example"):
         with use("http://b.example"):
             assert "MLFLOW_REGISTRY_URI" not in os.environ
@@ -139,7 +139,7 @@ def test_the_registry_of_a_block_stays_with_it() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=20))
 def test_blocks_may_be_left_in_any_order(steps: list[tuple[bool, int]]) -> None:
-    """The last block that was entered and not left is in force; at the end nothing is."""
+    """The last entered block that was not left is in force; finally none is."""
     Identity.bound.clear()
     blocks: list[tuple[str, Applied]] = []
     try:
@@ -162,7 +162,7 @@ def test_blocks_may_be_left_in_any_order(steps: list[tuple[bool, int]]) -> None:
 
 
 class Equal(Identity):
-    """An identity that is equal to another one of its name."""
+    """An identity that equals others of the same name."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Equal) and self.name == other.name
@@ -173,7 +173,7 @@ class Equal(Identity):
 
 @pytest.mark.parametrize("outer_first", [False, True])
 def test_the_same_identity_is_bound_once(outer_first: bool, bound: list[str]) -> None:
-    """A block for the same server and identity inside another one leaves it bound, in any order."""
+    """A block inside another one for the same server and identity leaves it bound, in any order."""
     outer = Applied(Endpoint("http://a.example", binders=(Equal("a"),)))
     inner = Applied(Endpoint("http://a.example", binders=(Equal("a"),)))
     assert bound == ["a"]
@@ -187,10 +187,10 @@ def test_the_same_identity_is_bound_once(outer_first: bool, bound: list[str]) ->
 
 
 def test_an_identity_that_cannot_be_bound_changes_nothing(bound: list[str]) -> None:
-    """If a binder fails, what was in force is in force, identity and variables included."""
+    """If a binder fails, the previous state is in force, including identity and variables."""
 
     class Failing(Identity):
-        """A binder whose service is away."""
+        """A binder whose service is unavailable."""
 
         def bind(self) -> None:
             """Fail."""
@@ -214,7 +214,7 @@ def test_an_identity_that_cannot_be_unbound_is_logged(
     """Leaving restores everything else and logs the error."""
 
     class Clinging(Identity):
-        """A binder that fails late."""
+        """A binder that fails on unbinding."""
 
         def unbind(self) -> None:
             """Fail."""
@@ -229,8 +229,8 @@ def test_an_identity_that_cannot_be_unbound_is_logged(
     assert "stuck" in caplog.text
 
 
-def test_what_stands_in_front_of_the_server_in_force_keeps_its_identity() -> None:
-    """An endpoint that only copies what goes to the server in force leaves its credentials there."""
+def test_a_wrapper_of_the_server_in_force_keeps_its_identity() -> None:
+    """An endpoint that only copies the data of the server in force leaves its credentials in place."""
     behind = endpoint("a", TEST_TOKEN="of-a")
     with Applied(behind), Applied(Endpoint("copy://a", inner=behind)):
         assert tracking_uri() == "copy://a"
@@ -238,7 +238,7 @@ def test_what_stands_in_front_of_the_server_in_force_keeps_its_identity() -> Non
     assert tracking_uri() is None
 
 
-def test_the_server_behind_as_somebody_else_is_another_one() -> None:
+def test_the_wrapped_server_with_another_identity_is_another_server() -> None:
     """Its URI alone does not keep the credentials of an enclosing block."""
     with (
         Applied(endpoint("a", TEST_TOKEN="of-a", TEST_USER="of-a")),
@@ -260,7 +260,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_another_server_is_refused_while_a_run_is_active(run: list[Any]) -> None:
-    """The values of the run would go to the wrong server; the same server is fine."""
+    """The run's values would go to the wrong server; the same server is accepted."""
     with pytest.raises(BoundaryError, match="The run run-1 is active on MLflow's default server"):
         use("http://b.example")
     assert tracking_uri() is None
@@ -274,10 +274,10 @@ def test_another_server_is_refused_while_a_run_is_active(run: list[Any]) -> None
         assert len(run) == 1
 
 
-def test_a_run_that_is_left_active_is_ended_on_its_server(
+def test_an_active_run_is_ended_on_its_own_server(
     run: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would log to the server outside; the warning names it."""
+    """After the block it would log to another server; the warning names it."""
     run.clear()
     with use("http://a.example"):
         run.append(SimpleNamespace(info=SimpleNamespace(run_id="run-2")))
@@ -312,8 +312,8 @@ def test_another_thread_is_refused_while_the_first_one_is_inside() -> None:
     assert in_thread("http://b.example") is None
 
 
-def test_what_a_thread_left_in_force_can_be_replaced() -> None:
-    """A thread that has ended logs nothing any more."""
+def test_the_server_of_an_ended_thread_can_be_replaced() -> None:
+    """A thread that has ended logs nothing more."""
     made: list[Applied] = []
     thread = threading.Thread(target=lambda: made.append(use("http://a.example")))
     thread.start()
@@ -325,7 +325,7 @@ def test_what_a_thread_left_in_force_can_be_replaced() -> None:
 
 
 def test_a_second_task_is_refused_while_the_first_one_is_inside() -> None:
-    """Tasks take turns in one thread, and MLflow does not tell them apart."""
+    """Tasks share one thread, and MLflow does not distinguish them."""
 
     async def both() -> str:
         inside, done = asyncio.Event(), asyncio.Event()
@@ -358,7 +358,7 @@ def test_a_second_task_is_refused_while_the_first_one_is_inside() -> None:
 def test_a_childs_environment_has_nothing_of_another_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`mlflow-connections run` hands on what belongs to the endpoint, and not the shell's server."""
+    """`mlflow-connections run` passes on the endpoint's variables, and not the shell's server."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://a.example")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "of-a")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "7")
@@ -372,7 +372,7 @@ def test_a_childs_environment_has_nothing_of_another_server(
     assert "MLFLOW_EXPERIMENT_ID" in os.environ
 
 
-def test_a_path_is_used_as_it_is(tmp_path: Path) -> None:
-    """A `pathlib.Path` is a folder for MLflow, as text is."""
+def test_a_path_is_used_unchanged(tmp_path: Path) -> None:
+    """A `pathlib.Path` is a folder for MLflow, like text."""
     with use(tmp_path) as applied:
         assert applied.tracking_uri == str(tmp_path)

@@ -1,4 +1,4 @@
-"""The console script, run as users run it."""
+"""The console script, run as by users."""
 
 import json
 import os
@@ -67,8 +67,8 @@ def shell(tmp_path: Path, warm_python: WarmPython) -> Shell:
     return Shell(tmp_path, warm_python)
 
 
-def test_list_shows_who_brings_which_keyword(shell: Shell) -> None:
-    """A table for people, JSON for machines."""
+def test_list_shows_the_owner_of_each_keyword(shell: Shell) -> None:
+    """The output is a table for people, JSON for programs."""
     shown = shell("list")
     assert shown.returncode == 0
     assert re.search(r"^declared +declared-plugin +1\.2$", shown.stdout, re.MULTILINE)
@@ -78,8 +78,8 @@ def test_list_shows_who_brings_which_keyword(shell: Shell) -> None:
     ).items()
 
 
-def test_show_says_where_each_value_comes_from(shell: Shell) -> None:
-    """Each option with its value now and its source; a secret is masked."""
+def test_show_names_the_source_of_each_value(shell: Shell) -> None:
+    """Each option has its current value and its source; a secret is masked."""
     shown = shell("show", "declared", "--option", "workspace=dev", TEST_TOKEN="hunter2")
     assert shown.returncode == 0
     assert "declared_module:connection, from declared-plugin 1.2" in shown.stdout
@@ -94,7 +94,7 @@ def test_show_says_where_each_value_comes_from(shell: Shell) -> None:
 
 
 def test_an_error_is_one_line_and_exit_code_1(shell: Shell) -> None:
-    """A clear error on standard error, and for machines also as JSON."""
+    """An error is on standard error, and for programs also JSON."""
     shown = shell("check", "declared", "--output", "json")
     assert shown.returncode == 1
     assert shown.stderr.startswith("mlflow-connections: 'workspace' is neither in")
@@ -115,7 +115,7 @@ def test_a_secret_as_an_option_is_refused_and_not_shown(shell: Shell) -> None:
 
 
 def test_run_gives_the_command_the_resolved_environment(shell: Shell) -> None:
-    """The command sees MLflow's variables and what the connection exports."""
+    """The command gets MLflow's variables and those that the connection exports."""
     code = "import os; print(*(os.environ.get(n) for n in ('MLFLOW_TRACKING_URI', 'MLFLOW_REGISTRY_URI', 'TEST_EXPORTED')))"
     shown = shell(
         "run",
@@ -134,7 +134,7 @@ def test_run_gives_the_command_the_resolved_environment(shell: Shell) -> None:
 
 
 def test_run_leaves_the_commands_own_options_alone(shell: Shell) -> None:
-    """Words after `--` belong to the command, even if they look like our options."""
+    """Arguments after `--` belong to the command, even if they look like this script's options."""
     code = "import sys; print(sys.argv[1:])"
     shown = shell(
         "run", "http://h", "--", sys.executable, "-c", code, "--output", "json", "--", "x"
@@ -143,13 +143,13 @@ def test_run_leaves_the_commands_own_options_alone(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("code", ["0", "3", "255"])
-def test_run_passes_the_exit_code_on(code: str, shell: Shell) -> None:
+def test_run_passes_on_the_exit_code(code: str, shell: Shell) -> None:
     """The command's exit code is the script's."""
     assert shell("run", "http://h", "--", "sh", "-c", f"exit {code}").returncode == int(code)
 
 
-def test_run_passes_signals_on(shell: Shell) -> None:
-    """A signal reaches the command, which ends as it decides."""
+def test_run_passes_on_signals(shell: Shell) -> None:
+    """A signal reaches the command, which ends in its own way."""
     running = subprocess.Popen(
         [
             *shell.command,
@@ -172,16 +172,16 @@ def test_run_passes_signals_on(shell: Shell) -> None:
     running.stdout.close()
 
 
-def test_run_says_when_a_command_is_missing(shell: Shell) -> None:
-    """A command that does not exist gives the exit code that shells give."""
+def test_run_reports_a_missing_command(shell: Shell) -> None:
+    """A command that does not exist has a shell's exit code."""
     shown = shell("run", "http://h", "--", "no-such-command-here")
     assert shown.returncode == 127
     assert "no-such-command-here: No such file" in shown.stderr
     assert shell("run", "http://h").returncode == 1
 
 
-def test_run_says_when_a_command_cannot_be_executed(shell: Shell, tmp_path: Path) -> None:
-    """A file without the permission to execute it, a folder or one of no known format gives 126."""
+def test_run_reports_a_command_that_cannot_be_executed(shell: Shell, tmp_path: Path) -> None:
+    """A file without execute permission, a folder or an unknown format exits with 126."""
     plain = tmp_path / "plain"
     plain.write_text("no program")
     unknown = tmp_path / "unknown"
@@ -202,7 +202,7 @@ def test_an_option_without_a_value_is_refused_without_showing_it(shell: Shell) -
     assert "hunter2" not in shown.stderr
 
 
-def test_a_closed_pipe_is_no_traceback(shell: Shell) -> None:
+def test_a_closed_pipe_shows_no_traceback(shell: Shell) -> None:
     """`mlflow-connections list | head -0` ends quietly."""
     listing = subprocess.Popen(
         [*shell.command, "list"],
@@ -220,7 +220,7 @@ def test_a_closed_pipe_is_no_traceback(shell: Shell) -> None:
 
 
 def test_the_version_is_that_of_the_distribution(shell: Shell) -> None:
-    """`--version` prints the installed version and ends with 0."""
+    """`--version` prints the installed version and exits with 0."""
     shown = shell("--version")
     assert shown.returncode == 0
     assert shown.stdout == f"mlflow-connections {version('mlflow-connections')}\n"
@@ -242,7 +242,7 @@ def main(arguments):
 
 @pytest.fixture
 def added(shell: Shell, tmp_path: Path) -> Callable[[str], None]:
-    """Installs a distribution that adds commands."""
+    """Install a distribution that adds commands."""
 
     def install(name: str, command: str = "extra", target: str = "added_module:main") -> None:
         (tmp_path / "added_module.py").write_text(ADDED)
@@ -257,7 +257,7 @@ def added(shell: Shell, tmp_path: Path) -> Callable[[str], None]:
 
 
 def test_another_distribution_adds_a_command(shell: Shell, added: Callable[[str], None]) -> None:
-    """Its function gets every word after the command, and its result is the exit code."""
+    """Its function gets every argument after the command, and its result is the exit code."""
     added("adding")
     shown = shell("extra", "--output", "x", "--", "-h")
     assert shown.stdout == "['--output', 'x', '--', '-h']\n"
@@ -279,10 +279,8 @@ def test_an_added_command_has_one_owner(shell: Shell, added: Callable[[str], Non
     assert "'extra' is added by adding and adding_too" in shown.stderr
 
 
-def test_an_added_command_that_cannot_work_is_named(
-    shell: Shell, added: Callable[..., None]
-) -> None:
-    """An entry point that fails to load or is no function is one sentence."""
+def test_an_invalid_added_command_is_named(shell: Shell, added: Callable[..., None]) -> None:
+    """An entry point that fails to load or is not a function is one sentence."""
     added("gone", "gone", "no_such_module:main")
     added("thing", "thing", "added_module:ADDED_NOT")
     added("module", "module", "added_module")
@@ -296,14 +294,14 @@ def test_an_added_command_that_cannot_work_is_named(
 def test_no_distribution_replaces_a_command_of_core(
     shell: Shell, added: Callable[..., None]
 ) -> None:
-    """A distribution that registers `list` is never asked."""
+    """A distribution that registers `list` is never called."""
     added("thief", "list")
     shown = shell("list", "--output", "json")
     assert json.loads(shown.stdout)
 
 
-def test_an_unknown_command_is_a_wrong_usage(shell: Shell) -> None:
-    """A command that nobody adds is refused with the list of commands."""
+def test_an_unknown_command_is_wrong_usage(shell: Shell) -> None:
+    """An unregistered command is refused with the list of commands."""
     shown = shell("no-such-command")
     assert shown.returncode == 2
     assert "invalid choice: 'no-such-command'" in shown.stderr
@@ -312,7 +310,7 @@ def test_an_unknown_command_is_a_wrong_usage(shell: Shell) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 @pytest.mark.parametrize("words", [["list"], ["--help"], ["--version"]])
 def test_a_full_disk_is_one_sentence(words: list[str], shell: Shell) -> None:
-    """`mlflow-connections list > /dev/full` ends with 1 and no traceback."""
+    """`mlflow-connections list > /dev/full` exits with 1 and no traceback."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*shell.command, *words],
@@ -325,7 +323,7 @@ def test_a_full_disk_is_one_sentence(words: list[str], shell: Shell) -> None:
     assert (done.returncode, done.stderr) == (1, "mlflow-connections: No space left on device\n")
 
 
-def test_check_needs_mlflow_and_says_so(shell: Shell, tmp_path: Path) -> None:
+def test_check_needs_mlflow_and_reports_it(shell: Shell, tmp_path: Path) -> None:
     """Without MLflow the check is a clear error, not a traceback."""
     (tmp_path / "mlflow.py").write_text("raise ImportError('none here')")
     shown = shell("check", "http://h")
@@ -344,7 +342,7 @@ class MlflowClient:
 """
 
 
-def test_check_says_what_it_waited_for(shell: Shell, tmp_path: Path) -> None:
+def test_check_names_the_server_that_timed_out(shell: Shell, tmp_path: Path) -> None:
     """After its timeout it ends, whatever the client does, and names the server."""
     (tmp_path / "mlflow.py").write_text(WAITING)
     shown = shell("check", "http://h", "--timeout", "0.5")
@@ -355,8 +353,8 @@ def test_check_says_what_it_waited_for(shell: Shell, tmp_path: Path) -> None:
     )
 
 
-def test_check_says_when_resolving_was_slow(shell: Shell, tmp_path: Path) -> None:
-    """The time covers resolving too, which may ask a service."""
+def test_check_reports_slow_resolving(shell: Shell, tmp_path: Path) -> None:
+    """The time limit includes resolving, which may contact a service."""
     module = tmp_path / "declared_module.py"
     module.write_text(
         module.read_text().replace("return f", "import time; time.sleep(60); return f")
@@ -367,15 +365,15 @@ def test_check_says_when_resolving_was_slow(shell: Shell, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])
-def test_check_takes_a_time_that_is_one(seconds: str, shell: Shell) -> None:
+def test_check_refuses_an_invalid_timeout(seconds: str, shell: Shell) -> None:
     """A timeout is a number of seconds above zero."""
     assert shell("check", "http://h", "--timeout", seconds).returncode == 2
 
 
 def test_ctrl_c_ends_quietly(shell: Shell, tmp_path: Path) -> None:
-    """Ctrl-C while a server is asked gives 130 and no traceback."""
+    """Ctrl-C while a server is contacted exits with 130 and no traceback."""
     (tmp_path / "mlflow.py").write_text(WAITING)
-    # A job that a script runs in the background inherits that SIGINT is ignored.
+    # A background job of a script inherits an ignored SIGINT.
     listening = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
         "os.execv(sys.argv[1], sys.argv[1:])"
@@ -394,8 +392,8 @@ def test_ctrl_c_ends_quietly(shell: Shell, tmp_path: Path) -> None:
     assert (running.returncode, told) == (130, "")
 
 
-def test_check_asks_the_server_and_masks_what_it_says(shell: Shell, tmp_path: Path) -> None:
-    """A server's refusal is one sentence without secrets; an answer says how long it took."""
+def test_check_contacts_the_server_and_masks_its_response(shell: Shell, tmp_path: Path) -> None:
+    """A server's refusal is one sentence without secrets; a success has its duration."""
     (tmp_path / "mlflow.py").write_text(
         textwrap.dedent(
             """
@@ -425,7 +423,7 @@ def test_check_asks_the_server_and_masks_what_it_says(shell: Shell, tmp_path: Pa
 
 
 def test_a_table_wraps_its_text() -> None:
-    """A long text stays within the terminal, in lines of its own."""
+    """A long text stays within the terminal, in separate lines."""
     rows = [{"option": "a", "empty": "", "help": "word " * 20}]
     lines = table(rows, width=50).splitlines()
     assert lines[0].split() == ["option", "help"]
@@ -449,7 +447,7 @@ def test_a_table_fits_any_terminal(width: int) -> None:
 
 
 def test_rows_of_options_need_no_plugin_to_be_installed() -> None:
-    """Rows are made from the connection itself."""
+    """Rows are created from the connection itself."""
 
     class Here(Connection):
         """Declared in a test."""

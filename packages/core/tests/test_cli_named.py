@@ -1,4 +1,4 @@
-"""The commands about named connections, run as users run them."""
+"""The commands about named connections, run as by users."""
 
 import json
 import os
@@ -55,7 +55,7 @@ credentials = { MLFLOW_TRACKING_TOKEN = { env = "ML_SECRET" } }
 
 
 class Shell:
-    """Runs `mlflow-connections` in a project with one plugin and a file of connections."""
+    """Runs `mlflow-connections` in a project with one plugin and a connections file."""
 
     def __init__(self, folder: Path, python: WarmPython) -> None:
         self.python = python
@@ -102,7 +102,7 @@ def shell(tmp_path: Path, warm_python: WarmPython) -> Shell:
 
 
 def test_list_has_the_names(shell: Shell) -> None:
-    """Each with its keyword and file; a name that cannot be used is marked."""
+    """Each has its keyword and file; an invalid name is marked."""
     rows = json.loads(shell("list", "--output", "json").stdout)["connections"]
     assert [(row["name"], row["connection"], row["note"]) for row in rows] == [
         ("plain", "https://server", ""),
@@ -118,8 +118,8 @@ def test_list_has_the_names(shell: Shell) -> None:
     assert row["note"] == "also a keyword: rename it"
 
 
-def test_show_says_where_each_value_of_a_name_comes_from(shell: Shell) -> None:
-    """Values of the file name the file, secrets their source; no command is run for it."""
+def test_show_names_the_source_of_each_value_of_a_name(shell: Shell) -> None:
+    """Values in the file name the file, secrets their source; no command is run for it."""
     shown = json.loads(shell("show", "prod", "--output", "json", ML_SECRET="hunter2").stdout)
     assert shown["name"] == "prod"
     assert shown["keyword"] == "declared"
@@ -140,15 +140,15 @@ def test_show_says_where_each_value_of_a_name_comes_from(shell: Shell) -> None:
     assert (token["value"], token["from"]) == ("***", "command no-such-program-here")
 
 
-def test_show_of_a_source_without_a_value_says_so(shell: Shell) -> None:
-    """A variable that is not set is missing, also where the option's own variable is set."""
+def test_show_reports_a_source_without_a_value(shell: Shell) -> None:
+    """A variable that is not set is missing, even if the option's own variable is set."""
     shown = json.loads(shell("show", "prod", "--output", "json", TEST_TOKEN="other").stdout)
     token = next(row for row in shown["options"] if row["option"] == "token")
     assert (token["value"], token["from"]) == ("", "variable ML_SECRET: missing")
 
 
 def test_show_of_a_uri_has_its_credentials(shell: Shell) -> None:
-    """A name that stands for a URI shows where its credentials come from."""
+    """A name for a URI shows the sources of its credentials."""
     shown = shell("show", "plain", ML_SECRET="hunter2")
     assert shown.returncode == 0
     assert "plain: [connections.plain] in " in shown.stdout
@@ -171,7 +171,7 @@ def test_show_of_a_uri_has_its_credentials(shell: Shell) -> None:
     ],
 )
 def test_show_refuses_what_check_refuses(words: list[str], shell: Shell) -> None:
-    """The same sentence, without a server and without the value."""
+    """The error is the same sentence, without a server and without the value."""
     variables = {"ML_SECRET": "s3cret", "TEST_WORKSPACE": "w"}
     shown, checked = shell("show", *words, **variables), shell("check", *words, **variables)
     assert (shown.returncode, checked.returncode) == (1, 1)
@@ -187,7 +187,7 @@ def test_show_of_a_plain_uri_is_refused(shell: Shell) -> None:
 
 
 def test_run_takes_a_name_and_the_default(shell: Shell) -> None:
-    """`run prod -- command`, or the connection that the variable names."""
+    """`run` accepts a name, as in `run prod -- command`, or uses the connection in the variable."""
     code = (
         "import os; print(os.environ['MLFLOW_TRACKING_URI'], os.environ.get('MLFLOW_REGISTRY_URI'))"
     )
@@ -204,7 +204,7 @@ def test_run_takes_a_name_and_the_default(shell: Shell) -> None:
 
 
 def test_env_is_for_eval(shell: Shell) -> None:
-    """A shell that evaluates it has the endpoint's variables, whatever is in the secret."""
+    """A shell that evaluates it has the endpoint's variables, whatever the secret contains."""
     secret = 'a\'b "c" $HOME `id` \\ \n z'
     script = (
         f'eval "$({sys.executable} -m mlflow_connections env plain)" && '
@@ -232,7 +232,7 @@ def test_env_as_json(shell: Shell) -> None:
 
 
 def test_env_in_a_github_workflow(shell: Shell) -> None:
-    """Standard output is for $GITHUB_ENV; the runner is asked to hide the values."""
+    """Standard output goes to $GITHUB_ENV; the runner is told to hide the values."""
     done = shell("env", "plain", "--format", "github", ML_SECRET="s3cret", GITHUB_ACTIONS="true")
     name, delimiter = done.stdout.splitlines()[0].split("<<")
     assert name == "MLFLOW_TRACKING_URI"
@@ -242,7 +242,7 @@ def test_env_in_a_github_workflow(shell: Shell) -> None:
 
 
 def test_env_hides_values_on_a_terminal(shell: Shell) -> None:
-    """A secret does not stay on a screen by accident."""
+    """A secret is not shown on a screen by accident."""
     ours, theirs = pty.openpty()
     done = subprocess.run(
         [*shell.command, "env", "plain"],
@@ -263,7 +263,7 @@ def test_env_hides_values_on_a_terminal(shell: Shell) -> None:
 
 
 def test_an_error_of_env_prints_nothing_to_evaluate(shell: Shell) -> None:
-    """`eval "$(...)"` of a failure evaluates nothing."""
+    """`eval "$(...)"` of a failed command evaluates nothing."""
     done = shell("env", "plain")
     assert (done.returncode, done.stdout) == (1, "")
     assert "variable ML_SECRET, which is not set" in done.stderr
@@ -275,8 +275,8 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 @settings(max_examples=20)
 @given(st.lists(st.dictionaries(NAMES, TEXT), min_size=1, max_size=20))
-def test_a_shell_reads_what_was_written(written: list[dict[str, str]]) -> None:
-    """Quoting for `sh` keeps every value as it is."""
+def test_a_shell_reads_values_unchanged(written: list[dict[str, str]]) -> None:
+    """Quoting for `sh` keeps every value."""
     scripts = []
     for variables in written:
         names = " ".join(f'"${name}"' for name in variables)
@@ -289,13 +289,13 @@ def test_a_shell_reads_what_was_written(written: list[dict[str, str]]) -> None:
 
 @given(st.dictionaries(NAMES, TEXT))
 def test_dotenv_is_read_alike_or_refused(variables: dict[str, str]) -> None:
-    """A reader of .env files gets every value that is written."""
+    """A reader of .env files gets every written value."""
     dotenv = pytest.importorskip("dotenv")
     from io import StringIO
 
     try:
         text = export_text(variables, "dotenv")
-    except InvalidOptionError:  # the next test but one has the message
+    except InvalidOptionError:  # the message is in the next test but one
         return
     assert dict(dotenv.dotenv_values(stream=StringIO(text))) == variables
 
@@ -311,13 +311,13 @@ def test_dotenv_is_read_alike_or_refused(variables: dict[str, str]) -> None:
         ("a\nb", 'A="a\\nb"'),
     ],
 )
-def test_dotenv_quotes_as_all_readers_understand(value: str, line: str) -> None:
-    """Single quotes first, double quotes only for what those cannot hold."""
+def test_dotenv_quotes_for_all_readers(value: str, line: str) -> None:
+    """Single quotes are preferred; double quotes are used only if necessary."""
     assert export_text({"A": value}, "dotenv") == f"{line}\n"
 
 
 @pytest.mark.parametrize("value", ["${HOME}", "back\\slash", 'it\'s "both"', "it's $HOME"])
-def test_dotenv_refuses_what_readers_understand_differently(value: str) -> None:
+def test_dotenv_refuses_values_that_readers_interpret_differently(value: str) -> None:
     """The value is not shown."""
     with pytest.raises(InvalidOptionError, match="The value of A has characters") as caught:
         export_text({"A": value}, "dotenv")
@@ -325,8 +325,8 @@ def test_dotenv_refuses_what_readers_understand_differently(value: str) -> None:
 
 
 @given(st.dictionaries(NAMES, TEXT, min_size=1))
-def test_github_reads_what_was_written(variables: dict[str, str]) -> None:
-    """Read as the runner does: a line with the delimiter, the lines up to it."""
+def test_github_reads_values_unchanged(variables: dict[str, str]) -> None:
+    """A reader like the runner's takes a line with the delimiter, then the lines up to it."""
     read, lines = {}, export_text(variables, "github").split("\n")
     while lines[0]:
         name, _, delimiter = lines.pop(0).partition("<<")
@@ -342,7 +342,7 @@ def test_github_masks_each_line() -> None:
 
 
 def test_init_writes_a_first_file(shell: Shell) -> None:
-    """The answers become a table that can be used at once; secrets are named by their variable."""
+    """The answers become a usable table; secrets are named by their variable."""
     (shell.project / "mlflow-connections.toml").unlink()
     answers = ["prod", "declared", "my ws", "5", "inner", "us", "t1", "ML_SECRET"]
     done = shell("init", stdin="\n".join(answers) + "\n")
@@ -363,7 +363,7 @@ def test_init_writes_a_first_file(shell: Shell) -> None:
     assert printed["TEST_EXPORTED"] == "s"
 
 
-def test_init_adds_to_a_file_and_leaves_out_what_is_not_answered(shell: Shell) -> None:
+def test_init_adds_to_a_file_and_omits_empty_answers(shell: Shell) -> None:
     """Existing content stays, and an empty answer leaves an option to its variable or default."""
     before = (shell.project / "mlflow-connections.toml").read_text()
     done = shell("init", stdin="\ndeclared\nw\n\n\n\n\n\n")
@@ -374,7 +374,7 @@ def test_init_adds_to_a_file_and_leaves_out_what_is_not_answered(shell: Shell) -
 
 
 def test_init_writes_the_users_file(shell: Shell) -> None:
-    """With --user it is the file in the platform's configuration folder; a URI needs no options."""
+    """With --user it writes the file in the platform's configuration folder; a URI needs no options."""
     done = shell("init", "--user", stdin="mine\nhttp://h\n")
     assert done.returncode == 0, done.stderr
     path = shell.config / "mlflow-connections" / "connections.toml"
@@ -393,8 +393,8 @@ def test_init_writes_the_users_file(shell: Shell) -> None:
         ("x\ndeclared\n", "The answers ended before the last question"),
     ],
 )
-def test_init_refuses_answers_that_cannot_be_used(answers: str, message: str, shell: Shell) -> None:
-    """Nothing is written, and what may be a secret is not repeated."""
+def test_init_refuses_invalid_answers(answers: str, message: str, shell: Shell) -> None:
+    """Nothing is written, and a possible secret is not repeated."""
     before = (shell.project / "mlflow-connections.toml").read_text()
     done = shell("init", stdin=answers)
     assert done.returncode == 1
@@ -403,8 +403,8 @@ def test_init_refuses_answers_that_cannot_be_used(answers: str, message: str, sh
     assert (shell.project / "mlflow-connections.toml").read_text() == before
 
 
-def test_the_schema_is_made_from_the_declared_options(shell: Shell) -> None:
-    """Options of the keyword with types, choices and help; a secret takes a source alone."""
+def test_the_schema_follows_the_declared_options(shell: Shell) -> None:
+    """The keyword's options have types, choices and help; a secret accepts only a source."""
     schema = json.loads(shell("schema").stdout)
     connection = schema["definitions"]["connection"]
     ours = next(
@@ -426,8 +426,8 @@ def test_the_schema_is_made_from_the_declared_options(shell: Shell) -> None:
     }
 
 
-def test_the_schema_accepts_what_is_read(shell: Shell) -> None:
-    """The example is valid; a misspelled option and a written secret are not."""
+def test_the_schema_accepts_valid_files(shell: Shell) -> None:
+    """The example is valid; a misspelled option and a secret in the file are not."""
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(shell("schema").stdout)
     jsonschema.Draft7Validator.check_schema(schema)
@@ -451,7 +451,7 @@ def test_the_schema_accepts_what_is_read(shell: Shell) -> None:
         assert list(validator.iter_errors({"connections": {"p": wrong}}))
 
 
-def test_the_schema_leaves_out_what_cannot_be_loaded(shell: Shell, tmp_path: Path) -> None:
+def test_the_schema_omits_broken_plugins(shell: Shell, tmp_path: Path) -> None:
     """A broken plugin is named on standard error, and the rest is printed."""
     (tmp_path / "site" / "declared_module.py").write_text("raise ImportError('gone')")
     done = shell("schema")

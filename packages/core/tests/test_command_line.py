@@ -1,4 +1,4 @@
-"""How every console script of the family ends."""
+"""The end of every console script of the family."""
 
 import pytest
 
@@ -19,12 +19,12 @@ def test_the_code_of_a_command_is_its_own() -> None:
 
 
 def test_ctrl_c_ends_it_quietly(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ctrl-C prints no traceback, and its code is a shell's."""
+    """Ctrl-C prints no traceback, and the exit code is a shell's."""
     assert run_command("x", lambda: raising(KeyboardInterrupt())) == INTERRUPTED == 130
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_fault_of_its_own_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unexpected_error_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     """A traceback is printed without the values that must not be shown."""
     remember("s3cr3t-value")
     assert run_command("x", lambda: raising(RuntimeError("it was s3cr3t-value"))) == 1
@@ -33,8 +33,8 @@ def test_a_fault_of_its_own_shows_no_secret(capsys: pytest.CaptureFixture[str]) 
     assert "s3cr3t-value" not in shown
 
 
-def test_an_error_of_a_file_is_no_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
-    """An OSError of the command itself is shown with its place, and what was printed stays."""
+def test_an_oserror_is_not_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    """An OSError of the command itself is shown with its place, and earlier output stays."""
 
     def command() -> int:
         print("shown")

@@ -1,4 +1,4 @@
-"""One limit of time over calls that have none of their own."""
+"""One time limit for calls that have none themselves."""
 
 import threading
 
@@ -9,12 +9,12 @@ from mlflow_connections.deadline import Deadline, left_a_thread
 
 
 def test_a_result_is_returned() -> None:
-    """The caller gets what the call returns."""
+    """The caller gets the call's result."""
     assert Deadline(60).call("the moon", lambda: 7) == 7
 
 
 def test_an_error_is_raised() -> None:
-    """The caller gets what the call raises, as it is."""
+    """The caller gets the call's error unchanged."""
 
     def fail() -> None:
         raise AccessError("no")
@@ -24,7 +24,7 @@ def test_an_error_is_raised() -> None:
 
 
 def test_a_hanging_call_is_left_behind() -> None:
-    """A call that never ends is given up; the message names the time, what was asked, and the remedy.
+    """A call that never ends is abandoned; the message names the time, the request, and the remedy.
 
     Its thread counts as left behind until it ends.
     """
@@ -41,8 +41,8 @@ def test_a_hanging_call_is_left_behind() -> None:
     assert not left_a_thread()
 
 
-def test_the_time_left_counts_down_to_a_moment() -> None:
-    """It gets less, and is never nothing: no client takes a timeout of 0."""
+def test_the_remaining_time_counts_down() -> None:
+    """It decreases, and is never zero: no client accepts a timeout of 0."""
     left = Deadline(60).left
     assert left is not None
     assert 50 < left <= 60

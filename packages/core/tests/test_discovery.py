@@ -1,4 +1,4 @@
-"""Discovery is strict, and says what to do."""
+"""Discovery is strict, and its errors name the remedy."""
 
 import subprocess
 import sys
@@ -51,13 +51,13 @@ def test_a_bare_word_is_a_keyword(word: str) -> None:
         "a\n",
     ],
 )
-def test_a_uri_or_path_is_no_keyword(value: Any) -> None:
+def test_a_uri_or_path_is_not_a_keyword(value: Any) -> None:
     """Neither a URI nor a path with a slash can be a keyword, so no plugin can take it over."""
     assert not is_keyword(value)
 
 
 def test_an_instance_is_found(install: Install) -> None:
-    """The entry point's instance answers for its keyword, always the same one."""
+    """The entry point's instance is returned for its keyword, always the same one."""
     install("mine", PLAIN)
     assert find_connection("mine").tracking_uri({}, {}) == "http://server.example"
     assert find_connection("mine") is find_connection("mine")
@@ -69,8 +69,8 @@ def test_a_class_is_instantiated(install: Install) -> None:
     assert find_connection("mine").tracking_uri({}, {}) == "http://server.example"
 
 
-def test_what_only_looks_like_a_connection_is_accepted(install: Install) -> None:
-    """Any object with a method tracking_uri is a connection; which base class it has says nothing."""
+def test_an_object_that_looks_like_a_connection_is_accepted(install: Install) -> None:
+    """Any object with a method tracking_uri is a connection, whatever its base class."""
     install(
         "duck",
         """
@@ -84,7 +84,7 @@ def test_what_only_looks_like_a_connection_is_accepted(install: Install) -> None
 
 
 def test_a_plugin_from_the_specification_alone_loads(install: Install) -> None:
-    """A plugin may import its base class from the specification's path, kedro-mlflow or not."""
+    """A plugin can import its base class from the specification's path, with or without kedro-mlflow."""
     install(
         "specified",
         """
@@ -112,7 +112,7 @@ def test_listing_imports_no_plugin(install: Install) -> None:
 
 
 def test_an_unknown_keyword_suggests_a_close_one(install: Install) -> None:
-    """A typo is answered with the keyword that was meant, and with what is installed."""
+    """The error for a typo suggests the right keyword, and lists the installed ones."""
     install("warehouse", PLAIN)
     with pytest.raises(UnknownConnectionError, match="Did you mean 'warehouse'") as caught:
         find_connection("warehose")
@@ -121,7 +121,7 @@ def test_an_unknown_keyword_suggests_a_close_one(install: Install) -> None:
 
 @pytest.mark.parametrize("word", ["snowflake", "snowflak"])
 def test_an_unknown_keyword_names_the_package_to_install(word: str) -> None:
-    """A keyword of this family that is not installed is answered with the command to install it."""
+    """The error for a keyword of this family that is not installed contains the install command."""
     code = f"from mlflow_connections.discovery import find_connection; find_connection({word!r})"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],  # without site-packages nothing else is installed
@@ -134,14 +134,14 @@ def test_an_unknown_keyword_names_the_package_to_install(word: str) -> None:
     assert "pip install mlflow-connections-snowflake" in done.stderr
 
 
-def test_an_unknown_word_is_told_how_to_be_a_folder(install: Install) -> None:
-    """The error for an unknown word also says how to write a folder."""
+def test_the_error_for_an_unknown_word_explains_folders(install: Install) -> None:
+    """The error for an unknown word also shows how to write a folder."""
     with pytest.raises(UnknownConnectionError, match=r"write '\./runs'"):
         find_connection("runs")
 
 
 def test_a_plugin_installed_later_is_found(install: Install) -> None:
-    """A keyword that was unknown is looked for again, as after a notebook's pip install."""
+    """An unknown keyword is searched for again, as after a notebook's pip install."""
     with pytest.raises(UnknownConnectionError):
         find_connection("late")
     install("late", PLAIN)
@@ -149,7 +149,7 @@ def test_a_plugin_installed_later_is_found(install: Install) -> None:
 
 
 def test_two_owners_are_an_error_that_names_both(install: Install) -> None:
-    """Credentials must not go to whoever comes first."""
+    """Credentials must not go to whichever owner comes first."""
     install("mine", PLAIN, name="first-owner")
     install("mine", PLAIN, name="second-owner")
     with pytest.raises(AmbiguousConnectionError, match=r"first-owner 1\.2 .*second-owner 1\.2"):
@@ -159,7 +159,7 @@ def test_two_owners_are_an_error_that_names_both(install: Install) -> None:
 def test_a_distribution_seen_twice_is_one_owner(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same folder twice on sys.path is no second owner."""
+    """The same folder twice on sys.path is not a second owner."""
     install("mine", PLAIN)
     link = tmp_path / "again"
     link.symlink_to(tmp_path / "site", target_is_directory=True)
@@ -167,10 +167,10 @@ def test_a_distribution_seen_twice_is_one_owner(
     assert callable(find_connection("mine").tracking_uri)
 
 
-def test_a_distribution_that_is_hidden_by_another_of_its_name_owns_nothing(
+def test_a_hidden_distribution_owns_nothing(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one on sys.path is the one that is imported, and it no longer has the keyword."""
+    """Python imports the first one on sys.path, which no longer has the keyword."""
     install("mine", PLAIN, name="renamed")
     info = tmp_path / "first" / "renamed-2.0.dist-info"
     info.mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_a_distribution_without_a_name_is_listed(install: Install, tmp_path: Pat
 
 
 def test_a_broken_import_is_chained(install: Install) -> None:
-    """A plugin that fails at import is named with its target and distribution, its cause chained."""
+    """A plugin that fails at import is named with its target and distribution, with its cause chained."""
     install("broken", "import no_such_module_at_all")
     with pytest.raises(PluginLoadError) as caught:
         find_connection("broken")
@@ -200,15 +200,15 @@ def test_a_broken_import_is_chained(install: Install) -> None:
 
 
 def test_a_missing_attribute_is_a_load_error(install: Install) -> None:
-    """An entry point that names nothing is a plugin that cannot be loaded."""
+    """An entry point whose target is missing is a plugin that cannot be loaded."""
     install("missing", PLAIN, target="nothing")
     with pytest.raises(PluginLoadError, match="nothing"):
         find_connection("missing")
 
 
 @pytest.mark.parametrize("code", ["connection = len", "connection = 7", "import os as connection"])
-def test_what_is_no_connection_is_a_type_error(code: str, install: Install) -> None:
-    """A function, a number or a module is refused, naming distribution and target."""
+def test_other_objects_are_a_type_error(code: str, install: Install) -> None:
+    """A function, a number or a module is refused, with its distribution and target."""
     install("wrong", code)
     with pytest.raises(
         PluginTypeError, match="plugin_of_wrong_module:connection, from plugin-of-wrong"
@@ -217,7 +217,7 @@ def test_what_is_no_connection_is_a_type_error(code: str, install: Install) -> N
 
 
 def test_an_abstract_class_is_a_type_error_that_names_what_is_missing(install: Install) -> None:
-    """A class that does not implement tracking_uri cannot be instantiated, and is told why."""
+    """A class that does not implement tracking_uri cannot be instantiated, and the error states the reason."""
     install(
         "abstract",
         """
@@ -244,10 +244,10 @@ def test_an_error_in_a_constructor_is_a_load_error(install: Install) -> None:
         find_connection("angry")
 
 
-def test_the_scan_is_kept_until_the_path_changes(
+def test_the_scan_is_cached_until_the_path_changes(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Metadata is read once, and again when sys.path says that there is more of it."""
+    """Metadata is read once, and again when sys.path changes."""
     install("mine", PLAIN)
     first = installed_connections()
     assert installed_connections() is first

@@ -1,4 +1,4 @@
-"""Headers stay valid: renewed in time, fetched once for all threads, kept while the issuer is away."""
+"""Headers stay valid: renewed in time, fetched once for all threads, kept while the issuer is unavailable."""
 
 import threading
 import time
@@ -11,10 +11,10 @@ from mlflow_connections.headers import Headers, HeaderSource, Renewing
 
 
 class Counting(HeaderSource):
-    """Headers with a number, of one lifetime.
+    """Numbered headers with one lifetime.
 
     Attributes:
-        fetched: How many were fetched.
+        fetched: The number of fetches.
     """
 
     def __init__(self, lifetime: float | None) -> None:
@@ -35,7 +35,7 @@ class Counting(HeaderSource):
 
 
 class Clock:
-    """A monotonic clock that a test moves."""
+    """A monotonic clock that a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -48,8 +48,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_headers_are_renewed_at_four_fifths_of_their_life(clock: Clock) -> None:
-    """Not before, and before they expire."""
+def test_headers_are_renewed_at_four_fifths_of_their_lifetime(clock: Clock) -> None:
+    """They are renewed then, and not before."""
     renewing = Renewing(source := Counting(100.0))
     assert renewing.headers() == ({"n": "1"}, 100.0, 80.0)
     clock.now += 79
@@ -66,12 +66,12 @@ class Parent(HeaderSource):
         self.renewing = renewing
 
     def fetch(self, rejected: Mapping[str, str] | None) -> Headers:
-        """Return what the parent holds."""
+        """Return the parent's headers."""
         return self.renewing.headers(rejected)
 
 
 def test_a_child_renews_when_its_parent_does(clock: Clock) -> None:
-    """It asks late in a token's life; four fifths of what is left would be later than the parent's four fifths."""
+    """Four fifths of a late-fetched token's remaining lifetime would be later than the parent's renewal."""
     child = Renewing(Parent(Renewing(source := Counting(100.0))))
     child.source.fetch(None)
     clock.now += 79
@@ -82,7 +82,7 @@ def test_a_child_renews_when_its_parent_does(clock: Clock) -> None:
 
 
 def test_headers_without_a_lifetime_stay(clock: Clock) -> None:
-    """Nothing says that they expire, so only a refusal or a change of the source renews them."""
+    """Only a refusal or a change of the source renews headers without an expiry."""
     renewing = Renewing(source := Counting(None))
     assert renewing.headers() == ({"n": "1"}, None, None)
     clock.now += 1e9
@@ -100,8 +100,8 @@ def test_a_refusal_renews_once_for_all(clock: Clock) -> None:
     assert source.fetched == 2
 
 
-def test_valid_headers_are_kept_while_the_issuer_is_away(clock: Clock) -> None:
-    """They serve to the end of their life; then the issuer's error shows, and it is well again at once."""
+def test_valid_headers_are_kept_while_the_issuer_is_unavailable(clock: Clock) -> None:
+    """They are used to the end of their lifetime; then the issuer's error is raised, until the issuer is back."""
     renewing = Renewing(source := Counting(100.0))
     renewing.headers()
     source.away = True
@@ -114,8 +114,8 @@ def test_valid_headers_are_kept_while_the_issuer_is_away(clock: Clock) -> None:
     assert renewing.headers().values == {"n": "2"}
 
 
-def test_an_issuer_that_is_away_is_not_asked_for_each_request(clock: Clock) -> None:
-    """Between two tries there is a pause, so a logging loop is not slowed."""
+def test_an_unavailable_issuer_is_not_contacted_for_each_request(clock: Clock) -> None:
+    """A pause between two attempts keeps a logging loop fast."""
     renewing = Renewing(source := Counting(100.0))
     renewing.headers()
     clock.now += 85
@@ -129,7 +129,7 @@ def test_an_issuer_that_is_away_is_not_asked_for_each_request(clock: Clock) -> N
 
 
 def test_one_fetch_serves_twenty_threads() -> None:
-    """All wait for it, and all get its token."""
+    """All threads wait for it, and all get its token."""
     renewing = Renewing(source := Counting(100.0))
     source.slow = 0.05
     found: list[Mapping[str, str]] = []

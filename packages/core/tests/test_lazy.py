@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A package with one name, in a module of its own."""
+    """A package with one name, in a separate module."""
     folder = tmp_path / "lazy_example"
     folder.mkdir()
     (folder / "_home.py").write_text("thing = object()\n")
@@ -22,8 +22,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "lazy_example"
 
 
-def test_a_name_is_imported_when_it_is_used(package: str) -> None:
-    """Importing the package does not import the name's module; later uses find the name in the package."""
+def test_a_name_is_imported_on_first_use(package: str) -> None:
+    """Importing the package does not import the name's module; later accesses find the name in the package."""
     imported = __import__(package)
     assert f"{package}._home" not in sys.modules
     assert "thing" in dir(imported)
@@ -32,6 +32,6 @@ def test_a_name_is_imported_when_it_is_used(package: str) -> None:
 
 
 def test_an_unknown_name_is_the_usual_error(package: str) -> None:
-    """As of any module."""
+    """The error is the same as for any module."""
     with pytest.raises(AttributeError, match="module 'lazy_example' has no attribute 'other'"):
         _ = __import__(package).other

@@ -1,4 +1,4 @@
-"""Connections by name: files, precedence, secrets by their source, and what is refused."""
+"""Connections by name: files, precedence, sources of secrets, and refusals."""
 
 import os
 import stat
@@ -48,7 +48,7 @@ DECLARED = """
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project, which is the working directory; its files are the user's alone."""
+    """An empty project, which is the working directory; only the user can write its files."""
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -56,7 +56,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(path: Path, text: str) -> Path:
-    """Write a file, with the folders above it."""
+    """Write a file, creating its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
@@ -74,7 +74,7 @@ credentials = { tenant = "t1", token = { env = "ML_SECRET" } }
 def test_a_name_is_used_like_a_keyword(
     project: Path, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`use` and `resolve` take the name; options and credentials come from the file."""
+    """`use` and `resolve` accept the name; options and credentials come from the file."""
     install("declared", DECLARED)
     write(project / "mlflow-connections.toml", PROD)
     monkeypatch.setenv("ML_SECRET", "s3cret")
@@ -86,7 +86,7 @@ def test_a_name_is_used_like_a_keyword(
         assert os.environ["TEST_EXPORTED"] == "t1:s3cret"
 
 
-def test_arguments_come_before_the_file(
+def test_arguments_override_the_file(
     project: Path, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An option, a credential or a registry that the caller gives replaces the file's."""
@@ -111,7 +111,7 @@ def test_an_option_may_have_the_name_of_a_key(project: Path, install: Install) -
     assert resolve("prod").tracking_uri.endswith("inner=dev")
 
 
-def test_a_name_may_stand_for_a_uri(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_may_be_a_uri(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A URI's credentials are MLflow's own variables."""
     write(
         project / "mlflow-connections.toml",
@@ -124,9 +124,7 @@ def test_a_name_may_stand_for_a_uri(project: Path, monkeypatch: pytest.MonkeyPat
     assert dict(endpoint.environment) == {"MLFLOW_TRACKING_TOKEN": "s3cret"}
 
 
-def test_the_default_is_used_where_nothing_is_named(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_is_used_without_a_name(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`MLFLOW_CONNECTIONS_DEFAULT` holds a name, a keyword or a URI."""
     with pytest.raises(MissingOptionError, match="set the environment variable MLFLOW_CONNECTIONS"):
         resolve()
@@ -141,7 +139,7 @@ def test_the_default_is_used_where_nothing_is_named(
 
 
 def test_pyproject_holds_connections_too(project: Path) -> None:
-    """`[tool.mlflow-connections]` has the same tables; a file without the section is passed over."""
+    """`[tool.mlflow-connections]` has the same tables; a file without the section is ignored."""
     write(
         project / "pyproject.toml",
         '[tool.mlflow-connections.connections.p]\nconnection = "http://p"\n',
@@ -155,8 +153,8 @@ def test_pyproject_holds_connections_too(project: Path) -> None:
     assert resolve("p").tracking_uri == "http://p"
 
 
-def test_the_nearest_file_above_the_working_directory_is_the_projects(project: Path) -> None:
-    """A project's folders share its file, and a project inside has its own."""
+def test_the_nearest_file_above_the_working_directory_belongs_to_the_project(project: Path) -> None:
+    """A project's folders share its file, and a nested project has its own."""
     write(project / "mlflow-connections.toml", '[connections.p]\nconnection = "http://outer"\n')
     inner = project / "a" / "b"
     inner.mkdir(parents=True)
@@ -168,7 +166,7 @@ def test_the_nearest_file_above_the_working_directory_is_the_projects(project: P
 
 
 def test_the_search_ends_at_the_repository(project: Path) -> None:
-    """A file above the root of the repository belongs to something else."""
+    """A file above the root of the repository is ignored."""
     write(project / "mlflow-connections.toml", '[connections.p]\nconnection = "http://p"\n')
     (project / "repository" / ".git").mkdir(parents=True)
     os.chdir(project / "repository")
@@ -176,8 +174,8 @@ def test_the_search_ends_at_the_repository(project: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-def test_a_folder_that_everybody_can_write_is_not_searched(project: Path) -> None:
-    """A file that another user put into /tmp is not taken for the project's."""
+def test_a_world_writable_folder_is_not_searched(project: Path) -> None:
+    """A file that another user put into /tmp is not treated as the project's."""
     write(project / "mlflow-connections.toml", '[connections.p]\nconnection = "http://evil"\n')
     project.chmod(0o1777)
     (project / "mine").mkdir()
@@ -185,8 +183,8 @@ def test_a_folder_that_everybody_can_write_is_not_searched(project: Path) -> Non
     assert find_named_connection("p") is None
 
 
-def test_the_home_folder_is_no_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file in the home folder holds for commands in that folder, and for none below it."""
+def test_the_home_folder_is_not_a_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in the home folder applies to commands in that folder, but not below it."""
     monkeypatch.setenv("HOME", str(project))
     write(project / "mlflow-connections.toml", '[connections.p]\nconnection = "http://p"\n')
     assert find_named_connection("p") is not None
@@ -196,7 +194,7 @@ def test_the_home_folder_is_no_project(project: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_users_connections_come_after_the_projects(project: Path) -> None:
-    """Both files are read; the project's connection of the same name is used."""
+    """Both files are read; the project's connection takes precedence over one of the same name."""
     write(
         Path(user_file()),
         '[connections.p]\nconnection = "http://user"\n[connections.u]\nconnection = "http://u"\n',
@@ -214,7 +212,7 @@ def test_a_users_connections_come_after_the_projects(project: Path) -> None:
 def test_a_variable_names_the_only_file(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `MLFLOW_CONNECTIONS_FILE` no other file is read, and it must exist."""
+    """With `MLFLOW_CONNECTIONS_FILE` no other file is read, and the file must exist."""
     write(project / "mlflow-connections.toml", '[connections.p]\nconnection = "http://p"\n')
     chosen = write(tmp_path / "ci.toml", '[connections.q]\nconnection = "http://q"\n')
     monkeypatch.setenv("MLFLOW_CONNECTIONS_FILE", str(chosen))
@@ -240,18 +238,18 @@ def test_a_variable_names_the_only_file(
         ),
     ],
 )
-def test_the_users_file_is_where_the_platform_has_it(
+def test_the_users_file_is_in_the_platforms_folder(
     platform: str, variables: dict[str, str], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """XDG on Linux, Application Support on macOS."""
+    """The folder is XDG's on Linux, Application Support on macOS."""
     monkeypatch.setattr(sys, "platform", platform)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert user_file() == path
 
 
-def test_a_name_that_is_a_keyword_too_is_refused(project: Path, install: Install) -> None:
-    """Which of the two is meant cannot be known, so the message names both places."""
+def test_a_name_that_is_also_a_keyword_is_refused(project: Path, install: Install) -> None:
+    """The name is ambiguous, so the message names both places."""
     install("declared", DECLARED)
     path = write(
         project / "mlflow-connections.toml", '[connections.declared]\nconnection = "http://p"\n'
@@ -264,14 +262,14 @@ def test_a_name_that_is_a_keyword_too_is_refused(project: Path, install: Install
 
 @pytest.mark.parametrize("word", ["mlruns", "databricks-uc"])
 def test_a_name_cannot_be_a_word_of_mlflow(word: str, project: Path) -> None:
-    """`mlruns` keeps its meaning."""
+    """The word `mlruns` keeps its meaning."""
     write(project / "mlflow-connections.toml", f'[connections.{word}]\nconnection = "http://p"\n')
     with pytest.raises(AmbiguousConnectionError, match="the keyword of MLflow itself"):
         resolve(word)
 
 
-def test_a_name_does_not_stand_for_a_name(project: Path) -> None:
-    """Names do not chain, so what is used is written in one place."""
+def test_a_name_cannot_refer_to_a_name(project: Path) -> None:
+    """Names do not chain, so each connection is written in one place."""
     write(
         project / "mlflow-connections.toml",
         '[connections.a]\nconnection = "b"\n[connections.b]\nconnection = "http://b"\n',
@@ -280,8 +278,8 @@ def test_a_name_does_not_stand_for_a_name(project: Path) -> None:
         resolve("a")
 
 
-def test_an_unknown_name_is_answered_with_the_names(project: Path) -> None:
-    """A misspelled name lists those that the files have."""
+def test_an_unknown_name_lists_the_names(project: Path) -> None:
+    """The error for a misspelled name lists the names in the files."""
     write(project / "mlflow-connections.toml", '[connections.prod]\nconnection = "http://p"\n')
     with pytest.raises(UnknownConnectionError, match=r"'prdo' .* The connections files have prod"):
         resolve("prdo")
@@ -289,7 +287,7 @@ def test_an_unknown_name_is_answered_with_the_names(project: Path) -> None:
 
 @pytest.mark.parametrize("key", ["token", "key"])
 def test_a_secret_in_the_file_is_refused(key: str, project: Path, install: Install) -> None:
-    """By its name or by its declaration; the value is not shown, the ways to name a source are."""
+    """A secret is recognized by its name or its declaration; the message names the sources and not the value."""
     install("declared", DECLARED)
     path = write(
         project / "mlflow-connections.toml",
@@ -321,7 +319,7 @@ HEADERS = """
 def test_an_option_may_be_a_list_or_a_mapping(
     project: Path, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each value of a secret mapping has a source of its own, or the whole is JSON from one."""
+    """Each value of a secret mapping has its own source, or the whole is JSON from one source."""
     install("headers", HEADERS)
     text = (
         '[connections.p]\nconnection = "headers"\ncommand = ["a", "b"]\n'
@@ -344,7 +342,7 @@ def test_an_option_may_be_a_list_or_a_mapping(
 def test_a_secret_among_the_options_is_refused_with_its_place(
     project: Path, install: Install
 ) -> None:
-    """The message names the table and the file, and where the key belongs."""
+    """The message names the table and the file, and the place where the key belongs."""
     install("declared", DECLARED)
     write(
         project / "mlflow-connections.toml",
@@ -400,7 +398,7 @@ def test_a_secret_inside_a_uri_is_refused(line: str, project: Path, install: Ins
         ('[connections.p]\nconnection = "x"\na = { keyring = "a" }', "must name one source"),
     ],
 )
-def test_a_wrong_file_is_named(text: str, message: str, project: Path) -> None:
+def test_an_invalid_file_is_named(text: str, message: str, project: Path) -> None:
     """Each fault is one sentence with the file and the table."""
     path = write(project / "mlflow-connections.toml", text)
     with pytest.raises(InvalidOptionError, match=message) as caught:
@@ -409,7 +407,7 @@ def test_a_wrong_file_is_named(text: str, message: str, project: Path) -> None:
 
 
 def test_two_files_in_one_folder_are_refused(project: Path) -> None:
-    """Which of them holds could only be guessed."""
+    """It would be a guess which of them is meant."""
     write(project / "mlflow-connections.toml", '[connections.p]\nconnection = "http://p"\n')
     write(
         project / "pyproject.toml",
@@ -420,21 +418,21 @@ def test_two_files_in_one_folder_are_refused(project: Path) -> None:
 
 
 def test_a_changed_file_is_read_again(project: Path) -> None:
-    """A long-lived process sees an edit."""
+    """A long-lived process reads an edited file."""
     path = write(project / "mlflow-connections.toml", '[connections.p]\nconnection = "http://a"\n')
     assert resolve("p").tracking_uri == "http://a"
     write(path, '[connections.p]\nconnection = "http://longer"\n')
     assert resolve("p").tracking_uri == "http://longer"
 
 
-def test_a_full_uri_looks_for_no_file(project: Path) -> None:
-    """A broken file is no matter for what is not a name."""
+def test_a_full_uri_searches_no_file(project: Path) -> None:
+    """A broken file does not affect a URI."""
     write(project / "mlflow-connections.toml", "[")
     assert resolve("http://h").tracking_uri == "http://h"
 
 
 def source(project: Path, table: str) -> Path:
-    """Write a connection whose only credential has a source."""
+    """Write a connection whose only credential has this source."""
     return write(
         project / "mlflow-connections.toml",
         f'[connections.p]\nconnection = "http://p"\ncredentials.MLFLOW_TRACKING_TOKEN = {table}\n',
@@ -447,7 +445,7 @@ def token() -> str:
 
 
 def test_a_secret_is_read_from_a_variable(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is missing or empty is named."""
+    """A missing or empty variable is named."""
     source(project, '{ env = "ML_SECRET" }')
     monkeypatch.delenv("ML_SECRET", raising=False)
     with pytest.raises(MissingOptionError, match="read from the variable ML_SECRET, which is not"):
@@ -462,7 +460,7 @@ def test_a_secret_is_read_from_a_variable(project: Path, monkeypatch: pytest.Mon
 
 
 def test_a_secret_is_read_from_a_file(project: Path) -> None:
-    """A path is relative to the connections file; the line break at the end is not part of it."""
+    """A path is relative to the connections file; a trailing line break is removed."""
     source(project, '{ file = "secrets/token" }')
     with pytest.raises(MissingOptionError, match="secrets/token, which does not exist"):
         token()
@@ -480,7 +478,7 @@ def test_a_secret_is_read_from_a_file(project: Path) -> None:
 
 
 def test_a_secret_is_printed_by_a_command(project: Path) -> None:
-    """It runs in the folder of the file, without a shell."""
+    """The command runs in the folder of the file, without a shell."""
     source(
         project,
         f"""{{ command = ['{sys.executable}', '-c', 'import os; print(os.getcwd(), "$HOME")'] }}""",
@@ -497,7 +495,7 @@ def test_a_secret_is_printed_by_a_command(project: Path) -> None:
     ],
 )
 def test_a_command_that_fails_is_one_sentence(command: str, message: str, project: Path) -> None:
-    """Neither what it printed nor its arguments are shown."""
+    """Neither its output nor its arguments are shown."""
     source(
         project,
         f"""{{ command = ['{sys.executable}', '-c', "{command.replace('"', chr(92) + '"')}"] }}""",
@@ -509,7 +507,7 @@ def test_a_command_that_fails_is_one_sentence(command: str, message: str, projec
 
 
 def test_a_command_that_cannot_be_run_is_one_sentence(project: Path) -> None:
-    """A program that is not there is named."""
+    """A missing program is named."""
     source(project, '{ command = ["no-such-program-here"] }')
     with pytest.raises(
         AccessError, match="no-such-program-here, which cannot be run: No such file"
@@ -518,7 +516,7 @@ def test_a_command_that_cannot_be_run_is_one_sentence(project: Path) -> None:
 
 
 def test_a_command_has_a_time_limit(project: Path) -> None:
-    """A command that waits for ever is ended."""
+    """A command that waits for ever is stopped."""
     source(
         project,
         f"{{ command = ['{sys.executable}', '-c', 'import time; time.sleep(60)'], timeout = 0.2 }}",
@@ -529,7 +527,7 @@ def test_a_command_has_a_time_limit(project: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 def test_a_file_that_others_can_write_runs_no_command(project: Path) -> None:
-    """Whoever can write the file could run anything as its reader."""
+    """Anyone who can write the file could otherwise run any program as its reader."""
     path = source(project, f"{{ command = ['{sys.executable}', '-c', 'print(1)'] }}")
     assert token() == "1"
     path.chmod(path.stat().st_mode | stat.S_IWOTH)
@@ -551,7 +549,7 @@ class Backend(keyring.backend.KeyringBackend):
 
 
 def test_a_secret_is_read_from_the_keyring(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By service and user name, through the keyring library and the backend it is configured for."""
+    """A secret is found by service and user name, through the keyring library and its configured backend."""
     keyring = pytest.importorskip("keyring")
     write(project / "backend_of_test.py", BACKEND)
     monkeypatch.syspath_prepend(str(project))
@@ -574,7 +572,7 @@ def test_a_secret_is_read_from_the_keyring(project: Path, monkeypatch: pytest.Mo
 
 
 def test_the_keyring_is_an_extra(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the library the message has the command to install it."""
+    """Without the library the message contains the install command."""
     monkeypatch.setitem(sys.modules, "keyring", None)
     source(project, '{ keyring = "ml", username = "me" }')
     with pytest.raises(
@@ -583,8 +581,8 @@ def test_the_keyring_is_an_extra(project: Path, monkeypatch: pytest.MonkeyPatch)
         token()
 
 
-def test_python_3_10_needs_a_reader(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a TOML reader the message has the command to install it."""
+def test_python_3_10_needs_tomli(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a TOML parser the message contains the install command."""
     for name in ("tomllib", "tomli"):
         monkeypatch.setitem(sys.modules, name, None)
     source(project, '{ env = "ML_SECRET" }')

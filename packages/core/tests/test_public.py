@@ -26,7 +26,7 @@ def test_every_public_name_is_listed_once_at_home_and_once_in_the_map() -> None:
 
 
 def test_type_checkers_see_the_names_that_the_map_has() -> None:
-    """The imports for type checkers star each private module and name the rest one by one."""
+    """The imports for type checkers star each private module and name the others one by one."""
     tree = ast.parse(Path(mlflow_connections.__file__).read_text(encoding="utf-8"))
     seen = [
         (node.module, alias.name)
@@ -44,8 +44,8 @@ def test_type_checkers_see_the_names_that_the_map_has() -> None:
 @pytest.mark.parametrize(
     "module", ["deadline", "discovery", "options", "reports", "secrets", "testing"]
 )
-def test_a_public_module_lists_what_it_offers(module: str) -> None:
-    """`__all__` of a public module names what it defines itself, and nothing that is missing."""
+def test_a_public_module_lists_its_names(module: str) -> None:
+    """`__all__` of a public module contains its own definitions, and nothing that is missing."""
     home = import_module(f"mlflow_connections.{module}")
     assert home.__all__
     for name in home.__all__:
@@ -57,7 +57,7 @@ def test_a_public_module_lists_what_it_offers(module: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """A name that does not exist fails as in any module."""
+    """A missing name fails as in any module."""
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         mlflow_connections.nothing  # noqa: B018 - looking it up is what is tested
 

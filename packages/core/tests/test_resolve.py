@@ -1,4 +1,4 @@
-"""Resolving: what passes through, what is asked, what is refused."""
+"""Resolving: values that pass through, values that are read, values that are refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -72,35 +72,35 @@ def returning(what: str) -> str:
         "dbnd://localhost:8080?duplicate_tracking_to=x",
     ],
 )
-def test_a_full_uri_passes_through_untouched(uri: str) -> None:
-    """A URI or path is given back as it is, and the registry is left to MLflow."""
+def test_a_full_uri_passes_through_unchanged(uri: str) -> None:
+    """A URI or path is returned unchanged, and the registry is left to MLflow."""
     assert resolve(uri) == Endpoint(uri, None, {})
 
 
 def test_a_full_uri_never_scans_the_installed_distributions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A full URI costs nothing: no metadata is read for it."""
+    """A full URI costs nothing: no metadata is read."""
     monkeypatch.setattr("importlib.metadata.distributions", SimpleNamespace())
     assert resolve("http://h", registry="http://r").registry_uri == "http://r"
 
 
 @pytest.mark.parametrize("word", ["databricks", "databricks-uc", "uc", "mlruns"])
-def test_words_of_mlflow_pass_when_nobody_owns_them(word: str, install: Install) -> None:
+def test_words_of_mlflow_pass_without_an_owner(word: str, install: Install) -> None:
     """URIs that MLflow understands need no plugin."""
     assert resolve(word).tracking_uri == word
 
 
 def test_a_word_of_mlflow_with_options_needs_its_plugin(install: Install) -> None:
-    """With credentials or options MLflow's own word is no answer, since nobody would read them."""
-    # Not `databricks` itself, whose plugin is installed where the whole workspace is.
+    """With credentials or options MLflow's own word is not sufficient, because MLflow would ignore them."""
+    # Not `databricks` itself, whose plugin is installed together with the whole workspace.
     with pytest.raises(UnknownConnectionError, match="Did you mean 'databricks'"):
         resolve("databricks-uc", {"token": "t"})
 
 
 @pytest.mark.parametrize("word", ["databricks", "databricks-uc", "uc", "mlruns"])
 def test_a_word_of_mlflow_cannot_be_taken(word: str, install: Install) -> None:
-    """A distribution that registers a word of MLflow's own is not asked and gets no credentials."""
+    """A distribution that registers one of MLflow's own words is not called and gets no credentials."""
     install(word, "raise SystemExit('imported')", name="taker")
     reserved = [found for found in installed_connections() if found.distribution == "taker"]
     assert [is_reserved(found) for found in reserved] == [True]
@@ -115,13 +115,13 @@ def test_a_word_of_mlflow_cannot_be_taken(word: str, install: Install) -> None:
 
 
 def test_the_distribution_of_databricks_may_register_it(install: Install) -> None:
-    """The word belongs to the distribution of this family, however its name is spelled."""
+    """The word belongs to this family's distribution, however its name is spelled."""
     install("databricks", DECLARED, name="MLflow_Connections.databricks")
     ours = [found for found in installed_connections() if found.distribution.startswith("MLflow_")]
     assert [is_reserved(found) for found in ours] == [False]
 
 
-def test_credentials_beside_a_uri_are_exported_by_their_variables() -> None:
+def test_credentials_for_a_uri_are_exported_as_their_variables() -> None:
     """Credentials that MLflow and the clouds' clients read from variables are part of the endpoint."""
     endpoint = resolve(
         "https://server",
@@ -141,8 +141,8 @@ def test_credentials_beside_a_uri_are_exported_by_their_variables() -> None:
 
 
 @pytest.mark.parametrize("key", ["token", "PATH", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
-def test_credentials_that_nothing_reads_are_refused(key: str) -> None:
-    """Beside a URI a credential that is no variable of MLflow's is refused, without its value."""
+def test_unused_credentials_are_refused(key: str) -> None:
+    """With a URI, a credential that is not one of MLflow's variables is refused, without its value."""
     with pytest.raises(InvalidOptionError, match=f"has '{key}', but 'https://server' is") as caught:
         resolve("https://server", {key: "hunter2"})
     assert "hunter2" not in str(caught.value)
@@ -156,7 +156,7 @@ def test_a_credential_that_no_variable_can_hold_is_refused() -> None:
 
 
 def test_credentials_named_as_variables_reach_a_connections_server_too(install: Install) -> None:
-    """Beside a keyword they are exported as well; what the connection sets comes first."""
+    """With a keyword they are exported as well; the connection's own variables take precedence."""
     install("declared", DECLARED)
     endpoint = resolve(
         "declared", {"token": "tok", "MLFLOW_TRACKING_TOKEN": "x", "other": "y"}, GOOD
@@ -187,7 +187,7 @@ SETTING = """
         "HOME",
     ],
 )
-def test_a_connection_changes_no_program_without_consent(
+def test_a_connection_may_not_change_programs_without_consent(
     name: str, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A variable that changes how programs run is refused by name until the user allows it."""
@@ -200,8 +200,8 @@ def test_a_connection_changes_no_program_without_consent(
 
 
 @pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
-def test_a_connection_sets_uris_by_its_methods_only(name: str, install: Install) -> None:
-    """A URI among the variables would lead the registry or a child somewhere else."""
+def test_a_connection_sets_uris_only_by_its_methods(name: str, install: Install) -> None:
+    """A URI among the variables would direct the registry or a child elsewhere."""
     install("setting", SETTING.format(name=name))
     with pytest.raises(PluginTypeError, match=f"sets {name}, which only tracking_uri"):
         resolve("setting")
@@ -209,14 +209,14 @@ def test_a_connection_sets_uris_by_its_methods_only(name: str, install: Install)
 
 @pytest.mark.parametrize("name", ["XPATH", "MY_HOME", "PROXY", "TEST_PATH", "REQUESTS_CA_BUNDLE"])
 def test_other_variables_need_no_consent(name: str, install: Install) -> None:
-    """Only whole names count."""
+    """Only complete names count."""
     install("setting", SETTING.format(name=name))
     assert resolve("setting").environment[name] == "evil"
 
 
 @pytest.mark.parametrize("path", [Path("runs"), Path("mlruns"), Path("/srv/x"), Path("a/b")])
 def test_a_path_is_never_a_keyword(path: Path, install: Install) -> None:
-    """A `Path` passes through as text, also where a connection has its name."""
+    """A `Path` passes through as text, even if a connection has its name."""
     install("runs", DECLARED)
     assert resolve(path, registry=path) == Endpoint(str(path), str(path), {})
     with pytest.raises(InvalidOptionError, match="which takes no options"):
@@ -224,7 +224,7 @@ def test_a_path_is_never_a_keyword(path: Path, install: Install) -> None:
 
 
 def test_a_registry_may_be_a_word_of_mlflow_beside_a_connection(install: Install) -> None:
-    """Credentials and options are read by the tracking connection, so the registry needs no plugin."""
+    """The tracking connection reads credentials and options, so the registry needs no plugin."""
     install("declared", DECLARED)
     assert resolve("declared", {"token": "tok"}, GOOD, registry="databricks-uc").registry_uri == (
         "databricks-uc"
@@ -232,7 +232,7 @@ def test_a_registry_may_be_a_word_of_mlflow_beside_a_connection(install: Install
 
 
 def test_a_keyword_is_resolved(install: Install) -> None:
-    """Options become a URI, credentials what is exported."""
+    """Options become a URI, credentials are exported."""
     install("declared", DECLARED)
     endpoint = resolve("declared", {"token": "tok"}, GOOD)
     assert endpoint.tracking_uri == "http://dev.eu?timeout=30.0&verify=True"
@@ -240,7 +240,7 @@ def test_a_keyword_is_resolved(install: Install) -> None:
     assert dict(endpoint.environment) == {"TEST_EXPORTED": "tok"}
 
 
-def test_the_registry_is_asked_only_when_named(install: Install) -> None:
+def test_the_registry_is_resolved_only_when_named(install: Install) -> None:
     """`registry` may name the same keyword, another one or a URI."""
     install("declared", DECLARED)
     assert (
@@ -253,10 +253,10 @@ def test_the_registry_is_asked_only_when_named(install: Install) -> None:
     )
 
 
-def test_each_option_alone_overrides_its_variable(
+def test_each_option_overrides_its_own_variable(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The options come first, one by one, then the environment, then the default."""
+    """For each option its value comes first, then the environment, then the default."""
     install("declared", DECLARED)
     monkeypatch.setenv("TEST_WORKSPACE", "fromenv")
     monkeypatch.setenv("TEST_REGION", "us")
@@ -267,7 +267,7 @@ def test_each_option_alone_overrides_its_variable(
 def test_an_empty_variable_counts_as_unset(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable that a CI system sets to nothing is no value."""
+    """A variable that a CI system sets to an empty string is no value."""
     install("declared", DECLARED)
     monkeypatch.setenv("TEST_WORKSPACE", "")
     with pytest.raises(MissingOptionError, match="TEST_WORKSPACE"):
@@ -275,7 +275,7 @@ def test_an_empty_variable_counts_as_unset(
 
 
 def test_all_missing_options_are_named_at_once(install: Install) -> None:
-    """One error names every missing option, with both places where it can be given."""
+    """One error names every missing option, with both its possible places."""
     install("declared", DECLARED)
     with pytest.raises(MissingOptionError) as caught:
         resolve("declared", source_names=SourceNames("server.connection of conf/base/mlflow.yml"))
@@ -295,7 +295,7 @@ def test_an_unknown_option_suggests_the_right_one(install: Install) -> None:
 
 
 def test_a_misspelt_credential_is_refused(install: Install) -> None:
-    """A credential that is all but a declared one is a typo."""
+    """A credential that is almost identical to a declared one is a typo."""
     install("declared", DECLARED)
     with pytest.raises(
         InvalidOptionError,
@@ -304,15 +304,15 @@ def test_a_misspelt_credential_is_refused(install: Install) -> None:
         resolve("declared", {"tokn": "v3ry"}, GOOD)
 
 
-def test_other_credentials_are_left_alone(install: Install) -> None:
-    """An entry of credentials.yml may serve others too."""
+def test_other_credentials_are_ignored(install: Install) -> None:
+    """An entry of credentials.yml may serve other programs too."""
     install("declared", DECLARED)
     assert resolve("declared", {"account_name": "x", "token": "t"}, GOOD)
 
 
 @pytest.mark.parametrize("key", ["token", "password", "client_secret", "apiKey", "SAS"])
 def test_a_secret_among_the_options_is_refused(key: str, install: Install) -> None:
-    """A secret under server.connection is refused, told where it belongs, and not shown."""
+    """A secret under server.connection is refused without being shown, and the message names its proper place."""
     install("anything", returning("'http://h'"))
     with pytest.raises(InvalidOptionError, match="pass it with the credentials") as caught:
         resolve("anything", None, {key: "hunter2"})
@@ -336,8 +336,8 @@ def test_a_secret_among_the_options_is_refused(key: str, install: Install) -> No
         ({"timeout": "\t"}, "'timeout' in the connection options is empty"),
     ],
 )
-def test_a_wrong_value_is_named(options: dict[str, Any], said: str, install: Install) -> None:
-    """A wrong value is named with its place, and not repeated: it may be a secret."""
+def test_an_invalid_value_is_named(options: dict[str, Any], said: str, install: Install) -> None:
+    """An invalid value is reported with its place, and not repeated: it may be a secret."""
     install("declared", DECLARED)
     with pytest.raises(InvalidOptionError) as caught:
         resolve("declared", None, {**GOOD, **options})
@@ -345,18 +345,18 @@ def test_a_wrong_value_is_named(options: dict[str, Any], said: str, install: Ins
     assert not [v for v in options.values() if v and str(v) in str(caught.value)]
 
 
-def test_a_wrong_secret_is_not_shown(install: Install) -> None:
-    """Not even a secret of a wrong type shows."""
+def test_an_invalid_secret_is_not_shown(install: Install) -> None:
+    """Not even a secret of a wrong type is shown."""
     install("declared", DECLARED)
     with pytest.raises(InvalidOptionError) as caught:
         resolve("declared", {"token": ["hunter2"]}, GOOD)
     assert "hunter2" not in str(caught.value)
 
 
-def test_text_of_the_environment_is_converted(
+def test_values_of_the_environment_are_converted(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Numbers that YAML made of ids are text again."""
+    """IDs that YAML reads as numbers are text again."""
     install("declared", DECLARED)
     assert (
         resolve(
@@ -367,7 +367,7 @@ def test_text_of_the_environment_is_converted(
 
 
 def test_options_without_a_keyword_are_refused() -> None:
-    """Options that nobody would read are an error."""
+    """Options that nothing would read are an error."""
     with pytest.raises(InvalidOptionError, match=r"'workspace'.*is a URI or path"):
         resolve("http://user:hunter2@h", None, {"workspace": "x"})
 
@@ -377,15 +377,15 @@ def test_options_without_a_keyword_are_refused() -> None:
     [("None", "NoneType"), ("7", "int"), ("''", "an empty string"), ("' '", "an empty string")],
 )
 def test_a_plugin_that_returns_no_uri_is_named(what: str, said: str, install: Install) -> None:
-    """None, a number or an empty string from a plugin is its author's mistake, and said so."""
+    """The error for None, a number or an empty string blames the plugin."""
     install("odd", returning(what))
     with pytest.raises(PluginTypeError, match=rf"Odd\.tracking_uri\(\) returned {said}"):
         resolve("odd")
 
 
 @pytest.mark.parametrize("what", ["['a']", "{'A': 1}", "{1: 'a'}", "None"])
-def test_a_plugin_with_an_odd_environment_is_named(what: str, install: Install) -> None:
-    """An environment is text to text."""
+def test_a_plugin_with_an_invalid_environment_is_named(what: str, install: Install) -> None:
+    """An environment maps text to text."""
     install(
         "odd",
         returning("'http://h'")
@@ -396,27 +396,27 @@ def test_a_plugin_with_an_odd_environment_is_named(what: str, install: Install) 
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, 5, ["databricks"]])
-def test_what_is_no_text_is_refused(value: Any) -> None:
+def test_a_value_that_is_not_text_is_refused(value: Any) -> None:
     """A URI must be text."""
     with pytest.raises(InvalidOptionError, match="must be a keyword, a URI or a path"):
         resolve(value)
 
 
-def test_what_is_no_text_is_not_shown() -> None:
-    """A mapping in the URI's place may hold a secret, so only its type is told."""
+def test_a_value_that_is_not_text_is_not_shown() -> None:
+    """A mapping in place of the URI may contain a secret, so only its type is shown."""
     with pytest.raises(InvalidOptionError, match="not dict") as caught:
         resolve({"token": "hunter2"})  # type: ignore[arg-type]  # what is tested
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_connection_need_not_be_hashable(install: Install) -> None:
-    """An object that compares by value serves tracking and registry as well."""
+    """An object that compares by value works for tracking and registry."""
     install("mine", returning("'http://h'") + "\n    connection.__class__.__hash__ = None\n")
     assert resolve("mine", registry="mine").registry_uri == "http://h"
 
 
-def test_every_error_has_one_base() -> None:
-    """Users catch one class, or the builtin that fits."""
+def test_every_error_has_one_base_class() -> None:
+    """Users catch one class, or the fitting builtin."""
     with pytest.raises(ConnectionsError) as caught:
         resolve("no_such_keyword")
     assert isinstance(caught.value, LookupError)

@@ -1,4 +1,4 @@
-"""No secret ever shows."""
+"""No secret is ever shown."""
 
 import base64
 import html
@@ -50,8 +50,8 @@ from mlflow_connections.secrets import MASK, explain, looks_secret, mask, mask_u
         "openai_key",
     ],
 )
-def test_names_of_secrets_are_known(name: str) -> None:
-    """Names that usually hold a secret are recognised in any spelling."""
+def test_names_of_secrets_are_recognized(name: str) -> None:
+    """Names that usually hold a secret are recognized in any spelling."""
     assert looks_secret(name)
 
 
@@ -59,8 +59,8 @@ def test_names_of_secrets_are_known(name: str) -> None:
     "name",
     ["tokenizer", "max_tokens", "passage", "path", "pattern", "workspace", "keyword", "join_key"],
 )
-def test_other_names_are_no_secrets(name: str) -> None:
-    """A hyperparameter that only contains such a word is none."""
+def test_other_names_are_not_secrets(name: str) -> None:
+    """A hyperparameter that only contains such a word is not a secret."""
     assert not looks_secret(name)
 
 
@@ -86,12 +86,12 @@ def test_other_names_are_no_secrets(name: str) -> None:
     ],
 )
 def test_a_uri_is_masked(uri: str, shown: str) -> None:
-    """Userinfo and secret queries are hidden, also in a quoted URI inside; all else stays."""
+    """Userinfo and secret queries are hidden, also in a quoted URI inside; everything else stays."""
     assert mask_uri(uri) == shown
 
 
-def test_the_path_of_a_key_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A variable named after a key may hold the key's place, which the message about it must name."""
+def test_the_path_of_a_key_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A variable named after a key may hold the key's path, which the message about it must name."""
     key = tmp_path / "client.key"
     key.write_text("a key")
     monkeypatch.setenv("SERVICE_CLIENT_KEY", str(key))
@@ -100,8 +100,8 @@ def test_the_path_of_a_key_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert mask(f"{key} is encrypted") == f"{MASK} is encrypted"
 
 
-def test_an_option_that_is_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A declared option is believed over its variable's name, also where it names no file."""
+def test_an_option_declared_as_not_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A declaration takes precedence over the variable's name, even if the value is not a file."""
     monkeypatch.setenv("PLAIN_CLIENT_KEY", "keys/absent.key")
     read_options([Option("client_key", "A path.", env="PLAIN_CLIENT_KEY")], {}, {})
     assert mask("There is no keys/absent.key") == "There is no keys/absent.key"
@@ -109,12 +109,12 @@ def test_an_option_that_is_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> N
     assert mask("There is no keys/absent.key") == f"There is no {MASK}"
 
 
-def test_the_longer_secret_vanishes_whole() -> None:
+def test_the_longer_secret_is_hidden_completely() -> None:
     """A secret that contains another one leaves no rest."""
     assert mask("abc abcdef", ["abc", "abcdef", None, ""]) == "*** ***"
 
 
-# The prefix keeps hypothesis from taking words of our own messages for secrets.
+# The prefix keeps Hypothesis from using words of our own messages as secrets.
 SECRETS = st.builds(
     "zq9~{}".format, st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8)
 )
@@ -122,8 +122,8 @@ QUOTABLE = st.builds("zq9{}".format, st.text(st.characters(min_codepoint=33, max
 
 
 @given(QUOTABLE)
-def test_a_password_in_a_uri_never_shows(password: str) -> None:
-    """However a password is quoted, the masked URI does not hold it."""
+def test_a_password_in_a_uri_is_never_shown(password: str) -> None:
+    """However a password is quoted, the masked URI does not contain it."""
     inner = f"http://user:{quote(password, safe='')}@host/"
     for uri in (
         inner,
@@ -137,7 +137,7 @@ def test_a_password_in_a_uri_never_shows(password: str) -> None:
 
 
 class Leaky(Connection):
-    """A connection whose every option is wrong, so that every message is made."""
+    """A connection whose every option is wrong, so that every message is produced."""
 
     declared = (
         Option("number", "A number.", type=int, secret=True, env="TEST_NUMBER"),
@@ -146,13 +146,13 @@ class Leaky(Connection):
     )
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Return what it was told, to see it masked."""
+        """Return the given values, to test that they are masked."""
         return f"http://user:{quote(str(credentials['token']), safe='')}@host"
 
     def environment(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> dict[str, str]:
-        """Export it too."""
+        """Export them too."""
         return {"TEST_TOKEN": str(credentials["token"])}
 
 
@@ -163,10 +163,10 @@ class Leaky(Connection):
         st.sampled_from(["needed", "token", "number", "other"]), st.just("OPTION")
     ),
 )
-def test_no_secret_shows_in_anything_that_we_raise_or_log(
+def test_no_secret_is_in_anything_that_we_raise_or_log(
     secret: str, key: str, options: dict[str, Any]
 ) -> None:
-    """Whatever is wrong, neither repr, message, log line nor traceback holds the secret."""
+    """Whatever is wrong, neither repr, message, log line nor traceback contains the secret."""
     told = io.StringIO()
     handler = logging.StreamHandler(told)
     logging.getLogger("mlflow_connections").addHandler(handler)
@@ -192,8 +192,8 @@ def test_no_secret_shows_in_anything_that_we_raise_or_log(
 
 
 @given(SECRETS)
-def test_a_reading_hides_its_secret(secret: str) -> None:
-    """Neither the output of `show` nor the repr of read options holds a secret."""
+def test_read_options_hide_their_secret(secret: str) -> None:
+    """Neither the output of `show` nor the repr of read options contains a secret."""
     (reading,) = read_options((Option("token", "A token.", secret=True),), {"token": secret}, {})
     assert reading.value == secret
     assert secret not in repr(reading)
@@ -202,7 +202,7 @@ def test_a_reading_hides_its_secret(secret: str) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> Iterator[None]:
-    """No test knows the secrets of another one."""
+    """No test knows another test's secrets."""
     secrets._known.clear()
     secrets._variables.clear()
     yield
@@ -251,7 +251,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 @given(secret=HOSTILE)
 @example(secret="zq9~00\\'\t0")
 def test_a_known_secret_is_hidden_in_every_form(secret: str) -> None:
-    """Whatever its characters, and however a client, a shell or a serializer repeats it."""
+    """Whatever its characters, a secret is hidden however a client, a shell or a serializer repeats it."""
     hide = masker([secret])
     repeated = {name: form(secret) for name, form in FORMS.items()}
     for name, text in repeated.items():
@@ -263,8 +263,8 @@ def test_a_known_secret_is_hidden_in_every_form(secret: str) -> None:
             assert other.strip() not in shown, name
 
 
-def test_a_short_secret_is_hidden_where_it_stands_alone() -> None:
-    """Two letters are part of many words, and hiding them there would show them."""
+def test_a_short_secret_is_hidden_only_alone() -> None:
+    """Two letters are part of many words, and hiding them there would reveal them."""
     assert mask("an answer: an", ["an"]) == "*** answer: ***"
 
 
@@ -274,7 +274,7 @@ def test_secrets_that_overlap_leave_no_rest() -> None:
 
 
 def test_a_line_of_a_private_key_is_hidden() -> None:
-    """A client may repeat one line of a secret that has many."""
+    """A client may repeat one line of a multi-line secret."""
     key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF\n-----END KEY-----"
     assert mask("bad line kqhkiG9w0BAQEF", [key]) == "bad line ***"
 
@@ -292,7 +292,7 @@ def test_a_line_of_a_private_key_is_hidden() -> None:
 def test_a_variable_that_holds_a_secret_is_known(
     variable: str, is_hidden: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A vendor's own variable is masked though nobody read it; a place or a host is not."""
+    """A vendor's own variable is masked though nothing has read it; a path or a host is not."""
     monkeypatch.setenv(variable, "/some/value-here")
     assert mask("it is /some/value-here") == (
         "it is ***" if is_hidden else "it is /some/value-here"
@@ -300,14 +300,14 @@ def test_a_variable_that_holds_a_secret_is_known(
 
 
 def test_a_declared_variable_is_known_later_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value that the variable of a declared secret gets after it was read is masked."""
+    """A value that a declared secret's variable gets after it was read is masked."""
     read_options((Option("entry", "It opens.", secret=True, env="TEST_ENTRY"),), {}, {})
     monkeypatch.setenv("TEST_ENTRY", "sesame-later")
     assert mask("said sesame-later") == "said ***"
 
 
 def test_every_secret_that_was_read_is_known() -> None:
-    """A value is known from its source: the credentials, the wrong place, and inside a wrong type."""
+    """Every value is known, whether from the credentials, the wrong place, or a wrong type."""
     option = Option("token", "It opens.", secret=True)
     read_options((option,), {"token": "in-the-credentials"}, {"token": "in-the-options"})
     with pytest.raises(InvalidOptionError):
@@ -317,14 +317,14 @@ def test_every_secret_that_was_read_is_known() -> None:
 
 
 def test_the_oldest_secret_is_forgotten() -> None:
-    """A process that reads new tokens for years holds the latest ones."""
+    """A process that reads new tokens for years keeps the latest ones."""
     remember(*(f"token-{number:05}" for number in range(secrets._LIMIT + 1)))
     assert mask("token-00000") == "token-00000"
     assert mask("token-01000") == "***"
 
 
-def test_an_error_of_ours_is_masked_when_it_is_made_and_when_it_is_shown() -> None:
-    """Neither its repr nor its text holds a secret, even one that was read after it was made."""
+def test_an_error_is_masked_at_creation_and_when_shown() -> None:
+    """Neither its repr nor its text contains a secret, even one that was read after its creation."""
     remember("first-secret")
     error = AccessError("refused first-secret and later-secret")
     assert "first-secret" not in repr(error)
@@ -333,14 +333,14 @@ def test_an_error_of_ours_is_masked_when_it_is_made_and_when_it_is_shown() -> No
 
 
 def test_another_packages_exception_is_explained_in_one_masked_line() -> None:
-    """White space is joined after masking, so that a secret with a line break is found."""
+    """White space is joined after masking, so that a secret with a line break is recognized."""
     remember("two\nlines-of-it")
     assert explain(ValueError("bad\n  two\nlines-of-it  here")) == "bad *** here"
     assert explain(ValueError()) == "ValueError"
 
 
-def test_a_chained_traceback_says_no_more() -> None:
-    """An error of ours shows where another package raised, and not with which secret."""
+def test_a_chained_traceback_shows_no_secret() -> None:
+    """An error shows where another package raised, but no secret."""
     remember("chained-secret")
 
     def fail() -> None:
@@ -370,8 +370,8 @@ def test_a_document_is_masked_and_stays_a_document() -> None:
     }
 
 
-def test_a_record_of_our_loggers_is_masked(caplog: pytest.LogCaptureFixture) -> None:
-    """Message, arguments and traceback."""
+def test_a_record_of_the_masked_loggers_is_masked(caplog: pytest.LogCaptureFixture) -> None:
+    """Message, arguments and traceback contain no secret."""
     remember("logged-secret")
     logger = secrets.get_logger("mlflow_connections.test")
     assert secrets.get_logger("mlflow_connections.test").filters == [secrets._mask_record]
@@ -384,8 +384,8 @@ def test_a_record_of_our_loggers_is_masked(caplog: pytest.LogCaptureFixture) -> 
     assert "logged-secret" not in caplog.text
 
 
-def test_what_a_command_line_prints_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
-    """Output of any package, in pieces too; only what is printed on purpose passes."""
+def test_the_output_of_a_command_line_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    """Output of any package is masked, even in pieces; only deliberate output of secrets passes."""
     remember("printed-secret")
     with secrets.masked_output():
         print("half: printed-", end="")
@@ -400,7 +400,7 @@ def test_what_a_command_line_prints_is_masked(capsys: pytest.CaptureFixture[str]
 def test_a_traceback_that_ends_a_command_line_is_masked(
     capsys: pytest.CaptureFixture[str], install: Callable[..., str]
 ) -> None:
-    """An exception that nobody foresaw shows where, and no secret."""
+    """An unexpected exception shows its place, and no secret."""
     install(
         "failing",
         """
@@ -427,7 +427,7 @@ TOKEN = Option("token", "It opens.", secret=True, env="TEST_TOKEN")
 def test_white_space_around_a_secret_is_removed(
     written: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shell or an editor has added it; the service would refuse the header."""
+    """White space from a shell or an editor is removed; the service would refuse the header."""
     (reading,) = read_options((TOKEN,), {"token": written}, {})
     assert reading.value == "t0ken"
     monkeypatch.setenv("TEST_TOKEN", written)
@@ -437,7 +437,7 @@ def test_white_space_around_a_secret_is_removed(
 
 @pytest.mark.parametrize("written", ["t0\nken", "t0\x00ken", "t0\x7fken"])
 def test_a_control_character_in_a_secret_is_refused(written: str) -> None:
-    """One sentence says so and does not show it; a key with lines is declared as such."""
+    """The error is one sentence without the value; a multi-line key is declared as such."""
     with pytest.raises(InvalidOptionError, match="has a line break") as caught:
         read_options((TOKEN,), {"token": written}, {})
     assert "t0" not in str(caught.value)
@@ -446,15 +446,15 @@ def test_a_control_character_in_a_secret_is_refused(written: str) -> None:
 
 
 def test_white_space_that_may_belong_to_a_secret_is_refused() -> None:
-    """A password may end with a space, and a file with a line break: the user must say which."""
+    """A password may end with a space, and a file with a line break: the user must state which."""
     password = Option("password", "It opens.", secret=True, strip=False)
     with pytest.raises(InvalidOptionError, match="begins or ends with white space"):
         read_options((password,), {"password": "pass \n"}, {})
     assert read_options((password,), {"password": "pass word"}, {})[0].value == "pass word"
 
 
-def test_a_variable_of_white_space_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts as absent, as an empty one does."""
+def test_a_variable_of_white_space_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as absent, like an empty one."""
     monkeypatch.setenv("TEST_TOKEN", " \n")
     (reading,) = read_options((TOKEN,), {}, {})
     assert (reading.value, reading.source) == (None, None)

@@ -1,4 +1,4 @@
-"""MLflow's search for Spark is answered from memory, and nobody else's."""
+"""MLflow's search for Spark, and no other code's, is answered from memory."""
 
 import importlib
 import importlib.util
@@ -15,13 +15,13 @@ ANYBODY = {"__name__": "mlflow_users_program"}
 
 
 class Searches:
-    """A finder that counts the searches which reach it, and finds nothing."""
+    """A finder that counts the searches that reach it, and finds nothing."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Count."""
+        """Count the search."""
         self.count += name == "pyspark"
 
 
@@ -41,12 +41,12 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Searches]:
 
 
 def imports(who: dict[str, str]) -> None:
-    """Import Spark in a module of somebody's, as MLflow does."""
+    """Import Spark in another module, as MLflow does."""
     exec("from pyspark.sql import SparkSession", dict(who))
 
 
 def test_mlflow_searches_once(searches: Searches) -> None:
-    """Its further imports fail at once, with the error that Python raises."""
+    """Its further imports fail at once, with Python's own error."""
     for _ in range(3):
         with pytest.raises(ModuleNotFoundError, match="No module named 'pyspark'") as caught:
             imports(MLFLOW)
@@ -54,8 +54,8 @@ def test_mlflow_searches_once(searches: Searches) -> None:
     assert searches.count == 1
 
 
-def test_anybody_else_searches_each_time(searches: Searches) -> None:
-    """A program's own import goes its way, and a question whether Spark is there has its answer."""
+def test_other_code_searches_each_time(searches: Searches) -> None:
+    """A program's own import is unaffected, and so is a check for Spark."""
     with pytest.raises(ModuleNotFoundError):
         imports(MLFLOW)
     with pytest.raises(ModuleNotFoundError):
@@ -65,7 +65,7 @@ def test_anybody_else_searches_each_time(searches: Searches) -> None:
 
 
 def test_spark_is_found_once_it_is_there(tmp_path: Path) -> None:
-    """On a new folder of the path at once (`findspark`); when it is installed, after the caches are dropped."""
+    """Spark is found at once in a new folder of the path, and otherwise once the caches are dropped."""
     with pytest.raises(ModuleNotFoundError):
         imports(MLFLOW)
     sys.path.append(str(tmp_path))
@@ -78,8 +78,8 @@ def test_spark_is_found_once_it_is_there(tmp_path: Path) -> None:
     assert "pyspark" in sys.modules
 
 
-def test_a_connection_remembers_it() -> None:
-    """Whatever connection a program uses, MLflow's calls are quicker, and its registry URI is its own."""
+def test_a_connection_remembers_the_absence() -> None:
+    """With any connection MLflow's calls are faster, and its registry URI is unchanged."""
     sys.meta_path.remove(spark._absence)
     with use("http://mlflow.example") as endpoint:
         assert sys.meta_path.count(spark._absence) == 1

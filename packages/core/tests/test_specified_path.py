@@ -1,4 +1,4 @@
-"""The specification's import path: a module object that pretends nothing and imports nothing."""
+"""The specification's import path: a module object that imports nothing and makes nothing look installed."""
 
 import importlib.util
 import subprocess
@@ -18,8 +18,8 @@ def nothing_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, NAME, raising=False)
 
 
-def test_it_offers_the_base_class(nothing_there: None) -> None:
-    """The import of the specification gives core's base class under both of its names."""
+def test_it_provides_the_base_class(nothing_there: None) -> None:
+    """The specification's import returns core's base class under both of its names."""
     install()
     module = importlib.import_module(NAME)
     assert module.KedroMlflowConnection is Connection
@@ -27,8 +27,8 @@ def test_it_offers_the_base_class(nothing_there: None) -> None:
     assert module.__all__ == ["KedroMlflowConnection"]
 
 
-def test_it_leaves_a_loaded_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module that is loaded already stays, since it may be kedro-mlflow's own."""
+def test_it_keeps_a_loaded_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is already loaded stays, since it may be kedro-mlflow's own."""
     own = ModuleType(NAME)
     monkeypatch.setitem(sys.modules, NAME, own)
     install()
@@ -36,7 +36,7 @@ def test_it_leaves_a_loaded_module(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kedro_mlflow_does_not_look_installed(nothing_there: None) -> None:
-    """The module has a spec, and whether kedro-mlflow is installed can still be asked."""
+    """The module has a spec, and checks for an installed kedro-mlflow still work."""
     there = importlib.util.find_spec("kedro_mlflow") is not None
     install()
     assert (importlib.util.find_spec("kedro_mlflow") is not None) == there
@@ -51,8 +51,8 @@ def test_it_refuses_other_names(nothing_there: None) -> None:
         _ = sys.modules[NAME].anything
 
 
-def test_a_scan_of_all_modules_is_not_disturbed(tmp_path: Path) -> None:
-    """Asking every loaded module for its file imports nothing, so that the loop does not break."""
+def test_a_scan_of_all_modules_imports_nothing(tmp_path: Path) -> None:
+    """Reading every loaded module's `__file__` imports nothing, so that the loop does not fail."""
     code = (
         "import sys\nfrom mlflow_connections.specified_path import install\ninstall()\n"
         "before = set(sys.modules)\n"
@@ -68,10 +68,10 @@ def test_a_scan_of_all_modules_is_not_disturbed(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_module_of_kedro_mlflows_own_wins(
+def test_kedro_mlflows_own_module_takes_precedence(
     nothing_there: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a version of kedro-mlflow has the module, its class is used and it takes the place of ours."""
+    """If a version of kedro-mlflow has the module, its class is used, and it replaces this one."""
     folder = tmp_path / "own" / "kedro_mlflow" / "config"
     folder.mkdir(parents=True)
     for path in (folder.parent / "__init__.py", folder / "__init__.py"):

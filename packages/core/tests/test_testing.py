@@ -1,4 +1,4 @@
-"""The contract tests that core ships, run against good and bad plugins."""
+"""The contract tests that core ships, run with good and bad plugins."""
 
 import os
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class TestPlugin(ConnectionContract):
 
 @pytest.fixture
 def contract(pytester: pytest.Pytester, warm_python: WarmPython) -> Callable[[str], dict[str, int]]:
-    """Run the contract against a plugin's code, and count the outcomes."""
+    """Run the contract with a plugin's code, and count the outcomes."""
 
     def run(code: str) -> dict[str, int]:
         site = Path(pytester.mkdir("site"))
@@ -49,7 +49,8 @@ def contract(pytester: pytest.Pytester, warm_python: WarmPython) -> Callable[[st
         pytester.makepyfile(CONTRACT)
         done = warm_python.run(
             ["-m", "pytest", "-p", "no:cacheprovider"],
-            # Plugins of this environment, which the contract does not use, take longer than its tests.
+            # Plugins of this environment, which the contract does not use, take longer than its
+            # tests.
             env={**os.environ, "PYTHONPATH": str(site), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             cwd=pytester.path,
         )
@@ -59,7 +60,7 @@ def contract(pytester: pytest.Pytester, warm_python: WarmPython) -> Callable[[st
 
 
 def test_a_good_plugin_passes(contract: Callable[[str], dict[str, int]]) -> None:
-    """A plugin that keeps the contract passes all of it."""
+    """A plugin that meets the contract passes all of it."""
     assert contract(GOOD) == {"passed": 11}
 
 

@@ -1,4 +1,4 @@
-"""Applying an endpoint, and putting back what was there."""
+"""Applying an endpoint, and restoring the previous state."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ EXPORTING = """
 
 
 class FakeMlflow(ModuleType):
-    """The two variables and setters that MLflow keeps its URIs by, as MLflow 2.22 to 3.18 have them."""
+    """The two variables and setters with which MLflow 2.22 to 3.18 keeps its URIs."""
 
     def __init__(self, variable: str, environment: str) -> None:
         super().__init__(variable)
@@ -32,7 +32,7 @@ class FakeMlflow(ModuleType):
         setattr(self, variable, None)
 
     def set_tracking_uri(self, uri: str | None) -> None:
-        """Keep the URI and export it, as MLflow's setters do."""
+        """Store the URI and export it, as MLflow's setters do."""
         setattr(self, self.variable, uri)
         if uri:
             os.environ[self.environment] = uri
@@ -52,7 +52,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def mlflow(monkeypatch: pytest.MonkeyPatch) -> Mlflow:
-    """MLflow's two modules of URIs, as if somebody had imported it."""
+    """MLflow's two modules of URIs, as if other code had imported it."""
     tracking = FakeMlflow("_tracking_uri", "MLFLOW_TRACKING_URI")
     registry = FakeMlflow("_registry_uri", "MLFLOW_REGISTRY_URI")
     monkeypatch.setitem(sys.modules, "mlflow.tracking._tracking_service.utils", tracking)
@@ -60,9 +60,9 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> Mlflow:
     return tracking, registry
 
 
-def test_without_mlflow_the_variables_say_all() -> None:
-    """MLflow is not imported: the variables reach it when somebody does, and children at once."""
-    imported = "mlflow" in sys.modules  # by the tests of another package in this process
+def test_without_mlflow_the_variables_are_set() -> None:
+    """MLflow is not imported: it reads the variables once it is, and children at once."""
+    imported = "mlflow" in sys.modules  # by another package's tests in this process
     with use("http://t", registry="http://r") as endpoint:
         assert endpoint.tracking_uri == os.environ["MLFLOW_TRACKING_URI"] == "http://t"
         assert os.environ["MLFLOW_REGISTRY_URI"] == "http://r"
@@ -71,8 +71,8 @@ def test_without_mlflow_the_variables_say_all() -> None:
     assert "MLFLOW_REGISTRY_URI" not in os.environ
 
 
-def test_mlflow_is_set_and_put_back_to_unset(mlflow: Mlflow) -> None:
-    """An imported MLflow gets the URIs, and none again afterwards."""
+def test_mlflow_is_set_and_reset(mlflow: Mlflow) -> None:
+    """An imported MLflow gets the URIs, and none afterwards."""
     tracking, registry = mlflow
     with use("http://t", registry="http://r"):
         assert (tracking._tracking_uri, registry._registry_uri) == ("http://t", "http://r")
@@ -81,10 +81,10 @@ def test_mlflow_is_set_and_put_back_to_unset(mlflow: Mlflow) -> None:
     assert "MLFLOW_REGISTRY_URI" not in os.environ
 
 
-def test_a_variable_without_a_set_uri_is_put_back_as_that(
+def test_a_variable_without_a_set_uri_stays_a_variable(
     mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable that the user's shell has set stays a variable, and no URI of the process."""
+    """A variable that the user's shell has set is restored only as a variable."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://shell")
     with use("http://t"):
         assert os.environ["MLFLOW_TRACKING_URI"] == "http://t"
@@ -92,8 +92,8 @@ def test_a_variable_without_a_set_uri_is_put_back_as_that(
     assert mlflow[0]._tracking_uri is None
 
 
-def test_what_the_process_had_set_is_put_back(mlflow: Mlflow) -> None:
-    """A URI set by code comes back in both places."""
+def test_the_process_uri_is_restored(mlflow: Mlflow) -> None:
+    """A URI set by code is restored in both places."""
     mlflow[0].set_tracking_uri("http://mine")
     with use("http://t"):
         pass
@@ -101,7 +101,7 @@ def test_what_the_process_had_set_is_put_back(mlflow: Mlflow) -> None:
 
 
 def test_it_nests(mlflow: Mlflow) -> None:
-    """Each end puts back what its own beginning found."""
+    """Each block restores the state from its beginning."""
     with use("http://outer"):
         with use("http://inner", registry="http://r"):
             assert mlflow[0]._tracking_uri == "http://inner"
@@ -110,8 +110,8 @@ def test_it_nests(mlflow: Mlflow) -> None:
     assert mlflow[0]._tracking_uri is None
 
 
-def test_an_error_inside_puts_back_as_well(mlflow: Mlflow) -> None:
-    """An exception passes, and leaves nothing behind."""
+def test_an_error_inside_also_restores(mlflow: Mlflow) -> None:
+    """An exception passes through, and leaves nothing behind."""
     with pytest.raises(RuntimeError, match="mine"), use("http://t"):
         raise RuntimeError("mine")
     assert mlflow[0]._tracking_uri is None
@@ -128,7 +128,7 @@ def test_a_plain_call_stays_in_force(mlflow: Mlflow) -> None:
     assert mlflow[0]._tracking_uri == "http://later"
 
 
-def test_the_environment_is_exported_and_put_back(install: Install) -> None:
+def test_the_environment_is_exported_and_restored(install: Install) -> None:
     """Exported variables are set inside the block, and removed or restored after it."""
     install("exporting", EXPORTING)
     with use("exporting", {"token": "t1"}):
@@ -136,10 +136,10 @@ def test_the_environment_is_exported_and_put_back(install: Install) -> None:
     assert "TEST_TOKEN" not in os.environ
 
 
-def test_replacing_a_variable_is_told_by_name(
+def test_replacing_a_variable_causes_a_warning_with_its_name(
     install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Replacing another value causes a warning, which shows neither value."""
+    """The warning about a replaced value shows neither value."""
     install("exporting", EXPORTING)
     monkeypatch.setenv("TEST_TOKEN", "0ld")
     with caplog.at_level(logging.WARNING), use("exporting", {"token": "n3w"}):
@@ -158,8 +158,8 @@ def test_a_failure_changes_nothing(mlflow: Mlflow) -> None:
     assert mlflow[0]._tracking_uri == os.environ["MLFLOW_TRACKING_URI"] == "http://mine"
 
 
-def test_snapshot_spares_what_was_changed_since(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put back with a later snapshot, only what nobody has changed since that returns."""
+def test_a_snapshot_keeps_later_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restoring with a later snapshot keeps values that other code has changed since."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://before")
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
     before = SavedState.take()
