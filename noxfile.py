@@ -7,9 +7,11 @@ sandbox's page in a Chromium.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "scripts"))
 import bytecode  # noqa: E402 - its folder is on no path before
+import side_by_side  # noqa: E402 - the same
 from workspace import distributions, with_siblings  # noqa: E402 - the same
 
 # The tests start hundreds of interpreters, each of which would compile MLflow and its dependencies again
@@ -147,40 +150,61 @@ BROWSER = ("playwright>=1.50", "axe-playwright-python>=0.1.4")
 HTTP_STAND_NEEDS = ("trustme>=1.2", "pyjwt[crypto]>=2.8")
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
 
-nox.needs_version = ">=2025.2.9"
+DEFAULT = (
+    *("lint", "workspace", "types", "docs", "dist"),
+    *(f"unit({package})" for package in PACKAGES),
+    *(f"integration({group})" for group in GROUPS),
+)
+# Those that take longest begin first, so that no core is idle in the end.
+LONGEST = (
+    *("unit(sandbox)", "integration(azureml)", "integration(snowflake)", "integration(examples)"),
+    *("integration(http)", "integration(durable)", "integration(databand)", "integration(events)"),
+    *("docs", "integration(databricks)", "types", "integration(outbox)", "unit(outbox)"),
+    *("integration(kedro)", "dist", "integration(kedro-mlflow)", "unit(snowflake)"),
+    *("integration(sandbox)", "workspace", "unit(databand)", "unit(core)"),
+)
+ORDER = (*LONGEST, *(each for each in DEFAULT if each not in LONGEST))
+
+nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["lint", "workspace", "types", "unit", "integration", "docs", "dist"]
+nox.options.sessions = ORDER
+nox.options.allow_parallel = True
 nox.options.error_on_missing_interpreters = False
+if __name__ != "noxfile":  # which it is for a script that imports it
+    nox.options.envdir = str(side_by_side.environments(ROOT))
+    # As Ctrl-C does, SIGTERM ends the sessions that run in parallel, which are processes of their own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+CACHE = ROOT / ".nox" / ".cache"
 
 _wheels: dict[str, Path] = {}
 
 
 def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
-    """Build packages, such as `core` or `sandbox[azureml]`, as wheels, each once in a run of nox.
+    """Build packages, such as `core` or `sandbox[azureml]`, as wheels, each once for all sessions and runs.
 
     Siblings that they declare as dependencies are added in front.
     """
     named = [package.partition("[")[0] for package in packages]
     needed = dict.fromkeys(each for folder in named for each in with_siblings(folder))
     packages = [*(each for each in needed if each not in named), *packages]
-    out = Path(session.cache_dir) / "wheels"
-    if not _wheels:
-        shutil.rmtree(out, ignore_errors=True)
     found = []
     for package in packages:
         folder, bracket, extras = package.partition("[")
-        if folder not in _wheels and (released := released_wheel(folder)):
-            _wheels[folder] = released
         if folder not in _wheels:
-            session.run(
-                *(uv.find_uv_bin(), "build", "--quiet", "--wheel"),
-                *("--out-dir", str(out / folder), str(ROOT / "packages" / folder)),
-                external=True,
-                silent=True,
-            )
-            (_wheels[folder],) = (out / folder).glob("*.whl")
+            _wheels[folder] = released_wheel(folder) or built_wheel(session, folder)
         found.append(f"{_wheels[folder]}{bracket}{extras}")
     return found
+
+
+def built_wheel(session: nox.Session, folder: str) -> Path:
+    """Return a package's wheel, built if its files have changed."""
+    package = ROOT / "packages" / folder
+    build = (uv.find_uv_bin(), "build", "--quiet", "--wheel", str(package), "--out-dir")
+    return side_by_side.wheel(
+        package,
+        CACHE / "wheels",
+        lambda out: session.run(*build, str(out), external=True, silent=True),
+    )
 
 
 def released_wheel(folder: str) -> Path | None:
@@ -201,13 +225,20 @@ def everything(session: nox.Session) -> list[str]:
 
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Run pytest with the arguments after `--` on the command line."""
+    # Of each session, which may run beside others.
+    cache = ("-o", f"cache_dir={Path(session.cache_dir).resolve() / 'pytest' / session.name}")
     with bytecode.shared(*folders_of_bytecode(session)):
-        session.run("pytest", "-q", *arguments, *session.posargs, env=QUIET)
+        session.run("pytest", "-q", *cache, *arguments, *session.posargs, env=QUIET)
 
 
 def folders_of_bytecode(session: nox.Session) -> tuple[Path, Path]:
     """Return a session's environment, and the folder of the bytecode that all of them share."""
-    return Path(session.virtualenv.location), Path(session.cache_dir) / "bytecode"
+    return Path(session.virtualenv.location), CACHE / "bytecode"
+
+
+def exclusive(session: nox.Session, name: str) -> AbstractContextManager[None]:
+    """Let no other session or run that asks for the same name run at the same time."""
+    return side_by_side.exclusive(CACHE / "locks" / name, session.log)
 
 
 def with_needed(package: str) -> list[str]:
@@ -254,6 +285,7 @@ def types(session: nox.Session) -> None:
         *(uv.find_uv_bin(), "tool", "run", "--quiet", "--python", sys.executable),
         *("--from", "mypy>=2.4", "mypy"),
         *("--python-executable", str(Path(session.bin) / "python")),
+        *("--cache-dir", str(Path(session.cache_dir).resolve() / "mypy")),
     )
     session.run(
         *(*mypy, "--exclude", "/kedro/starter/"),
@@ -300,24 +332,26 @@ def integrate(session: nox.Session, name: str, *more: str, marked: str = "not sl
 def dist(session: nox.Session) -> None:
     """Build the archives, check them and install each alone."""
     session.install("hatch>=1.16", "twine>=6")
-    shutil.rmtree(ROOT / "dist", ignore_errors=True)
-    for folder in PACKAGES:
-        with session.chdir(ROOT / "packages" / folder):
-            # Hatch makes its build environment with nox's interpreter only when this is unset.
-            session.run("hatch", "build", str(ROOT / "dist"), env={"UV_PYTHON": None}, silent=True)
-    if archives := os.environ.get("RELEASE_ARCHIVES"):
-        shutil.copytree(archives, ROOT / "dist", dirs_exist_ok=True)
-    session.run("twine", "check", "--strict", *map(str, sorted((ROOT / "dist").iterdir())))
-    session.run("python", "scripts/check_dist.py", "dist")
+    with exclusive(session, "dist"):
+        shutil.rmtree(ROOT / "dist", ignore_errors=True)
+        for folder in PACKAGES:
+            with session.chdir(ROOT / "packages" / folder):
+                # Hatch makes its build environment with nox's interpreter only when this is unset.
+                build = ("hatch", "build", str(ROOT / "dist"))
+                session.run(*build, env={"UV_PYTHON": None}, silent=True)
+        if archives := os.environ.get("RELEASE_ARCHIVES"):
+            shutil.copytree(archives, ROOT / "dist", dirs_exist_ok=True)
+        session.run("twine", "check", "--strict", *map(str, sorted((ROOT / "dist").iterdir())))
+        session.run("python", "scripts/check_dist.py", "dist")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build."""
     session.install(*everything(session), *PYTEST, *SITE)
-    with bytecode.shared(*folders_of_bytecode(session)):
+    with exclusive(session, "docs"), bytecode.shared(*folders_of_bytecode(session)):
         session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")
-    session.run("python", "scripts/check_site.py", "docs/_build")
+        session.run("python", "scripts/check_site.py", "docs/_build")
 
 
 @nox.session
@@ -346,8 +380,9 @@ def site(session: nox.Session) -> None:
     """Test the built documentation in Chromium: every page, wide and narrow, light and dark."""
     environment = {**QUIET, "CHROMIUM": chromium(session)}
     session.install(*everything(session), *PYTEST, *SITE, *BROWSER)
-    session.run("sphinx-build", "-q", "-b", "html", "docs", "docs/_build")
-    session.run("pytest", "-q", "tests-integration/site", *session.posargs, env=environment)
+    with exclusive(session, "docs"):
+        session.run("sphinx-build", "-q", "-b", "html", "docs", "docs/_build")
+        session.run("pytest", "-q", "tests-integration/site", *session.posargs, env=environment)
 
 
 @nox.session(tags=["workflows"])
@@ -388,14 +423,15 @@ def http_stand(session: nox.Session, mlflow: str) -> None:
 
     Nothing is installed on the machine, and no root is needed.
     """
-    installed = Path(session.cache_dir).resolve() / "http-stand"
+    installed = CACHE.resolve() / "http-stand"
     tests = ROOT / "tests-integration" / "http_stand"
-    done = subprocess.run(
-        [sys.executable, str(tests / "install.py"), str(installed)],
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    with exclusive(session, "http-stand"):
+        done = subprocess.run(
+            [sys.executable, str(tests / "install.py"), str(installed)],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         session.skip(done.stderr.strip())
     session.install(

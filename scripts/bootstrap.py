@@ -1,5 +1,7 @@
 """Run nox on a machine that has nothing but Python and pip: `python3 scripts/bootstrap.py [nox arguments]`.
 
+Without arguments it runs the default sessions, as many at once as there are cores, four at most.
+
 Makes `.venv` beside this repository's README on the first call and installs nox into it. It works
 where Debian has split `venv`'s own pip away, and where Debian forbids pip outside of environments.
 """
@@ -11,15 +13,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
-# uv makes the sessions' environments: seconds instead of minutes. 2025.2.9 is the first nox that
-# parametrizes with tags as the noxfile does.
-REQUIREMENT = "nox[uv]>=2025.2.9"
+# uv makes the sessions' environments: seconds instead of minutes. 2026.8.10 is the first nox that
+# runs sessions in parallel.
+REQUIREMENT = "nox[uv]>=2026.8.10"
+MOST_AT_ONCE = 4
 
 
 def main() -> int:
     """Make the environment if need be, then become nox."""
     python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not (ENVIRONMENT / "ready").exists():
+    ready = ENVIRONMENT / "ready"
+    if not ready.exists() or ready.read_text() != REQUIREMENT:
         print(f"Setting up {ENVIRONMENT.name} with nox ...", flush=True)
         subprocess.run(
             [sys.executable, "-m", "venv", "--clear", "--without-pip", ENVIRONMENT], check=True
@@ -31,11 +35,24 @@ def main() -> int:
             ],
             check=True,
         )
-        (ENVIRONMENT / "ready").touch()
-    command = [str(python), "-m", "nox", "-f", str(ROOT / "noxfile.py"), *sys.argv[1:]]
+        ready.write_text(REQUIREMENT)
+    arguments = nox_arguments(sys.argv[1:], cores())
+    command = [str(python), "-m", "nox", "-f", str(ROOT / "noxfile.py"), *arguments]
     if os.name == "posix":
         os.execv(command[0], command)
     return subprocess.run(command, check=False).returncode
+
+
+def nox_arguments(given: list[str], cores: int) -> list[str]:
+    """Return the arguments for nox: those that were given, or else the number of sessions at once."""
+    return given or ["--parallel", str(min(cores, MOST_AT_ONCE))]
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":

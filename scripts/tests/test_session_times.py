@@ -3,15 +3,28 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from session_times import default_sessions, table
+from workspace import ROOT, distributions
 
 
 def test_the_sessions_are_those_that_nox_runs_by_default() -> None:
     """Each default session is measured, and no tagged one."""
     names = default_sessions()
     assert {"lint", "types", "unit(core)", "integration(kedro)", "dist"} <= set(names)
+    assert {f"unit({package})" for package in distributions()} <= set(names)
     assert not [name for name in names if name.startswith(("demo", "bench", "slow", "matrix"))]
+
+
+def test_those_that_take_longest_begin_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The noxfile's order has each default session once."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    import noxfile
+
+    assert sorted(noxfile.ORDER) == sorted(default_sessions())
+    assert noxfile.ORDER[: len(noxfile.LONGEST)] == noxfile.LONGEST
 
 
 def test_the_slowest_come_first_and_all_are_summed() -> None:
