@@ -14,9 +14,9 @@ mlflow: Any = import_module("mlflow")
 STEPS = 20
 
 
-def log(run_id: str, name: str) -> None:
+def log(run_id: str, name: str, client: Any = None) -> None:
     """Log a metric of the name."""
-    client = mlflow.MlflowClient()
+    client = client or mlflow.MlflowClient()
     for step in range(STEPS):
         client.log_metric(run_id, name, float(step), step=step)
 
@@ -26,12 +26,15 @@ def main(experiment: str, end: str) -> None:
     mlflow.set_experiment(experiment)
     run = mlflow.start_run(run_name=end)
     run_id = run.info.run_id
-    threads = [threading.Thread(target=log, args=(run_id, f"thread_{n}")) for n in range(4)]
+    # MLflow tries to import pyspark for each client. A fork meanwhile inherits the lock of that import for
+    # ever, with plain MLflow as well.
+    client = mlflow.MlflowClient()
+    threads = [threading.Thread(target=log, args=(run_id, f"thread_{n}", client)) for n in range(4)]
     for thread in threads:
         thread.start()
     child = os.fork()
     if child == 0:
-        log(run_id, "fork")
+        log(run_id, "fork", client)
         os._exit(0)
     os.waitpid(child, 0)
     for thread in threads:
@@ -40,7 +43,7 @@ def main(experiment: str, end: str) -> None:
         spawned = multiprocessing.get_context("spawn").Process(target=log, args=(run_id, "spawn"))
         spawned.start()
         spawned.join()
-    log(run_id, "main")
+    log(run_id, "main", client)
     sys.stdout.flush()
     if end == "exit":
         os._exit(3)
