@@ -1,4 +1,4 @@
-"""Databand's HTTP API: credentials, and what each answer means for what was sent."""
+"""Databand's HTTP API: credentials, and the effect of each response."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ TOKEN = {"DBND__CORE__DATABAND_ACCESS_TOKEN": "t0ken"}
 
 
 class Server(ThreadingHTTPServer):
-    """Responds as a test demands, and keeps the requests."""
+    """Responds as a test configures it, and records the requests."""
 
     status = 200
     body = b"{}"
@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server that runs."""
+    """A running server."""
     server = Server()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -81,8 +81,8 @@ def server() -> Iterator[Server]:
     server.server_close()
 
 
-def test_a_request_is_as_dbnd_sends_it(server: Server) -> None:
-    """Compressed JSON with the token and dbnd's headers."""
+def test_a_request_has_dbnds_form(server: Server) -> None:
+    """A request is compressed JSON with the token and dbnd's headers."""
     DatabandClient(server.url, TOKEN).post("tracking/heartbeat", {"run_uid": "u"}, 5)
     ((path, headers, body),) = server.asked
     assert (path, body) == ("/api/v1/tracking/heartbeat", {"run_uid": "u"})
@@ -94,7 +94,7 @@ def test_a_request_is_as_dbnd_sends_it(server: Server) -> None:
 
 
 def test_without_a_token_it_logs_in_once(server: Server) -> None:
-    """The token against forged requests is fetched, sent with the login and with each call."""
+    """The CSRF token is fetched, and sent with the login and with each call."""
     environ = {"DBND__CORE__DBND_USER": "me", "DBND__CORE__DBND_PASSWORD": "pw"}
     client = DatabandClient(server.url, environ)
     client.post("tracking/a", {}, 5)
@@ -120,7 +120,9 @@ def test_without_a_token_it_logs_in_once(server: Server) -> None:
         (503, Unavailable),
     ],
 )
-def test_an_answer_means_what_it_says(status: int, error: type[Exception], server: Server) -> None:
+def test_a_response_determines_the_error(
+    status: int, error: type[Exception], server: Server
+) -> None:
     """Temporary failures are retried, and permanent ones are not."""
     server.status = status
     with pytest.raises(error) as caught:
@@ -129,7 +131,7 @@ def test_an_answer_means_what_it_says(status: int, error: type[Exception], serve
     assert str(status) in str(caught.value)
 
 
-def test_the_wait_that_is_asked_for_is_passed_on(server: Server) -> None:
+def test_the_requested_wait_is_passed_on(server: Server) -> None:
     """Retry-After in seconds is kept; a date leaves it to the backoff."""
     server.status = 429
     for text, seconds in (("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)):
@@ -139,22 +141,22 @@ def test_the_wait_that_is_asked_for_is_passed_on(server: Server) -> None:
         assert caught.value.retry_after == seconds
 
 
-def test_no_answer_is_unavailable() -> None:
-    """Nobody there is no reason to lose anything."""
+def test_no_response_is_unavailable() -> None:
+    """A missing server is no reason to lose anything."""
     with pytest.raises(Unavailable, match="does not answer"):
         DatabandClient("http://127.0.0.1:9", TOKEN).post("tracking/a", {}, 5)
 
 
 def test_a_refusal_shows_no_token(server: Server) -> None:
-    """A server that repeats the token in its answer does not bring it into a log."""
+    """A token that the server repeats in its response does not reach a log."""
     server.status, server.body = 400, b"bad: t0ken"
     with pytest.raises(Rejected) as caught:
         DatabandClient(server.url, TOKEN).post("tracking/a", {}, 5)
     assert "t0ken" not in str(caught.value)
 
 
-def test_a_refused_event_is_named_where_it_is_alone(server: Server, tmp_path: Path) -> None:
-    """The outbox sets just that one aside."""
+def test_a_single_rejected_event_is_named(server: Server, tmp_path: Path) -> None:
+    """The outbox sets just that event aside."""
     server.status = 400
     sink = open_sink(Destination("databand", server.url, ""), TOKEN, tmp_path)
     event = Event("r" * 32, "log", 1, {"metrics": [["m", 1.0, 1, 0]]})
@@ -171,15 +173,15 @@ def test_a_refused_event_is_named_where_it_is_alone(server: Server, tmp_path: Pa
     ("kind", "body"),
     [("text/html", b"<html>Log in</html>"), ("", b"<!doctype html>"), ("text/plain", b"OK")],
 )
-def test_a_login_page_is_no_delivery(kind: str, body: bytes, server: Server) -> None:
-    """Something that answers 200 in Databand's place accepts nothing: the event is kept."""
+def test_a_login_page_is_not_a_delivery(kind: str, body: bytes, server: Server) -> None:
+    """Another server that returns 200 in Databand's place accepts nothing: the event is kept."""
     server.body = body
     server.headers_to_send = {"Content-Type": kind} if kind else {}
     with pytest.raises(Unavailable, match="not with JSON"):
         DatabandClient(server.url, TOKEN).post("tracking/a", {}, 5)
 
 
-def test_an_empty_answer_is_a_delivery(server: Server) -> None:
+def test_an_empty_response_is_a_delivery(server: Server) -> None:
     """Databand's success responses are JSON or empty; dbnd reads neither."""
     server.body = b""
     DatabandClient(server.url, TOKEN).post("tracking/a", {}, 5)
@@ -201,7 +203,7 @@ def stepped(run: str, step: int) -> Event:
 
 
 def delivered(server: Server, endpoint: str) -> list[str]:
-    """Return what the datasets are called that requests to an endpoint held, in order."""
+    """Return the names of the datasets in requests to an endpoint, in order."""
     rows = {"log_datasets": "datasets_info", "log_metrics": "metrics_info"}[endpoint]
     return [
         str(row.get("dataset_uri") or row["metric"]["key"])
@@ -211,8 +213,8 @@ def delivered(server: Server, endpoint: str) -> list[str]:
     ]
 
 
-def test_only_what_was_not_accepted_is_sent_again(server: Server, tmp_path: Path) -> None:
-    """A batch that failed halfway goes on where it was, in another process too."""
+def test_only_unaccepted_events_are_sent_again(server: Server, tmp_path: Path) -> None:
+    """A batch that failed halfway continues from there, in another process too."""
     events = [stepped("a", step) for step in range(3)]
     destination = Destination("databand", server.url, "")
     server.fails_at = "log_metrics"
@@ -223,7 +225,7 @@ def test_only_what_was_not_accepted_is_sent_again(server: Server, tmp_path: Path
     assert delivered(server, "log_datasets") == ["mlflow:d0@a", "mlflow:d1@a", "mlflow:d2@a"]
     server.asked.clear()
     server.fails_at = ""
-    # The outbox may make another batch of the same events.
+    # The outbox may form another batch from the same events.
     for again in ([events[0]], events[1:]):
         open_sink(destination, TOKEN, tmp_path).send(Batch(again))
     assert delivered(server, "log_datasets") == []
@@ -246,7 +248,7 @@ def test_a_rejected_row_does_not_repeat_its_neighbours(server: Server, tmp_path:
 
 
 def test_a_requests_id_derives_from_its_events(server: Server, tmp_path: Path) -> None:
-    """The same events in another attempt have the same ID, other events another."""
+    """The same events have the same ID in another attempt, other events another ID."""
     destination = Destination("databand", server.url, "")
     for events in ([stepped("a", 1)], [stepped("a", 1)], [stepped("a", 2)]):
         open_sink(destination, TOKEN, tmp_path).send(Batch(events))

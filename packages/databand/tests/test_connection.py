@@ -13,7 +13,7 @@ OPTIONS = {"databand_url": "https://acme.databand.ai", "duplicate_tracking_to": 
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start from an environment that says nothing."""
+    """Start from an environment without settings."""
     for name in (
         TOKEN,
         "DBND__CORE__DATABAND_URL",
@@ -24,8 +24,8 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_it_gives_a_composite_uri_and_the_token_beside_it() -> None:
-    """The token goes by the environment, never in the URI."""
+def test_it_returns_a_composite_uri_and_a_separate_token() -> None:
+    """The token is in the environment, never in the URI."""
     endpoint = resolve("databand", {"access_token": "t0ken"}, OPTIONS)
     assert endpoint.tracking_uri == (
         "dbnd+s://acme.databand.ai:443?duplicate_tracking_to=http%253A%252F%252Fm%253A5000"
@@ -35,7 +35,7 @@ def test_it_gives_a_composite_uri_and_the_token_beside_it() -> None:
 
 
 def test_it_reads_dbnds_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The configuration of dbnd is enough."""
+    """The configuration of dbnd is sufficient."""
     monkeypatch.setenv("DBND__CORE__DATABAND_URL", "http://localhost:8080")
     monkeypatch.setenv("DBND__MLFLOW_TRACKING__DUPLICATE_TRACKING_TO", "http://mlflow-store/")
     assert connection.tracking_uri({}, {}) == (
@@ -44,7 +44,7 @@ def test_it_reads_dbnds_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_current_store_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a store the current tracking URI is meant; of a composite one, its store."""
+    """Without a store the current tracking URI is used; of a composite one, its store."""
     options = {"databand_url": "http://d:1"}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
     first = connection.tracking_uri({}, options)
@@ -59,8 +59,8 @@ def test_the_current_store_is_the_default(monkeypatch: pytest.MonkeyPatch) -> No
     "store",
     ["databricks", "databricks://profile", "azureml://region/x", "arn:aws:sagemaker:r:1:s/n"],
 )
-def test_a_store_that_mlflow_knows_by_its_uri_keeps_it(store: str) -> None:
-    """Its tracking URI stays, and a variable says what is duplicated."""
+def test_a_store_that_mlflow_recognizes_by_its_uri_keeps_it(store: str) -> None:
+    """Its tracking URI stays, and a variable names the destination of the copy."""
     endpoint = resolve(
         "databand", {}, {"databand_url": "http://d:1", "duplicate_tracking_to": store}
     )
@@ -75,13 +75,13 @@ def test_databand_cannot_be_its_own_store() -> None:
             connection.tracking_uri({}, {**OPTIONS, "duplicate_tracking_to": store})
 
 
-def test_it_says_what_is_missing() -> None:
+def test_a_missing_address_is_named() -> None:
     """Without an address the error names both places for it."""
     with pytest.raises(MissingOptionError, match="DBND__CORE__DATABAND_URL"):
         resolve("databand")
 
 
-def test_use_puts_back_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_use_restores_the_previous_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the URI nor the token outlives the `with` statement."""
     import os
 

@@ -1,4 +1,4 @@
-"""Databand's sink keeps the contract of sinks, before a server that misbehaves."""
+"""Databand's sink meets the contract of sinks, against a misbehaving server."""
 
 import json
 from collections.abc import Hashable, Sequence
@@ -18,7 +18,7 @@ class TestDataband(SinkContract):
     name = "databand"
 
     def events(self) -> list[Event]:
-        """Return metrics, each with a name of its own, between events that need requests of other kinds."""
+        """Return metrics with unique names, between events that need other requests."""
         context = {"experiment_name": "wine", "started": 1, "experiment_id": "1"}
         return [
             Event(

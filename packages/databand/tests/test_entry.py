@@ -1,4 +1,4 @@
-"""The entry points, and what importing them and the sink costs."""
+"""The entry points, and the cost of importing them and the sink."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ SCHEMES = {"dbnd", "dbnd+s", "databand", "databand+s"}
         "mlflow.workspace_provider",
     ],
 )
-def test_each_scheme_is_registered_wherever_mlflow_asks_for_it(group: str) -> None:
+def test_each_scheme_is_registered_for_every_store(group: str) -> None:
     """Tracking, the registry, scorers, labeling and workspaces know the composite schemes."""
     ours = {p.name for p in entry_points(group=group) if p.value.startswith(PLUGIN)}
     assert ours >= SCHEMES
@@ -28,7 +28,7 @@ def test_each_scheme_is_registered_wherever_mlflow_asks_for_it(group: str) -> No
 
 
 def test_the_sink_needs_neither_mlflow_nor_dbnd() -> None:
-    """The shipper's process starts quickly: sending needs requests alone."""
+    """The shipper's process starts quickly: sending needs only requests."""
     script = (
         "import sys\n"
         "import mlflow_connections_databand.sink\n"
@@ -41,7 +41,7 @@ def test_the_sink_needs_neither_mlflow_nor_dbnd() -> None:
 
 
 def test_importing_mlflow_never_imports_dbnd() -> None:
-    """Whether dbnd is installed or not."""
+    """Importing MLflow does not import dbnd, whether or not it is installed."""
     script = "import sys, mlflow; print('dbnd' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""The mapping: what an MLflow event becomes, and the conventions where Databand has no field."""
+"""The mapping of an MLflow event, and the conventions where Databand has no field."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def log_event(run_id: str = RUN, **data: Any) -> Event:
 
 
 def test_all_ids_derive_from_the_run() -> None:
-    """The run's id is MLflow's own, and asking twice gives the same."""
+    """The run's ID is MLflow's own, and mapping twice returns the same."""
     assert ids_of(RUN).run == str(UUID(RUN))
     assert ids_of(RUN) == ids_of(RUN)
     assert len(set(ids_of(RUN))) == 4
@@ -69,7 +69,7 @@ def test_a_whole_run_takes_few_calls() -> None:
 
 
 def test_params_are_params_of_the_task() -> None:
-    """Params of several events join in one record, and never become metrics."""
+    """Params of several events share one record, and never become metrics."""
     events = [log_event(params={"a": "1"}), log_event(params={"b": "2"})]
     (call,) = merged(calls(events))
     assert call.endpoint == "add_task_runs"
@@ -80,8 +80,8 @@ def test_params_are_params_of_the_task() -> None:
     ]
 
 
-def test_a_metric_keeps_its_number_and_its_step_rides_beside() -> None:
-    """A number stays a number, also where it has a step, a model or a dataset."""
+def test_a_metric_keeps_its_number_and_has_a_separate_step() -> None:
+    """A number stays a number, even with a step, a model or a dataset."""
     plain = metric(["m", 0.5, AT, 0], AT)
     assert (plain["value"], plain["value_float"], plain["value_json"]) == (0.5, 0.5, None)
     assert plain["timestamp"] == "2023-11-14T22:13:20.123000+00:00"
@@ -92,16 +92,16 @@ def test_a_metric_keeps_its_number_and_its_step_rides_beside() -> None:
 @pytest.mark.parametrize(
     ("value", "name"), [(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")]
 )
-def test_a_number_that_json_does_not_have_is_named(value: float, name: str) -> None:
-    """NaN and the infinities travel as text in JSON, never bare."""
+def test_a_number_that_json_lacks_is_named(value: float, name: str) -> None:
+    """NaN and the infinities are text in JSON, never bare."""
     given_metric = metric(["m", value, AT, 2], AT)
     assert given_metric["value_json"] == {"value": name, "step": 2}
     assert given_metric["value_float"] is None
     json.dumps(given_metric, allow_nan=False)
 
 
-def test_a_time_beyond_the_calendar_does_no_harm() -> None:
-    """Nanoseconds given as milliseconds stand beside the value, and the event's time takes over."""
+def test_a_time_outside_of_the_calendar_does_no_harm() -> None:
+    """Nanoseconds given as milliseconds are kept separately, and the event's time is used instead."""
     wrong = AT * 1_000_000
     given_metric = metric(["m", 1.0, wrong, 0], AT)
     assert given_metric["timestamp"] == "2023-11-14T22:13:20.123000+00:00"
@@ -110,11 +110,11 @@ def test_a_time_beyond_the_calendar_does_no_harm() -> None:
 
 @given(st.text(max_size=20), st.floats(), st.integers(-(2**60), 2**60), st.integers(0, 2**40))
 def test_any_metric_is_json(key: str, value: float, at: int, step: int) -> None:
-    """Whatever MLflow takes becomes JSON without bare NaN."""
+    """Whatever MLflow accepts becomes JSON without bare NaN."""
     json.dumps(metric([key, value, at, step], AT), allow_nan=False)
 
 
-def test_a_long_text_is_cut_in_its_field_and_whole_beside_it() -> None:
+def test_a_long_text_is_truncated_in_its_field_and_complete_in_a_note() -> None:
     """Databand keeps 5,000 characters of a text, and all of JSON."""
     text = "x" * 6_000
     assert len(param("p", text)["value"]) == 5_000
@@ -132,8 +132,8 @@ def test_a_long_text_is_cut_in_its_field_and_whole_beside_it() -> None:
     ("status", "state"),
     [("FINISHED", "SUCCESS"), ("FAILED", "FAILED"), ("KILLED", "CANCELLED")],
 )
-def test_a_runs_end_is_told_with_its_time(status: str, state: str) -> None:
-    """The task's and the run's state, both since the end that MLflow wrote."""
+def test_a_runs_end_has_its_time(status: str, state: str) -> None:
+    """The task and the run both have the time at which MLflow ended the run."""
     ended = {"status": status, "end_time": AT + 1_000, "run": CONTEXT}
     task, run = merged(calls([Event(RUN, "run_updated", AT, ended)]))
     assert task.body["task_run_attempt_updates"][0]["state"] == state
@@ -142,7 +142,7 @@ def test_a_runs_end_is_told_with_its_time(status: str, state: str) -> None:
 
 
 def test_a_nested_run_names_its_parent() -> None:
-    """Root and parent are the ids that the parent's own announcement has."""
+    """Root and parent are the IDs in the parent's own announcement."""
     child = "f" * 32
     context = {**CONTEXT, "parent": RUN, "root": RUN}
     (call, *_) = merged(calls([run_event(child, parent=RUN, run=context)]))
@@ -152,7 +152,7 @@ def test_a_nested_run_names_its_parent() -> None:
 
 
 def test_inside_a_dbnd_task_everything_belongs_to_its_attempt() -> None:
-    """No run is announced and no state told: both are dbnd's."""
+    """No run is announced and no state sent: both belong to dbnd."""
     attempt = {
         "run_uid": str(UUID(int=1)),
         "task_run_uid": str(UUID(int=2)),
@@ -171,7 +171,7 @@ def test_inside_a_dbnd_task_everything_belongs_to_its_attempt() -> None:
     assert {row["metric"]["key"] for row in rows} >= {"m", "mlflow.param.p", "mlflow.status"}
 
 
-def test_datasets_and_artifacts_have_fields_of_their_own() -> None:
+def test_datasets_and_artifacts_have_their_own_fields() -> None:
     """A dataset that was read and a file that was written are rows of Databand's own kinds."""
     dataset = {
         "name": "d",
@@ -201,7 +201,7 @@ def test_datasets_and_artifacts_have_fields_of_their_own() -> None:
 
 
 def test_an_event_that_cannot_be_mapped_is_named() -> None:
-    """It is refused, so that it does not hold up what comes behind it."""
+    """It is rejected, so that it does not delay later events."""
     events = [log_event(tags={"a": "1"}), Event(RUN, "tag_deleted", AT, {})]
     with pytest.raises(Rejected) as caught:
         merged(calls(events))
@@ -209,13 +209,13 @@ def test_an_event_that_cannot_be_mapped_is_named() -> None:
 
 
 def test_a_profile_with_nan_is_json() -> None:
-    """A number that JSON does not have is named, however deep it stands."""
+    """A number that JSON lacks is named, at any depth."""
     told = note("dataset.d", {"profile": {"mean": [math.nan]}}, AT)
     assert told["value_json"] == {"profile": {"mean": ["NaN"]}}
 
 
 def test_a_kind_of_a_newer_version_is_rejected() -> None:
-    """An older shipper keeps what a newer process wrote, instead of counting it as delivered."""
+    """An older shipper keeps a newer process's event, instead of counting it as delivered."""
     with pytest.raises(Rejected, match="the kind 'hologram' is not known") as rejection:
         list(calls([Event(RUN, "log", AT, {}), Event(RUN, "hologram", AT, {})]))
     assert rejection.value.positions == {1}
@@ -231,7 +231,7 @@ def test_a_kind_of_a_newer_version_is_rejected() -> None:
     )
 )
 def test_merging_keeps_each_runs_order(steps: list[tuple[str, str]]) -> None:
-    """States stay where they are, and metrics stay in order, between the same states."""
+    """States stay in place, and metrics stay in order between them."""
     made = [
         TrackerCall(
             endpoint,
@@ -254,7 +254,7 @@ def test_merging_keeps_each_runs_order(steps: list[tuple[str, str]]) -> None:
 
 
 def _epochs(of_run: list[TrackerCall]) -> list[Any]:
-    """Return what a run's calls say between its states: rows by kind, in order."""
+    """Return the contents of a run's calls between its states: rows by kind, in order."""
     epochs: list[Any] = [{}]
     for call in of_run:
         if call.rows:

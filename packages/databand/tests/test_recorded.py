@@ -1,7 +1,7 @@
-"""The requests are those that this package made before its parts moved to packages of their own.
+"""The requests equal those that this package sent before its parts became separate packages.
 
-`data/recorded.json` was written by that version. It holds, of one scenario of calls over a store with fixed
-answers, the events as that version spooled them, and the requests that it made of them.
+That version wrote `data/recorded.json`. For one scenario of calls to a store with fixed responses,
+it contains the events that the version spooled, and its requests.
 """
 
 import itertools
@@ -28,7 +28,7 @@ DATASET_PROFILE = '{"num_rows": 3, "mean": NaN}'
 
 
 class FixedStore:
-    """A tracking store whose answers never change."""
+    """A tracking store with fixed responses."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -38,7 +38,7 @@ class FixedStore:
         return "7"
 
     def get_experiment(self, experiment_id: str) -> Any:
-        """Return an experiment called after its ID."""
+        """Return an experiment named after its ID."""
         return SimpleNamespace(
             experiment_id=experiment_id, name=f"experiment-{experiment_id}", tags={}
         )
@@ -46,7 +46,7 @@ class FixedStore:
     def create_run(
         self, experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str
     ) -> Any:
-        """Create the run whose ID is its name eight times."""
+        """Create the run whose ID is its name, repeated eight times."""
         return self._run(run_name, experiment_id, {tag.key: tag.value for tag in tags})
 
     def get_run(self, run_id: str) -> Any:
@@ -137,11 +137,11 @@ def metric(key: str, value: Any, step: Any = 0, **more: Any) -> Any:
 
 
 def play(store: Any, upload: Callable[[str], None]) -> None:
-    """Make every call that Databand gets a copy of.
+    """Make every call that is copied to Databand.
 
     Args:
         store: The duplicating store.
-        upload: Uploads some artifacts to the place of the given URI.
+        upload: Uploads some artifacts to the given URI.
     """
     store.create_experiment("experiment-7")
     tags = [pair("mlflow.user", "me"), pair("mlflow.note.content", "A note.")]
@@ -205,7 +205,7 @@ class JsonLog:
         self.events: list[Event] = []
 
     def append(self, event: Event) -> None:
-        """Keep an event as it is now."""
+        """Keep an event in its current state."""
         self.events.append(Event(*json.loads(json.dumps(event))))
 
     def flush(self, timeout: float) -> int:
@@ -238,7 +238,7 @@ def test_events_of_the_first_vocabulary_become_the_same_requests(way: str) -> No
 def test_the_same_calls_become_the_same_requests(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every call that Databand gets a copy of, nested runs and artifacts included."""
+    """Every call that is copied to Databand makes the same requests, including nested runs and artifacts."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     def upload(uri: str) -> None:

@@ -10,13 +10,13 @@ from mlflow_connections_databand._redact import redact
     ["db_password", "apiToken", "OPENAI_KEY", "openai_key", "STRIPE_KEY", "clientSecret"],
 )
 def test_the_value_of_a_secret_name_is_hidden(name: str) -> None:
-    """Whatever the value is."""
+    """A value with a secret name is hidden, whatever it is."""
     assert redact(name, "hidden") == "***"
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "primary_key", "sort_key", "key", "passage", "keys"])
 def test_other_names_keep_their_value(name: str) -> None:
-    """A column is not a secret."""
+    """A column name is not a secret."""
     assert redact(name, "shown") == "shown"
 
 
@@ -53,5 +53,5 @@ def test_a_secret_inside_a_value_is_hidden(value: str, expected: str) -> None:
     ],
 )
 def test_a_value_without_a_secret_stays(value: str) -> None:
-    """Nothing is hidden that only resembles a secret."""
+    """A value that only resembles a secret stays."""
     assert redact("name", value) == value

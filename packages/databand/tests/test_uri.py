@@ -1,4 +1,4 @@
-"""The composite URI, as the specification writes it and as people do."""
+"""The composite URI, in the specification's form and in people's forms."""
 
 from urllib.parse import quote
 
@@ -14,19 +14,19 @@ SPECIFIED = (
 )
 
 
-def test_it_is_written_as_the_specification_writes_it() -> None:
-    """The specification's configuration gives the specification's URI."""
+def test_it_has_the_specifications_form() -> None:
+    """The specification's configuration returns the specification's URI."""
     uri = read_databand_url("http://localhost:8080")._replace(inner="http://mlflow-store/")
     assert str(uri) == SPECIFIED
 
 
 def test_the_specifications_uri_is_read() -> None:
-    """Quoted twice, the inner URI comes out whole."""
+    """The inner URI, quoted twice, is read back."""
     assert parse(SPECIFIED) == CompositeUri("http://localhost:8080", "http://mlflow-store:80/")
 
 
 def test_it_is_read_quoted_once_too() -> None:
-    """Quoting once is enough, and a person may leave a harmless URI unquoted."""
+    """A single quoting is accepted, and a harmless URI may stay unquoted."""
     assert parse(f"dbnd://h?duplicate_tracking_to={quote('http://m:5000', safe='')}").inner == (
         "http://m:5000"
     )
@@ -58,15 +58,15 @@ def test_each_scheme_names_its_protocol(scheme: str, http: str) -> None:
     port=st.integers(1, 65_535),
     secure=st.booleans(),
 )
-def test_what_is_written_is_read_back(inner: str, port: int, secure: bool) -> None:
-    """Any store survives its quoting."""
+def test_a_written_uri_is_read_back(inner: str, port: int, secure: bool) -> None:
+    """Any store survives the quoting."""
     url = f"http{'s' * secure}://databand.example.com:{port}"
     uri = CompositeUri(url, inner)
     assert parse(str(uri)) == uri
 
 
-def test_credentials_are_taken_out_of_databands_address_and_never_shown() -> None:
-    """User and password are read apart, survive writing, and hide from repr."""
+def test_credentials_are_parsed_out_of_databands_address_and_never_shown() -> None:
+    """User and password are separate, survive writing, and are hidden from repr."""
     uri = parse("dbnd+s://me:p%40ss@acme.databand.ai?duplicate_tracking_to=http://u:hid@m")
     assert uri.databand_url == "https://acme.databand.ai"
     assert (uri.username, uri.password) == ("me", "p@ss")
@@ -84,21 +84,21 @@ def test_credentials_are_taken_out_of_databands_address_and_never_shown() -> Non
         "dbnd://h?duplicate_tracking_to=dbnd%3A%2F%2Fother",
     ],
 )
-def test_what_cannot_be_meant_is_refused(uri: str) -> None:
+def test_invalid_uris_are_refused(uri: str) -> None:
     """A missing Databand, an unknown query parameter and Databand as its own store are errors."""
     with pytest.raises(InvalidOptionError):
         parse(uri)
 
 
 def test_a_refusal_shows_no_secret() -> None:
-    """The message names the place and not the password."""
+    """The message contains the place and not the password."""
     with pytest.raises(InvalidOptionError) as caught:
         parse("dbnd://me:hidden@h?password=alsohidden")
     assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "ftp://h", "https://h?x=1", ""])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     """Databand's address needs http or https and a host."""
     with pytest.raises(InvalidOptionError, match="databand_url"):
         read_databand_url(url)

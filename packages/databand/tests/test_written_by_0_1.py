@@ -21,5 +21,5 @@ def test_events_of_an_earlier_version_become_the_same_requests() -> None:
 
 
 def test_spools_of_an_earlier_version_find_their_sink() -> None:
-    """They name a function that is gone; an entry point leads to today's."""
+    """They name a removed function; an entry point leads to the current one."""
     assert sink_of("databand") == SINK

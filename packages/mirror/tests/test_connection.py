@@ -21,7 +21,7 @@ OPTIONS = {"primary": "http://m:5000", "copy": "http://c:5000"}
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start from an environment that says nothing."""
+    """Start from an environment without settings."""
     for name in ("MLFLOW_TRACKING_URI", VARIABLE, COPY_VARIABLE, "MLFLOW_TRACKING_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
@@ -33,7 +33,7 @@ def test_it_returns_a_composite_uri() -> None:
 
 
 def test_the_current_store_is_the_default_primary() -> None:
-    """Without a primary the tracking URI in force is meant; of a mirror, its primary."""
+    """Without a primary the tracking URI in force is used; of a mirror, its primary."""
     with use("http://m:5000"):
         first = connection.tracking_uri({}, {"copy": "http://c:5000"})
         assert first == resolve("mirror", {}, OPTIONS).tracking_uri
@@ -41,7 +41,7 @@ def test_the_current_store_is_the_default_primary() -> None:
         assert connection.tracking_uri({}, {"copy": "http://c:5000"}) == first
 
 
-def test_a_primary_that_mlflow_knows_by_its_uri_keeps_it() -> None:
+def test_a_primary_that_mlflow_recognizes_by_its_uri_keeps_it() -> None:
     """Its tracking URI stays, and a variable names the copy."""
     endpoint = resolve("mirror", {}, {**OPTIONS, "primary": "databricks"})
     assert endpoint.tracking_uri == "databricks"
@@ -76,12 +76,12 @@ def test_credentials_of_the_two_servers_stay_apart(monkeypatch: pytest.MonkeyPat
     secrets = secrets_of("http://m", "http://c")
     assert json.loads(secrets[PRIMARY_VARIABLE]) == ["http://m", {"MLFLOW_TRACKING_TOKEN": "mine"}]
     assert json.loads(secrets[COPY_VARIABLE]) == json.loads(copy)
-    # The variable of another copy says nothing about this one.
+    # The variable of another copy is ignored.
     assert json.loads(secrets_of("http://m", "http://other")[COPY_VARIABLE]) == ["http://other", {}]
 
 
-def test_how_the_servers_were_named_is_noted_without_secrets() -> None:
-    """A later delivery signs in by these names; a URI's password is not among them."""
+def test_the_servers_names_are_stored_without_secrets() -> None:
+    """A later delivery signs in with these names; a URI's password is not among them."""
     options = {"primary": "http://m:5000", "copy": "http://me:hidden@c:5000"}
     names = read_names(resolve("mirror", {}, options).environment[SERVERS_VARIABLE])
     assert tuple(names) == ("http://m:5000", "http://***@c:5000")
@@ -90,6 +90,6 @@ def test_how_the_servers_were_named_is_noted_without_secrets() -> None:
     assert read_names("no JSON") == read_names(None) == (None, None)
 
 
-def test_a_name_that_takes_a_missing_secret_is_not_resolved() -> None:
-    """The delivery goes on with what else is known, and says that the server refuses it."""
+def test_a_name_that_needs_a_missing_secret_is_not_resolved() -> None:
+    """The delivery continues with the other known values, and reports that the server refuses it."""
     assert server_named("no-such-connection") is None

@@ -1,4 +1,4 @@
-"""The line that says how far a copy has come."""
+"""The progress line of a copy."""
 
 import sys
 
@@ -7,10 +7,10 @@ import pytest
 from mlflow_connections_mirror._progress import ProgressLine
 
 
-def test_a_terminal_sees_how_far_the_copy_has_come(
+def test_a_terminal_shows_the_progress(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The bar grows with each item, an item's name moves no cursor, and in the end the line is empty."""
+    """The bar grows with each item, an item's name moves no cursor, and finally the line is empty."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     progress = ProgressLine()
@@ -28,13 +28,13 @@ def test_a_terminal_sees_how_far_the_copy_has_come(
 
 
 @pytest.mark.parametrize(("total", "is_terminal"), [(2, False), (0, True)])
-def test_nothing_is_written_elsewhere(
+def test_nothing_is_written_to_other_outputs(
     total: int,
     is_terminal: bool,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A log file has no line that changes, and a copy of nothing has no progress."""
+    """A log file has no changing line, and a copy of nothing has no progress."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
     progress = ProgressLine()
     progress.expect(total)

@@ -17,7 +17,7 @@ SERVERS = [
 
 @given(primary=st.sampled_from([*SERVERS, None]), copy=st.sampled_from(["http://copy", "./copy"]))
 def test_any_two_servers_survive_quoting(primary: str | None, copy: str) -> None:
-    """A URI that is written is read back equal."""
+    """A written URI is read back equal."""
     uri = MirrorUri(primary, copy)
     assert parse(str(uri)) == uri
 
@@ -32,7 +32,7 @@ def test_any_two_servers_survive_quoting(primary: str | None, copy: str) -> None
         "mirror://?primary=http://m&copy=http://m",
     ],
 )
-def test_a_uri_that_cannot_be_meant_is_refused(uri: str) -> None:
+def test_invalid_uris_are_refused(uri: str) -> None:
     """No copy, a host, an unknown parameter, or one server twice is an error."""
     with pytest.raises(InvalidOptionError):
         parse(uri)

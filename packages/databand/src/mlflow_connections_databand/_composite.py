@@ -32,7 +32,7 @@ class DatabandCopy(NamedTuple):
         return self.uri.inner
 
     def outbox(self) -> Outbox:
-        """Return the outbox of this Databand. Its address goes to the disk, its credentials do not."""
+        """Return the outbox of this Databand. Its address is stored on the disk, its credentials are not."""
         destination = Destination("databand", self.uri.databand_url, SINK)
         return shared_outbox(destination, self.secrets())
 

@@ -30,7 +30,7 @@ def dbnd_on_pre_init_context(ctx: Any) -> None:
         try:
             applied = apply()
         except ConnectionsError as error:
-            # The user's pipeline matters more than the copy.
+            # The user's pipeline is more important than the copy.
             logger.warning("MLflow runs are not copied to Databand: %s", error)
     _entered.append((ctx, applied))
 

@@ -4,7 +4,8 @@ import re
 
 from mlflow_connections.secrets import MASK, looks_secret, mask_uri
 
-# A pair in a value: of a connection string (`Password=...;`), a header, JSON or a mapping's repr.
+# A name and its value inside a text: in a connection string (`Password=...;`), a header, JSON or a
+# mapping's repr.
 _ASSIGNED = re.compile(
     r"""(?P<name>[\w.-]+)(?P<sign>\s*=\s*)(?P<value>"[^"]*"|'[^']*'|[^;&,\s]+)"""
 )
@@ -18,8 +19,8 @@ _BEARER = re.compile(r"\b(?P<scheme>Bearer|Basic)\s+[\w.~+/=-]{8,}")
 def redact(name: str, value: str) -> str:
     """Return a value without the secrets in it.
 
-    A value whose name looks secret is hidden whole. In any other value, user and password of URIs,
-    assignments to names that look secret, and authorization headers are hidden.
+    A value whose name looks secret is hidden completely. In any other value, user and password of
+    URIs, assignments to names that look secret, and authorization headers are hidden.
     """
     if looks_secret(name):
         return MASK

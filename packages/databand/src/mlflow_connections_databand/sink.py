@@ -1,7 +1,7 @@
 """The sink: batches of events become requests to Databand's tracking API.
 
-The shipper imports this module in a process of its own; it needs neither MLflow nor dbnd. Spools name
-`open_sink`, so its place is fixed.
+The shipper imports this module in its own process; it needs neither MLflow nor dbnd. Spools name
+`open_sink`, so its path is fixed.
 """
 
 import gzip
@@ -21,13 +21,13 @@ from ._mapping import PROTOCOL, TrackerCall, calls, merged, request_id
 from ._uri import PASSWORD_VARIABLE, TOKEN_VARIABLES, USER_VARIABLE
 
 REQUEST_SECONDS = 30.0
-"""How long one request may take."""
+"""The time limit of one request, in seconds."""
 CONNECT_SECONDS = 5.0
 
 _SENT = "sent.json"
 _PREFIX = "/api/v1/"
 _UNAUTHORIZED = frozenset({401, 403, 407})
-# From a proxy or a wrong address; they say nothing about the request.
+# From a proxy or a wrong address; they do not concern the request.
 _UNAVAILABLE = frozenset({404, 405, 408, 421, 425, 429})
 
 
@@ -37,7 +37,7 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     Args:
         destination: Holds Databand's address.
         environ: Holds the credentials: a token, or a user and a password.
-        state: The folder in which the sink remembers what it has sent of an unfinished batch.
+        state: The folder in which the sink records the sent parts of an unfinished batch.
     """
     return DatabandSink(DatabandClient(destination.url, environ), state)
 
@@ -45,8 +45,8 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
 class DatabandSink:
     """Delivers events to one Databand.
 
-    All IDs derive from the events, so nothing has to be remembered of a batch that was delivered. Of a
-    batch that was interrupted, the parts that Databand has are noted after each request, because rows of
+    All IDs derive from the events, so the sink keeps nothing about a delivered batch. For an
+    interrupted batch, the parts that Databand has are recorded after each request, because rows of
     metrics carry no ID and would count twice.
     """
 
@@ -60,7 +60,8 @@ class DatabandSink:
         Events that cannot be mapped, or that Databand rejects, are rejected one by one.
 
         Raises:
-            Unavailable: Databand does not respond, or is busy, or something else responds in its place.
+            Unavailable: Databand does not respond, or is busy, or another server responds in its
+                place.
             Unauthorized: Databand does not accept the credentials.
         """
         rejected: set[int] = set()
@@ -118,7 +119,7 @@ class _SentParts:
     """The parts of events that Databand has although their batch is not finished, kept in a file.
 
     Args:
-        path: The file. It is written after each request and removed when nothing is left to remember.
+        path: The file. It is written after each request and removed when it would be empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -133,7 +134,7 @@ class _SentParts:
         return number in self._parts.get(event, ())
 
     def add(self, parts: Iterator[tuple[str, int]]) -> None:
-        """Remember parts that Databand has."""
+        """Record parts that Databand has."""
         for event, number in parts:
             if event:
                 self._parts.setdefault(event, set()).add(number)
@@ -146,7 +147,7 @@ class _SentParts:
             self._write()
 
     def _write(self) -> None:
-        # Without the file a fault only means that rows may be sent twice.
+        # Without the file, a fault only means that rows may be sent twice.
         with suppress(OSError):
             if not self._parts:
                 self._path.unlink(missing_ok=True)
@@ -165,7 +166,7 @@ def _id_of(events: Sequence[Event], call: TrackerCall) -> str:
 
 
 class DatabandClient:
-    """Databand's HTTP API: authorisation, compression, and the meaning of responses.
+    """Databand's HTTP API: authorization, compression, and the meaning of responses.
 
     Args:
         url: Databand's address.
@@ -188,11 +189,11 @@ class DatabandClient:
         Args:
             path: The path below `/api/v1/`.
             body: The JSON to send.
-            seconds: How long this may take.
+            seconds: The time limit.
             request: The request's ID; by default a new one.
 
         Raises:
-            Unavailable: No response, or one that may be another later.
+            Unavailable: No response, or a temporary failure.
             Unauthorized: The credentials are not accepted.
             Rejected: The body is not accepted.
         """
@@ -218,7 +219,8 @@ class DatabandClient:
         self._is_logged_in = True
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # As `auth` and not as a header, which requests would replace with one from a .netrc file.
+        # Passed as `auth` because requests would replace a header with credentials from a .netrc
+        # file.
         if self._token is not None:
             request.headers["Authorization"] = f"Bearer {self._token}"
         elif csrf := self._session.cookies.get("X-CSRF-TOKEN"):
@@ -278,7 +280,7 @@ class DatabandClient:
 
 
 def _is_databands(response: requests.Response) -> bool:
-    """Return whether Databand itself answered: its success responses are JSON, or empty."""
+    """Return whether Databand itself responded: its success responses are JSON, or empty."""
     if not response.content.strip():
         return True
     try:

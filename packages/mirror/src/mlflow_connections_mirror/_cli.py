@@ -27,13 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: The words behind `mirror`; by default those of the command line.
+        arguments: The arguments after `mirror`; by default those of the command line.
 
     Returns:
-        0; or 1 if something was not copied; or 2 for a wrong command line.
+        0; or 1 if an item was not copied; or 2 for wrong usage.
     """
     parsed = _parser().parse_args(arguments)
-    # The command itself repeats, and knows what may be repeated; it must also not hang for minutes.
+    # The command itself retries, and knows which requests may be repeated; it must also not hang
+    # for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:

@@ -31,7 +31,7 @@ class MirrorCopy(NamedTuple):
         return self.uri.primary
 
     def outbox(self) -> Outbox:
-        """Return the outbox of the copy; the URIs' credentials do not go to the disk."""
+        """Return the outbox of the copy; the URIs' credentials are not stored on the disk."""
         primary = self.uri.primary or inner_tracking_uri(str(self.uri))
         destination = Destination("mirror", mask_uri(self.uri.copy), SINK)
         outbox = shared_outbox(destination, secrets_of(primary, self.uri.copy))
@@ -54,6 +54,6 @@ def parse(uri: str) -> MirrorCopy:
     """Parse a mirror URI.
 
     Raises:
-        InvalidOptionError: It names no copy, something unknown, or one server twice.
+        InvalidOptionError: It names no copy, an unknown parameter, or one server twice.
     """
     return MirrorCopy(_uri.parse(uri))

@@ -1,4 +1,4 @@
-"""The two servers of a mirror with their credentials, as secrets of the outbox and never on the disk."""
+"""The two servers of a mirror with their credentials, as secrets of the outbox that never reach the disk."""
 
 import json
 import os
@@ -13,18 +13,18 @@ from mlflow_connections.mlflow_state import CREDENTIAL_VARIABLES
 from mlflow_connections.secrets import mask_uri
 
 SERVERS_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_SERVERS"
-"""Holds how the primary and the copy were named, as JSON without secrets, so that a later delivery can sign in."""
+"""Holds the names of the primary and the copy, as JSON without secrets, so that a later delivery can sign in."""
 COPY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_COPY_CREDENTIALS"
 PRIMARY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_PRIMARY_CREDENTIALS"
 
 _NAMES = "servers.json"
 
 IDENTITY_VARIABLES = (*CREDENTIAL_VARIABLES, DESCRIPTION_VARIABLE)
-"""Variables from which MLflow, or an authenticator, takes an identity."""
+"""Variables from which MLflow, or an authenticator, reads an identity."""
 
 
 class MirroredServer(NamedTuple):
-    """A server, and the environment variables that it alone needs.
+    """A server, and the environment variables that only it needs.
 
     Attributes:
         uri: Its tracking URI, with credentials if it has any.
@@ -55,13 +55,13 @@ def unpacked(value: str | None) -> MirroredServer | None:
 def secrets_of(primary: str, copy: str) -> dict[str, str]:
     """Return both servers as secrets of an outbox.
 
-    The copy's credentials are those that the connection has put into the environment; those of the
-    primary are in force in this process.
+    The connection has put the copy's credentials into the environment; those of the primary are in
+    force in this process.
     """
     mine = {name: os.environ[name] for name in CREDENTIAL_VARIABLES if name in os.environ}
     known = unpacked(os.environ.get(COPY_VARIABLE))
     environment = known.environment if known and known.uri == copy else {}
-    # The shipper outlives this process, and fetches tokens by itself.
+    # The shipper outlives this process, and fetches tokens itself.
     mine |= lasting_variables(primary)
     return {
         PRIMARY_VARIABLE: packed(primary, mine),
@@ -70,7 +70,7 @@ def secrets_of(primary: str, copy: str) -> dict[str, str]:
 
 
 class ServerNames(NamedTuple):
-    """How the servers of a mirror were named: by a keyword, by a connection's name, or by a URI.
+    """The given names of a mirror's servers: a keyword, a connection's name, or a URI.
 
     Attributes:
         primary: The primary, or None if it was the tracking URI in force.
@@ -82,7 +82,7 @@ class ServerNames(NamedTuple):
 
 
 def names_of(primary: str | None, copy: str) -> str:
-    """Return how both servers were named, as the value of `SERVERS_VARIABLE`."""
+    """Return the names of both servers, as the value of `SERVERS_VARIABLE`."""
     return json.dumps([primary and mask_uri(primary), mask_uri(copy)])
 
 
@@ -95,10 +95,10 @@ def read_names(value: str | None) -> ServerNames:
 
 
 def note_names(state: Path, names: str) -> None:
-    """Keep how the servers were named in the outbox's state folder.
+    """Store the names of the servers in the outbox's state folder.
 
     Raises:
-        OSError: The disk does not take it.
+        OSError: They cannot be written.
     """
     path = state / _NAMES
     if not path.exists() or path.read_text(encoding="utf-8") != names:
@@ -108,7 +108,7 @@ def note_names(state: Path, names: str) -> None:
 
 
 def noted_names(state: Path) -> str | None:
-    """Read what `note_names` has kept, or return None if it has kept nothing."""
+    """Read the names that `note_names` stored, or return None if there are none."""
     try:
         return (state / _NAMES).read_text(encoding="utf-8")
     except OSError:
@@ -116,7 +116,7 @@ def noted_names(state: Path) -> str | None:
 
 
 def server_named(name: str | None) -> MirroredServer | None:
-    """Return a server by its name, or None if that takes a secret which this process does not have."""
+    """Return a server by its name, or None if that needs a secret which this process does not have."""
     if not name or "***" in name:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Earlier copies on the destination, found by few searches, so that only the rest is sent."""
+"""Earlier copies on the destination, found with few searches, so that only the rest is sent."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import signature
@@ -11,7 +11,7 @@ from mlflow_connections_outbox import Event
 from ._reader import Item, digest, paged
 
 _FEW = 3
-"""So many copies are looked for one by one; for more, all those of their experiment are listed."""
+"""Up to this number, copies are searched one by one; beyond it, all copies of their experiment are listed."""
 _PARTS = {
     "inputs_logged": "inputs",
     "outputs_logged": "inputs",
@@ -22,12 +22,12 @@ _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "NOT_IMPLEMENTED
 
 
 class Existing:
-    """Knows the earlier copies of items.
+    """Finds the earlier copies of items.
 
     Args:
         client: An `MlflowClient` of the destination.
-        ids: The map of IDs, which learns those of the copies.
-        expect_absent: Is told the IDs of items that have no copy.
+        ids: The map of IDs, to which it adds those of the copies.
+        expect_absent: Called with the IDs of items that have no copy.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Existing:
         self._registered: dict[str, Any] = {}
 
     def look_up(self, items: Iterable[Item]) -> None:
-        """Look for the copies of items, all of one experiment."""
+        """Search for the copies of items, all of one experiment."""
         sought: dict[str, list[Item]] = {}
         for item in items:
             sought.setdefault(item.kind, []).append(item)
@@ -52,7 +52,7 @@ class Existing:
         if experiment is not None:
             self._experiments[name] = experiment
             if experiment.lifecycle_stage != "active":
-                # Nothing can be copied, which the first attempt says.
+                # Nothing can be copied, which the first attempt reports.
                 return
         for kind, search in _SEARCHES.items():
             wanted = sought.get(kind, [])
@@ -65,7 +65,7 @@ class Existing:
     def _search(
         self, search: "Search", experiment: Any, items: Sequence[Item]
     ) -> dict[str, Any] | None:
-        """Return the copies by the ID of their source, or None if the server does not know such a search."""
+        """Return the copies by the ID of their source, or None if the server does not support the search."""
         place, found = str(experiment.experiment_id), {}
         filters = (
             [f"tags.`{SOURCE_TAG}` = '{item.id}'" for item in items]
@@ -106,7 +106,7 @@ class Existing:
         )
 
     def is_whole(self, item: Item) -> bool:
-        """Return whether an item, as a search returned it, has come whole before."""
+        """Return whether an item, as a search returned it, was copied completely before."""
         copy = self._copies.get((item.kind, item.id))
         return bool(copy and item.digest and copy.tags.get(COPIED_TAG) == item.digest)
 
@@ -120,7 +120,7 @@ class Existing:
     # ----- what is left to send
 
     def rest(self, item: Item, events: Sequence[Event]) -> list[Event]:
-        """Return those of an item's events that the destination needs, with a note of what it has then."""
+        """Return those of an item's events that the destination needs, with a note of its resulting state."""
         if item.kind == "run":
             return list(self._rest_of_run(item, events))
         if item.kind == "model":
@@ -135,7 +135,7 @@ class Existing:
     def _rest_of_run(self, item: Item, events: Sequence[Event]) -> Iterator[Event]:
         run = self._copies.get(("run", item.id))
         is_new = ("run", item.id) in self._new
-        # Files of a run that goes on may change and keep their size.
+        # Files of a running run may change and keep their size.
         now = _digests(events, files=events[-1].data["status"] in _ENDED)
         kept = self._changed_parts(events, now, run.data.tags if run is not None else {})
         state = kept.pop()
@@ -145,7 +145,7 @@ class Existing:
                 data = _without(data, "params", run.data.params)
                 data = _without(data, "tags", run.data.tags, self._ids.replaced)
             elif is_new and "tags" in data:
-                # The others came with the run.
+                # The others were copied with the run.
                 tags = {k: v for k, v in data["tags"].items() if self._ids.replaced(v) != v}
                 data = {**data, "tags": tags}
             if event.kind != "logged" or any(data.get(k) for k in ("metrics", "params", "tags")):
@@ -167,7 +167,7 @@ class Existing:
     def _changed_parts(
         self, events: Sequence[Event], now: str, tags: Mapping[str, str]
     ) -> list[Event]:
-        """Leave out the parts of which the note in the tags says that they have come."""
+        """Leave out the parts that were already copied, according to the note in the tags."""
         known = set(tags.get(COPIED_TAG, "").split())
         same = {part.partition("=")[0] for part in now.split() if part in known}
         return [event for event in events if _part(event) not in same]
@@ -193,7 +193,7 @@ class Existing:
     # ----- the model registry
 
     def look_up_registered(self, item: Item) -> None:
-        """Look for a registered model and its versions."""
+        """Search for a registered model and its versions."""
         name = item.name
         search = self._client.search_model_versions
         found = list(paged(search, filter_string=f"name = '{name}'"))
@@ -218,7 +218,7 @@ class Existing:
                 continue
             version = versions.get(f"{item.name}/{event.data['version']}")
             if version is None:
-                # Its tags and its description come with its creation.
+                # Its tags and its description were sent with its creation.
                 if event.kind not in {"version_updated", "version_tagged"}:
                     yield event
             elif not self._is_known_of_version(event, version, model):
@@ -239,7 +239,7 @@ class Existing:
 
 def _is_known_of_model(event: Event, model: Any) -> bool:
     if model is None:
-        # Created with all that it has, if it is new.
+        # A new one is created with everything that it has.
         return False
     if event.kind == "registered_model_created":
         return True

@@ -1,4 +1,4 @@
-"""A line on a terminal that says how far a copy has come. Elsewhere nothing is written."""
+"""A line on a terminal that shows the progress of a copy. Nothing is written if the output is not a terminal."""
 
 import shutil
 import sys
@@ -20,11 +20,11 @@ class ProgressLine:
         self._lock = threading.Lock()
 
     def expect(self, count: int) -> None:
-        """Add items to those that are to be copied."""
+        """Add items to the expected total."""
         self._total += count
 
     def show(self, kind: str, name: str) -> None:
-        """Say which item is being copied."""
+        """Show the item that is being copied."""
         filled = _BAR * self._done // max(self._total, 1)
         bar = "#" * filled + "-" * (_BAR - filled)
         self._write(f"[{bar}] {self._done}/{self._total}  {kind} {name}")
@@ -35,7 +35,7 @@ class ProgressLine:
             self._done += 1
 
     def close(self) -> None:
-        """Remove the line, so that what is printed next begins on an empty one."""
+        """Remove the line, so that later output begins on an empty one."""
         self._write("")
 
     def _write(self, line: str) -> None:

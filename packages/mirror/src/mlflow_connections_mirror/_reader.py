@@ -1,4 +1,4 @@
-"""Existing entities of an MLflow server, read as the events that would have made them."""
+"""Existing entities of an MLflow server, read as the events that would have created them."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from mlflow_connections_events.vocabulary import RunContext
 from mlflow_connections_outbox import Event
 
 CONNECTIONS = 4
-"""How many requests one run may have on their way at a time."""
+"""The maximum number of concurrent requests for one run."""
 _METRICS_OF_ONE_EVENT = 1_000
 _FILES_OF_ONE_EVENT = 100
 _BYTES_OF_ONE_EVENT = 256 << 20
@@ -31,20 +31,22 @@ _PAGE = 1_000
 
 
 class Item(NamedTuple):
-    """Something that is copied on its own.
+    """A unit of copying.
 
     Attributes:
         kind: `experiment`, `run`, `model`, `trace` or `registered model`.
         id: Its ID at the source.
         name: Its name, for people.
         number: Its number, by which the source's process reads it.
-        experiment_id: The experiment it is in.
-        experiment_name: The name of that.
-        announcement: The event that creates it, without its content; None for what is created as a whole.
-        depth: In how many runs a run is nested.
+        experiment_id: The ID of its experiment.
+        experiment_name: The name of its experiment.
+        announcement: The event that creates it, without its content; None if it is created as a
+            whole.
+        depth: The number of runs that a run is nested in.
         is_deleted: Whether the source has deleted it.
-        digest: Stands for all of it, if a search returns enough to know that nothing has changed.
-        assessments: How many a trace has.
+        digest: Changes with its content, if a search returns enough to tell that nothing has
+            changed.
+        assessments: The number of a trace's assessments.
     """
 
     kind: str
@@ -61,7 +63,7 @@ class Item(NamedTuple):
 
 
 class SourceReader:
-    """Reads what one server holds. Safe for threads.
+    """Reads the entities of one server. Safe for threads.
 
     Args:
         tracking_uri: The server, which must be in force in this process.
@@ -79,15 +81,15 @@ class SourceReader:
         self._pool = ThreadPoolExecutor(CONNECTIONS)
 
     def select(self, names: Iterable[str]) -> list[Item]:
-        """Return what is to be copied: experiments, runs with parents first, models, traces.
+        """Return the items to copy: experiments, runs with parents first, models, traces.
 
-        An experiment brings all that is in it; a run brings the runs nested in it, and its traces.
+        An experiment includes everything in it; a run includes its nested runs and its traces.
 
         Args:
             names: Names or IDs of experiments, and IDs of runs.
 
         Raises:
-            InvalidOptionError: Nothing has this name or ID.
+            InvalidOptionError: No experiment or run has this name or ID.
         """
         whole: dict[str, Any] = {}
         runs: dict[str, Any] = {}
@@ -107,7 +109,7 @@ class SourceReader:
         ]
 
     def registered(self) -> list[Item]:
-        """Return the registered models of which selected runs and models have versions."""
+        """Return the registered models with versions of selected runs and models."""
         found: dict[str, dict[str, Any]] = {}
         for version in self._versions():
             found.setdefault(version.name, {})[str(version.version)] = version
@@ -117,7 +119,7 @@ class SourceReader:
         ]
 
     def read(self, number: int) -> list[Event]:
-        """Fetch an item as events, in an order in which each can be applied."""
+        """Fetch an item as events, in an applicable order."""
         return list(self._reads[number]())
 
     def _item(
@@ -127,7 +129,7 @@ class SourceReader:
         return Item(kind, item_id, name, len(self._reads) - 1, **more)
 
     def _selected(self, name: str) -> tuple[Any, list[Any]]:
-        """Return an experiment with its runs, or None and a run with those nested in it."""
+        """Return an experiment with its runs, or None and a run with its nested runs."""
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             run = _or_none(self.client.get_run, name)
@@ -190,7 +192,7 @@ class SourceReader:
     def _experiment_events(self, experiment: Any) -> Iterator[Event]:
         at, stream = experiment.creation_time or 0, str(experiment.experiment_id)
         for key, value in experiment.tags.items():
-            # Others of MLflow's own belong to the server.
+            # MLflow's other tags belong to the server.
             if key in _COPIED_TAGS or not key.startswith("mlflow."):
                 data = {"key": key, "value": value}
                 yield Event(stream, "experiment_tagged", at, data, f"experiment {stream} {key}")
@@ -218,7 +220,7 @@ class SourceReader:
         return {"params": {}, **started, "resumed": False, "server_id": True}
 
     def _run_events(self, run: Any) -> Iterator[Event]:
-        # A search returns no inputs, and no more than the last value of each metric.
+        # A search returns no inputs, and only the last value of each metric.
         run = self.client.get_run(run.info.run_id)
         at, stream = run.info.start_time or 0, run.info.run_id
         context = self._context(run)
@@ -233,7 +235,7 @@ class SourceReader:
         if run.info.lifecycle_stage == "active":
             for files in self._uploads(run.info.artifact_uri):
                 yield event("artifacts_uploaded", files)
-        # Side by side, as one request takes them.
+        # Concurrently, with one request each.
         for metrics in _chunks(self._histories(run), _METRICS_OF_ONE_EVENT):
             yield event("logged", {"metrics": metrics})
         started = self._started(run, context)
@@ -246,7 +248,7 @@ class SourceReader:
 
     def _histories(self, run: Any) -> list[Any]:
         run_id = run.info.run_id
-        # MLflow's endpoint for the histories of many runs leaves out their models and datasets.
+        # MLflow's endpoint for the histories of many runs omits their models and datasets.
         found = self._pool.map(
             lambda key: self.client.get_metric_history(run_id, key), run.data.metrics
         )
@@ -261,7 +263,7 @@ class SourceReader:
         for run in self._runs:
             if (experiment := run.info.experiment_id) not in whole:
                 found += self._search_models(experiment, f"source_run_id = '{run.info.run_id}'")
-        # In the order in which they were made.
+        # In the order of their creation.
         return sorted(found, key=lambda model: model.creation_timestamp or 0)
 
     def _search_models(self, experiment_id: str, filter_string: str | None = None) -> list[Any]:
@@ -292,7 +294,7 @@ class SourceReader:
         return {**data, **named, "tags": {k: v for k, v in tags.items() if k not in _OURS}}
 
     def _model_events(self, model: Any) -> Iterator[Event]:
-        # A search may leave tags out.
+        # A search may omit tags.
         model = self.client.get_logged_model(model.model_id)
         stream, at = model.model_id, model.creation_timestamp or 0
         number = 0
@@ -350,7 +352,7 @@ class SourceReader:
             partial(self._trace_events, trace_id, info, linked),
             experiment_id=experiment_id,
             experiment_name=name,
-            # The spans of a trace that has ended stay as they are.
+            # The spans of a trace that has ended never change.
             digest=digest([logged, _assessments(info), links]) if is_ended else "",
             assessments=len(_assessments(info)),
         )
@@ -433,7 +435,7 @@ class SourceReader:
             try:
                 yield from list(self._search_versions(f"run_id IN ({named})"))
             except Exception as error:
-                # Not every registry knows such a search.
+                # Not every registry supports such a search.
                 if str(getattr(error, "error_code", "")) != "INVALID_PARAMETER_VALUE":
                     raise
                 for run_id in some:
@@ -458,13 +460,13 @@ class SourceReader:
 
 
 def digest(data: Any) -> str:
-    """Return a short text that stands for JSON data."""
+    """Return a short digest of JSON data."""
     text = json.dumps(data, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _is_copied(tag: str) -> bool:
-    """Return whether a tag is the source's own, and not that of an earlier copy."""
+    """Return whether a tag is the source's own, and not an earlier copy's."""
     return tag not in _OURS
 
 
@@ -488,7 +490,7 @@ def _chunks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
 def _registered_model(model: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     description = model.description or None
     yield "registered_model_created", {"tags": model.tags, "description": description}
-    # Again, for a model that was copied before.
+    # Sent again, for a model that was copied before.
     yield "registered_model_updated", {"description": description}
     for key, value in model.tags.items():
         yield "registered_model_tagged", {"key": key, "value": value}
@@ -509,7 +511,7 @@ def _version(version: Any, model: Any, context: RunContext) -> Iterator[tuple[st
             "run": context,
         },
     )
-    # Again, for a version that was copied before.
+    # Sent again, for a version that was copied before.
     yield "version_updated", {"version": number, "description": description}
     for key, value in version.tags.items():
         if key in _OURS:
@@ -527,7 +529,7 @@ def _inputs_and_outputs(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     if datasets := getattr(run.inputs, "dataset_inputs", None):
         found = [entities.dataset(each, entities.keep) for each in datasets]
         yield "inputs_logged", {"datasets": found}
-    # Each alone: a model of a run that is not copied is unknown to the destination.
+    # Each in its own request: the destination does not know models of runs that are not copied.
     for model in getattr(run.inputs, "model_inputs", None) or ():
         yield "inputs_logged", {"models": [model.model_id]}
     outputs = getattr(getattr(run, "outputs", None), "model_outputs", None)
@@ -539,7 +541,7 @@ def _or_none(fetch: Any, name: str) -> Any:
     try:
         return fetch(name)
     except Exception as error:
-        # A database of MLflow 3.5 takes the ID of an experiment for a number without looking.
+        # A database of MLflow 3.5 treats the ID of an experiment as a number without a check.
         codes = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
         if str(getattr(error, "error_code", "")) in codes or "invalid literal for int" in str(
             error

@@ -1,4 +1,4 @@
-"""Calling a server again as long as it does not answer."""
+"""Calling a server again while it does not respond."""
 
 import time
 from collections.abc import Callable
@@ -16,14 +16,14 @@ _FIRST_PAUSE = 0.5
 
 
 def retried(function: Callable[[], T], uri: str) -> T:
-    """Call a function again after a pause as long as a server does not answer.
+    """Call a function again after a pause while a server does not respond.
 
     Args:
-        function: Talks to the server.
+        function: Sends requests to the server.
         uri: The server, for messages.
 
     Raises:
-        Unavailable: It did not answer `ATTEMPTS` times.
+        Unavailable: It did not respond `ATTEMPTS` times.
         Unauthorized: It does not accept the credentials.
         UnreachableError: It refused the request.
     """
@@ -44,13 +44,13 @@ def _is_final(error: Exception) -> bool:
 
 
 def _failure(function: Callable[[], T], uri: str) -> T | Exception:
-    """Return the result of a function, or its exception as one of the outbox."""
+    """Return the result of a function, or its exception as one of the outbox's errors."""
     try:
         return function()
     except ConnectionsError as error:
         return error
     except ImportError as error:
-        # Such as the driver of a database, or MLflow's own server.
+        # For example from a database driver, or from MLflow's own server.
         return UnreachableError(f"{mask_uri(uri)} needs a module that is not installed: {error}.")
     except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
         judged = judge(error, uri)

@@ -13,8 +13,8 @@ class MirrorUri(NamedTuple):
     """A parsed URI.
 
     Attributes:
-        primary: The URI of the server that answers, or None for the tracking URI in force.
-        copy: The URI of the server that gets a copy.
+        primary: The URI of the server that answers calls, or None for the tracking URI in force.
+        copy: The URI of the server that receives the copy.
     """
 
     primary: str | None
@@ -36,7 +36,7 @@ def parse(uri: str) -> MirrorUri:
     """Parse a mirror URI.
 
     Raises:
-        InvalidOptionError: It names no copy, something unknown, or one server twice.
+        InvalidOptionError: It names no copy, an unknown parameter, or one server twice.
     """
     parts = urlsplit(uri)
     named = dict(parse_qsl(parts.query, keep_blank_values=True))

@@ -1,6 +1,6 @@
-"""The sink: events are replayed into the copy's server, artifacts are read from the primary.
+"""The sink: events are replayed on the copy's server, artifacts are read from the primary.
 
-The shipper imports this module in a process of its own. Spools name `open_sink`, so its place is fixed.
+The shipper imports this module in its own process. Spools name `open_sink`, so its path is fixed.
 """
 
 import os
@@ -52,10 +52,10 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
         )
     primary = unpacked(environ.get(PRIMARY_VARIABLE)) or server_named(names.primary)
     if only_delivers:
-        # The credentials of the process that logs are the primary's.
+        # The credentials in the process that logs are the primary's.
         for name in IDENTITY_VARIABLES:
             os.environ.pop(name, None)
-        # A sink that is opened again, after the copy was away, finds MLflow imported and set up.
+        # If the sink is opened again after an outage, MLflow is already imported and configured.
         os.environ.update(copy.environment)
     elif copy.environment:
         raise Unavailable(
@@ -67,7 +67,7 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
 
 
 def _copy_named(name: str | None, url: str) -> MirroredServer:
-    """Return the copy by its name, unless that is another server's by now."""
+    """Return the copy by its name, unless another server has that name now."""
     named = server_named(name)
     return named if named and mask_uri(named.uri) == url else MirroredServer(url, {})
 

@@ -1,7 +1,8 @@
-"""The mapping: events of MLflow runs become requests of Databand's tracking API.
+"""The mapping from events of MLflow runs to requests of Databand's tracking API.
 
-Pure functions, without MLflow, dbnd or a network. Facts without a field in Databand's schema follow the
-conventions of docs/databand.md. The requests have the form of dbnd 1.0.34.1's own traffic.
+The functions are pure, without MLflow, dbnd or a network. Facts without a field in Databand's
+schema follow the conventions of docs/databand.md. The requests have the form of dbnd 1.0.34.1's own
+traffic.
 """
 
 from ._bodies import PROTOCOL

@@ -1,4 +1,4 @@
-"""The bodies of requests and their rows, in the form that dbnd 1.0.34.1 sends them."""
+"""The bodies of requests and their rows, in the form of dbnd 1.0.34.1."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from ._values import MAX_TEXT, Ids, definition_of, ids_of, param, time_of
 
 PROTOCOL = "1.0.34.1"
-"""The version of dbnd whose protocol this speaks."""
+"""The version of dbnd whose protocol this implements."""
 
 STATES = {
     "RUNNING": "RUNNING",
@@ -30,7 +30,7 @@ def state_of(status: str) -> str:
 
 
 def job_of(context: Data) -> str:
-    """Return the name of a run's job: its experiment's name, or its ID where the store tells no name."""
+    """Return the name of a run's job: its experiment's name, or its ID if the store returns no name."""
     name = context.get("experiment_name")
     if not name and (experiment_id := context.get("experiment_id")):
         name = f"experiment {experiment_id}"
@@ -187,7 +187,7 @@ def attempt_update(ids: Ids, status: str, at: int) -> dict[str, Any]:
 
 
 def dataset_row(owner: Data, dataset: Data, at: int) -> dict[str, Any]:
-    """Return a dataset that a run has read."""
+    """Return the row of a dataset that a run has read."""
     schema, profile = _parsed(dataset.get("schema")), _parsed(dataset.get("profile"))
     columns = _columns(schema)
     rows = profile.get("num_rows") if isinstance(profile, Mapping) else None
@@ -216,13 +216,13 @@ def dataset_row(owner: Data, dataset: Data, at: int) -> dict[str, Any]:
 
 
 def dataset_note(dataset: Data) -> dict[str, Any]:
-    """Return all that is known of a dataset, its schema and profile as JSON."""
+    """Return all known facts about a dataset, its schema and profile as JSON."""
     parsed = {name: _parsed(dataset[name]) for name in ("schema", "profile")}
     return {**dataset, **parsed}
 
 
 def target_row(owner: Data, run_id: str, path: str, size: int | None) -> dict[str, Any]:
-    """Return an artifact that a run has written, under the URI that MLflow itself knows it by."""
+    """Return the row of an artifact that a run has written, under MLflow's own URI."""
     schema: dict[str, Any] = {"type": "mlflow.artifact"}
     if size is not None:
         schema["size.bytes"] = size
@@ -241,7 +241,7 @@ def target_row(owner: Data, run_id: str, path: str, size: int | None) -> dict[st
 
 
 def _root(run_id: str, context: Data) -> dict[str, Any]:
-    """Name the run that a nested one belongs to, as dbnd does for runs within runs."""
+    """Name the root run of a nested run, as dbnd does for runs within runs."""
     root: dict[str, Any] = {
         "root_run_uid": ids_of(context.get("root") or run_id).run,
         "root_run_url": None,

@@ -1,4 +1,4 @@
-"""The requests that an event becomes."""
+"""The requests of each event."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from ._merge import PARAMS, TrackerCall
 from ._values import ids_of, long_params, metric, note
 
 Part = tuple[str, str, Any]
-"""An endpoint, the name of the list in its body or nothing, and the rows or the body."""
+"""An endpoint, the name of the list in its body or None, and the rows or the body."""
 
 _BARRIERS = frozenset({"init_run", "update_task_run_attempts", "set_run_state"})
 
@@ -30,8 +30,8 @@ def calls(events: Sequence[Event]) -> Iterator[TrackerCall]:
     """Return the requests of a batch, in order and not yet merged.
 
     Raises:
-        Rejected: An event has a kind that this version does not know, or data that cannot be mapped; its
-            position is named. It is kept as a dead letter, for a newer version.
+        Rejected: An event has a kind that this version does not know, or data that cannot be
+            mapped; its position is named. It is kept as a dead letter, for a newer version.
     """
     for position, event in enumerate(map(translated, events)):
         for number, (endpoint, rows, content) in enumerate(_parts(event, position)):
@@ -50,7 +50,7 @@ def _parts(event: Event, position: int) -> list[Part]:
     try:
         return list(_MAPPED.get(event.kind, _nothing)(event))
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
-        # Another attempt would fail as well, and hold up every event behind it.
+        # Another attempt would fail as well, and delay every event after it.
         raise Rejected(
             f"An event '{event.kind}' cannot be mapped: {type(error).__name__}: {error}.",
             [position],
@@ -58,7 +58,7 @@ def _parts(event: Event, position: int) -> list[Part]:
 
 
 def _nothing(_: Event) -> Iterator[Part]:
-    """Map a kind that is not about runs to no request: Databand has no place for it."""
+    """Map a kind that does not concern runs to no request: Databand cannot store it."""
     return iter(())
 
 
@@ -68,13 +68,13 @@ def _context(event: Event) -> Mapping[str, Any]:
 
 
 def _attempt(event: Event) -> Mapping[str, str] | None:
-    """Return the IDs of the dbnd task attempt that the run is a part of, or None."""
+    """Return the IDs of the dbnd task attempt that the run is part of, or None."""
     return _context(event).get("extra")
 
 
 def _runs(event: Event) -> frozenset[str]:
     context = _context(event)
-    # Requests about a nested run come after the announcement of the run that it belongs to.
+    # Requests about a nested run come after the announcement of its root run.
     return frozenset(filter(None, (event.stream, context.get("parent"), context.get("root"))))
 
 
@@ -120,7 +120,7 @@ def _run_updated(event: Event) -> Iterator[Part]:
 
 
 def _state(event: Event, at: int) -> Iterator[Part]:
-    """Return the state of a run and of its task, as of its end or else of the given time."""
+    """Return the state of a run and of its task, at its end or else at the given time."""
     status, end = event.data["status"], event.data.get("end_time")
     if status not in {"RUNNING", "SCHEDULED"} and end:
         at = end
@@ -158,7 +158,7 @@ _MODEL_FIELDS = (
 
 
 def _model_logged(event: Event) -> Iterator[Part]:
-    # A model that no run has logged has no task to be noted at.
+    # A model that no run has logged has no task for a note.
     if _context(event):
         known = {name: event.data[name] for name in _MODEL_FIELDS if name in event.data}
         yield _notes(event, {f"model.{known['model_id']}": known})
@@ -205,13 +205,13 @@ _MAPPED: Mapping[str, Callable[[Event], Iterator[Part]]] = {
 def _params(
     event: Event, params: Mapping[str, str], are_sent: bool = False, are_noted: bool = False
 ) -> Iterator[Part]:
-    """Return params: of a run of its own in its task's record, of a dbnd task as notes.
+    """Map params: of a separate run to its task's record, of a dbnd task to notes.
 
     Args:
-        event: The event they come from.
+        event: The event that contains them.
         params: Names and values.
-        are_sent: They are in the run's announcement already.
-        are_noted: They were sent before, the long ones whole; this is the record of all.
+        are_sent: Whether the run's announcement already contains them.
+        are_noted: Whether they were sent before, the long ones complete; this is the record of all.
     """
     if not params:
         return

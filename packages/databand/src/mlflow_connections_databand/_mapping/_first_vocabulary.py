@@ -1,4 +1,4 @@
-"""The vocabulary of version 0.1 before events had a package of their own: a spool may still hold it."""
+"""The vocabulary of version 0.1, before the package `events` existed: a spool may still contain it."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _KINDS = {
 
 
 def translated(event: Event) -> Event:
-    """Return an event in today's vocabulary; one that is in it already, as it is."""
+    """Return an event in today's vocabulary; one that already uses it is unchanged."""
     kind = _KINDS.get(event.kind)
     if kind is None:
         return event

@@ -1,13 +1,13 @@
-"""Requests, and merging them: few requests, in an order that keeps each run's own."""
+"""Merging requests: few requests, in an order that keeps each run's own."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 MAX_ROWS = 1_000
-"""Rows of one merged request; 1,000 metrics are about 300 KB of JSON, 16 KB compressed."""
+"""The maximum number of rows in a merged request; 1,000 metrics are about 300 KB of JSON, 16 KB compressed."""
 
 PARAMS = "task_run_params"
-"""The rows of a request that brings params: those of its one task run."""
+"""The list of a request with params: the rows of its one task run."""
 
 
 class TrackerCall(NamedTuple):
@@ -16,11 +16,12 @@ class TrackerCall(NamedTuple):
     Attributes:
         endpoint: The name below `/api/v1/tracking/`.
         body: The JSON to send.
-        runs: The MLflow runs that it is about.
-        parts: The parts of events that it comes from: the event's position in the batch, and the number
-            of the part among those of the event.
+        runs: The MLflow runs that it concerns.
+        parts: The parts of events in it: the event's position in the batch, and the number of the
+            part within the event.
         rows: The name of the list in the body that another request's rows may join; empty if none.
-        is_barrier: Whether the runs' other requests may not move across it: announcements and states.
+        is_barrier: Whether the runs' other requests may not move across it: announcements and
+            states.
     """
 
     endpoint: str
@@ -32,10 +33,10 @@ class TrackerCall(NamedTuple):
 
 
 def merged(calls: Iterable[TrackerCall]) -> list[TrackerCall]:
-    """Return the calls, with those of one kind joined wherever this changes no run's order.
+    """Return the calls, with calls of one kind joined if this changes no run's order.
 
-    Between two barriers of a run its metrics stay in order among themselves, and so do its datasets and
-    its artifacts; a metric may be sent before an artifact that was there earlier.
+    Between two barriers of a run its metrics keep their order, and so do its datasets and its
+    artifacts; a metric may be sent before an earlier artifact.
     """
     result: list[TrackerCall] = []
     latest: dict[str, int] = {}
@@ -57,7 +58,7 @@ def merged(calls: Iterable[TrackerCall]) -> list[TrackerCall]:
 
 
 def _place(result: list[TrackerCall], call: TrackerCall, earliest: int) -> int | None:
-    """Return the place of the latest request of the same kind, or None if it is full or too early."""
+    """Return the position of the latest request of the same kind, or None if it is full or too early."""
     for place in range(len(result) - 1, earliest - 1, -1):
         if _kind(result[place]) == _kind(call):
             size = len(_rows(result[place])) + len(_rows(call))
@@ -79,6 +80,6 @@ def _rows(call: TrackerCall) -> list[Any]:
 
 
 def _joined(first: TrackerCall, second: TrackerCall) -> TrackerCall:
-    # A call is made for one batch and belongs to it, so its body may grow.
+    # A call belongs to one batch, so its body may grow.
     _rows(first).extend(_rows(second))
     return first._replace(runs=first.runs | second.runs, parts=first.parts | second.parts)

@@ -1,4 +1,4 @@
-"""Values and IDs: the form in which Databand takes them, and the conventions for what has no field."""
+"""Values and IDs in Databand's form, and the conventions for facts without a field."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 MAX_TEXT = 5_000
-"""Characters that Databand keeps of a text (`Metric.VALUE_MAX_LEN` in dbnd 1.0.34.1)."""
+"""The maximum length of a text in Databand (`Metric.VALUE_MAX_LEN` in dbnd 1.0.34.1)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _NAMESPACE = uuid5(NAMESPACE_URL, "https://pypi.org/project/mlflow-connections-databand")
@@ -20,7 +20,7 @@ class Ids(NamedTuple):
         run: The run.
         task_run: Its task.
         attempt: The task's one attempt, which metrics belong to.
-        env: The description of where it ran.
+        env: The description of its environment.
     """
 
     run: str
@@ -65,9 +65,9 @@ def time_of(milliseconds: int) -> str:
 def metric(row: Sequence[Any], at: int) -> dict[str, Any]:
     """Return a user's metric.
 
-    The value stays a plain number. Its step, and MLflow 3's model and dataset, have no field: they are
-    in `value_json` beside it, which dbnd's own Metric keeps without taking it for the value. A number
-    that JSON does not have is text in `value_json` itself.
+    The value stays a plain number. Its step, and MLflow 3's model and dataset, have no field: they
+    are in the additional `value_json`, which dbnd's own Metric keeps without using it as the value.
+    A number that JSON lacks is text in `value_json` itself.
     """
     key, value, timestamp, step, *rest = row
     beside: dict[str, Any] = {"step": step} if step else {}
@@ -83,28 +83,28 @@ def metric(row: Sequence[Any], at: int) -> dict[str, Any]:
 
 
 def note(key: str, value: Any, at: int) -> dict[str, Any]:
-    """Return a fact that Databand has no field for, as a metric `mlflow.<key>`."""
+    """Return a fact without a field in Databand, as a metric `mlflow.<key>`."""
     time = time_of(at)
     key = f"mlflow.{key}"
     if isinstance(value, str) and len(value) <= MAX_TEXT:
         return _metric(key, time, "system", value=value, value_str=value)
-    # Databand cuts texts, but not JSON.
+    # Databand truncates texts, but not JSON.
     whole = {"value": value} if isinstance(value, str) else _finite(value)
     return _metric(key, time, "system", value=whole, value_json=whole)
 
 
 def param(name: str, value: str) -> dict[str, Any]:
-    """Return a param of a task run, cut to what Databand keeps."""
+    """Return a param of a task run, truncated to Databand's limit."""
     return {"parameter_name": name, "value_origin": "mlflow", "value": value[:MAX_TEXT]}
 
 
 def long_params(params: Mapping[str, str]) -> dict[str, str]:
-    """Return the params whose values Databand would cut; they are sent whole as notes too."""
+    """Return the params whose values Databand would truncate; they are also sent complete, as notes."""
     return {name: value for name, value in params.items() if len(value) > MAX_TEXT}
 
 
 def _finite(value: Any) -> Any:
-    """Name the numbers that JSON does not have, at any depth: a dataset's profile may hold NaN."""
+    """Replace numbers that JSON lacks by their names, at any depth: a dataset's profile may contain NaN."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
