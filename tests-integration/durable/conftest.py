@@ -1,15 +1,11 @@
 """Fixtures of the tests of durable: a real server behind a proxy that can fail, and a comparison of two servers."""
 
-import http.client
 import json
 import os
 import subprocess
 import sys
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,140 +18,8 @@ from mlflow_connections_sandbox import MlflowServer
 HERE = Path(__file__).parent
 
 
-class FaultProxy:
-    """Passes requests on to a server, or fails as it is told to.
-
-    Attributes:
-        url: The address of the proxy, which stays the same whatever happens to the server.
-        target: The host and port of the server behind it.
-        token: If it is set, the one bearer token that is not refused with 401.
-        mode: `up`, `down` (connections are closed at once), `hang` (no response ever), `busy` (503), `login`
-            (an HTML page) or `forbidden` (403).
-        lose: A path ending with this is passed on once, and its response is lost.
-        requests: Method and path of each request that was passed on.
-        kills: How often a test has killed the server.
-    """
-
-    def __init__(self, target: str) -> None:
-        self.mode = "up"
-        self.lose: list[str] = []
-        self.requests: list[tuple[str, str]] = []
-        self.kills = 0
-        self.target = target.removeprefix("http://")
-        self.token: str | None = None
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_one_request(self) -> None:
-                proxy._handle(self, super().handle_one_request)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def _pass_on(self) -> None:
-                proxy._pass_on(self)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _pass_on  # noqa: N815
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                pass
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def count(self, ending: str) -> int:
-        """Return how many requests to a path were passed on."""
-        return sum(path.endswith(ending) for _, path in self.requests)
-
-    def close(self) -> None:
-        """Stop."""
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _handle(self, handler: BaseHTTPRequestHandler, go_on: Callable[[], None]) -> None:
-        if self.mode == "down":
-            handler.close_connection = True
-            return
-        go_on()
-
-    def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
-        if self.mode == "down":
-            handler.close_connection = True
-            return
-        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
-        if self.mode == "hang":
-            while self.mode == "hang":
-                time.sleep(0.05)
-            handler.close_connection = True
-            return
-        if (answer := _FAULTS.get(self.mode)) is not None:
-            _send(handler, *answer)
-            return
-        if self.token and handler.headers.get("Authorization") != f"Bearer {self.token}":
-            _send(handler, 401, b"no", {})
-            return
-        path = handler.path.partition("?")[0]
-        self.requests.append((handler.command, path))
-        connection = http.client.HTTPConnection(self.target, timeout=60)
-        try:
-            headers = {k: v for k, v in handler.headers.items() if k.lower() != "host"}
-            connection.request(handler.command, handler.path, body, headers)
-            response = connection.getresponse()
-            content = response.read()
-        finally:
-            connection.close()
-        for ending in self.lose:
-            if path.endswith(ending):
-                self.lose.remove(ending)
-                handler.close_connection = True
-                return
-        kept = {k: v for k, v in response.getheaders() if k.lower() not in _HOP_BY_HOP}
-        _send(handler, response.status, content, kept)
-
-
-_HOP_BY_HOP = {"transfer-encoding", "connection", "content-length", "content-encoding"}
-_FAULTS: Mapping[str, tuple[int, bytes, Mapping[str, str]]] = {
-    "busy": (503, b"busy", {}),
-    "login": (200, b"<html>Sign in</html>", {"Content-Type": "text/html"}),
-    "forbidden": (403, b"no", {}),
-}
-
-
-def _send(
-    handler: BaseHTTPRequestHandler, status: int, content: bytes, headers: Mapping[str, str]
-) -> None:
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    if handler.command != "HEAD":
-        handler.wfile.write(content)
-
-
 @pytest.fixture
-def make_proxy() -> Iterator[Callable[[str], FaultProxy]]:
-    """Start proxies in front of servers."""
-    started: list[FaultProxy] = []
-
-    def make(url: str) -> FaultProxy:
-        started.append(FaultProxy(url))
-        return started[-1]
-
-    yield make
-    for proxy in started:
-        proxy.mode = "up"
-        proxy.close()
-
-
-@pytest.fixture
-def proxy(mlflow_server: MlflowServer, make_proxy: Callable[[str], FaultProxy]) -> FaultProxy:
+def proxy(mlflow_server: MlflowServer, make_proxy: Callable[[str], Any]) -> Any:
     """A proxy in front of the real server of the session."""
     return make_proxy(mlflow_server.url)
 

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow_connections_events import duplicate
 from mlflow_connections_events._mlflow import builders
 from mlflow_connections_outbox import Event
+from mlflow_connections_sandbox import MlflowServer
 
 # No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
@@ -174,3 +175,10 @@ def _assess(client: Any, ids: list[str], run_id: str) -> None:
 def log_traces() -> Callable[[str], None]:
     """A function that logs traces of every kind to an experiment of the given name."""
     return _log_traces
+
+
+@pytest.fixture(scope="session")
+def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A second MLflow server with separate data."""
+    with MlflowServer(tmp_path_factory.mktemp("other")) as server:
+        yield server

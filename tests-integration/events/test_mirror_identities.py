@@ -35,13 +35,6 @@ class Pair(NamedTuple):
     new: ProtectedMlflow
 
 
-@pytest.fixture(scope="module")
-def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A second MLflow server with separate data."""
-    with MlflowServer(tmp_path_factory.mktemp("other")) as server:
-        yield server
-
-
 @pytest.fixture
 def pair(
     mlflow_server: MlflowServer,

@@ -5,6 +5,7 @@ Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide what differs betw
 
 import sys
 from collections.abc import Callable, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -133,3 +134,17 @@ def artifact_repository(uri: str, tracking_uri: str) -> Any:
     arguments = {"tracking_uri": tracking_uri}
     build = get_artifact_repository
     return build(uri, **accepted_arguments(build, arguments))
+
+
+def download_file(repository: Any, path: str, folder: Path) -> Path:
+    """Download one file of an artifact repository into a folder, and return where it is.
+
+    `download_artifacts` of a server's files first lists them, to learn whether the path is a folder.
+    """
+    from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+
+    if not isinstance(repository, HttpArtifactRepository):
+        return Path(repository.download_artifacts(path, str(folder)))
+    local = folder / Path(path).name
+    repository._download_file(path, str(local))
+    return local

@@ -7,7 +7,7 @@ from typing import Any
 from mlflow_connections.secrets import explain, mask_uri, masked
 from mlflow_connections_outbox import Event, Rejected, Unavailable
 
-from ._mlflow import artifact_repository
+from ._mlflow import artifact_repository, download_file
 
 __all__ = ["SourceFiles", "paths_below", "repository_of"]
 
@@ -39,7 +39,7 @@ class SourceFiles:
             local = folder / "file" / Path(path).name
             local.parent.mkdir(exist_ok=True)
             try:
-                yield path, Path(repository.download_artifacts(path, str(local.parent)))
+                yield path, download_file(repository, path, local.parent)
             except Exception as error:
                 if not self._exists(repository, path):
                     raise Rejected(

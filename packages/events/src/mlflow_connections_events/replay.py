@@ -91,6 +91,10 @@ class ReplaySink:
         announced: Returns the data of the `run_started` event of a run, from which it is created again if the
             server has lost it; None for a run that is not known.
         durable: Whether the map of IDs survives a power cut.
+
+    Attributes:
+        ids: The map of IDs.
+        client: An `MlflowClient` of the server and its own registry.
     """
 
     def __init__(
@@ -133,7 +137,7 @@ class ReplaySink:
                 "model_registry", registry_uri, store_uri=registry_uri, tracking_uri=uri
             )
 
-        client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
+        self.client = client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
         return Applier(
             *(self._tracking, registry, client, self.ids, files),
             own_ids=own_ids,

@@ -108,9 +108,7 @@ class Copier:
         self._sink = retried(
             lambda: ReplaySink(uri, {}, self._state, files=self._source, durable=False), uri
         )
-        from mlflow import MlflowClient
-
-        self._existing = Existing(MlflowClient(uri), self._sink.ids, self._sink.expect_absent)
+        self._existing = Existing(self._sink.client, self._sink.ids, self._sink.expect_absent)
         return selected.result()
 
     def copy(self, items: list[Item]) -> None:
@@ -180,8 +178,9 @@ class Copier:
     def _fill(self, item: Item) -> None:
         """Send what an item contains and the destination has not."""
         self._progress.show(item.kind, item.name)
-        is_unchanged = self._existing.is_whole(item)
-        if not is_unchanged:
+        files = self._existing.files_of_whole(item)
+        is_unchanged = files is not None
+        if files is None:
             try:
                 is_unchanged = self._fill_with(item, self._source.read(item))
             except Unauthorized:
@@ -193,7 +192,7 @@ class Copier:
                 self._progress.advance()
                 return
         else:
-            self._count_whole(item)
+            self._count_whole(item, files)
         with self._lock:
             self.result.counts[f"{item.kind}s"] += 1
             self.result.unchanged[f"{item.kind}s"] += is_unchanged
@@ -211,7 +210,8 @@ class Copier:
         refused = self._deliver(item, rest)
         self._count(event for event in events if event.id not in refused)
         if item.digest and not refused:
-            self._note(item, "trace_tagged", {"key": COPIED_TAG, "value": item.digest})
+            note = self._existing.whole(item, events)
+            self._note(item, "trace_tagged", {"key": COPIED_TAG, "value": note})
         elif refused and item.kind == "run":
             # The next copy tries again.
             self._note(item, "logged", {"tags": {COPIED_TAG: "refused"}})
@@ -254,8 +254,9 @@ class Copier:
         with self._lock:
             self.result.rejections.append(Rejection(item.kind, item.id, event, reason))
 
-    def _count_whole(self, item: Item) -> None:
+    def _count_whole(self, item: Item, files: int) -> None:
         with self._lock:
+            self.result.counts["files"] += files
             self.result.counts["assessments"] += item.assessments
 
     def _count(self, events: Iterable[Event]) -> None:

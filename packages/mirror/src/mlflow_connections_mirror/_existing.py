@@ -105,10 +105,17 @@ class Existing:
             item.kind == "experiment" and item.name in self._experiments
         )
 
-    def is_whole(self, item: Item) -> bool:
-        """Return whether an item, as a search returned it, was copied completely before."""
+    def files_of_whole(self, item: Item) -> int | None:
+        """Return how many files an item has, or None if it was not copied completely before."""
         copy = self._copies.get((item.kind, item.id))
-        return bool(copy and item.digest and copy.tags.get(COPIED_TAG) == item.digest)
+        if copy is None or not item.digest:
+            return None
+        noted, _, files = copy.tags.get(COPIED_TAG, "").partition(" files=")
+        return int(files) if noted == item.digest and files.isdecimal() else None
+
+    def whole(self, item: Item, events: Iterable[Event]) -> str:
+        """Return the note that an item was copied completely."""
+        return f"{item.digest} files={sum(event.data.get('count', 0) for event in events)}"
 
     def is_deleted(self, item: Item) -> bool:
         """Return whether the copy of a run is deleted."""

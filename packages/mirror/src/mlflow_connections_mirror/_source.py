@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_connections import ConnectionsError, use
+from mlflow_connections.mlflow_state import REGISTRY_VARIABLE
 from mlflow_connections.secrets import masked
 from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import import_mlflow, judge
@@ -45,6 +46,8 @@ class SourceServer:
             ConnectionsError: It cannot be resolved.
         """
         import_mlflow()
+        # It belongs to the server that this process would have used.
+        os.environ.pop(REGISTRY_VARIABLE, None)
         self._uri = use(self._name).endpoint.tracking_uri
         return self._uri
 
@@ -113,6 +116,9 @@ class SourceProcess:
 
     Args:
         name: The server: a URI, the name of a connection, or a keyword.
+
+    Attributes:
+        pid: The ID of the process.
     """
 
     def __init__(self, name: str) -> None:
@@ -127,6 +133,7 @@ class SourceProcess:
             self._manager.start(_end_with_parent)
         manager: Any = self._manager
         self._source = manager.source(name)
+        self.pid: int = manager._process.pid
 
     def open(self) -> str:
         """Put the server in force there, and return its tracking URI; see `SourceServer`."""
