@@ -82,6 +82,7 @@ def test_offline_runs_are_shipped_by_two_machines(
     assert len(first["runs"]) == 4
     client = mlflow.MlflowClient(mlflow_server.url)
     experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
     rows = json.loads(program.outbox("runs", "--output", "json"))
     assert {row["url"] for row in rows} == {
         f"{mlflow_server.url}/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}"
