@@ -37,7 +37,7 @@ def main() -> None:
                 logging_row("SQLite", primary, copy.url),
                 logging_row("a server", server.url, copy.url),
             ]
-        # Others, to which no outbox delivers meanwhile.
+        # Other destinations, to which no outbox delivers at the same time.
         with MlflowServer(folder / "to") as target, MlflowServer(folder / "from") as source:
             servers = (source, target)
             rows += copy_rows(f"{RUNS} runs of {POINTS} values", servers, long_runs, folder)
@@ -63,7 +63,7 @@ def logging_row(name: str, primary: str, copy: str) -> Row:
 
 
 def long_runs(client: MlflowClient, experiment: str) -> None:
-    """Log runs that have one long history each."""
+    """Log runs with one long history each."""
     now = time.time_ns() // 1_000_000
     for _ in range(RUNS):
         run_id = client.create_run(experiment).info.run_id
@@ -96,7 +96,7 @@ def copy_rows(
 ) -> list[Row]:
     """Compare a copy with the export and import of mlflow-export-import, then copy again.
 
-    Requests are those in the logs of both servers. Each copy is of an experiment of its own.
+    Requests are those in the logs of both servers. Each copy has its own experiment.
     """
     source, target = servers
     times: dict[str, list[float]] = {"theirs": [], "ours": [], "again": []}
@@ -136,7 +136,7 @@ def row(what: str, plain: float, ours: float, unit: str, most: float) -> Row:
 
 
 def requests_of(server: MlflowServer) -> int:
-    """Return how many requests a server has answered, by its log."""
+    """Return the number of requests that a server has answered, from its log."""
     return server.log.read_text(errors="replace").count(" HTTP/1.1")
 
 

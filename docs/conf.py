@@ -53,7 +53,7 @@ copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True
 copybutton_line_continuation_character = "\\"
 
-# Names in single backticks become links where there is something to link to.
+# Names in single backticks become links if they have a target.
 default_role = "py:obj"
 suppress_warnings = ["ref.python"]  # a word such as `start` may be the name of several methods
 autodoc_typehints = "description"
@@ -61,12 +61,13 @@ autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
-# A class's own docstring describes its attributes; they are left out where autodoc would list them again.
+# A class's own docstring describes its attributes; they are omitted where autodoc would list them
+# again.
 napoleon_use_ivar = True
 
 
 def _says_nothing(*arguments: Any) -> bool | None:
-    """Leave out what says only which place of a tuple it is, and a connection's options: its guide has their table."""
+    """Omit docstrings that only number a tuple's field, and a connection's options: its guide has their table."""
     _app, _what, name, member, _skip, _options = arguments
     text = getattr(member, "__doc__", None) or ""
     is_options = name == "declared" and bool(member)
@@ -74,13 +75,13 @@ def _says_nothing(*arguments: Any) -> bool | None:
 
 
 def _without_first_paragraph(*arguments: Any) -> None:
-    """Leave out of a module's docstring what its page begins with."""
+    """Remove from a module's docstring the paragraph that begins its page."""
     _app, what, _name, _module, _options, lines = arguments
     if what == "module":
         del lines[: lines.index("") if "" in lines else len(lines)]
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the above."""
+    """Connect these functions."""
     app.connect("autodoc-skip-member", _says_nothing)
     app.connect("autodoc-process-docstring", _without_first_paragraph)

@@ -1,9 +1,9 @@
-"""Run nox on a machine that has nothing but Python and pip: `python3 scripts/bootstrap.py [nox arguments]`.
+"""Run nox on a machine that has only Python and pip: `python3 scripts/bootstrap.py [nox arguments]`.
 
-Without arguments it runs the default sessions, as many at once as there are cores, four at most.
+Without arguments it runs the default sessions, as many at once as there are cores, at most four.
 
-Makes `.venv` beside this repository's README on the first call and installs nox into it. It works
-where Debian has split `venv`'s own pip away, and where Debian forbids pip outside of environments.
+Creates `.venv` next to this repository's README on the first call and installs nox into it. It
+works on a Debian that has split off `venv`'s pip, or that forbids pip outside of environments.
 """
 
 import os
@@ -13,14 +13,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
-# uv makes the sessions' environments: seconds instead of minutes. 2026.8.10 is the first nox that
+# uv creates the sessions' environments: seconds instead of minutes. 2026.8.10 is the first nox that
 # runs sessions in parallel.
 REQUIREMENT = "nox[uv]>=2026.8.10"
 MOST_AT_ONCE = 4
 
 
 def main() -> int:
-    """Make the environment if need be, then become nox."""
+    """Create the environment if necessary, then become nox."""
     python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     ready = ENVIRONMENT / "ready"
     if not ready.exists() or ready.read_text() != REQUIREMENT:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def nox_arguments(given: list[str], cores: int) -> list[str]:
-    """Return the arguments for nox: those that were given, or else the number of sessions at once."""
+    """Return the arguments for nox: the given ones, or else the number of parallel sessions."""
     return given or ["--parallel", str(min(cores, MOST_AT_ONCE))]
 
 

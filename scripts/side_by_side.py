@@ -1,8 +1,8 @@
-"""Shared state of nox processes that run side by side in one clone: environments, wheels, output folders.
+"""Shared state of nox processes that run concurrently in one clone: environments, wheels, output folders.
 
-`nox --parallel` starts a process for each session, and a person may start nox again while it runs. Locks are those of
-the operating system (`flock`), which end with the process that holds them; where there are none, as on Windows, nothing
-is locked.
+`nox --parallel` starts a process for each session, and a person may start nox again while it runs.
+Locks are the operating system's (`flock`), which end with the process that holds them; on systems
+without them, such as Windows, nothing is locked.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 ENVIRONMENTS = "NOX_ENVIRONMENTS_OF_THIS_RUN"
-"""The variable that names the folder of a run's environments to the processes that the run starts."""
+"""The variable that passes the folder of a run's environments to the processes that it starts."""
 _LEFT_OUT = frozenset({"__pycache__", "tests", "dist", "build"})
 _KEPT_DAYS = 7
 _held: list[IO[str]] = []
@@ -48,7 +48,7 @@ def exclusive(lock: Path, log: Callable[[str], object] | None = None) -> Iterato
     """Wait until no other process holds a lock, and hold it.
 
     Args:
-        lock: A file, created if need be.
+        lock: A file, created if necessary.
         log: Called with a message before a wait.
     """
     with _opened(lock) as held:
@@ -60,12 +60,12 @@ def exclusive(lock: Path, log: Callable[[str], object] | None = None) -> Iterato
 
 
 def wheel(package: Path, cache: Path, build: Callable[[Path], object]) -> Path:
-    """Return the wheel of a package as its files are now, built unless an earlier run has built it.
+    """Return the wheel of a package's current files, built unless an earlier run has built it.
 
     Args:
         package: The folder of the package.
-        cache: A folder for wheels by their content, created if need be.
-        build: Builds the wheel into the folder that it is called with.
+        cache: A folder for wheels by their content, created if necessary.
+        build: Builds the wheel into the given folder.
     """
     found = cache / package.name / _digest(package)
     with exclusive(cache / f"{package.name}.lock"):
@@ -81,7 +81,7 @@ def wheel(package: Path, cache: Path, build: Callable[[Path], object]) -> Path:
 
 
 def _digest(package: Path) -> str:
-    """Return a digest of the names and the contents of the files that a wheel is built from."""
+    """Return a digest of the names and the contents of the files in a wheel."""
     digest = hashlib.sha256(sys.version.encode())
     for folder, below, names in os.walk(package):
         below[:] = sorted(name for name in below if name not in _LEFT_OUT and name[0] != ".")
@@ -94,7 +94,7 @@ def _digest(package: Path) -> str:
 
 
 def _remove_old(folder: Path) -> None:
-    """Remove the wheels of a package that no run has asked for lately."""
+    """Remove the wheels of a package that no recent run has used."""
     for path in folder.glob("*"):
         if path.is_dir() and time.time() - path.stat().st_mtime > _KEPT_DAYS * 24 * 3600:
             shutil.rmtree(path)

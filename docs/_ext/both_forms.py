@@ -35,7 +35,7 @@ _OUTSIDE = re.compile(r"\]\((?P<target>\.\./[^)\s#]*)(?P<anchor>#[^)\s]*)?\)")
 
 
 def for_the_site(text: str, folder: PurePosixPath = TOP) -> str:
-    """Return a page's text as Sphinx takes it.
+    """Return a page's text in Sphinx's form.
 
     Args:
         text: The page.
@@ -48,7 +48,7 @@ def for_the_site(text: str, folder: PurePosixPath = TOP) -> str:
 
 
 def toctree(found: re.Match[str]) -> str:
-    """Return a toctree that shows in the sidebar alone."""
+    """Return a toctree that is visible only in the sidebar."""
     caption = f":caption: {found['caption']}\n" if found["caption"] else ""
     pages = "\n".join(found["pages"].split())
     return f"```{{toctree}}\n:hidden:\n:maxdepth: 1\n{caption}\n{pages}\n```"
@@ -65,7 +65,7 @@ def cards(block: re.Match[str]) -> str:
 
 
 def tabs(block: re.Match[str]) -> str:
-    """Return a set of tabs; tabs of one name are chosen together, on all pages."""
+    """Return a set of tabs; tabs of one name are selected together, on all pages."""
     _, *parts = _TAB.split(block["body"])
     items = [
         f":::{{tab-item}} {title}\n:sync: {title}\n\n{text.strip()}\n:::\n"
@@ -97,7 +97,7 @@ def autodoc(name: str) -> str:
 
 
 def is_imported_data(source: reference.Module, module: ModuleType, name: str) -> bool:
-    """Return whether a name is a value whose text stands in another module, where autodoc does not look."""
+    """Return whether a name is a value that another module documents, where autodoc does not look."""
     thing = getattr(module, name)
     if inspect.isclass(thing) or inspect.isroutine(thing):
         return False
@@ -105,7 +105,7 @@ def is_imported_data(source: reference.Module, module: ModuleType, name: str) ->
 
 
 def outside(link: re.Match[str], folder: PurePosixPath) -> str:
-    """Return a link that leaves the documentation as one into the repository."""
+    """Return a link that leaves the documentation as a link into the repository."""
     path = os.path.normpath(DOCS / folder / link["target"])
     if Path(path).is_relative_to(DOCS):
         return link[0]

@@ -1,6 +1,6 @@
 """Warn of every public name that the reference lacks. A warning is an error of the build.
 
-Public is what a module lists in `__all__`. autodoc leaves out silently what has no docstring.
+The public names of a module are in its `__all__`. autodoc silently omits names without a docstring.
 """
 
 import importlib
@@ -37,12 +37,12 @@ def public_modules(name: str) -> Iterator[ModuleType]:
 
 
 def public_names(module: ModuleType) -> list[str]:
-    """Return the names that a module offers."""
+    """Return the names that a module exports."""
     return list(getattr(module, "__all__", ()))
 
 
 def check(_app: Sphinx, env: BuildEnvironment) -> None:
-    """Compare what is public with what the reference describes."""
+    """Compare the public names with those that the reference describes."""
     described = env.get_domain("py").data["objects"]
     for package in PACKAGES:
         for module in public_modules(package):
@@ -52,6 +52,6 @@ def check(_app: Sphinx, env: BuildEnvironment) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Check when all pages are read."""
+    """Check when all pages have been read."""
     app.connect("env-check-consistency", check)
     return {"version": "1", "parallel_read_safe": True}

@@ -1,7 +1,7 @@
-"""Tables that fit a phone: each cell knows its column's heading, which the style sheet shows on narrow screens.
+"""Tables that fit a phone: each cell has its column's heading, which the style sheet shows on narrow screens.
 
-Narrow, a row becomes a block with one cell below the other (`_static/site.css`), so the roles that a browser then
-forgets are written out for screen readers.
+On a narrow screen a row becomes a block with one cell below another (`_static/site.css`). Browsers
+then drop the table's roles, so they are written explicitly for screen readers.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 
 def columns(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
-    """Write the heading of its column into each cell."""
+    """Write its column's heading into each cell."""
     for group in doctree.findall(nodes.tgroup):
         heads = [entry.astext() for head in group.findall(nodes.thead) for entry in entries(head)]
         for body in group.findall(nodes.tbody):
@@ -55,7 +55,7 @@ def depart_row(self: HTML5Translator, node: nodes.row) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Replace how HTML's cells and rows are written."""
+    """Replace the writers of HTML cells and rows."""
     app.connect("doctree-resolved", columns)
     app.add_node(nodes.entry, override=True, html=(visit_entry, depart_entry))
     app.add_node(nodes.row, override=True, html=(visit_row, depart_row))

@@ -18,7 +18,7 @@ def test_the_sessions_are_those_that_nox_runs_by_default() -> None:
     assert not [name for name in names if name.startswith(("demo", "bench", "slow", "matrix"))]
 
 
-def test_those_that_take_longest_begin_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_longest_sessions_begin_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The noxfile's order has each default session once."""
     monkeypatch.syspath_prepend(str(ROOT))
     import noxfile

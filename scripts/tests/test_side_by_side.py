@@ -23,7 +23,7 @@ sys.stdin.read()
 
 
 def run(root: Path) -> "subprocess.Popen[str]":
-    """Start a run of nox, as far as it concerns others, which lasts until its standard input ends."""
+    """Start the part of a run of nox that concerns others, which lasts until its standard input ends."""
     command = [sys.executable, "-c", RUN, SCRIPTS, str(root)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -45,15 +45,15 @@ def package(tmp_path: Path) -> Path:
 
 
 def build(out: Path) -> None:
-    """Build what stands for a wheel."""
+    """Create a file in place of a wheel."""
     out.mkdir()
     (out / "core.whl").touch()
 
 
-def test_runs_side_by_side_have_environments_of_their_own(
+def test_parallel_runs_have_their_own_environments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second run does not touch the first one's, and the next run after its end has them again."""
+    """The second run does not use the first one's, and the next run after its end reuses them."""
     monkeypatch.delenv(side_by_side.ENVIRONMENTS, raising=False)
     with run(tmp_path) as first:
         assert environments(first) == ".nox"
@@ -66,14 +66,14 @@ def test_runs_side_by_side_have_environments_of_their_own(
 def test_the_processes_of_one_run_share_its_environments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sessions that `nox --parallel` starts have the folder from their environment."""
+    """The sessions that `nox --parallel` starts read the folder from their environment."""
     monkeypatch.setenv(side_by_side.ENVIRONMENTS, str(tmp_path / ".nox-3"))
     with run(tmp_path) as process:
         assert environments(process) == ".nox-3"
 
 
 def test_a_wheel_is_built_once(package: Path, tmp_path: Path) -> None:
-    """Of several sessions that need a wheel one builds it, and the others wait for it."""
+    """Of several sessions that need a wheel one builds it, and the others wait."""
     built: list[Path] = []
 
     def build_one(out: Path) -> None:
@@ -89,8 +89,8 @@ def test_a_wheel_is_built_once(package: Path, tmp_path: Path) -> None:
     assert wheels[0].name == "core.whl"
 
 
-def test_a_wheel_is_that_of_the_files_as_they_are(package: Path, tmp_path: Path) -> None:
-    """A changed or renamed file makes another wheel, a changed test does not, and the first stays where it is."""
+def test_a_wheel_has_the_current_files(package: Path, tmp_path: Path) -> None:
+    """A changed or renamed file makes another wheel, a changed test does not, and the first stays in place."""
     paths = [side_by_side.wheel(package, tmp_path / "cache", build)]
     (package / "tests" / "test_module.py").write_text("B = 2")
     paths.append(side_by_side.wheel(package, tmp_path / "cache", build))
@@ -103,7 +103,7 @@ def test_a_wheel_is_that_of_the_files_as_they_are(package: Path, tmp_path: Path)
     assert all(path.exists() for path in paths)
 
 
-def test_a_failed_build_is_tried_again(package: Path, tmp_path: Path) -> None:
+def test_a_failed_build_is_retried(package: Path, tmp_path: Path) -> None:
     """A build that ends with an error leaves nothing that looks like a wheel."""
 
     def fail(out: Path) -> None:
@@ -115,8 +115,8 @@ def test_a_failed_build_is_tried_again(package: Path, tmp_path: Path) -> None:
     assert side_by_side.wheel(package, tmp_path / "cache", build).exists()
 
 
-def test_one_at_a_time_writes_a_folder(tmp_path: Path) -> None:
-    """The second one says that it waits, and goes on when the first one has ended."""
+def test_one_process_at_a_time_writes_a_folder(tmp_path: Path) -> None:
+    """The second one prints that it waits, and continues when the first one has ended."""
     order: list[str] = []
 
     def second() -> None:

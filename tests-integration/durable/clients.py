@@ -1,4 +1,4 @@
-"""Train with clients of MLflow as their users do, one after the other: the command line names them.
+"""Train with MLflow's clients as their users do, one after another: the command line names them.
 
 Each logs to an experiment of its own name.
 """
@@ -9,7 +9,7 @@ import time
 from importlib import import_module
 from typing import Any
 
-# Of several MLflows none knows all the attributes of another; the other clients are without types.
+# No MLflow version has all attributes of another; the other clients have no types.
 mlflow: Any = import_module("mlflow")
 
 ROWS = 60
@@ -119,7 +119,7 @@ def transformers(experiment: str) -> None:
 
 
 def system(experiment: str) -> None:
-    """Log MLflow's own metrics of the machine beside a training's, from a thread."""
+    """Log MLflow's own metrics of the machine during a training, from a thread."""
     mlflow.set_experiment(experiment)
     mlflow.set_system_metrics_sampling_interval(0.2)
     with mlflow.start_run(run_name="system", log_system_metrics=True):
@@ -157,7 +157,7 @@ def _rank(run_id: str, rank: str) -> None:
 
 
 def train(experiment: str) -> None:
-    """Log as widely as MLflow allows."""
+    """Log as much of MLflow as possible."""
     import_module("train").main(experiment, 0.1)
 
 

@@ -34,13 +34,13 @@ def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait longer for a server in this process: a busy machine is no outage. Programs wait as they do."""
+    """Wait longer for a server in this process: a busy machine is not an outage. Programs keep the default."""
     monkeypatch.setattr("mlflow_connections_durable._patience.DEADLINE_SECONDS", 60.0)
     monkeypatch.setattr("mlflow_connections_durable._mlflow.ATTEMPT_SECONDS", 60.0)
 
 
 class Program:
-    """Runs programs that use MLflow, in processes of their own.
+    """Runs programs that use MLflow, in separate processes.
 
     Args:
         folder: Their working directory.
@@ -81,14 +81,14 @@ class Program:
         return done
 
     def run(self, uri: str, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
-        """Run a program to its end, which must be a good one."""
+        """Run a program to its end, which must be successful."""
         process = self.start(uri, *arguments, **more)
         out, error = process.communicate()
         assert process.returncode == 0, error
         return subprocess.CompletedProcess(process.args, 0, out, error)
 
     def outbox(self, *arguments: str, code: int = 0, **more: str) -> str:
-        """Run `mlflow-connections outbox`, and return what it prints."""
+        """Run `mlflow-connections outbox`, and return its output."""
         done = subprocess.run(
             [sys.executable, "-m", "mlflow_connections", "outbox", *arguments],
             cwd=self.folder,
@@ -101,7 +101,7 @@ class Program:
         return done.stdout
 
     def ship(self, *arguments: str, code: int = 0, **more: str) -> Mapping[str, Any]:
-        """Deliver everything, and return what the command reports."""
+        """Deliver everything, and return the command's report."""
         text = self.outbox(
             "ship", "--timeout", "600", "--output", "json", *arguments, code=code, **more
         )
@@ -117,7 +117,7 @@ def program(tmp_path: Path) -> Program:
 
 
 def described(uri: str, experiment: str, **more: Any) -> dict[str, Any]:
-    """Describe everything of an experiment, under one name for all experiments."""
+    """Describe the whole experiment, under one name for all experiments."""
     found = describe(uri, experiments=[experiment], exact=False, **more)
     plain: dict[str, Any] = json.loads(json.dumps(found).replace(experiment, "<experiment>"))
     return plain
@@ -134,7 +134,7 @@ def plain_training(
 
 
 def put_aside(uri: str, experiment: str, registered: str | None = None) -> None:
-    """Rename what a program logged: the same names are needed again, since files hold them."""
+    """Rename the data of a program: the same names are needed again, since files contain them."""
     client = MlflowClient(uri, uri)
     found = client.get_experiment_by_name(experiment)
     assert found is not None
@@ -145,7 +145,7 @@ def put_aside(uri: str, experiment: str, registered: str | None = None) -> None:
 
 @pytest.fixture(name="put_aside")
 def put_aside_fixture() -> Callable[..., None]:
-    """Rename an experiment and a registered model of a server, so that their names are free."""
+    """Rename an experiment and a registered model of a server, so that their names are available."""
     return put_aside
 
 
@@ -154,5 +154,5 @@ Described = Callable[..., dict[str, Any]]
 
 @pytest.fixture(name="described")
 def described_fixture() -> Described:
-    """The description of everything of an experiment."""
+    """The description of the whole experiment."""
     return described

@@ -1,4 +1,4 @@
-"""Log to one run from threads, a fork and a spawned process, then end as the command line says."""
+"""Log to one run from threads, a fork and a spawned process, then end in the way that the command line names."""
 
 import multiprocessing
 import os
@@ -22,12 +22,12 @@ def log(run_id: str, name: str, client: Any = None) -> None:
 
 
 def main(experiment: str, end: str) -> None:
-    """Log from everywhere, and end without a word to MLflow."""
+    """Log from everywhere, and end without notifying MLflow."""
     mlflow.set_experiment(experiment)
     run = mlflow.start_run(run_name=end)
     run_id = run.info.run_id
-    # MLflow tries to import pyspark for each client. A fork meanwhile inherits the lock of that import for
-    # ever, with plain MLflow as well.
+    # MLflow tries to import pyspark for each client. A fork during that import inherits its lock
+    # for ever, with plain MLflow as well.
     client = mlflow.MlflowClient()
     threads = [threading.Thread(target=log, args=(run_id, f"thread_{n}", client)) for n in range(4)]
     for thread in threads:

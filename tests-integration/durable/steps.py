@@ -1,7 +1,8 @@
-"""Log a step, then print it, until somebody kills this process; or start such processes for a test.
+"""Log a step, then print it, until this process is killed; or start such processes for a test.
 
-With `serve`, each line of the input names an experiment, a run and a file for what is printed. The process that
-logs is forked from one that has imported MLflow and done nothing else, and its ID is printed.
+With `serve`, each line of the input names an experiment, a run and a file for the output. The
+process that logs is forked from one that has imported MLflow and done nothing else, and its ID is
+printed.
 """
 
 import os
@@ -15,11 +16,11 @@ mlflow: Any = import_module("mlflow")
 
 PAUSE = 0.002
 EVERY = 20
-"""A file and a param are logged at each of so many steps."""
+"""The interval, in steps, at which a file and a param are logged."""
 
 
 def main(experiment: str, name: str) -> None:
-    """Log without an end."""
+    """Log for ever."""
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name=f"run {name}"):
         step = 0
@@ -35,7 +36,7 @@ def main(experiment: str, name: str) -> None:
 
 def serve() -> None:
     """Fork a process for each line of the input."""
-    # Nobody waits for them.
+    # The processes are not waited for.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         experiment, name, output = line.split("\t")

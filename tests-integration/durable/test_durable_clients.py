@@ -1,4 +1,4 @@
-"""The clients that people train with, plain and through durable, under outages of a real server, on two databases."""
+"""Popular training clients, plain and through durable, during outages of a real server, on two databases."""
 
 import threading
 import time
@@ -21,23 +21,23 @@ pytestmark = pytest.mark.slow
 FLAP_SECONDS = 2.0
 
 QUICK = {"MLFLOW_REQUIREMENTS_INFERENCE_TIMEOUT": "1"}
-"""To learn what a model imports, MLflow loads it in a process of its own, for seconds, each time."""
+"""To find a model's imports, MLflow loads it in a separate process each time, which takes seconds."""
 
 Outage = Callable[[Any, MlflowServer, threading.Event], None]
 
 
 def healthy(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
-    """Let everything through."""
+    """Forward every request."""
 
 
 def down(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
-    """Be down from the start to the end."""
+    """Be down from start to end."""
     proxy.mode = "down"
     ended.wait()
 
 
 def killed(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
-    """Kill the server's process after a run has begun, start it again, and again until the programs end."""
+    """Kill the server's process after a run has begun, start it again, and repeat until the programs end."""
     while not ended.is_set():
         begun = proxy.count("/runs/create")
         while proxy.count("/runs/create") == begun and not ended.wait(0.02):
@@ -45,14 +45,14 @@ def killed(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
         if ended.wait(0.3):
             break
         server.kill()
-        # Its port is free again once the last of its clients has noticed.
+        # Its port is free again once its last client has disconnected.
         time.sleep(FLAP_SECONDS)
         server.start()
         proxy.kills += 1
 
 
 def flapping(proxy: Any, server: MlflowServer, ended: threading.Event) -> None:
-    """Be away every other two seconds."""
+    """Be down every other two seconds."""
     while not ended.wait(FLAP_SECONDS):
         proxy.mode = "down" if proxy.mode == "up" else "up"
 
@@ -61,15 +61,15 @@ OUTAGES: tuple[Outage, ...] = (healthy, down, killed, flapping)
 
 TABULAR: tuple[str, ...] = ("ranks", "train", "sklearn", "xgboost", "system")
 if not mlflow.__version__.startswith("2."):
-    # Servers of MLflow 2 make the IDs of traces, so they need the server.
+    # Servers of MLflow 2 create the IDs of traces, so they need the server.
     TABULAR += ("traced",)
 DEEP = ("lightning", "transformers")
 REGISTERED = "sklearn sklearn"
 
 IGNORED = (
-    # MLflow's client repeats a tag that its server wrote, with a number in place of a text.
+    # MLflow's client repeats a tag that its server wrote, with a number instead of text.
     "models/*/tags/mlflow.modelVersions",
-    # A sampling thread is never twice as fast.
+    # The speed of a sampling thread varies.
     "runs/system/*/metrics/system/*",
 )
 MEASURED = (
@@ -78,30 +78,30 @@ MEASURED = (
     "traces/*/metadata/mlflow.trace.size*",
     # The state of the machine.
     "runs/system/*/latest/system/*",
-    # Estimators hold the times of their fits, and their pictures random names.
+    # Estimators contain the times of their fits, and their pictures random names.
     "runs/sklearn/*/latest/*_time*",
     "runs/sklearn/*/metrics/*_time*",
     "*/files/*.pkl",
     "*/files/cv_results.csv",
     "*/files/estimator.html",
-    # The callback of transformers logs how fast the training was.
+    # The callback of transformers logs the speed of the training.
     *(
         f"runs/transformers/*/{values}/train_{speed}"
         for values in ("latest", "metrics")
         for speed in ("runtime", "samples_per_second", "steps_per_second")
     ),
-    # A checkpoint holds the folder of its run, by ID, and a trained state the time.
+    # A checkpoint contains its run's folder, by ID, and a trained state contains the time.
     "runs/lightning/*/files/*.ckpt",
 )
-"""Values that have to be there and differ in each execution, as patterns of paths."""
+"""Values that must exist and differ in each execution, as patterns of paths."""
 
 
 class Stand:
-    """A server with a fixed address, and what the programs log to it without durable.
+    """A server with a fixed address, and the data that programs log to it without durable.
 
     Attributes:
         server: The server.
-        plain: The description of what programs log plain, by their names.
+        plain: The description of the programs' plain data, by their names.
     """
 
     def __init__(self, server: MlflowServer) -> None:
@@ -109,7 +109,7 @@ class Stand:
         self.plain: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def describe(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """Describe what programs have logged, and rename it: the same names are needed again."""
+        """Describe the data of programs, and rename it: the same names are needed again."""
         found = describe(self.server.url, experiments=names, exact=False, load=True)
         client = mlflow.MlflowClient(self.server.url, self.server.url)
         mark = uuid.uuid4().hex
@@ -124,7 +124,7 @@ class Stand:
 
 
 def blurred(value: Any, path: str = "") -> Any:
-    """Return a description without the values that were measured, which still have to be there."""
+    """Return a description without the measured values, which must still exist."""
     if any(fnmatchcase(path, pattern) for pattern in MEASURED):
         return "measured"
     if isinstance(value, dict):
@@ -162,7 +162,7 @@ def postgresql_stand(tmp_path_factory: pytest.TempPathFactory, postgresql: str) 
     [("sqlite", TABULAR), ("sqlite", DEEP), ("postgresql", TABULAR)],
     ids=("sqlite", "sqlite-torch", "postgresql"),
 )
-def test_programs_leave_what_they_leave_without_durable(
+def test_programs_log_the_same_as_without_durable(
     database: str,
     names: tuple[str, ...],
     outage: Outage,

@@ -1,4 +1,4 @@
-"""Durable in front of Databricks: its tracking URI stays, and its credentials reach a delivery on a later day."""
+"""Durable in front of Databricks: its tracking URI stays, and a later delivery gets its credentials."""
 
 import time
 from typing import Any
@@ -20,16 +20,17 @@ def test_a_training_survives_a_workspace_that_is_down_and_an_expired_token(
     plain_training: dict[str, Any],
     mlflow_server: MlflowServer,
 ) -> None:
-    """Nothing waits for minutes as Databricks' own client does; the runs wait for a right token, and arrive."""
+    """Nothing waits for minutes as in Databricks' own client; the runs wait for a valid token, and arrive."""
     name = "/Shared/survives"
     workspace.close()
     done = program.run_through(*THROUGH, "train", name, DATABRICKS_TOKEN="expired")
-    # Databricks' client would try for 300 seconds.
+    # Databricks' client would retry for 300 seconds.
     assert float(done.stdout.split()[-1]) < 100
-    # MLflow 3 prints the link of a workspace, whose tracking URI stays; 2.22 prints none for a store that waits.
+    # MLflow 3 prints the link of a workspace, whose tracking URI stays; 2.22 prints none for a
+    # store that waits.
     assert ("/ml/experiments/" in done.stdout) == (mlflow.__version__ >= "3")
     workspace.start()
-    # The shipper of that program goes on with what it was given.
+    # That program's shipper continues with its credentials.
     while "does not accept the credentials" not in program.outbox("status", code=1):
         time.sleep(0.5)
     report = program.ship()
@@ -39,7 +40,7 @@ def test_a_training_survives_a_workspace_that_is_down_and_an_expired_token(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("account", ["token", "oauth"])
-def test_a_healthy_workspace_gives_its_own_ids(
+def test_a_healthy_workspace_issues_its_own_ids(
     account: str,
     workspace: Databricks,
     program: Any,
@@ -48,7 +49,7 @@ def test_a_healthy_workspace_gives_its_own_ids(
     mlflow_server: MlflowServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No ID is provisional, however long the import of Databricks' SDK takes, and all arrives."""
+    """No ID is provisional, however long the import of Databricks' SDK takes, and everything arrives."""
     if account == "oauth":
         monkeypatch.delenv("DATABRICKS_TOKEN")
         monkeypatch.setenv("DATABRICKS_CLIENT_ID", workspace.access.client_id)

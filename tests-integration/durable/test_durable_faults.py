@@ -1,4 +1,4 @@
-"""Faults of the machine and of people: disks, credentials, clocks, processes that end without a word."""
+"""Faults of machines and people: disks, credentials, clocks, processes that end abruptly."""
 
 import json
 import os
@@ -17,12 +17,12 @@ import pytest
 from mlflow_connections_outbox import Policy
 from mlflow_connections_sandbox import MlflowServer
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 
 
 def runs_of(server: MlflowServer, experiment: str, name: str = "") -> list[Any]:
-    """Return the runs of an experiment, or those of a name."""
+    """Return the runs of an experiment, or those with a name."""
     client = mlflow.MlflowClient(server.url)
     found = client.get_experiment_by_name(experiment)
     named = f"tags.mlflow.runName = '{name}'" if name else ""
@@ -30,7 +30,7 @@ def runs_of(server: MlflowServer, experiment: str, name: str = "") -> list[Any]:
 
 
 def run_of(server: MlflowServer, experiment: str, name: str = "") -> Any:
-    """Return the one run of an experiment, or the one of a name."""
+    """Return the one run of an experiment, or the one with a name."""
     (run,) = runs_of(server, experiment, name)
     return run
 
@@ -42,7 +42,7 @@ def steps(server: MlflowServer, run: Any, key: str = "loss") -> list[int]:
 
 
 def files(server: MlflowServer, run: Any) -> dict[str, int]:
-    """Return the sizes of a run's files; through no client, for this process has files of its own."""
+    """Return the sizes of a run's files, without a client, because this process has its own files."""
     url = f"{server.url}/api/2.0/mlflow/artifacts/list?run_id={run.info.run_id}"
     with urllib.request.urlopen(url) as response:
         found = json.loads(response.read()).get("files", [])
@@ -50,24 +50,24 @@ def files(server: MlflowServer, run: Any) -> dict[str, int]:
 
 
 def until(met: Callable[[], bool]) -> None:
-    """Wait until a condition is met; the session's own limit ends a test that never does."""
+    """Wait until a condition is met; the session's time limit ends a test whose condition never is."""
     while not met():
         time.sleep(0.1)
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let shippers end and begin again within moments, as they do within minutes."""
+    """Shorten the shippers' times from minutes to moments."""
     hasty = Policy(patience=0.2, idle=0.2, max_backoff=0.5)
     monkeypatch.setattr(Policy, "read", lambda: (hasty, []))
 
 
 def ours(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what our packages have logged."""
+    """Return the log records of these packages."""
     return [r.getMessage() for r in caplog.records if r.name.startswith("mlflow_connections")]
 
 
 def said(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
-    """Return the warnings with a part."""
+    """Return the warnings that contain a text."""
     return [r.getMessage() for r in caplog.records if part in r.getMessage()]
 
 
@@ -95,7 +95,7 @@ def fill(disk: Path) -> None:
                     file.write(bytes(1 << power))
 
 
-def test_a_full_disk_is_told_once_and_nothing_is_lost(
+def test_a_full_disk_is_reported_once_and_nothing_is_lost(
     proxy: Any,
     mlflow_server: MlflowServer,
     small_disk: Path,
@@ -103,7 +103,7 @@ def test_a_full_disk_is_told_once_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Values are sent from memory and files to the server itself, until there is room again."""
+    """Values are sent from memory and files directly to the server, until there is room again."""
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(small_disk / "outbox"))
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     mlflow.set_experiment("full disk")
@@ -137,14 +137,14 @@ def test_a_full_disk_is_told_once_and_nothing_is_lost(
     assert len(said(caplog, "kept on this machine again")) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_told_once(
+def test_a_folder_that_cannot_be_written_is_reported_once(
     proxy: Any,
     mlflow_server: MlflowServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Everything goes to the server from memory, runs that began without it too; a file is refused then."""
+    """Everything goes to the server from memory, including runs that began without it; a file is refused then."""
     (tmp_path / "occupied").write_text("no folder")
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "occupied" / "outbox"))
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written_is_told_once(
         until(lambda: any(files(mlflow_server, run) for run in runs_of(mlflow_server, "no disk")))
         real = run_of(mlflow_server, "no disk")
         assert real.info.run_id != run.info.run_id
-        time.sleep(5)  # the server is not asked for so long after it failed
+        time.sleep(5)  # the server is not called for this time after a failure
         mlflow.log_artifact(str(tmp_path / "weights.bin"))
         mlflow.log_metric("loss", 0.5, step=1)
     until(lambda: run_of(mlflow_server, "no disk").info.status == "FINISHED")
@@ -179,10 +179,10 @@ def test_a_folder_that_cannot_be_written_is_told_once(
 @pytest.mark.parametrize(
     ("end", "code"), [("exit", 3), pytest.param("sigterm", -15, marks=pytest.mark.slow)]
 )
-def test_a_process_that_ends_without_a_word_loses_nothing(
+def test_a_process_that_ends_abruptly_loses_nothing(
     end: str, code: int, proxy: Any, program: Any, mlflow_server: MlflowServer
 ) -> None:
-    """Values that threads, a fork and a spawned process logged to one run are all there, once."""
+    """Values that threads, a fork and a spawned process logged to one run all arrive, once."""
     proxy.mode = "down"
     process = program.start(f"durable+{proxy.url}", "processes", f"ends by {end}", end)
     _, error = process.communicate()
@@ -198,13 +198,13 @@ def test_a_process_that_ends_without_a_word_loses_nothing(
     assert run.info.status == "RUNNING"
 
 
-def test_a_training_that_goes_on_needs_nobody_when_the_server_is_back(
+def test_a_long_training_is_delivered_after_any_outage(
     proxy: Any,
     mlflow_server: MlflowServer,
     monkeypatch: pytest.MonkeyPatch,
     outbox: Path,
 ) -> None:
-    """The shipper outlives any outage as long as the process lives, and one that was killed is replaced."""
+    """The shipper outlives any outage while the process lives, and a killed one is replaced."""
     hurry(monkeypatch)
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     mlflow.set_experiment("goes on")
@@ -233,7 +233,7 @@ def test_a_training_that_goes_on_needs_nobody_when_the_server_is_back(
 
 
 @pytest.mark.slow
-def test_credentials_that_expired_lose_nothing(
+def test_expired_credentials_lose_nothing(
     proxy: Any,
     program: Any,
     mlflow_server: MlflowServer,
@@ -241,7 +241,7 @@ def test_credentials_that_expired_lose_nothing(
     outbox: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Events wait for right credentials, which another process may have, and no message shows any."""
+    """Events wait for valid credentials, which another process may have, and no message shows any."""
     proxy.token = "right-token"
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "wrong-token")
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
@@ -268,10 +268,10 @@ def test_credentials_that_expired_lose_nothing(
 
 
 @pytest.mark.slow
-def test_two_servers_share_a_folder_and_nothing_else(
+def test_two_servers_share_only_a_folder(
     proxy: Any, program: Any, mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is down holds up nothing of the other, and neither gets what is the other's."""
+    """An unavailable server does not delay the other, and neither gets the other's data."""
     down = type(proxy)(mlflow_server.url)
     down.mode = "down"
     clients = {
@@ -311,7 +311,7 @@ time.time_ns = lambda: _ns() + _jump() * 10**9
 def test_a_clock_that_jumps_by_days_changes_no_delivery(
     proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
-    """Every run and value arrives once, in the training's and in the shipper's process alike."""
+    """Every run and value arrives once, despite jumps in the training's and in the shipper's process."""
     folder = tmp_path / "clock"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(CLOCK.format(days=40))
@@ -334,7 +334,7 @@ def test_a_clock_that_jumps_by_days_changes_no_delivery(
 def test_five_gigabytes_are_kept_and_uploaded_in_little_memory(
     proxy: Any, program: Any, mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
-    """Neither the training nor the shipper ever holds the file, and a limit is told."""
+    """Neither the training nor the shipper ever has the whole file in memory, and a limit is reported."""
     script = (
         "import mlflow, resource\n"
         "mlflow.set_experiment('large')\n"
@@ -395,7 +395,7 @@ def test_a_hundred_thousand_files_arrive(
 def test_the_end_of_a_process_may_wait_until_all_is_delivered(
     proxy: Any, program: Any, mlflow_server: MlflowServer
 ) -> None:
-    """With a long exit timeout nothing is left for a pod that is about to go."""
+    """With a long exit timeout nothing is left in a pod that is about to stop."""
     program.run(
         f"durable+{proxy.url}",
         *("train", "waits at its end"),
@@ -441,17 +441,17 @@ mlflow.get_run(run.info.run_id).data.metrics
     assert files(mlflow_server, run) == {"hello.txt": 5}
 
 
-# ----- what people are told
+# ----- messages for people
 
 
-def test_people_are_told_when_the_server_goes_and_when_all_is_there(
+def test_the_start_and_the_end_of_an_outage_are_logged(
     proxy: Any,
     mlflow_server: MlflowServer,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One line each, the run's address once it has one, and no link to an ID that the server has not."""
+    """One line each, with the run's address once it has one, and no link to an ID that the server lacks."""
     hurry(monkeypatch)
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     mlflow.set_experiment("told")
@@ -480,10 +480,10 @@ def test_people_are_told_when_the_server_goes_and_when_all_is_there(
     assert back.endswith(f"/runs/{real.run_id}.")
 
 
-def test_a_program_that_waits_at_its_end_says_that_the_server_is_back(
+def test_a_program_that_waits_at_its_end_logs_the_end_of_the_outage(
     proxy: Any, program: Any
 ) -> None:
-    """The end of an outage is told although the program has nothing more to log, and nothing is left to ship."""
+    """This works although the program logs nothing more, and nothing is left to ship."""
     waits = {"MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": "600", "PYTHONUNBUFFERED": "1"}
     process = program.start(f"durable+{proxy.url}", "train", "waits at its end", **waits)
     while not proxy.count("/runs/create"):
@@ -493,7 +493,7 @@ def test_a_program_that_waits_at_its_end_says_that_the_server_is_back(
     lines = []
     for line in process.stdout:
         lines.append(line.strip())
-        if lines[-1].replace(".", "").isdigit():  # the last that it prints
+        if lines[-1].replace(".", "").isdigit():  # its last output
             break
     assert process.poll() is None
     proxy.mode = "up"

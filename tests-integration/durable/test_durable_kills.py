@@ -20,11 +20,11 @@ from mlflow_connections_sandbox import MlflowServer
 KILLS = 50
 STEPS = Path(__file__).parent / "steps.py"
 EVERY = 20
-"""A file and a param are logged at each of so many steps."""
+"""The interval, in steps, at which a file and a param are logged."""
 
 
 def shippers(outbox: Path) -> list[int]:
-    """Return the processes whose environment names this test's outbox and that deliver from it."""
+    """Return the processes that deliver from this test's outbox, according to their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -48,7 +48,7 @@ def kill(pid: int) -> bool:
 
 
 class Trainings:
-    """Starts processes that log without an end, each forked from one that has imported MLflow.
+    """Starts processes that log for ever, each forked from one that has imported MLflow.
 
     Attributes:
         living: The process of each run, by its number.
@@ -79,7 +79,7 @@ class Trainings:
         self.living[number] = int(self._process.stdout.readline())
 
     def printed(self, number: int) -> int:
-        """Return how many steps a run has printed."""
+        """Return the number of steps that a run has printed."""
         path = self.outputs[number]
         lines = path.read_text().split("\n")[:-1] if path.exists() else []
         return sum(line.isdigit() for line in lines)
@@ -102,14 +102,14 @@ def trainings(proxy: Any, tmp_path: Path, seed: int) -> Iterator[Trainings]:
 
 @pytest.fixture(params=[7, None], ids=["committed", "random"])
 def seed(request: pytest.FixtureRequest) -> int:
-    """The seed of a test: one that stays, and one that is another each time and printed."""
+    """The seed of a test: a fixed one, and a random one that is printed."""
     found = request.param if request.param is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {found}")
     return int(found)
 
 
 @pytest.mark.slow
-def test_kills_lose_and_double_nothing(
+def test_kills_lose_and_duplicate_nothing(
     proxy: Any,
     program: Any,
     outbox: Path,
@@ -117,7 +117,7 @@ def test_kills_lose_and_double_nothing(
     seed: int,
     mlflow_server: MlflowServer,
 ) -> None:
-    """Every step that a training printed after its call has arrived, with files and params; each run is there once."""
+    """Every step that a training printed after its call has arrived, with files and params; each run exists once."""
     rng = random.Random(seed)
     kills: Counter[str] = Counter()
     while kills.total() < KILLS:

@@ -1,4 +1,4 @@
-"""One training, plain and through durable, under all kinds of outages: afterwards both are equal."""
+"""One training, plain and through durable, during all kinds of outages: afterwards both are equal."""
 
 import threading
 import time
@@ -12,15 +12,15 @@ from mlflow_connections_sandbox import MlflowServer
 
 Fault = Callable[[Any, threading.Event], None]
 LONGEST_WAIT = 2.5
-"""Seconds that a call may wait for a server that does not respond; the machine's own load comes on top."""
+"""The longest wait of a call for a server that does not respond, in seconds; the machine's own load is added."""
 
 
 def healthy(proxy: Any, ended: threading.Event) -> None:
-    """Let everything through."""
+    """Forward every request."""
 
 
 def down(proxy: Any, ended: threading.Event) -> None:
-    """Be down from the start to the end."""
+    """Be down from start to end."""
     proxy.mode = "down"
 
 
@@ -48,7 +48,7 @@ def flapping(proxy: Any, ended: threading.Event) -> None:
     ],
     ids=lambda each: getattr(each, "__name__", "")[:20],
 )
-def test_a_training_arrives_whole_and_once(
+def test_a_training_arrives_complete_and_once(
     fault: Fault,
     pause: str,
     proxy: Any,
@@ -57,7 +57,7 @@ def test_a_training_arrives_whole_and_once(
     plain_training: dict[str, Any],
     mlflow_server: MlflowServer,
 ) -> None:
-    """Whatever happens to the server, it has in the end what it has without durable, each run once."""
+    """Whatever happens to the server, it finally has the same data as without durable, each run once."""
     ended = threading.Event()
     thread = threading.Thread(target=fault, args=(proxy, ended), daemon=True)
     name = f"durable {fault.__name__}"
@@ -81,7 +81,7 @@ def test_a_training_arrives_whole_and_once(
 @pytest.mark.parametrize(
     "lost", ["/runs/create", pytest.param("/experiments/create", marks=pytest.mark.slow)]
 )
-def test_a_lost_response_doubles_nothing(
+def test_a_lost_response_duplicates_nothing(
     lost: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:
     """The server created the run and its response was lost: the shipper finds the run."""

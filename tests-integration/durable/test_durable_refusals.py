@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from mlflow_connections_sandbox import MlflowServer
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 entities: Any = import_module("mlflow.entities")
 IS_2 = mlflow.__version__.startswith("2.")
@@ -17,7 +17,7 @@ UNKNOWN = "f" * 32
 
 
 class Place(NamedTuple):
-    """A client, and what the calls are tried on.
+    """A client, and the objects of the calls.
 
     Attributes:
         client: An `MlflowClient`.
@@ -38,7 +38,7 @@ Call = Callable[[Place], object]
 
 
 def batch(at: Place, metrics: Any = (), params: Any = (), tags: Any = ()) -> object:
-    """Log a batch, with no check of the client's."""
+    """Log a batch, without the client's checks."""
     return at.client._tracking_client.store.log_batch(
         at.run, list(metrics), list(params), list(tags)
     )
@@ -153,7 +153,7 @@ if not IS_2:
 
 
 def place(uri: str, name: str, folder: Path) -> Place:
-    """Create what the calls are tried on."""
+    """Create the objects of the calls."""
     client = mlflow.MlflowClient(uri, uri)
     experiment = client.create_experiment(name)
     run, deleted = (client.create_run(experiment).info.run_id for _ in range(2))
@@ -165,7 +165,7 @@ def place(uri: str, name: str, folder: Path) -> Place:
 
 
 def said(call: Call, at: Place) -> str:
-    """Return the class and the words of what a call raises, without the names of this place."""
+    """Return the class and the message of a call's error, without this test's names."""
     try:
         result = call(at)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is compared
@@ -177,14 +177,14 @@ def said(call: Call, at: Place) -> str:
     return f"nothing was raised: {result}"
 
 
-def test_what_is_refused_is_refused_in_the_same_words(
+def test_a_refused_call_raises_the_same_error(
     proxy: Any, mlflow_server: MlflowServer, tmp_path: Path, outbox: Path
 ) -> None:
     """Every call raises the same errors as plain MLflow; without a server, every call that needs none does."""
     plain = place(mlflow_server.url, "refused plain", tmp_path)
     durable = place(f"durable+{proxy.url}", "refused durable", tmp_path)
     every = {**AT_ONCE, **ONLY_A_SERVER_KNOWS}
-    # Older clients look for a server's artifacts at the current URI, whatever their own is.
+    # Older clients look for a server's artifacts at the current URI, whatever their own URI is.
     mlflow.set_tracking_uri(mlflow_server.url)
     expected = {what: said(call, plain) for what, call in every.items()}
     assert [what for what, words in expected.items() if words.startswith("nothing")] == []
@@ -195,10 +195,10 @@ def test_what_is_refused_is_refused_in_the_same_words(
     assert len(AT_ONCE) > 17
 
 
-def test_what_only_a_server_knows_is_refused_later(
+def test_a_refusal_that_only_a_server_can_make_comes_later(
     proxy: Any, program: Any, mlflow_server: MlflowServer
 ) -> None:
-    """A param that another process logged is a dead letter with the server's words; the rest arrives."""
+    """A param that another process logged is a dead letter with the server's reason; the rest arrives."""
     plain = mlflow.MlflowClient(mlflow_server.url)
     run = plain.create_run("0")
     proxy.mode = "down"

@@ -1,4 +1,4 @@
-"""A server that is not what it was: restored from a backup, set up anew, with deleted or other experiments."""
+"""A changed server: restored from a backup, set up again, with deleted or other experiments."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ import pytest
 
 from mlflow_connections_sandbox import MlflowServer
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 IS_2 = mlflow.__version__.startswith("2.")
 
@@ -26,7 +26,7 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSer
 
 
 def runs_of(server: MlflowServer, experiment: str) -> dict[str, Any]:
-    """Return the runs of an experiment by name; none has the name of another."""
+    """Return the runs of an experiment by name; names are unique."""
     client = mlflow.MlflowClient(server.url)
     found = client.get_experiment_by_name(experiment)
     assert found is not None
@@ -42,14 +42,14 @@ def history(server: MlflowServer, run: Any) -> list[int]:
     return sorted(point.step for point in points)
 
 
-def test_a_server_from_an_older_backup_gets_all_that_is_new(
+def test_a_server_from_an_older_backup_gets_all_new_data(
     proxy: Any,
     program: Any,
     mlflow_server: MlflowServer,
     other_server: MlflowServer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Runs that it had acknowledged go on in new ones, in the right experiment, and that is told."""
+    """Acknowledged runs that it lost continue in new ones, in the right experiment, with a message."""
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     mlflow.set_experiment("restored")
     with mlflow.start_run(run_name="goes on") as run:
@@ -90,10 +90,10 @@ def test_a_server_from_an_older_backup_gets_all_that_is_new(
 
 
 @pytest.mark.slow
-def test_an_experiment_that_has_another_id_is_found_by_its_name(
+def test_an_experiment_with_another_id_is_found_by_its_name(
     proxy: Any, program: Any, mlflow_server: MlflowServer, other_server: MlflowServer
 ) -> None:
-    """A run that begins without the server lands in the experiment that was named, not in another's ID."""
+    """A run that begins without the server goes to the named experiment, not to the one with its ID."""
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     known = mlflow.set_experiment("renumbered").experiment_id
     client = mlflow.MlflowClient(other_server.url)
@@ -111,10 +111,10 @@ def test_an_experiment_that_has_another_id_is_found_by_its_name(
 
 
 @pytest.mark.slow
-def test_an_experiment_that_was_renamed_is_the_same(
+def test_a_renamed_experiment_is_the_same(
     proxy: Any, program: Any, mlflow_server: MlflowServer
 ) -> None:
-    """A run that begins while somebody renames its experiment is in it, and no second one is made."""
+    """A run that begins while somebody renames its experiment is in it, and no second one is created."""
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     known = mlflow.set_experiment("before").experiment_id
     proxy.mode = "down"
@@ -128,10 +128,10 @@ def test_an_experiment_that_was_renamed_is_the_same(
     assert client.get_experiment_by_name("before") is None
 
 
-def test_a_deleted_experiment_keeps_what_waits_until_it_is_restored(
+def test_a_deleted_experiment_keeps_waiting_events_until_it_is_restored(
     proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:
-    """Everything is kept with one reason; after it is restored, a retry delivers all of it, nested runs too."""
+    """Everything is kept with one reason; after it is restored, a retry delivers all of it, including nested runs."""
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     known = mlflow.set_experiment("deleted").experiment_id
     proxy.mode = "down"
@@ -197,7 +197,7 @@ def test_a_child_of_a_refused_run_finds_its_parent_later(
 def test_a_logged_model_that_the_server_lost_is_logged_again(
     proxy: Any, program: Any, mlflow_server: MlflowServer, other_server: MlflowServer
 ) -> None:
-    """A model that was begun before the backup and finished after it is there, ready."""
+    """A model that was begun before the backup and finished after it exists, ready."""
     mlflow.set_tracking_uri(f"durable+{proxy.url}")
     mlflow.set_experiment("lost models")
     with mlflow.start_run(run_name="models"):

@@ -1,4 +1,4 @@
-"""`outbox ship` with several servers: each gets what is its own, with its own credentials, in time."""
+"""`outbox ship` with several servers: each gets only its own data, with its own credentials, in time."""
 
 import json
 import threading
@@ -83,7 +83,7 @@ def test_two_workspaces_get_their_own_runs_and_tokens(
         workspace.asked.clear()
     begun = time.monotonic()
     reports = json.loads(program.outbox("ship", "--timeout", "5", "--output", "json", code=1))
-    # Databricks' client would try for 500 seconds for each.
+    # Databricks' client would retry for 500 seconds for each.
     assert time.monotonic() - begun < 100
     assert [(each["delivered"], each["rejected"]) for each in reports] == [(0, 0), (0, 0)]
     for name, workspace in workspaces.items():

@@ -1,4 +1,4 @@
-"""Ranks, models, machines without a network: all with the server down, and afterwards as if it had been up."""
+"""Ranks, models, machines without a network: with the server down, and afterwards as if it had been up."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from mlflow_connections_sandbox import MlflowServer
 
 
 @pytest.mark.slow
-def test_several_ranks_log_to_one_run_that_waits(
+def test_several_ranks_log_to_one_waiting_run(
     proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:
     """Children and resumed runs know a provisional ID, before and after it has a real one."""
@@ -38,7 +38,7 @@ def test_several_ranks_log_to_one_run_that_waits(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["down", "up"])
-def test_a_model_is_logged_registered_and_loads(
+def test_a_model_is_logged_registered_and_loaded(
     mode: str,
     proxy: Any,
     program: Any,
@@ -46,7 +46,7 @@ def test_a_model_is_logged_registered_and_loads(
     put_aside: Any,
     mlflow_server: MlflowServer,
 ) -> None:
-    """A model, its version, tags and alias are on the server in the end, whenever it responded."""
+    """A model, its version, tags and alias are finally on the server, whenever it responded."""
     name, registered = f"model {mode}", f"wine-{mode}"
     program.run(mlflow_server.url, "models", name, registered)
     expected = described(mlflow_server.url, name, load=True)
@@ -62,13 +62,13 @@ def test_a_model_is_logged_registered_and_loads(
 
 
 _OF_MLFLOW = ("models/*/tags/mlflow.modelVersions",)
-"""MLflow's client repeats a tag that its server wrote, with a number in place of a text."""
+"""MLflow's client repeats a tag that its server wrote, with a number instead of text."""
 
 
 def test_offline_runs_are_shipped_by_two_machines(
     program: Any, described: Any, mlflow_server: MlflowServer, outbox: Path, tmp_path: Path
 ) -> None:
-    """No server is asked; later two copies of the folder lead to each run once."""
+    """No server is called; later two copies of the folder produce each run once."""
     name = "offline"
     done = program.run("durable://offline", "train", name)
     assert "outbox ship --to" in done.stderr
@@ -97,8 +97,8 @@ def test_offline_runs_are_shipped_by_two_machines(
 
 
 @pytest.mark.slow
-def test_what_waits_can_be_viewed_and_stays(program: Any, tmp_path: Path, described: Any) -> None:
-    """A local store shows all of it, with histories and files, and nothing is taken out of the outbox."""
+def test_waiting_runs_can_be_viewed_and_stay(program: Any, tmp_path: Path, described: Any) -> None:
+    """A local store shows all of them, with histories and files, and nothing is taken out of the outbox."""
     program.run("durable://offline", "train", "viewed")
     before = program.outbox("status", code=1)
     program.outbox("view", "--store", str(tmp_path / "view"))
@@ -112,10 +112,10 @@ def test_what_waits_can_be_viewed_and_stays(program: Any, tmp_path: Path, descri
 
 
 @pytest.mark.slow
-def test_autologging_arrives_whole(
+def test_autologging_arrives_complete(
     proxy: Any, program: Any, described: Any, put_aside: Any, mlflow_server: MlflowServer
 ) -> None:
-    """Scikit-learn's grid search with its child runs and models, with the server down and plain."""
+    """Scikit-learn's grid search arrives with its child runs and models, with the server down as with plain MLflow."""
     pytest.importorskip("sklearn")
     program.run(mlflow_server.url, "models", "autolog", "autolog")
     expected = described(mlflow_server.url, "autolog", load=True)
@@ -130,12 +130,12 @@ def test_autologging_arrives_whole(
 
 
 _TIMINGS = ("*_time*", "*/files/*.pkl", "*/files/cv_results.csv", "*/files/estimator.html")
-"""Estimators of scikit-learn hold the times of their fits, and their pictures random names."""
+"""Estimators of scikit-learn contain the times of their fits, and their pictures random names."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["down", "up"])
-def test_traces_arrive_whole(
+def test_traces_arrive_complete(
     mode: str,
     proxy: Any,
     program: Any,
@@ -143,7 +143,7 @@ def test_traces_arrive_whole(
     put_aside: Any,
     mlflow_server: MlflowServer,
 ) -> None:
-    """Spans, tags, assessments and the links to runs, with the server down and up."""
+    """Spans, tags, assessments and the links to runs arrive, with the server down and up."""
     if mlflow.__version__.startswith("2."):
         pytest.skip("servers of MLflow 2 make the IDs of traces, so they need the server")
     name = f"traced {mode}"
@@ -166,10 +166,10 @@ _MEASURED = ("traces/*/duration", "traces/*/metadata/mlflow.trace.size*")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["hang", "busy", "login", "forbidden"])
-def test_whatever_answers_in_place_of_the_server_is_waited_out(
+def test_any_failure_of_the_server_only_delays_delivery(
     mode: str, proxy: Any, program: Any, described: Any, mlflow_server: MlflowServer
 ) -> None:
-    """A hanging server, 503, a login page or wrong credentials only delay delivery: training goes on and nothing is lost."""
+    """A hanging server, 503, a login page or wrong credentials: training continues and nothing is lost."""
     proxy.mode = mode
     done = program.run(f"durable+{proxy.url}", "train", f"mode {mode}")
     assert float(done.stdout.split()[-1]) < 10

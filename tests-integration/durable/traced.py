@@ -9,7 +9,7 @@ mlflow: Any = import_module("mlflow")
 
 @mlflow.trace  # type: ignore[untyped-decorator,unused-ignore]  # of no known type
 def inner(x: int) -> int:
-    """Return a number of which a span is kept."""
+    """Return a number, recorded as a span."""
     return x + 1
 
 

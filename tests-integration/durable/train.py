@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 
 STEPS = 60

@@ -1,4 +1,4 @@
-"""`mlflow-connections mirror` between two real servers: everything arrives once, whatever happens on the way."""
+"""`mlflow-connections mirror` between two real servers: everything arrives once, whatever fails."""
 
 import json
 import math
@@ -21,10 +21,10 @@ from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_mirror._source import SourceEndedError, SourceProcess
 from mlflow_connections_sandbox import MlflowServer
 
-# Of several MLflows none knows all the attributes of another.
+# No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 IS_MLFLOW_2 = mlflow.__version__.startswith("2.")
-# MLflow 3.5 rounds a duration anew when spans are logged again.
+# MLflow 3.5 rounds a duration again when spans are logged again.
 ROUNDED = ["traces/*/duration"] if mlflow.__version__.startswith("3.5.") else []
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_path")]
@@ -41,7 +41,7 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def mirror(*arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    """Run the command to its end, with this exit code."""
+    """Run the command to its end, and check its exit code."""
     process = start(*arguments)
     out, error = process.communicate()
     assert process.returncode == code, out + error
@@ -113,7 +113,7 @@ def register(client: Any, name: str, run: Any) -> None:
 
 @pytest.fixture
 def name(tmp_path: Path) -> str:
-    """The name of the experiment, which no other test uses."""
+    """The name of the experiment, unique to this test."""
     return f"moved {tmp_path.name}"
 
 
@@ -165,7 +165,7 @@ def assert_equal(source: str, target: str, name: str, **more: Any) -> dict[str, 
 def target(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MlflowServer]:
-    """A server whose data are in a database of each kind."""
+    """A server with a database of each kind."""
     if request.param == "sqlite":
         yield request.getfixturevalue("mlflow_server")
         return
@@ -192,7 +192,7 @@ def test_everything_moves_to_another_server_and_a_second_copy_writes_nothing(
     sent = len(writes(proxy))
     proxy.requests.clear()
     again = json.loads(mirror(*command).stdout)
-    # A run that goes on may have changed a file and not its size.
+    # A running run may have changed a file without changing its size.
     assert writes(proxy) == []
     assert len(proxy.requests) < sent
     assert again["unchanged"]["runs"] == len(first["runs"])
@@ -206,13 +206,13 @@ def assert_model_loads(url: str, model: str) -> None:
     assert mlflow.pyfunc.load_model(model).predict([1.0, 2.0]) == [2.0, 4.0]
 
 
-def test_changes_at_the_source_arrive_and_nothing_else_is_sent(
+def test_only_changes_at_the_source_are_sent(
     name: str,
     other_server: MlflowServer,
     mlflow_server: MlflowServer,
     make_proxy: Callable[[str], Any],
 ) -> None:
-    """One run of six has a new metric, a changed file and a new tag; the copy sends those."""
+    """One run of six has a new metric, a changed file and a new tag; the copy sends only those."""
     source = other_server.url
     runs = few_runs(source, name, odd=1.0)
     proxy = make_proxy(mlflow_server.url)
@@ -229,10 +229,10 @@ def test_changes_at_the_source_arrive_and_nothing_else_is_sent(
     assert "Unchanged since they were copied: 1 experiment, 1 registered model, 5 runs." in out
 
 
-def test_a_deleted_copy_comes_back_and_a_deleted_run_is_deleted(
+def test_a_deleted_copy_returns_and_a_deleted_run_is_deleted(
     name: str, other_server: MlflowServer, mlflow_server: MlflowServer
 ) -> None:
-    """A copy follows the life of its run, whatever was done to the copy."""
+    """The copy's state follows its run's, whatever was done to the copy."""
     source, target = other_server.url, mlflow_server.url
     runs = few_runs(source, name, 3)
     command = (name, "--from", source, "--to", target, "--output", "json")
@@ -251,10 +251,10 @@ def test_a_deleted_copy_comes_back_and_a_deleted_run_is_deleted(
     assert (found.info.lifecycle_stage, found.data.tags["a"]) == ("active", "1")
 
 
-def test_a_copy_of_a_copy_is_not_doubled(
+def test_a_copy_of_a_copy_is_not_duplicated(
     name: str, other_server: MlflowServer, mlflow_server: MlflowServer, tmp_path: Path
 ) -> None:
-    """The second copy knows the runs of the first one, and not those of the source, as its sources."""
+    """The sources of the second copy are the runs of the first one, not those of the source."""
     source, between, last = other_server.url, mlflow_server.url, f"sqlite:///{tmp_path / 'last.db'}"
     few_runs(source, name, 2)
     mirror(name, "--from", source, "--to", between)
@@ -272,13 +272,13 @@ def runs_of(url: str, name: str) -> list[Any]:
     return list(client.search_runs([found.experiment_id])) if found else []
 
 
-def test_a_copy_that_is_killed_wherever_it_stands_doubles_nothing(
+def test_a_copy_that_is_killed_at_any_point_duplicates_nothing(
     name: str,
     other_server: MlflowServer,
     mlflow_server: MlflowServer,
     make_proxy: Callable[[str], Any],
 ) -> None:
-    """The command is killed after more and more requests; in the end everything is equal, each once."""
+    """The command is killed after more and more requests; finally everything is equal, each once."""
     few_runs(other_server.url, name)
     proxy = make_proxy(mlflow_server.url)
     command = (name, "--from", other_server.url, "--to", proxy.url)
@@ -297,14 +297,14 @@ def test_a_copy_that_is_killed_wherever_it_stands_doubles_nothing(
 @pytest.mark.parametrize(
     "lost", ["experiments/create", "runs/create", "runs/log-batch", "model-versions/create"]
 )
-def test_a_lost_response_doubles_nothing(
+def test_a_lost_response_duplicates_nothing(
     lost: str,
     name: str,
     other_server: MlflowServer,
     mlflow_server: MlflowServer,
     make_proxy: Callable[[str], Any],
 ) -> None:
-    """The destination does its work, two responses are lost, and the command asks again."""
+    """The destination does its work, two responses are lost, and the command retries."""
     few_runs(other_server.url, name, 3)
     proxy = make_proxy(mlflow_server.url)
     proxy.lose += [lost, lost]
@@ -314,14 +314,14 @@ def test_a_lost_response_doubles_nothing(
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
-def test_a_connection_that_is_interrupted_is_waited_for(
+def test_the_copy_waits_for_an_interrupted_connection(
     side: str,
     name: str,
     other_server: MlflowServer,
     mlflow_server: MlflowServer,
     make_proxy: Callable[[str], Any],
 ) -> None:
-    """One of the servers is away for two seconds in the middle of a copy, which then goes on."""
+    """One of the servers is down for two seconds in the middle of a copy, which then continues."""
     few_runs(other_server.url, name)
     source, target = make_proxy(other_server.url), make_proxy(mlflow_server.url)
     away = source if side == "source" else target
@@ -335,7 +335,7 @@ def test_a_connection_that_is_interrupted_is_waited_for(
     assert_equal(other_server.url, mlflow_server.url, name)
 
 
-def test_a_destination_that_stays_away_ends_the_command_with_one_sentence(
+def test_a_destination_that_stays_down_ends_the_command_with_one_sentence(
     name: str,
     other_server: MlflowServer,
     mlflow_server: MlflowServer,
@@ -357,10 +357,10 @@ def test_a_destination_that_stays_away_ends_the_command_with_one_sentence(
     assert_equal(other_server.url, mlflow_server.url, name)
 
 
-def test_what_one_run_is_refused_is_reported_and_the_rest_arrives(
+def test_a_refused_part_is_reported_and_the_rest_arrives(
     name: str, other_server: MlflowServer, mlflow_server: MlflowServer
 ) -> None:
-    """A param that has another value on the destination is listed at each copy, with exit code 1."""
+    """A param with another value on the destination is listed at each copy, with exit code 1."""
     runs = few_runs(other_server.url, name, 3)
     client = MlflowClient(mlflow_server.url)
     made = client.create_run(
@@ -380,7 +380,7 @@ def test_what_one_run_is_refused_is_reported_and_the_rest_arrives(
 
 
 def test_the_source_ends_with_the_command(name: str, other_server: MlflowServer) -> None:
-    """Of a command that is killed no process stays, and a killed source is one sentence."""
+    """A killed command leaves no process, and a killed source is one sentence."""
     few_runs(other_server.url, name, 1)
     source = SourceProcess(other_server.url)
     try:
@@ -405,7 +405,7 @@ def test_the_source_ends_with_the_command(name: str, other_server: MlflowServer)
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process is there and is more than its exit code."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

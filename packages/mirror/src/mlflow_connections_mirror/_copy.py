@@ -1,4 +1,4 @@
-"""Copying from one server to another, item by item, several at a time."""
+"""Copying from one server to another, item by item, several concurrently."""
 
 import threading
 from collections import Counter
@@ -20,17 +20,17 @@ from ._retries import retried
 from ._source import SourceProcess
 
 WORKERS = 4
-"""How many items are copied at a time. A server answers several requests, and a database has one writer."""
+"""The number of items copied concurrently. A server answers several requests, and a database has one writer."""
 
 
 class Rejection(NamedTuple):
-    """Something that the destination refused.
+    """An entity or value that the destination refused.
 
     Attributes:
-        item: The kind of item it belongs to, such as `run`.
+        item: The kind of its item, such as `run`.
         id: The item's ID at the source.
         event: The kind of event.
-        reason: The destination's words.
+        reason: The destination's reason.
     """
 
     item: str
@@ -43,9 +43,10 @@ class Copied(NamedTuple):
     """The result of a copy.
 
     Attributes:
-        runs: For each source run its ID on the destination.
-        counts: How much was copied: runs, metrics, files, models, versions, traces, assessments.
-        unchanged: How many items of each kind were there already, and have not changed since.
+        runs: The destination's ID of each source run.
+        counts: The numbers of copied runs, metrics, files, models, versions, traces and
+            assessments.
+        unchanged: The numbers of items of each kind that already existed unchanged.
         rejections: Everything that could not be read, or that the destination refused.
     """
 
@@ -56,16 +57,16 @@ class Copied(NamedTuple):
 
 
 class Copier:
-    """Copies between two servers: the source is in force in a process of its own, the destination in this one.
+    """Copies between two servers: the source is in force in a separate process, the destination in this one.
 
     Args:
         source: The server to copy from: a URI, the name of a connection, or a keyword.
         target: The server to copy to.
         state: A folder for the map of IDs.
-        progress: Shows how far the copy has come.
+        progress: Shows the progress of the copy.
 
     Attributes:
-        result: What was copied so far.
+        result: The result so far.
         target_uri: The destination's tracking URI, once it is in force.
     """
 
@@ -91,12 +92,12 @@ class Copier:
         self.target_uri = ""
 
     def select(self, names: Iterable[str]) -> list[Item]:
-        """Put both servers in force, and fetch the list of what is to be copied, parents first.
+        """Activate both servers, and fetch the list of items to copy, parents first.
 
         Raises:
-            ConnectionsError: The source has neither a run nor an experiment of this name or ID, one of the
-                servers cannot be resolved, or both are the same.
-            Unavailable: One of the servers does not answer, after some retries.
+            ConnectionsError: The source has neither a run nor an experiment of this name or ID, one
+                of the servers cannot be resolved, or both are the same.
+            Unavailable: One of the servers does not respond, after some retries.
         """
         opened = self._pool.submit(self._source.open)
         self.target_uri = uri = self._exit.enter_context(use(self._target_name)).tracking_uri
@@ -112,14 +113,14 @@ class Copier:
         return selected.result()
 
     def copy(self, items: list[Item]) -> None:
-        """Copy items; those that were copied before are brought up to date.
+        """Copy items; those that were copied before are updated.
 
-        Everything is created before it is filled, so that the destination's IDs are known wherever one
-        entity names another. What is refused is in the result.
+        Everything is created before it is filled, so that the destination's IDs are known when one
+        entity names another. Refused parts are in the result.
 
         Raises:
-            Unavailable: One of the servers does not answer, after some retries.
-            UnreachableError: The destination refuses an experiment, and so all that is in it.
+            Unavailable: One of the servers does not respond, after some retries.
+            UnreachableError: The destination refuses an experiment, and thus everything in it.
         """
         self._progress.expect(len(items))
         registered = self._pool.submit(self._source.registered)
@@ -131,15 +132,15 @@ class Copier:
         for some in _levels(items):
             self._each(self._announce, some)
         self._each(self._fill, [each for each in items if not self._is_refused(each)])
-        # In the order in which they were made, and so with the numbers that they have.
+        # In the order of their creation, and so with the same numbers.
         named = registered.result()
         self._progress.expect(len(named))
         self._each(self._fill, named)
-        # A deleted run takes no values.
+        # A deleted run accepts no values.
         self._each(self._delete, [each for each in items if each.is_deleted])
 
     def close(self) -> None:
-        """End the source's process, and take the destination out of force."""
+        """End the source's process, and deactivate the destination."""
         self._exit.close()
 
     def _each(self, function: Callable[[Item], None], items: Iterable[Item]) -> None:
@@ -166,7 +167,7 @@ class Copier:
         refusals = self._deliver(item, [item.announcement])
         self._note_run(item)
         if refusals:
-            # Whatever follows needs what was refused.
+            # The following events need the refused one.
             if item.kind == "experiment":
                 raise UnreachableError(next(iter(refusals.values())))
             self._refused.add((item.kind, item.id))
@@ -176,7 +177,7 @@ class Copier:
             self.result.runs[item.id] = copied
 
     def _fill(self, item: Item) -> None:
-        """Send what an item contains and the destination has not."""
+        """Send the parts of an item that the destination lacks."""
         self._progress.show(item.kind, item.name)
         files = self._existing.files_of_whole(item)
         is_unchanged = files is not None
@@ -213,7 +214,7 @@ class Copier:
             note = self._existing.whole(item, events)
             self._note(item, "trace_tagged", {"key": COPIED_TAG, "value": note})
         elif refused and item.kind == "run":
-            # The next copy tries again.
+            # The next copy retries.
             self._note(item, "logged", {"tags": {COPIED_TAG: "refused"}})
         return not rest
 
@@ -228,7 +229,7 @@ class Copier:
         self._deliver(item, [deleted])
 
     def _deliver(self, item: Item, events: list[Event]) -> dict[str, str]:
-        """Deliver events, and return the reasons for those that were refused, by their IDs."""
+        """Deliver events, and return the reasons for refused ones, by their IDs."""
         rest = events
         refused: dict[str, str] = {}
 
@@ -270,7 +271,7 @@ class Copier:
 
 
 def _of_one_experiment(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield the items of each experiment that has runs, models or traces, or is one."""
+    """Yield the items of each experiment that has runs, models or traces, or is one itself."""
     found: dict[str, list[Item]] = {}
     for item in items:
         found.setdefault(item.experiment_id, []).append(item)
@@ -278,7 +279,7 @@ def _of_one_experiment(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def _levels(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield what is created before it is filled: runs, those that are nested after their parents, then models."""
+    """Yield the items that are created before they are filled: runs, nested ones after their parents, then models."""
     runs: dict[int, list[Item]] = {}
     for item in items:
         if item.kind == "run":

@@ -1,6 +1,6 @@
-"""The process that reads the source: its credentials and its identity are in force there, and nowhere else.
+"""The process that reads the source: only there are its credentials and its identity in force.
 
-So reading and writing go on side by side, though MLflow knows one server per process.
+Reading and writing can therefore run concurrently, though MLflow supports one server per process.
 """
 
 import multiprocessing
@@ -40,7 +40,7 @@ class SourceServer:
         self._pool = ThreadPoolExecutor(CONNECTIONS)
 
     def open(self) -> str:
-        """Put the server in force, and return its tracking URI.
+        """Activate the server, and return its tracking URI.
 
         Raises:
             ConnectionsError: It cannot be resolved.
@@ -52,11 +52,11 @@ class SourceServer:
         return self._uri
 
     def select(self, names: list[str]) -> list[Item]:
-        """Fetch the list of what is to be copied.
+        """Fetch the list of items to copy.
 
         Raises:
-            InvalidOptionError: Nothing has this name or ID.
-            Unavailable: The server does not answer.
+            InvalidOptionError: No experiment or run has this name or ID.
+            Unavailable: The server does not respond.
         """
 
         def select() -> list[Item]:
@@ -67,7 +67,7 @@ class SourceServer:
         return retried(select, self._uri)
 
     def registered(self) -> list[Item]:
-        """Fetch the list of registered models of which something selected is a version."""
+        """Fetch the list of registered models with versions of selected runs and models."""
         found: list[Item] = retried(self._reader.registered, self._uri)
         return found
 
@@ -81,7 +81,7 @@ class SourceServer:
 
         Raises:
             Rejected: A file no longer exists.
-            Unavailable: The server does not answer.
+            Unavailable: The server does not respond.
         """
         files = SourceFiles(self._uri)
 
@@ -101,7 +101,7 @@ class SourceServer:
 
 
 class _Manager(BaseManager):
-    """Starts the process, and gives each thread that calls it a thread of its own there."""
+    """Starts the process, and serves each calling thread by a separate thread there."""
 
 
 _Manager.register("source", SourceServer)
@@ -112,7 +112,7 @@ class SourceEndedError(ConnectionsError):
 
 
 class SourceProcess:
-    """Reads a server in a process of its own, until `close`.
+    """Reads a server in a separate process, until `close`.
 
     Args:
         name: The server: a URI, the name of a connection, or a keyword.
@@ -122,13 +122,14 @@ class SourceProcess:
     """
 
     def __init__(self, name: str) -> None:
-        # Before this process has threads or connections of its own. A copy of it has imported MLflow.
+        # Before this process has threads or connections. A fork of it has MLflow already imported.
         import_mlflow()
         can_fork = sys.platform == "linux" and threading.active_count() == 1
         context = multiprocessing.get_context("fork" if can_fork else "spawn")
         self._manager = _Manager(ctx=context)
         with warnings.catch_warnings():
-            # Python 3.12 also counts threads of C libraries, such as NumPy's, which stop for a fork.
+            # Python 3.12 also counts threads of C libraries, such as NumPy's, which stop for a
+            # fork.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._manager.start(_end_with_parent)
         manager: Any = self._manager
@@ -136,12 +137,12 @@ class SourceProcess:
         self.pid: int = manager._process.pid
 
     def open(self) -> str:
-        """Put the server in force there, and return its tracking URI; see `SourceServer`."""
+        """Activate the server there, and return its tracking URI; see `SourceServer`."""
         uri: str = self._call("open")
         return uri
 
     def select(self, names: Iterable[str]) -> list[Item]:
-        """Fetch the list of what is to be copied; see `SourceServer`."""
+        """Fetch the list of items to copy; see `SourceServer`."""
         found: list[Item] = self._call("select", list(names))
         return found
 
@@ -174,7 +175,7 @@ class SourceProcess:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that has started it is gone, even if that was killed."""
+    """End this process when its parent is gone, even if that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 
