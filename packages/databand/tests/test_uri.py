@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_connections import InvalidOptionError
-from mlflow_connections_databand._uri import CompositeUri, is_composite, parse, read_databand_url
+from mlflow_connections_databand._uri import CompositeUri, is_databand, parse, read_databand_url
 
 SPECIFIED = (
     "dbnd://localhost:8080?duplicate_tracking_to=http%253A%252F%252Fmlflow-store%253A80%252F"
@@ -41,7 +41,7 @@ def test_each_scheme_names_its_protocol(scheme: str, http: str) -> None:
     """A scheme with +s is https, one without is http."""
     assert parse(f"{scheme}://host/base/").databand_url == f"{http}://host/base"
     assert parse(f"{scheme}://host/base/").inner is None
-    assert is_composite(f"{scheme}://host")
+    assert is_databand(f"{scheme}://host")
 
 
 @given(

@@ -3,22 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_connections import (
-    Connection,
-    Endpoint,
-    InvalidOptionError,
-    Option,
-    mlflow_state,
-    resolve,
-)
+from mlflow_connections import InvalidOptionError, Option
+from mlflow_connections_events.connection import CompositeConnection, Front
 
-from ._uri import TOKEN_VARIABLES, CompositeUri, is_composite, parse, read_databand_url
+from ._uri import TOKEN_VARIABLES, is_databand, parse, read_databand_url
 
 VARIABLE = "MLFLOW_CONNECTIONS_DATABAND"
 """Holds the composite URI while a store that must keep its own URI is copied; children inherit it."""
 
 
-class DatabandConnection(Connection):
+class DatabandConnection(CompositeConnection):
     """Copies every run that MLflow accepts to Databand.
 
     `duplicate_tracking_to` is the MLflow store: a URI, a path, or the keyword of another connection
@@ -26,6 +20,7 @@ class DatabandConnection(Connection):
     dbnd's own, so one configuration serves both.
     """
 
+    variable = VARIABLE
     declared = (
         Option(
             "databand_url",
@@ -47,61 +42,22 @@ class DatabandConnection(Connection):
         ),
     )
 
-    def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Return the composite URI, or the store's own if MLflow must recognise that."""
-        from mlflow_connections_events import activate, keeps_its_uri
+    def front(self, values: Mapping[str, Any]) -> Front:
+        """Return the store that Databand gets a copy of, and the token in a variable."""
+        databand = read_databand_url(values["databand_url"])
+        store = values["duplicate_tracking_to"]
+        if store == "databand" or is_databand(store):
+            raise InvalidOptionError(
+                "'duplicate_tracking_to' must name an MLflow store, not Databand itself."
+            )
+        inner = self.server_of(store)
+        token = values["access_token"]
+        uri = databand._replace(inner=inner.tracking_uri or None)
+        return Front(uri, inner, {TOKEN_VARIABLES[0]: token} if token else {})
 
-        databand, inner = self._destination(credentials, options)
-        if keeps_its_uri(inner.tracking_uri):
-            activate()
-            return inner.tracking_uri
-        return str(databand._replace(inner=inner.tracking_uri or None))
-
-    def environment(
-        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> dict[str, str]:
-        """Return the token, and the environment of the inner connection."""
-        from mlflow_connections_events import keeps_its_uri
-
-        databand, inner = self._destination(credentials, options)
-        environment = dict(inner.environment)
-        if token := self.values(credentials, options)["access_token"]:
-            environment[TOKEN_VARIABLES[0]] = token
-        if keeps_its_uri(inner.tracking_uri):
-            environment[VARIABLE] = str(databand._replace(inner=inner.tracking_uri))
-        return environment
-
-    def inner_endpoint(
-        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> Endpoint | None:
-        """Return the store that Databand gets a copy of."""
-        _, inner = self._destination(credentials, options)
-        if inner.tracking_uri == (current_tracking_uri() or ""):
-            # What is in force may stand in front of it already.
-            return inner._replace(tracking_uri=mlflow_state.tracking_uri() or "")
-        return inner
-
-    def _destination(
-        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> tuple[CompositeUri, Endpoint]:
-        values = self.values(credentials, options)
-        return read_databand_url(values["databand_url"]), _store(values["duplicate_tracking_to"])
-
-
-def _store(duplicate_tracking_to: str | None) -> Endpoint:
-    if duplicate_tracking_to is None:
-        return Endpoint(current_tracking_uri() or "")
-    if duplicate_tracking_to == "databand" or is_composite(duplicate_tracking_to):
-        raise InvalidOptionError(
-            "'duplicate_tracking_to' must name an MLflow store, not Databand itself."
-        )
-    return resolve(duplicate_tracking_to)
-
-
-def current_tracking_uri() -> str | None:
-    """Return the tracking URI in force, of a Databand URI its inner store, or None if none is set."""
-    uri = mlflow_state.tracking_uri()
-    return parse(uri).inner if uri and is_composite(uri) else uri
+    def inner_of(self, uri: str) -> str | None:
+        """Return the store of a Databand URI, and any other URI as it is."""
+        return parse(uri).inner if is_databand(uri) else uri
 
 
 connection = DatabandConnection()

@@ -21,7 +21,7 @@ from mlflow_connections import (
 from mlflow_connections.secrets import masked
 
 from ._connection import connection
-from ._uri import PASSWORD_VARIABLE, USER_VARIABLE, is_composite, parse
+from ._uri import PASSWORD_VARIABLE, USER_VARIABLE, is_databand, parse
 
 SECTION = "mlflow_tracking"
 
@@ -102,7 +102,7 @@ def _current() -> str:
     from mlflow_connections_events import inner_tracking_uri
 
     uri: str = get_tracking_uri()
-    if not is_composite(uri):
+    if not is_databand(uri):
         return uri
     return parse(uri).inner or inner_tracking_uri(uri)
 

@@ -58,7 +58,7 @@ class CompositeUri(NamedTuple):
         return f"CompositeUri({self.databand_url!r}, inner={inner!r})"
 
 
-def is_composite(uri: str | None) -> bool:
+def is_databand(uri: str | None) -> bool:
     """Return whether a URI has one of Databand's composite schemes."""
     return uri is not None and uri.partition("://")[0].lower() in SCHEMES and "://" in uri
 
@@ -86,7 +86,7 @@ def read_databand_url(url: str) -> CompositeUri:
     Raises:
         InvalidOptionError: The address has another scheme, no host, or a query.
     """
-    if is_composite(url):
+    if is_databand(url):
         return parse(url)
     parts = urlsplit(url)
     if parts.scheme not in _COMPOSITE or not parts.hostname or parts.query:
@@ -111,7 +111,7 @@ def _inner(query: str, uri: str) -> str | None:
     # A URI has a colon or a slash, so a text with neither but with a percent sign was quoted twice.
     if inner and "%" in inner and ":" not in inner and "/" not in inner:
         inner = unquote(inner)
-    if is_composite(inner):
+    if is_databand(inner):
         raise InvalidOptionError(
             f"{mask_uri(uri)!r} names a Databand URI as its MLflow store; "
             f"{PARAMETER} must be the URI of an MLflow store."

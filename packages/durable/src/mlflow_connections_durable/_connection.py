@@ -4,17 +4,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_connections import (
-    Connection,
-    Endpoint,
-    InvalidOptionError,
-    Option,
-    mlflow_state,
-    resolve,
-)
+from mlflow_connections import Endpoint, InvalidOptionError, Option, mlflow_state
 from mlflow_connections.secrets import mask_uri
+from mlflow_connections_events.connection import CompositeConnection, Front
 
-from ._uri import OFFLINE, SCHEME, DurableUri
+from ._uri import OFFLINE, SCHEME, DurableUri, parse
 
 VARIABLE = "MLFLOW_CONNECTIONS_DURABLE"
 """Holds the durable URI while a server that must keep its own URI is behind it; children inherit it."""
@@ -25,12 +19,13 @@ SERVER_VARIABLE = "MLFLOW_CONNECTIONS_DURABLE_SERVER"
 _OWN_STORES = ("sqlite", "postgresql", "mysql", "mssql", "file")
 
 
-class Durable(Connection):
+class Durable(CompositeConnection):
     """Keeps what is logged on this machine at once, and delivers it to an MLflow server later.
 
     Calls return in microseconds, also while the server is down. Nothing that was logged is lost.
     """
 
+    variable = VARIABLE
     declared = (
         Option(
             "server",
@@ -40,15 +35,15 @@ class Durable(Connection):
         ),
     )
 
-    def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Return the durable URI, or the server's own if MLflow must recognise that."""
-        from mlflow_connections_events import activate, keeps_its_uri
+    def front(self, values: Mapping[str, Any]) -> Front:
+        """Return the server, and where it came from in a variable, for a delivery on another day."""
+        named = str(values["server"])
+        server = self._server(named)
+        return Front(DurableUri(server.tracking_uri), server, {SERVER_VARIABLE: named})
 
-        server = self._server(credentials, options)
-        if keeps_its_uri(server.tracking_uri):
-            activate()
-            return server.tracking_uri
-        return str(DurableUri(server.tracking_uri))
+    def inner_of(self, uri: str) -> str | None:
+        """Return the server of a durable URI, and any other URI as it is."""
+        return parse(uri).server if uri.startswith(SCHEME) else uri
 
     def implied_registry_uri(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
@@ -57,38 +52,16 @@ class Durable(Connection):
         uri = self.tracking_uri(credentials, options)
         return uri if uri.startswith(SCHEME) and mlflow_state.registry_uri() is None else None
 
-    def environment(
-        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> dict[str, str]:
-        """Return the server's environment, and where it came from, for a delivery on another day."""
-        from mlflow_connections_events import keeps_its_uri
-
-        server = self._server(credentials, options)
-        environment = {**server.environment, SERVER_VARIABLE: self._named(credentials, options)}
-        if keeps_its_uri(server.tracking_uri):
-            environment[VARIABLE] = str(DurableUri(server.tracking_uri))
-        return environment
-
-    def inner_endpoint(
-        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> Endpoint | None:
-        """Return the server."""
-        return self._server(credentials, options)
-
-    def _named(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        return str(self.values(credentials, options)["server"])
-
-    def _server(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Endpoint:
+    def _server(self, named: str) -> Endpoint:
         from mlflow_connections_events import is_composite
 
-        named = self._named(credentials, options)
         if named == OFFLINE:
             return Endpoint(OFFLINE)
         if named == SCHEME or is_composite(named) or is_composite(f"{named}://"):
             raise InvalidOptionError(
                 f"'server' must name an MLflow server, not {mask_uri(named)!r}."
             )
-        server = resolve(named)
+        server = self.server_of(named)
         if is_composite(server.tracking_uri):
             raise InvalidOptionError(
                 f"'server' must name an MLflow server, and '{named}' stands in front of one itself."

@@ -5,7 +5,7 @@ A library without a keyword, for packages that copy or delay what is logged. How
 * `vocabulary` lists the kinds of events and their data. A sink imports it without MLflow.
 * `duplicate` returns a store that answers as before and whose accepted calls become events.
 * `composite` registers URIs that name an inner store; `plugin` holds the functions that MLflow's
-  entry-point groups name for them.
+  entry-point groups name for them. `connection` has the base class of the keywords that lead to such URIs.
 * `proxy` returns an object that is another one except for a few methods.
 * `keeps_its_uri` and `activate` are for stores whose own tracking URI must stay in force.
 

@@ -1,0 +1,112 @@
+"""Connections that stand in front of an MLflow server: their tracking URI is a composite one.
+
+A product declares its options and says what differs:
+
+    class Mirror(CompositeConnection):
+        variable = "MLFLOW_CONNECTIONS_MIRROR"
+
+        def front(self, values):
+            primary = self.server_of(values["primary"])
+            return Front(MirrorUri(primary.tracking_uri, values["copy"]), primary)
+
+        def inner_of(self, uri):
+            return parse(uri).primary if uri.startswith("mirror://") else uri
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, NamedTuple
+
+from mlflow_connections import Connection, Endpoint, InvalidOptionError, mlflow_state, resolve
+
+__all__ = ["CompositeConnection", "Front"]
+
+_NONE: Mapping[str, str] = {}
+
+
+class Front(NamedTuple):
+    """A composite connection, resolved.
+
+    Attributes:
+        uri: The composite URI; `str` returns it as text.
+        inner: The server behind.
+        environment: The product's own variables, beside those of the server.
+    """
+
+    uri: object
+    inner: Endpoint
+    environment: Mapping[str, str] = _NONE
+
+
+class CompositeConnection(Connection):
+    """A connection that stands in front of an MLflow server."""
+
+    variable: ClassVar[str]
+    """The name of the environment variable that holds the composite URI where the server must keep its own URI.
+
+    It begins with `MLFLOW_CONNECTIONS_`. Child processes inherit it.
+    """
+
+    @abstractmethod
+    def front(self, values: Mapping[str, Any]) -> Front:
+        """Resolve the server behind, and return it with the composite URI.
+
+        Args:
+            values: The declared options, None where one has no value.
+
+        Raises:
+            ConnectionsError: An option names no such server.
+        """
+
+    @abstractmethod
+    def inner_of(self, uri: str) -> str | None:
+        """Return the server that a composite URI of this connection names, and any other URI as it is.
+
+        Raises:
+            InvalidOptionError: It is no valid composite URI.
+        """
+
+    def server_of(self, named: str | None) -> Endpoint:
+        """Resolve the server that an option names: a URI, a path, a connection's name or a keyword.
+
+        By default it is the tracking URI in force, or the server behind if this connection is in force already.
+        """
+        if named is not None:
+            return resolve(named)
+        return Endpoint(self.inner_of(mlflow_state.tracking_uri() or "") or "")
+
+    def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Return the composite URI, or the server's own if MLflow must recognise that."""
+        from ._transparent import activate, keeps_its_uri
+
+        uri, inner, _ = self.front(self.values(credentials, options))
+        if keeps_its_uri(inner.tracking_uri):
+            activate()
+            return inner.tracking_uri
+        return str(uri)
+
+    def environment(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Return the server's variables and the product's own, with the composite URI if the server keeps its own."""
+        from ._transparent import keeps_its_uri
+
+        uri, inner, own = self.front(self.values(credentials, options))
+        environment = {**inner.environment, **own}
+        if keeps_its_uri(inner.tracking_uri):
+            environment[self.variable] = str(uri)
+        return environment
+
+    def inner_endpoint(
+        self, credentials: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Endpoint:
+        """Return the server behind."""
+        inner = self.front(self.values(credentials, options)).inner
+        in_force = mlflow_state.tracking_uri() or ""
+        # A URI in force that cannot be parsed leads to no server, and is about to be replaced.
+        with suppress(InvalidOptionError):
+            if inner.tracking_uri == (self.inner_of(in_force) or ""):
+                # This connection may stand in front of the server already.
+                return inner._replace(tracking_uri=in_force)
+        return inner
