@@ -27,7 +27,8 @@ from mlflow_connections_databand._composite import DatabandCopy
 from mlflow_connections_databand._redact import redact
 from mlflow_connections_databand._uri import TOKEN_VARIABLES, CompositeUri
 from mlflow_connections_events._proxy import proxy
-from mlflow_connections_events._recorder import AnnouncedRun, Recorder
+from mlflow_connections_events._recording._recorder import Recorder
+from mlflow_connections_events._recording._run_cache import AnnouncedRun
 from mlflow_connections_events.vocabulary import RUN_KINDS
 from mlflow_connections_outbox import Outbox
 from mlflow_connections_sandbox import Fault, MlflowServer

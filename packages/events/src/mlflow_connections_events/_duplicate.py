@@ -10,14 +10,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._artifacts import record_artifacts
 from ._proxy import proxy
-from ._recorder import EventLog, Recorder
-from ._registry import RegistryRecorder
+from ._recording._artifacts import record_artifacts
+from ._recording._calls import EventLog
+from ._recording._recorder import Recorder
+from ._recording._registry import RegistryRecorder
+from ._recording._traces import TraceRecorder
 from .entities import Redact, keep
 from .vocabulary import KINDS
 
-__all__ = ["EventLog", "Recorder", "Redact", "duplicate", "duplicate_registry"]
+__all__ = ["EventLog", "Redact", "duplicate", "duplicate_registry"]
 
 
 def duplicate(
@@ -43,7 +45,7 @@ def duplicate(
     """
     recorder = Recorder(store, log, redact=redact, extra=extra, enabled=enabled, kinds=kinds)
     record_artifacts()
-    return proxy(store, recorder.methods())
+    return proxy(store, recorder.methods() | TraceRecorder(recorder).methods())
 
 
 def duplicate_registry(

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mlflow_connections_events import entities
+from mlflow_connections_events._proxy import Arguments
+from mlflow_connections_events.entities import Redact
 from mlflow_connections_outbox import Event
 
-from . import entities
-from ._proxy import Arguments, call_then
-from ._recorder import EventLog, recording
-from .entities import Redact
+from ._calls import EventLog, Record, recorded_methods, recording
 
 
 class RegistryRecorder:
@@ -32,7 +32,7 @@ class RegistryRecorder:
 
     def methods(self) -> dict[str, Callable[..., Any]]:
         """Return the recording function for each recorded method that the store has, by name."""
-        records: dict[str, Callable[[Arguments, Any], None]] = {
+        records: dict[str, Record] = {
             "create_registered_model": self._create_model,
             "update_registered_model": lambda a, _: self._emit(
                 a["name"], "registered_model_updated", {"description": a["description"]}
@@ -72,12 +72,7 @@ class RegistryRecorder:
                 a["name"], "alias_deleted", {"alias": a["alias"]}
             ),
         }
-        never_raise = recording(self._enabled)
-        return {
-            name: call_then(method, never_raise(record))
-            for name, record in records.items()
-            if (method := getattr(self._store, name, None)) is not None
-        }
+        return recorded_methods(self._store, records, recording(self._enabled))
 
     def _emit(self, name: str, kind: str, data: Mapping[str, Any]) -> None:
         self._log.append(Event(name, kind, time.time_ns() // 1_000_000, data))

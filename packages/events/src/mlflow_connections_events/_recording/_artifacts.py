@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._mlflow import ARTIFACT_ASYNC, builders
-from ._proxy import Arguments, OnSuccess, call_then, proxy
-from .entities import TRACE_FILE, Redact
-from .vocabulary import MAX_FILES
+from mlflow_connections_events._mlflow import ARTIFACT_ASYNC, builders
+from mlflow_connections_events._proxy import OnSuccess, call_then, proxy
+from mlflow_connections_events.entities import TRACE_FILE, Redact
+from mlflow_connections_events.vocabulary import MAX_FILES
+
+from ._calls import Record
 
 _MARK = "_mlflow_connections_events"
 _MAX_OWNERS = 10_000
@@ -32,7 +34,7 @@ class Owner(NamedTuple):
     """
 
     emit: Callable[[str, Mapping[str, Any]], None]
-    never_raise: Callable[[Callable[[Arguments, Any], None]], OnSuccess]
+    never_raise: Callable[[Record], OnSuccess]
     redact: Redact
     named: Mapping[str, str]
 
