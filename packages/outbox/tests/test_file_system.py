@@ -23,7 +23,8 @@ from mlflow_connections_outbox import Destination, Event, Policy, _dead_letters
 from mlflow_connections_outbox._disk import Disk, FileStatus, Machine
 from mlflow_connections_outbox._files import ASIDE, OVERFLOW
 from mlflow_connections_outbox._format import encode
-from mlflow_connections_outbox._spool import Spool, retry
+from mlflow_connections_outbox._retry import retry
+from mlflow_connections_outbox._spool import Spool
 from mlflow_connections_outbox._writer import Segment, SpoolFull, Writer, waiting_bytes
 
 FOLDER = Path("/spool")

@@ -51,6 +51,17 @@ so that a reader finds the next line after any damage. Format 1 (`outbox/1`, `bo
    silent for a day; then another machine adopts it by renaming it. A writer that was idle for a second checks
    that its segment still has its name before it writes. Where locks exclude nobody, no segment is created.
 
+**Limits**
+
+- A writer starts its next segment after 4 MiB. An event may have any size: the 11 digits of `acked` allow
+  100 GB for a segment.
+- A spool holds 1 GiB of waiting events. Later events go to `overflow` while the disk has 1 GiB free, and then to
+  the memory of their process, up to 64 MiB. Events beyond that are lost: they are counted in `not_taken`, and the
+  user is warned.
+- A batch has at most 500 events and 8 MiB; a single event may be larger.
+
+`Policy` defines these limits, and the variables that change some of them.
+
 **Order**
 
 Events of all processes are merged by their stamps. The shipper reads the clock, then lists the

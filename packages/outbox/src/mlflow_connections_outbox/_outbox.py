@@ -15,6 +15,7 @@ from typing import Any
 from mlflow_connections.secrets import mask_uri
 
 from . import _status
+from ._counts import note_not_taken
 from ._fault_log import FaultLog
 from ._files import create, spool_of, state_of
 from ._format import encode
@@ -23,7 +24,7 @@ from ._launcher import Launcher
 from ._memory import Memory
 from ._policy import Policy
 from ._reader import acknowledged
-from ._spool import note_not_taken, request_flush
+from ._spool import request_flush
 from ._writer import SpoolFull, Writer
 
 _DISK_TRIED_EVERY = 1.0

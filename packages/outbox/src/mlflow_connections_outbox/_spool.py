@@ -1,6 +1,5 @@
 """The spool as its shipper uses it: take events, acknowledge them, set them aside, count them."""
 
-import json
 import os
 import threading
 import zlib
@@ -10,40 +9,21 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import _dead_letters
+from ._counts import Counts, read_counts, write_counts
 from ._disk import DISK, Disk
-from ._files import ASIDE, OVERFLOW, read, refuse_foreign, replace, segments, segments_in
-from ._format import ACKED_AT, Header, SegmentName, acked_field, encode, frame
+from ._files import ASIDE, OVERFLOW, refuse_foreign, segments
+from ._format import ACKED_AT, Header, SegmentName, acked_field
 from ._policy import Policy
 from ._reader import SIZE, Merge, Reader, Record, is_alive, read_header, waiting_in
-from ._writer import Segment, check_locks, file_bytes
+from ._writer import check_locks, file_bytes
 
 LOCK = "lock"
 FLUSH = "flush"
-COUNTS = "counts.json"
-NOT_TAKEN = "not_taken"
 _STRAY_AGE = 3600.0
 _SOURCE = itemgetter(Record._fields.index("source"))
-
-
-class Counts(NamedTuple):
-    """The events that have left a spool since it was created.
-
-    A shipper that is killed may lose the count of its last second; no event depends on it.
-
-    Attributes:
-        delivered: Events that the destination has.
-        rejected: Events that the destination rejected permanently.
-        expired: Events that were set aside for their age.
-        damaged: Lines that could not be read.
-    """
-
-    delivered: int = 0
-    rejected: int = 0
-    expired: int = 0
-    damaged: int = 0
 
 
 class Spool:
@@ -294,8 +274,7 @@ class Spool:
         if self._counts != self._saved and self._lock is not None:
             self._saved = self._counts
             with suppress(OSError):
-                content = json.dumps(self._counts._asdict()).encode()
-                replace(self.folder / COUNTS, content, self._disk)
+                write_counts(self.folder, self._counts, self._disk)
 
     def flush_requested(self) -> float:
         """Return a number that changes whenever a process begins to wait for delivery."""
@@ -386,85 +365,6 @@ class Spool:
 
     def _is_stray(self, path: Path) -> bool:
         return self._disk.time() - self._disk.status(path).mtime > _STRAY_AGE
-
-
-def read_counts(folder: Path, disk: Disk = DISK) -> Counts:
-    """Read the counts of a spool; zeros if there are none."""
-    try:
-        noted = json.loads(read(folder / COUNTS, disk))
-        # Another version may have written more fields.
-        return Counts(**{key: int(noted[key]) for key in Counts._fields if key in noted})
-    except (OSError, ValueError, TypeError):
-        return Counts()
-
-
-def note_not_taken(folder: Path, events: int) -> None:
-    """Count events without room on the disk or in memory. A failure to write the count is not worth an error."""
-    with suppress(OSError):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        descriptor = os.open(folder / NOT_TAKEN, flags, 0o600)
-        try:
-            os.write(descriptor, b"%d\n" % events)
-        finally:
-            os.close(descriptor)
-
-
-def read_not_taken(folder: Path) -> int:
-    """Read the number of events without room on the disk or in memory."""
-    try:
-        return sum(
-            int(line) for line in (folder / NOT_TAKEN).read_bytes().split() if line.isdigit()
-        )
-    except OSError:
-        return 0
-
-
-def retry(folder: Path, disk: Disk = DISK) -> int:
-    """Bring back events that were set aside: old ones in their place, dead letters as the newest.
-
-    Events keep their IDs. Whatever fails in between, none is lost; some may be delivered twice.
-
-    Returns:
-        The number of events that wait again.
-
-    Raises:
-        OSError: The disk does not take them.
-    """
-    total = 0
-    aside = folder / ASIDE
-    with suppress(FileNotFoundError):
-        for _, path in sorted(segments_in(aside, disk)):
-            total += waiting_in(path, disk).events
-            disk.touch(path)  # otherwise it would be set aside again at once
-            disk.rename(path, folder / path.name)
-    for path in _dead_letters.files(folder, disk):
-        try:
-            letters, descriptor = _dead_letters.take(path, disk)
-        except FileNotFoundError:
-            continue
-        try:
-            if letters:
-                _write_again(folder, letters, disk)
-            disk.unlink(path)
-            total += len(letters)
-        finally:
-            disk.close(descriptor)
-    return total
-
-
-def _write_again(folder: Path, letters: Sequence[_dead_letters.DeadLetter], disk: Disk) -> None:
-    segment = Segment(folder, disk, durable=True)
-    try:
-        for letter in letters:
-            segment.append(frame(disk.monotonic_ns(), encode(letter.event)))
-        segment.sync()
-    except OSError:
-        # Its events are still among the dead letters.
-        with suppress(OSError):
-            disk.unlink(segment.path)
-        raise
-    finally:
-        segment.close()
 
 
 def is_locked(folder: Path) -> bool:

@@ -9,22 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import _dead_letters, _status
+from ._counts import NOT_TAKEN, Counts, read_counts, read_not_taken
 from ._delivery import Delivery
 from ._disk import DISK
 from ._files import ASIDE, OVERFLOW, read_destination, segments, segments_in, spools, state_of
 from ._interface import Destination, Event, forget_dropped, open_sink
 from ._policy import Policy
 from ._reader import is_alive, read_header, waiting_in
-from ._spool import (
-    NOT_TAKEN,
-    Counts,
-    Spool,
-    is_locked,
-    read_counts,
-    read_not_taken,
-    request_flush,
-    retry,
-)
+from ._retry import retry
+from ._spool import Spool, is_locked, request_flush
 from ._status import Status
 
 _POLL_EVERY = 0.1
