@@ -83,10 +83,10 @@ def test_lost_responses_duplicate_nothing(recorded: Any, train: Train, tmp_path:
     events, state = recorded.events, tmp_path / "state"
     attempts = 0
     sink = ReplaySink(target, {}, state, files=SourceFiles(source))
-    flaky = Flaky(sink._tracking)
+    flaky = Flaky(sink._applier.target.tracking)
     while events:
         sink = ReplaySink(target, {}, state, files=SourceFiles(source))
-        sink._applier._tracking = flaky
+        sink._applier.target.tracking = flaky
         rejected: list[str] = []
         batch = Batch(events, on_reject=lambda _, why: rejected.append(why))  # noqa: B023
         try:

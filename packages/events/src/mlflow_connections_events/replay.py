@@ -37,7 +37,8 @@ from .composite import is_composite
 from .ids import IdMap
 
 if TYPE_CHECKING:
-    from ._apply import Applier, Files
+    from ._replaying._applier import Applier
+    from ._replaying._artifacts import Files
 
 __all__ = [
     "REQUEST_SECONDS",
@@ -124,11 +125,12 @@ class ReplaySink:
 
         from mlflow import MlflowClient
 
-        from ._apply import Applier
         from ._mlflow import build_store, registry_uri_for
+        from ._replaying._applier import Applier
+        from ._replaying._target import ReplayTarget
 
         uri = self._uri
-        self._tracking = build_store("tracking", uri, store_uri=uri, artifact_uri=None)
+        tracking = build_store("tracking", uri, store_uri=uri, artifact_uri=None)
         registry_uri = registry_uri_for(uri)
 
         @functools.cache
@@ -138,11 +140,10 @@ class ReplaySink:
             )
 
         self.client = client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
-        return Applier(
-            *(self._tracking, registry, client, self.ids, files),
-            own_ids=own_ids,
-            announced=announced,
+        target = ReplayTarget(
+            tracking, registry, client, self.ids, own_ids=own_ids, announced=announced
         )
+        return Applier(target, files)
 
     def send(self, batch: Batch) -> None:
         """Apply a batch in order, and accept what each request completes.
@@ -193,12 +194,12 @@ class ReplaySink:
             sources: IDs of runs, logged models and traces, and versions as `<registered model>/<number>`, as
                 they stand in events. Each is believed for one attempt.
         """
-        self._applier.expect_absent(sources)
+        self._applier.target.expect_absent(sources)
 
     def answers(self) -> bool:
         """Return whether the server answers a request that changes nothing."""
         try:
-            self._tracking.search_experiments(max_results=1)
+            self._applier.target.tracking.search_experiments(max_results=1)
         except Exception:  # noqa: BLE001 - whatever it is, the server does not answer
             return False
         return True

@@ -1,0 +1,88 @@
+"""The applier of events: each goes to the applier of its concept."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from mlflow_connections.secrets import masked
+from mlflow_connections_events.vocabulary import RUN_KINDS
+from mlflow_connections_outbox import Event, Rejected
+
+from ._artifacts import ArtifactApplier, Files
+from ._assessments import AssessmentApplier
+from ._experiments import ExperimentApplier
+from ._logged_models import ModelApplier
+from ._outcome import is_gone
+from ._registry import RegistryApplier
+from ._runs import RunApplier
+from ._target import ReplayTarget
+from ._traces import TraceApplier
+
+
+class Applier:
+    """Applies events to one server.
+
+    Args:
+        target: The server.
+        files: Provides artifacts; without it none are copied.
+
+    Attributes:
+        target: The server.
+        kinds: The kinds of events that can be applied.
+    """
+
+    def __init__(self, target: ReplayTarget, files: Files | None = None) -> None:
+        self.target = target
+        experiments = ExperimentApplier(target)
+        self._runs = RunApplier(target, experiments)
+        traces = TraceApplier(target, experiments, self._runs)
+        self._handlers: dict[str, Callable[[Event], None]] = {
+            **experiments.handlers(),
+            **self._runs.handlers(),
+            **ModelApplier(target, experiments, self._runs).handlers(),
+            **RegistryApplier(target, self._runs).handlers(),
+            **traces.handlers(),
+            **AssessmentApplier(target, traces).handlers(),
+            **ArtifactApplier(target, self._runs, traces, files).handlers(),
+        }
+        self.kinds = frozenset(self._handlers)
+
+    def apply(self, event: Event) -> None:
+        """Apply one event.
+
+        Raises:
+            Rejected: The event can never be applied.
+            Exception: Whatever MLflow raises.
+        """
+        handler = self._handlers.get(event.kind)
+        if handler is None:
+            raise Rejected(
+                f"An event cannot be replayed: the kind '{event.kind}' is not known to this version. "
+                "Upgrade mlflow-connections-events, then retry.",
+                [0],
+            )
+        try:
+            self._unless_restored(event, lambda: handler(event))
+        except json.JSONDecodeError:
+            # Of a response: a login page, or a proxy's, in place of the server's.
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise Rejected(
+                f"An event '{event.kind}' cannot be replayed: {type(error).__name__}: {error}.", [0]
+            ) from masked(error)
+
+    def log(self, events: Sequence[Event]) -> None:
+        """Apply `logged` events of one run, in as few requests as MLflow allows."""
+        self._unless_restored(events[0], lambda: self._runs.log(events))
+
+    def _unless_restored(self, event: Event, apply: Callable[[], None]) -> None:
+        """Apply an event of a run, again if the run is there under another ID than this process knows."""
+        try:
+            apply()
+        except Exception as error:
+            if (
+                event.kind not in RUN_KINDS
+                or not is_gone(error)
+                or not self._runs.is_found_anew(event)
+            ):
+                raise
+            apply()

@@ -1,0 +1,177 @@
+"""Applying the events of the model registry: registered models, their versions and aliases."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlflow_connections_events._mlflow import accepted_arguments
+from mlflow_connections_events.ids import SOURCE_TAG
+from mlflow_connections_outbox import Event, Rejected
+
+from ._outcome import CREATED_BEFORE, error_code, unless_gone
+from ._runs import RunApplier
+from ._target import ReplayTarget
+
+
+class RegistryApplier:
+    """Applies the events of the model registry.
+
+    Args:
+        target: The server.
+        runs: Finds the runs that versions come from.
+    """
+
+    def __init__(self, target: ReplayTarget, runs: RunApplier) -> None:
+        self._target = target
+        self._ids = target.ids
+        self._own_ids = target.own_ids
+        self._runs = runs
+
+    def handlers(self) -> Mapping[str, Callable[[Event], None]]:
+        """Return the function for each kind of event."""
+        return {
+            "registered_model_created": self._registered_model_created,
+            "registered_model_updated": self._registered_model_updated,
+            "registered_model_tagged": self._registered_model_tagged,
+            "registered_model_tag_deleted": self._registered_model_tag_deleted,
+            "registered_model_deleted": self._registered_model_deleted,
+            "version_created": self._version_created,
+            "version_updated": self._version_updated,
+            "version_tagged": self._version_tagged,
+            "version_tag_deleted": self._version_tag_deleted,
+            "version_deleted": self._version_deleted,
+            "stage_transitioned": self._stage_transitioned,
+            "alias_set": self._alias_set,
+            "alias_deleted": self._alias_deleted,
+        }
+
+    # ----- registered models
+
+    def _registered_model_created(self, event: Event) -> None:
+        from mlflow.entities.model_registry import RegisteredModelTag
+
+        tags = [RegisteredModelTag(k, v) for k, v in event.data["tags"].items()]
+        try:
+            self._target.registry().create_registered_model(
+                event.stream, tags, event.data["description"]
+            )
+        except Exception as error:
+            if error_code(error) != CREATED_BEFORE:
+                raise
+
+    def _registered_model_updated(self, event: Event) -> None:
+        if new_name := event.data.get("new_name"):
+            self._target.registry().rename_registered_model(event.stream, new_name)
+        else:
+            self._target.registry().update_registered_model(event.stream, event.data["description"])
+
+    def _registered_model_tagged(self, event: Event) -> None:
+        from mlflow.entities.model_registry import RegisteredModelTag
+
+        tag = RegisteredModelTag(event.data["key"], event.data["value"])
+        self._target.registry().set_registered_model_tag(event.stream, tag)
+
+    def _registered_model_tag_deleted(self, event: Event) -> None:
+        key = event.data["key"]
+        unless_gone(lambda: self._target.registry().delete_registered_model_tag(event.stream, key))
+
+    def _registered_model_deleted(self, event: Event) -> None:
+        unless_gone(lambda: self._target.registry().delete_registered_model(event.stream))
+
+    # ----- versions
+
+    def _version_created(self, event: Event) -> None:
+        from mlflow.entities.model_registry import ModelVersionTag
+
+        data, registry = event.data, self._target.registry()
+        source = f"{event.stream}/{data['version']}"
+        if self._ids.get(source):
+            return
+        version = self._target.found(
+            event, source, lambda: self._find_version(event.stream, source)
+        )
+        if version is None:
+            tags = {**data["tags"], SOURCE_TAG: source}
+            more = (
+                {"model_id": self._target.model(data["model_id"])} if data.get("model_id") else {}
+            )
+            run = data.get("source_run")
+            create = registry.create_model_version
+            version = create(
+                name=event.stream,
+                source=self._place(data["source"]),
+                run_id=self._runs.id_of(run, data.get("run", {})) if run else None,
+                tags=[ModelVersionTag(k, self._ids.replaced(v)) for k, v in tags.items()],
+                run_link=data.get("run_link"),
+                description=data.get("description"),
+                **accepted_arguments(create, more),
+            )
+        self._ids.put(source, str(version.version))
+
+    def _find_version(self, name: str, source: str) -> Any:
+        token = None
+        while True:
+            found = self._target.registry().search_model_versions(
+                f"name = '{name}'", max_results=1_000, page_token=token
+            )
+            for version in found:
+                if version.tags.get(SOURCE_TAG) == source:
+                    return version
+            if not (token := found.token):
+                return None
+
+    def _number(self, event: Event) -> str:
+        source = f"{event.stream}/{event.data['version']}"
+        if known := self._ids.get(source):
+            return known
+        if self._own_ids:
+            return str(event.data["version"])
+        raise Rejected(f"The model version {source} was not announced to the destination.", [0])
+
+    def _place(self, source: str) -> str:
+        """Return the destination's URI for a URI of the source's artifacts."""
+        for root, target in self._ids.pairs().items():
+            if "/" in root and (source == root or source.startswith(f"{root}/")):
+                return target + source[len(root) :]
+        return self._ids.replaced(source)
+
+    def _version_updated(self, event: Event) -> None:
+        version = self._number(event)
+        self._target.registry().update_model_version(
+            event.stream, version, event.data["description"]
+        )
+
+    def _version_tagged(self, event: Event) -> None:
+        from mlflow.entities.model_registry import ModelVersionTag
+
+        tag = ModelVersionTag(event.data["key"], self._ids.replaced(event.data["value"]))
+        self._target.registry().set_model_version_tag(event.stream, self._number(event), tag)
+
+    def _version_tag_deleted(self, event: Event) -> None:
+        version, key = self._number(event), event.data["key"]
+        unless_gone(
+            lambda: self._target.registry().delete_model_version_tag(event.stream, version, key)
+        )
+
+    def _version_deleted(self, event: Event) -> None:
+        version = self._number(event)
+        unless_gone(lambda: self._target.registry().delete_model_version(event.stream, version))
+
+    def _stage_transitioned(self, event: Event) -> None:
+        data, version = event.data, self._number(event)
+        self._target.registry().transition_model_version_stage(
+            event.stream, version, data["stage"], data["archive_existing"]
+        )
+
+    # ----- aliases
+
+    def _alias_set(self, event: Event) -> None:
+        version = self._number(event)
+        self._target.registry().set_registered_model_alias(
+            event.stream, event.data["alias"], version
+        )
+
+    def _alias_deleted(self, event: Event) -> None:
+        alias = event.data["alias"]
+        unless_gone(
+            lambda: self._target.registry().delete_registered_model_alias(event.stream, alias)
+        )

@@ -1,0 +1,89 @@
+"""The server that events are applied to, and what is known of it."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mlflow_connections_events.ids import IdMap
+from mlflow_connections_outbox import Event, Rejected
+
+ATTEMPT_SECONDS = 5.0
+"""The time after which a server that responds has also done what it was asked before."""
+
+
+class ReplayTarget:
+    """The stores of one server, and the IDs that it has for what events name.
+
+    Args:
+        tracking: The server's tracking store.
+        registry: Returns the server's model registry store.
+        client: An `MlflowClient` of the server, for artifacts.
+        ids: The map of IDs.
+        own_ids: Whether the IDs of runs that are not provisional (`server_id`) are the server's own,
+            as for a write-behind store. Otherwise every run is created anew.
+        announced: Returns the data of the `run_started` event of a run, or None if it is not known any more.
+    """
+
+    def __init__(
+        self,
+        tracking: Any,
+        registry: Callable[[], Any],
+        client: Any,
+        ids: IdMap,
+        *,
+        own_ids: bool,
+        announced: Callable[[str], Mapping[str, Any] | None],
+    ) -> None:
+        self.tracking = tracking
+        self.registry = registry
+        self.client = client
+        self.ids = ids
+        self.own_ids = own_ids
+        self.announced = announced
+        self._absent: set[str] = set()
+
+    def know(
+        self, source: str, target: str, source_uri: str | None, target_uri: str | None
+    ) -> None:
+        """Remember the server's ID for an ID in events, and its root of artifacts for the source's."""
+        # The ID last: whoever finds it may rely on the rest.
+        if source_uri and target_uri:
+            self.ids.put(source_uri.rstrip("/"), target_uri.rstrip("/"))
+        self.ids.put(source, target)
+
+    def model(self, source: str) -> str:
+        """Return the server's ID of a logged model.
+
+        Raises:
+            Rejected: It was not announced to the server.
+        """
+        if known := self.ids.get(source):
+            return known
+        if self.own_ids:
+            return source
+        raise Rejected(f"The logged model {source} was not announced to the destination.", [0])
+
+    def expect_absent(self, sources: Iterable[str]) -> None:
+        """Note that the server has nothing yet of these IDs of runs, models, versions and traces."""
+        self._absent.update(sources)
+
+    def is_absent(self, source: str) -> bool:
+        """Return whether the server has nothing of an ID, once: the response to an attempt may be lost."""
+        try:
+            self._absent.remove(source)
+        except KeyError:
+            return False
+        return True
+
+    def found(self, event: Event, source: str, find: Callable[[], Any]) -> Any:
+        """Look for what an event creates, a second time if another process attempted to create it.
+
+        Its request may still be in the queue of a server that responds to the first look.
+        """
+        if self.is_absent(source):
+            return None
+        found = find()
+        if found is None and event.data.get("attempted"):
+            time.sleep(ATTEMPT_SECONDS)
+            found = find()
+        return found
