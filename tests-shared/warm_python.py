@@ -4,6 +4,7 @@ Imports take most of the time of a command, above all of one that logs to MLflow
 the dependencies of commands and runs each command in a fork of itself, with the command's own arguments,
 variables, folder, standard streams and exit code. Each command imports MLflow, Kedro, their plugins and
 what builds on them itself, because their behaviour on import, such as reading variables, is under test.
+Groups that run dozens of `kedro` commands preload Kedro, and use new interpreters where its start matters.
 
 The server's folder `bin` has commands that replace `python` and the console scripts of this environment.
 They leave whatever they do not support, such as an option of Python, to the real ones. Linux only: it
@@ -150,11 +151,12 @@ class WarmPython:
 
 
 @contextlib.contextmanager
-def serving(*preloaded: str) -> Iterator[WarmPython]:
+def serving(*preloaded: str, **variables: str) -> Iterator[WarmPython]:
     """Start a server, and end it.
 
     Args:
         preloaded: The modules that it imports; a module that is missing is left out.
+        variables: Environment variables that these modules read on import.
     """
     if sys.platform != "linux":
         yield WarmPython(None)
@@ -169,6 +171,7 @@ def serving(*preloaded: str) -> Iterator[WarmPython]:
                 "HOME": folder,
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "DO_NOT_TRACK": "1",
+                **variables,
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -185,6 +188,9 @@ def serving(*preloaded: str) -> Iterator[WarmPython]:
 def main(folder: str, *preloaded: str) -> None:
     """Write the commands below a folder, import, and serve until standard input ends."""
     del sys.path[0]
+    # Kedro logs to standard output while it is imported.
+    announcement = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     address = str(Path(folder, "socket"))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
@@ -196,7 +202,7 @@ def main(folder: str, *preloaded: str) -> None:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    print("ready", flush=True)
+    print("ready", file=announcement, flush=True)
     # The commands that run, by the descriptor of the process.
     running: dict[int, tuple[int, socket.socket]] = {}
     while True:

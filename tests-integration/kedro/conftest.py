@@ -6,12 +6,16 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests-shared"))
+from warm_python import OF_MLFLOW, WarmPython, serving
 
 _NODES = '''
 import json
@@ -104,40 +108,12 @@ class Declared(Connection):
 """
 
 
-class Worker:
-    """A process that has imported Kedro and MLflow, and runs commands in forks of itself."""
-
-    def __init__(self, folder: Path) -> None:
-        self._outputs = [folder / "stdout", folder / "stderr"]
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker.py"))],
-            cwd=folder,
-            env={**os.environ, "COLUMNS": "1000"},  # Kedro's log requests it once
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(
-        self, folder: Path, environ: dict[str, str], arguments: Sequence[str]
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run a command as `python` with these arguments would."""
-        assert self._process.stdin
-        assert self._process.stdout
-        stdout, stderr = map(str, self._outputs)
-        job = {"folder": str(folder), "environ": environ, "arguments": arguments}
-        self._process.stdin.write(json.dumps({**job, "stdout": stdout, "stderr": stderr}) + "\n")
-        self._process.stdin.flush()
-        code = json.loads(self._process.stdout.readline())
-        texts = [path.read_text() for path in self._outputs]
-        return subprocess.CompletedProcess(list(arguments), code, *texts)
-
-    def close(self) -> None:
-        """End the process."""
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream
-            stream.close()
-        self._process.wait()
+IMPORTED = (
+    *("kedro.framework.cli.cli", "kedro.framework.cli.project", "kedro.framework.session"),
+    *("kedro.runner", "mlflow.store.tracking.sqlalchemy_store"),
+    *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.tracking.fluent"),
+)
+"""What every `kedro` command of these tests imports, in addition to its plugins."""
 
 
 class Project:
@@ -149,9 +125,9 @@ class Project:
         environ: The environment of its commands.
     """
 
-    def __init__(self, folder: Path, template: Path, site: Path, worker: "Worker") -> None:
+    def __init__(self, folder: Path, template: Path, site: Path, warm: WarmPython) -> None:
         self.folder = folder
-        self.worker = worker
+        self._warm = warm
         self.template = template
         self.record = folder.parent / "record.jsonl"
         self.environ = {**os.environ, "RECORD": str(self.record), "PYTHONPATH": str(site)}
@@ -202,13 +178,12 @@ class Project:
 
         Args:
             arguments: The arguments of the `python` command.
-            new: Start a new interpreter, instead of a fork of the worker, which has already
-                imported Kedro and MLflow.
+            new: Start a new interpreter, not a fork of one that has imported Kedro and MLflow.
             environ: More environment variables.
         """
         environment = {**self.environ, **environ}
         if not new:
-            return self.worker.run(self.folder, environment, arguments)
+            return self._warm.run(arguments, env=environment, cwd=self.folder)
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
@@ -338,20 +313,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """One worker for the whole session."""
-    worker = Worker(tmp_path_factory.mktemp("worker"))
-    yield worker
-    worker.close()
+def warm_kedro() -> Iterator[WarmPython]:
+    """A server of commands that has imported Kedro, its plugins and MLflow."""
+    groups = ("kedro.hooks", "kedro.global_commands", "kedro.project_commands")
+    plugins = {entry.module for group in groups for entry in entry_points(group=group)}
+    # Kedro's log asks for the width of the terminal when it is imported.
+    with serving(*OF_MLFLOW, *IMPORTED, *sorted(plugins), COLUMNS="1000") as server:
+        yield server
 
 
 @pytest.fixture
-def project(tmp_path: Path, template: Path, site: Path, worker: Worker) -> Project:
+def project(tmp_path: Path, template: Path, site: Path, warm_kedro: WarmPython) -> Project:
     """A new Kedro project."""
-    return Project(tmp_path / "shop", template, site, worker)
+    return Project(tmp_path / "shop", template, site, warm_kedro)
 
 
 @pytest.fixture
-def second(tmp_path: Path, template: Path, site: Path, worker: Worker) -> Project:
+def second(tmp_path: Path, template: Path, site: Path, warm_kedro: WarmPython) -> Project:
     """A second Kedro project, with a package of the same name."""
-    return Project(tmp_path / "second", template, site, worker)
+    return Project(tmp_path / "second", template, site, warm_kedro)

@@ -1,15 +1,12 @@
 """The stand-in of Snowflake in front of the real MLflow server, with real clients connected to it."""
 
-import atexit
 import functools
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -18,6 +15,9 @@ import yaml
 from mlflow_connections_sandbox import MlflowServer
 from mlflow_connections_sandbox._snowflake import BASES, Snowflake
 from mlflow_connections_snowflake import BridgeConfig, apply, load, statements
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests-shared"))
+from warm_python import OF_MLFLOW, serving
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -186,15 +186,17 @@ class Project(NamedTuple):
         folder: The project's folder.
         account: The account.
         mlflow: MLflow's own client, which reads back the data.
+        shell: Runs Python in a folder.
     """
 
     folder: Path
     account: Snowflake
     mlflow: "MlflowClient"
+    shell: "Shell"
 
     def kedro(self, *arguments: str, succeeds: bool = True) -> str:
         """Run a command of the project as in a shell, and return its output."""
-        return _shell(self.folder, self.account, "-m", "kedro", *arguments, succeeds=succeeds)
+        return self.shell(self.folder, self.account, "-m", "kedro", *arguments, succeeds=succeeds)
 
     def runs(self, experiment: str) -> "list[Run]":
         """Return every run of an experiment."""
@@ -202,83 +204,47 @@ class Project(NamedTuple):
         return [] if found is None else list(self.mlflow.search_runs([found.experiment_id]))
 
 
-def _shell(
-    folder: Path,
-    account: Snowflake | None,
-    *arguments: str,
-    answers: str = "",
-    succeeds: bool = True,
-) -> str:
-    """Run this Python in a folder, with the account's variables, and return its output."""
-    variables = account.environment() if account is not None else {}
-    environment = {**os.environ, **variables, **_PLAIN}
-    if sys.platform == "linux":
-        code, shown = _warm().run(folder, environment, arguments, answers)
-    else:
+class Shell(NamedTuple):
+    """Runs Python in a folder.
+
+    Attributes:
+        python: The path of the interpreter.
+    """
+
+    python: str
+
+    def __call__(
+        self,
+        folder: Path,
+        account: Snowflake | None,
+        *arguments: str,
+        answers: str = "",
+        succeeds: bool = True,
+    ) -> str:
+        """Run Python in a folder, with the account's variables, and return its output."""
+        variables = account.environment() if account is not None else {}
         done = subprocess.run(
-            [sys.executable, *arguments],
+            [self.python, *arguments],
             cwd=folder,
-            env=environment,
+            env={**os.environ, **variables, **_PLAIN},
             input=answers,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
-        code, shown = done.returncode, done.stdout
-    assert (code == 0) is succeeds, shown
-    return shown
+        assert (done.returncode == 0) is succeeds, done.stdout
+        return done.stdout
 
 
-class WarmKedro:
-    """Runs Python in forks of one process that has imported Kedro; see `warm_kedro.py`."""
-
-    def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="kedro-commands-")
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("warm_kedro.py"))],
-            cwd=self._folder.name,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        atexit.register(self.close)
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._folder.cleanup()
-
-    def run(
-        self, folder: Path, environment: dict[str, str], arguments: tuple[str, ...], answers: str
-    ) -> tuple[int, str]:
-        """Run a command; return its exit code and its output."""
-        given, shown = (Path(self._folder.name) / name for name in ("input", "output"))
-        given.write_text(answers)
-        job = {
-            "folder": str(folder),
-            "environment": environment,
-            "arguments": arguments,
-            "input": str(given),
-            "output": str(shown),
-        }
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        code = int(json.loads(self._process.stdout.readline()))
-        return code, shown.read_text()
-
-
-@functools.cache
-def _warm() -> WarmKedro:
-    return WarmKedro()
+_IMPORTED = (
+    *("kedro.framework.cli.cli", "kedro.framework.project", "kedro.framework.session"),
+    *("rich.live", "snowflake.snowpark"),
+)
 
 
 @contextmanager
-def _ready(folder: Path, server: MlflowServer, where: Path) -> Iterator[Project]:
+def _ready(shell: Shell, folder: Path, server: MlflowServer, where: Path) -> Iterator[Project]:
     """Start an account with a project's way to MLflow and with clouds that trust it."""
     from mlflow import MlflowClient
 
@@ -286,18 +252,19 @@ def _ready(folder: Path, server: MlflowServer, where: Path) -> Iterator[Project]
     account.administer()
     account.start()
     command = "from mlflow_connections_snowflake._cli import console; console()"
-    _shell(folder, account, "-c", command, "apply")
-    yield Project(folder, account, MlflowClient(server.url))
+    shell(folder, account, "-c", command, "apply")
+    yield Project(folder, account, MlflowClient(server.url), shell)
     account.close()
 
 
 @pytest.fixture(scope="session")
-def shell() -> Callable[..., str]:
-    """Runs this Python in a folder, with an account's variables."""
-    return _shell
+def shell() -> Iterator[Shell]:
+    """Runs a Python that has imported Kedro in a folder, with an account's variables."""
+    with serving(*OF_MLFLOW, *_IMPORTED) as server:
+        yield Shell(str(server.bin / "python"))
 
 
 @pytest.fixture(scope="session")
-def ready() -> Callable[..., Any]:
+def ready(shell: Shell) -> Callable[..., Any]:
     """Starts an account in which a project can run and log to MLflow."""
-    return _ready
+    return functools.partial(_ready, shell)
