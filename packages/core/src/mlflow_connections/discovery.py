@@ -106,9 +106,18 @@ def rescan() -> None:
 
 
 class _Scan:
-    path: tuple[str, ...] | None = None
-    found: list[InstalledConnection] = []  # noqa: RUF012 - a module-level cell, never shared by instances
-    loaded: dict[str, "Connection"] = {}  # noqa: RUF012
+    """The last scan, and the connections that were imported since.
+
+    Attributes:
+        path: `sys.path` at the time of the scan, or None if the next call must scan.
+        found: The registered keywords.
+        loaded: The imported connections, by keyword.
+    """
+
+    def __init__(self) -> None:
+        self.path: tuple[str, ...] | None = None
+        self.found: list[InstalledConnection] = []
+        self.loaded: dict[str, Connection] = {}
 
 
 _scan = _Scan()
