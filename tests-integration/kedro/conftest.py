@@ -113,7 +113,7 @@ IMPORTED = (
     *("kedro.runner", "mlflow.store.tracking.sqlalchemy_store"),
     *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.tracking.fluent"),
 )
-"""What every `kedro` command of these tests imports, in addition to its plugins."""
+"""The imports of every `kedro` command of these tests, in addition to its plugins."""
 
 
 class Project:

@@ -1,4 +1,4 @@
-"""What all recorders share: the event log, and functions that never fail the call that they record."""
+"""The common parts of all recorders: the event log, and functions that never fail the call that they record."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
