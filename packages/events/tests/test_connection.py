@@ -47,7 +47,7 @@ def test_the_uri_in_force_is_the_default(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_another_server_is_the_one_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in force, even if it is no valid URI, has no say when a server is named."""
+    """A named server does not depend on the URI in force, even if that is not valid."""
     for in_force in ("http://other", "eager://http://other", "eager://"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", in_force)
         assert eager.inner_endpoint({}, {"server": "http://m"}).tracking_uri == "http://m"
