@@ -46,18 +46,16 @@ def shell() -> Callable[..., dict[str, str]]:
     return _shell
 
 
-def _shell(home: Path, first: Path | None = None) -> dict[str, str]:
+def _shell(home: Path, first: Path | None = None, *, alone: bool = False) -> dict[str, str]:
     """Return the variables of a shell in which only the paths of programs are set.
 
     Args:
         home: The home folder.
         first: A folder of programs before this environment's.
+        alone: Whether there are no others but the system's.
     """
-    places = [
-        *([str(first)] if first else []),
-        str(Path(sys.executable).parent),
-        os.environ["PATH"],
-    ]
+    others = [os.defpath] if alone else [str(Path(sys.executable).parent), os.environ["PATH"]]
+    places = [*([str(first)] if first else []), *others]
     return {
         **{name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ},
         "PATH": os.pathsep.join(places),

@@ -7,7 +7,9 @@ The kinds of blocks:
 - Python is run; all blocks of a page share their names.
 - In a `console` block a shell runs each line after `$`. If the page shows output, all of its lines
   must appear, in that order; `...` and `…` match anything. Folder and variables persist. Each
-  command must exit with 0, or with the code in `<!-- exits with 1 -->` before the block.
+  command must exit with 0, or with the code in `<!-- exits with 1 -->` before the block. A command
+  after `<!-- runs until Ctrl-C -->` is started, and its output is pasted into the shell of the next
+  commands; at the end of the page it gets Ctrl-C and must exit with 0.
 - YAML is checked with the code that reads it, INI is parsed. The shell steps of a GitHub workflow
   are run, except those that install.
 
@@ -20,6 +22,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +37,9 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.myst import CodeBlockParser, SkipParser
 
 _NAMED = re.compile(r"(?:#|;) (?P<path>[\w./-]+\.\w+)$")
+_SERVERS = "servers until Ctrl-C"
+"""The name of the page's variable with the processes that serve; no Python can use it."""
+_READY = "# It runs until Ctrl-C."
 _ENDS_WITHIN = 600.0  # seconds; a command that serves until Ctrl-C would hang the session
 _ANYTHING = re.compile(r"(?:\\ )*(?:\\\.\\\.\\\.|…)(?:\\ )*")
 
@@ -41,6 +47,8 @@ _ANYTHING = re.compile(r"(?:\\ )*(?:\\\.\\\.\\\.|…)(?:\\ )*")
 def main(page: Path) -> None:
     """Run a page; a failing example raises an error with its place in the page."""
     document = Document.parse(str(page), *PARSERS)
+    servers: list[subprocess.Popen[str]] = []
+    document.namespace[_SERVERS] = servers
     for example in document.examples():
         language = re.match(r"`+(\w+)", document.text[example.region.start :])
         why = ""
@@ -51,6 +59,9 @@ def main(page: Path) -> None:
         if language:
             fate = {"line": example.line, "language": language[1], "why": why}
             print(json.dumps(fate), flush=True)
+    for server in servers:
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait() == 0, f"{server.args} ended with {server.returncode}"
 
 
 def text_of(example: Example) -> str:
@@ -86,8 +97,31 @@ def evaluate_yaml(example: Example) -> None:
     text = text_of(example)
     written(text)
     content = yaml.safe_load(text)
+    if content is None:
+        return
+    if "jobs" in content:
+        run_workflow(content)
+        return
+    if "snowflake" in content:
+        # A partial example extends the page's complete one before it.
+        WHOLE_SNOWFLAKE.update(content["snowflake"])
+        content = {"snowflake": WHOLE_SNOWFLAKE}
+    # Of this Python's own packages not every one may be there that reads YAML.
+    checker = os.environ.get("EXAMPLES_CHECKER", sys.executable)
+    if checker == sys.executable:
+        check_yaml(content)
+    else:
+        command = [checker, __file__, "--check-yaml"]
+        subprocess.run(command, input=json.dumps(content), text=True, check=True)
+
+
+WHOLE_SNOWFLAKE: dict[str, Any] = {}
+
+
+def check_yaml(content: Any) -> None:
+    """Check the content of a file of YAML."""
     for key, check in CHECKS.items():
-        if content is None or key in content:
+        if key in content:
             check(content)
             return
     known = known_credentials()
@@ -108,16 +142,10 @@ def check_mlflow(content: Any) -> None:
     jsonschema.validate(content, schema)
 
 
-WHOLE_SNOWFLAKE: dict[str, Any] = {}
-
-
 def check_snowflake(content: Any) -> None:
-    """Read snowflake.yml as `mlflow-snowflake` does; a partial example extends the page's preceding complete one."""
+    """Read snowflake.yml as `mlflow-snowflake` does."""
     from mlflow_connections_snowflake import read
 
-    if "snowflake" in content:
-        content = {"snowflake": {**WHOLE_SNOWFLAKE, **content["snowflake"]}}
-        WHOLE_SNOWFLAKE.update(content["snowflake"])
     read(content, "the example")
 
 
@@ -150,7 +178,6 @@ def variables_for_later_steps(text: str) -> dict[str, str]:
 
 
 CHECKS: Mapping[str, Callable[[Any], None]] = {
-    "jobs": run_workflow,
     "server": check_mlflow,
     "snowflake": check_snowflake,
     "mlflow": check_snowflake,
@@ -193,6 +220,10 @@ def evaluate_console(example: Example) -> None:
             commands[-1][1].append(line)
     assert commands, "a command begins with '$ '"
     before = example.document.text[: example.region.start]
+    if before.endswith("<!-- runs until Ctrl-C -->\n"):
+        ((command, _),) = commands
+        example.document.namespace[_SERVERS].append(serve(command))
+        return
     ends = re.search(r"<!-- exits with (\d+) -->\n$", before)
     for command, shown in commands:
         output, environment = run(command, os.environ, int(ends[1]) if ends else 0)
@@ -201,6 +232,27 @@ def evaluate_console(example: Example) -> None:
         os.chdir(environment["PWD"])
         wanted = ".*".join(_ANYTHING.sub(".*", re.escape(line.rstrip())) for line in shown)
         assert re.search(wanted, output, re.DOTALL), f"$ {command}\n{output}\nlacks\n{wanted}"
+
+
+def serve(command: str) -> "subprocess.Popen[str]":
+    """Start a command that serves, and set the variables that it prints, as its user does in the next shell."""
+    if not os.environ.get("EXAMPLES_SERVERS"):
+        raise SkipTest("it runs until Ctrl-C; the tagged session starts it")
+    server = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout
+    printed = ""
+    while _READY not in printed:
+        line = server.stdout.readline()
+        assert line, f"$ {command}\n{printed}"
+        printed += line
+    _, environment = run(printed, os.environ)
+    os.environ.update(environment)
+    return server
 
 
 def run(command: str, environment: Mapping[str, str], code: int = 0) -> tuple[str, dict[str, str]]:
@@ -233,4 +285,7 @@ PARSERS = (
 )
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1] == "--check-yaml":
+        check_yaml(json.load(sys.stdin))
+    else:
+        main(Path(sys.argv[1]))

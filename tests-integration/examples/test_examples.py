@@ -15,12 +15,14 @@ from typing import Any
 
 import mlflow
 import pytest
-import yaml
 
 from mlflow_connections_sandbox import Sandbox
 from mlflow_connections_sandbox._page._view import pasted
 from mlflow_connections_sandbox._snowflake import BASES
-from mlflow_connections_snowflake import load
+
+sys.path.insert(0, str(Path(__file__).parent))
+import page_environment
+from bridge import build_bridge
 
 Shell = Callable[..., dict[str, str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,24 +71,27 @@ def at(page: Path) -> str:
 
 
 def runs() -> Iterator[Any]:
-    """Yield each page, and whether its commands start warm.
+    """Yield each page, whether its commands start warm, and whether only the tagged session runs it so.
 
     The front page starts new interpreters, and so does the page that installs a plugin, since a
-    running one would not find it. The tagged session runs every page so.
+    running one would not find it. The tagged session runs every page so, in an environment with
+    nothing but what the page installs.
     """
     for page in PAGES:
         cold = is_slow(page) or at(page) in {"README.md", "docs/write-a-connection.md"}
         if not cold:
-            yield pytest.param(page, True, id=at(page))
+            yield pytest.param(page, True, False, id=at(page))
         slow = is_slow(page) or not cold
         marks = pytest.mark.slow if slow else ()
-        yield pytest.param(page, False, marks=marks, id=at(page) if cold else f"{at(page)}-cold")
+        name = at(page) if cold else f"{at(page)}-cold"
+        yield pytest.param(page, False, slow, marks=marks, id=name)
 
 
-@pytest.mark.parametrize(("page", "warm"), list(runs()))
+@pytest.mark.parametrize(("page", "warm", "is_tagged"), list(runs()))
 def test_the_examples_of_a_page(
     page: Path,
     warm: bool,
+    is_tagged: bool,
     warm_bin: Path,
     sandbox: Sandbox,
     tmp_path: Path,
@@ -100,15 +105,21 @@ def test_the_examples_of_a_page(
     work.mkdir()
     if account == "snowflake" and not has_a_sandbox(page):
         build_bridge(sandbox, work / "conf" / "base")
+    python = Path(warm_bin, "python") if warm else Path(sys.executable)
+    wanted = [] if warm else installed_by(page)
+    if wanted:
+        python = page_environment.build(wanted, tmp_path / "environment")
     environment = {
-        **shell(home, warm_bin if warm else None),
+        **shell(home, python.parent, alone=bool(wanted)),
+        "EXAMPLES_CHECKER": str(python if warm else sys.executable),
+        # Each is a server of the page's own, which takes seconds to start.
+        **({"EXAMPLES_SERVERS": "yes"} if is_tagged else {}),
         **({} if has_a_sandbox(page) else sandbox.environment(account)),
         **own_variables(sandbox, account),
         "EXAMPLES_ADDRESSES": json.dumps(addresses(sandbox, account) | ids(page, sandbox)),
     }
-    python = warm_bin / "python" if warm else sys.executable
     process = subprocess.Popen(
-        [python, str(Path(__file__).with_name("run_page.py")), str(page)],
+        [str(python), str(Path(__file__).with_name("run_page.py")), str(page)],
         cwd=work,
         env=environment,
         stdout=subprocess.PIPE,
@@ -128,8 +139,17 @@ def test_the_examples_of_a_page(
     assert process.returncode == 0, f"after {len(lines)} examples:\n{out}{error}"
 
 
+def installed_by(page: Path) -> list[str]:
+    """Return what an environment needs to run a page: nothing for one that installs no package, or its own."""
+    wanted = page_environment.installed_by(page)
+    if not wanted or name_of(page) == "write-a-connection":
+        return []
+    return [*wanted, *page_environment.TOOLS]
+
+
 TRIED = ("azureml", "databand", "databricks")
 _TRY_IT = re.compile(r"(?ms)^## Try it without an account\n.*?(?=^## |\Z)")
+_FRONT = re.compile(r"(?s).*?(?=^!\[)", re.MULTILINE)
 _LEFT_TO_A_SLOW_TEST = (
     '<!--- skip: next "a slow test of tests-integration/examples/test_examples.py runs it" --->\n'
 )
@@ -140,31 +160,47 @@ _LEFT_TO_A_SLOW_TEST = (
 def test_a_guide_works_without_an_account(guide: str, tmp_path: Path, shell: Shell) -> None:
     """The section's script and commands need only the packages that the section installs, sandbox included."""
     (section,) = _TRY_IT.findall((ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8"))
+    assert ran(section, tmp_path, shell) == ["python", "console"]
+
+
+@pytest.mark.slow
+def test_the_first_screens_are_followed_without_an_account(tmp_path: Path, shell: Shell) -> None:
+    """The README's scripts run in the sandbox, as its commands say, with nothing but what it installs."""
+    front = _FRONT.match((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert front
+    account = "$ python "
+    assert front[0].count(account) == 2
+    section = front[0].replace(account, "$ mlflow-connections-sandbox run databricks -- python ")
+    assert ran(section, tmp_path, shell) == ["python", "console", "console", "python", "console"]
+
+
+def ran(section: str, tmp_path: Path, shell: Shell) -> list[str]:
+    """Run a section, with what is left to this test; return the languages of its examples."""
     assert _LEFT_TO_A_SLOW_TEST in section
-    page, home, work = tmp_path / f"{guide}.md", tmp_path / "home", tmp_path / "work"
+    page, home, work = tmp_path / "section.md", tmp_path / "home", tmp_path / "work"
     page.write_text(section.replace(_LEFT_TO_A_SLOW_TEST, ""), encoding="utf-8")
     home.mkdir()
     work.mkdir()
+    python = page_environment.build(installed_by(page), tmp_path / "environment")
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("run_page.py")), str(page)],
+        [str(python), str(Path(__file__).with_name("run_page.py")), str(page)],
         cwd=work,
-        env=shell(home),
+        env=shell(home, python.parent, alone=True),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"line"')]
-    ran = [line["language"] for line in lines if not line["why"]]
-    assert ran == ["python", "console"]
+    return [line["language"] for line in lines if not line["why"]]
 
 
 def test_every_such_guide_is_tested() -> None:
-    """Only the guide to Kedro pipelines in Snowflake has its own tests."""
+    """The guide to Snowflake runs its section itself; that to Kedro pipelines has its own tests."""
     having = {
         page.stem for page in ROOT.glob("docs/*.md") if _TRY_IT.search(page.read_text("utf-8"))
     }
-    assert having == {*TRIED, "snowflake-kedro"}
+    assert having == {*TRIED, "snowflake", "snowflake-kedro"}
 
 
 @pytest.mark.parametrize("name", ["databand", "http", "snowflake"])
@@ -227,6 +263,7 @@ def addresses(sandbox: Sandbox, account: str) -> dict[str, str]:
         "https://adb-123.4.azuredatabricks.net": sandbox["databricks"].url,
         "https://acme.databand.ai": sandbox["databand"].url,
         "http://mlflow-store:5000": sandbox.mlflow_url,
+        "https://mlflow.acme.com": sandbox.mlflow_url,
         "https://abc123.execute-api.eu-central-1.amazonaws.com/prod": BASES["aws"],
         "s3://artifacts/mlflow/": "s3://mlflow-sandbox/",
         "s3%3A%2F%2Fartifacts%2Fmlflow%2F": "s3%3A%2F%2Fmlflow-sandbox%2F",
@@ -249,32 +286,6 @@ def ids(page: Path, sandbox: Sandbox) -> dict[str, str]:
     client = mlflow.MlflowClient(sandbox.mlflow_url)
     experiment = client.create_experiment(f"/Shared/{page.stem}")
     return {"'RUN_ID'": f"'{client.create_run(experiment).info.run_id}'"}
-
-
-def build_bridge(sandbox: Sandbox, folder: Path) -> None:
-    """Set up the bridge that pages about Snowflake begin with, and let the cloud trust it."""
-    role = "arn:aws:iam::123456789012:role/snowflake-mlflow"
-    keys = ("experiment_get_by_name", "run_create", "run_update", "run_log_metric")
-    section = {
-        "experiment_name": "demo-mlops",
-        "functions": {key: f"demo.demo.mlflow_{key}" for key in (*keys, "run_log_parameter")},
-        "gateway": {"provider": "aws", "url": BASES["aws"], "role_arn": role},
-        "storage": {"location": "s3://mlflow-sandbox/", "role_arn": role},
-    }
-    config = folder / "snowflake.yml"
-    folder.mkdir(parents=True)
-    config.write_text(yaml.safe_dump({"mlflow": section}))
-    account: Any = sandbox["snowflake"]
-    subprocess.run(
-        [Path(sys.executable).with_name("mlflow-snowflake"), "apply", "--config", config],
-        env={**os.environ, **account.environment()},
-        check=True,
-        capture_output=True,
-    )
-    setup = load(config)
-    account.trust(setup.require_gateway()[0].integration.object)
-    assert setup.storage
-    account.trust(setup.storage.integration.object)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=at)

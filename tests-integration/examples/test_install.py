@@ -48,7 +48,10 @@ def printed() -> dict[str, Printed]:
 
 PRINTED = printed()
 # The README's block, and one that needs two of the libraries.
-QUICK = ("mlflow-connections-databricks", "mlflow-connections-databand mlflow")
+QUICK = (
+    "mlflow-connections-databricks mlflow-connections-durable mlflow-connections-sandbox",
+    "mlflow-connections-databand mlflow",
+)
 
 
 @pytest.fixture(scope="module")
