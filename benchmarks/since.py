@@ -124,7 +124,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old", help="the environment with the earlier commit's packages")
     parser.add_argument("new", help="the environment with the packages as they are")
-    parser.add_argument("--only", default="", help="rows whose name holds this text")
+    keys = ", ".join(ROWS)
+    parser.add_argument("--only", default="", help=f"the rows whose key has this text: {keys}")
     arguments = parser.parse_args()
     old, new = Side.of(arguments.old), Side.of(arguments.new)
     rows = [row(old, new) for name, row in ROWS.items() if arguments.only in name]

@@ -125,7 +125,8 @@ def main() -> int:
     parsed = parser.parse_args()
     chosen = parsed.names or list(CONNECTIONS)
     project = prepare()
-    print(f"The same project, {1 + len(chosen)} times: {PLAIN}, {', '.join(chosen)}.\n", flush=True)
+    times = f"The same project, {1 + len(chosen)} times: {PLAIN}, {', '.join(chosen)}."
+    print(f"{textwrap.fill(times, TABLE_WIDTH)}\n", flush=True)
     store = f"sqlite:///{project / 'mlflow.db'}"
     with ExitStack() as stack:
         scene = sandbox = None
@@ -218,10 +219,13 @@ def tell(runs: "Sequence[Arrived]", link: str, left: Sequence[Kept]) -> None:
     print(f"\nA picture of the runs: {link}\n\nServe them again with MLflow's own pages:\n")
     for port, (where, uri, artifacts) in zip(free_ports(len(left)), left, strict=True):
         # Four workers, as by default, would import MLflow four times.
-        words = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-        words += ["--backend-store-uri", uri]
-        words += ["--artifacts-destination", artifacts] if artifacts else []
-        print(f"  # {where}, at http://127.0.0.1:{port}\n  {shlex.join(words)}", flush=True)
+        lines = [
+            [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)],
+            ["--backend-store-uri", uri],
+            *([["--artifacts-destination", artifacts]] if artifacts else []),
+        ]
+        command = " \\\n    ".join(map(shlex.join, lines))
+        print(f"  # {where}, at http://127.0.0.1:{port}\n  {command}", flush=True)
 
 
 COMPARISONS = {

@@ -1,6 +1,7 @@
 """Commands of the pages that need a scene of their own: each is run as printed, and prints what the page shows."""
 
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -229,3 +230,14 @@ def test_snowflakes_sql(sandbox: Sandbox, tmp_path: Path) -> None:
     run = client.get_run(run_id)
     assert run.data.metrics == {"rmse": 0.25, "loss": 0.5}
     assert run.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_the_benchmark_since_a_commit_prints_its_ratios(shell: Shell, tmp_path: Path) -> None:
+    """The script of `nox -s bench_since` compares two environments, here this one with itself."""
+    script = [sys.executable, "benchmarks/since.py", sys.prefix, sys.prefix, "--only", "uri"]
+    done = terminal(shlex.join(script), ROOT, shell(tmp_path))
+    assert done.returncode == 0, done.stdout
+    heading, row = done.stdout.splitlines()
+    assert heading.split() == ["what", "plain", "ours", "ratio", "aim"]
+    assert re.fullmatch(r"resolve a URI +\S+ \S+ +\S+ \S+ +\d+\.\d+ *", row)
