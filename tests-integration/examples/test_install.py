@@ -47,11 +47,8 @@ def printed() -> dict[str, Printed]:
 
 
 PRINTED = printed()
-# The README's block, and one that needs two of the libraries.
-QUICK = (
-    "mlflow-connections-databricks mlflow-connections-durable mlflow-connections-sandbox",
-    "mlflow-connections-databand mlflow",
-)
+# The block of the site's first page, and one that needs two of the libraries.
+QUICK = ("mlflow-connections-databricks", "mlflow-connections-databand mlflow")
 
 
 @pytest.fixture(scope="module")
