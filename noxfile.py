@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "scripts"))
-import bytecode  # noqa: E402 - its folder is on no path before
+import bytecode  # noqa: E402 - its folder is not on the path before
 import side_by_side  # noqa: E402 - the same
 from workspace import distributions, with_siblings  # noqa: E402 - the same
 

@@ -8,7 +8,7 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "docs" / "_ext"), str(ROOT / "scripts")]
-from install_lines import is_released  # noqa: E402 - its folder is on no path before
+from install_lines import is_released  # noqa: E402 - its folder is not on the path before
 from workspace import addresses, distributions  # noqa: E402
 
 project = "mlflow-connections"

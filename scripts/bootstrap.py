@@ -56,6 +56,6 @@ def cores() -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):  # noqa: UP036 - who clones this may have an older one
+    if sys.version_info < (3, 10):  # noqa: UP036 - a clone may be run by an older one
         sys.exit("This needs Python 3.10 or newer.")
     sys.exit(main())

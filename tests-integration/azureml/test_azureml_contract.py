@@ -14,7 +14,7 @@ class TestAzureML(ConnectionContract):
     """The contract of connections, with `sdk: arm` and a service principal."""
 
     keyword = "azureml"
-    options = {  # noqa: RUF012 - as the contract has it
+    options = {  # noqa: RUF012 - as in the contract
         "subscription_id": ACCOUNT.subscription_id,
         "resource_group": ACCOUNT.resource_group,
         "workspace_name": ACCOUNT.workspace_name,

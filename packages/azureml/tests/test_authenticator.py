@@ -56,7 +56,7 @@ def inherit(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that simulates a worker with these variables, in which MLflow is imported."""
 
     def act(environ: Mapping[str, str]) -> None:
-        import mlflow  # noqa: F401 - what is bound waits for it
+        import mlflow  # noqa: F401 - bindings wait for this import
 
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
@@ -203,7 +203,7 @@ def resolved(uri: str, token: str, identity: str | None = None) -> AzureMLAuthen
 
 def token_of(uri: str) -> str:
     """Fetch a token as azureml-mlflow does, and return it."""
-    import mlflow  # noqa: F401 - what is bound waits for it
+    import mlflow  # noqa: F401 - bindings wait for this import
 
     context = _AzureMLServiceContextLoader.get_service_context(uri)
     return str(context.auth.get_token("https://management.azure.com/.default").token)
@@ -212,7 +212,7 @@ def token_of(uri: str) -> str:
 @given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=8))
 def test_binding_in_force_decides_who_signs_in(entered: list[str]) -> None:
     """However blocks of one workspace are nested, each signs in with its own identity."""
-    import mlflow  # noqa: F401 - what is bound waits for it
+    import mlflow  # noqa: F401 - bindings wait for this import
 
     uri = new_uri()
     before: list[AzureMLAuthenticator] = []
@@ -252,7 +252,7 @@ def test_credential_outside_of_a_block_survives_it(uri: str) -> None:
 
 def test_inner_block_of_the_same_sign_in_leaves_the_outer_one_bound(uri: str) -> None:
     """A block inside another of the same identity leaves the outer one bound when it ends."""
-    import mlflow  # noqa: F401 - what is bound waits for it
+    import mlflow  # noqa: F401 - bindings wait for this import
 
     blocks = []
     for _ in range(3):
@@ -266,7 +266,7 @@ def test_inner_block_of_the_same_sign_in_leaves_the_outer_one_bound(uri: str) ->
 
 def test_client_that_outlives_its_block_is_refused(uri: str) -> None:
     """A store that is kept after its block has no identity, and does not use another one's."""
-    import mlflow  # noqa: F401 - what is bound waits for it
+    import mlflow  # noqa: F401 - bindings wait for this import
 
     block = resolved(uri, "a")
     context = _AzureMLServiceContextLoader.get_service_context(uri)

@@ -14,7 +14,7 @@ class TestInJob(ConnectionContract):
     """The contract of connections holds with the job's own URI."""
 
     keyword = "azureml"
-    options = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}  # noqa: RUF012 - as the contract has it
+    options = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}  # noqa: RUF012 - as in the contract
     tracking_uri = URI
     forbidden_imports = ("azure.core", "azureml", "kedro", "mlflow", "requests")
 

@@ -521,7 +521,7 @@ def test_a_command_has_a_time_limit(project: Path) -> None:
         project,
         f"{{ command = ['{sys.executable}', '-c', 'import time; time.sleep(60)'], timeout = 0.2 }}",
     )
-    with pytest.raises(AccessError, match=r"did not end within 0[.]2 s; a 'timeout' beside"):
+    with pytest.raises(AccessError, match=r"did not end within 0[.]2 s; a 'timeout' next to"):
         token()
 
 

@@ -41,7 +41,7 @@ class SubclassedHook(MlflowHook):
 
 
 @pytest.fixture
-def beside(project: "Project") -> MlflowHook:
+def mlflow_hook(project: "Project") -> MlflowHook:
     """Register kedro-mlflow's hook in the sessions of the project."""
     hook = MlflowHook()
     project.others.append(hook)
@@ -150,7 +150,7 @@ def test_late_secrets_hook_is_respected(project: "Project") -> None:
     assert os.environ["LAKE_TOKEN"] == "t-0815"
 
 
-def test_kedro_mlflow_reads_plain_uris(project: "Project", beside: MlflowHook) -> None:
+def test_kedro_mlflow_reads_plain_uris(project: "Project", mlflow_hook: MlflowHook) -> None:
     """kedro-mlflow reads its own spelling, plain URIs, and no key that its model forbids."""
     project.write("base/credentials.yml", {"a": {"token": "t-0815"}})
     project.write(
@@ -167,7 +167,7 @@ def test_kedro_mlflow_reads_plain_uris(project: "Project", beside: MlflowHook) -
         },
     )
     project.context()
-    assert beside.read == {
+    assert mlflow_hook.read == {
         "server": {
             "mlflow_tracking_uri": "sqlite:///x.db",
             "mlflow_registry_uri": "sqlite:///models.db",
@@ -178,20 +178,24 @@ def test_kedro_mlflow_reads_plain_uris(project: "Project", beside: MlflowHook) -
     assert os.environ["LAKE_TOKEN"] == "t-0815"
 
 
-def test_kedro_mlflows_own_settings_are_unchanged(project: "Project", beside: MlflowHook) -> None:
+def test_kedro_mlflows_own_settings_are_unchanged(
+    project: "Project", mlflow_hook: MlflowHook
+) -> None:
     """Settings that kedro-mlflow understands, including credentials, are read unchanged."""
     written = {"server": {"mlflow_tracking_uri": "runs", "credentials": "nowhere", "new_key": 1}}
     project.write("base/mlflow.yml", written)
     os.environ["MLFLOW_REGISTRY_URI"] = "sqlite:///models.db"
     project.context()
-    assert beside.read == written
+    assert mlflow_hook.read == written
 
 
-def test_kedro_mlflow_is_told_that_there_is_no_file(project: "Project", beside: MlflowHook) -> None:
+def test_kedro_mlflow_is_told_that_there_is_no_file(
+    project: "Project", mlflow_hook: MlflowHook
+) -> None:
     """Without mlflow.yml kedro-mlflow gets the error that it expects."""
-    beside.read = "something"
+    mlflow_hook.read = "something"
     project.context()
-    assert beside.read is None
+    assert mlflow_hook.read is None
 
 
 def test_subclass_of_kedro_mlflows_hook(project: "Project") -> None:
@@ -204,19 +208,19 @@ def test_subclass_of_kedro_mlflows_hook(project: "Project") -> None:
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
-def test_view_resolves_once(project: "Project", beside: MlflowHook) -> None:
+def test_view_resolves_once(project: "Project", mlflow_hook: MlflowHook) -> None:
     """A second read returns the same view without resolving; a value set by hand is respected."""
     project.server(tracking_uri="lake", connection={"database": "x.db"})
     loader = project.context().config_loader
     (project.folder / "conf/base/mlflow.yml").unlink()
     loader["mlflow"]["server"].clear()
-    assert loader["mlflow"] == beside.read
+    assert loader["mlflow"] == mlflow_hook.read
     loader["mlflow"] = {"server": {"tracking_uri": "http://b"}}
     assert loader["mlflow"] == {"server": {"mlflow_tracking_uri": "http://b"}}
     assert type(loader).__qualname__ == "OmegaConfigLoader"
 
 
-def test_failure_restores_everything(project: "Project", beside: MlflowHook) -> None:
+def test_failure_restores_everything(project: "Project", mlflow_hook: MlflowHook) -> None:
     """When a connection fails, the variables exported for it are removed."""
     project.write("base/credentials.yml", {"a": {"MLFLOW_TRACKING_TOKEN": "t-0815"}})
     project.server(tracking_uri="empty", credentials="a")

@@ -18,7 +18,7 @@ T = TypeVar("T")
 FAST = Policy(poll=0.01, linger=0.05, backoff=0.02, max_backoff=0.1, sync=0.0, exit_timeout=0.1)
 
 FILE_SINK = '''
-"""Writes events to a file; a file named `faults` beside it holds what goes wrong."""
+"""Writes events to a file; the file `faults` next to it configures faults."""
 import json, os, time
 from pathlib import Path
 from mlflow_connections_outbox import Unauthorized, Unavailable

@@ -305,7 +305,7 @@ def test_many_dead_letters_are_reported(
         made.append(event(number, kind="bad"))
     assert made.flush(20) == 0
     until(lambda: not made.flush(0) and "Rejected events for fake" in caplog.text)
-    assert re.search(r"take \d,\d{3} bytes in .*, [1-9]\d* events by now beside", caplog.text)
+    assert re.search(r"take \d,\d{3} bytes in .*, including [1-9]\d* events of the", caplog.text)
     made.close()
     assert made.folder is not None
     fake.bad = set()

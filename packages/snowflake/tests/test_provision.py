@@ -140,9 +140,9 @@ def test_an_empty_account_gets_every_fix(setup: BridgeConfig) -> None:
     account = Account()
     account.answer = SnowparkSQLException("Unknown user-defined function DEMO.DEMO.X")
     *things, call = findings(account, setup)
-    cures = "\n".join(finding.fix for finding in things)
+    fixes = "\n".join(finding.fix for finding in things)
     for statement in statements(setup):
-        assert statement.verb == "ALTER" or statement.sql in cures
+        assert statement.verb == "ALTER" or statement.sql in fixes
     assert "does not exist, or this role may not call it" in call.fix
 
 

@@ -29,7 +29,7 @@ def file_schema() -> tuple[Schema, list[str]]:
     for keyword in sorted({f.keyword for f in installed_connections() if not is_reserved(f)}):
         try:
             declared[keyword] = declared_options(find_connection(keyword))
-        except ConnectionsError:  # noqa: PERF203 - the others are offered all the same
+        except ConnectionsError:  # noqa: PERF203 - the others are still offered
             left_out.append(keyword)
     connection: Schema = {
         "type": "object",

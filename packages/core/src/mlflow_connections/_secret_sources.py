@@ -109,7 +109,7 @@ class SecretSource(NamedTuple):
         except subprocess.TimeoutExpired:
             raise AccessError(
                 f"{said}, which did not end within {self.timeout:g} s; "
-                "a 'timeout' beside 'command' allows more."
+                "a 'timeout' next to 'command' allows more."
             ) from None
         except UnicodeDecodeError:
             raise AccessError(f"{said}, whose output is not UTF-8.") from None

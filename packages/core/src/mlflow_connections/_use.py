@@ -433,7 +433,7 @@ def _error_of(call: Callable[[], object]) -> Exception | None:
     """Call a function and return the error that it raised, or None."""
     try:
         call()
-    except Exception as error:  # noqa: BLE001 - clients raise whatever they like
+    except Exception as error:  # noqa: BLE001 - clients may raise anything
         return error
     return None
 

@@ -342,7 +342,7 @@ def probe_endpoint(
             seconds = deadline.call(f"the answer of {shown}{_host_behind(endpoint)}", request)
         except ConnectionsError:
             raise
-        except Exception as error:  # noqa: BLE001 - stores raise whatever their clients raise
+        except Exception as error:  # noqa: BLE001 - stores raise any error of their clients
             raise UnreachableError(
                 f"{shown}{_host_behind(endpoint)} did not answer as an MLflow server does: {explain(error)}"
             ) from None

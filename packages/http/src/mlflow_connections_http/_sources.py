@@ -239,7 +239,7 @@ class TokenFile(HeaderSource):
     path: str
     header: TokenHeader = BEARER
 
-    def fetch(self, rejected: Mapping[str, str] | None) -> Headers:  # noqa: ARG002 - the file is what there is
+    def fetch(self, rejected: Mapping[str, str] | None) -> Headers:  # noqa: ARG002 - the file is the only source
         """Read the token."""
         token = read_token(self.path)
         # The file, not the clock, determines when there is a new token.

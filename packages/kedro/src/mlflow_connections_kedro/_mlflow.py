@@ -67,7 +67,7 @@ def fetch_run_names(run_id: str, tracking_uri: str) -> RunNames | None:
         client = MlflowClient(tracking_uri)
         run = client.get_run(run_id)
         experiment = client.get_experiment(run.info.experiment_id)
-    except Exception:  # noqa: BLE001 - whoever resumes the run reports it, with MLflow's reason
+    except Exception:  # noqa: BLE001 - resuming the run reports it, with MLflow's reason
         return None
     return RunNames(experiment.name, run.info.run_name or "")
 

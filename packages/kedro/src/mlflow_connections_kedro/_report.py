@@ -130,7 +130,7 @@ def read_project(metadata: Any, env: str | None, params: dict[str, Any] | None =
         return project
     try:
         called = _loader_after_hooks(folder, env, params or {})
-    except Exception as error:  # noqa: BLE001 - hooks raise whatever they like
+    except Exception as error:  # noqa: BLE001 - hooks may raise anything
         reason = mask(" ".join(str(error).split())) or type(error).__name__
         failed = f"The project's hooks, which may bring credentials, failed: {reason}"
         return project._replace(hooks_failed=failed)

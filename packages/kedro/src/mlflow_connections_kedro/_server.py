@@ -49,7 +49,7 @@ class Value(NamedTuple):
 
         In kedro-mlflow's own keys and in environment variables, a bare word has always been a
         folder. There, only the keyword of an installed connection or of one of this family counts;
-        for the latter, the error names the package to install.
+        if such a package is missing, the error names it.
         """
         if not names_connection(self.text):
             return False
@@ -117,7 +117,7 @@ def read_server(
         )
     read = Server(tracking, registry, _credentials(server, files), options)
     if options and not read.connections:
-        raise InvalidOptionError(_options_for_nobody(read, files))
+        raise InvalidOptionError(_unused_options(read, files))
     return read
 
 
@@ -184,7 +184,7 @@ def _refuse_unknown(server: Mapping[str, Any], files: ConfigFiles, *, strict: bo
             )
 
 
-def _options_for_nobody(server: Server, files: ConfigFiles) -> str:
+def _unused_options(server: Server, files: ConfigFiles) -> str:
     place = files.name("mlflow", "server", "connection")
     names = ", ".join(repr(str(name)) for name in server.options)
     if server.tracking is None:

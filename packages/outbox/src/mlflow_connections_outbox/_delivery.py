@@ -299,7 +299,7 @@ class Delivery:
         # Up to 2**10 only: the pause reaches its maximum before, and larger powers would grow
         # without limit.
         pause = min(policy.max_backoff, policy.backoff * 2 ** min(attempts - 1, 10))
-        pause *= random.uniform(0.5, 1.0)  # noqa: S311 - so that many clients do not come as one
+        pause *= random.uniform(0.5, 1.0)  # noqa: S311 - spreads the retries of many clients
         asked = error.retry_after if isinstance(error, Unavailable) else None
         asked = min(asked or 0.0, _LONGEST_WAIT)
         now = time.monotonic()

@@ -126,7 +126,7 @@ class FaultLog:
                     "dead letters",
                     lambda: (
                         f"Rejected events for {self._name} take {size:,} bytes in {folder}, "
-                        f"{count(new)} by now beside those of earlier shippers. None is "
+                        f"including {count(new)} of the current shipper. None is "
                         "dropped: `mlflow-connections outbox retry` sends them again, and "
                         "`mlflow-connections outbox drop --rejected` gives them up."
                     ),

@@ -148,7 +148,7 @@ def _plain(value: Any) -> Any:
     if callable(item):
         try:
             plain = item()
-        except Exception:  # noqa: BLE001 - whatever it raises, its text is there
+        except Exception:  # noqa: BLE001 - on any error its text is used
             return str(value)
         if isinstance(plain, (bool, int, float, str)):
             return plain

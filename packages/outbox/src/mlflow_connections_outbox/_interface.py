@@ -153,7 +153,7 @@ function `forget_dropped(state, events)`, which removes the data of dropped even
 """
 
 
-class Unavailable(Exception):  # noqa: N818 - said of a destination
+class Unavailable(Exception):  # noqa: N818 - describes a destination
     """The destination is down, slow, unreachable or busy (5xx, 429): retry later.
 
     Attributes:
@@ -169,7 +169,7 @@ class Unauthorized(Unavailable):
     """The destination does not accept the credentials (401, 403). Events are kept."""
 
 
-class Rejected(Exception):  # noqa: N818 - said of a batch
+class Rejected(Exception):  # noqa: N818 - describes a batch
     """The destination will never accept these events as they are (other 4xx).
 
     Attributes:

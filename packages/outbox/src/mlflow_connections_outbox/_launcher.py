@@ -120,7 +120,7 @@ class Launcher:
             if not self._in_thread:
                 try:
                     process = self._start_process()
-                except Exception:  # noqa: BLE001 - a place where no process can be started
+                except Exception:  # noqa: BLE001 - no process can be started in this environment
                     self._in_thread = True
             if self._in_thread:
                 self._start_thread()

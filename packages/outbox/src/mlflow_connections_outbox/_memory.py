@@ -92,7 +92,7 @@ class Memory:
             for _ in records:
                 self._bytes -= len(self._events.popleft()[2])
 
-    def reject(self, record: Record, reason: str) -> None:  # noqa: ARG002 - there is no place for it
+    def reject(self, record: Record, reason: str) -> None:  # noqa: ARG002 - it cannot be kept
         """Report an event that the destination will never accept; it cannot be kept."""
         self._rejected(reason)
 

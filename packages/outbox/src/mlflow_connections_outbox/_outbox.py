@@ -108,7 +108,7 @@ class _Process:
 def _temporary_folder() -> Path:
     """Create a writable temporary folder: the default one may be on the full disk."""
     prefix = "mlflow-connections-outbox-"
-    for parent in (None, "/dev/shm"):  # noqa: S108 - of random name, and only for this user
+    for parent in (None, "/dev/shm"):  # noqa: S108 - random name, accessible only to this user
         with suppress(OSError):
             folder = Path(mkdtemp(prefix=prefix, dir=parent))
             try:
@@ -202,8 +202,8 @@ class Outbox:
                 writer = process.writer
                 try:
                     stamp = writer.append(body)
-                except Exception as error:  # noqa: BLE001 - of ours too: the event must not be lost for it
-                    self._append_despite(process, body, error)
+                except Exception as error:  # noqa: BLE001 - a defect must not lose the event
+                    self._append_without_disk(process, body, error)
                     return
                 if writer.has_news:
                     self._report(writer)
@@ -211,7 +211,7 @@ class Outbox:
                 if stamp >= process.poll_at:
                     process.poll_at = stamp + _POLL_EVERY
                     self._poll(process)
-        except Exception as error:  # noqa: BLE001 - user code must not fail for a second destination
+        except Exception as error:  # noqa: BLE001 - user code must not fail because of a second destination
             self._faults.not_kept(f"Keeping an event ({event.kind}) for", error)
 
     def flush(self, timeout: float, *, insist: bool = False) -> int:
@@ -254,7 +254,7 @@ class Outbox:
         process.in_memory = False
         return True
 
-    def _append_despite(self, process: _Process, body: bytes, error: Exception) -> None:
+    def _append_without_disk(self, process: _Process, body: bytes, error: Exception) -> None:
         """Keep in memory an event that the disk did not take."""
         process.disk_tried_at = time.monotonic()
         self._append_to_memory(process, body)

@@ -82,7 +82,7 @@ def serve(
     """
     ended = threading.Event()
     keeper = threading.Thread(
-        target=_keep_house, args=(spool, delivery, policy, ended), daemon=True
+        target=_do_housekeeping, args=(spool, delivery, policy, ended), daemon=True
     )
     keeper.start()
     try:
@@ -94,7 +94,9 @@ def serve(
         spool.unlock()
 
 
-def _keep_house(spool: Spool, delivery: Delivery, policy: Policy, ended: threading.Event) -> None:
+def _do_housekeeping(
+    spool: Spool, delivery: Delivery, policy: Policy, ended: threading.Event
+) -> None:
     """Sync events to the disk and report long sends, in parallel with delivery, which may hang for a while."""
     every = policy.sync or _HOUSEKEEPING
     while not ended.wait(every):
@@ -126,7 +128,7 @@ class _Service:
             self._flushed = mark
             self._spool.save_counts()
             failing = self._delivery.status.state != _status.OK
-            if not (self._goes_on_failing() if failing else self._goes_on_well()):
+            if not (self._continue_after_failure() if failing else self._continue_after_success()):
                 return
             self._pause()
 
@@ -143,7 +145,7 @@ class _Service:
             if time.monotonic() >= until or self._spool.flush_requested() != self._flushed:
                 return
 
-    def _goes_on_well(self) -> bool:
+    def _continue_after_success(self) -> bool:
         if self._delivery.has_work:
             self._useful_at = time.monotonic()
         is_used = self._spool.remove_delivered()
@@ -151,10 +153,10 @@ class _Service:
             return True
         self._spool.unlock()
         # A process that wrote at this moment may have seen the lock, and relies on this shipper.
-        anew = bool(self._spool.collect(1)) if is_used else self._spool.is_in_use()
-        return anew and _lock(self._spool, self._policy)
+        has_news = bool(self._spool.collect(1)) if is_used else self._spool.is_in_use()
+        return has_news and _lock(self._spool, self._policy)
 
-    def _goes_on_failing(self) -> bool:
+    def _continue_after_failure(self) -> bool:
         if self._spool.has_writers():
             self._useful_at = time.monotonic()
         elif time.monotonic() > self._useful_at + self._policy.patience:

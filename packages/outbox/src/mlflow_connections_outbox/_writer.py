@@ -21,7 +21,7 @@ _RECENT = 10_000_000
 _IN_PART = "could be written in part only: the disk is full."
 
 
-class SpoolFull(Exception):  # noqa: N818 - said of the spool
+class SpoolFull(Exception):  # noqa: N818 - describes the spool
     """The spool has reached its limit, and the disk has no room for more."""
 
 
@@ -188,9 +188,9 @@ class Writer:
                     if self._put(self._descriptor, line) == size:
                         self._unchecked.append(body)
                         return stamp
-                    self._fail_in_part()
+                    self._fail_partially()
             self._append(stamp, body)
-            return stamp  # noqa: TRY300 - the quick way returns above
+            return stamp  # noqa: TRY300 - the fast path returns above
         except OSError:
             self.close()  # a torn line must be the last of its segment
             raise
@@ -334,7 +334,7 @@ class Writer:
                 total += found.lines
         return total
 
-    def _fail_in_part(self) -> NoReturn:
+    def _fail_partially(self) -> NoReturn:
         raise OSError(f"{self._segment.path if self._segment else None} {_IN_PART}")
 
     def _create_folder(self) -> Path:

@@ -125,7 +125,7 @@ class MlflowServer:
         self.close()
 
     def _wait_until_healthy(self) -> None:
-        assert self._process is not None  # noqa: S101 - called by start alone
+        assert self._process is not None  # noqa: S101 - called only by start
         deadline = time.monotonic() + STARTUP_SECONDS
         try:
             while time.monotonic() < deadline and self._process.poll() is None:

@@ -77,7 +77,7 @@ class StandIn(ABC):
         """Return sentences that the command `up` prints below the variables; none by default."""
         return ()
 
-    def administer(self) -> None:  # noqa: B027 - most services need nobody else
+    def administer(self) -> None:  # noqa: B027 - most services need no administrator
         """Do the work of an administrator outside of the service from now on; nothing by default.
 
         The command `up` calls this, since nobody else can do it.

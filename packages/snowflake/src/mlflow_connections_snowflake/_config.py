@@ -192,12 +192,12 @@ class BridgeConfig:
     @property
     def response_translator(self) -> Identifier:
         """The one response translator, in the schema of the first function."""
-        return self.functions["run_create"].beside("MLFLOW_RESPONSE")
+        return self.functions["run_create"].sibling("MLFLOW_RESPONSE")
 
     def request_translator(self, key: str) -> Identifier:
         """Return the request translator of a function, which is in the same schema."""
         function = self.functions[key]
-        return function.beside(f"{function.object}_REQUEST")
+        return function.sibling(f"{function.object}_REQUEST")
 
     def require_gateway(self) -> "tuple[Gateway, str, str]":
         """Return the parts that only the generator needs: gateway, database and schema.
@@ -302,7 +302,7 @@ def _functions(section: Section) -> dict[str, Identifier]:
         names[function.key] = (
             name(written, given.place(function.key))
             if written
-            else first.beside(function.default_name)
+            else first.sibling(function.default_name)
         )
     by_name: dict[Identifier, str] = {}
     for key, function_name in names.items():
@@ -320,9 +320,13 @@ def _home(
         "database": parts[0] if len(parts) == 3 else None,
         "schema": parts[-2] if len(parts) >= 2 else None,
     }
-    beside = outer.get("connection")
+    connection = outer.get("connection")
     places = [section]
-    places += [Section(beside, "connection", section.where)] if isinstance(beside, Mapping) else []
+    places += (
+        [Section(connection, "connection", section.where)]
+        if isinstance(connection, Mapping)
+        else []
+    )
     # Pipelines of this package have both keys next to the section; they check values other than
     # text themselves.
     plain = {key: outer.get(key) for key in found if isinstance(outer.get(key), str)}

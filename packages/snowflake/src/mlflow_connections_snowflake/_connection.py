@@ -156,7 +156,7 @@ def _home(values: Mapping[str, Any]) -> Identifier | None:
     }
     if "database" in parts and "schema" not in parts:
         raise MissingOptionError(
-            "'schema' is missing in the connection options beside 'database'. Add it."
+            "'schema' is missing in the connection options next to 'database'. Add it."
         )
     return Identifier(tuple(parts.values())) if parts else None
 

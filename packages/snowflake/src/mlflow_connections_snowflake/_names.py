@@ -34,7 +34,7 @@ class Identifier(NamedTuple):
         missing = 3 - len(self.parts)
         return Identifier((*before[:missing], *self.parts)) if len(before) == 2 else self
 
-    def beside(self, object_name: str) -> "Identifier":
+    def sibling(self, object_name: str) -> "Identifier":
         """Return the name of another object in the same schema."""
         return Identifier((*self.parts[:-1], object_name))
 

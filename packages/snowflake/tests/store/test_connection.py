@@ -16,7 +16,7 @@ class TestContract(ConnectionContract):
     """External functions, with credentials for a session outside of Snowflake."""
 
     keyword = "snowflake"
-    credentials = {"account": "ab123", "user": "me", "password": "s3cr3t"}  # noqa: RUF012 - as the contract has it
+    credentials = {"account": "ab123", "user": "me", "password": "s3cr3t"}  # noqa: RUF012 - as in the contract
     options = {"database": "demo", "schema": "ml", "location": "s3://b/ml"}  # noqa: RUF012
     tracking_uri = "snowflake://?schema=DEMO.ML&location=s3%3A%2F%2Fb%2Fml%2F"
     forbidden_imports = ("mlflow", "kedro", "snowflake.snowpark", "yaml", "requests")

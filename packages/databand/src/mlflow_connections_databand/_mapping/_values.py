@@ -70,16 +70,16 @@ def metric(row: Sequence[Any], at: int) -> dict[str, Any]:
     A number that JSON lacks is text in `value_json` itself.
     """
     key, value, timestamp, step, *rest = row
-    beside: dict[str, Any] = {"step": step} if step else {}
-    beside.update(*rest)
+    extra: dict[str, Any] = {"step": step} if step else {}
+    extra.update(*rest)
     try:
         time = time_of(timestamp)
     except (OverflowError, TypeError):
-        time, beside["timestamp"] = time_of(at), timestamp
+        time, extra["timestamp"] = time_of(at), timestamp
     if isinstance(value, float) and math.isfinite(value):
-        return _metric(key, time, "user", value=value, value_float=value, value_json=beside or None)
-    beside["value"] = _name_of(value)
-    return _metric(key, time, "user", value=beside, value_json=beside)
+        return _metric(key, time, "user", value=value, value_float=value, value_json=extra or None)
+    extra["value"] = _name_of(value)
+    return _metric(key, time, "user", value=extra, value_json=extra)
 
 
 def note(key: str, value: Any, at: int) -> dict[str, Any]:

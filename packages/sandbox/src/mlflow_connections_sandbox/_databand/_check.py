@@ -10,7 +10,7 @@ Check = Callable[[Any, str], None]
 """Raises `Wrong` for a value at a place."""
 
 
-class Wrong(Exception):  # noqa: N818 - said of a request
+class Wrong(Exception):  # noqa: N818 - describes a request
     """A request that the tracker refuses; the message contains the place and the reason."""
 
 

@@ -162,10 +162,10 @@ def _unequal_metrics(client: "MlflowClient", run: "Run", task: Mapping[str, Any]
 
 
 def _point(metric: Mapping[str, Any]) -> tuple[Any, ...]:
-    beside = metric["value_json"] or {}
-    value = metric["value_float"] if metric["value_float"] is not None else beside["value"]
-    at = beside.get("timestamp", _milliseconds(metric["timestamp"]))
-    return _text(value), at, beside.get("step", 0)
+    extra = metric["value_json"] or {}
+    value = metric["value_float"] if metric["value_float"] is not None else extra["value"]
+    at = extra.get("timestamp", _milliseconds(metric["timestamp"]))
+    return _text(value), at, extra.get("step", 0)
 
 
 def _text(value: Any) -> str:

@@ -126,7 +126,7 @@ class Databricks(StandIn):
         """Redirect to MLflow's own pages: the client prints such a link at the end of each run."""
         return RedirectResponse(f"{self.mlflow.url}/#/{request.path_params['path']}")
 
-    def _configuration(self, request: Request) -> Response:  # noqa: ARG002 - nothing in it matters
+    def _configuration(self, request: Request) -> Response:  # noqa: ARG002 - its content is irrelevant
         return JSONResponse(
             {
                 "oidc_endpoint": f"{self.url}/oidc",

@@ -26,7 +26,7 @@ from mlflow_connections_snowflake._sql import procedure_clauses
 from mlflow_connections_snowflake._statement import SqlObject, Statement, create, drop
 
 from ._plan import Plan
-from ._task_names import PROJECT_ARCHIVE, beside, secret_variable
+from ._task_names import PROJECT_ARCHIVE, secret_variable, suffixed
 
 PART = "pipeline"
 OWN_ARCHIVE = "mlflow_connections.zip"
@@ -129,7 +129,7 @@ def version_of(plan: Plan, archives: Archives) -> str:
 def procedures(plan: Plan, version: str) -> dict[str, Identifier]:
     """Return the names of a version's procedures by their handler."""
     handlers = ("start_run", "run_node", "end_run") if plan.settings.mlflow else _WITHOUT_MLFLOW
-    return {handler: beside(plan.root, f"{handler.upper()}__{version}") for handler in handlers}
+    return {handler: suffixed(plan.root, f"{handler.upper()}__{version}") for handler in handlers}
 
 
 _WITHOUT_MLFLOW = ("run_node", "end_run")
@@ -173,7 +173,7 @@ def old_procedures(plan: Plan, names: Iterable[str], keep: Iterable[str]) -> lis
         match = pattern.fullmatch(name)
         if match and match[1].lower() in _TYPES and match[2] not in kept:
             types = _TYPES[match[1].lower()]
-            dropped.append(drop(PART, SqlObject("PROCEDURE", plan.root.beside(name), types)))
+            dropped.append(drop(PART, SqlObject("PROCEDURE", plan.root.sibling(name), types)))
     return dropped
 
 

@@ -32,7 +32,7 @@ from ._code import (
     version_of,
 )
 from ._plan import Plan
-from ._task_names import beside
+from ._task_names import suffixed
 from ._watch import TaskHistory, ask
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class _Deployed:
         stale = [name for name in self._tasks if name not in self._plan.tasks]
         if has_code and not stale and self._is_unchanged(written):
             return []
-        drops = [suspend(self._plan), *(drop_task(self._plan.root.beside(n)) for n in stale)]
+        drops = [suspend(self._plan), *(drop_task(self._plan.root.sibling(n)) for n in stale)]
         tasks = [statement for statement in written if _is_about_tasks(statement)]
         if has_code:
             return [*(drops if stale else ()), *tasks]
@@ -299,7 +299,7 @@ def _config(plan: Plan) -> str:
         "env": plan.env,
         "params": dict(plan.params),
         "stage": str(plan.settings.stage),
-        "tables": str(beside(plan.root, "DATA")),
+        "tables": str(suffixed(plan.root, "DATA")),
     }
     if (mlflow := plan.settings.mlflow) is not None:
         access = mlflow.external_access

@@ -15,7 +15,7 @@ from mlflow_connections_snowflake._config import BridgeConfig, read
 from mlflow_connections_snowflake._names import Identifier, name, stage
 from mlflow_connections_snowflake._section import Section
 
-from ._task_names import END, MLFLOW, below, beside, root_of
+from ._task_names import END, MLFLOW, below, root_of, suffixed
 
 if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
@@ -337,12 +337,12 @@ class Plan:
     @property
     def mlflow(self) -> Identifier:
         """The task that creates the MLflow run."""
-        return beside(self.root, MLFLOW)
+        return suffixed(self.root, MLFLOW)
 
     @property
     def end(self) -> Identifier:
         """The task that always runs last, and ends the MLflow run."""
-        return beside(self.root, END)
+        return suffixed(self.root, END)
 
     @property
     def tasks(self) -> dict[str, str]:
@@ -376,7 +376,7 @@ def plan(
             f"The pipeline {pipeline!r} has no nodes, so there is nothing to run."
         )
     root = root_of(settings.home, package, settings.names.get(pipeline, pipeline))
-    first = beside(root, MLFLOW) if settings.mlflow else root
+    first = suffixed(root, MLFLOW) if settings.mlflow else root
     before = found.node_dependencies
     steps = tuple(
         Step(

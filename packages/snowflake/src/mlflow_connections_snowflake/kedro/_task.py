@@ -62,7 +62,7 @@ class TaskContext:
     def table(self, dataset: str) -> Identifier:
         """Return the name of the transient table that holds a dataset in this run."""
         run = identifier_part(self.id)
-        return self._tables.beside(f"{self._tables.object}__{run}__{identifier_part(dataset)}")
+        return self._tables.sibling(f"{self._tables.object}__{run}__{identifier_part(dataset)}")
 
     def value_of(self, task: str) -> str:
         """Fetch the value that an earlier task passed on.
@@ -99,7 +99,7 @@ class TaskContext:
         for row in self.session.file.list(f"{self._folder}/tables/"):
             noted = str(row.name).rpartition("/tables/")[2]
             with self.session.file.get_stream(f"{self._folder}/tables/{noted}") as stream:
-                table = self._tables.beside(stream.read().decode())
+                table = self._tables.sibling(stream.read().decode())
             self.session.sql(f"DROP TABLE IF EXISTS {table.sql}").collect()
         self.session.file.remove(f"{self._folder}/")
 

@@ -29,12 +29,12 @@ def root_of(home: Identifier, package: str, pipeline: str) -> Identifier:
 
 def below(root: Identifier, node: str) -> Identifier:
     """Return the name of a node's task: `WINE__DEFAULT__TRAIN`."""
-    return beside(root, identifier_part(node, {MLFLOW, END}))
+    return suffixed(root, identifier_part(node, {MLFLOW, END}))
 
 
-def beside(root: Identifier, last: str) -> Identifier:
+def suffixed(root: Identifier, last: str) -> Identifier:
     """Return the name of a task or procedure that is not named after a node."""
-    return root.beside(f"{root.object}__{last}")
+    return root.sibling(f"{root.object}__{last}")
 
 
 def secret_variable(entry: str) -> str:

@@ -291,7 +291,7 @@ def failure(plan: Plan, runs: dict[str, TaskRun]) -> str:
         left = [f"{names[r.task]!r} ({r.state.lower()})" for r in found if r.state != SUCCEEDED]
         return f"Not every task succeeded: {', '.join(left)}."
     return "\n\n".join(
-        f"{names[run.task]!r} failed, the task {plan.root.beside(run.task)}:\n\n"
+        f"{names[run.task]!r} failed, the task {plan.root.sibling(run.task)}:\n\n"
         f"{_end_of(run.error, plan.package)}"
         for run in failed
     )

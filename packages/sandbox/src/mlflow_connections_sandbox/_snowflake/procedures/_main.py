@@ -43,7 +43,7 @@ def main(job_file: Path) -> None:
     try:
         answer = {"value": _call(job)}
         json.dumps(answer)
-    except BaseException as error:  # noqa: BLE001 - whatever ends the handler is the caller's to know
+    except BaseException as error:  # noqa: BLE001 - any error is passed to the caller
         # The frames of this file do not concern the handler.
         frames = traceback.extract_tb(error.__traceback__)[2:]
         shown = [*traceback.format_list(frames), *traceback.format_exception_only(error)]
@@ -57,7 +57,7 @@ def serve() -> Path | None:
     Returns:
         In the forked process, the file of its job; None in the template itself, when it ends.
     """
-    _be_inside_snowflake()
+    _simulate_procedure()
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -122,7 +122,7 @@ def _become(job_file: Path) -> Path:
     return job_file
 
 
-def _be_inside_snowflake() -> None:
+def _simulate_procedure() -> None:
     """Make Snowpark behave as inside a stored procedure.
 
     Snowpark's name for the platform of procedures is `XP`. There `session.file` sends no SQL but
@@ -195,7 +195,7 @@ def _local(path: str) -> str:
 
 
 def _call(job: dict[str, Any]) -> Any:
-    _be_inside_snowflake()
+    _simulate_procedure()
     from snowflake.snowpark import Session
 
     sys.path[:0] = job["paths"]

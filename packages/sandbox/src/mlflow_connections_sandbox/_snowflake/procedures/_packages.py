@@ -96,7 +96,7 @@ def check_packages(runtime: str, packages: Sequence[str], source: Name) -> None:
                 "P0000",
                 "Cannot create a Python function with the specified packages. Please check your "
                 "packages specification and try again. 'Packages not found: "
-                f"{text}' (the stand-in has the packages that are installed beside it)",
+                f"{text}' (the stand-in has the packages that are installed next to it)",
             )
 
 

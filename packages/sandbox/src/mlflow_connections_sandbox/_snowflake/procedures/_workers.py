@@ -64,7 +64,7 @@ def start(job: Path) -> RunningProcess:
     """
     if _FORKS:
         return _template().start(job)
-    return _start_anew(job)
+    return _restart(job)
 
 
 def warm_up() -> None:
@@ -73,7 +73,7 @@ def warm_up() -> None:
         _template()
 
 
-def _start_anew(job: Path) -> RunningProcess:
+def _restart(job: Path) -> RunningProcess:
     content: dict[str, Any] = json.loads(job.read_text())
     with Path(content["output"]).open("wb") as output:
         process = subprocess.Popen(
@@ -115,7 +115,7 @@ class _Template:
 
     def close(self) -> None:
         """End the process once nothing more will be started."""
-        assert self._process.stdin is not None  # noqa: S101 - it was asked for
+        assert self._process.stdin is not None  # noqa: S101 - it was requested
         self._process.stdin.close()
         self._process.wait()
         self._folder.cleanup()
@@ -125,7 +125,7 @@ class _Template:
         running = RunningProcess()
         with self._lock:
             self._running[str(job)] = running
-            assert self._process.stdin is not None  # noqa: S101 - it was asked for
+            assert self._process.stdin is not None  # noqa: S101 - it was requested
             self._process.stdin.write(os.fsencode(job) + b"\n")
             self._process.stdin.flush()
         return running
@@ -135,7 +135,7 @@ class _Template:
         return self._process.poll() is None
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        assert self._process.stdout is not None  # noqa: S101 - it was requested
         for line in self._process.stdout:
             if not line.startswith(b"["):
                 continue
