@@ -1,4 +1,4 @@
-"""`mlflow-connections mirror` between two real servers: everything arrives once, whatever fails."""
+"""Copies between two real servers, by the command and by the keyword: everything arrives once."""
 
 import json
 import math
@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from mlflow_connections import use
 from mlflow_connections_events.ids import SOURCE_TAG
 from mlflow_connections_events.testing import describe, differences
 from mlflow_connections_mirror._source import SourceEndedError, SourceProcess
@@ -111,6 +113,12 @@ def register(client: Any, name: str, run: Any) -> None:
     client.set_model_version_tag(name, "1", "run", f"in run {run.run_id}")
 
 
+@pytest.fixture(autouse=True)
+def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the outboxes of a test in a folder of its own."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
+
+
 @pytest.fixture
 def name(tmp_path: Path) -> str:
     """The name of the experiment, unique to this test."""
@@ -153,11 +161,13 @@ def few_runs(url: str, name: str, count: int = 6, odd: float = math.nan) -> list
     return found
 
 
-def assert_equal(source: str, target: str, name: str, **more: Any) -> dict[str, Any]:
+def assert_equal(
+    source: str, target: str, name: str, ignore: Sequence[str] = ROUNDED
+) -> dict[str, Any]:
     """Compare an experiment on two servers, and return the description of the second."""
-    expected = describe(source, experiments=[name], **more)
-    arrived = describe(target, experiments=[name], **more)
-    assert differences(expected, arrived, ignore=ROUNDED) == []
+    expected = describe(source, experiments=[name])
+    arrived = describe(target, experiments=[name])
+    assert differences(expected, arrived, ignore=ignore) == []
     return arrived
 
 
@@ -410,3 +420,110 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+# ----- a copy while runs are logged
+
+
+@contextmanager
+def flapping(proxy: Any) -> Iterator[None]:
+    """Have a server away every other half second."""
+    ended = threading.Event()
+
+    def flap() -> None:
+        while not ended.wait(0.5):
+            proxy.mode = "down" if proxy.mode == "up" else "up"
+
+    thread = threading.Thread(target=flap)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+@contextmanager
+def away(proxy: Any, how: str) -> Iterator[None]:
+    """Have a server away in one of several ways, and there again after that."""
+    if how == "flapping":
+        with flapping(proxy):
+            yield
+    else:
+        proxy.mode = how
+        yield
+    proxy.mode = "up"
+
+
+def ship() -> None:
+    """Deliver everything that waits."""
+    done = subprocess.run(
+        ["mlflow-connections", "outbox", "ship", "--timeout", "300"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("how", ["up", "down", "hang", "busy", "login", "flapping"])
+def test_a_copy_that_is_away_stops_nothing_and_is_equal_once_it_is_back(
+    how: str,
+    name: str,
+    train: Any,
+    log_traces: Any,
+    other_server: MlflowServer,
+    mlflow_server: MlflowServer,
+    make_proxy: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """User code gets the primary's answers, also where the copy never answers, and everything arrives later."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT", "0")
+    proxy = make_proxy(mlflow_server.url)
+    options = {"primary": other_server.url, "copy": proxy.url}
+    with away(proxy, how), use("mirror", {}, options):
+        log_everything(name, tmp_path, train, log_traces)
+        found = describe(other_server.url, experiments=[name])
+        assert len(found["runs"]) == (8 if IS_MLFLOW_2 else 9)
+        assert how in {"up", "flapping"} or proxy.requests == []
+    ship()
+    # Two threads of MLflow's send spans and the end of a trace at once; the later one rounds the duration.
+    assert_equal(other_server.url, mlflow_server.url, name, ["traces/*/duration"])
+
+
+TRAIN = """
+import sys
+import mlflow
+import mlflow_connections
+
+with mlflow_connections.use("mirror", {}, {"primary": sys.argv[1], "copy": sys.argv[2]}):
+    mlflow.set_experiment(sys.argv[3])
+    with mlflow.start_run(run_name="killed"):
+        for step in range(100_000):
+            mlflow.log_metric("loss", 0.5, step=step)
+            print(step, flush=True)
+"""
+
+
+def test_a_training_that_is_killed_while_the_copy_is_down_is_copied(
+    name: str,
+    other_server: MlflowServer,
+    mlflow_server: MlflowServer,
+    make_proxy: Callable[[str], Any],
+) -> None:
+    """All that was logged arrives from the disk, and the command brings a value that was cut off."""
+    proxy = make_proxy(mlflow_server.url)
+    proxy.mode = "down"
+    command = ["python", "-c", TRAIN, other_server.url, proxy.url, name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        logged = [int(process.stdout.readline()) for _ in range(50)]
+        process.kill()
+    proxy.mode = "up"
+    ship()
+    (run,) = runs_of(mlflow_server.url, name)
+    history = MlflowClient(mlflow_server.url).get_metric_history(run.info.run_id, "loss")
+    assert {metric.step for metric in history} >= set(logged)
+    mirror(name, "--from", other_server.url, "--to", mlflow_server.url)
+    (run,) = assert_equal(other_server.url, mlflow_server.url, name)["runs"].values()
+    assert run["status"] == "RUNNING"
