@@ -14,7 +14,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ import mlflow
 import outage
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from ports import free_ports, reserved_ports
 from runs_page import Shown, page
 from sklearn.datasets import load_wine
 
@@ -132,7 +132,7 @@ def main() -> int:
         scene = sandbox = None
         if outage.NAME in chosen:
             # Its server starts during the first run.
-            (port,) = free_ports(1)
+            (port,) = stack.enter_context(reserved_ports())
             scene = stack.enter_context(outage.Outage(FOLDER / outage.NAME, port))
         run_project(project, PLAIN, {})
         runs = [read_back(PLAIN, store)]
@@ -236,18 +236,6 @@ COMPARISONS = {
     ),
 }
 """The explanation of `compared`, for the connections that have it."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Return free ports of loopback, from MLflow's own 5000 upwards."""
-    found: list[int] = []
-    port = 5000
-    while len(found) < count:
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        port += 1
-    return found
 
 
 def write_page(runs: "Sequence[Arrived]", servers: Mapping[str, str]) -> str:

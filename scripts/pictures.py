@@ -2,7 +2,7 @@
 
 Runs the example project through every connection of a sandbox, and the training of docs/durable.md
 while its server is killed and started again. Photographs the sandbox's page and MLflow's with the
-Chromium in the variable CHROMIUM. Nothing in the pictures is invented.
+Chromium in the variable CHROMIUM, once light and once dark. Nothing in the pictures is invented.
 """
 
 import importlib.util
@@ -31,6 +31,8 @@ PICTURES = ROOT / "docs" / "pictures"
 # The order matters: AzureML's lines, which name folders of this machine, are below the picture's
 # edge.
 NAMES = ("databricks", "http", "databand", "snowflake", "azureml")
+SUFFIXES = {"light": "", "dark": "-dark"}
+"""The end of a picture's name for each colour scheme; `docs/_ext/both_forms.py` knows it too."""
 SCALE = 1.5
 """Pixels of a picture per pixel of the page."""
 
@@ -61,8 +63,8 @@ def main() -> None:
                 demo.run_project(project, name, sandbox.environment(name))
             with camera() as take:
                 take_all(take, sandbox.mlflow_url, sandbox.page_url)
-                (port,) = demo.free_ports(1)
-                take_outage(take, Path(temporary) / "outage", port, sandbox.page_url)
+                with demo.reserved_ports() as (port,):
+                    take_outage(take, Path(temporary) / "outage", port, sandbox.page_url)
 
 
 def load_demo() -> Any:
@@ -106,23 +108,27 @@ def take_outage(take: "Take", folder: Path, port: int, page_url: str) -> None:
         # The training waits for the server at its end.
         waits = {"MLFLOW_CONNECTIONS_OUTBOX_EXIT_TIMEOUT": "600"}
         environment = {**os.environ, **waits, "PYTHONUNBUFFERED": "1"}
-        training = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
-        )
-        client = MlflowClient(server.url)
-        while (found := epochs_of(client)) is None or len(found) < 20:
-            time.sleep(0.1)
-        server.kill()
-        if len(found) == 60:
-            raise SystemExit("The server had the whole training before it was killed.")
-        assert training.stdout
-        # MLflow prints this at the end of the run.
-        if not any("View run" in line for line in training.stdout):
-            raise SystemExit("The training failed.")
-        take("durable-waiting", page_url, "unavailable", 1000, element="#outboxes")
-        server.start()
-        if training.wait():
-            raise SystemExit("The training failed.")
+        with ended(
+            subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+            )
+        ) as training:
+            client = MlflowClient(server.url)
+            while (found := epochs_of(client)) is None or len(found) < 20:
+                if training.poll() is not None:
+                    raise SystemExit("The training failed.")
+                time.sleep(0.1)
+            server.kill()
+            if len(found) == 60:
+                raise SystemExit("The server had the whole training before it was killed.")
+            assert training.stdout
+            # MLflow prints this at the end of the run.
+            if not any("View run" in line for line in training.stdout):
+                raise SystemExit("The training failed.")
+            take("durable-waiting", page_url, "unavailable", 1000, element="#outboxes")
+            server.start()
+            if training.wait():
+                raise SystemExit("The training failed.")
         (experiment,) = client.search_experiments(filter_string="name = 'wine'")
         (run,) = client.search_runs([experiment.experiment_id])
         arrived = client.get_metric_history(run.info.run_id, "loss")
@@ -130,6 +136,17 @@ def take_outage(take: "Take", folder: Path, port: int, page_url: str) -> None:
             raise SystemExit(f"Of 60 epochs {len(arrived)} arrived.")
         place = f"experiments/{experiment.experiment_id}/runs/{run.info.run_id}"
         take("durable-run", f"{server.url}/#/{place}/model-metrics", "loss", 600)
+
+
+@contextmanager
+def ended(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+    """Have a process end with a block: after an error it is killed."""
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def epochs_of(client: MlflowClient) -> Any:
@@ -144,7 +161,7 @@ Take = Callable[..., None]
 
 @contextmanager
 def camera() -> Iterator[Take]:
-    """Return a function that opens an address, waits for a text, prepares the page, and takes its picture."""
+    """Return a function that opens an address, waits for a text, prepares the page, and takes its pictures."""
     settings = (
         f"for (const [k, v] of Object.entries({json.dumps(SETTINGS)})) localStorage.setItem(k, v)"
     )
@@ -159,20 +176,24 @@ def camera() -> Iterator[Take]:
             prepare: Prepare | None = None,
             element: str = "body",
         ) -> None:
-            context = browser.new_context(
-                viewport={"width": 1280, "height": height}, device_scale_factor=SCALE
-            )
-            context.add_init_script(settings)
-            page = context.new_page()
-            page.goto(address)
-            page.get_by_text(text).first.wait_for()
-            if prepare:
-                prepare(page)
-            # Animations have ended by then; no text indicates that.
-            page.wait_for_timeout(4000)
-            whole = element == "body"
-            save(name, page.screenshot() if whole else page.locator(element).screenshot())
-            context.close()
+            for scheme, suffix in SUFFIXES.items():
+                context = browser.new_context(
+                    viewport={"width": 1280, "height": height},
+                    device_scale_factor=SCALE,
+                    color_scheme="dark" if scheme == "dark" else "light",
+                )
+                context.add_init_script(settings)
+                page = context.new_page()
+                page.goto(address)
+                page.get_by_text(text).first.wait_for()
+                if prepare:
+                    prepare(page)
+                # Animations have ended by then; no text indicates that.
+                page.wait_for_timeout(4000)
+                whole = element == "body"
+                png = page.screenshot() if whole else page.locator(element).screenshot()
+                save(f"{name}{suffix}", png)
+                context.close()
 
         yield take
         browser.close()

@@ -6,6 +6,7 @@ r"""Pages that read well on GitHub and on the site: comments, which GitHub hides
 | `<!-- cards -->` … `<!-- end cards -->` | each heading of the third level and its text as a card |
 | `<!-- tabs -->` … `<!-- end tabs -->` | each paragraph that is one bold text begins a tab |
 | `<!-- autodoc: module -->` | the docstrings of a module |
+| a picture that has another one of its name with `-dark` | the one or the other, as the reader's colour scheme is |
 | a link to a file outside of the documentation | a link into the repository |
 """
 
@@ -31,6 +32,7 @@ _BLOCK = re.compile(r"(?ms)^<!-- (?P<kind>cards|tabs) -->\n(?P<body>.*?)^<!-- en
 _CARD = re.compile(r"(?m)^### (.+)\n")
 _TAB = re.compile(r"(?m)^\*\*([^*\n]+)\*\*\n")
 _AUTODOC = re.compile(r"(?m)^<!-- autodoc: (\S+) -->$")
+_PICTURE = re.compile(r"(?ms)^!\[(?P<alt>[^\]]*)\]\((?P<path>\S+)\.png\)$")
 _OUTSIDE = re.compile(r"\]\((?P<target>\.\./[^)\s#]*)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -44,6 +46,7 @@ def for_the_site(text: str, folder: PurePosixPath = TOP) -> str:
     text = _TOCTREE.sub(toctree, text)
     text = _BLOCK.sub(lambda block: {"cards": cards, "tabs": tabs}[block["kind"]](block), text)
     text = _AUTODOC.sub(lambda found: autodoc(found[1]), text)
+    text = _PICTURE.sub(lambda found: picture(found, folder), text)
     return _OUTSIDE.sub(lambda link: outside(link, folder), text)
 
 
@@ -72,6 +75,17 @@ def tabs(block: re.Match[str]) -> str:
         for title, text in zip(parts[::2], parts[1::2], strict=True)
     ]
     return "::::{tab-set}\n:sync-group: way\n\n" + "\n".join(items) + "::::"
+
+
+def picture(found: re.Match[str], folder: PurePosixPath) -> str:
+    """Return a picture for light pages and one for dark ones, if it has been taken twice."""
+    path, alt = found["path"], " ".join(found["alt"].split())
+    if not (DOCS / folder / f"{path}-dark.png").exists():
+        return found[0]
+    return "\n\n".join(
+        f"```{{image}} {path}{suffix}.png\n:alt: {alt}\n:class: only-{scheme}\n```"
+        for scheme, suffix in (("light", ""), ("dark", "-dark"))
+    )
 
 
 def autodoc(name: str) -> str:
