@@ -53,6 +53,10 @@ UNIT_NEEDS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Processes for the unit tests that a person runs after each change.
+WORKERS = {"core": 2}
+
+
 class Group(NamedTuple):
     """The requirements of a folder of integration tests.
 
@@ -165,7 +169,7 @@ LONGEST = (
 )
 ORDER = (*LONGEST, *(each for each in DEFAULT if each not in LONGEST))
 
-nox.needs_version = ">=2026.8.10"
+nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ORDER
 nox.options.allow_parallel = True
@@ -311,7 +315,9 @@ def unit(session: nox.Session, package: str) -> None:
 def alone(session: nox.Session, package: str, marked: str = "") -> None:
     """Install one package alone, and run its own tests: all, or those of a marker expression."""
     session.install(*wheels(session, with_needed(package)), *PYTEST, *UNIT_NEEDS.get(package, ()))
-    pytest(session, f"packages/{package}/tests", "-m", marked)
+    # Beside other sessions the cores are in use, and arguments such as --pdb want one process.
+    workers = 0 if session.parallel or session.posargs else WORKERS.get(package, 0)
+    pytest(session, f"packages/{package}/tests", "-m", marked, "-n", str(workers))
 
 
 @nox.session

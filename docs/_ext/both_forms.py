@@ -12,6 +12,7 @@ r"""Pages that read well on GitHub and on the site: comments, which GitHub hides
 
 import importlib
 import inspect
+import json
 import os.path
 import re
 import sys
@@ -83,7 +84,7 @@ def picture(found: re.Match[str], folder: PurePosixPath) -> str:
     if not (DOCS / folder / f"{path}-dark.png").exists():
         return found[0]
     return "\n\n".join(
-        f"```{{image}} {path}{suffix}.png\n:alt: {alt}\n:class: only-{scheme}\n```"
+        f"```{{image}} {path}{suffix}.png\n:alt: {json.dumps(alt, ensure_ascii=False)}\n:class: only-{scheme}\n```"
         for scheme, suffix in (("light", ""), ("dark", "-dark"))
     )
 

@@ -123,3 +123,15 @@ def test_a_page_can_be_edited(page: Page, address: str) -> None:
     page.goto(f"{address}/kedro.html")
     link = page.locator("a[href*='/edit/main/docs/kedro.md']")
     assert link.count() >= 1
+
+
+def test_pictures_have_the_colours_of_the_page(page: Page, address: str) -> None:
+    """Of a picture that was taken light and dark, the one of the reader's scheme is shown."""
+    page.goto(f"{address}/durable.html")
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    shown = [
+        image.get_attribute("src") or ""
+        for image in page.locator("img[src*='durable-run']").all()
+        if image.is_visible()
+    ]
+    assert [source.endswith("-dark.png") for source in shown] == [dark]
