@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import page_environment
 from bridge import build_bridge
 
 ROOT = Path(__file__).resolve().parents[2]
+_PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")]
 Shell = Callable[..., dict[str, str]]
 _SKIP = re.compile(r'<!--- skip: next "(.*?)" --->\n\s*```')
 _NOT_A_TESTS = {
@@ -62,8 +64,7 @@ def terminal(
 def test_what_is_not_run_on_its_page_names_the_test_that_runs_it() -> None:
     """No block is left out without a reason that names an existing test, but those that start the tests."""
     unknown = []
-    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")]
-    for page in pages:
+    for page in _PAGES:
         name = page.relative_to(ROOT).as_posix()
         for reason in _SKIP.findall(page.read_text(encoding="utf-8")):
             places = re.findall(r"[\w/-]+\.(?:py|md)", reason)
@@ -241,3 +242,34 @@ def test_the_benchmark_since_a_commit_prints_its_ratios(shell: Shell, tmp_path: 
     heading, row = done.stdout.splitlines()
     assert heading.split() == ["what", "plain", "ours", "ratio", "aim"]
     assert re.fullmatch(r"resolve a URI +\S+ \S+ +\S+ \S+ +\d+\.\d+ *", row)
+
+
+_IN_A_SENTENCE = re.compile(
+    r"`((?:mlflow-connections(?:-sandbox)?|mlflow-snowflake|mlflow-databand) [^`\n]+)`"
+)
+
+
+def in_sentences() -> list[str]:
+    """Return the commands that stand in the text of the pages, outside of blocks."""
+    texts = [
+        re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text(encoding="utf-8")) for page in _PAGES
+    ]
+    return sorted({command for text in texts for command in _IN_A_SENTENCE.findall(text)})
+
+
+@pytest.mark.parametrize("command", in_sentences())
+def test_a_command_in_a_sentence_exists(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its help is that of the named subcommand, and lists each of its options."""
+    words = shlex.split(command.partition(" -- ")[0])
+    flags = [word for word in words if word.startswith("--")]
+    named = words[1:3] if words[1] == "outbox" else words[1:2]
+    (script,) = entry_points(group="console_scripts", name=words[0])
+    monkeypatch.setattr("sys.argv", [words[0], *named, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(script.load()())
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    assert f"usage: {' '.join([words[0], *named])}" in shown
+    assert [flag for flag in flags if flag not in shown] == []
