@@ -1,4 +1,4 @@
-"""Files of JSON lines that processes only add to."""
+"""Files of JSON lines that processes only append to."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from mlflow_connections_events.added_lines import AddedLines, add_line
 
 
 def test_each_line_is_read_once(tmp_path: Path) -> None:
-    """A reader gets what was added since its last look, by whichever process."""
+    """A reader returns the lines since its last call, whichever process wrote them."""
     path = tmp_path / "deep" / "lines.jsonl"
     lines = AddedLines(path)
     assert list(lines.read()) == []
@@ -21,8 +21,8 @@ def test_each_line_is_read_once(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_line_that_is_not_finished_is_left_for_later(tmp_path: Path) -> None:
-    """Its writer may still be at it; one that a killed process left never counts, nor does it hide the next."""
+def test_an_unfinished_line_is_left_for_later(tmp_path: Path) -> None:
+    """Its writer may still be writing; one that a killed process left is ignored, without hiding the next."""
     path = tmp_path / "lines.jsonl"
     lines = AddedLines(path)
     path.write_bytes(b'{"a": 1}\n{"half"')
@@ -37,6 +37,6 @@ def test_a_line_that_is_not_finished_is_left_for_later(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """Only one that is not there yet is empty."""
+    """Only a missing file counts as empty."""
     with pytest.raises(OSError, match="directory"):
         list(AddedLines(tmp_path).read())

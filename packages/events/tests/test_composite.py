@@ -1,4 +1,4 @@
-"""Composite URIs and transparent wrapping, with a product that these tests make up."""
+"""Composite URIs and transparent wrapping, with a fictitious product."""
 
 import logging
 import sys
@@ -19,7 +19,7 @@ class Wrapping(NamedTuple):
     inner: str | None
 
     def wrap_tracking(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
-        """Return what the store was built as, with the question whether it is enabled."""
+        """Return the scheme of the store, and the function `enabled`."""
         return SimpleNamespace(store=build(), enabled=enabled)
 
     def wrap_registry(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
@@ -63,7 +63,7 @@ def test_a_registered_scheme_makes_a_uri_composite(uri: str | None, expected: bo
 
 
 def test_composite_uris_may_be_nested() -> None:
-    """The innermost store is found, or None if none is named."""
+    """The innermost store is returned, or None if none is named."""
     assert inner_of("copied://copied://http://m") == "http://m"
     assert inner_of("copied://copied://") is None
     assert inner_of("http://m") == "http://m"
@@ -71,14 +71,14 @@ def test_composite_uris_may_be_nested() -> None:
 
 @pytest.mark.parametrize("uri", ["databricks", "databricks://p", "azureml://r/x", "arn:aws:s"])
 def test_some_stores_keep_their_uri(uri: str) -> None:
-    """MLflow and its plugins recognise these by the tracking URI."""
+    """MLflow and its plugins recognize these by the tracking URI."""
     assert keeps_its_uri(uri)
     assert not keeps_its_uri(f"http://{uri}")
 
 
 @pytest.fixture
 def builders(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[..., Any]]:
-    """MLflow's registered builders, which return the URI they were given."""
+    """MLflow's registered builders, which return their URI."""
     known: dict[str, Callable[..., Any]] = {
         scheme: lambda store_uri, artifact_uri: store_uri for scheme in ("databricks", "http")
     }
@@ -86,10 +86,10 @@ def builders(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[..., Any]]:
     return known
 
 
-def test_a_variable_wraps_the_store_that_its_uri_names(
+def test_a_variable_wraps_the_store_named_in_its_uri(
     builders: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own URI stays; the wrapping ends with the variable, and other stores are left alone."""
+    """The store's own URI stays; the wrapping ends with the variable, and other stores are left alone."""
     monkeypatch.setenv("MLFLOW_CONNECTIONS_COPIED", "copied://databricks://profile")
     wrap_builders()
     wrap_builders()
@@ -102,10 +102,10 @@ def test_a_variable_wraps_the_store_that_its_uri_names(
     assert builders["databricks"]("databricks://profile") == "databricks://profile"
 
 
-def test_any_scheme_that_a_variable_names_is_wrapped(
+def test_any_scheme_named_in_a_variable_is_wrapped(
     builders: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The user may keep a server's own URI too; two products wrap one store one after the other."""
+    """The user may keep a server's own URI too; two products wrap one store in sequence."""
     plain = builders["http"]
     wrap_builders()
     assert builders["http"] is plain
@@ -115,7 +115,7 @@ def test_any_scheme_that_a_variable_names_is_wrapped(
     assert builders["http"]("http://m").store.store == "http://m"
 
 
-def test_a_wrong_variable_never_stops_the_import_of_mlflow(
+def test_an_invalid_variable_never_stops_the_import_of_mlflow(
     builders: dict[str, Callable[..., Any]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

@@ -1,4 +1,4 @@
-"""Connections that stand in front of a server."""
+"""Connections that wrap a server."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,18 +12,18 @@ VARIABLE = "MLFLOW_CONNECTIONS_EAGER"
 
 
 class Eager(CompositeConnection):
-    """Stands in front of any server, behind the scheme `eager`."""
+    """Wraps any server, behind the scheme `eager`."""
 
     variable = VARIABLE
     declared = (Option("server", "The server behind."),)
 
     def front(self, values: Mapping[str, Any]) -> Front:
-        """Return the server, and a variable of the product's own."""
+        """Return the server, and a variable of the product."""
         inner = self.server_of(values["server"])
         return Front(f"eager://{inner.tracking_uri}", inner, {"EAGER": "1"})
 
     def inner_of(self, uri: str) -> str | None:
-        """Return the server behind; an empty one is refused."""
+        """Return the wrapped server; an empty one is refused."""
         if uri == "eager://":
             raise InvalidOptionError("It names no server.")
         return uri.removeprefix("eager://") or None
@@ -34,27 +34,27 @@ eager = Eager()
 
 @pytest.fixture(autouse=True)
 def nothing_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start from an environment that says nothing."""
+    """Start from an environment without settings."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def test_the_uri_in_force_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A composite URI that is in force counts as the server behind it."""
+    """A composite URI in force counts as the server that it wraps."""
     for in_force in ("http://m:5000", "eager://http://m:5000"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", in_force)
         assert eager.tracking_uri({}, {}) == "eager://http://m:5000"
         assert eager.inner_endpoint({}, {}).tracking_uri == in_force
 
 
-def test_another_server_is_the_one_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A named server does not depend on the URI in force, even if that is not valid."""
+def test_a_named_server_is_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URI in force, even an invalid one, is ignored if a server is named."""
     for in_force in ("http://other", "eager://http://other", "eager://"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", in_force)
         assert eager.inner_endpoint({}, {"server": "http://m"}).tracking_uri == "http://m"
 
 
 def test_a_server_that_keeps_its_uri_has_the_composite_one_in_a_variable() -> None:
-    """Beside the product's own variables, which any server gets."""
+    """The product's own variables are set for any server as well."""
     assert eager.tracking_uri({}, {"server": "databricks"}) == "databricks"
     assert eager.environment({}, {"server": "databricks"}) == {
         "EAGER": "1",

@@ -1,4 +1,4 @@
-"""The map of IDs survives kills and is read by other processes."""
+"""The map of IDs survives kills, and other processes read it."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ def test_pairs_survive_the_process(tmp_path: Path) -> None:
     assert IdMap(tmp_path / "state").get("unknown") is None
 
 
-def test_another_process_reads_what_was_added(tmp_path: Path) -> None:
-    """`refresh` reads only what is new."""
+def test_another_process_reads_appended_pairs(tmp_path: Path) -> None:
+    """`refresh` reads only new pairs."""
     reader, writer = IdMap(tmp_path), IdMap(tmp_path)
     writer.put(RUN, OTHER)
     assert reader.get(RUN) is None
@@ -26,7 +26,7 @@ def test_another_process_reads_what_was_added(tmp_path: Path) -> None:
 
 
 def test_a_torn_line_costs_nothing_else(tmp_path: Path) -> None:
-    """A process that was killed while it wrote leaves half a line; later pairs are read."""
+    """A process that was killed while writing leaves half a line; later pairs are read."""
     IdMap(tmp_path).put(RUN, OTHER)
     with (tmp_path / FILE).open("a") as file:
         file.write('["torn", "')
@@ -36,7 +36,7 @@ def test_a_torn_line_costs_nothing_else(tmp_path: Path) -> None:
 
 
 def test_ids_in_texts_are_replaced(tmp_path: Path) -> None:
-    """A run's ID is replaced wherever it stands; short IDs may mean something else and stay."""
+    """A run's ID is replaced everywhere; short IDs may mean something else and stay."""
     ids = IdMap(tmp_path)
     ids.put(RUN, OTHER)
     ids.put("7", "8")

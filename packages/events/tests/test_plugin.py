@@ -1,11 +1,11 @@
-"""The modules that MLflow loads when it is imported."""
+"""The modules that MLflow loads on import."""
 
 import subprocess
 import sys
 
 
 def run(script: str) -> str:
-    """Run a script in a new interpreter and return what it prints."""
+    """Run a script in a new interpreter and return its output."""
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
@@ -13,7 +13,7 @@ def run(script: str) -> str:
 
 
 def test_loading_the_entry_points_imports_nothing_slow() -> None:
-    """A plugin that imported MLflow while MLflow imports it would make a circle."""
+    """A plugin that imported MLflow during MLflow's import would form a circle."""
     slow = {"mlflow", "dbnd", "requests", "urllib3", "mlflow_connections_outbox"}
     script = (
         "import sys\n"
@@ -25,7 +25,7 @@ def test_loading_the_entry_points_imports_nothing_slow() -> None:
 
 
 def test_the_vocabulary_needs_no_mlflow() -> None:
-    """A sink imports the vocabulary in a process that somebody waits for."""
+    """A sink imports the vocabulary in a process that a user waits for."""
     script = (
         "import sys\nimport mlflow_connections_events.vocabulary\nprint('mlflow' in sys.modules)\n"
     )
@@ -33,7 +33,7 @@ def test_the_vocabulary_needs_no_mlflow() -> None:
 
 
 def test_a_process_that_delivers_imports_no_pandas() -> None:
-    """It takes a third of the import of MLflow and of its memory; what needs it later may import it."""
+    """It is a third of MLflow's import time and memory; code that needs it later can import it."""
     script = (
         "import sys, tempfile\nfrom pathlib import Path\n"
         "from mlflow_connections_events.replay import ReplaySink\n"

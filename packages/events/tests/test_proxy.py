@@ -1,4 +1,4 @@
-"""A proxy is its object in everything but the replaced methods."""
+"""A proxy equals its object in everything but the replaced methods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ class Store:
 
 
 def test_it_is_an_instance_of_the_same_class_and_shares_all_state() -> None:
-    """Class checks hold, and what is set on one is seen on the other."""
+    """Class checks hold, and changes of one are visible on the other."""
     store = Store()
     twin = proxy(store, {})
     assert isinstance(twin, Store)
@@ -65,7 +65,7 @@ def test_a_call_of_a_user_is_seen_once_and_an_inner_call_never() -> None:
 
 
 def test_a_failing_call_is_not_recorded_and_its_error_is_the_callers() -> None:
-    """An exception passes unchanged, and the call is not recorded."""
+    """An exception passes through unchanged, and the call is not recorded."""
     store = Store()
     seen: list[Any] = []
     twin = proxy(store, {"fails": call_then(store.fails, lambda *a: seen.append(a))})
@@ -74,8 +74,8 @@ def test_a_failing_call_is_not_recorded_and_its_error_is_the_callers() -> None:
     assert seen == []
 
 
-def test_methods_that_a_store_gains_later_are_there_too() -> None:
-    """Methods of a later version need no mention."""
+def test_later_methods_of_a_store_are_forwarded() -> None:
+    """Methods of a later version need no change."""
     store = Store()
     twin = proxy(store, {})
     store.later = lambda: "new"  # type: ignore[attr-defined]  # as a newer version would have
@@ -83,7 +83,7 @@ def test_methods_that_a_store_gains_later_are_there_too() -> None:
 
 
 def test_a_proxy_may_appear_as_a_base_of_its_class() -> None:
-    """It still does all that the inner object does."""
+    """It still does everything that the inner object does."""
 
     class Base(ABC):
         @abstractmethod

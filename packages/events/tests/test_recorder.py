@@ -1,4 +1,4 @@
-"""The recorder: the events that calls become, and that callers never notice."""
+"""The recorder: the events of each call, and that callers are not affected."""
 
 import logging
 from concurrent.futures import Future
@@ -25,7 +25,7 @@ class MemoryLog:
         self.events.append(event)
 
     def flush(self, timeout: float) -> int:
-        """Count the waits."""
+        """Count the calls."""
         self.flushed += 1
         return 0
 
@@ -38,7 +38,7 @@ class Store:
         self.future: Future[None] = Future()
 
     def create_run(self, experiment_id: str, tags: list[RunTag]) -> Run:
-        """Create a run whose id is its name."""
+        """Create a run whose ID is its name."""
         return run_of("r1", {tag.key: tag.value for tag in tags})
 
     def get_run(self, run_id: str) -> Run:
@@ -77,7 +77,7 @@ class Store:
         """Accept."""
 
     def start_trace(self, trace_info: Any) -> Any:
-        """Start a trace, with an assessment that gets its ID here."""
+        """Start a trace, with an assessment that gets its ID in this call."""
         assessments = [SimpleNamespace(**vars(a)) for a in trace_info.assessments]
         for number, each in enumerate(assessments):
             each.assessment_id = f"a-{number}"
@@ -102,7 +102,7 @@ class Store:
         """Accept."""
 
     def create_assessment(self, assessment: Any) -> Any:
-        """Create an assessment whose ID is new."""
+        """Create an assessment with a new ID."""
         return SimpleNamespace(trace_id="tr-1", assessment_id="a-9")
 
     def delete_assessment(self, trace_id: str, assessment_id: str) -> None:
@@ -172,7 +172,7 @@ def duplicated(log: MemoryLog, **more: Any) -> tuple[Any, Store]:
 
 
 def test_a_run_is_announced_and_its_events_follow(log: MemoryLog) -> None:
-    """Creating announces it, logging adds values, ending repeats all params and waits a moment."""
+    """Creating announces the run, logging adds values, ending repeats all params and waits a moment."""
     store, _ = duplicated(log)
     store.create_run("0", [RunTag("t", "v")])
     store.log_batch("r1", [Metric("m", 1.0, 5, 2)], [Param("p", "1")], [])
@@ -204,14 +204,14 @@ def test_redaction_sees_every_text_before_it_is_logged(log: MemoryLog) -> None:
 
 
 def test_by_default_events_are_faithful(log: MemoryLog) -> None:
-    """Without a redaction an event holds the values as they were logged."""
+    """Without a redaction an event contains the values as they were logged."""
     store, _ = duplicated(log)
     store.create_run("0", [RunTag("api_key", "value")])
     assert log.events[0].data["tags"] == {"api_key": "value"}
 
 
-def test_the_extra_of_an_outermost_run_is_in_its_context_and_its_childrens(log: MemoryLog) -> None:
-    """A product attaches runs to something of its own; nested runs name their parent's."""
+def test_the_extra_of_an_outermost_run_is_in_its_context_and_in_nested_ones(log: MemoryLog) -> None:
+    """A product attaches runs to its own objects; nested runs name their parent's."""
     store, _ = duplicated(log, extra=lambda: {"task": "t1"})
     store.create_run("0", [])
     store.log_batch("r1", [Metric("m", 1.0, 5, 0)], [], [])
@@ -225,15 +225,15 @@ def test_the_extra_of_an_outermost_run_is_in_its_context_and_its_childrens(log: 
     assert log.events[2].data["run"]["root_extra"] == {"task": "t1"}
 
 
-def test_kinds_that_the_destination_does_not_use_are_not_logged(log: MemoryLog) -> None:
-    """A product names the kinds it uses, and nothing else reaches its outbox."""
+def test_unused_kinds_are_not_logged(log: MemoryLog) -> None:
+    """A product names the kinds that it uses, and nothing else reaches its outbox."""
     store, _ = duplicated(log, kinds=frozenset({"run_started"}))
     store.create_run("0", [])
     store.log_batch("r1", [Metric("m", 1.0, 5, 0)], [], [])
     assert [event.kind for event in log.events] == ["run_started"]
 
 
-def test_experiments_and_models_are_streams_of_their_own(log: MemoryLog) -> None:
+def test_experiments_and_models_have_their_own_streams(log: MemoryLog) -> None:
     """An experiment, its tags, and a model that no run has logged need no run."""
     store, _ = duplicated(log, kinds=KINDS)
     store.create_experiment("wine", "s3://bucket", [ExperimentTag("team", "red")])
@@ -255,7 +255,7 @@ def test_experiments_and_models_are_streams_of_their_own(log: MemoryLog) -> None
 
 
 def test_a_model_of_another_process_is_fetched_once(log: MemoryLog) -> None:
-    """The store is asked for the run of a model that was not seen, and only the first time."""
+    """The store is asked for an unknown model's run, and only the first time."""
     store, inner = duplicated(log, kinds=KINDS)
     for _ in range(3):
         store.set_logged_model_tags("m-2", [RunTag("a", "1")])
@@ -281,7 +281,7 @@ def feedback(**more: Any) -> Any:
 
 
 def test_a_trace_is_recorded_with_its_run_and_its_assessments(log: MemoryLog) -> None:
-    """The run comes first; tags that a server sets are left out; assessments have the server's IDs."""
+    """The run comes first; tags that a server sets are omitted; assessments have the server's IDs."""
     store, _ = duplicated(log, kinds=KINDS, redact=lambda _, v: "***" if v == "hidden" else v)
     info = SimpleNamespace(
         trace_id="tr-1",
@@ -305,7 +305,7 @@ def test_a_trace_is_recorded_with_its_run_and_its_assessments(log: MemoryLog) ->
 
 
 def test_spans_of_several_traces_are_events_of_each(log: MemoryLog) -> None:
-    """MLflow exports what has ended since the last time, of whichever trace."""
+    """MLflow exports the spans that have ended since the last export, of all traces."""
     store, _ = duplicated(log, kinds=KINDS)
     spans = [
         SimpleNamespace(trace_id=trace, to_dict=lambda n=number: {"span_id": n})
@@ -319,7 +319,7 @@ def test_spans_of_several_traces_are_events_of_each(log: MemoryLog) -> None:
 
 
 def test_deleted_traces_links_and_assessments_are_recorded(log: MemoryLog) -> None:
-    """By ID or by age, a link names its run, and an unknown kind of assessment is left out."""
+    """Deletion is by ID or by age, a link names its run, and an unknown kind of assessment is omitted."""
     store, _ = duplicated(log, kinds=KINDS)
     store.delete_traces("0", trace_ids=["tr-1"])
     store.delete_traces("0", max_timestamp_millis=7, max_traces=5)
@@ -340,8 +340,8 @@ def test_deleted_traces_links_and_assessments_are_recorded(log: MemoryLog) -> No
     assert log.events[4].data["assessment_id"] == "a-9"
 
 
-def test_a_product_of_runs_alone_records_no_trace(log: MemoryLog) -> None:
-    """Databand, for example, has no place for traces; recording them would cost requests."""
+def test_a_product_for_runs_records_no_trace(log: MemoryLog) -> None:
+    """Databand, for example, cannot store traces; recording them would cost requests."""
     store, inner = duplicated(log)
     store.log_spans("0", [SimpleNamespace(trace_id="tr-1")])
     store.delete_traces("0", trace_ids=["tr-1"])
@@ -352,13 +352,13 @@ def test_a_product_of_runs_alone_records_no_trace(log: MemoryLog) -> None:
 
 
 def test_every_kind_of_the_vocabulary_has_a_type() -> None:
-    """The data of each kind is described, and nothing else is."""
+    """The types describe the data of each kind, and no others."""
     assert DATA.keys() == KINDS
     assert RUN_KINDS < KINDS
 
 
 def test_a_run_of_another_process_is_announced_once(log: MemoryLog) -> None:
-    """The first event of an unknown run asks MLflow for it, and only the first."""
+    """The first event of an unknown run requests it from MLflow, and only the first."""
     store, inner = duplicated(log)
     for _ in range(3):
         store.log_batch("other", [Metric("m", 1.0, 5, 0)], [], [])
@@ -369,7 +369,7 @@ def test_a_run_of_another_process_is_announced_once(log: MemoryLog) -> None:
 
 
 def test_a_nested_run_does_not_wait_at_its_end(log: MemoryLog) -> None:
-    """Only the outermost run's end waits for delivery."""
+    """Only the end of the outermost run waits for delivery."""
     store, _ = duplicated(log)
     store.create_run("0", [RunTag("mlflow.parentRunId", "parent")])
     store.update_run_info("r1", 3, 9)
@@ -378,8 +378,8 @@ def test_a_nested_run_does_not_wait_at_its_end(log: MemoryLog) -> None:
     assert log.flushed == 0
 
 
-def test_an_asynchronous_call_is_kept_once_mlflow_has_written_it(log: MemoryLog) -> None:
-    """Not before, with the values of the call, although MLflow extends its caller's list."""
+def test_an_asynchronous_call_is_recorded_once_mlflow_has_written_it(log: MemoryLog) -> None:
+    """Its event has the values of the call, although MLflow extends its caller's list."""
     store, inner = duplicated(log)
     metrics = [Metric("m", 1.0, 5, 0)]
     store.log_batch_async("r1", metrics, [], [])
@@ -390,7 +390,7 @@ def test_an_asynchronous_call_is_kept_once_mlflow_has_written_it(log: MemoryLog)
 
 
 def test_an_asynchronous_call_that_fails_is_not_copied(log: MemoryLog) -> None:
-    """The destination sees only what MLflow accepted."""
+    """The destination receives only data that MLflow accepted."""
     store, inner = duplicated(log)
     store.log_batch_async("r1", [Metric("m", 1.0, 5, 0)], [], [])
     inner.future.set_exception(OSError("refused"))
@@ -400,7 +400,7 @@ def test_an_asynchronous_call_that_fails_is_not_copied(log: MemoryLog) -> None:
 def test_recording_never_raises_and_warns_once(
     log: MemoryLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A defect of the recorder costs the copy, and one warning."""
+    """A defect of the recorder costs the copy, and causes one warning."""
     store, inner = duplicated(log)
     inner.get_run = None  # type: ignore[assignment,method-assign]  # as a broken store
     with caplog.at_level(logging.WARNING):
@@ -417,8 +417,8 @@ def test_nothing_is_recorded_while_disabled(log: MemoryLog) -> None:
     assert log.events == []
 
 
-def test_a_number_that_is_none_becomes_text(log: MemoryLog) -> None:
-    """Whatever a store accepted as a value, the copy does not fail on it."""
+def test_a_value_that_is_not_a_number_becomes_text(log: MemoryLog) -> None:
+    """Whatever value a store accepted, the copy does not fail."""
     store, _ = duplicated(log)
     metric = SimpleNamespace(key="m", value="high", timestamp=5, step=None)
     store.log_batch("r1", [metric], [], [])

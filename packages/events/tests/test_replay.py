@@ -1,4 +1,4 @@
-"""Replay without a server: how a batch is planned, and what MLflow's errors mean."""
+"""Replay without a server: the plan of a batch, and the meaning of MLflow's errors."""
 
 import socket
 from http.client import RemoteDisconnected
@@ -15,7 +15,7 @@ from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unaut
 
 
 def test_logged_events_of_a_run_share_a_request() -> None:
-    """Events of other runs do not part them, other events of the same run do."""
+    """Events of other runs do not separate them, other events of the same run do."""
     kinds = [
         ("a", "logged"),
         ("b", "logged"),
@@ -42,7 +42,7 @@ def test_logged_events_of_a_run_share_a_request() -> None:
         (codes.BAD_REQUEST, Rejected),
     ],
 )
-def test_an_error_of_mlflow_means_what_its_code_says(code: Any, expected: type) -> None:
+def test_the_code_of_an_error_determines_its_meaning(code: Any, expected: type) -> None:
     """Only a fault that the server names rejects an event."""
     judged = judge(MlflowException("why", error_code=code), "http://me:hidden@m")
     assert type(judged) is expected
@@ -51,7 +51,7 @@ def test_an_error_of_mlflow_means_what_its_code_says(code: Any, expected: type) 
 
 
 def test_a_broken_connection_is_unavailable() -> None:
-    """Whatever is not MLflow's own error says nothing about the event."""
+    """An exception other than MLflow's own does not blame the event."""
     assert type(judge(ConnectionError("cut"), "http://m")) is Unavailable
     error = RestException({"error_code": "CUSTOM", "message": "no"})
     assert isinstance(judge(error, "http://m"), Unavailable | Rejected)
@@ -67,8 +67,8 @@ def test_a_broken_connection_is_unavailable() -> None:
     ],
 )
 @pytest.mark.parametrize("held", ["raised from", "reason", "argument"])
-def test_an_outage_is_told_in_a_few_words(origin: OSError, words: str, held: str) -> None:
-    """Instead of the clients' hundreds of characters, wherever they keep the reason."""
+def test_an_outage_is_explained_in_a_few_words(origin: OSError, words: str, held: str) -> None:
+    """The reason is found wherever the clients keep it in their hundreds of characters."""
     middle = Exception("Max retries exceeded", *([origin] if held == "argument" else []))
     if held == "raised from":
         middle.__cause__ = origin
@@ -82,13 +82,13 @@ def test_an_outage_is_told_in_a_few_words(origin: OSError, words: str, held: str
 
 
 def test_every_kind_is_replayed(tmp_path: Path) -> None:
-    """A kind that is added to the vocabulary, and to nothing else, is noticed."""
+    """A kind that is added only to the vocabulary is detected."""
     sink = open_replay(Destination("copy", "http://127.0.0.1:9", ""), {}, tmp_path)
     assert sink._applier.kinds == KINDS
 
 
 def test_an_unknown_kind_is_rejected(tmp_path: Path) -> None:
-    """A newer version wrote it: it is kept, not counted as delivered."""
+    """A newer version's event is kept, not counted as delivered."""
     reasons: list[str] = []
     sink = open_replay(Destination("copy", "http://127.0.0.1:9", ""), {}, tmp_path)
     batch = Batch([Event("a", "hologram", 1, {})], on_reject=lambda _, why: reasons.append(why))

@@ -4,7 +4,7 @@ from mlflow_connections_events.testing import differences
 
 
 def test_each_difference_is_a_line_with_its_path() -> None:
-    """A value that differs, one that is missing, one too many; ignored paths are left out."""
+    """A difference is a changed, missing or additional value; ignored paths are omitted."""
     expected = {"runs": {"a": {"params": {"x": "1"}, "tags": {}}, "b": {}}}
     actual = {"runs": {"a": {"params": {"x": "2"}, "tags": {"t": "1"}}}}
     assert differences(expected, actual) == [

@@ -34,12 +34,13 @@ def duplicate(
     """Return a tracking store that behaves as the given one and logs an event of each accepted call.
 
     Args:
-        store: Any tracking store of MLflow's. Its results and exceptions are the caller's.
+        store: Any tracking store of MLflow's. Its results and exceptions are passed to the caller.
         log: Receives the events.
-        redact: Receives the name and the value of each param, tag and URI and returns what the event
-            holds. By default events are faithful and hold secrets, so they must stay private.
-        extra: Called when an outermost run is announced; what it returns is in every event's run
-            context, for a product that attaches runs to something of its own.
+        redact: Receives the name and the value of each param, tag and URI and returns the value for
+            the event. By default events are faithful and contain secrets, so they must stay
+            private.
+        extra: Called when an outermost run is announced; its result is in every event's run
+            context, for a product that attaches runs to its own objects.
         enabled: Called before each event; nothing is recorded while it returns false.
         kinds: The kinds of events that the destination uses, from `vocabulary`.
     """

@@ -1,4 +1,4 @@
-"""The stores behind a composite URI: MLflow's own, of which a product wraps some."""
+"""The stores behind a composite URI: MLflow's own, some of which a product wraps."""
 
 import functools
 from typing import Any
@@ -77,7 +77,7 @@ def _resolving_inner(kind: type) -> type:
 
 
 def inner_tracking_uri(uri: str) -> str:
-    """Return the innermost URI of a composite one, and any other URI as it is.
+    """Return the innermost URI of a composite one, and any other URI unchanged.
 
     If the composite URI names none, this is the tracking URI in force, or else MLflow's default.
     """

@@ -1,6 +1,6 @@
-"""Every private name of MLflow that this package relies on. No other module touches one.
+"""Every private name of MLflow that this package uses. No other module uses one.
 
-Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide what differs between versions.
+Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide the differences between versions.
 """
 
 import sys
@@ -21,8 +21,8 @@ def builders(kind: str) -> MutableMapping[str, Callable[..., Any]]:
     """Return MLflow's own mapping from scheme to builder, which may be changed in place.
 
     Args:
-        kind: `tracking` or `artifact`. For `tracking` the mapping is empty, and changes are lost, while
-            MLflow's tracking module is not imported.
+        kind: `tracking` or `artifact`. For `tracking` the mapping is empty, and changes are lost,
+            while MLflow's tracking module is not imported.
     """
     if kind == "tracking":
         registry = getattr(sys.modules.get(_TRACKING_UTILS), "_tracking_store_registry", None)
@@ -37,13 +37,13 @@ def builders(kind: str) -> MutableMapping[str, Callable[..., Any]]:
 def build_store(kind: str, uri: str, **arguments: Any) -> Any:
     """Build a store through MLflow's registry, and never through its cache.
 
-    MLflow's cached `_get_store` takes a lock that is not reentrant and is held while a plugin's builder
-    runs, so calling it there would hang.
+    MLflow's cached `_get_store` takes a non-reentrant lock that is held while a plugin's builder
+    runs, so calling it there would deadlock.
 
     Args:
         kind: `tracking`, `model_registry`, `scorer`, `labeling` or `workspace`.
-        uri: The URI that chooses the builder.
-        arguments: The builder's arguments; one that an older plugin's builder lacks is left out.
+        uri: The URI that selects the builder.
+        arguments: The builder's arguments; those that an older plugin's builder lacks are omitted.
     """
     import inspect
 
@@ -89,7 +89,7 @@ def scorers_use_tracking_store(uri: str) -> bool:
 
 
 def forget_cached_stores() -> None:
-    """Make MLflow build its tracking stores again: it keeps a store as long as its URI is the same."""
+    """Make MLflow build its tracking stores again: it keeps a store while its URI is the same."""
     registry = getattr(sys.modules.get(_TRACKING_UTILS), "_tracking_store_registry", None)
     if registry is not None:
         type(registry)._get_store_with_resolved_uri.cache_clear()
@@ -109,18 +109,18 @@ def default_tracking_uri() -> str:
     """Return the tracking URI that MLflow uses if none is set."""
     from mlflow.tracking._tracking_service import utils
 
-    # MLflow 2.22 has no such function, and only the file store for a default.
+    # MLflow 2.22 has no such function, and its only default is the file store.
     default: str = getattr(utils, "_get_default_tracking_uri", lambda: "mlruns")()
     return default
 
 
 def write_futures(operations: Any) -> list["Future[Any]"]:
-    """Return the futures behind what an asynchronous call of a store has returned."""
+    """Return the futures behind the result of a store's asynchronous call."""
     return list(getattr(operations, "_operation_futures", None) or ())
 
 
 def accepted_arguments(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return those of the arguments that a function of this version of MLflow accepts."""
+    """Return the arguments that a function accepts in this version of MLflow."""
     import inspect
 
     known = inspect.signature(function).parameters
@@ -128,7 +128,7 @@ def accepted_arguments(function: Callable[..., Any], arguments: dict[str, Any]) 
 
 
 def artifact_repository(uri: str, tracking_uri: str) -> Any:
-    """Build the artifact repository of a URI; in MLflow 2.22 proxied ones use the process' tracking URI."""
+    """Build the artifact repository of a URI; in MLflow 2.22 proxied ones use the process's tracking URI."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     arguments = {"tracking_uri": tracking_uri}

@@ -1,8 +1,9 @@
-"""A proxy: an object that is another one in everything except a few replaced methods.
+"""A proxy: an object that equals another one in everything except a few replaced methods.
 
-MLflow's stores have 38 public methods in 2.22 and 173 in 3.17, and MLflow checks their classes. So the
-proxy of a store is an instance of a subclass of the store's own class that forwards every attribute
-lookup to the store. Whatever a store can do, in this version of MLflow or a later one, its proxy can too.
+MLflow's stores have 38 public methods in 2.22 and 173 in 3.17, and MLflow checks their classes. The
+proxy of a store is therefore an instance of a subclass of the store's own class that forwards every
+attribute lookup to the store. Whatever a store can do, in this version of MLflow or a later one,
+its proxy can too.
 """
 
 import functools
@@ -16,17 +17,17 @@ T = TypeVar("T")
 def proxy(inner: T, methods: Mapping[str, Callable[..., Any]], base: type | None = None) -> T:
     """Return an object that forwards everything to `inner`, except the given methods.
 
-    Calls that `inner` makes to its own methods do not reach the replacements: one call of a user is
-    seen once.
+    Calls that `inner` makes to its own methods do not reach the replacements, so each call of a
+    user is seen once.
 
     Args:
         inner: Any object whose class allows subclasses.
-        methods: Functions by name, called in place of the methods of these names.
-        base: The class to appear as, in place of `inner`'s own: one of its bases.
+        methods: Functions by name, which replace the methods of these names.
+        base: The class to appear as, instead of `inner`'s own: one of its base classes.
     """
     kind = type(inner) if base is None else base
 
-    # The caller's own mapping, which may change later, unless something is added.
+    # The caller's own mapping, which may change later, unless methods are added.
     attributes: Any = methods if base is None else dict(methods)
 
     def look_up(_self: Any, name: str) -> Any:
@@ -45,12 +46,12 @@ def proxy(inner: T, methods: Mapping[str, Callable[..., Any]], base: type | None
         "__repr__": lambda _self: repr(inner),
     }
     if hasattr(kind, "__del__"):
-        # The inner object cleans up after itself, and must do so once.
+        # The inner object cleans up itself, and must do so once.
         namespace["__del__"] = lambda _self: None
     made: Any = type(kind.__name__, (kind,), namespace)
     if base is not None:
         made.__abstractmethods__ = frozenset()  # each is forwarded
-        attributes["__class__"] = made  # `isinstance` asks for it too
+        attributes["__class__"] = made  # `isinstance` reads it too
     return cast("T", made())
 
 
@@ -63,7 +64,7 @@ def call_then(method: Callable[..., Any], on_success: OnSuccess) -> Callable[...
     """Return a function that calls a method and reports the call once it has succeeded.
 
     Args:
-        method: A bound method. Its result and its exceptions are the caller's.
+        method: A bound method. Its result and its exceptions are passed to the caller.
         on_success: Called after each success. Must not raise.
     """
     parameters = inspect.signature(method).parameters.values()

@@ -1,10 +1,12 @@
 """Wrapping stores whose own URI must stay in force: Databricks', AzureML's and SageMaker's.
 
-MLflow checks in dozens of places whether the tracking URI is Databricks', and the plugins of Azure and AWS
-read theirs again on each request, so a composite URI would break them. For these stores the tracking URI
-stays, a variable holds the composite URI, and the builder of the store's scheme is wrapped.
+MLflow checks in dozens of places whether the tracking URI is Databricks', and the plugins of Azure
+and AWS read theirs again for each request, so a composite URI would break them. For these stores
+the tracking URI stays, a variable holds the composite URI, and the builder of the store's scheme is
+wrapped.
 
-MLflow imports this module while it is imported itself: neither MLflow nor anything slow is imported here.
+MLflow imports this module during its own import: the module must import neither MLflow nor anything
+slow.
 """
 
 import functools
@@ -18,19 +20,19 @@ from ._mlflow import builders, forget_cached_stores
 from .composite import Composite, is_composite, parse
 
 PREFIX = "MLFLOW_CONNECTIONS_"
-"""A variable of this prefix that holds a composite URI wraps that URI's inner store wherever it is used."""
+"""A variable with this prefix that holds a composite URI wraps that URI's inner store wherever it is used."""
 
 _SCHEMES = ("databricks", "azureml", "arn")
 _MARK = "_mlflow_connections_events"
 
 
 def keeps_its_uri(uri: str) -> bool:
-    """Return whether MLflow or its plugins must recognise this tracking URI."""
+    """Return whether MLflow or its plugins must recognize this tracking URI."""
     return uri.partition(":")[0] in _SCHEMES
 
 
 def activate() -> None:
-    """Put the variables in force in this process, if it has imported MLflow."""
+    """Apply the variables in force to this process, if it has imported MLflow."""
     wrap_builders()
     forget_cached_stores()
 
@@ -46,7 +48,7 @@ def wrap_builders() -> None:
 
 
 def _in_force() -> Iterator[tuple[str, Composite]]:
-    """Return each variable that holds a composite URI, with that URI."""
+    """Return the variables that hold a composite URI, with their URIs."""
     for variable, value in os.environ.items():
         if variable.startswith(PREFIX) and is_composite(value):
             try:
@@ -64,7 +66,7 @@ def _wraps(variable: str, store_uri: str) -> bool:
 
 
 def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
-    # With the builtin builder's attributes: MLflow takes a builder's module for its origin.
+    # With the builtin builder's attributes: MLflow determines a builder's origin from its module.
     @functools.wraps(builder)
     def build(store_uri: str, artifact_uri: str | None = None, **more: Any) -> Any:
         make = functools.partial(builder, store_uri=store_uri, artifact_uri=artifact_uri, **more)

@@ -1,4 +1,4 @@
-"""A file of JSON lines that processes only add to, and a reader of what was added since it last looked."""
+"""A file of JSON lines that processes only append to, and a reader of the lines since its last call."""
 
 import errno
 import json
@@ -12,12 +12,12 @@ __all__ = ["AddedLines", "add_line"]
 
 
 def add_line(path: Path, value: Any, *, durable: bool = False) -> None:
-    """Add one JSON document to a file, which is created if need be and is then its owner's alone.
+    """Append one JSON document to a file, which is created if necessary and readable only by its owner.
 
     Args:
         path: The file.
         value: The document.
-        durable: Whether the line survives a power cut when this returns.
+        durable: Whether the line survives a power failure when this returns.
 
     Raises:
         OSError: The file cannot be written.
@@ -37,7 +37,7 @@ def add_line(path: Path, value: Any, *, durable: bool = False) -> None:
 
 
 class AddedLines:
-    """Reads a file of JSON lines, each of them once. The caller holds a lock where threads share it.
+    """Reads a file of JSON lines, each of them once. If threads share it, the caller holds a lock.
 
     Args:
         path: The file; it need not exist.
@@ -48,13 +48,13 @@ class AddedLines:
         self._read = 0
 
     def read(self) -> Iterator[Any]:
-        """Yield the documents that were added since the last call, by any process.
+        """Yield the documents that were appended since the last call, by any process.
 
-        A line that is not finished yet comes with a later call; one that a killed process left unfinished
-        never does.
+        An unfinished line is returned by a later call; one that a killed process left unfinished
+        never is.
 
         Raises:
-            OSError: The file is there and cannot be read.
+            OSError: The file exists and cannot be read.
         """
         try:
             with self._path.open("rb") as file:

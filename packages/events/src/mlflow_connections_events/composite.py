@@ -34,7 +34,7 @@ GROUP = "mlflow_connections.composite"
 """The entry-point group that maps a scheme to its parser."""
 
 TRACKING_URI_AT_IMPORT = os.environ.get("MLFLOW_TRACKING_URI")
-"""The tracking URI that the environment named before `mlflow.set_tracking_uri` overwrote it."""
+"""The tracking URI in the environment before `mlflow.set_tracking_uri` overwrote it."""
 
 
 class Composite(Protocol):
@@ -42,16 +42,16 @@ class Composite(Protocol):
 
     @property
     def inner(self) -> str | None:
-        """The URI or path of the inner store; None means the tracking URI that is in force."""
+        """The URI or path of the inner store; None means the tracking URI in force."""
 
     def wrap_tracking(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
         """Return the tracking store of the composite URI.
 
         Args:
-            build: Builds the inner store. A product that must answer while the server is down calls it
-                later, or never.
-            enabled: Returns whether the wrapping is still in force; false once the inner store, which
-                MLflow may keep, is used without it again.
+            build: Builds the inner store. A product that must respond while the server is down
+                calls it later, or never.
+            enabled: Returns whether the wrapping is still in force; false once the inner store,
+                which MLflow may keep, is used without it again.
         """
 
     def wrap_registry(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
@@ -60,7 +60,7 @@ class Composite(Protocol):
 
 @functools.cache
 def _parsers() -> dict[str, "EntryPoint"]:
-    # Imported here: it costs more than everything else in this module.
+    # Imported on use: it costs more than everything else in this module.
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=GROUP)}
@@ -90,7 +90,7 @@ def parse(uri: str) -> Composite:
 
 
 def inner_of(uri: str) -> str | None:
-    """Return the innermost URI of a composite one, and any other URI as it is; None if it names none."""
+    """Return the innermost URI of a composite one, and any other URI unchanged; None if it names none."""
     inner: str | None = uri
     while inner is not None and is_composite(inner):
         inner = parse(inner).inner

@@ -26,12 +26,12 @@ _NONE: Mapping[str, str] = {}
 
 
 class Front(NamedTuple):
-    """A composite connection, resolved.
+    """A resolved composite connection.
 
     Attributes:
         uri: The composite URI; `str` returns it as text.
-        inner: The server behind.
-        environment: The product's own variables, beside those of the server.
+        inner: The wrapped server.
+        environment: The product's own variables, in addition to those of the server.
     """
 
     uri: object
@@ -40,17 +40,17 @@ class Front(NamedTuple):
 
 
 class CompositeConnection(Connection):
-    """A connection that stands in front of an MLflow server."""
+    """A connection that wraps an MLflow server."""
 
     variable: ClassVar[str]
-    """The name of the environment variable that holds the composite URI where the server must keep its own URI.
+    """The environment variable that holds the composite URI if the server must keep its own URI.
 
     It begins with `MLFLOW_CONNECTIONS_`. Child processes inherit it.
     """
 
     @abstractmethod
     def front(self, values: Mapping[str, Any]) -> Front:
-        """Resolve the server behind, and return it with the composite URI.
+        """Resolve the wrapped server, and return it with the composite URI.
 
         Args:
             values: The declared options, None where one has no value.
@@ -61,23 +61,24 @@ class CompositeConnection(Connection):
 
     @abstractmethod
     def inner_of(self, uri: str) -> str | None:
-        """Return the server that a composite URI of this connection names, and any other URI as it is.
+        """Return the server that a composite URI of this connection names, and any other URI unchanged.
 
         Raises:
-            InvalidOptionError: It is no valid composite URI.
+            InvalidOptionError: It is an invalid composite URI.
         """
 
     def server_of(self, named: str | None) -> Endpoint:
         """Resolve the server that an option names: a URI, a path, a connection's name or a keyword.
 
-        By default it is the tracking URI in force, or the server behind if this connection is in force already.
+        By default it is the tracking URI in force, or the wrapped server if this connection is in
+        force already.
         """
         if named is not None:
             return resolve(named)
         return Endpoint(self.inner_of(mlflow_state.tracking_uri() or "") or "")
 
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Return the composite URI, or the server's own if MLflow must recognise that."""
+        """Return the composite URI, or the server's own if MLflow must recognize that."""
         from ._transparent import activate, keeps_its_uri
 
         uri, inner, _ = self.front(self.values(credentials, options))
@@ -101,12 +102,12 @@ class CompositeConnection(Connection):
     def inner_endpoint(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Endpoint:
-        """Return the server behind."""
+        """Return the wrapped server."""
         inner = self.front(self.values(credentials, options)).inner
         in_force = mlflow_state.tracking_uri() or ""
-        # A URI in force that cannot be parsed leads to no server, and is about to be replaced.
+        # A URI in force that cannot be parsed names no server, and is about to be replaced.
         with suppress(InvalidOptionError):
             if inner.tracking_uri == (self.inner_of(in_force) or ""):
-                # This connection may stand in front of the server already.
+                # This connection may already wrap the server.
                 return inner._replace(tracking_uri=in_force)
         return inner

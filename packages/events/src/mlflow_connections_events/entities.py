@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 ARTIFACT_LOCATION = "mlflow.artifactLocation"
-"""The tag of a trace in which a server says where its files are."""
+"""The tag of a trace with the location of its files on the server."""
 TRACE_FILE = "traces.json"
 """The file of a trace's spans, for a server that does not keep them in its database."""
 _SERVERS_TAGS = frozenset({ARTIFACT_LOCATION, "mlflow.trace.spansLocation"})
@@ -36,12 +36,12 @@ Redact = Callable[[str, str], str]
 
 
 def keep(_name: str, value: str) -> str:
-    """Return the value as it is: the redaction of a faithful copy."""
+    """Return the value unchanged: the redaction of a faithful copy."""
     return value
 
 
 def metrics(entities: Iterable[Any]) -> list[MetricRow]:
-    """Return a row per metric: key, value, time in ms and step, then what only MLflow 3 knows."""
+    """Return a row per metric: key, value, time in ms and step, then the fields of MLflow 3."""
     return [_metric(entity) for entity in entities]
 
 
@@ -51,7 +51,7 @@ def _metric(entity: Any) -> MetricRow:
 
 
 def more_of_metric(entity: Any) -> dict[str, Any] | None:
-    """Return what only MLflow 3 says of a metric: its model and its dataset; None for most metrics."""
+    """Return the fields of a metric in MLflow 3: its model and its dataset; None for most metrics."""
     try:
         values: tuple[Any, ...] = (entity.model_id, entity.dataset_name, entity.dataset_digest)
     except AttributeError:
@@ -65,7 +65,7 @@ _MORE_OF_METRIC = ("model_id", "dataset_name", "dataset_digest")
 
 
 def number(value: Any) -> Any:
-    """Return a double, as MLflow stores it: there too an integer beyond 2**53 loses digits."""
+    """Return a double, as MLflow stores it: MLflow also loses digits of integers beyond 2**53."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -119,7 +119,7 @@ def dataset(entity: Any, redact: Redact) -> Dataset:
 
 
 def logged_model(entity: Any, redact: Redact) -> ModelLogged:
-    """Return all that MLflow 3 knows of a logged model, except its files."""
+    """Return all of MLflow 3's data of a logged model, except its files."""
     return {
         "model_id": entity.model_id,
         "experiment_id": str(entity.experiment_id),
@@ -148,7 +148,7 @@ def trace_id(info: Any) -> str:
 def trace(
     info: Any, experiment_name: str | None, redact: Redact, location: str | None = None
 ) -> TraceLogged:
-    """Return what is known of a trace, without its spans and assessments.
+    """Return the data of a trace, without its spans and assessments.
 
     Args:
         info: A `TraceInfo`, of MLflow 2 or 3.
@@ -187,14 +187,14 @@ def spans(entities: Iterable[Any], redact: Redact) -> list[Mapping[str, Any]]:
 def assessment(
     entity: Any, redact: Redact, assessment_id: str | None = None
 ) -> AssessmentLogged | None:
-    """Return all that MLflow knows of an assessment, or None for kinds that are not copied.
+    """Return MLflow's data of an assessment, or None for kinds that are not copied.
 
-    These are references to issues, which are entities of their own.
+    Those are references to issues, which are separate entities.
 
     Args:
         entity: A feedback or an expectation.
         redact: Applied to texts.
-        assessment_id: The ID that the server has given it; by default the entity's own.
+        assessment_id: The ID from the server; by default the entity's own.
     """
     kind = "expectation" if getattr(entity, "expectation", None) is not None else "feedback"
     value = getattr(entity, kind, None)
@@ -219,7 +219,7 @@ def assessment(
 
 
 def _redacted(name: str, value: Any, redact: Redact) -> Any:
-    """Redact every text in nested JSON, each under the name of the key that holds it."""
+    """Redact every text in nested JSON, each under the name of its key."""
     if isinstance(value, Mapping):
         return {str(k): _redacted(str(k), item, redact) for k, item in value.items()}
     if isinstance(value, list | tuple):

@@ -13,7 +13,7 @@ __all__ = ["SourceFiles", "paths_below", "repository_of"]
 
 
 class SourceFiles:
-    """Reads the artifacts that events name from the source server's storage.
+    """Reads the artifacts named by events from the source server's storage.
 
     Args:
         tracking_uri: The source server, which URIs such as `mlflow-artifacts:/…` need.
@@ -23,11 +23,11 @@ class SourceFiles:
         self._tracking_uri = tracking_uri
 
     def fetch(self, event: Event, folder: Path) -> Iterable[tuple[str, Path]]:
-        """Download the files of an `artifacts_uploaded` event, one after the other.
+        """Download the files of an `artifacts_uploaded` event, one after another.
 
         Raises:
             Rejected: A file no longer exists at the source.
-            Unavailable: The source does not list its files now.
+            Unavailable: The source cannot list its files now.
         """
         data = event.data
         repository = repository_of(data["source"], self._tracking_uri)
@@ -52,7 +52,7 @@ class SourceFiles:
         try:
             return any(entry == path for entry in paths_below(repository, _parent(path)))
         except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
-            # The source's fault: it must not count against the event.
+            # The source is at fault, which must not count against the event.
             place, said = mask_uri(self._tracking_uri), explain(error)
             raise Unavailable(f"The artifacts at {place} cannot be read now: {said}") from masked(
                 error
@@ -60,9 +60,9 @@ class SourceFiles:
 
 
 def repository_of(uri: str, tracking_uri: str) -> Any:
-    """Return MLflow's artifact repository of a URI of some server.
+    """Return MLflow's artifact repository of a URI on any server.
 
-    MLflow 2.22 resolves `mlflow-artifacts:/…` by the tracking URI that is in force, not by the given one.
+    MLflow 2.22 resolves `mlflow-artifacts:/…` by the tracking URI in force, not by the given one.
     """
     return artifact_repository(uri, tracking_uri)
 

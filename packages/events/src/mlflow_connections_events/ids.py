@@ -1,7 +1,7 @@
 """The map from the IDs in events to the IDs on the destination, kept in a file.
 
-A sink that replays events appends to it; a write-behind store reads it, perhaps in other processes, to
-resolve provisional IDs. It needs no MLflow.
+A sink that replays events appends to it; a write-behind store reads it, perhaps in other processes,
+to resolve provisional IDs. It does not need MLflow.
 """
 
 import re
@@ -15,21 +15,21 @@ __all__ = ["COPIED_TAG", "SOURCE_TAG", "IdMap"]
 
 FILE = "ids.jsonl"
 SOURCE_TAG = "mlflow_connections.source_id"
-"""The tag of runs, logged models and versions that holds the ID in the events they were made from."""
+"""The tag of copied runs, logged models and versions with the ID in the events that created them."""
 COPIED_TAG = "mlflow_connections.copied"
-"""The tag of what `mlflow-connections mirror` has copied whole: digests of its parts."""
+"""The tag of entities that `mlflow-connections mirror` has copied completely: digests of their parts."""
 
 
 class IdMap:
     """IDs of runs, logged models, experiments and traces, numbers of versions, and roots of artifacts.
 
-    IDs of different kinds do not collide: a version is known as `<registered model>/<number>`. Each line
-    of the file is one pair. A torn last line, left by a killed process, is ignored. Safe for threads; one
-    process writes, any number may read.
+    IDs of different kinds do not collide: the key of a version is `<registered model>/<number>`.
+    Each line of the file is one pair. A torn last line, left by a killed process, is ignored. Safe
+    for threads; one process writes, any number may read.
 
     Args:
         folder: The state folder of the sink.
-        durable: Whether pairs survive a power cut.
+        durable: Whether pairs survive a power failure.
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
@@ -41,14 +41,14 @@ class IdMap:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the pairs that another process has added."""
+        """Read the pairs that another process has appended."""
         with self._lock:
             for line in self._added.read():
                 if isinstance(line, list) and len(line) == 2:
                     self._ids[line[0]] = line[1]
 
     def get(self, source: str) -> str | None:
-        """Return the destination's ID, or None if it is not known."""
+        """Return the destination's ID, or None if it is unknown."""
         return self._ids.get(source)
 
     def put(self, source: str, target: str) -> None:
@@ -64,9 +64,10 @@ class IdMap:
     def replaced(self, text: str) -> str:
         """Return a text in which every source ID is replaced by the destination's ID.
 
-        Only IDs of 32 characters and more are replaced, because shorter texts may mean something else.
+        Only IDs of at least 32 characters are replaced, because shorter texts may mean something
+        else.
         """
-        # Most texts hold neither an ID nor a URI, and there may be many pairs.
+        # Most texts contain neither an ID nor a URI, and there may be many pairs.
         if "://" not in text and not _LONG_ID.search(text):
             return text
         for source, target in self.pairs().items():

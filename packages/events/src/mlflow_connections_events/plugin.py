@@ -1,7 +1,8 @@
 """The targets of entry points: MLflow's groups name these for every composite scheme.
 
-MLflow imports this module while it is imported itself: neither MLflow nor anything slow is imported here.
-`_transparent` imports `composite` at once, which reads the tracking URI before anybody changes it.
+MLflow imports this module during its own import: the module must import neither MLflow nor anything
+slow. `_transparent` imports `composite` at once, which reads the tracking URI before any code
+changes it.
 """
 
 from typing import Any
@@ -54,8 +55,8 @@ def mlflow_artifacts(*args: Any, **kwargs: Any) -> Any:
 class Activation:
     """Wraps the builders of stores when MLflow is imported; as a run context it adds nothing.
 
-    MLflow loads the group `mlflow.run_context_provider` after it has registered all stores, those of
-    other plugins included. The order of plugins among themselves is undefined.
+    MLflow loads the group `mlflow.run_context_provider` after it has registered all stores,
+    including those of other plugins. The order among plugins is undefined.
     """
 
     def __init__(self) -> None:

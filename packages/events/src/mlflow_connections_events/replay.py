@@ -1,19 +1,22 @@
-"""Replay: a sink that applies events to another MLflow server, over MLflow's store interface.
+"""Replay: a sink that applies events to another MLflow server, through MLflow's store interface.
 
-An outbox names it as `mlflow_connections_events.replay:open_replay`, with the server's tracking URI as the
-destination's URL. A product with needs of its own writes its `open_sink` around `ReplaySink`:
+An outbox names it as `mlflow_connections_events.replay:open_replay`, with the server's tracking URI
+as the destination's URL. A product with additional needs writes its own `open_sink` with a
+`ReplaySink`:
 
-* a copy for a second server passes `files`, which reads artifacts from the source;
-* a write-behind store passes `own_ids=True`, and `files` that reads the copies in its state folder. Runs
-  whose announcement has `server_id` true exist on the server already; the others are created, and the
-  store resolves their provisional IDs with an `IdMap` of the same folder.
+* a copy for a second server passes `files`, which reads artifacts from the source; * a write-behind
+store passes `own_ids=True`, and `files` that reads the copies in its state folder. Runs whose
+announcement
+  has `server_id` true already exist on the server; the others are created, and the store resolves their provisional IDs
+  with an `IdMap` of the same folder.
 
-**Idempotency.** An event may come twice. What events create carries the source's ID in the tag
-`mlflow_connections.source_id`, and the destination is searched for the tag before anything is created,
-so a lost response or a lost state folder doubles nothing. Metrics, params, tags, states and files may be
-written twice with one result. Two processes that create the same run in the same moment are not kept apart.
+**Idempotency.** An event may be delivered twice. Created entities carry the source's ID in the tag
+`mlflow_connections.source_id`, and the destination is searched for the tag before anything is
+created, so a lost response or a lost state folder duplicates nothing. Metrics, params, tags, states
+and files may be written twice with the same result. Two processes that create the same run at the
+same moment may create two.
 
-**Requests.** `logged` events of one run are joined up to the limits of MLflow, whatever lies between
+**Requests.** `logged` events of one run are joined up to MLflow's limits, whatever lies between
 them in other streams. All other events are applied one by one, in order.
 
 MLflow is imported when the sink is opened, not when this module is imported.
@@ -51,9 +54,9 @@ __all__ = [
 ]
 
 REQUEST_SECONDS = 30
-"""How long one request may take, in a process that delivers and does nothing else."""
+"""The time limit of one request in seconds, in a process that only delivers."""
 STRIKES = 8
-"""An event that fails so often, while the server answers other requests, is rejected."""
+"""An event that fails this often, while the server answers other requests, is rejected."""
 
 _STRIKES = "strikes.json"
 _UNAUTHORIZED = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"})
@@ -65,7 +68,7 @@ _UNAVAILABLE = frozenset(
 )
 _INTERNAL = frozenset({"INTERNAL_ERROR", ""})
 _REFUSED = frozenset({413, 414, 415, 422, 431})
-"""The statuses that name a fault of the request, whoever sends them; MLflow calls them INTERNAL_ERROR."""
+"""The statuses that indicate a fault of the request, whichever server sends them; MLflow calls them INTERNAL_ERROR."""
 _STATUS = re.compile(r"failed with error code (\d{3}) != 200")
 
 
@@ -89,9 +92,9 @@ class ReplaySink:
         state: The folder for the map of IDs.
         files: Provides the content of artifacts; without it none are copied.
         own_ids: Whether the IDs of events are the server's own unless they are provisional.
-        announced: Returns the data of the `run_started` event of a run, from which it is created again if the
-            server has lost it; None for a run that is not known.
-        durable: Whether the map of IDs survives a power cut.
+        announced: Returns the data of the `run_started` event of a run, from which it is created
+            again if the server has lost it; None for an unknown run.
+        durable: Whether the map of IDs survives a power failure.
 
     Attributes:
         ids: The map of IDs.
@@ -146,10 +149,11 @@ class ReplaySink:
         return Applier(target, files)
 
     def send(self, batch: Batch) -> None:
-        """Apply a batch in order, and accept what each request completes.
+        """Apply a batch in order, and accept the events that each request completes.
 
         Raises:
-            Unavailable: The server does not respond, is busy, or something else responds in its place.
+            Unavailable: The server does not respond, is busy, or another server responds in its
+                place.
             Unauthorized: The server does not accept the credentials.
         """
         steps = _steps(batch)
@@ -177,7 +181,8 @@ class ReplaySink:
             _may_be_the_events(error) and self._strikes.count(event.id) >= STRIKES
         ):
             if len(step.positions) > 1:
-                # Each alone, to find the faulty ones; what was written before is written again.
+                # One by one, to find the faulty ones; events that were already written are written
+                # again.
                 for position in step.positions:
                     self._apply(batch, _Step([position], step.is_log))
                 return
@@ -188,16 +193,16 @@ class ReplaySink:
         raise judged from masked(error)
 
     def expect_absent(self, sources: Iterable[str]) -> None:
-        """Note that the server has nothing yet of these IDs, so that it is not searched for them.
+        """Record that the server has nothing yet for these IDs, so that it is not searched for them.
 
         Args:
-            sources: IDs of runs, logged models and traces, and versions as `<registered model>/<number>`, as
-                they stand in events. Each is believed for one attempt.
+            sources: IDs of runs, logged models and traces, and versions as `<registered
+                model>/<number>`, as in events. Each record is valid for one attempt.
         """
         self._applier.target.expect_absent(sources)
 
     def answers(self) -> bool:
-        """Return whether the server answers a request that changes nothing."""
+        """Return whether the server responds to a request that changes nothing."""
         try:
             self._applier.target.tracking.search_experiments(max_results=1)
         except Exception:  # noqa: BLE001 - whatever it is, the server does not answer
@@ -206,7 +211,7 @@ class ReplaySink:
 
 
 class _Step(NamedTuple):
-    """Events that one call of the applier takes, by their positions in the batch.
+    """Events that one call of the applier handles, by their positions in the batch.
 
     `logged` events of one run share a step; every other event has its own.
     """
@@ -216,7 +221,7 @@ class _Step(NamedTuple):
 
 
 def _steps(batch: Sequence[Event]) -> list[_Step]:
-    """Plan a batch: `logged` events join the last step of their run, as long as that is one of these."""
+    """Plan a batch: `logged` events join their run's last step if that contains such events."""
     steps: list[_Step] = []
     joinable: dict[str, _Step] = {}
     for position, event in enumerate(batch):
@@ -234,10 +239,10 @@ def _steps(batch: Sequence[Event]) -> list[_Step]:
 
 
 def judge(error: Exception, uri: str) -> Exception:
-    """Return an exception of the outbox for what MLflow raised.
+    """Return the outbox's exception for one of MLflow's.
 
-    MLflow reports an unknown host, a timeout, a cut connection, a redirect and an HTML page alike as
-    INTERNAL_ERROR, so an event is only rejected if the server names a fault of the request.
+    MLflow reports an unknown host, a timeout, a cut connection, a redirect and an HTML page alike
+    as INTERNAL_ERROR, so an event is rejected only if the server names a fault of the request.
     """
     if isinstance(error, Rejected | Unavailable):
         return error
@@ -254,9 +259,9 @@ def judge(error: Exception, uri: str) -> Exception:
 
 
 def network_fault(error: BaseException) -> str:
-    """Return in a few words why no response came, or nothing if one came or the reason is another one.
+    """Return, in a few words, why no response arrived; empty if one arrived or there is another reason.
 
-    The clients put it into hundreds of characters, in which their own names come before the reason.
+    The clients' messages have hundreds of characters, in which their own names precede the reason.
     """
     for each in _behind(error):
         for kinds, words in _NETWORK_FAULTS:
@@ -268,13 +273,13 @@ def network_fault(error: BaseException) -> str:
 _NETWORK_FAULTS: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionRefusedError, "it refuses connections"),
     (socket.gaierror, "its host name is unknown"),
-    (ConnectionResetError, "it closed the connection"),  # http.client.RemoteDisconnected, too
+    (ConnectionResetError, "it closed the connection"),  # includes http.client.RemoteDisconnected
     (TimeoutError, "it did not answer in time"),
 )
 
 
 def _behind(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and those that it was raised for, as far as Python or urllib3 keep them."""
+    """Yield an exception and its causes, as far as Python or urllib3 keep them."""
     for _ in range(10):
         if error is None:
             return
@@ -287,8 +292,8 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
 def _status(error: Exception) -> int:
     """Return the HTTP status of an error, or 0.
 
-    Artifact repositories raise the errors of requests; MLflow's stores name the status in words where the
-    response was none of MLflow's, and call all but a few of them INTERNAL_ERROR.
+    Artifact repositories raise the errors of requests; MLflow's stores name the status in words if
+    the response was not MLflow's, and call all but a few of them INTERNAL_ERROR.
     """
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", 0)
@@ -310,7 +315,7 @@ def _secrets() -> list[str]:
 
 
 class _Strikes:
-    """How often an event failed while the server answered; kept in a file, as sinks are short-lived."""
+    """The number of failures of an event while the server responded; kept in a file, because sinks are short-lived."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -331,34 +336,35 @@ class _Strikes:
 
 
 def _prepare(uri: str, environ: Mapping[str, str]) -> None:
-    """Import MLflow and set up its environment, in a process that has not yet, and so only delivers.
+    """Import MLflow and set up its environment, in a process that has not imported it and so only delivers.
 
-    In any other process the environment is the user's: MLflow's settings stay, and the credentials are
-    those of the process.
+    In any other process the environment is the user's: MLflow's settings stay, and the credentials
+    are those of the process.
     """
     if "mlflow" in sys.modules:
         return
     os.environ.update(environ)
-    # A store that is wrapped here would record what is replayed, and so on without end.
+    # A wrapped store would record replayed events, in an endless loop.
     for name in [name for name, value in os.environ.items() if is_composite(value)]:
         del os.environ[name]
     # A database's `create_model_version` resolves `models:/` by the tracking URI of the process.
     os.environ["MLFLOW_TRACKING_URI"] = uri
-    # The outbox repeats, and knows what may be repeated; MLflow's own retries could create a run twice.
+    # The outbox retries, and knows which requests may be repeated; MLflow's own retries could
+    # create a run twice.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
-    # Databricks' client has retries of its own, by default for minutes; 0 stands for that default.
+    # Databricks' client has its own retries, by default for minutes; 0 selects that default.
     os.environ["MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT"] = "1"
-    # A redirected POST becomes a GET, whose response says nothing about what was sent.
+    # A redirected POST becomes a GET, whose response does not confirm the sent data.
     os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
     os.environ.pop("MLFLOW_RUN_ID", None)
     import_mlflow()
 
 
 def import_mlflow() -> None:
-    """Import MLflow as mlflow-skinny is, without pandas: it is a third of the time and of the memory.
+    """Import MLflow like mlflow-skinny, without pandas: it is a third of the time and of the memory.
 
-    Whatever needs pandas after that imports it. Only for a process that delivers and does nothing else.
+    Code that needs pandas later imports it. Only for a process that does nothing but deliver.
     """
     modules: dict[str, Any] = sys.modules  # None stops an import
     if "pandas" in modules or "mlflow" in modules:
@@ -368,5 +374,5 @@ def import_mlflow() -> None:
         importlib.import_module("mlflow")
     finally:
         del modules["pandas"]
-    # Its warnings, such as Databricks' at each attempt to sign in, are for people who train.
+    # Its warnings, such as Databricks' at each attempt to sign in, are meant for people who train.
     get_logger("mlflow").setLevel("ERROR")

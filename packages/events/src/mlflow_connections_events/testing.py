@@ -46,19 +46,20 @@ def describe(
 ) -> dict[str, Any]:
     """Describe everything that a user can see on a server, as nested dictionaries of plain values.
 
-    The tracking URI is in force meanwhile: MLflow 2.22 resolves proxied artifacts by it.
+    The tracking URI is in force during this: MLflow 2.22 uses it to resolve proxied artifacts.
 
     Args:
         tracking_uri: The server, or a database.
-        experiments: The names of the experiments to describe; None for all, deleted ones included.
-            Registered models are then limited to those with versions of these runs. A mapping describes
-            each under the name that it leads to, so that experiments of two names can be compared.
-        exact: Whether times and generated names count, as they do for a copy. Without them, two
-            executions of one script are alike.
-        load: Whether to load each model with `mlflow.pyfunc` and say if it does.
+        experiments: The names of the experiments to describe; None for all, including deleted ones.
+            Registered models are then limited to those with versions of these runs. A mapping
+            describes each experiment under the mapped name, so that experiments with different
+            names can be compared.
+        exact: Whether times and generated names count, as for a copy. Without them, two executions
+            of one script are equal.
+        load: Whether to load each model with `mlflow.pyfunc` and describe whether that succeeds.
 
     Returns:
-        What was found under `experiments`, `runs`, `models`, `registered` and `traces`, each by label.
+        The entities under `experiments`, `runs`, `models`, `registered` and `traces`, each by label.
     """
     with _in_force(tracking_uri):
         return _Description(tracking_uri, experiments, exact=exact, load=load).whole()
@@ -67,7 +68,7 @@ def describe(
 def differences(
     expected: Mapping[str, Any], actual: Mapping[str, Any], *, ignore: Iterable[str] = ()
 ) -> list[str]:
-    """Return a line for each value that differs, is missing or is unexpected, under its path.
+    """Return a line for each value that differs, is missing or is unexpected, with its path.
 
     Args:
         expected: A description.
@@ -238,7 +239,8 @@ class _Description:
             return []
         search = self._client.search_traces
         where = _search_place(search)
-        # One after the other: the database of MLflow 3.5 answers several with one of their traces.
+        # Sequentially: the database of MLflow 3.5 answers concurrent requests with one of their
+        # traces.
         found = [t for e in experiments for t in _paged(search, **{where: [e]}, max_results=100)]
         return sorted(found, key=lambda trace: trace.info.timestamp_ms)
 
@@ -262,7 +264,7 @@ class _Description:
         return {"stage": experiment.lifecycle_stage, "tags": self._texts(experiment.tags)}
 
     def _run(self, run: Any) -> dict[str, Any]:
-        # A search leaves parts out.
+        # A search omits parts.
         run = self._client.get_run(run.info.run_id)
         info, inputs = run.info, run.inputs
         outputs = getattr(getattr(run, "outputs", None), "model_outputs", None) or ()
@@ -283,7 +285,7 @@ class _Description:
             ),
             "outputs": sorted([str(self._named(m.model_id)), m.step] for m in outputs),
             "traces": self._linked(info.run_id),
-            # A deleted run's files belong to nobody.
+            # A deleted run's files have no owner.
             "files": {}
             if info.lifecycle_stage == "deleted"
             else self._files(info.artifact_uri, self._uri),
@@ -322,7 +324,7 @@ class _Description:
         }
 
     def _model(self, model: Any) -> dict[str, Any]:
-        # A search may leave tags out.
+        # A search may omit tags.
         model = self._client.get_logged_model(model.model_id)
         return {
             "name": model.name,
@@ -382,7 +384,7 @@ class _Description:
             used[span.name] += 1
             described[f"{span.name}#{used[span.name]}"] = self._span(span, names)
         return {
-            # Of MLflow 3, whose clients make the ID; the one of MLflow 2 is the server's own.
+            # MLflow 3's clients create the ID; in MLflow 2 it is the server's own.
             **({"id": _trace_id(info)} if self._exact and hasattr(info, "trace_id") else {}),
             "state": str(getattr(info.status, "value", info.status)),
             "start": self._time(info.timestamp_ms),
@@ -428,7 +430,7 @@ class _Description:
                 "metadata": self._texts(each.metadata),
                 "created": self._time(each.create_time_ms),
                 "overrides": known.get(getattr(each, "overrides", None)),
-                # A server says of feedback only that it is valid.
+                # For feedback, a server only reports that it is valid.
                 "valid": getattr(each, "valid", None) is not False,
             }
             for label, each in labels.values()
@@ -448,7 +450,7 @@ class _Description:
         return found
 
     def _content(self, content: bytes) -> str:
-        """Return short text as it is, anything else as a checksum and a size."""
+        """Return short text unchanged, anything else as a checksum and a size."""
         # Byte by byte, so that IDs are found in binary files too.
         text = self._text(content.decode("latin-1"))
         if len(text) <= _LONGEST_TEXT and text.isprintable():
@@ -465,12 +467,12 @@ def _value(assessment: Any) -> Any:
 
 
 def _trace_id(info: Any) -> str:
-    # MLflow 2 calls it so.
+    # MLflow 2 uses this name.
     return str(getattr(info, "trace_id", None) or info.request_id)
 
 
 def _otel_id(trace: Any) -> str | None:
-    """Return the ID of a trace by OpenTelemetry, as its spans have it, or None if it has no span."""
+    """Return a trace's OpenTelemetry ID, as in its spans, or None if it has no span."""
     for span in trace.data.spans:
         found = span.to_dict().get("trace_id")
         return str(found) if found and len(found) >= _LONG // 2 else None

@@ -1,19 +1,21 @@
-"""The vocabulary: every kind of event, and the data that an event of this kind carries.
+"""The vocabulary: every kind of event, and the data of each kind.
 
-An event is one fact that an MLflow server has accepted, or is to accept. The vocabulary is lossless:
-replaying the events of a run into another server leads to the same run. It needs no MLflow, so that a
-sink can be imported quickly in the process that delivers.
+An event is one fact that an MLflow server has accepted, or shall accept. The vocabulary is
+lossless: replaying the events of a run into another server produces the same run. It does not need
+MLflow, so that a sink can be imported quickly in the process that delivers.
 
-**Streams.** Order is kept within a stream. The stream of an event is the ID of the run it belongs to;
-without a run it is the ID of the logged model, the experiment, the trace, or the name of the registered
-model. IDs stand in events as the client knew them: for a write-behind store they may be provisional, and
-the sink that creates the run keeps the map from provisional to server IDs in its state folder.
+**Streams.** Order is kept within a stream. The stream of an event is the ID of the run it belongs
+to; without a run it is the ID of the logged model, the experiment, the trace, or the name of the
+registered model. IDs in events are those that the client knew: for a write-behind store they may be
+provisional, and the sink that creates the run keeps the map from provisional to server IDs in its
+state folder.
 
-**JSON.** Data is JSON. Texts are MLflow's own, after redaction. Times are milliseconds since the epoch in
-UTC. Metrics keep NaN and the infinities as floats.
+**JSON.** Data is JSON. Texts are MLflow's own, after redaction. Times are milliseconds since the
+epoch in UTC. Metrics keep NaN and the infinities as floats.
 
-**Creating twice.** Each kind that creates something carries the ID or the name under which the client
-knows it, so that a sink can look before it creates and a delivery that comes twice creates it once.
+**Creating twice.** Each kind that creates an entity carries the ID or the name under which the
+client knows it, so that a sink can search before it creates, and a repeated delivery creates it
+once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +62,7 @@ Kind = Literal[
     "assessment_logged",
     "assessment_deleted",
 ]
-"""The kinds of events. `DATA` names the type of each one's data."""
+"""The kinds of events. `DATA` maps each to its type."""
 
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 """All kinds, for checks at run time."""
@@ -79,22 +81,22 @@ RUN_KINDS: frozenset[str] = frozenset(
         "model_logged",
     }
 )
-"""The kinds that tell about a run."""
+"""The kinds that concern a run."""
 
 
 class RunContext(TypedDict, total=False):
     """The part of a run that its later events repeat under `run`, so that a sink need not remember it.
 
-    Left out of `logged` events that hold neither params nor an `extra`, which are most events of a
-    training.
+    Omitted from `logged` events that contain neither params nor an `extra`, which are most events
+    of a training.
 
     Attributes:
         experiment_id: The run's experiment.
-        experiment_name: The experiment's name; absent if the store does not tell.
-        started: When the run started.
-        parent: The run that a nested run belongs to.
-        root: The outermost of these.
-        extra: What the product's `extra` function returned when the run started.
+        experiment_name: The experiment's name; absent if the store does not return it.
+        started: The start time of the run.
+        parent: The parent of a nested run.
+        root: The outermost ancestor.
+        extra: The result of the product's `extra` function at the run's start.
         parent_extra: The parent's `extra`.
         root_extra: The root's `extra`.
     """
@@ -135,14 +137,14 @@ class TagDeleted(_RunData, total=False):
 
 
 class RunStarted(_RunData, total=False):
-    """A run, announced before every other event of it.
+    """A run, announced before all its other events.
 
     Attributes:
-        resumed: Whether the run existed before this process saw it. Its params and tags are those it
-            had by then; its earlier metrics, inputs and artifacts are not part of the stream.
+        resumed: Whether the run existed before this process used it. Its params and tags are those
+            at that time; its earlier metrics, inputs and artifacts are not part of the stream.
         server_id: Whether the server has issued the ID; false for a provisional one.
-        attempted: Whether a request to create it was sent whose response was lost; so for models and
-            versions. The source's ID was in its tag.
+        attempted: Whether a request to create it was sent whose response was lost; likewise for
+            models and versions. The source's ID was in its tag.
     """
 
     experiment_id: str
@@ -163,7 +165,7 @@ class RunStarted(_RunData, total=False):
 
 
 class RunUpdated(_RunData, total=False):
-    """A new status, end time or name. `params` repeats, at the end, all that this process logged."""
+    """A new status, end time or name. At the end, `params` repeats all params that this process logged."""
 
     status: str
     end_time: int | None
@@ -178,8 +180,9 @@ class StageChanged(_RunData, total=False):
 
 
 MetricRow = list[Any]
-"""Key, value, time, step; then, if MLflow 3 says more, an object with `model_id`, `dataset_name` and
-`dataset_digest`."""
+"""Key, value, time, step; then, for additional data of MLflow 3, an object with `model_id`, `dataset_name` and
+`dataset_digest`.
+"""
 
 
 class Logged(_RunData, total=False):
@@ -210,7 +213,7 @@ class InputsLogged(_RunData, total=False):
 
 
 class OutputsLogged(_RunData, total=False):
-    """Logged models that a run has written, each as its ID and step."""
+    """Logged models that a run has written, each with its ID and step."""
 
     models: Sequence[tuple[str, int]]
 
@@ -218,17 +221,19 @@ class OutputsLogged(_RunData, total=False):
 class ArtifactsUploaded(_RunData, total=False):
     """Files of a run, of a logged model or of a trace.
 
-    A copy reads the content from `source`, as long as the source server keeps it. A write-behind store has
-    no source: it keeps a copy of each file in its own state folder and adds the name of that copy to the
-    file's row. Of a small file it adds an empty name and the content itself, in base64.
+    A copy reads the content from `source`, while the source server keeps it. A write-behind store
+    has no source: it keeps a copy of each file in its own state folder and adds the name of that
+    copy to the file's row. For a small file it adds an empty name and the content itself, in
+    base64.
 
     Attributes:
         model: The logged model that owns the files; absent if the run does.
         trace: The trace that owns the files, likewise.
-        folder: The folder below the owner's root that was uploaded; absent for single files.
+        folder: The uploaded folder below the owner's root; absent for single files.
         source: The URI of the owner's root.
-        files: For each file its path below the owner's root, its size in bytes or None if unknown, and for a
-            write-behind store the name of the kept copy, or its content. At most `MAX_FILES`.
+        files: For each file its path below the owner's root, its size in bytes or None if unknown,
+            and for a write-behind store the name of the kept copy, or its content. At most
+            `MAX_FILES`.
         count: The number of all files.
         bytes: Their size, as far as known.
     """
@@ -243,7 +248,7 @@ class ArtifactsUploaded(_RunData, total=False):
 
 
 MAX_FILES = 1_000
-"""One event names at most so many files; a larger folder is described by its name, count and size."""
+"""The maximum number of files in one event; a larger folder is described by its name, count and size."""
 
 
 class ModelRecorded(_RunData, total=False):
@@ -253,7 +258,7 @@ class ModelRecorded(_RunData, total=False):
 
 
 class ModelLogged(_RunData, total=False):
-    """A logged model of MLflow 3, whole, each time it is created or finalized.
+    """A complete logged model of MLflow 3, each time it is created or finalized.
 
     Attributes:
         experiment_name: The experiment's name, for a model without a run; a run's context has it.
@@ -365,7 +370,7 @@ class VersionDeleted(TypedDict):
 
 
 class StageTransitioned(TypedDict):
-    """A version's new stage in MLflow's old sense (`Production`)."""
+    """A version's new stage, one of MLflow's older stages (`Production`)."""
 
     version: str
     stage: str
@@ -386,17 +391,17 @@ class AliasDeleted(TypedDict):
 
 
 class TraceLogged(_RunData, total=False):
-    """A trace without its spans, whole, each time it is started or ended. Stream: the trace's ID.
+    """A complete trace without its spans, each time it is started or ended. Stream: the trace's ID.
 
-    Clients of MLflow 3 make the ID; in MLflow 2 the server does.
+    Clients of MLflow 3 create the ID; in MLflow 2 the server does.
 
     Attributes:
         state: `IN_PROGRESS`, `OK` or `ERROR`.
-        start_time: When the trace began.
-        duration: Its milliseconds; None while it is in progress.
+        start_time: The beginning of the trace.
+        duration: Its duration in milliseconds; None while it is in progress.
         metadata: Such as `mlflow.sourceRun`, the run it belongs to.
-        tags: Without those that a server sets for itself.
-        artifact_location: The URI of its files on the server that holds it.
+        tags: Its tags, without those that a server sets.
+        artifact_location: The URI of its files on its server.
     """
 
     experiment_id: str
@@ -413,10 +418,10 @@ class TraceLogged(_RunData, total=False):
 
 
 class SpansLogged(TypedDict):
-    """Spans of one trace, as MLflow 3 writes them in JSON. A span that comes again replaces the earlier.
+    """Spans of one trace, in MLflow 3's JSON form. A repeated span replaces the earlier one.
 
-    MLflow keeps spans in its database, or else in the trace's file `traces.json`, which is an artifact.
-    They come before the trace itself, or after it.
+    MLflow keeps spans in its database, or else in the trace's file `traces.json`, which is an
+    artifact. They arrive before the trace itself, or after it.
     """
 
     experiment_id: str
@@ -425,7 +430,7 @@ class SpansLogged(TypedDict):
 
 
 class TraceLinked(_RunData, total=False):
-    """A trace that was linked to a run besides the one it belongs to, or was no longer linked."""
+    """A trace that was linked to an additional run, or was unlinked from it."""
 
     linked_run: str
 
@@ -442,7 +447,7 @@ class TracesDeleted(TypedDict):
 
     Attributes:
         until: The latest start of a deleted trace.
-        count: How many were deleted, the oldest first.
+        count: The number of deleted traces, oldest first.
     """
 
     experiment_name: str | None
@@ -451,13 +456,13 @@ class TracesDeleted(TypedDict):
 
 
 class AssessmentLogged(TypedDict):
-    """An assessment of a trace, whole, each time it is created or changed. Stream: the trace's ID.
+    """A complete assessment of a trace, each time it is created or changed. Stream: the trace's ID.
 
     Attributes:
         kind: `feedback` or `expectation`.
         value: JSON.
         error: Code, message and stack trace, instead of a feedback's value.
-        source: The type and ID of who has assessed.
+        source: The type and ID of the assessor.
         overrides: The ID of the assessment that this one replaces.
     """
 

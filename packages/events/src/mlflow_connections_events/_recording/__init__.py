@@ -1,1 +1,1 @@
-"""Recording: each call that a store has accepted becomes events, and its caller never notices."""
+"""Recording: each call that a store has accepted becomes events, without affecting its caller."""

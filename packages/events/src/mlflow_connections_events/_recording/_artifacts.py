@@ -1,7 +1,7 @@
 """Artifacts: MLflow uploads them without its tracking store, so they are recorded at their repository.
 
-Recorded are the paths and sizes of the files that are uploaded for a run, a logged model or a trace of a
-recorded store. The content is not part of the event.
+Recorded are the paths and sizes of the files that are uploaded for a run, a logged model or a trace
+of a recorded store. Their content is not part of the event.
 """
 
 import functools
@@ -30,7 +30,7 @@ class Owner(NamedTuple):
         emit: Logs an event in the owner's stream, given the kind and the data.
         never_raise: Makes a recording function safe for the call that it records.
         redact: Applied to paths and URIs.
-        named: The `model` or the `trace` by its ID; empty for artifacts of a run itself.
+        named: `model` or `trace` with its ID; empty for artifacts of a run itself.
     """
 
     emit: Callable[[str, Mapping[str, Any]], None]
@@ -54,7 +54,7 @@ def register_owner(artifact_uri: str | None, owner: Owner) -> None:
 
 
 def record_artifacts() -> None:
-    """Wrap MLflow's builders of artifact repositories. A second call wraps those added since."""
+    """Wrap MLflow's builders of artifact repositories. A second call wraps those registered since."""
     known = builders("artifact")
     with _lock:
         for scheme, builder in known.items():
@@ -134,7 +134,7 @@ def _join(*parts: str | None) -> str:
 
 
 def _size(file: Path) -> int | None:
-    # MLflow may write the file later, or have removed it again.
+    # MLflow may write the file later, or may already have removed it.
     return file.stat().st_size if file.is_file() else None
 
 

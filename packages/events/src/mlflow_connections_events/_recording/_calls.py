@@ -28,8 +28,8 @@ def recording(
 ) -> Callable[[Record], OnSuccess]:
     """Return a function that makes recording functions safe for the calls that they record.
 
-    They do nothing while `enabled` returns false, and never raise: recording must not fail the call that
-    it records. One warning is enough for all of them, or a defect would fill the log of a training.
+    They do nothing while `enabled` returns false, and never raise: recording must not fail the
+    recorded call. One warning is enough for all of them, or a defect would fill a training's log.
     """
     has_failed = False
 
@@ -56,11 +56,11 @@ def recording(
 def recorded_methods(
     store: Any, records: Mapping[str, Record], never_raise: Callable[[Record], OnSuccess]
 ) -> dict[str, Callable[..., Any]]:
-    """Return the recording function for each recorded method that a store has, by name.
+    """Return the recording function for each recorded method of a store, by name.
 
     Args:
-        store: The store whose results are the caller's.
-        records: For each method the function that records its calls.
+        store: The store whose results are passed to the caller.
+        records: The function that records the calls of each method.
         never_raise: Makes such a function safe for the call.
     """
     return {

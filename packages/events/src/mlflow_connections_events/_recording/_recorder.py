@@ -18,7 +18,7 @@ from ._calls import EventLog, Record, recorded_methods, recording
 from ._run_cache import AnnouncedRun, RunCache
 
 FLUSH_SECONDS = 1.0
-"""How long the end of a run waits, at most, for its events to be delivered."""
+"""The maximum time that the end of a run waits for the delivery of its events, in seconds."""
 
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 
@@ -27,10 +27,11 @@ class Recorder:
     """Records the accepted calls of one tracking store.
 
     Args:
-        store: The store whose results are the caller's.
+        store: The store whose results are passed to the caller.
         log: Receives the events.
-        redact: Applied to each param, tag and URI before the event is made.
-        extra: Called once when an outermost run is announced; its result is part of the run's context.
+        redact: Applied to each param, tag and URI before the event is created.
+        extra: Called once when an outermost run is announced; its result is part of the run's
+            context.
         enabled: Nothing is recorded while it returns false.
         kinds: The kinds that are recorded; others cost nothing.
     """
@@ -54,7 +55,7 @@ class Recorder:
         self.never_raise = recording(enabled)
 
     def methods(self) -> dict[str, Callable[..., Any]]:
-        """Return the recording function for each recorded method that the store has, by name."""
+        """Return the recording function for each recorded method of the store, by name."""
         records: dict[str, Record] = {
             "create_experiment": self._create_experiment,
             "get_experiment": lambda _, found: self._see_experiment(found),
@@ -130,7 +131,7 @@ class Recorder:
     # ----- for the recorder of traces
 
     def announced(self, run_id: str) -> AnnouncedRun:
-        """Return a run, and announce it first if it was not."""
+        """Return a run, announcing it first if necessary."""
         return self.runs.get(run_id) or self._announce_unknown(run_id)
 
     def experiment_name(self, experiment_id: Any) -> str | None:
@@ -141,7 +142,7 @@ class Recorder:
         return self.runs.experiment_name(experiment_id)
 
     def own_without_run(self, artifact_uri: str, stream: str, **named: str) -> None:
-        """Record the artifacts below a URI in a stream that is no run's."""
+        """Record the artifacts below a URI in a stream that does not belong to a run."""
         append = functools.partial(self.append, stream)
         register_owner(artifact_uri, Owner(append, self.never_raise, self.redact, named))
 
@@ -235,7 +236,7 @@ class Recorder:
             data["params"] = dict(run.params)
         if data:
             self.emit(run_id, "run_updated", data)
-        # Waiting at the end of each of a hundred nested runs would add up.
+        # Waiting at the end of each of a hundred nested runs would take long.
         if ended and not (run is not None and "parent" in run.context):
             self._log.flush(FLUSH_SECONDS)
 
@@ -270,7 +271,7 @@ class Recorder:
     ) -> None:
         """Record an asynchronous call once MLflow has written all of it.
 
-        The values are copied now, because MLflow extends the lists of its callers.
+        The values are copied now, because MLflow extends its callers' lists.
         """
         data = self._logged(metrics, params, tags)
         futures = write_futures(operations)
@@ -309,7 +310,7 @@ class Recorder:
         if model.source_run_id:
             self._own(model.artifact_location, model.source_run_id, model=model.model_id)
         elif not self.kinds <= RUN_KINDS:
-            # A product of runs alone has no place for files without one.
+            # A product that only supports runs cannot store files without one.
             self.own_without_run(model.artifact_location, model.model_id, model=model.model_id)
 
     def _log_model(self, model: Any) -> None:
@@ -326,7 +327,7 @@ class Recorder:
             return
         model_id = arguments["model_id"]
         if self.runs.stream_of_model(model_id) is None:
-            # Another process created the model; at most one request for each.
+            # Another process created the model; at most one request is sent for each.
             self._see_model(self.store.get_logged_model(model_id))
         stream = self.runs.stream_of_model(model_id) or model_id
         self.append(stream, kind, {"model_id": model_id, **data})

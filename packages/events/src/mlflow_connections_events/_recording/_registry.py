@@ -16,7 +16,7 @@ class RegistryRecorder:
     """Records the accepted calls of one model registry store.
 
     Args:
-        store: The store whose results are the caller's.
+        store: The store whose results are passed to the caller.
         log: Receives the events.
         redact: Applied to each tag, description and URI.
         enabled: Nothing is recorded while it returns false.
@@ -31,7 +31,7 @@ class RegistryRecorder:
         self._enabled = enabled
 
     def methods(self) -> dict[str, Callable[..., Any]]:
-        """Return the recording function for each recorded method that the store has, by name."""
+        """Return the recording function for each recorded method of the store, by name."""
         records: dict[str, Record] = {
             "create_registered_model": self._create_model,
             "update_registered_model": lambda a, _: self._emit(

@@ -1,4 +1,4 @@
-"""The runs, experiments and logged models that a store has been seen to use."""
+"""The runs, experiments and logged models that a store has used."""
 
 import os
 import threading
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mlflow_connections_events.vocabulary import RunContext
 
 _MAX_RUNS = 10_000
-"""So many runs are remembered. A forgotten one is only announced again."""
+"""The number of remembered runs. A forgotten one is only announced again."""
 _MAX_UNANNOUNCED = 100
 
 
@@ -17,8 +17,8 @@ class AnnouncedRun(NamedTuple):
     """A run whose announcement is in the event log.
 
     Attributes:
-        params: All that this process logged, redacted, to be repeated at the run's end.
-        context: What later events of the run repeat.
+        params: All params that this process logged, redacted, to be repeated at the run's end.
+        context: The part of the run that later events repeat.
     """
 
     params: dict[str, str]
@@ -26,7 +26,7 @@ class AnnouncedRun(NamedTuple):
 
 
 class RunCache:
-    """The runs and experiments that a store has been seen to use. Bounded, safe for threads and fork."""
+    """The runs and experiments that a store has used. Bounded, safe for threads and fork."""
 
     def __init__(self) -> None:
         self._announced: OrderedDict[str, AnnouncedRun] = OrderedDict()
@@ -37,7 +37,7 @@ class RunCache:
         _living.add(self)
 
     def announce(self, run_id: str, run: AnnouncedRun) -> None:
-        """Remember a run that was announced."""
+        """Remember an announced run."""
         with self.lock:
             self._announced[run_id] = run
             self._seen.pop(run_id, None)

@@ -27,7 +27,7 @@ class TraceRecorder:
         self._append = recorder.append
 
     def methods(self) -> dict[str, Callable[..., Any]]:
-        """Return the recording function for each recorded method that the store has, by name."""
+        """Return the recording function for each recorded method of the store, by name."""
         records: dict[str, Record] = {
             "start_trace": self._start_trace,
             "end_trace": lambda _, info: self._log_trace(info, info),

@@ -1,1 +1,1 @@
-"""Replaying: events are applied to the stores of an MLflow server. Each may be applied twice with one result."""
+"""Replaying: events are applied to the stores of an MLflow server. Applying one twice has the same result."""

@@ -1,4 +1,4 @@
-"""The applier of events: each goes to the applier of its concept."""
+"""The applier of all events, which passes each to the applier of its concept."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ class Applier:
 
         Raises:
             Rejected: The event can never be applied.
-            Exception: Whatever MLflow raises.
+            Exception: Any exception of MLflow's.
         """
         handler = self._handlers.get(event.kind)
         if handler is None:
@@ -63,7 +63,7 @@ class Applier:
         try:
             self._unless_restored(event, lambda: handler(event))
         except json.JSONDecodeError:
-            # Of a response: a login page, or a proxy's, in place of the server's.
+            # The body of a response: a login page, or a proxy's, in place of the server's.
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise Rejected(
@@ -75,7 +75,7 @@ class Applier:
         self._unless_restored(events[0], lambda: self._runs.log(events))
 
     def _unless_restored(self, event: Event, apply: Callable[[], None]) -> None:
-        """Apply an event of a run, again if the run is there under another ID than this process knows."""
+        """Apply an event of a run, and again if the run has another ID on the server than this process knows."""
         try:
             apply()
         except Exception as error:

@@ -14,7 +14,7 @@ from ._traces import TraceApplier
 
 
 class Files(Protocol):
-    """Provides the content of artifacts that events name."""
+    """Provides the content of the artifacts named by events."""
 
     def fetch(self, event: Event, folder: Path) -> Iterable[tuple[str, Path]]:
         """Return the files of an `artifacts_uploaded` event.
@@ -24,16 +24,16 @@ class Files(Protocol):
             folder: An empty folder for downloads, removed afterwards.
 
         Returns:
-            For each file its path below the root of its owner, and the local file.
+            For each file its path below its owner's root, and the local file.
         """
 
 
 class ArtifactApplier:
-    """Uploads the files that events name.
+    """Uploads the files named by events.
 
     Args:
         target: The server.
-        runs: Finds the runs that have files.
+        runs: Finds the runs of files.
         traces: Uploads the files of traces.
         files: Provides the files; without it none are copied.
     """
@@ -82,7 +82,7 @@ class ArtifactApplier:
         repository.log_artifact(str(file), folder or None)
 
     def _rewritten(self, file: Path, temporary: Path) -> Path:
-        """Return a copy of an MLmodel file that names the destination's IDs and places."""
+        """Return a copy of an MLmodel file with the destination's IDs and URIs."""
         folder = temporary / "rewritten"
         folder.mkdir(exist_ok=True)
         copy = folder / file.name

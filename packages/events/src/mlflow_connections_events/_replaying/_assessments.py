@@ -54,7 +54,7 @@ class AssessmentApplier:
         self._know(data["assessment_id"], existing.assessment_id)
 
     def _know(self, source: str, target: str | None) -> None:
-        # A server of MLflow's own keeps the ID; others make one.
+        # An MLflow server keeps the ID; others create one.
         if target and target != source and self._ids.get(source) != target:
             self._ids.put(source, target)
 
@@ -64,7 +64,7 @@ class AssessmentApplier:
         for each in found:
             if each.assessment_id == wanted:
                 return each
-        # A server that makes the IDs itself, after a lost response.
+        # A server that creates the IDs itself, after a lost response.
         marks = (data["name"], data["created"], data["source"])
         for each in found:
             source = [each.source.source_type, str(each.source.source_id)]
@@ -111,6 +111,6 @@ class AssessmentApplier:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    # A server says nothing in several ways.
+    # Servers report a missing assessment in several ways.
     names = ("name", "feedback", "expectation", "rationale", "metadata")
     return all((getattr(one, n, None) or None) == (getattr(other, n, None) or None) for n in names)

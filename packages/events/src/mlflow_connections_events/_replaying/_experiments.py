@@ -1,4 +1,4 @@
-"""Applying the events of experiments, and finding the experiment of anything else."""
+"""Applying the events of experiments, and finding the experiment of any other entity."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,11 +37,11 @@ class ExperimentApplier:
         return self.id_of(source, name, created)
 
     def id_of(self, source: str, name: str | None, created: int | None = None) -> str:
-        """Return the destination's ID of an experiment, which is created if there is none of the name.
+        """Return the destination's ID of an experiment, which is created if no experiment has its name.
 
         Args:
             source: The source's ID.
-            name: Its name, or None if the event does not say.
+            name: Its name, or None if the event does not contain it.
             created: The time of its creation, if the source's ID may be the destination's too.
 
         Raises:
@@ -75,12 +75,12 @@ class ExperimentApplier:
                 return found
 
     def _is_experiment(self, known: str, name: str, created: int) -> bool:
-        """Return whether the server's experiment of an ID is the one that is meant, perhaps renamed.
+        """Return whether the server's experiment with an ID is the expected one, perhaps renamed.
 
-        A server that was set up anew, or restored from a backup, may use the ID for another one.
+        A server that was set up again, or restored from a backup, may use the ID for another one.
 
         Raises:
-            Rejected: It is, and it is deleted.
+            Rejected: It is the expected one, but deleted.
         """
         try:
             experiment = self._target.tracking.get_experiment(known)

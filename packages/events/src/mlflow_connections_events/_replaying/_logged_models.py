@@ -1,4 +1,4 @@
-"""Applying the events of logged models, which came with MLflow 3."""
+"""Applying the events of logged models, which MLflow 3 introduced."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ class ModelApplier:
     Args:
         target: The server.
         experiments: Finds the experiments of models.
-        runs: Finds the runs that models come from.
+        runs: Finds the source runs of models.
     """
 
     def __init__(

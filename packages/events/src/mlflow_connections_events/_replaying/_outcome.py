@@ -1,4 +1,4 @@
-"""The errors of an MLflow server that mean an earlier attempt was successful."""
+"""The errors of an MLflow server that show that an earlier attempt was successful."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ def error_code(error: BaseException) -> str:
 
 
 def unless_gone(delete: Callable[[], object]) -> None:
-    """Delete something; that it is gone already is success."""
+    """Delete an entity; if it is already gone, that is success."""
     try:
         delete()
     except Exception as error:
@@ -30,12 +30,12 @@ def unless_gone(delete: Callable[[], object]) -> None:
 
 
 def is_gone(error: Exception) -> bool:
-    """Return whether a server says that it does not have something."""
+    """Return whether a server reports a missing entity."""
     return error_code(error) in _GONE or "No tag with name" in str(error)
 
 
 def unless_duplicate(write: Callable[[], object]) -> None:
-    """Write something; that it is there already is success."""
+    """Write an entity; if it already exists, that is success."""
     try:
         write()
     except Exception as error:
@@ -44,6 +44,6 @@ def unless_duplicate(write: Callable[[], object]) -> None:
 
 
 def is_duplicate(error: Exception) -> bool:
-    """Return whether a database refused a row that it has: SQLite, PostgreSQL, MySQL or SQL Server."""
+    """Return whether a database refused an existing row: SQLite, PostgreSQL, MySQL or SQL Server."""
     words = ("UNIQUE constraint", "unique constraint", "Duplicate entry", "duplicate key")
     return any(word in str(error) for word in words)

@@ -17,7 +17,7 @@ class RegistryApplier:
 
     Args:
         target: The server.
-        runs: Finds the runs that versions come from.
+        runs: Finds the source runs of versions.
     """
 
     def __init__(self, target: ReplayTarget, runs: RunApplier) -> None:

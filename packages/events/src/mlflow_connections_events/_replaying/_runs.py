@@ -1,4 +1,4 @@
-"""Applying the events of runs: their states, what they log, and what they read and write."""
+"""Applying the events of runs: their states, their data, their inputs and their outputs."""
 
 import json
 import math
@@ -18,7 +18,7 @@ _MAX_PARAMS = 100
 _MAX_TAGS = 100
 _PARENT = "mlflow.parentRunId"
 _ORPHAN = "child of no run yet: "
-"""Opens the key under which the map of IDs notes a run whose parent the server has not."""
+"""The prefix of the keys in the map of IDs for runs whose parent the server lacks."""
 
 
 class RunApplier:
@@ -49,7 +49,7 @@ class RunApplier:
         }
 
     def of(self, event: Event) -> str:
-        """Return the destination's ID of the run that an event belongs to."""
+        """Return the destination's ID of an event's run."""
         return self.id_of(event.stream, event.data.get("run", {}))
 
     def id_of(self, source: str, context: Mapping[str, Any]) -> str:
@@ -66,7 +66,7 @@ class RunApplier:
             return known
         if self._own_ids:
             return source
-        # The announcement was delivered by a process whose state is not this one's.
+        # The announcement was delivered by a process with another state folder.
         if experiment_id := context.get("experiment_id"):
             experiment = self._experiments.id_of(experiment_id, context.get("experiment_name"))
             if (run := self._find(source, experiment)) is not None:
@@ -75,10 +75,10 @@ class RunApplier:
         raise Rejected(f"The run {source} was not announced to the destination.", [0])
 
     def is_found_anew(self, event: Event) -> bool:
-        """Return whether a run that the server has not, under the ID that is known, is there under another.
+        """Return whether a run that the server lacks under its known ID exists under another one.
 
-        The server may have been restored from a backup, or another process created the run and keeps
-        the map of IDs elsewhere. A run whose announcement is known is created again.
+        The server may have been restored from a backup, or another process created the run and
+        keeps the map of IDs elsewhere. A run whose announcement is known is created again.
 
         Raises:
             Rejected: The server has lost the run, and it cannot be created again.
@@ -132,9 +132,9 @@ class RunApplier:
         )
         self._adopt_children(event.stream, run.info.run_id)
         if run.info.lifecycle_stage == "deleted":
-            # It came before, whole; a deleted run takes no values.
+            # It was copied completely before; a deleted run accepts no values.
             self._target.tracking.restore_run(run.info.run_id)
-        # Its own ID was not known when it was created.
+        # Its own ID was not known at its creation.
         tags = {k: v for k, v in data["tags"].items() if event.stream in v}
         self._log(run.info.run_id, [], list(data.get("params", {}).items()), tags)
 
@@ -157,7 +157,7 @@ class RunApplier:
         return bool((self._target.announced(run_id) or {}).get("provisional"))
 
     def _adopt_children(self, source: str, run_id: str) -> None:
-        """Name a run as the parent of those that arrived before it, because it was refused at first."""
+        """Set a run as the parent of those that arrived before it, because it was refused at first."""
         from mlflow.entities import RunTag
 
         for known, noted in self._ids.pairs().items():
@@ -214,10 +214,10 @@ class RunApplier:
             list(_chunks([Param(k, v) for k, v in params], _MAX_PARAMS)),
             list(_chunks(self._tags(tags), _MAX_TAGS)),
         ]
-        # The last request has params and tags: a tag may say that all the rest has come.
+        # The last request has params and tags: a tag may mark everything else as complete.
         for number in range(-max(map(len, parts)), 0):
             part = [each[number] if -number <= len(each) else [] for each in parts]
-            # MLflow takes at most 1,000 items in all.
+            # MLflow accepts at most 1,000 items in total.
             if sum(map(len, part)) > _MAX_METRICS:
                 self._log_batch(run_id, part[0], [], [])
                 part[0] = []
@@ -230,7 +230,7 @@ class RunApplier:
             odd = [metric for metric in metrics if not math.isfinite(metric.value)]
             if not odd or not is_duplicate(error):
                 raise
-            # MLflow skips metrics that it has already, except NaN and the infinities.
+            # MLflow skips metrics that it already has, except NaN and the infinities.
             rest = [metric for metric in metrics if math.isfinite(metric.value)]
             self._target.tracking.log_batch(run_id, rest, params, tags)
             for metric in odd:

@@ -1,4 +1,4 @@
-"""The server that events are applied to, and what is known of it."""
+"""The server that events are applied to, and the known facts about it."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -8,20 +8,21 @@ from mlflow_connections_events.ids import IdMap
 from mlflow_connections_outbox import Event, Rejected
 
 ATTEMPT_SECONDS = 5.0
-"""The time after which a server that responds has also done what it was asked before."""
+"""Seconds after which a server that responds has also completed earlier requests."""
 
 
 class ReplayTarget:
-    """The stores of one server, and the IDs that it has for what events name.
+    """The stores of one server, and its IDs for the entities in events.
 
     Args:
         tracking: The server's tracking store.
         registry: Returns the server's model registry store.
         client: An `MlflowClient` of the server, for artifacts.
         ids: The map of IDs.
-        own_ids: Whether the IDs of runs that are not provisional (`server_id`) are the server's own,
-            as for a write-behind store. Otherwise every run is created anew.
-        announced: Returns the data of the `run_started` event of a run, or None if it is not known any more.
+        own_ids: Whether the IDs of runs that are not provisional (`server_id`) are the server's
+            own, as for a write-behind store. Otherwise every run is created.
+        announced: Returns the data of the `run_started` event of a run, or None if it is no longer
+            known.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class ReplayTarget:
         self, source: str, target: str, source_uri: str | None, target_uri: str | None
     ) -> None:
         """Remember the server's ID for an ID in events, and its root of artifacts for the source's."""
-        # The ID last: whoever finds it may rely on the rest.
+        # The ID is last: a reader that finds it may rely on the rest.
         if source_uri and target_uri:
             self.ids.put(source_uri.rstrip("/"), target_uri.rstrip("/"))
         self.ids.put(source, target)
@@ -64,11 +65,11 @@ class ReplayTarget:
         raise Rejected(f"The logged model {source} was not announced to the destination.", [0])
 
     def expect_absent(self, sources: Iterable[str]) -> None:
-        """Note that the server has nothing yet of these IDs of runs, models, versions and traces."""
+        """Record that the server has nothing yet for these IDs of runs, models, versions and traces."""
         self._absent.update(sources)
 
     def is_absent(self, source: str) -> bool:
-        """Return whether the server has nothing of an ID, once: the response to an attempt may be lost."""
+        """Return, once, whether the server has nothing for an ID: the response to an attempt may be lost."""
         try:
             self._absent.remove(source)
         except KeyError:
@@ -76,9 +77,9 @@ class ReplayTarget:
         return True
 
     def found(self, event: Event, source: str, find: Callable[[], Any]) -> Any:
-        """Look for what an event creates, a second time if another process attempted to create it.
+        """Search for the entity that an event creates, a second time if another process attempted to create it.
 
-        Its request may still be in the queue of a server that responds to the first look.
+        That request may still be in the queue of a server that responds to the first search.
         """
         if self.is_absent(source):
             return None

@@ -1,7 +1,7 @@
 """Applying the events of traces and their spans.
 
-In MLflow 3 clients make the IDs of traces, so a trace keeps its ID on every server. In MLflow 2 the server
-makes it, and the trace is found again by a tag.
+In MLflow 3 clients create the IDs of traces, so a trace keeps its ID on every server. In MLflow 2
+the server creates it, and the trace is found again by a tag.
 """
 
 import inspect
@@ -61,7 +61,7 @@ class TraceApplier:
         """Return the destination's ID of a trace.
 
         Raises:
-            Rejected: It was not announced to a server that makes IDs itself.
+            Rejected: It was not announced to a server that creates IDs itself.
         """
         if known := self._ids.get(source):
             return known
@@ -70,7 +70,7 @@ class TraceApplier:
         raise Rejected(f"The trace {source} was not announced to the destination.", [0])
 
     def log_file(self, source: str, file: Path, folder: str) -> None:
-        """Upload a file of a trace; a file of spans names the destination's IDs."""
+        """Upload a file of a trace; a file of spans contains the destination's IDs."""
         location = self._target.tracking.get_trace_info(self.id_of(source)).tags[ARTIFACT_LOCATION]
         repository = artifact_repository(location, self._target.client.tracking_uri)
         if file.name != TRACE_FILE or folder:
@@ -122,7 +122,7 @@ class TraceApplier:
             tags=tags,
         )
         if existing is not None:
-            # MLflow 3.5 fails to start a trace again without all that the trace has by now.
+            # MLflow 3.5 fails to start a trace again without all of its current data.
             info.tags = {**existing.tags, **info.tags}
             info.trace_metadata = {**existing.trace_metadata, **info.trace_metadata}
             info.assessments = existing.assessments
@@ -143,8 +143,8 @@ class TraceApplier:
         data = event.data
         if (existing.state.value, existing.request_time) != (data["state"], data["start_time"]):
             return False
-        # MLflow 3.5 rounds again when spans come again. To start the trace again would be worse: it
-        # makes assessments valid that others have overridden.
+        # MLflow 3.5 rounds again when spans are logged again. Starting the trace again would be
+        # worse: it makes assessments valid that others have overridden.
         return abs(int(existing.execution_duration or 0) - int(data.get("duration") or 0)) <= 1
 
     def _start_on_mlflow_2(
@@ -217,7 +217,7 @@ class TraceApplier:
         self._delete(experiment, [self.id_of(event.stream)])
 
     def _deleted_by_age(self, event: Event) -> None:
-        """Delete the oldest traces of an experiment, of those that came from the source."""
+        """Delete the oldest traces of an experiment, among those copied from the source."""
         data = event.data
         experiment = self._experiments.of({**data, "experiment_id": event.stream})
         if self._own_ids:
@@ -255,7 +255,7 @@ class TraceApplier:
             except NotImplementedError:
                 pass
             except Exception as error:
-                # Said by a server whose own store has no spans.
+                # The error of a server whose own store has no spans.
                 if "span logging is not supported" not in str(error):
                     raise
             else:
@@ -263,9 +263,9 @@ class TraceApplier:
         self._add_to_file(self.id_of(event.stream), spans)
 
     def _has_spans(self, trace: str, spans: Sequence[Mapping[str, Any]]) -> bool:
-        """Return whether a trace that came before has all of some spans.
+        """Return whether an existing trace has all of some spans.
 
-        To log them again would round the trace's duration anew.
+        Logging them again would round the trace's duration again.
         """
         get_trace = getattr(self._target.tracking, "get_trace", None)
         if self._own_ids or get_trace is None or self._target.is_absent(trace):
