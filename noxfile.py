@@ -490,7 +490,7 @@ def bench_since(session: nox.Session) -> None:
     session.run(
         uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, str(venv), external=True
     )
-    measured = ("core", "kedro", "databricks", "azureml", "databand", "snowflake")
+    measured = ("core", "kedro", "databricks", "azureml", "databand", "snowflake", "sandbox")
     folders = [str(earlier / "packages" / name) for name in measured]
     session.run(
         *(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", str(venv), "mlflow", *folders),

@@ -190,6 +190,9 @@ ROWS: dict[str, Callable[[Side, Side], Row]] = {
         )
         for module in _PLUGINS
     },
+    "import sandbox": printed(
+        "import the sandbox", imported("from mlflow_connections_sandbox import Sandbox"), "ms"
+    ),
     "import mlflow": whole("import mlflow, with every package installed", _MLFLOW),
     "kedro": printed(
         "import the Kedro hooks",

@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mlflow_connections import (
     MissingDependencyError,
     MissingOptionError,
     UnknownConnectionError,
+    named,
     resolve,
     use,
 )
@@ -423,6 +425,111 @@ def test_a_changed_file_is_read_again(project: Path) -> None:
     assert resolve("p").tracking_uri == "http://a"
     write(path, '[connections.p]\nconnection = "http://longer"\n')
     assert resolve("p").tracking_uri == "http://longer"
+
+
+def _write_as_before(path: Path) -> None:
+    """Write another URI of the same length, and give the file the times that it had."""
+    status = path.stat()
+    write(path, path.read_text(encoding="utf-8").replace("http://a", "http://b"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _replace(path: Path) -> None:
+    """Replace the file by another of the same length and times, as editors do."""
+    status = path.stat()
+    other = write(path.with_name("new"), '[connections.p]\nconnection = "http://b"\n')
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
+
+
+def _link(path: Path) -> None:
+    """Make the file a link to another."""
+    path.unlink()
+    path.symlink_to(
+        write(path.parent / "other" / "b.toml", '[connections.p]\nconnection = "b://"\n')
+    )
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize("change", [_write_as_before, _replace, _link, Path.unlink])
+def test_any_change_of_a_file_is_seen(
+    change: Callable[[Path], None], is_kept: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change is seen also where length and time stay, just after a write and long after it."""
+    monkeypatch.setattr(named, "_SETTLED", -1 if is_kept else 10**18)
+    path = write(project / "mlflow-connections.toml", '[connections.p]\nconnection = "http://a"\n')
+    write(Path(user_file()), '[connections.p]\nconnection = "http://user"\n')
+    assert resolve("p").tracking_uri == resolve("p").tracking_uri == "http://a"
+    time.sleep(0.02)  # a tick of the file system's clock
+    change(path)
+    expected = {"_link": "b://", "unlink": "http://user"}.get(change.__name__, "http://b")
+    assert resolve("p").tracking_uri == expected
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_file_that_appears_is_seen(
+    is_kept: bool, project: Path, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keyword that was unambiguous is refused once a file has it, wherever the file is read."""
+    monkeypatch.setattr(named, "_SETTLED", -1 if is_kept else 10**18)
+    install("declared", DECLARED)
+    monkeypatch.setenv("TEST_WORKSPACE", "w")
+    text = '[connections.declared]\nconnection = "http://a"\n'
+    elsewhere = write(project.parent / "elsewhere.toml", text)
+    (project / "mlflow-connections.toml").symlink_to(project / "target.toml")
+    below = project / "below"
+    below.mkdir()
+    os.chdir(below)
+    pyproject = write(below / "pyproject.toml", "[project]\nname = 'p'\n")
+    for path in (project / "target.toml", Path(user_file()), below / "mlflow-connections.toml"):
+        assert "//w?" in resolve("declared").tracking_uri
+        time.sleep(0.02)
+        write(path, text)
+        with pytest.raises(AmbiguousConnectionError, match="is both"):
+            resolve("declared")
+        path.unlink()
+    assert "//w?" in resolve("declared").tracking_uri
+    time.sleep(0.02)
+    write(pyproject, text.replace("[", "[tool.mlflow-connections.", 1))
+    with pytest.raises(AmbiguousConnectionError, match="is both"):
+        resolve("declared")
+    pyproject.unlink()
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_FILE", str(elsewhere))
+    with pytest.raises(AmbiguousConnectionError, match="is both"):
+        resolve("declared")
+
+
+def test_the_folder_and_the_variables_of_the_moment_count(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another working folder, another home and another variable are seen by the next call."""
+    for place in ("one", "two"):
+        text = f'[connections.p]\nconnection = "http://{place}"\n'
+        write(project / place / "mlflow-connections.toml", text)
+        write(project / f"{place}-config" / "mlflow-connections" / "connections.toml", text)
+    for place in ("one", "two", "one"):
+        os.chdir(project / place)
+        assert resolve("p").tracking_uri == f"http://{place}"
+    (project / "empty").mkdir()
+    os.chdir(project / "empty")
+    for place in ("one", "two", "one"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(project / f"{place}-config"))
+        assert resolve("p").tracking_uri == f"http://{place}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_a_folder_that_becomes_open_to_all_is_not_searched_any_more(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder's permissions count as they are, whether or not its entries have changed."""
+    monkeypatch.setattr(named, "_SETTLED", -1)
+    write(project / "mlflow-connections.toml", '[connections.p]\nconnection = "http://p"\n')
+    (project / "mine").mkdir()
+    os.chdir(project / "mine")
+    assert find_named_connection("p") is not None
+    time.sleep(0.02)
+    project.chmod(0o1777)
+    assert find_named_connection("p") is None
 
 
 def test_a_full_uri_searches_no_file(project: Path) -> None:

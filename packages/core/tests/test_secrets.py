@@ -5,6 +5,7 @@ import html
 import io
 import json
 import logging
+import os
 import re
 import shlex
 import sys
@@ -175,7 +176,7 @@ def test_no_secret_is_in_anything_that_we_raise_or_log(
         name: secret if name in {"token", "number"} else text for name, text in options.items()
     }
     try:
-        resolving._check([Leaky()], credentials, options, SourceNames())
+        resolving._check([Leaky.declared], credentials, options, SourceNames(), os.environ)
         connection = Leaky()
         endpoint = Endpoint(
             connection.tracking_uri(credentials, options),

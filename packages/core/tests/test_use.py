@@ -52,9 +52,10 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def mlflow(monkeypatch: pytest.MonkeyPatch) -> Mlflow:
-    """MLflow's two modules of URIs, as if other code had imported it."""
+    """MLflow and its two modules of URIs, as if other code had imported it."""
     tracking = FakeMlflow("_tracking_uri", "MLFLOW_TRACKING_URI")
     registry = FakeMlflow("_registry_uri", "MLFLOW_REGISTRY_URI")
+    monkeypatch.setitem(sys.modules, "mlflow", sys.modules.get("mlflow", ModuleType("mlflow")))
     monkeypatch.setitem(sys.modules, "mlflow.tracking._tracking_service.utils", tracking)
     monkeypatch.setitem(sys.modules, "mlflow.tracking._model_registry.utils", registry)
     return tracking, registry

@@ -9,6 +9,7 @@ TYPE_CHECKING = (
 )
 
 if TYPE_CHECKING:
+    from ._binder import *  # noqa: F403 - its `__all__`
     from ._connection import *  # noqa: F403 - its `__all__`
     from ._endpoint import *  # noqa: F403 - its `__all__`
     from ._errors import *  # noqa: F403 - its `__all__`
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 # The module of each public name. A module is imported on the first access to one of its names, so
 # that a caller of the base class or one function does not pay for the rest.
 _MODULES = {
+    "_binder": ("Binder",),
     "_connection": ("Connection", "KedroMlflowConnection"),
-    "_endpoint": ("Binder", "Endpoint"),
+    "_endpoint": ("Endpoint",),
     "_errors": (
         "AccessError",
         "AmbiguousConnectionError",

@@ -3,12 +3,15 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
-from ._endpoint import Binder, Endpoint
+from ._endpoint import Endpoint
 from ._errors import MissingOptionError
 from .options import Option, read_options, require
 from .secrets import looks_secret, remember
+
+if TYPE_CHECKING:
+    from ._binder import Binder
 
 __all__ = ["Connection", "KedroMlflowConnection"]
 
@@ -67,7 +70,7 @@ class Connection(ABC):
         self,
         credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
         options: Mapping[str, Any],  # noqa: ARG002
-    ) -> Binder | None:
+    ) -> "Binder | None":
         """Return an identity to activate that no variable can hold; by default none.
 
         Called after `tracking_uri` and `environment`.

@@ -96,6 +96,8 @@ def set_registry_uri(uri: str | None) -> None:
 
 def read_state() -> State:
     """Return MLflow's current variables, in this thread and this task."""
+    if not _is_imported():
+        return FRESH
     fluent = sys.modules.get(_FLUENT)
     everywhere, here = _trace_destinations()
     return State(
@@ -112,9 +114,12 @@ def read_state() -> State:
 
 def write_state(state: State) -> None:
     """Set MLflow's variables. The tracer is reset, because it keeps the URI of its creation."""
+    if not _is_imported():
+        return
+    before = tracking_uri()
     set_tracking_uri(state.tracking_uri)
     set_registry_uri(state.registry_uri)
-    _reset_tracer(state)
+    _write_tracing(state, is_reset=tracking_uri() != before)
     fluent = sys.modules.get(_FLUENT)
     if fluent is not None:
         _write(_FLUENT, "_active_experiment_id", state.experiment_id)
@@ -166,6 +171,8 @@ def flush() -> None:
 
 def forget_clients() -> None:
     """Drop MLflow's clients, sessions and artifact repositories, and data that it caches only by name."""
+    if not _is_imported():
+        return
     for module, name in _CLIENT_CACHES:
         _clear(_read(module, name))
     repositories = _read(_TRACKING, "_artifact_repos_cache")
@@ -180,6 +187,10 @@ def forget_stores() -> None:
     """Drop MLflow's stores. One with a database costs 0.1 s to build again."""
     for module, registry in _STORE_CACHES:
         _clear(getattr(_read(module, registry), "_get_store_with_resolved_uri", None))
+
+
+def _is_imported() -> bool:
+    return "mlflow" in sys.modules
 
 
 def _clear(function: Any) -> None:
@@ -234,12 +245,12 @@ def _is_tracer_made() -> bool:
     return bool(getattr(once, "done", False) or getattr(once, "_done", False))
 
 
-def _reset_tracer(state: State) -> None:
+def _write_tracing(state: State, *, is_reset: bool) -> None:
     provider = sys.modules.get(_PROVIDER)
     if provider is None:
         return
-    if _is_tracer_made():
-        # Even if the URI is equal, its identity may differ.
+    if not is_reset and _is_tracer_made():
+        # MLflow resets it for another URI only. Even if the URI is equal, its identity may differ.
         provider.reset()
     if state.tracing_disabled:
         provider.disable()

@@ -1,7 +1,7 @@
 """Resolve a keyword, credentials and options into an endpoint."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from .discovery import (
 from .environment import check_environment, credential_variables, is_credential_variable
 from .options import (
     DEFAULT_SOURCE_NAMES,
+    Option,
     SourceNames,
     declared_options,
     read_options,
@@ -31,8 +32,8 @@ from .options import (
 from .secrets import looks_secret, mask_uri, remember, secret_values
 
 if TYPE_CHECKING:
+    from ._binder import Binder
     from ._connection import Connection
-    from ._endpoint import Binder
     from .named import NamedConnection
 
 __all__ = ["resolve"]
@@ -103,12 +104,14 @@ def resolve(
     # By identity: an object that only looks like a connection need not be hashable.
     wanted = (tracker, None if registrar is tracker else registrar)
     connections = [connection for connection in wanted if connection is not None]
-    _remember_credentials(connections, credentials)
-    _check(connections, credentials, options, source_names)
+    declared = [declared_options(connection) for connection in connections]
+    environ = _declared_variables(declared)
+    _remember_credentials(declared, credentials)
+    _check(declared, credentials, options, source_names, environ)
     environment = credential_variables(credentials, source_names.credentials)
     for connection in connections:
         environment |= _environment(connection, credentials, options)
-        environment = {**_stripped_variables(connection), **environment}
+    environment = {**_stripped_variables(declared, environ), **environment}
     remember(*secret_values(environment))
     inner = None if tracker is None else _inner(tracker, credentials, options)
     behind = () if inner is None else inner.binders
@@ -243,39 +246,45 @@ def refuse_for_a_uri(
         )
 
 
-def _remember_credentials(connections: list["Connection"], credentials: Mapping[str, Any]) -> None:
-    """Remember the credentials that may be secret; of one that declares nothing, all may be."""
-    declared = [declared_options(connection) for connection in connections]
-    if not connections or not all(declared):
+def _declared_variables(declared: Sequence[Sequence[Option]]) -> dict[str, str]:
+    """Read the variables of declared options, once for all that is done with them."""
+    return {o.env: os.environ.get(o.env, "") for each in declared for o in each if o.env}
+
+
+def _remember_credentials(
+    declared: Sequence[Sequence[Option]], credentials: Mapping[str, Any]
+) -> None:
+    """Remember the credentials that may be secret; of a connection that declares nothing, all may be."""
+    if not declared or not all(declared):
         remember(credentials)
     remember(*(value for key, value in credentials.items() if looks_secret(str(key))))
 
 
-def _stripped_variables(connection: "Connection") -> dict[str, str]:
+def _stripped_variables(
+    declared: Sequence[Sequence[Option]], environ: Mapping[str, str]
+) -> dict[str, str]:
     """Return the credentials in the environment that have white space around them, without it.
 
     The service's client reads these variables itself, and would send a line break in a header.
     """
-    found = {}
-    for option in declared_options(connection):
-        if option.in_credentials and option.env and option.strip:
-            value = os.environ.get(option.env, "")
-            if value.strip() != value:
-                found[option.env] = value.strip()
-    return found
+    padded = {name: value.strip() for name, value in environ.items() if value.strip() != value}
+    if not padded:
+        return padded
+    strippable = {o.env for each in declared for o in each if o.in_credentials and o.strip}
+    return {name: value for name, value in padded.items() if name in strippable}
 
 
 def _check(
-    connections: list["Connection"],
+    declared: Sequence[Sequence[Option]],
     credentials: Mapping[str, Any],
     options: Mapping[str, Any],
     source_names: SourceNames,
+    environ: Mapping[str, str],
 ) -> None:
-    declared = [declared_options(connection) for connection in connections]
     everything = tuple(option for each in declared for option in each)
     # One that declares nothing may read any key, so none can be refused.
     refuse_misplaced(everything if all(declared) else (), credentials, options, source_names)
-    require(read_options(everything, credentials, options, source_names=source_names), source_names)
+    require(read_options(everything, credentials, options, environ, source_names), source_names)
 
 
 def _uri(

@@ -16,7 +16,7 @@ from _thread import RLock  # importing `threading` would be a tenth of the cost 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from . import _mlflow
 from ._endpoint import Endpoint
@@ -33,6 +33,7 @@ from .mlflow_state import (
     set_uris,
     set_variable,
     tracking_uri,
+    unset_variables,
 )
 from .secrets import get_logger, mask_uri
 from .spark import remember_absence
@@ -41,40 +42,30 @@ if TYPE_CHECKING:
     import logging
     import threading
 
-    from ._endpoint import Binder
+    from ._binder import Binder
 
 __all__ = ["Applied", "use"]
 
 
-class _Owner(NamedTuple):
-    """The thread and the asyncio task that entered a block.
+class _Owner:
+    """The thread and the asyncio task that enter a block."""
 
-    Attributes:
-        known_thread: The thread; None for the main thread of a process that had no other yet, for
-            which `threading` need not be imported.
-        task: The task; None outside of an event loop.
-    """
-
-    known_thread: "threading.Thread | None"
-    task: Any
-
-    @classmethod
-    def current(cls) -> "_Owner":
-        """Return the running thread and task."""
+    def __init__(self) -> None:
         threading = sys.modules.get("threading")
         asyncio = sys.modules.get("asyncio")
+        # None if no other thread was ever started: `threading` need not be imported for the main one.
+        self._known_thread = threading.current_thread() if threading else None
         try:
-            task = asyncio.current_task() if asyncio else None
+            self.task = asyncio.current_task() if asyncio else None
         except RuntimeError:  # no event loop runs in this thread
-            task = None
-        return cls(threading.current_thread() if threading else None, task)
+            self.task = None
 
     @property
     def thread(self) -> "threading.Thread":
         """The thread."""
         import threading
 
-        return self.known_thread or threading.main_thread()
+        return self._known_thread or threading.main_thread()
 
     def may_run_beside(self, other: "_Owner") -> bool:
         """Return whether this owner, which entered a block, may log while the other one runs."""
@@ -103,10 +94,12 @@ class Applied:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._owner = _Owner.current()
+        self._owner = _Owner()
         remember_absence()
         with _lock:
-            self._keeps_server = _is_in_force(endpoint)
+            self._names = {*endpoint.environment, *_exported()}
+            self._before = SavedState.take(self._names | _variables(endpoint))
+            self._keeps_server = _is_in_force(endpoint, self._before)
             if not self._keeps_server:
                 _refuse_active_runs(endpoint)
                 _refuse_other_owners(endpoint, self._owner)
@@ -115,13 +108,11 @@ class Applied:
             # An identity that is in force already is not bound twice: it would be unbound once.
             is_bound = self._keeps_server and list(endpoint.binders) == list(in_force)
             self._binders: Sequence[Binder] = () if is_bound else endpoint.binders
-            self._before = SavedState.take()
-            self._names = {*endpoint.environment, *_exported()}
             suspended = () if self._keeps_server else in_force
             bound: list[Binder] = []
             try:
                 if not self._keeps_server:
-                    _leave_server(endpoint, suspended)
+                    _leave_server(endpoint, suspended, self._before)
                 export_environment(endpoint.environment)
                 set_uris(endpoint.tracking_uri, endpoint.registry_uri)
                 for binder in self._binders:
@@ -243,11 +234,12 @@ def environment_of_child(endpoint: Endpoint) -> dict[str, str]:
     """
     with _lock:
         environment = dict(os.environ)
-        if not _is_in_force(endpoint):
+        now = SavedState(_mlflow.read_state(), environment)
+        if not _is_in_force(endpoint, now):
             exported = _exported()
             environment = {k: v for k, v in environment.items() if k not in exported}
             environment |= {k: v for k, v in exported.items() if v is not None}
-            if _is_server_named():
+            if _is_server_named(now):
                 for name in (*SERVER_VARIABLES, *CREDENTIAL_VARIABLES):
                     environment.pop(name, None)
     environment |= {**endpoint.environment, TRACKING_VARIABLE: endpoint.tracking_uri}
@@ -256,15 +248,23 @@ def environment_of_child(endpoint: Endpoint) -> dict[str, str]:
     return environment
 
 
-def _is_in_force(endpoint: Endpoint) -> bool:
+def _is_in_force(endpoint: Endpoint, now: SavedState) -> bool:
     """Return whether an endpoint, or the one behind it, has the server and the identity in force already."""
-    if endpoint.inner is not None and _is_in_force(endpoint.inner):
+    if endpoint.inner is not None and _is_in_force(endpoint.inner, now):
         return True
     return (
-        endpoint.tracking_uri.rstrip("/") == (tracking_uri() or "").rstrip("/")
-        and all(os.environ.get(name, "") == value for name, value in endpoint.environment.items())
+        endpoint.tracking_uri.rstrip("/") == (now.tracking_uri or "").rstrip("/")
+        and all(
+            now.variables.get(name, "") == value for name, value in endpoint.environment.items()
+        )
         and _are_in_force(endpoint.binders)
     )
+
+
+def _variables(endpoint: Endpoint) -> set[str]:
+    """Return the names of the variables of an endpoint and of those behind it."""
+    inner = set() if endpoint.inner is None else _variables(endpoint.inner)
+    return {*endpoint.environment, *inner}
 
 
 def _are_in_force(binders: "Sequence[Binder]") -> bool:
@@ -273,34 +273,35 @@ def _are_in_force(binders: "Sequence[Binder]") -> bool:
     return not _blocks or all(binder in _binders_in_force() for binder in binders)
 
 
-def _is_server_named() -> bool:
+def _is_server_named(now: SavedState) -> bool:
     """Return whether code or environment says which server is in force.
 
     If neither does, variables such as MLFLOW_EXPERIMENT_NAME come from a shell that leaves the
     server to the program, so they count for the first server that the program uses.
     """
-    return tracking_uri() is not None or _mlflow.experiment_id() is not None
+    return now.tracking_uri is not None or now.mlflow.experiment_id is not None
 
 
-def _leave_server(endpoint: Endpoint, binders: "Sequence[Binder]") -> None:
+def _leave_server(endpoint: Endpoint, binders: "Sequence[Binder]", before: SavedState) -> None:
     """Take out of force what belongs to the server in force, and set MLflow up for an endpoint."""
     _flush()
     _unbind(binders)
-    is_named = _is_server_named()
-    registry, registry_variable = _registry_outside()
+    registry, registry_variable = _registry_outside(before)
+    registry = endpoint.registry_uri or registry
     for name, value in _exported().items():
         set_variable(name, value)
-    if is_named:
-        for name in (*SERVER_VARIABLES, *CREDENTIAL_VARIABLES):
-            os.environ.pop(name, None)
+    if _is_server_named(before):
+        unset_variables((*SERVER_VARIABLES, *CREDENTIAL_VARIABLES))
     _mlflow.write_state(
-        _mlflow.FRESH._replace(
+        _mlflow.State(
             tracking_uri=endpoint.tracking_uri,
-            registry_uri=endpoint.registry_uri or registry,
-            tracing_disabled=_mlflow.read_state().tracing_disabled,
+            registry_uri=registry,
+            tracing_disabled=before.mlflow.tracing_disabled,
         )
     )
-    set_variable(REGISTRY_VARIABLE, registry_variable)
+    if registry or before.registry_uri:
+        # MLflow's setter exports it, too.
+        set_variable(REGISTRY_VARIABLE, registry_variable)
     _forget(endpoint)
 
 
@@ -315,9 +316,9 @@ def _forget(endpoint: Endpoint) -> None:
         _mlflow.forget_stores()
 
 
-def _registry_outside() -> tuple[str | None, str | None]:
+def _registry_outside(now: SavedState) -> tuple[str | None, str | None]:
     """Return the registry URI, of code and of the environment, that no block has set."""
-    code, variable = _mlflow.registry_uri(), os.environ.get(REGISTRY_VARIABLE)
+    code, variable = now.mlflow.registry_uri, now.variables.get(REGISTRY_VARIABLE)
     for block in reversed(_blocks):
         if block.endpoint.registry_uri is not None and block.endpoint.registry_uri == (
             code or variable
@@ -339,8 +340,9 @@ def _exported() -> dict[str, str | None]:
 @contextmanager
 def _exports_withdrawn() -> Iterator[None]:
     """Hide what blocks have exported: a connection reads its variables from the environment."""
-    before = {name: os.environ.get(name) for name in _exported()}
-    for name, value in _exported().items():
+    exported = _exported()
+    before = {name: os.environ.get(name) for name in exported}
+    for name, value in exported.items():
         set_variable(name, value)
     try:
         yield
@@ -378,11 +380,10 @@ def _flush() -> None:
 
 
 def _refuse_active_runs(endpoint: Endpoint) -> None:
-    current, wanted = _shown(tracking_uri()), _shown(endpoint.tracking_uri)
     if runs := _mlflow.active_runs():
         raise BoundaryError(
-            f"The run {_id(runs[-1])} is active on {current}, and its values would go to {wanted}: "
-            "end the run before another server is used."
+            f"The run {_id(runs[-1])} is active on {_shown(tracking_uri())}, and its values would go "
+            f"to {_shown(endpoint.tracking_uri)}: end the run before another server is used."
         )
     elsewhere = _mlflow.runs_by_thread()
     if not elsewhere:
@@ -393,8 +394,9 @@ def _refuse_active_runs(endpoint: Endpoint) -> None:
     for ident, runs in elsewhere.items():
         if ident in names:
             raise BoundaryError(
-                f"The run {_id(runs[-1])} is active on {current} in the thread '{names[ident]}', and "
-                f"MLflow has one server per process: end the run before {wanted} is used."
+                f"The run {_id(runs[-1])} is active on {_shown(tracking_uri())} in the thread "
+                f"'{names[ident]}', and MLflow has one server per process: end the run before "
+                f"{_shown(endpoint.tracking_uri)} is used."
             )
 
 

@@ -84,7 +84,7 @@ def names_connection(value: str) -> bool:
     """
     if not is_keyword(value):
         return False
-    return value not in MLFLOW_WORDS or bool(_owners(value))
+    return value not in MLFLOW_WORDS or value in _scanned().owners
 
 
 def installed_connections() -> list[InstalledConnection]:
@@ -94,10 +94,7 @@ def installed_connections() -> list[InstalledConnection]:
     takes some milliseconds for 150 of them, so its result is cached until `sys.path` changes or
     `rescan` is called.
     """
-    path = tuple(sys.path)
-    if _scan.path != path:
-        _scan.found, _scan.loaded, _scan.path = _scan_entry_points(), {}, path
-    return _scan.found
+    return _scanned().found
 
 
 def rescan() -> None:
@@ -111,16 +108,29 @@ class _Scan:
     Attributes:
         path: `sys.path` at the time of the scan, or None if the next call must scan.
         found: The registered keywords.
+        owners: Those that their distributions may register, by keyword.
         loaded: The imported connections, by keyword.
     """
 
     def __init__(self) -> None:
         self.path: tuple[str, ...] | None = None
         self.found: list[InstalledConnection] = []
+        self.owners: dict[str, list[InstalledConnection]] = {}
         self.loaded: dict[str, Connection] = {}
 
 
 _scan = _Scan()
+
+
+def _scanned() -> _Scan:
+    """Return the last scan, or the result of another one after `sys.path` has changed."""
+    path = tuple(sys.path)
+    if _scan.path != path:
+        _scan.found, _scan.owners, _scan.loaded, _scan.path = _scan_entry_points(), {}, {}, path
+        for found in _scan.found:
+            if not is_reserved(found):
+                _scan.owners.setdefault(found.keyword, []).append(found)
+    return _scan
 
 
 def _scan_entry_points() -> list[InstalledConnection]:
@@ -161,10 +171,6 @@ def is_reserved(found: InstalledConnection) -> bool:
     return KNOWN_DISTRIBUTIONS.get(found.keyword) != name
 
 
-def _owners(keyword: str) -> list[InstalledConnection]:
-    return [f for f in installed_connections() if f.keyword == keyword and not is_reserved(f)]
-
-
 def find_connection(keyword: str) -> "Connection":
     """Import the connection of a keyword, once.
 
@@ -174,14 +180,13 @@ def find_connection(keyword: str) -> "Connection":
         PluginLoadError: Its import failed; the cause is chained.
         PluginTypeError: The loaded object is not a connection.
     """
-    installed_connections()
-    if (connection := _scan.loaded.get(keyword)) is not None:
+    if (connection := _scanned().loaded.get(keyword)) is not None:
         return connection
-    owners = _owners(keyword)
+    owners = _scan.owners.get(keyword)
     if not owners:
         # A notebook may have installed it since the last scan.
         rescan()
-        owners = _owners(keyword)
+        owners = _scanned().owners.get(keyword)
     if not owners:
         raise UnknownConnectionError(_unknown(keyword))
     if len(owners) > 1:

@@ -56,19 +56,18 @@ def check_environment(environment: object, origin: str) -> dict[str, str]:
             f"{origin}.environment() sets {', '.join(uris)}, which only tracking_uri() and "
             "registry_uri() decide; report it to its author."
         )
-    allowed = {name.strip() for name in os.environ.get(ALLOW_VARIABLE, "").split(",")}
-    refused = [
-        name
-        for name in environment
-        if re.fullmatch(_CHANGES_PROGRAMS, name) and name not in allowed
-    ]
-    if refused:
+    changing = {name for name in environment if re.fullmatch(_CHANGES_PROGRAMS, name)}
+    if changing and (refused := changing - _allowed()):
         names = ",".join(sorted(refused))
         raise PluginTypeError(
             f"{origin}.environment() sets {names.replace(',', ', ')}, which changes how programs "
             f"run. If you trust it, set {ALLOW_VARIABLE}={names}."
         )
     return dict(environment)
+
+
+def _allowed() -> set[str]:
+    return {name.strip() for name in os.environ.get(ALLOW_VARIABLE, "").split(",")}
 
 
 def is_credential_variable(key: object) -> bool:

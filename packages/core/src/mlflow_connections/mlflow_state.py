@@ -59,6 +59,7 @@ ALWAYS_RESTORED = (
     *CREDENTIAL_VARIABLES,
 )
 """The variables that `SavedState.restore` always restores."""
+_ALWAYS_RESTORED = frozenset(ALWAYS_RESTORED)
 
 
 def tracking_uri() -> str | None:
@@ -104,16 +105,34 @@ class SavedState(NamedTuple):
 
     Attributes:
         mlflow: MLflow's own variables: its URIs, active experiment, workspace and model.
-        variables: The whole environment.
+        variables: The environment, or those of its variables that may be restored.
     """
 
     mlflow: _mlflow.State
     variables: Mapping[str, str]
 
     @classmethod
-    def take(cls) -> "SavedState":
-        """Save the current state."""
-        return cls(_mlflow.read_state(), dict(os.environ))
+    def take(cls, names: Iterable[str] | None = None) -> "SavedState":
+        """Save the current state.
+
+        Args:
+            names: The variables to save in addition to `ALWAYS_RESTORED`. None saves the whole
+                environment, which takes longer than everything else in a block.
+        """
+        if names is None:
+            return cls(_mlflow.read_state(), dict(os.environ))
+        saved = _set_now(_ALWAYS_RESTORED.union(names))
+        return cls(_mlflow.read_state(), {name: os.environ[name] for name in saved})
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """The tracking URI that code or the environment had set, or None if neither had."""
+        return self.mlflow.tracking_uri or self.variables.get(TRACKING_VARIABLE) or None
+
+    @property
+    def registry_uri(self) -> str | None:
+        """The registry URI that code or the environment had set, or None if neither had."""
+        return self.mlflow.registry_uri or self.variables.get(REGISTRY_VARIABLE) or None
 
     def restore(self, names: Iterable[str] = (), after: "SavedState | None" = None) -> None:
         """Restore MLflow's own state, its environment variables, and the named ones.
@@ -125,7 +144,6 @@ class SavedState(NamedTuple):
         wanted: _mlflow.State = self.mlflow
         variables: dict[str, str | None] = dict(self.variables)
         if after is not None:
-            # Read only if needed: reading the whole environment is most of the cost of a block.
             now = SavedState.take()
             kept = {
                 name: getattr(now.mlflow, name)
@@ -137,8 +155,13 @@ class SavedState(NamedTuple):
                 variables[name] = now.variables.get(name)
         _mlflow.write_state(wanted)
         # Last: MLflow's own setters change the variables too, including those that are left alone.
-        for name in {*ALWAYS_RESTORED, *names}:
-            set_variable(name, variables.get(name))
+        restored = _ALWAYS_RESTORED.union(names)
+        for name in _set_now(restored):
+            if variables.get(name) is None:
+                os.environ.pop(name, None)
+        for name, value in variables.items():
+            if value is not None and name in restored:
+                os.environ[name] = value
 
     def __repr__(self) -> str:
         """Hide everything: an environment is full of secrets."""
@@ -151,3 +174,20 @@ def set_variable(name: str, value: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = value
+
+
+def unset_variables(names: Iterable[str]) -> None:
+    """Unset environment variables, those of them that are set."""
+    for name in _set_now(frozenset(names)):
+        os.environ.pop(name, None)
+
+
+def _set_now(names: frozenset[str]) -> Iterable[str]:
+    """Return the names of the environment variables that are set.
+
+    One pass over the environment costs less: asking for one variable that is not set takes as long as
+    reading the names of five that are.
+    """
+    if os.name == "nt":  # where the names of variables have no case
+        return [name for name in names if name in os.environ]
+    return names.intersection(os.environ)

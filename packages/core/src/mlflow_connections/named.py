@@ -165,14 +165,18 @@ def named_connections() -> list[NamedConnection]:
 
 def user_file() -> str:
     """Return the path of the user's file, in the configuration folder of the platform."""
+    return _user_file(os.path.expanduser("~"))
+
+
+def _user_file(home: str) -> str:
     if os.name == "nt":
-        folder = os.environ.get("APPDATA") or os.path.expanduser(r"~\AppData\Roaming")
+        folder = os.environ.get("APPDATA") or os.path.join(home, "AppData", "Roaming")
     elif sys.platform == "darwin":
-        folder = os.path.expanduser("~/Library/Application Support")
+        folder = os.path.join(home, "Library", "Application Support")
     else:
         folder = os.environ.get("XDG_CONFIG_HOME", "")
         if not os.path.isabs(folder):  # as the specification of the folder has it
-            folder = os.path.expanduser("~/.config")
+            folder = os.path.join(home, ".config")
     return os.path.join(folder, "mlflow-connections", "connections.toml")
 
 
@@ -186,18 +190,18 @@ def _files() -> Iterator[tuple[str, Content, str]]:
             )
         yield path, _content(path, status), ""
         return
-    yield from _project_file()
-    path = user_file()
+    home = os.path.expanduser("~")
+    yield from _project_file(home)
+    path = _user_file(home)
     if status := _status(path):
         yield path, _content(path, status), ""
 
 
-def _project_file() -> Iterator[tuple[str, Content, str]]:
+def _project_file(home: str) -> Iterator[tuple[str, Content, str]]:
     try:
         folder = start = os.getcwd()
     except FileNotFoundError:  # the working directory was removed
         return
-    home = os.path.expanduser("~")
     while True:
         looked = _look(folder)
         if folder != start and (folder == home or looked.is_open_to_all):
@@ -212,50 +216,64 @@ def _project_file() -> Iterator[tuple[str, Content, str]]:
                 "connections: keep one of them."
             )
         yield from found
-        parent = os.path.dirname(folder)
-        if found or folder in {parent, home} or looked.is_repository:
+        if found or looked.is_repository or folder == home:
             return
-        folder = parent
+        folder, last = os.path.dirname(folder), folder
+        if folder == last:
+            return
 
 
 class _Folder(NamedTuple):
     """The state of a folder that could be a project's.
 
     Attributes:
-        changed: When an entry was last added or removed, in nanoseconds.
+        state: The state in which it was looked at, see `_state`.
         files: The paths of the files that may hold connections, each with the prefix of its tables.
         is_repository: Whether it is the root of a Git repository.
         is_open_to_all: Whether another user could have put a file there, as into /tmp.
     """
 
-    changed: int
+    state: "_State"
     files: tuple[tuple[str, str], ...]
     is_repository: bool
     is_open_to_all: bool
 
 
 _folders: dict[str, _Folder] = {}
+_State = tuple[int, int, int, int]
 _SETTLED = 2_000_000_000  # nanoseconds, far above the resolution of a file system's clock
 
 
+def _state(status: os.stat_result) -> _State:
+    """Return what changes with a file's content, or with a folder's entries and permissions."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _is_settled(state: _State) -> bool:
+    """Return whether a later change cannot have the same times any more."""
+    return time.time_ns() - max(state[2:]) > _SETTLED
+
+
 def _look(folder: str) -> _Folder:
-    """Look for the files in a folder, again only after an entry was added or removed."""
+    """Look for the files in a folder, again only after it was changed."""
     try:
         status = os.stat(folder)
     except OSError:
-        return _Folder(0, (), False, True)
+        return _Folder((0, 0, 0, 0), (), False, True)
+    state = _state(status)
     known = _folders.get(folder)
-    if known is not None and known.changed == status.st_mtime_ns:
+    if known is not None and known.state == state:
         return known
     candidates = ((PROJECT_FILE, ""), ("pyproject.toml", "tool.mlflow-connections."))
     paths = [(os.path.join(folder, name), prefix) for name, prefix in candidates]
     looked = _Folder(
-        status.st_mtime_ns,
-        tuple((path, prefix) for path, prefix in paths if os.path.exists(path)),
+        state,
+        # A link is listed before its target exists, whose creation does not change this folder.
+        tuple((path, prefix) for path, prefix in paths if os.path.lexists(path)),
         os.path.exists(os.path.join(folder, ".git")),
         os.name == "posix" and bool(status.st_mode & stat.S_IWOTH),
     )
-    if time.time_ns() - looked.changed > _SETTLED:  # else a later change could have the same time
+    if _is_settled(state):
         _folders[folder] = looked
     return looked
 
@@ -268,14 +286,15 @@ def _status(path: str) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-_contents: dict[str, tuple[int, int, Any]] = {}
+_contents: dict[str, tuple[_State, Any]] = {}
 
 
 def _content(path: str, status: os.stat_result) -> Any:
     """Read a file, once for each state of it; None for a pyproject.toml without the section."""
+    state = _state(status)
     known = _contents.get(path)
-    if known and known[:2] == (status.st_mtime_ns, status.st_size):
-        return known[2]
+    if known is not None and known[0] == state:
+        return known[1]
     try:
         with open(path, encoding="utf-8-sig") as stream:
             text = stream.read()
@@ -288,7 +307,8 @@ def _content(path: str, status: os.stat_result) -> Any:
         content = _parse_toml(text, path)
         if is_pyproject:
             content = content.get("tool", {}).get("mlflow-connections")
-    _contents[path] = (status.st_mtime_ns, status.st_size, content)
+    if _is_settled(state):
+        _contents[path] = (state, content)
     return content
 
 

@@ -128,20 +128,24 @@ def _read_one(
     environ: Mapping[str, str],
     source_names: SourceNames,
 ) -> OptionValue:
-    source, place = (
-        ("credentials", source_names.credentials)
-        if option.in_credentials
-        else ("options", source_names.options)
-    )
-    value = (credentials if option.in_credentials else options).get(option.name)
-    variable = environ.get(option.env, "") if option.env else ""
+    in_credentials = option.in_credentials
+    value = (credentials if in_credentials else options).get(option.name)
+    variable = ""
+    if option.env and (value is None or option.secret):  # both of a secret's are remembered
+        variable = environ.get(option.env, "")
     if option.secret:
         remember(value, variable, options.get(option.name), option.default)
     if option.env:
         remember_variable(option.env, secret=option.secret)
-    if value is None and (variable.strip() if option.in_credentials else variable):
+    if value is not None:
+        source, place = (
+            ("credentials", source_names.credentials)
+            if in_credentials
+            else ("options", source_names.options)
+        )
+    elif variable.strip() if in_credentials else variable:
         value, source, place = variable, "environment", f"variable {option.env}"
-    if value is None:
+    else:
         value = option.default
         return OptionValue(option, value, None if value is None else "default")
     return OptionValue(option, convert(option, value, place), source)

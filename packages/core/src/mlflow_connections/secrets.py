@@ -94,15 +94,25 @@ def remember(*values: object) -> None:
     None, empty values, true and false are ignored.
     """
     for value in values:
-        if isinstance(value, Mapping):
+        if value is None or isinstance(value, bool):
+            continue
+        if isinstance(value, str):
+            _remember_text(str(value))
+        elif isinstance(value, Mapping):
             remember(*value.values())
         elif isinstance(value, list | tuple | set | frozenset):
             remember(*value)
         elif isinstance(value, bytes):
-            remember(value.decode("utf-8", "replace"))
-        elif value is not None and not isinstance(value, bool) and str(value).strip():
-            _known.pop(str(value), None)
-            _known[str(value)] = None
+            _remember_text(value.decode("utf-8", "replace"))
+        else:
+            _remember_text(str(value))
+
+
+def _remember_text(text: str) -> None:
+    if not text or text.isspace():
+        return
+    _known.pop(text, None)
+    _known[text] = None
     while len(_known) > _LIMIT:
         _known.pop(next(iter(_known)), None)
 

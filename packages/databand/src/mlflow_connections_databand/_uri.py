@@ -42,20 +42,25 @@ class CompositeUri(NamedTuple):
 
     def __str__(self) -> str:
         """Return the URI for MLflow. It holds the credentials of its parts: mask it to show it."""
-        url = urlsplit(self.databand_url)
-        host = _with_port(url).netloc
-        if self.username is not None:
-            password = "" if self.password is None else f":{quote(self.password, safe='')}"
-            host = f"{quote(self.username, safe='')}{password}@{host}"
-        uri = f"{_COMPOSITE[url.scheme]}://{host}{url.path.rstrip('/')}"
-        if self.inner is None:
-            return uri
-        return f"{uri}?{PARAMETER}={quote(quote(_explicit(self.inner), safe=''), safe='')}"
+        return _written(self)
 
     def __repr__(self) -> str:
         """Hide every credential."""
         inner = None if self.inner is None else mask_uri(self.inner)
         return f"CompositeUri({self.databand_url!r}, inner={inner!r})"
+
+
+@lru_cache(maxsize=64)
+def _written(uri: CompositeUri) -> str:
+    url = urlsplit(uri.databand_url)
+    host = _with_port(url).netloc
+    if uri.username is not None:
+        password = "" if uri.password is None else f":{quote(uri.password, safe='')}"
+        host = f"{quote(uri.username, safe='')}{password}@{host}"
+    text = f"{_COMPOSITE[url.scheme]}://{host}{url.path.rstrip('/')}"
+    if uri.inner is None:
+        return text
+    return f"{text}?{PARAMETER}={quote(quote(_explicit(uri.inner), safe=''), safe='')}"
 
 
 def is_databand(uri: str | None) -> bool:
@@ -80,6 +85,7 @@ def parse(uri: str) -> CompositeUri:
     return CompositeUri(url, _inner(parts.query, uri), username, password)
 
 
+@lru_cache(maxsize=64)
 def read_databand_url(url: str) -> CompositeUri:
     """Parse Databand's address as people configure it: http, https, or a composite scheme.
 

@@ -327,8 +327,8 @@ class Identity:
     """
 
     def __init__(self, account: Account, environ: Mapping[str, str]) -> None:
-        self._host = account.variables.get(HOST) or ("" if account.profile else _host_left())
-        self._profile = account.profile or os.environ.get(PROFILE, "")
+        self._host = account.variables.get(HOST) or ("" if account.profile else _host_left(environ))
+        self._profile = account.profile or environ.get(PROFILE, "")
         self._key = (
             account.profile,
             frozenset(account.variables.items()),
@@ -392,8 +392,8 @@ class Identity:
         return "Identity()"
 
 
-def _host_left() -> str:
-    host = os.environ.get(HOST, "").strip()
+def _host_left(environ: Mapping[str, str]) -> str:
+    host = environ.get(HOST, "").strip()
     return host if not host or "://" in host else f"https://{host}"
 
 

@@ -9,6 +9,7 @@ from mlflow_connections.options import OptionValue, read_options
 
 from ._account import (
     AUTH_TYPE,
+    HOST,
     Account,
     Identity,
     check_credential,
@@ -106,11 +107,9 @@ class DatabricksConnection(Connection):
     def _trimmed(self) -> dict[str, str]:
         """Return, stripped, the variables that have surrounding white space.
 
-        A token from a file often ends in a newline, which no header can carry; requests would print
-        it.
+        Of the options only: `resolve` does the same with every variable of a credential.
         """
-        variables = [option.env for option in self.declared if option.env]
-        values = {name: os.environ.get(name, "") for name in variables}
+        values = {name: os.environ.get(name, "") for name in (HOST, AUTH_TYPE)}
         return {name: v.strip() for name, v in values.items() if v != v.strip()}
 
 
