@@ -16,7 +16,7 @@ from mlflow_connections_durable._connection import SERVER_VARIABLE, VARIABLE
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start from an environment that says nothing."""
+    """Start from an environment without settings."""
     for name in (
         "MLFLOW_TRACKING_URI",
         "MLFLOW_REGISTRY_URI",
@@ -66,7 +66,7 @@ def test_offline_is_a_server_too() -> None:
     assert resolve("durable", {}, {"server": "offline"}).tracking_uri == "durable://offline"
 
 
-def test_a_server_that_mlflow_knows_by_its_uri_keeps_it() -> None:
+def test_a_server_that_mlflow_recognizes_by_its_uri_keeps_it() -> None:
     """Its tracking URI stays, and a variable names the durable one."""
     endpoint = resolve("durable", {}, {"server": "databricks"})
     assert endpoint.tracking_uri == "databricks"
@@ -74,7 +74,7 @@ def test_a_server_that_mlflow_knows_by_its_uri_keeps_it() -> None:
 
 
 @pytest.mark.parametrize("server", ["durable", "durable+https://m", "durable://offline"])
-def test_a_server_must_be_one(server: str) -> None:
+def test_a_durable_server_is_refused_as_the_server(server: str) -> None:
     """A durable server behind a durable one is an error."""
     with pytest.raises(InvalidOptionError, match="must name an MLflow server"):
         resolve("durable", {}, {"server": server})
@@ -83,13 +83,13 @@ def test_a_server_must_be_one(server: str) -> None:
 @pytest.mark.parametrize(
     "server", ["sqlite:///mlflow.db", "./mlruns", "file:///tmp/x", "postgresql+psycopg2://u@h/d"]
 )
-def test_a_database_or_a_folder_needs_no_patience(server: str) -> None:
-    """A store of this process cannot be down, so the message says to use it alone."""
+def test_a_database_or_a_folder_is_refused(server: str) -> None:
+    """A store of this process cannot be down, so the message suggests using it alone."""
     with pytest.raises(InvalidOptionError, match="not a server that could be down"):
         resolve("durable", {}, {"server": server})
 
 
-def test_a_server_that_is_none_is_one_sentence() -> None:
+def test_an_invalid_server_is_one_sentence() -> None:
     """An unknown keyword and a URI without a host are named as such."""
     with pytest.raises(UnknownConnectionError, match="'nonsense' is not the keyword") as caught:
         resolve("durable", {}, {"server": "nonsense"})
@@ -105,7 +105,7 @@ def test_the_server_must_be_named() -> None:
 
 
 def test_the_server_in_force_stays_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Durable in front of the present server is no other server, so the experiment stays."""
+    """Durable in front of the current server is no other server, so the experiment stays."""
     with use("http://m:5000"):
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
         with use("durable", {}, {"server": "http://m:5000"}):

@@ -13,7 +13,7 @@ from mlflow_connections_outbox import Event, Rejected
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
-    """A file of the user's."""
+    """A user's file."""
     path = tmp_path / "model.bin"
     path.write_bytes(b"weights")
     return path
@@ -25,8 +25,8 @@ def event(upload: str, *paths: str) -> Event:
     return Event("run", "artifacts_uploaded", 1, {"files": rows, "count": len(rows)}, "a:1")
 
 
-def test_a_copy_is_what_the_file_was(local: Path, tmp_path: Path) -> None:
-    """Later changes of the file, and its removal, do not reach the copy."""
+def test_a_copy_keeps_the_files_content(local: Path, tmp_path: Path) -> None:
+    """Later changes of the file, and its removal, do not affect the copy."""
     kept = KeptFiles(tmp_path / "state")
     upload, sizes = kept.keep([("deep/model.bin", local)])
     local.write_bytes(b"other")
@@ -37,7 +37,7 @@ def test_a_copy_is_what_the_file_was(local: Path, tmp_path: Path) -> None:
 
 
 def test_copies_are_private(local: Path, tmp_path: Path) -> None:
-    """Nobody else can read them."""
+    """No other user can read them."""
     kept = KeptFiles(tmp_path / "state")
     upload, _ = kept.keep([("model.bin", local)])
     path = kept.path(upload, "model.bin")
@@ -46,8 +46,8 @@ def test_copies_are_private(local: Path, tmp_path: Path) -> None:
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
-def test_copies_go_once_the_server_has_them(local: Path, tmp_path: Path) -> None:
-    """After the last one was uploaded they are removed, and a repeated delivery finds nothing to do."""
+def test_copies_are_removed_once_the_server_has_them(local: Path, tmp_path: Path) -> None:
+    """After the last upload they are removed, and a repeated delivery does nothing."""
     kept = KeptFiles(tmp_path / "state")
     upload, _ = kept.keep([("a", local), ("b", local)])
     delivery = event(upload, "a", "b")
@@ -67,15 +67,15 @@ def test_an_interrupted_upload_keeps_its_copies(local: Path, tmp_path: Path) -> 
     assert len(list(kept.fetch(event(upload, "a", "b"), tmp_path))) == 2
 
 
-def test_copies_that_are_gone_are_a_dead_letter(local: Path, tmp_path: Path) -> None:
-    """Somebody removed them, so the event can never be delivered."""
+def test_missing_copies_are_a_dead_letter(local: Path, tmp_path: Path) -> None:
+    """If the copies were removed, the event can never be delivered."""
     kept = KeptFiles(tmp_path / "state")
     with pytest.raises(Rejected, match="are gone"):
         list(kept.fetch(event("unknown", "a"), tmp_path))
     assert local.exists()
 
 
-def test_a_view_leaves_the_copies(local: Path, tmp_path: Path) -> None:
+def test_a_view_keeps_the_copies(local: Path, tmp_path: Path) -> None:
     """Commands that only read deliver nothing."""
     upload, _ = KeptFiles(tmp_path / "state").keep([("a", local)])
     view = KeptFiles(tmp_path / "state", consume=False)
@@ -83,8 +83,10 @@ def test_a_view_leaves_the_copies(local: Path, tmp_path: Path) -> None:
     assert view.path(upload, "a") is not None
 
 
-def test_the_limit_is_kept(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond it a file is refused, and nothing of it stays."""
+def test_the_limit_is_respected(
+    local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond it a file is refused, and no part of it stays."""
     monkeypatch.setenv(MAX_BYTES, "10")
     kept = KeptFiles(tmp_path / "state")
     kept.keep([("a", local)])
@@ -93,8 +95,8 @@ def test_the_limit_is_kept(local: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list((tmp_path / "state" / "files").iterdir())) == 1
 
 
-def test_a_missing_file_is_the_user_s_error(tmp_path: Path) -> None:
-    """It is raised as MLflow raises it, and no folder is left behind."""
+def test_a_missing_file_is_the_users_error(tmp_path: Path) -> None:
+    """It is raised as by MLflow, and no folder is left behind."""
     kept = KeptFiles(tmp_path / "state")
     with pytest.raises(FileNotFoundError):
         kept.keep([("a", tmp_path / "missing")])
@@ -102,7 +104,7 @@ def test_a_missing_file_is_the_user_s_error(tmp_path: Path) -> None:
 
 
 def test_copies_of_dropped_events_are_removed(tmp_path: Path) -> None:
-    """Those of one event, or all that are left."""
+    """The copies of one event are removed, or all that are left."""
     kept = KeptFiles(tmp_path / "state")
     (tmp_path / "a.txt").write_text("a")
     uploads = [kept.keep([("a.txt", tmp_path / "a.txt")])[0] for _ in range(2)]
@@ -113,8 +115,8 @@ def test_copies_of_dropped_events_are_removed(tmp_path: Path) -> None:
     assert kept.path(uploads[1], "a.txt") is None
 
 
-def test_a_copy_that_a_power_cut_took_is_never_uploaded(tmp_path: Path) -> None:
-    """It is a dead letter that says how much is left."""
+def test_a_copy_lost_in_a_power_failure_is_never_uploaded(tmp_path: Path) -> None:
+    """It is a dead letter that contains the remaining size."""
     kept = KeptFiles(tmp_path / "state", sync=True)
     (tmp_path / "a.txt").write_text("whole")
     upload, sizes = kept.keep([("a.txt", tmp_path / "a.txt")])
@@ -126,7 +128,7 @@ def test_a_copy_that_a_power_cut_took_is_never_uploaded(tmp_path: Path) -> None:
         list(kept.fetch(event, tmp_path))
 
 
-def test_an_unreadable_file_is_no_fault_of_the_disk(tmp_path: Path) -> None:
+def test_an_unreadable_file_does_not_blame_the_disk(tmp_path: Path) -> None:
     """The file's own error is raised; a spool that takes nothing raises another."""
     kept = KeptFiles(tmp_path / "state")
     with pytest.raises(FileNotFoundError):

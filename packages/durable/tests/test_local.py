@@ -1,4 +1,4 @@
-"""The state of runs that this process knows, and what this machine noted of them."""
+"""The state of runs that this process knows, and the records of this machine."""
 
 import threading
 from pathlib import Path
@@ -20,8 +20,8 @@ def run() -> LocalRun:
     return LocalRun("a" * 32, "1", name="first", is_whole=True)
 
 
-def test_the_latest_metric_is_that_of_the_greatest_step(run: LocalRun) -> None:
-    """As in MLflow, the order of arrival does not count; equal steps go by time, then by value."""
+def test_the_latest_metric_has_the_greatest_step(run: LocalRun) -> None:
+    """As in MLflow, the order of arrival does not count; equal steps are ordered by time, then by value."""
     run.add_metrics([["loss", 3.0, 10, 2], ["loss", 1.0, 20, 1], ["loss", 4.0, 10, 2]])
     assert run.entity().data.metrics == {"loss": 4.0}
     assert [m.value for m in run.points("loss") or ()] == [3.0, 1.0, 4.0]
@@ -33,8 +33,10 @@ def test_equal_points_are_one(run: LocalRun) -> None:
     assert len(run.points("loss") or ()) == 1
 
 
-def test_a_long_history_is_the_servers(run: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded: beyond the limit the history is not known, the latest value is."""
+def test_a_long_history_is_read_from_the_server(
+    run: LocalRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is limited: beyond the limit only the latest value is known."""
     monkeypatch.setattr(_local, "MAX_POINTS", 3)
     run.add_metrics([["loss", float(step), step, step] for step in range(5)])
     assert run.points("loss") is None
@@ -60,14 +62,14 @@ def test_folders_are_listed_from_their_files() -> None:
 
 
 def test_an_experiment_has_one_provisional_id_everywhere() -> None:
-    """Ranks and machines that never met agree, and no server's ID looks like it."""
+    """Ranks and machines without contact agree, and no server's ID looks like it."""
     assert provisional_experiment("wine") == provisional_experiment("wine")
     assert is_provisional_experiment(provisional_experiment("wine"))
     assert not is_provisional_experiment("1234567890123456")
 
 
 def test_records_are_shared_and_survive_a_torn_line(tmp_path: Path) -> None:
-    """Another process reads them, also behind a line that a kill left unfinished."""
+    """Another process reads them, also after a line that a kill left unfinished."""
     path = tmp_path / "runs.jsonl"
     Records(path).add("a", {"x": 1})
     with path.open("a") as file:
@@ -79,8 +81,8 @@ def test_records_are_shared_and_survive_a_torn_line(tmp_path: Path) -> None:
     assert reader.get("c") == {"x": 3}
 
 
-def test_records_of_many_threads_stay_whole(tmp_path: Path) -> None:
-    """Lines that are written at once do not mix."""
+def test_records_of_many_threads_stay_complete(tmp_path: Path) -> None:
+    """Lines that are written concurrently do not mix."""
     path = tmp_path / "runs.jsonl"
     records = Records(path)
     threads = [

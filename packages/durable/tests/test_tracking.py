@@ -1,4 +1,4 @@
-"""The stores without a server: what is refused at once, and reads of one's own writes."""
+"""The stores without a server: immediate refusals, and reads of own writes."""
 
 import os
 import time
@@ -22,7 +22,7 @@ IS_2 = mlflow.__version__.startswith("2.")
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An outbox of this test alone."""
+    """The outbox of this test."""
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
     yield tmp_path
     _server._servers.clear()
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def store() -> Any:
-    """A tracking store that never asks."""
+    """A tracking store that never calls a server."""
     return _composite.parse("durable://offline").wrap_tracking(lambda: None, lambda: True)
 
 
@@ -89,12 +89,12 @@ OF_PROTOBUF: dict[str, type[Exception]] = {
     "half a step": TypeError,
     "a step beyond 64 bits": ValueError,
 }
-"""The numbers that no request can hold, so that no server sees them."""
+"""Numbers that no request can contain, so that no server receives them."""
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_a_server_refuses_is_refused_at_once(what: str, store: Any, run_id: str) -> None:
-    """The call raises what MLflow's client raises, and nothing of it waits."""
+def test_invalid_data_is_refused_at_once(what: str, store: Any, run_id: str) -> None:
+    """The call raises the same error as MLflow's client, and nothing is kept."""
     (report,) = admin.reports("durable")
     with pytest.raises(OF_PROTOBUF.get(what, RestException)):
         REFUSED[what](store, run_id)
@@ -107,7 +107,7 @@ NUMBERS = [w for w in REFUSED if any(part in w for part in ("value", "time", "st
 
 @pytest.mark.parametrize("what", NUMBERS)
 def test_numbers_are_checked_each_time(what: str, store: Any, run_id: str) -> None:
-    """A metric's name that was accepted before lets no wrong number pass."""
+    """An accepted metric name does not let a later invalid number pass."""
     store.log_metric(run_id, metric())
     with pytest.raises(OF_PROTOBUF.get(what, RestException)):
         REFUSED[what](store, run_id)
@@ -115,7 +115,7 @@ def test_numbers_are_checked_each_time(what: str, store: Any, run_id: str) -> No
 
 
 def test_params_of_any_valid_name_are_kept(store: Any, run_id: str) -> None:
-    """Plain words, and what else a server takes."""
+    """Params with plain names, and with other names that a server accepts, are kept."""
     names = ["plain", "with space", "deep/path", "größe", "p" * 250, "dotted.name-1:2"]
     for name in names:
         store.log_param(run_id, Param(name, name))
@@ -123,7 +123,7 @@ def test_params_of_any_valid_name_are_kept(store: Any, run_id: str) -> None:
 
 
 def test_a_param_is_never_changed(store: Any, run_id: str) -> None:
-    """Its own value again is accepted, as by a server."""
+    """The same value again is accepted, as by a server."""
     store.log_param(run_id, Param("p", "1"))
     store.log_param(run_id, Param("p", "1"))
     with pytest.raises(MlflowException, match="Changing param values"):
@@ -131,14 +131,14 @@ def test_a_param_is_never_changed(store: Any, run_id: str) -> None:
     assert store.get_run(run_id).data.params == {"p": "1"}
 
 
-def test_long_values_are_cut_as_by_a_server(store: Any, run_id: str) -> None:
-    """A read returns the text that the server will hold."""
+def test_long_values_are_truncated_as_by_a_server(store: Any, run_id: str) -> None:
+    """A read returns the text that the server will store."""
     store.log_param(run_id, Param("p", "x" * 7_000))
     assert len(store.get_run(run_id).data.params["p"]) == 6_000
 
 
 def test_own_writes_are_read(store: Any, run_id: str) -> None:
-    """Metrics with their history, params, tags, state, name and experiment."""
+    """Metrics with their history, params, tags, state, name and experiment are read back."""
     for step in range(3):
         store.log_metric(run_id, metric("loss", 3.0 - step, step + 1, step))
     store.log_batch(run_id, [metric("nan", float("nan"))], [Param("p", "1")], [RunTag("b", "2")])
@@ -155,7 +155,7 @@ def test_own_writes_are_read(store: Any, run_id: str) -> None:
 
 
 def test_another_process_finds_a_run(store: Any, run_id: str) -> None:
-    """The notes of this machine are enough to resume it."""
+    """The records of this machine are sufficient to resume it."""
     _server._servers.clear()
     other = _composite.parse("durable://offline").wrap_tracking(lambda: None, lambda: True)
     assert other.get_run(run_id).info.run_name == "first"
@@ -164,8 +164,8 @@ def test_another_process_finds_a_run(store: Any, run_id: str) -> None:
     assert other.get_experiment_by_name("wine") is not None
 
 
-def test_what_only_a_server_knows_is_one_sentence(store: Any, registry: Any) -> None:
-    """A search, and a run of another machine."""
+def test_data_that_only_a_server_has_is_one_sentence(store: Any, registry: Any) -> None:
+    """A search, and a run of another machine, need the server."""
     calls: list[Callable[[], object]] = [
         lambda: store.search_runs(["0"], "", 1),
         lambda: store.get_run("f" * 32),
@@ -178,7 +178,7 @@ def test_what_only_a_server_knows_is_one_sentence(store: Any, registry: Any) -> 
 
 
 def test_asynchronous_logging_is_done_at_once(store: Any, run_id: str) -> None:
-    """There is nothing to wait for, so nothing is lost with the queue of a killed process."""
+    """There is nothing to wait for, so a killed process loses no queue."""
     store.log_metric_async(run_id, metric("m", 2.0)).wait()
     store.log_batch_async(run_id, [], [], [RunTag("t", "1")])
     run = store.get_run(run_id)
@@ -187,7 +187,7 @@ def test_asynchronous_logging_is_done_at_once(store: Any, run_id: str) -> None:
 
 @pytest.mark.skipif(IS_2, reason="logged models came with MLflow 3")
 def test_a_logged_model_is_read_back(store: Any, run_id: str) -> None:
-    """Its state, tags and params; the tag that the server writes itself is left out."""
+    """Its state, tags and params are read back; the tag that the server writes itself is omitted."""
     from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModelTag
 
     run = store.get_run(run_id)
@@ -256,8 +256,8 @@ def test_artifacts_are_read_back_and_never_leave_their_root(
 
 
 @pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1])
-def test_a_single_file_is_what_it_was(size: int, store: Any, run_id: str, folder: Path) -> None:
-    """Small or large, what is read back and what is delivered is the file as it was when it was logged."""
+def test_a_single_file_is_kept_unchanged(size: int, store: Any, run_id: str, folder: Path) -> None:
+    """Small or large, the file is read back and delivered as it was when it was logged."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     local, content = folder / "a.bin", os.urandom(size)
@@ -278,7 +278,7 @@ def test_a_single_file_is_what_it_was(size: int, store: Any, run_id: str, folder
 def test_contents_of_small_files_do_not_fill_the_memory(
     store: Any, run_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond a bound a small file that waits has a copy on the disk, and is read back like the others."""
+    """Beyond a limit a small waiting file has a copy on the disk, and is read back like the others."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     monkeypatch.setattr(_server, "MAX_SMALL_BYTES", 5)
@@ -297,8 +297,8 @@ def test_contents_of_small_files_do_not_fill_the_memory(
     assert len(list((report.folder / "state" / "files").iterdir())) == 2
 
 
-def test_a_server_that_was_asked_is_not_asked_for_each_call(folder: Path) -> None:
-    """After the first silence a training goes on without any wait."""
+def test_a_silent_server_is_not_called_each_time(folder: Path) -> None:
+    """After the first failed call a training continues without any wait."""
     asked = []
 
     class Dead:
@@ -325,8 +325,8 @@ def test_a_server_that_was_asked_is_not_asked_for_each_call(folder: Path) -> Non
     assert (folder / "outbox").exists()
 
 
-def test_a_request_is_not_sent_once_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that came too late send nothing: a run that they created could be there twice."""
+def test_a_request_is_not_sent_once_its_caller_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that came too late send nothing: a run that they created could exist twice."""
     from mlflow.store.tracking.rest_store import RestStore
     from mlflow.utils.rest_utils import MlflowHostCreds
 
@@ -340,7 +340,7 @@ def test_a_request_is_not_sent_once_nobody_waits(monkeypatch: pytest.MonkeyPatch
 def test_the_address_of_a_run_needs_no_server(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the end of a run MLflow asks for the server's host, for which Databricks' client signs in."""
+    """At the end of a run MLflow reads the server's host, for which Databricks' client signs in."""
     from mlflow.store.tracking.rest_store import RestStore
     from mlflow.utils.rest_utils import MlflowHostCreds
 
@@ -365,7 +365,7 @@ def test_the_address_of_a_run_needs_no_server(
 
 
 class Racing:
-    """A server that says of an experiment what a test wants, call by call."""
+    """A server whose replies about an experiment are configured, call by call."""
 
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)
@@ -389,7 +389,7 @@ TAKEN = _mlflow.refusal("already exists", "RESOURCE_ALREADY_EXISTS")
 def test_the_experiment_of_a_faster_process_becomes_active(
     replies: tuple[Any, ...], store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No run lands in the default experiment because another process made this one between two calls."""
+    """No run ends up in the default experiment because another process created this one between two calls."""
     from mlflow.store.tracking.rest_store import RestStore
     from mlflow.utils.rest_utils import MlflowHostCreds
 
@@ -402,16 +402,16 @@ def test_the_experiment_of_a_faster_process_becomes_active(
     monkeypatch.setattr(server, "patience", racing_patience)
     assert racing.get_experiment_by_name("raced") is None
     known = provisional_experiment("raced")
-    # By another process of this machine.
+    # By another process on this machine.
     server.experiment_records.add(known, {"name": "raced", "artifact_location": "durable:/x"})
     assert racing.create_experiment("raced") == known
     assert racing_patience.replies == []
 
 
-def test_an_experiment_that_was_just_created_is_found_without_the_server(
+def test_a_just_created_experiment_is_found_without_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`set_experiment` creates it and fetches it, and the server may go away in between."""
+    """`set_experiment` creates it and fetches it, and the server may stop responding in between."""
     from mlflow.store.tracking.rest_store import RestStore
     from mlflow.utils.rest_utils import MlflowHostCreds
 

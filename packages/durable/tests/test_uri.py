@@ -20,7 +20,7 @@ SERVERS = [
 
 @given(server=st.sampled_from(SERVERS))
 def test_any_server_survives_quoting(server: str) -> None:
-    """A URI that is written is read back."""
+    """A written URI is read back."""
     assert parse(str(DurableUri(server))) == DurableUri(server)
 
 
@@ -42,14 +42,14 @@ def test_an_http_server_is_readable() -> None:
         "durable://?server=x&other=1",
     ],
 )
-def test_a_uri_that_cannot_be_meant_is_refused(uri: str) -> None:
+def test_invalid_uris_are_refused(uri: str) -> None:
     """No server, another scheme, a host or an unknown parameter is an error."""
     with pytest.raises(InvalidOptionError, match="is not a durable URI"):
         parse(uri)
 
 
 def test_credentials_are_never_shown() -> None:
-    """The repr hides a password; the URI for MLflow holds it."""
+    """The repr hides a password; the URI for MLflow contains it."""
     uri = parse("durable+https://me:hidden@m")
     assert "hidden" not in repr(uri)
     assert uri.server == "https://me:hidden@m"

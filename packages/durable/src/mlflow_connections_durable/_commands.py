@@ -38,7 +38,7 @@ class RunRow(NamedTuple):
 
     Attributes:
         run: Its name.
-        started: When it began.
+        started: Its start time.
         id: The ID by which the program that created it knows it.
         server_id: The server's ID, or None while it has none.
         url: Its page on the server, or None.
@@ -87,7 +87,7 @@ def _rows(*, everything: bool) -> Iterator[RunRow]:
         ids = IdMap(state)
         server = _server_of(state)
         for run_id, record in Records(state / RUNS).all().items():
-            # A run that the server has lost, and has again, is as one that waited for its ID.
+            # A run that the server lost and received again is like one that waited for its ID.
             provisional = bool(record.get("provisional")) or ids.get(run_id) is not None
             if not provisional and not everything:
                 continue
@@ -116,7 +116,7 @@ def add_view(add: Add) -> None:
 
 
 def view(parsed: argparse.Namespace) -> int:
-    """Replay what waits into a local store."""
+    """Replay waiting events into a local store."""
     if parsed.store:
         folder = Path(parsed.store).absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,8 +129,9 @@ def view(parsed: argparse.Namespace) -> int:
 
 
 def _replay(folder: Path) -> list[str]:
-    """Replay every outbox of this keyword into a store, and return what could not be."""
-    # A database resolves places of artifacts by the working directory and the variables of the process.
+    """Replay every outbox of this keyword into a store, and return the problems."""
+    # A database resolves artifact locations by the working directory and the variables of the
+    # process.
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     os.environ["MLFLOW_TRACKING_URI"] = uri
     os.environ.pop("MLFLOW_REGISTRY_URI", None)
@@ -152,7 +153,7 @@ def _replay(folder: Path) -> list[str]:
 
 
 def _link(source: Path, state: Path) -> None:
-    """Let a second state folder read the kept files and the records of the spool's, not its IDs."""
+    """Let a second state folder read the kept files and the records of the spool's, but not its IDs."""
     state.mkdir(exist_ok=True)
     for entry in source.iterdir() if source.is_dir() else ():
         link = state / entry.name

@@ -11,18 +11,18 @@ from mlflow_connections_events.connection import CompositeConnection, Front
 from ._uri import OFFLINE, SCHEME, DurableUri, parse
 
 VARIABLE = "MLFLOW_CONNECTIONS_DURABLE"
-"""Holds the durable URI while a server that must keep its own URI is behind it; children inherit it."""
+"""Holds the durable URI while the server behind it must keep its own URI; children inherit it."""
 
 SERVER_VARIABLE = "MLFLOW_CONNECTIONS_DURABLE_SERVER"
-"""Names the server where no option does."""
+"""Names the server if no option does."""
 
 _OWN_STORES = ("sqlite", "postgresql", "mysql", "mssql", "file")
 
 
 class Durable(CompositeConnection):
-    """Keeps what is logged on this machine at once, and delivers it to an MLflow server later.
+    """Keeps logged data on this machine at once, and delivers it to an MLflow server later.
 
-    Calls return in microseconds, also while the server is down. Nothing that was logged is lost.
+    Calls return in microseconds, also while the server is down. No logged data is lost.
     """
 
     variable = VARIABLE
@@ -36,19 +36,19 @@ class Durable(CompositeConnection):
     )
 
     def front(self, values: Mapping[str, Any]) -> Front:
-        """Return the server, and where it came from in a variable, for a delivery on another day."""
+        """Return the server and, in a variable, its source, for a delivery on another day."""
         named = str(values["server"])
         server = self._server(named)
         return Front(DurableUri(server.tracking_uri), server, {SERVER_VARIABLE: named})
 
     def inner_of(self, uri: str) -> str | None:
-        """Return the server of a durable URI, and any other URI as it is."""
+        """Return the server of a durable URI, and any other URI unchanged."""
         return parse(uri).server if uri.startswith(SCHEME) else uri
 
     def implied_registry_uri(
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> str | None:
-        """Return the durable URI, unless a registry is chosen already or the server keeps its own URI."""
+        """Return the durable URI, unless a registry is already chosen or the server keeps its own URI."""
         uri = self.tracking_uri(credentials, options)
         return uri if uri.startswith(SCHEME) and mlflow_state.registry_uri() is None else None
 
@@ -80,7 +80,7 @@ class Durable(CompositeConnection):
 
 
 def is_on_this_machine(uri: str) -> bool:
-    """Return whether a tracking URI is a file store, a path or a database, which no server stands before."""
+    """Return whether a tracking URI is a file store, a path or a database, without a server."""
     if uri in {"databricks", "databricks-uc"}:
         return False
     scheme = uri.partition(":")[0].partition("+")[0].lower()

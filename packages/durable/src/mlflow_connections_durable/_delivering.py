@@ -1,4 +1,4 @@
-"""The mark of the thread that delivers: what it asks of MLflow must reach the server and no outbox."""
+"""The mark of a delivering thread, whose calls to MLflow must reach the server and no outbox."""
 
 import threading
 from collections.abc import Iterator

@@ -1,12 +1,12 @@
 """Copies of artifacts, from the call that logs them until the server has them.
 
-An upload is one folder, `files/<upload>/<path>`, in the state folder of the spool. A copy shares its blocks
-with the original where the file system can (reflink), and is a full copy elsewhere; a hard link would show
-what the training writes to the file later. `files/<upload>.done` says that an upload was delivered, for a
+An upload is one folder, `files/<upload>/<path>`, in the state folder of the spool. A copy shares
+its blocks with the original if the file system can (reflink), and is a full copy otherwise; a hard
+link would show later changes of the file. `files/<upload>.done` marks a delivered upload, for a
 delivery that is repeated after a kill.
 
-A single file of at most `SMALL` bytes has no copy: its content travels in its event, which takes a third of the
-time of creating a folder and a file.
+A single file of at most `SMALL` bytes has no copy: its content is part of its event, which takes a
+third of the time of creating a folder and a file.
 """
 
 import errno
@@ -32,8 +32,8 @@ MAX_BYTES = "MLFLOW_CONNECTIONS_DURABLE_MAX_FILE_BYTES"
 """The environment variable that limits the bytes of kept artifacts."""
 DEFAULT_MAX_BYTES = 50 << 30
 SMALL = 8 << 10
-"""The largest file, in bytes, whose content travels in its event."""
-_FREE_BYTES = 256 << 20  # stay below this much free space only for the smallest files
+"""The size of the largest file, in bytes, whose content is part of its event."""
+_FREE_BYTES = 256 << 20  # below this much free space only the smallest files are kept
 _SMALL = 1 << 20
 _FICLONE = 0x40049409
 _DONE = ".done"
@@ -41,7 +41,7 @@ _DONE_SECONDS = 7 * 86400.0
 
 
 class CannotKeepError(OSError):
-    """The disk of the spool does not take a copy. The file that was to be copied is fine."""
+    """The disk of the spool does not take a copy. The original file is not at fault."""
 
 
 class KeptFiles:
@@ -51,7 +51,7 @@ class KeptFiles:
         state: The state folder of the spool.
         consume: Whether fetched files are removed once the server has them.
         takes: Whether the spool can be written, so that a later process finds the copies.
-        sync: Whether a copy is forced to the disk before it counts as kept.
+        sync: Whether a copy is synced to the disk before it counts as kept.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class KeptFiles:
         """Yield the files of an `artifacts_uploaded` event, and remove kept copies after the last one.
 
         Raises:
-            Rejected: Copies are gone or damaged, and were not delivered.
+            Rejected: Copies are missing or damaged, and were not delivered.
         """
         for number, (path, _, _, content) in enumerate(
             r for r in event.data["files"] if len(r) > 3
@@ -135,7 +135,7 @@ class KeptFiles:
         shutil.rmtree(self._folder / upload, ignore_errors=True)
 
     def forget(self, events: Iterable[Event] | None) -> None:
-        """Remove the copies of events that nobody is going to deliver, or all copies."""
+        """Remove the copies of events that will never be delivered, or all copies."""
         if events is None:
             shutil.rmtree(self._folder, ignore_errors=True)
             return
@@ -164,10 +164,10 @@ def _cannot_keep() -> Iterator[None]:
 
 
 def _whole(copy: Path, size: int) -> Path:
-    """Return a copy that is as long as it was when it was made.
+    """Return a copy that still has its original length.
 
     Raises:
-        Rejected: It is not: a power cut may take what was not forced to the disk.
+        Rejected: It does not: a power failure may lose data that was not synced to the disk.
     """
     left = copy.stat().st_size if copy.is_file() else 0
     if left != size:
@@ -192,7 +192,7 @@ def read_small(local: "str | os.PathLike[str]") -> bytes | None:
         content = os.read(descriptor, SMALL + 1)
     finally:
         os.close(descriptor)
-    # Else somebody is writing it, or it is none of a disk's files.
+    # Otherwise it is being written, or is not a regular file.
     return content if len(content) == status.st_size else None
 
 

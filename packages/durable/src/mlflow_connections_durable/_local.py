@@ -1,4 +1,4 @@
-"""The runs, models and files that this process knows: the answers to reads of its own writes."""
+"""The runs, models and files that this process knows, for reads of its own writes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,11 +8,11 @@ from mlflow_connections_events.entities import more_of_metric
 from ._mlflow import accepted_arguments, metric_entities
 
 MAX_POINTS = 200_000
-"""The metric points of a run that are kept for its history; beyond it the server is asked."""
+"""The number of metric points that are kept for a run's history; beyond it the server is read."""
 
 _NOTHING: Mapping[str, Any] = {}
 Point = tuple[int, int, float]
-"""Step, time and value: of a metric's points the greatest is its latest."""
+"""Step, time and value: the greatest of a metric's points is its latest."""
 
 
 class LocalRun:
@@ -20,13 +20,13 @@ class LocalRun:
 
     Attributes:
         run_id: The ID by which the process knows it.
-        is_whole: Whether this process created it, so that nothing of it is elsewhere.
-        is_seen: Whether anything is known of it but its ID.
+        is_whole: Whether this process created it, so that all its data is known.
+        is_seen: Whether anything but its ID is known.
         is_provisional: Whether the ID is not the server's.
         status: MLflow's name of its status.
         stage: `active` or `deleted`.
-        latest: For each metric its latest point, and what MLflow 3 adds to it.
-        history: For each metric all points in the order of their arrival, or None if they were too many.
+        latest: The latest point of each metric, with MLflow 3's additional data.
+        history: All points of each metric in order of arrival, or None if there were too many.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class LocalRun:
         return local
 
     def add_metrics(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Add metrics as rows of events: key, value, time, step, and perhaps more."""
+        """Add metrics as rows of events: key, value, time, step, and optional data."""
         for row in rows:
             key, point = row[0], (row[3], row[2], row[1])
             more = row[4] if len(row) > 4 else _NOTHING
@@ -99,7 +99,7 @@ class LocalRun:
                 points = self.history.get(key)
                 if points is None:
                     points = self.history[key] = {}
-                # The server too keeps one of equal points.
+                # The server also keeps one of several equal points.
                 before = len(points)
                 points[(*point, *more.values()) if more else point] = None
                 self._points += len(points) - before
@@ -107,7 +107,7 @@ class LocalRun:
                     self.history = None
 
     def add_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags; the one that holds the name renames the run, as on a server."""
+        """Set tags; the tag with the name renames the run, as on a server."""
         self.tags.update(tags)
         self.name = tags.get("mlflow.runName", self.name)
 
@@ -170,9 +170,9 @@ class LocalFile(NamedTuple):
     """A file that this process has logged.
 
     Attributes:
-        size: In bytes.
+        size: Its size in bytes.
         upload: The upload that keeps its copy; empty for a small file, which has none.
-        content: The content of a small file, unless it was forgotten once the server had it.
+        content: The content of a small file, unless it was dropped after delivery.
     """
 
     size: int
@@ -191,11 +191,11 @@ class LocalFiles:
         self.files: dict[str, LocalFile] = {}
 
     def forget_contents(self) -> None:
-        """Forget the contents of small files, for the server has them."""
+        """Drop the contents of small files, because the server has them."""
         self.files = {path: file._replace(content=None) for path, file in self.files.items()}
 
     def listed(self, folder: str) -> dict[str, int | None]:
-        """Return the entries of a folder: of files their size, of folders None."""
+        """Return the entries of a folder: files with their size, folders with None."""
         prefix = f"{folder}/" if folder else ""
         found: dict[str, int | None] = {}
         for path, file in list(self.files.items()):

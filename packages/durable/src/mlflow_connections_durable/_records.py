@@ -1,6 +1,6 @@
-"""The runs and models that this machine created, in files beside the map of IDs, for other processes and for people.
+"""The runs and models that this machine created, in files next to the map of IDs, for other processes and for people.
 
-Each line is one JSON document; the last line of an ID wins. A torn last line is passed over.
+Each line is one JSON document; the last line of an ID counts. A torn last line is ignored.
 """
 
 import threading
@@ -30,7 +30,7 @@ class Records:
         self._lock = threading.Lock()
 
     def add(self, key: str, data: Mapping[str, Any]) -> None:
-        """Append a line. A disk that refuses it costs other processes the knowledge, and nobody an error."""
+        """Append a line. If the disk refuses it, other processes lack the record, and no error is raised."""
         with suppress(OSError):
             add_line(self._path, {"id": key, **data})
 
@@ -41,12 +41,12 @@ class Records:
         return self._found.get(key)
 
     def all(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return every ID with its last line, in the order in which they were first written."""
+        """Return every ID with its last line, in the order of their first lines."""
         self.refresh()
         return dict(self._found)
 
     def refresh(self) -> None:
-        """Read what was added since the last time, by any process."""
+        """Read the lines that any process has added since the last call."""
         with self._lock, suppress(OSError):
             for data in self._added.read():
                 if isinstance(data, dict) and "id" in data:

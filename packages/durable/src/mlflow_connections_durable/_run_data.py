@@ -24,7 +24,7 @@ class DurableRunData:
     """The methods of a tracking store that log to runs, and the histories of metrics.
 
     Args:
-        server: What this process shares of the server.
+        server: The state of the server in this process.
         inner: The server's own store.
         runs: The runs that are logged to.
     """
@@ -84,7 +84,7 @@ class DurableRunData:
         """Delete a tag.
 
         Raises:
-            MlflowException: The run has no such tag.
+            MlflowException: The run does not have the tag.
         """
         server, local = self._server, self._writable(run_id)
         with server.lock:
@@ -116,10 +116,10 @@ class DurableRunData:
         return RunOperations([])
 
     def flush_async_logging(self) -> None:
-        """Do nothing: what was logged is kept."""
+        """Do nothing: logged data is kept."""
 
     def end_async_logging(self) -> None:
-        """Do nothing: what was logged is kept."""
+        """Do nothing: logged data is kept."""
 
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
         """Log datasets and models that a run has read."""
@@ -161,7 +161,7 @@ class DurableRunData:
         max_results: int | None = None,
         page_token: str | None = None,
     ) -> Any:
-        """Return the history of a metric, from here if this process created the run."""
+        """Return the history of a metric, from memory if this process created the run."""
         with self._server.lock:
             local = self._server.runs.get(run_id)
             points = None if local is None else local.points(metric_key)
@@ -178,7 +178,8 @@ class DurableRunData:
             MlflowException: A server would refuse it.
         """
         key, value, timestamp, step = metric.key, metric.value, metric.timestamp, metric.step
-        # What a training logs at each step: a name that was checked before, and numbers of plain types.
+        # The usual values of a training step: a name that was checked before, and numbers of plain
+        # types.
         if (
             key in self._checked
             and type(value) is float

@@ -1,6 +1,7 @@
-"""Traces of MLflow 3 and their assessments: what a client writes is kept, and delivered with its runs.
+"""Traces of MLflow 3 and their assessments: a client's writes are kept, and delivered with its runs.
 
-The client makes the IDs of traces, so a trace has its final ID at once. Traces are read from the server.
+The client creates the IDs of traces, so a trace has its final ID at once. Traces are read from the
+server.
 """
 
 import copy
@@ -26,8 +27,8 @@ class DurableTraces:
     """The methods of a tracking store that write traces.
 
     Args:
-        server: What this process shares of the server.
-        experiment_name: Returns the name of an experiment, or None if it is not known.
+        server: The state of the server in this process.
+        experiment_name: Returns the name of an experiment, or None if it is unknown.
     """
 
     def __init__(self, server: DurableServer, experiment_name: Callable[[str], str | None]) -> None:
@@ -36,11 +37,11 @@ class DurableTraces:
         self._with_spans: OrderedDict[str, None] = OrderedDict()
 
     def methods(self, kind: type) -> dict[str, Callable[..., Any]]:
-        """Return the replaced methods of a class of stores, by name; none where the server makes the IDs."""
+        """Return the replaced methods of a class of stores, by name; none if the server creates the IDs."""
         start = getattr(kind, "start_trace", None)
         if start is None or "trace_info" not in inspect.signature(start).parameters:
             return {}
-        # Databricks keeps traces at places of its own.
+        # Databricks stores traces in its own locations.
         if not self._server.is_offline and not self._server.target.startswith("http"):
             return {}
         names = (

@@ -23,7 +23,7 @@ class DurableUri(NamedTuple):
 
     @property
     def is_offline(self) -> bool:
-        """Whether no server is ever asked."""
+        """Whether no server is ever called."""
         return self.server == OFFLINE
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ def parse(uri: str) -> DurableUri:
     """Parse a durable URI.
 
     Raises:
-        InvalidOptionError: It names no server, or something unknown.
+        InvalidOptionError: It names no server, or an unknown parameter.
     """
     scheme, _, rest = uri.partition("://")
     inner = f"{scheme.lower().removeprefix(_PREFIX)}://{rest}"

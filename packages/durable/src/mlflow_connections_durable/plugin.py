@@ -1,4 +1,4 @@
-"""The targets of entry points. MLflow imports this module while it is imported itself, so it is small."""
+"""The targets of entry points. MLflow imports this module during its own import, so it is small."""
 
 from typing import Any
 

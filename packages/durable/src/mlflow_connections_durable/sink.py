@@ -1,6 +1,6 @@
 """The sink: applies events to the server, uploads the kept artifacts, and removes them.
 
-The shipper imports this module in a process of its own. Spools name `open_sink`, so its place is fixed.
+The shipper imports this module in its own process. Spools name `open_sink`, so its path is fixed.
 """
 
 import json
@@ -24,9 +24,9 @@ from ._uri import OFFLINE
 TARGET_VARIABLE = "MLFLOW_CONNECTIONS_DURABLE_TARGET"
 """The secret of the outbox with the server's URI and the variables that it needs."""
 DESCRIPTION = "server.json"
-"""The file of the state folder that says which server it is, without secrets."""
+"""The file of the state folder that identifies the server, without secrets."""
 SHIPPED_TO = "shipped_to"
-"""The file of the state folder with the URI that `outbox ship --to` named last, without secrets."""
+"""The file of the state folder with the last URI of `outbox ship --to`, without secrets."""
 _NAME_EXPERIMENTS = frozenset({"run_started", "model_logged", "trace_logged", "spans_logged"})
 _RESOLVED: dict[str, str] = {}
 
@@ -37,7 +37,8 @@ class DurableTarget(NamedTuple):
     Attributes:
         uri: Its tracking URI.
         environment: Variables that it needs.
-        is_own: Whether it is the server that was logged to, so that its IDs are those in the events.
+        is_own: Whether it is the server that was logged to, so that its IDs are those in the
+            events.
     """
 
     uri: str
@@ -53,7 +54,8 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     """Open the sink of a server.
 
     Args:
-        destination: Its URL is the server's, without credentials; with `outbox ship --to` another one's.
+        destination: Its URL is the server's, without credentials; with `outbox ship --to` another
+            one's.
         environ: Holds the server and its credentials, if a process that logs has started this one.
         state: The folder for the map of IDs and the kept files.
 
@@ -69,7 +71,7 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
 
 
 def forget_dropped(state: Path, events: Sequence[Event] | None) -> None:
-    """Remove the kept copies of artifacts of events that were given up, or of all if there are none left."""
+    """Remove the kept copies of dropped events' artifacts, or all copies if no events are left."""
     KeptFiles(state).forget(events)
 
 
@@ -133,7 +135,7 @@ class DurableSink:
         noted = self._experiments.get(known) or {}
         name, created = data.get("experiment_name") or noted.get("name"), None
         if self._is_own and not is_provisional_experiment(known):
-            # Without a note of it, the ID is all that is known.
+            # Without a record of it, only the ID is known.
             created = noted.get("created")
             name = name if created is not None else None
         return {**data, "experiment_name": name, "experiment_created": created}
@@ -177,7 +179,7 @@ def _noted(state: Path) -> dict[str, str]:
 
 
 def _resolved(server: str, *, is_own: bool) -> DurableTarget:
-    """Resolve a server by its keyword, name or URI, and sign in as it says."""
+    """Resolve a server by its keyword, name or URI, and sign in accordingly."""
     from mlflow_connections import ConnectionsError, resolve
 
     if "***" in server:
