@@ -1,8 +1,8 @@
-"""Test what a user installs: each session builds wheels and installs them into its own environment.
+"""Test the installed packages: each session builds wheels and installs them into its own environment.
 
-Default sessions: lint, workspace, types, unit (each package alone), integration, docs, dist. The wider matrix runs
-by tag, `nox -t matrix`. `nox -s demo` is the main job, `nox -s bench` prints ratios, `nox -s browser` looks at the
-sandbox's page in a Chromium.
+Default sessions: lint, workspace, types, unit (each package alone), integration, docs, dist. The
+wider matrix runs by tag, `nox -t matrix`. `nox -s demo` is the main demo, `nox -s bench` prints
+ratios, `nox -s browser` tests the sandbox's page in a Chromium.
 """
 
 import os
@@ -26,13 +26,14 @@ import bytecode  # noqa: E402 - its folder is not on the path before
 import side_by_side  # noqa: E402 - the same
 from workspace import distributions, with_siblings  # noqa: E402 - the same
 
-# The tests start hundreds of interpreters, each of which would compile MLflow and its dependencies again
-# (3 s of CPU) where the environment says that no bytecode is kept.
+# The tests start hundreds of interpreters, each of which would compile MLflow and its dependencies
+# again (3 s of CPU) if the environment disables bytecode.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PACKAGES = tuple(distributions())
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-# Beside a package's own wheel its unit tests may need these, and nothing that its users would miss.
+# In addition to a package's own wheel its unit tests may need these, and nothing that its users
+# would miss.
 UNIT_NEEDS: dict[str, tuple[str, ...]] = {
     "core": (
         "jsonschema>=4.20",
@@ -43,9 +44,9 @@ UNIT_NEEDS: dict[str, tuple[str, ...]] = {
     "kedro": ("jsonschema>=4.20",),
     # Its extra, which changes no byte that a reader sees.
     "outbox": ("orjson>=3.9",),
-    # A package that procedures ask for, which PyPI has and Snowflake's Anaconda channel has not.
+    # A package for procedures that PyPI has and Snowflake's Anaconda channel lacks.
     "sandbox": ("kedro>=1.0",),
-    # The last two are what a project has whose packages are pinned to what is installed.
+    # The last two belong to a project whose packages are pinned to the installed versions.
     "snowflake": (
         *("quickjs-ng>=0.14", "sqlfluff>=4.5.0", "kedro>=1.0"),
         *("kedro-datasets[pandas-csvdataset]>=8", "mlflow>=2.16"),
@@ -61,10 +62,11 @@ class Group(NamedTuple):
     """The requirements of a folder of integration tests.
 
     Attributes:
-        folder: Below `tests-integration`.
-        packages: Ours, each by its folder, with extras in brackets.
-        needs: Others, as requirements.
-        marked: The tests of its default session, as a marker expression; the tagged sessions run all of them.
+        folder: The folder below `tests-integration`.
+        packages: Packages of this repository, each by its folder, with extras in brackets.
+        needs: Other packages, as requirements.
+        marked: The tests of its default session, as a marker expression; the tagged sessions run
+            all of them.
     """
 
     folder: str
@@ -81,16 +83,17 @@ GROUPS = {
     "sandbox": Group("sandbox", ("core", "databricks", "sandbox")),
     "databricks": Group("databricks", ("core", "databricks", "sandbox")),
     "kedro": Group("kedro", KEDRO, ("ipython",)),
-    # kedro-mlflow imports kedro-datasets without declaring it.
-    # The other tests are those of the group before: matrix_kedro runs all of them beside kedro-mlflow.
+    # kedro-mlflow imports kedro-datasets without declaring it. The other tests belong to the
+    # previous group: matrix_kedro runs all of them with kedro-mlflow.
     "kedro-mlflow": Group(
         "kedro",
         KEDRO,
         ("ipython", "kedro-mlflow==2.0.3", "kedro-datasets"),
-        "beside and not slow",
+        "with_kedro_mlflow and not slow",
     ),
-    # AzureML's stand-in has a proxy that plays fixed hosts, here Google's. Kedro for its ParallelRunner, and the exporter
-    # that MLflow takes for traces where OpenTelemetry's variables name an endpoint.
+    # AzureML's stand-in has a proxy for fixed hosts, in this group Google's. Kedro is for its
+    # ParallelRunner, and the exporter is the one that MLflow uses for traces if OpenTelemetry's
+    # variables name an endpoint.
     "http": Group(
         "http",
         (
@@ -106,11 +109,11 @@ GROUPS = {
     # The Databricks stand-in is one of the primaries that keep their own URI.
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
     "outbox": Group("outbox", ("core", "outbox", "sandbox")),
-    # Two servers with tokens of their own are a pair to mirror.
+    # Two servers with different tokens are a pair to mirror.
     "events": Group("events", ("core", "events", "mirror", "http", "sandbox")),
     # Databricks is one of the servers that keep their own URI.
     "durable": Group("durable", ("core", "durable", "databricks", "sandbox")),
-    # Alone, for its plugin takes any tracking URI for an ARN.
+    # Separate, because its plugin treats any tracking URI as an ARN.
     "sagemaker": Group("sagemaker", ("core", "databand", "sandbox"), ("sagemaker-mlflow>=0.5",)),
     "snowflake": Group(
         "snowflake",
@@ -121,16 +124,17 @@ GROUPS = {
             "scikit-learn",
         ),
     ),
-    # What the documentation's commands call; pip and a build backend for a plugin that it makes.
+    # The programs that the documentation's commands call; pip and a build backend for a plugin that
+    # a page creates.
     "examples": Group(
         "examples",
         tuple(EXAMPLES.get(each, each) for each in PACKAGES),
         ("sybil>=9", "jsonschema>=4.20", "keyring>=24", "pip", "hatchling>=1.27", "editables"),
     ),
 }
-# Groups with tests that are marked so.
+# Groups with tests that have this marker.
 SLOW = ["azureml", "outbox", "events", "durable", "kedro-mlflow", "snowflake", "examples"]
-# Packages whose own tests have such ones.
+# Packages whose own tests have this marker.
 SLOW_UNITS = ["outbox"]
 # Programs that only those tests start.
 SLOW_NEEDS = {
@@ -159,7 +163,7 @@ DEFAULT = (
     *(f"unit({package})" for package in PACKAGES),
     *(f"integration({group})" for group in GROUPS),
 )
-# Those that take longest begin first, so that no core is idle in the end.
+# The longest sessions begin first, so that no core is idle at the end.
 LONGEST = (
     *("unit(sandbox)", "integration(azureml)", "integration(snowflake)", "integration(examples)"),
     *("integration(http)", "integration(durable)", "integration(databand)", "integration(events)"),
@@ -174,9 +178,9 @@ nox.options.default_venv_backend = "uv"
 nox.options.sessions = ORDER
 nox.options.allow_parallel = True
 nox.options.error_on_missing_interpreters = False
-if __name__ != "noxfile":  # which it is for a script that imports it
+if __name__ != "noxfile":  # which it is in a script that imports it
     nox.options.envdir = str(side_by_side.environments(ROOT))
-    # As Ctrl-C does, SIGTERM ends the sessions that run in parallel, which are processes of their own.
+    # Like Ctrl-C, SIGTERM ends the sessions that run in parallel, which are separate processes.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 CACHE = ROOT / ".nox" / ".cache"
 
@@ -223,30 +227,30 @@ def released_wheel(folder: str) -> Path | None:
 
 
 def everything(session: nox.Session) -> list[str]:
-    """Build all packages with what their stand-ins need. Together they are held to MLflow 3.15."""
+    """Build all packages with the requirements of their stand-ins. Together they are limited to MLflow 3.15."""
     return wheels(session, [WHOLE.get(each, each) for each in PACKAGES])
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Run pytest with the arguments after `--` on the command line."""
-    # Of each session, which may run beside others.
+    # One file per session, which may run in parallel with others.
     cache = ("-o", f"cache_dir={Path(session.cache_dir).resolve() / 'pytest' / session.name}")
     with bytecode.shared(*folders_of_bytecode(session)):
         session.run("pytest", "-q", *cache, *arguments, *session.posargs, env=QUIET)
 
 
 def folders_of_bytecode(session: nox.Session) -> tuple[Path, Path]:
-    """Return a session's environment, and the folder of the bytecode that all of them share."""
+    """Return a session's environment, and the folder of the bytecode that all sessions share."""
     return Path(session.virtualenv.location), CACHE / "bytecode"
 
 
 def exclusive(session: nox.Session, name: str) -> AbstractContextManager[None]:
-    """Let no other session or run that asks for the same name run at the same time."""
+    """Prevent other sessions and runs with the same name from running at the same time."""
     return side_by_side.exclusive(CACHE / "locks" / name, session.log)
 
 
 def with_needed(package: str) -> list[str]:
-    """Return a package with its extras, behind the siblings it declares as dependencies."""
+    """Return a package with its extras, after the siblings that it declares as dependencies."""
     return [WHOLE.get(each, each) for each in with_siblings(package)]
 
 
@@ -277,14 +281,16 @@ def types(session: nox.Session) -> None:
         *("types-requests", "types-PyYAML", "types-jsonschema", "types-docutils"),
         *BROWSER,
     )
-    # One run for all, since each would read MLflow's types again. Folders of integration tests have modules of
-    # the same names and so need a package above them, which a name with a hyphen cannot be.
+    # One run for all, because each would read MLflow's types again. Folders of integration tests
+    # have modules of the same names and so need a package above them, which a name with a hyphen
+    # cannot be.
     above = Path(session.create_tmp()).resolve()
     link = above / "tests_integration"
     link.unlink(missing_ok=True)
     link.symlink_to(ROOT / "tests-integration", target_is_directory=True)
     alone = ("editor", "kedro")  # their modules import from their conftest, by that name
-    # In an environment of its own: azureml-core caps pathspec and so mypy, whose versions from 2.4 on take half the time.
+    # In a separate environment: azureml-core caps pathspec and so mypy, whose versions from 2.4 on
+    # take half the time.
     mypy = (
         *(uv.find_uv_bin(), "tool", "run", "--quiet", "--python", sys.executable),
         *("--from", "mypy>=2.4", "mypy"),
@@ -315,7 +321,7 @@ def unit(session: nox.Session, package: str) -> None:
 def alone(session: nox.Session, package: str, marked: str = "") -> None:
     """Install one package alone, and run its own tests: all, or those of a marker expression."""
     session.install(*wheels(session, with_needed(package)), *PYTEST, *UNIT_NEEDS.get(package, ()))
-    # Beside other sessions the cores are in use, and arguments such as --pdb want one process.
+    # During other sessions the cores are in use, and arguments such as --pdb need a single process.
     workers = 0 if session.parallel or session.posargs else WORKERS.get(package, 0)
     pytest(session, f"packages/{package}/tests", "-m", marked, "-n", str(workers))
 
@@ -342,7 +348,7 @@ def dist(session: nox.Session) -> None:
         shutil.rmtree(ROOT / "dist", ignore_errors=True)
         for folder in PACKAGES:
             with session.chdir(ROOT / "packages" / folder):
-                # Hatch makes its build environment with nox's interpreter only when this is unset.
+                # Hatch creates its build environment with nox's interpreter only if this is unset.
                 build = ("hatch", "build", str(ROOT / "dist"))
                 session.run(*build, env={"UV_PYTHON": None}, silent=True)
         if archives := os.environ.get("RELEASE_ARCHIVES"):
@@ -427,7 +433,7 @@ def editor(session: nox.Session) -> None:
 def http_stand(session: nox.Session, mlflow: str) -> None:
     """Test the connection `http` behind npm's oidc-provider and Debian's Apache with its modules.
 
-    Nothing is installed on the machine, and no root is needed.
+    Nothing is installed on the machine, and root is not needed.
     """
     installed = CACHE.resolve() / "http-stand"
     tests = ROOT / "tests-integration" / "http_stand"
@@ -449,7 +455,7 @@ def http_stand(session: nox.Session, mlflow: str) -> None:
 
 
 def chromium(session: nox.Session) -> str:
-    """Return the path of a Chromium, or end the session with how to get one."""
+    """Return the path of a Chromium, or fail the session with instructions to get one."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = [os.environ.get("CHROMIUM"), *map(shutil.which, names)]
     path = next(filter(None, found), None)
@@ -476,7 +482,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def bench_since(session: nox.Session) -> None:
-    """Print ratios of what the packages cost now to what they cost at an earlier commit."""
+    """Print ratios of the current costs of the packages to those at an earlier commit."""
     if not session.posargs:
         session.error("Name the earlier commit: nox -s bench_since -- COMMIT")
     commit, *rest = session.posargs
@@ -509,7 +515,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sandbox": (("core", WHOLE["sandbox"]), ()),
     "durable": (("core", "durable", "sandbox"), ()),
     "http": (("core", "http", "sandbox"), ()),
-    # What it is compared with, and two modules that this imports without declaring them.
+    # The tool for the comparison, and two modules that it imports without declaring them.
     "mirror": (
         ("core", "mirror", "sandbox"),
         ("mlflow-export-import>=1.2", "tabulate", "setuptools<81"),
@@ -531,8 +537,8 @@ def newest(name: str, version: str) -> str:
 
 def mlflow_of(version: str) -> list[str]:
     """Return the requirements of an MLflow version and its server."""
-    # Their servers do not start with SQLAlchemy 2.1, which they do not exclude. MLflow 2.22 writes traces
-    # with OpenTelemetry 1.38 and none with 1.45.
+    # Their servers do not start with SQLAlchemy 2.1, which they do not exclude. MLflow 2.22 writes
+    # traces with OpenTelemetry 1.38 and none with 1.45.
     old = version in {"2.22", "3.5"}
     telemetry = ["opentelemetry-sdk<1.39"] if version == "2.22" else []
     return [newest("mlflow", version), *(["sqlalchemy<2.1"] if old else []), *telemetry]
@@ -545,7 +551,7 @@ def matrix_python(session: nox.Session, package: str) -> None:
     alone(session, package)
 
 
-# azureml-mlflow caps MLflow at 3.15; nothing else is held to that.
+# azureml-mlflow caps MLflow at 3.15; nothing else is limited to that.
 MLFLOW_PAIRS = [
     *(
         nox.param(group, mlflow, id=f"{group}-{mlflow}")
@@ -587,13 +593,13 @@ KEDRO_PAIRS = [
 @nox.session(tags=["matrix"])
 @nox.parametrize(("group", "kedro"), KEDRO_PAIRS)
 def matrix_kedro(session: nox.Session, group: str, kedro: str) -> None:
-    """A group's projects on one version of Kedro."""
+    """Test a group's projects on one version of Kedro."""
     integrate(session, group, newest("kedro", kedro))
 
 
 @nox.session(tags=["matrix"])
 def kedro_mlflow_own(session: nox.Session) -> None:
-    """Run kedro-mlflow's own tests without and with us."""
+    """Run kedro-mlflow's own tests without and with this repository's packages."""
     temporary = Path(session.create_tmp()).resolve()
     shutil.rmtree(temporary / "source", ignore_errors=True)
     session.install("pip", "kedro-mlflow[test]==2.0.3", "kedro-datasets[pandas-csvdataset]>=8")
@@ -603,7 +609,7 @@ def kedro_mlflow_own(session: nox.Session) -> None:
     )
     shutil.unpack_archive(next(temporary.glob("kedro_mlflow-*.tar.gz")), temporary / "source")
     (source,) = (temporary / "source").iterdir()
-    # Alone in a folder, since the sources beside them would hide what is installed.
+    # In a folder without the sources, which would hide the installed package.
     alone = temporary / "alone"
     shutil.rmtree(alone, ignore_errors=True)
     shutil.copytree(source / "tests", alone / "tests")
@@ -647,9 +653,9 @@ def lowest_sibling(session: nox.Session, package: str, sibling: str) -> str:
 
 
 def declared(package: str) -> list[str]:
-    """Return what a package and its siblings require of others, with its extras in use.
+    """Return the requirements of a package and its siblings on others, with its extras in use.
 
-    As requirements of their own they are direct ones, of which uv takes the lowest versions.
+    As direct requirements, of which uv selects the lowest versions.
     """
     found = distributions()
     *siblings, whole = with_needed(package)

@@ -127,7 +127,7 @@ def importing() -> Row:
         for _ in range(IMPORTS)
     ]
     cpu = statistics.median(used) * 1e3
-    return Row("import beside requests, CPU", None, cpu, "ms", "at most 5 ms", cpu <= 5)
+    return Row("import in addition to requests, CPU", None, cpu, "ms", "at most 5 ms", cpu <= 5)
 
 
 def by_socket() -> Row:

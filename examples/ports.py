@@ -1,4 +1,4 @@
-"""Ports of loopback for the demo's servers, reserved so that two demos at once never want the same one."""
+"""Loopback ports for the demo's servers, reserved so that two concurrent demos never choose the same one."""
 
 import socket
 import sys
@@ -13,11 +13,11 @@ FIRST = 5000
 def reserved_ports(count: int = 1) -> Iterator[list[int]]:
     """Reserve free ports, from MLflow's own upwards, until the end of the block.
 
-    A server can listen on a reserved port, also again after it was killed, but nobody who looks for a free
-    port chooses it.
+    A server can listen on a reserved port, and again after it was killed, but a program that
+    searches for a free port does not choose it.
 
     Args:
-        count: How many.
+        count: The number of ports.
     """
     with ExitStack() as stack:
         ports: list[int] = []
@@ -31,11 +31,11 @@ def reserved_ports(count: int = 1) -> Iterator[list[int]]:
             else:
                 ports.append(port)
                 if sys.platform == "linux":
-                    # A server beside a socket that does not listen needs this on both; set before, it
-                    # would let a second reservation succeed.
+                    # A server on the same port as a socket that does not listen needs this on both;
+                    # set before, it would let a second reservation succeed.
                     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 else:
-                    holder.close()  # where no server could listen beside it
+                    holder.close()  # no server could listen on this port
             port += 1
         yield ports
 

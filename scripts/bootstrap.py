@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 # uv creates the sessions' environments: seconds instead of minutes. 2026.10.20 is the first nox whose
-# sessions know that others run beside them.
+# sessions know that others run at the same time.
 REQUIREMENT = "nox[uv]>=2026.10.20"
 MOST_AT_ONCE = 4
 

@@ -147,17 +147,17 @@ def warm_path(warm_bin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FaultProxy:
-    """Passes requests on to a server, or fails as it is told to.
+    """Passes requests on to a server, or fails as configured.
 
     Attributes:
         url: The address of the proxy, which stays the same whatever happens to the server.
         target: The host and port of the server behind it.
-        token: If it is set, the one bearer token that is not refused with 401.
-        mode: `up`, `down` (connections are closed at once), `hang` (no response ever), `busy` (503), `login`
-            (an HTML page) or `forbidden` (403).
-        lose: A path ending with this is passed on once, and its response is lost.
+        token: The only accepted bearer token, if any; others are refused with 401.
+        mode: `up`, `down` (connections are closed at once), `hang` (no response ever), `busy`
+            (503), `login` (an HTML page) or `forbidden` (403).
+        lose: A request whose path ends with this is passed on once, and its response is lost.
         requests: Method and path of each request that was passed on.
-        kills: How often a test has killed the server.
+        kills: The number of times that a test has killed the server.
     """
 
     def __init__(self, target: str) -> None:
@@ -194,7 +194,7 @@ class FaultProxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def count(self, ending: str) -> int:
-        """Return how many requests to a path were passed on."""
+        """Return the number of passed-on requests to a path."""
         return sum(path.endswith(ending) for _, path in self.requests)
 
     def close(self) -> None:

@@ -94,7 +94,7 @@ class WarmPython:
     """A running server of commands."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Remember where the server is; without a folder commands start as always."""
+        """Store the server's address; without a folder commands start as usual."""
         self._address = str(folder / "socket") if folder else ""
         self.bin = folder / "bin" if folder else Path(sys.executable).parent
         """The folder with `python` and console scripts."""
@@ -110,11 +110,11 @@ class WarmPython:
         """Run Python with arguments: `-c CODE`, `-m MODULE` or a file, and the remaining ones.
 
         Args:
-            arguments: Without the interpreter.
-            env: All environment variables of the command. Of those that the interpreter itself reads,
-                `PYTHONPATH` alone has an effect.
+            arguments: The arguments without the interpreter.
+            env: All environment variables of the command. Of those that the interpreter itself
+                reads, only `PYTHONPATH` has an effect.
             cwd: Its folder, by default that of this process.
-            input: What it reads from standard input.
+            input: Its standard input.
 
         Returns:
             The exit code and both outputs, as text.
@@ -142,7 +142,7 @@ class WarmPython:
             socket.send_fds(server, [head], [stream.fileno() for stream in streams])
             server.sendall(job)
             answer = server.makefile("rb")
-            # The process's number, and in the end the exit code.
+            # The process's number, and finally the exit code.
             _, code = answer.readline(), answer.readline()
             for stream in streams:
                 stream.seek(0)
@@ -155,7 +155,7 @@ def serving(*preloaded: str, **variables: str) -> Iterator[WarmPython]:
     """Start a server, and end it.
 
     Args:
-        preloaded: The modules that it imports; a module that is missing is left out.
+        preloaded: The modules that it imports; a missing module is skipped.
         variables: Environment variables that these modules read on import.
     """
     if sys.platform != "linux":
@@ -241,7 +241,7 @@ def write_commands(folder: Path, address: str) -> None:
 
 
 def start(connection: socket.socket, others: list[socket.socket]) -> tuple[int, int]:
-    """Read what to run, and run it in a fork.
+    """Read a command, and run it in a fork.
 
     Args:
         connection: The connection of the command's wrapper.

@@ -1,8 +1,10 @@
 """The workspace's rules that a test can check."""
 
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -131,23 +133,52 @@ def test_the_tree_in_contributing_is_the_tree_on_the_disk() -> None:
 
 
 _OPENERS = re.compile(r'(?m)^\s*r?"""(?:What|Where|Who|Whose|Give|Gives|Tell|Tells) .*')
+# Words of older or translated English; docs, comments and messages use the common ones.
+_ODD = re.compile(
+    r"\b(?:mend(?:s|ed|ing)?|cure[sd]?|whoever|beside|anew|thereof|be\s+it|so\s+to\s+say|as\s+it\s+were|"
+    r"said\s+to\s+be|the\s+latter|belongs?\s+into|so\s+as\s+to|forced?\s+to\s+the\s+disk)\b",
+    re.IGNORECASE,
+)
+_FOLDERS = (
+    "packages",
+    "scripts",
+    "tests-integration",
+    "tests-shared",
+    "benchmarks",
+    "docs",
+    "examples",
+)
+
+
+def _sources() -> list[tuple[str, str]]:
+    paths = [
+        path
+        for folder in _FOLDERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if "{{" not in str(path) and path != Path(__file__).resolve()
+    ]
+    return [
+        (str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
+        for path in [*paths, ROOT / "noxfile.py"]
+    ]
 
 
 def test_no_docstring_opens_with_a_clause() -> None:
     """A docstring names its thing or its act: no What, Where or Who in place of a noun, no Give or Tell."""
-    folders = (
-        "packages",
-        "scripts",
-        "tests-integration",
-        "tests-shared",
-        "benchmarks",
-        "docs",
-        "examples",
-    )
     found = [
-        f"{path.relative_to(ROOT)}: {line.strip()}"
-        for folder in folders
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        for line in _OPENERS.findall(path.read_text(encoding="utf-8"))
+        f"{path}: {line.strip()}" for path, text in _sources() for line in _OPENERS.findall(text)
+    ]
+    assert found == []
+
+
+def test_prose_uses_common_words() -> None:
+    """Docstrings, comments and messages contain no word that a reader would have to look up or translate."""
+    found = [
+        f"{path}:{token.start[0]}: {match.group()}"
+        for path, text in _sources()
+        if _ODD.search(text)
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type != tokenize.NAME
+        for match in _ODD.finditer(token.string)
     ]
     assert found == []

@@ -136,7 +136,7 @@ def test_a_destination_restored_from_a_backup_gets_its_runs_again(
     sink = ReplaySink(backup, {}, tmp_path / "state")
     sink.send(Batch(later, on_reject=lambda _, why: reasons.append(why)))
     assert f"The run {run.info.run_id} no longer exists at the destination" in reasons[0]
-    replay(first, backup, tmp_path / "anew", source)
+    replay(first, backup, tmp_path / "new", source)
     reasons.clear()
     ReplaySink(backup, {}, tmp_path / "state").send(
         Batch(later, on_reject=lambda _, why: reasons.append(why))

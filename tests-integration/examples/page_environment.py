@@ -1,4 +1,4 @@
-"""An environment with what a page installs, and nothing else: a page that needs more than it says is found."""
+"""An environment with only the packages that a page installs, which reveals a page that needs more."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ _OURS = "mlflow-connections"
 
 
 def installed_by(page: Path) -> list[str]:
-    """Return the requirements that a page's install lines name."""
+    """Return the requirements in a page's install lines."""
     return " ".join(_INSTALL.findall(page.read_text(encoding="utf-8"))).split()
 
 
@@ -27,11 +27,12 @@ def build(requirements: Iterable[str], folder: Path) -> Path:
     """Create an environment of links to installed distributions, and return its Python.
 
     Args:
-        requirements: What is installed, with what that needs.
+        requirements: The installed packages, which include their dependencies.
         folder: The environment's folder.
 
     Raises:
-        PackageNotFoundError: A distribution is not installed here, so it cannot be linked.
+        PackageNotFoundError: A distribution is not installed on this machine, so it cannot be
+            linked.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
@@ -45,7 +46,7 @@ def build(requirements: Iterable[str], folder: Path) -> Path:
 
 
 def closure(requirements: Iterable[str]) -> list[Distribution]:
-    """Return the distributions of requirements and of what they need, each once."""
+    """Return the distributions of requirements and of their dependencies, each once."""
     wanted = [Requirement(text) for text in requirements]
     seen: set[tuple[str, str]] = set()
     found: dict[str, Distribution] = {}
@@ -91,7 +92,7 @@ def files_of(found: Distribution) -> Iterator[tuple[Path, Path]]:
 
 
 def link(source: Path, library: Path, place: Path) -> None:
-    """Link a file or a folder, unless it is linked already."""
+    """Link a file or a folder, unless it is already linked."""
     target = library / place
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():

@@ -140,7 +140,7 @@ def test_the_examples_of_a_page(
 
 
 def installed_by(page: Path) -> list[str]:
-    """Return what an environment needs to run a page: nothing for one that installs no package, or its own."""
+    """Return the requirements of an environment for a page: none for one that installs no package, or its own."""
     wanted = page_environment.installed_by(page)
     if not wanted or name_of(page) == "write-a-connection":
         return []
@@ -164,8 +164,8 @@ def test_a_guide_works_without_an_account(guide: str, tmp_path: Path, shell: She
 
 
 @pytest.mark.slow
-def test_the_first_screens_are_followed_without_an_account(tmp_path: Path, shell: Shell) -> None:
-    """The README's scripts run in the sandbox, as its commands say, with nothing but what it installs."""
+def test_the_first_screens_work_without_an_account(tmp_path: Path, shell: Shell) -> None:
+    """The README's scripts run in the sandbox, started by its own commands, with only its installed packages."""
     front = _FRONT.match((ROOT / "README.md").read_text(encoding="utf-8"))
     assert front
     account = "$ python "
@@ -175,7 +175,7 @@ def test_the_first_screens_are_followed_without_an_account(tmp_path: Path, shell
 
 
 def ran(section: str, tmp_path: Path, shell: Shell) -> list[str]:
-    """Run a section, with what is left to this test; return the languages of its examples."""
+    """Run a section, with the parts that are left to this test; return the languages of its examples."""
     assert _LEFT_TO_A_SLOW_TEST in section
     page, home, work = tmp_path / "section.md", tmp_path / "home", tmp_path / "work"
     page.write_text(section.replace(_LEFT_TO_A_SLOW_TEST, ""), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Commands of the pages that need a scene of their own: each is run as printed, and prints what the page shows."""
+"""Commands on pages that need special preparation: each is run as printed, and prints the page's output."""
 
 import re
 import shlex
@@ -32,7 +32,7 @@ _NOT_A_TESTS = {
 
 
 def block(page: str, beginning: str, language: str = "console") -> str:
-    """Return the one block of a page that begins so."""
+    """Return the one block of a page with this beginning."""
     text = (ROOT / page).read_text(encoding="utf-8")
     blocks = re.findall(rf"(?ms)^```{language}\n(.*?)^```", text)
     (found,) = [each for each in blocks if each.startswith(beginning)]
@@ -61,8 +61,8 @@ def terminal(
     )
 
 
-def test_what_is_not_run_on_its_page_names_the_test_that_runs_it() -> None:
-    """No block is left out without a reason that names an existing test, but those that start the tests."""
+def test_a_skipped_block_names_its_test() -> None:
+    """Every block that is not run on its page, except those that start the tests, names an existing test."""
     unknown = []
     for page in _PAGES:
         name = page.relative_to(ROOT).as_posix()
@@ -144,7 +144,7 @@ def test_the_outboxs_four_commands(
 
 
 def old_server(uri: str, folder: Path) -> None:
-    """Log what the guide to the mirror copies: four runs with a model and a registered version."""
+    """Log the data that the guide to the mirror copies: four runs with a model and a registered version."""
     client = mlflow.MlflowClient(uri)
     experiment = client.create_experiment("wine", (folder / "artifacts").as_uri())
     runs = [
@@ -170,7 +170,7 @@ def old_server(uri: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["docs/mirror.md", "packages/mirror/README.md"])
 def test_the_mirrors_command(page: str, tmp_path: Path, sandbox: Sandbox, shell: Shell) -> None:
-    """It copies from one server to another, whose names are those of two servers here, and counts as the page does."""
+    """It copies from one server to another under two local names, and prints the counts of the page."""
     ((command, shown),) = commands(block(page, "$ mlflow-connections mirror"))
     old, new = f"sqlite:///{tmp_path / 'old.db'}", f"sqlite:///{tmp_path / 'new.db'}"
     old_server(old, tmp_path)
@@ -185,7 +185,7 @@ def test_the_mirrors_command(page: str, tmp_path: Path, sandbox: Sandbox, shell:
 
 @pytest.mark.slow
 def test_the_tutorials_environment(tmp_path: Path, shell: Shell) -> None:
-    """Its two commands make an environment and lead `python` and `pip` into it."""
+    """Its two commands create an environment and put its `python` and `pip` on the path."""
     text = block("docs/tutorial.md", "$ python3 -m venv .venv")
     script = "\n".join(command for command, _ in commands(text))
     look = "python -c 'import sys; print(sys.prefix)' && command -v pip"
@@ -194,8 +194,8 @@ def test_the_tutorials_environment(tmp_path: Path, shell: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_kedros_init_asks(tmp_path: Path, shell: Shell) -> None:
-    """In a project, the answer that the page shows leads to the lines that it shows."""
+def test_kedros_init_prompts(tmp_path: Path, shell: Shell) -> None:
+    """In a project, the page's answer produces the page's lines."""
     ((command, shown),) = commands(block("docs/kedro.md", "$ kedro mlflow-connections init"))
     wanted = page_environment.installed_by(ROOT / "docs" / "kedro.md")
     python = page_environment.build(wanted, tmp_path / "environment")
@@ -207,7 +207,7 @@ def test_kedros_init_asks(tmp_path: Path, shell: Shell) -> None:
     done = terminal(command, tmp_path / "wine", environment, f"{answer}\n" + "\n" * 9)
     assert question in done.stdout
     assert all(line in done.stdout for line in shown.splitlines()[2:]), done.stdout
-    # The page says that the check fails without a secret.
+    # The page states that the check fails without a secret.
     assert done.returncode == 1
 
 
@@ -235,7 +235,7 @@ def test_snowflakes_sql(sandbox: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_benchmark_since_a_commit_prints_its_ratios(shell: Shell, tmp_path: Path) -> None:
-    """The script of `nox -s bench_since` compares two environments, here this one with itself."""
+    """The script of `nox -s bench_since` compares two environments, in this test one with itself."""
     script = [sys.executable, "benchmarks/since.py", sys.prefix, sys.prefix, "--only", "uri"]
     done = terminal(shlex.join(script), ROOT, shell(tmp_path))
     assert done.returncode == 0, done.stdout
@@ -250,7 +250,7 @@ _IN_A_SENTENCE = re.compile(
 
 
 def in_sentences() -> list[str]:
-    """Return the commands that stand in the text of the pages, outside of blocks."""
+    """Return the commands in the text of the pages, outside of blocks."""
     texts = [
         re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text(encoding="utf-8")) for page in _PAGES
     ]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Spawned children with kedro-mlflow do not work yet.
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 def test_plugin_of_the_specification(project: "Project") -> None:
     """A plugin written from the specification alone works in a real Kedro project."""
     project.server(tracking_uri="my_connection")
@@ -23,7 +23,7 @@ def test_plugin_of_the_specification(project: "Project") -> None:
     assert [path.read_text().split()[1] for path in folder.glob("*/*/metrics/answer")] == ["1.0"]
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 @pytest.mark.parametrize("spelling", ["{}", "mlflow_{}"])
 def test_keyword_with_options_and_credentials(project: "Project", spelling: str) -> None:
     """A keyword in either spelling is resolved with its options and credentials; both URIs are set."""
@@ -142,7 +142,7 @@ print(run.info.run_id)
 """
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 def test_active_run_is_used(project: "Project") -> None:
     """While a run is active nothing is resolved, not even an unregistered keyword."""
     project.server(tracking_uri="nobody", connection={"a": 1}, credentials="nowhere")
@@ -152,7 +152,7 @@ def test_active_run_is_used(project: "Project") -> None:
     assert project.metrics() == [1, 2]
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 def test_an_active_run_on_another_server_is_warned_of(project: "Project") -> None:
     """A warning names both servers if the active run's differs from that of mlflow.yml."""
     other = project.store("other.db")
@@ -165,7 +165,7 @@ def test_an_active_run_on_another_server_is_warned_of(project: "Project") -> Non
     assert f"on {project.database}, which is used instead of {other}" in said
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 @pytest.mark.parametrize("experiment", ["shop", "another"])
 def test_run_of_an_orchestrator_is_used(project: "Project", experiment: str) -> None:
     """A run in MLFLOW_RUN_ID with MLFLOW_TRACKING_URI belongs to an orchestrator, and is resumed there."""
@@ -183,7 +183,7 @@ def test_run_of_an_orchestrator_is_used(project: "Project", experiment: str) -> 
     assert project.metrics() == [1, 2]
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 def test_kedro_mlflow_alone_does_not_find_the_orchestrators_run(
     project: "Project", with_kedro_mlflow: bool
 ) -> None:
@@ -208,7 +208,7 @@ def test_kedro_mlflow_alone_does_not_find_the_orchestrators_run(
     )
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 @pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner", "ParallelRunner"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_runs_end_with_their_pipeline(project: "Project", runner: str, *, fails: bool) -> None:
@@ -235,7 +235,7 @@ HOOKS = (Secrets(),)
 """
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 @pytest.mark.parametrize("stale", [False, True])
 @pytest.mark.parametrize("order", ["(tryfirst=True)", "", "(trylast=True)"])
 def test_secrets_hook(
@@ -276,7 +276,7 @@ HOOKS = (Late(),)
 """
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 @pytest.mark.parametrize("stage", ["after_catalog_created", "before_pipeline_run"])
 def test_credentials_that_change_late(
     project: "Project", stage: str, with_kedro_mlflow: bool
@@ -317,7 +317,7 @@ def test_commands_call_the_projects_hooks(project: "Project") -> None:
     assert names == ["Default"]
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 def test_a_misspelt_key_is_reported_first(project: "Project") -> None:
     """A misspelling of kedro-mlflow's own key raises one sentence instead of its model's error."""
     project.server(mlflow_trackin_uri=project.database)
@@ -326,7 +326,7 @@ def test_a_misspelt_key_is_reported_first(project: "Project") -> None:
     assert "did you mean 'mlflow_tracking_uri'?" in said
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 def test_credentials_of_a_plain_uri(project: "Project", with_kedro_mlflow: bool) -> None:
     """An entry's variables are exported for a plain URI; only kedro-mlflow exports other keys."""
     project.credentials(dev={"MLFLOW_TRACKING_USERNAME": "ann", "AWS_REGION": "r", "FOREIGN": "x"})
@@ -338,7 +338,7 @@ def test_credentials_of_a_plain_uri(project: "Project", with_kedro_mlflow: bool)
     )
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 def test_mlflow_is_imported_only_on_use(project: "Project", with_kedro_mlflow: bool) -> None:
     """A run that logs nothing sets the URI and never imports mlflow, unless kedro-mlflow does."""
     project.server(tracking_uri=project.database)

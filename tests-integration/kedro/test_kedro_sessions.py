@@ -103,7 +103,7 @@ with KedroSession.create() as session:
 """
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 def test_an_interrupted_pipeline_leaves_no_run(project: "Project") -> None:
     """After Ctrl-C the next session logs to its own run."""
     project.server(tracking_uri=project.database)
@@ -138,7 +138,7 @@ def test_second_session_without_a_key_reads_the_variable_again(project: "Project
     assert [row["tracking"] == project.database for row in project.seen()[::2]] == [False, True]
 
 
-@pytest.mark.beside
+@pytest.mark.with_kedro_mlflow
 def test_second_session_keeps_nothing_of_the_first(project: "Project") -> None:
     """A registry and exported credentials end with their session."""
     project.credentials(lake={"token": "t-0815"})

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tests-shared"))
 from warm_python import WarmPython, serving
 
 # The imports of `mlflow-connections` and of a run of pytest. Core is among them, because importing
-# it reads nothing; tests of streams and signals start it anew.
+# it reads nothing; tests of streams and signals start a new interpreter.
 PRELOADED = (
     *("mlflow_connections._cli", "mlflow_connections._schema", "mlflow_connections._init"),
     *("mlflow_connections.named", "mlflow_connections.reports", "mlflow_connections.testing"),

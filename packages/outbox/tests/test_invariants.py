@@ -1,4 +1,4 @@
-"""The package's docstring: each invariant has tests, and each limit is the code's."""
+"""The package's docstring: each invariant has tests, and each limit equals the code's."""
 
 import re
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ def test_the_stated_limits_are_those_of_the_code() -> None:
 
 
 class TearingDisk(Disk):
-    """A disk that takes a part of one line, as if it was full for a moment.
+    """A disk that takes only a part of one line, as if it was full for a moment.
 
     Attributes:
         tears: Whether the next line is torn.
@@ -84,7 +84,7 @@ class TearingDisk(Disk):
     tears = False
 
     def write(self, descriptor: int, data: Any) -> int:
-        """Write a part of the line if it is to be torn."""
+        """Write only a part of the line if the next one is torn."""
         if self.tears:
             self.tears = False
             data = data[: len(data) // 2]

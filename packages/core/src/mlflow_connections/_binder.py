@@ -1,6 +1,6 @@
 """The protocol of an identity that variables cannot hold.
 
-A module of its own: creating a protocol takes half a millisecond, and only type checkers need it.
+In a separate module: creating a protocol takes half a millisecond, and only type checkers need it.
 """
 
 from typing import Protocol

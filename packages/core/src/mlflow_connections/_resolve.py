@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["resolve"]
 
 DEFAULT = "$MLFLOW_CONNECTIONS_DEFAULT"
-"""Stands for the value of that environment variable, where no connection is given."""
+"""Selects the value of that environment variable, if no connection is given."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -52,15 +52,15 @@ def resolve(
     registry: "str | os.PathLike[str] | None" = None,
     source_names: SourceNames = DEFAULT_SOURCE_NAMES,
 ) -> Endpoint:
-    """Turn a keyword, or a connection's name, into an endpoint; a URI or path passes untouched.
+    """Turn a keyword, or a connection's name, into an endpoint; a URI or path passes through unchanged.
 
     Args:
         tracking: The name of a connection in a connections file, a keyword of an installed
             connection, or a URI or path for MLflow. A `Path` is never a name or a keyword. By
             default the value of the environment variable `MLFLOW_CONNECTIONS_DEFAULT`.
-        credentials: Passed to the connection, before those of the connections file. Those named as
-            a variable of MLflow or of a cloud's client, such as `MLFLOW_TRACKING_TOKEN`, are part of
-            the endpoint's environment.
+        credentials: Passed to the connection, before those of the connections file. Those named
+            after a variable of MLflow or of a cloud's client, such as `MLFLOW_TRACKING_TOKEN`, are
+            part of the endpoint's environment.
         options: Passed to the connection, before those of the connections file.
         registry: A keyword, URI or path for the model registry. None leaves it to MLflow.
         source_names: The wording of messages about the sources of credentials and options.
@@ -70,7 +70,7 @@ def resolve(
         AmbiguousConnectionError: Two distributions register the keyword, or a file has a connection
             of the same name.
         PluginLoadError: The connection's import failed.
-        PluginTypeError: The plugin is not a connection, or returned something that cannot be used.
+        PluginTypeError: The plugin is not a connection, or returned an invalid result.
         MissingOptionError: Required options are missing; the message names all of them.
         InvalidOptionError: An option is unknown, misplaced or has a wrong value.
         AccessError: The command, file or keyring of a connections file refused a secret.
@@ -93,7 +93,8 @@ def resolve(
     tracker = _connection(tracking, uses_options)
     registrar = None
     if registry is not None:
-        # A registry such as `databricks-uc` takes none: they are the tracker's, if there is one.
+        # A registry such as `databricks-uc` uses none: they belong to the tracking connection, if
+        # there is one.
         registrar = (
             tracker
             if registry == tracking
@@ -130,11 +131,11 @@ def _is_slashed(value: Any) -> bool:
 
 
 def named_connection(value: Any) -> "NamedConnection | None":
-    """Read the connection that a connections file has under a name, or return None if none has.
+    """Read the connection with a name from the connections files, or return None if there is none.
 
     Raises:
-        AmbiguousConnectionError: The name is also a keyword or a word of MLflow's own.
-        InvalidOptionError: A connections file cannot be used.
+        AmbiguousConnectionError: The name is also a keyword or one of MLflow's own words.
+        InvalidOptionError: A connections file is invalid.
     """
     if not isinstance(value, str) or not is_keyword(value):
         return None
@@ -160,7 +161,7 @@ def named_connection(value: Any) -> "NamedConnection | None":
 
 
 def names_with(named: "NamedConnection", given_names: SourceNames, *, given: bool) -> SourceNames:
-    """Return the wording of messages for a named connection, beside which more may be given."""
+    """Return the wording of messages for a named connection, to which more values may be given."""
     names = named.source_names
     if not given:
         return names
@@ -198,14 +199,14 @@ def _connection(value: Any, uses_options: bool) -> "Connection | None":
             "A tracking or registry URI must be a keyword, a URI or a path, not "
             f"{repr(value) if isinstance(value, str) else type(value).__name__}."
         )
-    # With credentials or options MLflow's own word is not enough: MLflow would not read them.
+    # With credentials or options MLflow's own word is not sufficient: MLflow would ignore them.
     if names_connection(value) or (uses_options and value in MLFLOW_WORDS):
         return find_or_suggest(value)
     return None
 
 
 def find_or_suggest(keyword: str) -> "Connection":
-    """Import the connection of a keyword; the error for an unknown one lists the names of the files.
+    """Import the connection of a keyword; the error for an unknown one lists the names in the files.
 
     Raises:
         ConnectionsError: One of the errors of `find_connection`.
@@ -226,7 +227,7 @@ def find_or_suggest(keyword: str) -> "Connection":
 def refuse_for_a_uri(
     uri: str, credentials: Mapping[str, Any], options: Mapping[str, Any], source_names: SourceNames
 ) -> None:
-    """Refuse options beside a URI or path, and credentials that MLflow would not read.
+    """Refuse options for a URI or path, and credentials that MLflow would not read.
 
     Raises:
         InvalidOptionError: The message names the keys, never their values.
@@ -247,14 +248,14 @@ def refuse_for_a_uri(
 
 
 def _declared_variables(declared: Sequence[Sequence[Option]]) -> dict[str, str]:
-    """Read the variables of declared options, once for all that is done with them."""
+    """Read the variables of declared options, once for all their uses."""
     return {o.env: os.environ.get(o.env, "") for each in declared for o in each if o.env}
 
 
 def _remember_credentials(
     declared: Sequence[Sequence[Option]], credentials: Mapping[str, Any]
 ) -> None:
-    """Remember the credentials that may be secret; of a connection that declares nothing, all may be."""
+    """Remember the credentials that may be secret; if a connection declares nothing, all may be."""
     if not declared or not all(declared):
         remember(credentials)
     remember(*(value for key, value in credentials.items() if looks_secret(str(key))))
@@ -263,7 +264,7 @@ def _remember_credentials(
 def _stripped_variables(
     declared: Sequence[Sequence[Option]], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the credentials in the environment that have white space around them, without it.
+    """Return, stripped, the credentials in the environment that have surrounding white space.
 
     The service's client reads these variables itself, and would send a line break in a header.
     """
@@ -282,7 +283,7 @@ def _check(
     environ: Mapping[str, str],
 ) -> None:
     everything = tuple(option for each in declared for option in each)
-    # One that declares nothing may read any key, so none can be refused.
+    # A connection that declares nothing may read any key, so none can be refused.
     refuse_misplaced(everything if all(declared) else (), credentials, options, source_names)
     require(read_options(everything, credentials, options, environ, source_names), source_names)
 

@@ -1,13 +1,13 @@
-"""Apply an endpoint to this process as a boundary, and restore exactly what was in force before.
+"""Apply an endpoint to this process as a boundary, and restore exactly the previous state.
 
-Everything that MLflow and the clients of a service remember about where and as whom is inside the
-boundary: both URIs, the active experiment, run, workspace and model, MLflow's caches of stores,
-clients and sessions, the exported environment, and what a connection binds. Blocks form a list in the
-order in which they were entered; the last one is in force. Leaving any other block takes it out of
-the list, and the block after it inherits the state to restore, so no URI outlives its block.
+The boundary contains all state of MLflow and of a service's clients that depends on the server or
+the identity: both URIs, the active experiment, run, workspace and model, MLflow's caches of stores,
+clients and sessions, the exported environment, and a connection's bindings. Blocks form a list in
+the order of entering; the last one is in force. Leaving another block removes it from the list, and
+the block after it inherits the state to restore, so no URI outlives its block.
 
-All of this is process-wide in MLflow. A second thread or asyncio task that enters a block for another
-server while the first is in force would move the first one's runs, so it is refused.
+All of this is process-wide in MLflow. A second thread or asyncio task that enters a block for
+another server while the first is in force would move the first one's runs, so it is refused.
 """
 
 import os
@@ -53,7 +53,7 @@ class _Owner:
     def __init__(self) -> None:
         threading = sys.modules.get("threading")
         asyncio = sys.modules.get("asyncio")
-        # None if no other thread was ever started: `threading` need not be imported for the main one.
+        # None if no other thread was ever started: the main thread alone does not need `threading`.
         self._known_thread = threading.current_thread() if threading else None
         try:
             self.task = asyncio.current_task() if asyncio else None
@@ -75,7 +75,7 @@ class _Owner:
         return self.task is not None and self.task is not other.task and not self.task.done()
 
     def __str__(self) -> str:
-        """Return words for messages."""
+        """Return the owner's name in messages."""
         if self.task is not None:
             return f"asyncio task '{self.task.get_name()}'"
         return f"thread '{self.thread.name}'"
@@ -85,11 +85,11 @@ class Applied:
     """An endpoint in force, until `restore` or the end of its `with` block.
 
     Args:
-        endpoint: The endpoint to put in force.
+        endpoint: The endpoint to activate.
 
     Raises:
         BoundaryError: A run is active on another server, or another thread or task of this process
-            has put another server in force. Nothing was changed then.
+            uses another server. Nothing was changed then.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -105,7 +105,7 @@ class Applied:
                 _refuse_other_owners(endpoint, self._owner)
             self._runs = len(_mlflow.active_runs())
             in_force = _binders_in_force()
-            # An identity that is in force already is not bound twice: it would be unbound once.
+            # An identity that is already in force is not bound twice: it would be unbound once.
             is_bound = self._keeps_server and list(endpoint.binders) == list(in_force)
             self._binders: Sequence[Binder] = () if is_bound else endpoint.binders
             suspended = () if self._keeps_server else in_force
@@ -127,11 +127,11 @@ class Applied:
             _blocks.append(self)
 
     def restore(self) -> None:
-        """Put in force again what was in force before; a second call does nothing.
+        """Restore the state before this block; a second call does nothing.
 
         A run that was started inside and is still active in this thread is ended first, on its own
         server. While a block that was entered later is in force, that one stays in force, and its
-        end restores what was in force before this one.
+        end restores the state before this one.
         """
         self._leave("FINISHED")
 
@@ -158,7 +158,7 @@ class Applied:
                     _bind(_binders_in_force())
 
     def _inherit(self, left: "Applied") -> None:
-        """Take over what the block before this one, which is left now, would have restored."""
+        """Take over the state to restore from the block before this one, which is being left."""
         variables = dict(self._before.variables)
         for name in {*left._names, *ALWAYS_RESTORED}:
             variables.pop(name, None)
@@ -168,7 +168,7 @@ class Applied:
         self._names |= left._names
         self._runs = min(self._runs, left._runs)
         if self._keeps_server:
-            # The binders of the block that is left serve this one too.
+            # The binders of the block that is left also serve this one.
             self._binders = (*left._binders, *self._binders)
             self._keeps_server = left._keeps_server
 
@@ -198,26 +198,26 @@ def use(
     *,
     registry: "str | os.PathLike[str] | None" = None,
 ) -> Applied:
-    """Resolve, and let MLflow in this process (and its children) work with the result.
+    """Resolve, and apply the result to MLflow in this process (and its children).
 
-    A plain call stays in force. In a `with` statement, what was in force before is in force again
-    after it: the URIs, the active experiment, the exported variables, and MLflow's caches. Inside,
-    nothing of an enclosing block for another server is visible, and neither are variables of
-    `SERVER_VARIABLES` and `CREDENTIAL_VARIABLES` that belong to the server that was in force.
+    A plain call stays in force. A `with` statement restores the previous state at its end: the
+    URIs, the active experiment, the exported variables, and MLflow's caches. Inside, nothing of an
+    enclosing block for another server is visible, and neither are variables of `SERVER_VARIABLES`
+    and `CREDENTIAL_VARIABLES` that belong to the server that was in force.
 
     Args:
         tracking: The name of a connection in a connections file, a keyword of an installed
             connection, or a URI or path. By default `MLFLOW_CONNECTIONS_DEFAULT`.
         credentials: Passed to the connection.
         options: Passed to the connection.
-        registry: A keyword, URI or path for the model registry. None leaves it as it is.
+        registry: A keyword, URI or path for the model registry. None leaves it unchanged.
 
     Returns:
         The block; a context manager that returns the endpoint.
 
     Raises:
         BoundaryError: A run is active on another server, or another thread or task of this process
-            has put another server in force. Nothing was changed then.
+            uses another server. Nothing was changed then.
         ConnectionsError: One of the errors of `resolve`. Nothing was changed then.
     """
     with _lock:
@@ -227,10 +227,10 @@ def use(
 
 
 def environment_of_child(endpoint: Endpoint) -> dict[str, str]:
-    """Return the environment for a child process that works with an endpoint.
+    """Return the environment for a child process that uses an endpoint.
 
-    It is this process's environment without what belongs to another server, and with the endpoint's
-    variables and URIs.
+    It is this process's environment without the variables of another server, and with the
+    endpoint's variables and URIs.
     """
     with _lock:
         environment = dict(os.environ)
@@ -249,7 +249,7 @@ def environment_of_child(endpoint: Endpoint) -> dict[str, str]:
 
 
 def _is_in_force(endpoint: Endpoint, now: SavedState) -> bool:
-    """Return whether an endpoint, or the one behind it, has the server and the identity in force already."""
+    """Return whether the server and identity of an endpoint, or of its wrapped one, are already in force."""
     if endpoint.inner is not None and _is_in_force(endpoint.inner, now):
         return True
     return (
@@ -262,19 +262,19 @@ def _is_in_force(endpoint: Endpoint, now: SavedState) -> bool:
 
 
 def _variables(endpoint: Endpoint) -> set[str]:
-    """Return the names of the variables of an endpoint and of those behind it."""
+    """Return the names of the variables of an endpoint and of the endpoints that it wraps."""
     inner = set() if endpoint.inner is None else _variables(endpoint.inner)
     return {*endpoint.environment, *inner}
 
 
 def _are_in_force(binders: "Sequence[Binder]") -> bool:
-    """Return whether identities are in force; outside any block the variables are all that is known of them."""
-    # A block inside another of the same identity has a binder of its own, which is equal.
+    """Return whether identities are in force; outside of any block only the variables are known."""
+    # A block inside another of the same identity has a different but equal binder.
     return not _blocks or all(binder in _binders_in_force() for binder in binders)
 
 
 def _is_server_named(now: SavedState) -> bool:
-    """Return whether code or environment says which server is in force.
+    """Return whether code or environment names the server in force.
 
     If neither does, variables such as MLFLOW_EXPERIMENT_NAME come from a shell that leaves the
     server to the program, so they count for the first server that the program uses.
@@ -283,7 +283,7 @@ def _is_server_named(now: SavedState) -> bool:
 
 
 def _leave_server(endpoint: Endpoint, binders: "Sequence[Binder]", before: SavedState) -> None:
-    """Take out of force what belongs to the server in force, and set MLflow up for an endpoint."""
+    """Deactivate the state of the server in force, and set MLflow up for an endpoint."""
     _flush()
     _unbind(binders)
     registry, registry_variable = _registry_outside(before)
@@ -308,7 +308,7 @@ def _leave_server(endpoint: Endpoint, binders: "Sequence[Binder]", before: Saved
 def _forget(endpoint: Endpoint) -> None:
     """Drop MLflow's caches between the server in force and an endpoint.
 
-    Stores are kept while no identity of ours is involved: MLflow keeps them by URI.
+    Stores are kept unless a connection has set an identity: MLflow caches them by URI.
     """
     _mlflow.forget_clients()
     endpoints = [endpoint, *(block.endpoint for block in _blocks)]
@@ -339,7 +339,7 @@ def _exported() -> dict[str, str | None]:
 
 @contextmanager
 def _exports_withdrawn() -> Iterator[None]:
-    """Hide what blocks have exported: a connection reads its variables from the environment."""
+    """Hide the variables that blocks have exported: a connection reads its variables from the environment."""
     exported = _exported()
     before = {name: os.environ.get(name) for name in exported}
     for name, value in exported.items():
@@ -352,7 +352,7 @@ def _exports_withdrawn() -> Iterator[None]:
 
 
 def _binders_in_force() -> "Sequence[Binder]":
-    """Return the binders of the last block, and of those before it that have the same server."""
+    """Return the binders of the last block, and of earlier ones with the same server."""
     found: list[Binder] = []
     for block in reversed(_blocks):
         found[:0] = block._binders
@@ -362,7 +362,7 @@ def _binders_in_force() -> "Sequence[Binder]":
 
 
 def _bind(binders: "Sequence[Binder]") -> None:
-    """Bind again what was bound before; an error is logged, since the rest must be restored."""
+    """Bind previously bound identities again; an error is logged, since the rest must be restored."""
     for binder in binders:
         if error := _error_of(binder.bind):
             _logger().warning("A connection could not put its identity in force again: %s", error)
@@ -423,7 +423,8 @@ def _end_run(status: str) -> None:
     )
     if error := _error_of(lambda: _mlflow.end_run(status)):
         _logger().warning("MLflow could not end the run %s: %s", run_id, error)
-    # MLflow takes the run off its stack before it asks the server; make sure of progress anyway.
+    # MLflow takes the run off its stack before it calls the server; make sure of progress in any
+    # case.
     del runs[depth - 1 :]
 
 

@@ -1,4 +1,4 @@
-"""Connections by name, for scripts and shells, where no mlflow.yml says which connection to use.
+"""Connections by name, for scripts and shells, where no mlflow.yml names a connection.
 
     [connections.prod]
     connection = "azureml"
@@ -7,7 +7,7 @@
 
 The nearest `mlflow-connections.toml`, or `[tool.mlflow-connections]` in `pyproject.toml`, above the
 working directory belongs to the project; one more file belongs to the user. Secrets are never written
-into a file: a table says where each is read, see `SecretSource`.
+into a file: a table names the source of each; see `SecretSource`.
 """
 
 import os
@@ -42,9 +42,10 @@ FILE_VARIABLE = "MLFLOW_CONNECTIONS_FILE"
 """A path: that file is read instead of the project's and the user's."""
 
 DEFAULT_VARIABLE = "MLFLOW_CONNECTIONS_DEFAULT"
-"""The name, keyword or URI to use where none is given."""
+"""The name, keyword or URI to use if none is given."""
 
-# Keys of a connection's table that are no options; an option of such a name goes below `options`.
+# Keys of a connection's table that are not options; an option with such a name belongs below
+# `options`.
 _KEYS = ("connection", "registry", "credentials", "options")
 _SECTION = r"""(?m)^\s*\[+\s*tool\s*\.\s*["']?mlflow-connections\b"""
 
@@ -87,10 +88,10 @@ class NamedConnection(NamedTuple):
         )
 
     def read_options(self) -> dict[str, Any]:
-        """Read the options, with the values that stand elsewhere.
+        """Read the options, with the values that are stored elsewhere.
 
         Raises:
-            ConnectionsError: A variable is not set, a file is not there, a command failed.
+            ConnectionsError: A variable is not set, a file is missing, or a command failed.
         """
         return self._read(self.options)
 
@@ -98,7 +99,7 @@ class NamedConnection(NamedTuple):
         """Read the credentials: variables, files and the keyring; commands are run.
 
         Raises:
-            ConnectionsError: A variable is not set, a file is not there, a command failed.
+            ConnectionsError: A variable is not set, a file is missing, or a command failed.
         """
         read = self._read(self.credentials)
         remember(*(read[key] for key, each in self.credentials.items() if each != read[key]))
@@ -134,12 +135,12 @@ def default_connection() -> str:
 
 
 def find_named_connection(name: str) -> NamedConnection | None:
-    """Read the connection of a name, or return None if no file has it.
+    """Read the connection with a name, or return None if no file has it.
 
-    The project's file comes before the user's.
+    The project's file takes precedence over the user's.
 
     Raises:
-        InvalidOptionError: A file cannot be read as connections, or its secrets are written out.
+        InvalidOptionError: A file is not a valid connections file, or contains secrets.
         MissingDependencyError: Python 3.10 needs `tomli` to read a file.
     """
     for path, content, prefix in _files():
@@ -149,10 +150,10 @@ def find_named_connection(name: str) -> NamedConnection | None:
 
 
 def named_connections() -> list[NamedConnection]:
-    """Read every named connection, sorted by name; a user's is left out where the project has one.
+    """Read every named connection, sorted by name; a user's is omitted if the project has one of the name.
 
     Raises:
-        InvalidOptionError: A file cannot be read as connections, or its secrets are written out.
+        InvalidOptionError: A file is not a valid connections file, or contains secrets.
         MissingDependencyError: Python 3.10 needs `tomli` to read a file.
     """
     found: dict[str, NamedConnection] = {}
@@ -175,7 +176,7 @@ def _user_file(home: str) -> str:
         folder = os.path.join(home, "Library", "Application Support")
     else:
         folder = os.environ.get("XDG_CONFIG_HOME", "")
-        if not os.path.isabs(folder):  # as the specification of the folder has it
+        if not os.path.isabs(folder):  # as the folder's specification requires
             folder = os.path.join(home, ".config")
     return os.path.join(folder, "mlflow-connections", "connections.toml")
 
@@ -227,7 +228,7 @@ class _Folder(NamedTuple):
     """The state of a folder that could be a project's.
 
     Attributes:
-        state: The state in which it was looked at, see `_state`.
+        state: The state at the time of the last check; see `_state`.
         files: The paths of the files that may hold connections, each with the prefix of its tables.
         is_repository: Whether it is the root of a Git repository.
         is_open_to_all: Whether another user could have put a file there, as into /tmp.
@@ -245,17 +246,17 @@ _SETTLED = 2_000_000_000  # nanoseconds, far above the resolution of a file syst
 
 
 def _state(status: os.stat_result) -> _State:
-    """Return what changes with a file's content, or with a folder's entries and permissions."""
+    """Return values that change with a file's content, or with a folder's entries and permissions."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_settled(state: _State) -> bool:
-    """Return whether a later change cannot have the same times any more."""
+    """Return whether a later change can no longer have the same times."""
     return time.time_ns() - max(state[2:]) > _SETTLED
 
 
 def _look(folder: str) -> _Folder:
-    """Look for the files in a folder, again only after it was changed."""
+    """Search for the files in a folder, again only after it was changed."""
     try:
         status = os.stat(folder)
     except OSError:
@@ -371,7 +372,7 @@ def _check_uri(key: str, value: Any, place: str) -> None:
 
 
 def _refuse_written(credentials: Mapping[str, Any], place: str) -> None:
-    """Refuse the credentials whose name says that they are secret."""
+    """Refuse the credentials whose names indicate a secret."""
     for key, value in credentials.items():
         if is_written_out(value) and looks_secret(key):
             raise InvalidOptionError(written_out(key, place))
@@ -381,7 +382,7 @@ def _refuse_written(credentials: Mapping[str, Any], place: str) -> None:
 
 
 def is_written_out(value: Any) -> bool:
-    """Return whether a value, or a part of it, stands in the file itself."""
+    """Return whether a value, or a part of it, is in the file itself."""
     if isinstance(value, Mapping):
         return any(is_written_out(each) for each in value.values())
     return not isinstance(value, SecretSource)

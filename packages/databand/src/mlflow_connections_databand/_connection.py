@@ -43,7 +43,7 @@ class DatabandConnection(CompositeConnection):
     )
 
     def front(self, values: Mapping[str, Any]) -> Front:
-        """Return the store that Databand gets a copy of, and the token in a variable."""
+        """Return the store that is copied to Databand, and the token in a variable."""
         databand = read_databand_url(values["databand_url"])
         store = values["duplicate_tracking_to"]
         if store == "databand" or is_databand(store):
@@ -56,7 +56,7 @@ class DatabandConnection(CompositeConnection):
         return Front(uri, inner, {TOKEN_VARIABLES[0]: token} if token else {})
 
     def inner_of(self, uri: str) -> str | None:
-        """Return the store of a Databand URI, and any other URI as it is."""
+        """Return the store of a Databand URI, and any other URI unchanged."""
         return parse(uri).inner if is_databand(uri) else uri
 
 

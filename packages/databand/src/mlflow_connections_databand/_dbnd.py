@@ -27,9 +27,9 @@ SECTION = "mlflow_tracking"
 
 
 def current_attempt() -> dict[str, str] | None:
-    """Return the IDs of the attempt of the dbnd task that runs, or None outside of a task.
+    """Return the IDs of the attempt of the running dbnd task, or None outside of a task.
 
-    dbnd is never imported for this.
+    This never imports dbnd.
     """
     current = sys.modules.get("dbnd._core.current")
     if current is None:
@@ -62,7 +62,7 @@ def databand_tracking() -> Iterator[str]:
 
 
 def apply() -> Applied:
-    """Start the copying that dbnd's settings ask for.
+    """Start the copying that dbnd's settings request.
 
     Raises:
         MissingOptionError: dbnd's configuration has no `[core] databand_url`.
@@ -84,7 +84,8 @@ def apply() -> Applied:
             USER_VARIABLE: config.get("core", "dbnd_user"),
             PASSWORD_VARIABLE: config.get("core", "dbnd_password") or "",
         }
-    # A shell that names the experiment names the one of this process's runs, whichever store dbnd's settings choose.
+    # A shell that names the experiment names the one of this process's runs, whichever store dbnd's
+    # settings choose.
     named = {name: os.environ[name] for name in ("MLFLOW_EXPERIMENT_NAME",) if os.environ.get(name)}
     return Applied(
         Endpoint(

@@ -1,6 +1,6 @@
-"""The composite URI: Databand's address, and in its query the MLflow store that is copied from.
+"""The composite URI: Databand's address, with the copied MLflow store in its query.
 
-Written as the specification writes it, with explicit ports and the inner URI quoted twice:
+In the specification's form, with explicit ports and the inner URI quoted twice:
 `dbnd://localhost:8080?duplicate_tracking_to=http%253A%252F%252Fmlflow-store%253A80%252F`.
 """
 

@@ -35,7 +35,7 @@ class Mirror(CompositeConnection):
     )
 
     def front(self, values: Mapping[str, Any]) -> Front:
-        """Return the primary, with the copy's environment in one variable and how both were named in another."""
+        """Return the primary, with the copy's environment in one variable and both servers' names in another."""
         primary = self._server("primary", values["primary"])
         copy = self._server("copy", values["copy"])
         if primary.tracking_uri == copy.tracking_uri:
@@ -51,7 +51,7 @@ class Mirror(CompositeConnection):
         return Front(MirrorUri(primary.tracking_uri or None, copy.tracking_uri), primary, own)
 
     def inner_of(self, uri: str) -> str | None:
-        """Return the primary of a mirror URI, and any other URI as it is."""
+        """Return the primary of a mirror URI, and any other URI unchanged."""
         return parse(uri).primary if _is_mirror(uri) else uri
 
     def _server(self, option: str, named: str | None) -> Endpoint:
