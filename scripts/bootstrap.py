@@ -21,7 +21,25 @@ MOST_AT_ONCE = 4
 
 def main() -> int:
     """Create the environment if necessary, then become nox."""
+    # Not above: the oldest Pythons cannot read it, and are refused before.
+    from side_by_side import exclusive
+
     python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    with exclusive(ROOT / ".nox" / ".cache" / "locks" / "bootstrap", print):
+        set_up(python)
+    arguments = nox_arguments(sys.argv[1:], cores())
+    command = [str(python), "-m", "nox", "-f", str(ROOT / "noxfile.py"), *arguments]
+    if os.name == "posix":
+        os.execv(command[0], command)
+    return subprocess.run(command, check=False).returncode
+
+
+def set_up(python: Path) -> None:
+    """Create the environment with nox, unless it is there.
+
+    Args:
+        python: The environment's interpreter.
+    """
     ready = ENVIRONMENT / "ready"
     if not ready.exists() or ready.read_text() != REQUIREMENT:
         print(f"Setting up {ENVIRONMENT.name} with nox ...", flush=True)
@@ -36,11 +54,6 @@ def main() -> int:
             check=True,
         )
         ready.write_text(REQUIREMENT)
-    arguments = nox_arguments(sys.argv[1:], cores())
-    command = [str(python), "-m", "nox", "-f", str(ROOT / "noxfile.py"), *arguments]
-    if os.name == "posix":
-        os.execv(command[0], command)
-    return subprocess.run(command, check=False).returncode
 
 
 def nox_arguments(given: list[str], cores: int) -> list[str]:
