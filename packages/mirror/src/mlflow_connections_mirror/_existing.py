@@ -1,5 +1,6 @@
 """Earlier copies on the destination, found with few searches, so that only the rest is sent."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
@@ -10,6 +11,7 @@ from mlflow_connections_outbox import Event
 
 from ._reader import Item, digest, paged
 
+_VERSIONS = "mlflow.modelVersions"
 _FEW = 3
 """Up to this number, copies are searched one by one; beyond it, all copies of their experiment are listed."""
 _PARTS = {
@@ -65,22 +67,31 @@ class Existing:
     def _search(
         self, search: "Search", experiment: Any, items: Sequence[Item]
     ) -> dict[str, Any] | None:
-        """Return the copies by the ID of their source, or None if the server does not support the search."""
-        place, found = str(experiment.experiment_id), {}
-        filters = (
-            [f"tags.`{SOURCE_TAG}` = '{item.id}'" for item in items]
-            if len(items) <= _FEW
-            else [f"tags.`{SOURCE_TAG}` LIKE '%'"]
-        )
+        """Return the copies by the ID of their source, or None if the server cannot search for them."""
+        place = str(experiment.experiment_id)
+        filters = [f"tags.`{SOURCE_TAG}` = '{item.id}'" for item in items]
+        if len(items) > _FEW:
+            filters = [f"tags.`{SOURCE_TAG}` LIKE '%'"]
         try:
-            for each in filters:
-                for entity, tags in search(self._client, place, each):
-                    found[str(tags.get(SOURCE_TAG))] = entity
+            return self._found(search, place, filters)
+        except Exception as error:
+            if str(getattr(error, "error_code", "")) not in _REFUSED:
+                raise
+        try:
+            # Not every version can compare tags of traces or models: all of them are listed.
+            return self._found(search, place, [""])
         except Exception as error:
             if str(getattr(error, "error_code", "")) not in _REFUSED:
                 raise
             return None
-        return found
+
+    def _found(self, search: "Search", place: str, filters: Sequence[str]) -> dict[str, Any]:
+        return {
+            str(tags[SOURCE_TAG]): entity
+            for each in filters
+            for entity, tags in search(self._client, place, each)
+            if SOURCE_TAG in tags
+        }
 
     def _learn(self, kind: str, items: Iterable[Item], found: Mapping[str, Any]) -> None:
         new = []
@@ -190,7 +201,7 @@ class Existing:
         wanted[COPIED_TAG] = now
         if (
             model is not None
-            and {**tags, **wanted} == tags
+            and all(_is_same_tag(key, tags.get(key), value) for key, value in wanted.items())
             and str(getattr(model.status, "value", model.status)) == logged.data["status"]
         ):
             return
@@ -253,6 +264,15 @@ def _is_known_of_model(event: Event, model: Any) -> bool:
     if event.kind == "registered_model_updated":
         return bool((model.description or None) == event.data["description"])
     return bool(model.tags.get(event.data["key"]) == event.data["value"])
+
+
+def _is_same_tag(key: str, known: str | None, wanted: str) -> bool:
+    """Return whether a logged model has a tag; servers and clients write numbers of versions in two ways."""
+    if known is None or key != _VERSIONS:
+        return known == wanted
+    return [{k: str(v) for k, v in each.items()} for each in json.loads(known)] == [
+        {k: str(v) for k, v in each.items()} for each in json.loads(wanted)
+    ]
 
 
 def _part(event: Event) -> str:

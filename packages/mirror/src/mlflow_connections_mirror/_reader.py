@@ -345,7 +345,7 @@ class SourceReader:
         experiment_id = str(info.experiment_id)
         name = self._experiment(experiment_id).name
         logged = entities.trace(info, name, entities.keep)
-        is_ended = logged["state"] != "IN_PROGRESS" and not _is_mlflow_2()
+        is_ended = logged["state"] != "IN_PROGRESS"
         links = sorted(run.info.run_id for run in linked)
         return self._item(
             *("trace", trace_id, info.tags.get("mlflow.traceName") or trace_id),

@@ -1,5 +1,6 @@
 """Applying the events of the model registry: registered models, their versions and aliases."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from mlflow_connections_outbox import Event, Rejected
 from ._outcome import CREATED_BEFORE, error_code, unless_gone
 from ._runs import RunApplier
 from ._target import ReplayTarget
+
+_LOGGED_MODEL = re.compile(r"(?:^models:|/models)/(m-[0-9a-f]{32})(?:/|$)")
 
 
 class RegistryApplier:
@@ -91,9 +94,8 @@ class RegistryApplier:
         )
         if version is None:
             tags = {**data["tags"], SOURCE_TAG: source}
-            more = (
-                {"model_id": self._target.model(data["model_id"])} if data.get("model_id") else {}
-            )
+            model = self._model_of(data)
+            more = {"model_id": model} if model else {}
             run = data.get("source_run")
             create = registry.create_model_version
             version = create(
@@ -106,6 +108,14 @@ class RegistryApplier:
                 **accepted_arguments(create, more),
             )
         self._ids.put(source, str(version.version))
+
+    def _model_of(self, data: Mapping[str, Any]) -> str | None:
+        """Return the destination's ID of the logged model that a version was made from, or None."""
+        if model := data.get("model_id"):
+            return self._target.model(model)
+        # MLflow's database does not keep the ID, but its server requires it for such a source.
+        named = _LOGGED_MODEL.search(data["source"])
+        return self._ids.get(named[1]) if named else None
 
     def _find_version(self, name: str, source: str) -> Any:
         token = None
