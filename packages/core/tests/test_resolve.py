@@ -1,11 +1,14 @@
 """Resolving: values that pass through, values that are read, values that are refused."""
 
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlflow_connections import (
     ConnectionsError,
@@ -14,6 +17,7 @@ from mlflow_connections import (
     MissingOptionError,
     PluginTypeError,
     UnknownConnectionError,
+    options,
     resolve,
 )
 from mlflow_connections.discovery import installed_connections, is_reserved
@@ -285,6 +289,13 @@ def test_all_missing_options_are_named_at_once(install: Install) -> None:
         "conf/base/mlflow.yml nor in the environment variable TEST_REGION. 2 values are missing."
     )
     assert isinstance(caught.value, KeyError)
+
+
+@given(st.text("abc_", max_size=12), st.lists(st.text("abc_", max_size=12), max_size=4))
+def test_a_suggestion_is_difflibs(name: str, names: list[str]) -> None:
+    """Names that are left out by their length alone are none that difflib would suggest."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    assert options._suggestion(name, names) == (f", did you mean '{close[0]}'?" if close else "")
 
 
 def test_an_unknown_option_suggests_the_right_one(install: Install) -> None:

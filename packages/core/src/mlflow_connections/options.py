@@ -21,6 +21,7 @@ __all__ = [
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+_CLOSE = 0.75  # how alike a misspelt name is, as difflib's ratio
 
 
 class Option(NamedTuple):
@@ -224,9 +225,18 @@ def refuse_misplaced(
 
 
 def _suggestion(name: str, names: Sequence[str]) -> str:
-    import difflib  # only an error needs this
+    # difflib's own upper bound of the ratio, from the lengths alone, before it prepares its tables.
+    longest, shortest = len(name) * (2 - _CLOSE), len(name) * _CLOSE
+    near = [
+        each
+        for each in names
+        if len(each) * _CLOSE <= longest and shortest <= len(each) * (2 - _CLOSE)
+    ]
+    if not near:
+        return ""
+    import difflib  # only imported for a key that may be misspelt
 
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name, near, n=1, cutoff=_CLOSE)
     return f", did you mean '{close[0]}'?" if close else ""
 
 

@@ -5,11 +5,14 @@ In the specification's form, with explicit ports and the inner URI quoted twice:
 """
 
 from functools import lru_cache
-from typing import NamedTuple
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_connections import InvalidOptionError
 from mlflow_connections.secrets import mask_uri
+
+# `urllib.parse` is imported where it is needed: it would be most of the cost of importing the connection.
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 TOKEN_VARIABLES = ("DBND__CORE__DATABAND_ACCESS_TOKEN", "DATABAND_ACCESS_TOKEN")
 """The variables that may hold a token: dbnd's own, then the short one."""
@@ -52,6 +55,8 @@ class CompositeUri(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _written(uri: CompositeUri) -> str:
+    from urllib.parse import quote, urlsplit
+
     url = urlsplit(uri.databand_url)
     host = _with_port(url).netloc
     if uri.username is not None:
@@ -75,6 +80,8 @@ def parse(uri: str) -> CompositeUri:
     Raises:
         InvalidOptionError: The URI is not a Databand URI, has no host, or has an unknown query parameter.
     """
+    from urllib.parse import urlsplit
+
     parts = urlsplit(uri)
     if parts.scheme not in _HTTP or not parts.hostname:
         raise InvalidOptionError(
@@ -94,6 +101,8 @@ def read_databand_url(url: str) -> CompositeUri:
     """
     if is_databand(url):
         return parse(url)
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     if parts.scheme not in _COMPOSITE or not parts.hostname or parts.query:
         raise InvalidOptionError(
@@ -105,6 +114,8 @@ def read_databand_url(url: str) -> CompositeUri:
 
 
 def _inner(query: str, uri: str) -> str | None:
+    from urllib.parse import unquote
+
     inner = None
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")
@@ -125,7 +136,9 @@ def _inner(query: str, uri: str) -> str | None:
     return inner or None
 
 
-def _without_credentials(parts: SplitResult) -> tuple[str, str | None, str | None]:
+def _without_credentials(parts: "SplitResult") -> tuple[str, str | None, str | None]:
+    from urllib.parse import unquote
+
     username = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)
     bare = parts._replace(
@@ -135,11 +148,13 @@ def _without_credentials(parts: SplitResult) -> tuple[str, str | None, str | Non
 
 
 def _explicit(inner: str) -> str:
+    from urllib.parse import urlsplit
+
     parts = urlsplit(inner)
     return _with_port(parts).geturl() if parts.scheme in _PORTS and parts.hostname else inner
 
 
-def _with_port(parts: SplitResult) -> SplitResult:
+def _with_port(parts: "SplitResult") -> "SplitResult":
     if parts.port is not None:
         return parts
     return parts._replace(netloc=f"{parts.netloc}:{_PORTS[parts.scheme]}")
