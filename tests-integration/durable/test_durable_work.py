@@ -71,7 +71,7 @@ def test_offline_runs_are_shipped_by_two_machines(
     """No server is called; later two copies of the folder produce each run once."""
     name = "offline"
     done = program.run("durable://offline", "train", name)
-    assert "outbox ship --to" in done.stderr
+    assert "outbox ship --destination offline --to" in done.stderr
     assert "View run" not in done.stdout
     copy = tmp_path / "copied"
     shutil.copytree(outbox, copy)

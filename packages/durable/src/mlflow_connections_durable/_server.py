@@ -355,8 +355,8 @@ def _at_exit() -> None:
     for server in list(_servers.values()):
         if server.is_offline and not server.outbox.is_delivered:
             logger.warning(
-                "What was logged waits in %s. Deliver it with `mlflow-connections outbox ship --to "
-                "<server>`; `mlflow-connections outbox view` shows it.",
+                "What was logged waits in %s. Deliver it with `mlflow-connections outbox ship "
+                "--destination offline --to <server>`; `mlflow-connections outbox view` shows it.",
                 server.outbox.folder,
             )
         elif not server.is_offline and "outbox" in vars(server):
