@@ -185,6 +185,7 @@ if __name__ != "noxfile":  # which it is in a script that imports it
 CACHE = ROOT / ".nox" / ".cache"
 
 _wheels: dict[str, Path] = {}
+_asked_for: dict[str, list[Path]] = {}
 
 
 def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
@@ -200,6 +201,7 @@ def wheels(session: nox.Session, packages: Sequence[str]) -> list[str]:
         folder, bracket, extras = package.partition("[")
         if folder not in _wheels:
             _wheels[folder] = released_wheel(folder) or built_wheel(session, folder)
+        _asked_for.setdefault(session.name, []).append(_wheels[folder])
         found.append(f"{_wheels[folder]}{bracket}{extras}")
     return found
 
@@ -235,8 +237,18 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     """Run pytest with the arguments after `--` on the command line."""
     # One file per session, which may run in parallel with others.
     cache = ("-o", f"cache_dir={Path(session.cache_dir).resolve() / 'pytest' / session.name}")
+    refresh(session)
     with bytecode.shared(*folders_of_bytecode(session)):
         session.run("pytest", "-q", *cache, *arguments, *session.posargs, env=QUIET)
+
+
+def refresh(session: nox.Session) -> None:
+    """Install the wheels of packages that have changed since `nox -R` last installed them, and nothing else."""
+    environment = Path(session.virtualenv.location)
+    asked_for = _asked_for.get(session.name, [])
+    if outdated := [each for each in asked_for if side_by_side.is_outdated(environment, each)]:
+        install = (uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--python")
+        session.run(*install, str(environment), *map(str, outdated), external=True, silent=True)
 
 
 def folders_of_bytecode(session: nox.Session) -> tuple[Path, Path]:

@@ -7,6 +7,7 @@ without them, such as Windows, nothing is locked.
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -78,6 +79,18 @@ def wheel(package: Path, cache: Path, build: Callable[[Path], object]) -> Path:
         os.utime(found)
     (path,) = found.glob("*.whl")
     return path
+
+
+def is_outdated(environment: Path, wheel: Path) -> bool:
+    """Return whether an environment has a package from another wheel than this one.
+
+    Args:
+        environment: The folder of a virtual environment.
+        wheel: The wheel.
+    """
+    name = wheel.name.partition("-")[0]
+    sources = environment.glob(f"lib/python*/site-packages/{name}-*.dist-info/direct_url.json")
+    return any(json.loads(path.read_text())["url"] != wheel.as_uri() for path in sources)
 
 
 def _digest(package: Path) -> str:

@@ -1,5 +1,6 @@
 """Runs of nox that share a clone."""
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -133,3 +134,14 @@ def test_one_process_at_a_time_writes_a_folder(tmp_path: Path) -> None:
     said, *rest = order
     assert said == "Waiting for another session or run to release 'lock' ..."
     assert rest == ["first", "second"]
+
+
+def test_a_package_from_another_wheel_is_outdated(tmp_path: Path) -> None:
+    """A package is installed again only if the environment has it from another wheel."""
+    first, second = (tmp_path / name / "core-0.1.0-py3-none-any.whl" for name in ("one", "two"))
+    info = tmp_path / "lib" / "python3.11" / "site-packages" / "core-0.1.0.dist-info"
+    assert not side_by_side.is_outdated(tmp_path, first)
+    info.mkdir(parents=True)
+    (info / "direct_url.json").write_text(json.dumps({"url": first.as_uri(), "archive_info": {}}))
+    assert not side_by_side.is_outdated(tmp_path, first)
+    assert side_by_side.is_outdated(tmp_path, second)
