@@ -132,6 +132,15 @@ GROUPS = {
         ("sybil>=9", "jsonschema>=4.20", "keyring>=24", "pip", "hatchling>=1.27", "editables"),
     ),
 }
+# Groups all of whose tests are marked slow.
+SLOW_GROUPS = {
+    # Each server that durable stands in front of, failing in each way.
+    "outages": Group(
+        "outages",
+        ("core", "azureml", "databricks", "http", "durable", "sandbox[azureml]"),
+        ("scikit-learn", "matplotlib"),
+    ),
+}
 # Groups with tests that have this marker.
 SLOW = ["azureml", "outbox", "events", "durable", "kedro-mlflow", "snowflake", "examples"]
 # Packages whose own tests have this marker.
@@ -347,7 +356,7 @@ def integration(session: nox.Session, group: str) -> None:
 
 def integrate(session: nox.Session, name: str, *more: str, marked: str = "not slow") -> None:
     """Install what a group needs, with further requirements, and run its tests."""
-    group = GROUPS[name]
+    group = {**GROUPS, **SLOW_GROUPS}[name]
     session.install(*wheels(session, group.packages), *PYTEST, *group.needs, *more)
     pytest(session, f"tests-integration/{group.folder}", "-m", marked)
 
@@ -582,7 +591,7 @@ def matrix_mlflow(session: nox.Session, group: str, mlflow: str) -> None:
 
 
 @nox.session(tags=["matrix"])
-@nox.parametrize("group", SLOW, ids=SLOW)
+@nox.parametrize("group", [*SLOW, *SLOW_GROUPS], ids=[*SLOW, *SLOW_GROUPS])
 def slow(session: nox.Session, group: str) -> None:
     """Run a group's tests that take minutes."""
     integrate(session, group, *SLOW_NEEDS.get(group, ()), marked="slow")

@@ -220,6 +220,21 @@ def test_an_undocumented_filter_is_refused(query: str, catalog: mlflow.MlflowCli
         catalog.search_model_versions(query)
 
 
+def test_a_tag_with_a_reserved_character_is_refused(
+    model_name: str, catalog: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    """Unity Catalog refuses names that MLflow's own server takes, of models' tags and of versions'."""
+    reserved = "contains one or more of the reserved characters"
+    with pytest.raises(Error, match=reserved):
+        catalog.create_registered_model(model_name, tags={"mlflow.source": "x"})
+    catalog.create_registered_model(model_name, tags={"team_1": "a.b/c"})
+    with pytest.raises(Error, match=reserved):
+        catalog.set_registered_model_tag(model_name, "a/b", "x")
+    source = save_model(tmp_path / "model")
+    with pytest.raises(Error, match=reserved):
+        catalog.create_model_version(model_name, source, tags={"a-b": "x"})
+
+
 @pytest.mark.parametrize(
     ("method", "call", "body", "code"),
     [

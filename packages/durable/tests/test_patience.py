@@ -27,7 +27,7 @@ def hang() -> Iterator[Callable[[], None]]:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten every wait."""
-    for name in ("DEADLINE_SECONDS", "_PROBE_AFTER", "_PROBE_SECONDS"):
+    for name in ("DEADLINE_SECONDS", "_PROBE_EVERY", "_PROBE_SECONDS"):
         monkeypatch.setattr(_patience, name, 0.1)
 
 
@@ -155,3 +155,23 @@ def test_few_requests_go_on_with_nobody_waiting() -> None:
         running.join()
     clock.now = 2_000.0
     assert patience.attempt(lambda: 7) == 7
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_call_knows_that_nobody_waits_for_it(waits: bool) -> None:
+    """What it would ask of the server next could undo what was delivered meanwhile."""
+    patience, may_go_on, seen = Patience("http://m"), threading.Event(), []
+    done = threading.Event()
+
+    def call() -> None:
+        seen.append(_patience.is_abandoned())
+        may_go_on.wait()
+        seen.append(_patience.is_abandoned())
+        done.set()
+
+    with pytest.raises(Away):
+        patience.wait(call, refused) if waits else patience.attempt(call)
+    may_go_on.set()
+    done.wait()
+    assert seen == [False, True]
+    assert not _patience.is_abandoned()

@@ -1,5 +1,6 @@
 """The stores without a server: immediate refusals, and reads of own writes."""
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import mlflow
 import pytest
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Experiment, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException, RestException
 
 from mlflow_connections_durable import _composite, _mlflow, _server
@@ -426,3 +427,84 @@ def test_a_just_created_experiment_is_found_without_the_server(
     assert store.create_experiment("new") == "17"
     assert store.get_experiment("17").name == "new"
     assert replies.replies == []
+
+
+def test_a_deleted_experiment_of_a_faster_process_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`set_experiment` takes "already exists" for a success, so the error is another one."""
+    racing = behind_server()
+    experiment = Experiment("17", "raced", "", "deleted")
+    (server,) = _server._servers.values()
+    monkeypatch.setattr(server, "patience", Racing(None, TAKEN, experiment))
+    assert racing.get_experiment_by_name("raced") is None
+    with pytest.raises(MlflowException, match="Cannot use the deleted experiment 'raced'") as no:
+        racing.create_experiment("raced")
+    assert no.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_an_experiment_that_a_silent_server_has_becomes_active(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server responds again between the two calls of `set_experiment`, and refuses to create it twice."""
+    racing = behind_server()
+    (server,) = _server._servers.values()
+    experiment = Experiment("17", "there", "", "active")
+    monkeypatch.setattr(server, "patience", Racing(Away("down"), TAKEN, experiment))
+    assert racing.get_experiment_by_name("there") is None
+    assert racing.create_experiment("there") == "17"
+
+
+def behind_server() -> Any:
+    """Return the tracking store of a server that no test reaches."""
+    from mlflow.store.tracking.rest_store import RestStore
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    inner = RestStore(lambda: MlflowHostCreds("http://127.0.0.1:9"))
+    return _composite.parse("durable+http://127.0.0.1:9").wrap_tracking(lambda: inner, lambda: True)
+
+
+def registry_behind_server() -> Any:
+    """Return the model registry of a server that no test reaches."""
+    from mlflow.store.model_registry.rest_store import RestStore
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    inner = RestStore(lambda: MlflowHostCreds("http://127.0.0.1:9"))
+    return _composite.parse("durable+http://127.0.0.1:9").wrap_registry(lambda: inner, lambda: True)
+
+
+@pytest.mark.parametrize("make", [behind_server, registry_behind_server])
+def test_each_method_takes_what_mlflow_passes(make: Callable[[], Any]) -> None:
+    """By position and by name, in every version of MLflow."""
+    store = make()
+    kind = next(each for each in type(store).__mro__ if each.__name__.endswith("AbstractStore"))
+    refused = []
+    for name, method in inspect.getmembers(kind, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        known = list(inspect.signature(method).parameters.values())[1:]
+        named = {p.name: None for p in known if p.kind is not p.VAR_KEYWORD}
+        ours = inspect.signature(getattr(store, name))
+        positional = [p for p in known if p.kind is p.POSITIONAL_OR_KEYWORD]
+        for args, kwargs in (([None] * len(positional), {}), ([], named)):
+            if args or kwargs:
+                try:
+                    ours.bind(*args, **kwargs)
+                except TypeError as error:
+                    refused.append(f"{name}: {error}")
+    assert refused == []
+
+
+def test_no_link_has_a_provisional_id(
+    store: Any, run_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow fetches a run that ends before it prints its links, and prints none for the run that it gets."""
+    from mlflow.utils import mlflow_tags
+
+    store.shut_down_async_logging()
+    tags = store.get_run(run_id).data.tags
+    can_hide = hasattr(mlflow_tags, "MLFLOW_RUN_TYPE_GENAI_EVALUATE")
+    assert (tags.get("mlflow.runType") == "genai_evaluate") == can_hide
+    store.update_run_info(run_id, RunStatus.FINISHED, 2, None)
+    assert "mlflow.runType" not in store.get_run(run_id).data.tags
+    assert capsys.readouterr().out == ""

@@ -132,3 +132,33 @@ def test_builders_are_empty_before_mlflow_is_imported(monkeypatch: pytest.Monkey
     name = "mlflow.tracking._tracking_service.utils"
     monkeypatch.setitem(sys.modules, name, ModuleType(name))
     assert _mlflow.builders("tracking") == {}
+
+
+def test_the_registries_of_a_wrapped_store_are_wrapped_too(
+    builders: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that MLflow derives from its URI, for this store alone, and as long as the variable names it."""
+    registries: dict[str, Callable[..., Any]] = {
+        scheme: lambda store_uri, tracking_uri: store_uri for scheme in ("databricks-uc", "http")
+    }
+    plain = registries["http"]
+    kinds = {"tracking": builders, "model_registry": registries}
+    monkeypatch.setattr(_transparent, "builders", kinds.get)
+    monkeypatch.setattr(
+        Wrapping,
+        "wrap_registry",
+        lambda _, build, enabled: SimpleNamespace(store=build(), on=enabled),
+    )
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_COPIED", "copied://databricks://p")
+    wrap_builders()
+    builders["databricks"]("databricks://p")
+    build = registries["databricks-uc"]
+    wrapped = build(store_uri="databricks-uc://p", tracking_uri="databricks://p")
+    assert wrapped.store == "databricks-uc://p"
+    assert wrapped.on()
+    for others in (("databricks-uc://p", "http://m"), ("databricks-uc://q", "databricks://p")):
+        assert build(store_uri=others[0], tracking_uri=others[1]) == others[0]
+    monkeypatch.delenv("MLFLOW_CONNECTIONS_COPIED")
+    assert not wrapped.on()
+    assert build("databricks-uc://p", tracking_uri="databricks://p") == "databricks-uc://p"
+    assert registries["http"] is plain

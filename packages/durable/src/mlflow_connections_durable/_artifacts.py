@@ -27,6 +27,7 @@ from ._kept_files import CannotKeepError, read_small, row_of_small
 from ._local import LocalFile
 from ._mlflow import artifact_builders
 from ._patience import Away
+from ._registered_files import MODELS, registered_files
 from ._server import FLUSH_SECONDS, DurableServer
 from ._uri import SCHEME
 
@@ -86,6 +87,8 @@ def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(builder, updated=())
     def build(artifact_uri: str, *args: Any, **kwargs: Any) -> Any:
         make = functools.partial(builder, artifact_uri, *args, **kwargs)
+        if artifact_uri.startswith(f"{MODELS}:") and not is_delivering():
+            return registered_files(artifact_uri, make)
         owner, below = owner_of(artifact_uri)
         if owner is None or is_delivering():
             return make()
@@ -322,12 +325,8 @@ class DurableArtifacts(ArtifactRepository):
         server = self._owner.server
         if server.is_offline:
             raise _NotThereYet("'server' is 'offline'")
-        probe = functools.partial(server.asking.search_experiments, max_results=1)
-        if not server.outbox.is_delivered:
-            server.patience.attempt(probe)
-            server.outbox.flush(FLUSH_SECONDS)
-        inner = self._inner()
-        return server.patience.wait(lambda: call(inner), probe)
+        server.catch_up(FLUSH_SECONDS)
+        return server.patience.wait(lambda: call(self._inner()), server.probe)
 
     def _refusal(self, error: Exception, what: str) -> MlflowException:
         return MlflowException(

@@ -36,15 +36,16 @@ class DurableStores(NamedTuple):
         transparent = keeps_its_uri(self.uri.server)
         return durable_tracking(server, inner, enabled if transparent else None)
 
-    def wrap_registry(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:  # noqa: ARG002 - the protocol's
-        """Return the model registry that registers later if the server does not answer."""
+    def wrap_registry(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
+        """Return the model registry that registers later if the server does not respond."""
         if is_delivering():
             return build()
         from ._registry import durable_registry
         from ._server import server_of
 
         inner = None if self.uri.is_offline else build()
-        return durable_registry(server_of(self.uri), inner)
+        transparent = keeps_its_uri(self.uri.server)
+        return durable_registry(server_of(self.uri), inner, enabled if transparent else None)
 
 
 def parse(uri: str) -> DurableStores:

@@ -39,7 +39,10 @@ class DurableExperiments:
         try:
             found = self._inner.ask(lambda store: store.get_experiment_by_name(experiment_name))
         except Away:
-            return self._known_by_name(experiment_name)
+            found = self._known_by_name(experiment_name)
+            if found is None:
+                self._missing[experiment_name] = time.monotonic()
+            return found
         if found is None:
             known = provisional_experiment(experiment_name)
             if known in server.experiments and server.real_experiment(known) is None:
@@ -100,7 +103,11 @@ class DurableExperiments:
             found = self.get_experiment_by_name(name)
             if found is not None:
                 if found.lifecycle_stage != LifecycleStage.ACTIVE:
-                    raise
+                    raise _mlflow.refusal(
+                        f"Cannot use the deleted experiment '{name}'. Restore it, or delete it "
+                        "permanently to create a new one.",
+                        "INVALID_PARAMETER_VALUE",
+                    ) from None
                 return str(found.experiment_id)
         else:
             # `mlflow.set_experiment` fetches it next, and the server may be away again by then.
@@ -172,10 +179,10 @@ class DurableExperiments:
         )
 
     def _was_missing(self, name: str) -> bool:
-        """Return whether the server had no experiment of a name a moment ago, so that another process was faster.
+        """Return whether there was no experiment of a name a moment ago, so that another process was faster.
 
-        `mlflow.set_experiment` would take the error for a success and leave the experiment inactive: its runs
-        would begin in the default one.
+        The server may not have responded then, and respond now. `mlflow.set_experiment` would take the error
+        that there is one for a success and leave the experiment inactive: its runs would begin in the default one.
         """
         return self._missing.get(name, float("-inf")) > time.monotonic() - _RACE_SECONDS
 

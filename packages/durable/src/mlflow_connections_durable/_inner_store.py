@@ -49,20 +49,15 @@ class InnerStore:
             raise Away("There is no server: 'server' is 'offline'")
         return self._server.patience.attempt(lambda: call(self._asking))
 
-    def _probe(self) -> object:
-        return self._server.asking.search_experiments(max_results=1)
-
     def catch_up(self) -> None:
         """Wait until the server has what this process wrote, if it responds.
 
         Raises:
             Away: It does not respond.
         """
-        outbox = self._server.outbox
-        if self.store is None or outbox.is_delivered:
+        if self.store is None:
             return
-        self.ask(lambda _: self._probe())
-        if outbox.flush(FLUSH_SECONDS):
+        if self._server.catch_up(FLUSH_SECONDS):
             logger.warning(
                 "The MLflow server at %s does not have everything yet that was logged before this "
                 "read: `mlflow-connections outbox status` shows what waits.",
@@ -84,7 +79,9 @@ class InnerStore:
                     self.catch_up()
                 args = tuple(self._real(value) for value in args)
                 kwargs = {key: self._real(value) for key, value in kwargs.items()}
-                return self._server.patience.wait(lambda: method(*args, **kwargs), self._probe)
+                return self._server.patience.wait(
+                    lambda: method(*args, **kwargs), self._server.probe
+                )
             except Away as away:
                 refuse(self._server, away, what)
 

@@ -98,12 +98,12 @@ class DurableModels:
         return model
 
     def search_logged_models(
-        self, experiment_ids: Any, filter_string: str | None = None, **more: Any
+        self, experiment_ids: Any, filter_string: str | None = None, *rest: Any, **more: Any
     ) -> Any:
         """Search logged models; without the server among those that this process created."""
         try:
             return self._inner.forwarded("search_logged_models")(
-                experiment_ids, filter_string, **more
+                experiment_ids, filter_string, *rest, **more
             )
         except MlflowException as error:
             name = _only_name(filter_string)

@@ -31,3 +31,19 @@ def replaced_methods(
         elif hasattr(kind, name) and not inspect.iscoroutinefunction(theirs):
             found[name] = forwarded(name)
     return found
+
+
+def while_enabled(
+    enabled: Callable[[], bool], methods: dict[str, Callable[..., Any]], store: Any
+) -> dict[str, Callable[..., Any]]:
+    """Return methods that are the store's own once it is used without the wrapping again."""
+    return {name: _while(enabled, method, getattr(store, name)) for name, method in methods.items()}
+
+
+def _while(
+    enabled: Callable[[], bool], method: Callable[..., Any], plain: Callable[..., Any]
+) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (method if enabled() else plain)(*args, **kwargs)
+
+    return call

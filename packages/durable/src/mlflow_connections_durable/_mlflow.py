@@ -15,13 +15,15 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from mlflow_connections.authentication import authenticator_of, origin_of
+from mlflow_connections_events.ids import CATALOG_SOURCE_TAG, SOURCE_TAG
 
-from ._patience import ATTEMPT_SECONDS
+from ._patience import ATTEMPT_SECONDS, is_abandoned
 
 T = TypeVar("T")
 
 ARTIFACT_ASYNC = "_log_artifact_async"
 """The method of an artifact repository through which `mlflow.log_image` uploads."""
+_UNITY_CATALOG = "mlflow.store._unity_catalog."
 _SURELY_SHORT = 250
 """The length of a key, and of a param's value, that every version of MLflow takes."""
 _SURELY_FEW = 100
@@ -66,30 +68,84 @@ def asking_store(store: Any) -> Any:
     ) -> Any:
         path, method = _endpoint(store, rest_store, api)
         found = more.get("response_proto") or api.Response()
-        return _call_once(store, endpoint or path, method, json_body, found)
+        return _call_once(
+            *(store, endpoint or path, method, json_body, found), seconds=ATTEMPT_SECONDS
+        )
 
     asking._call_endpoint = call_once
     return asking
 
 
-def asking_registry(store: Any) -> Any:
-    """Return a registry whose REST requests are made once, or None if it is not that of MLflow's server.
+def asking_registry(store: Any, *, limited: bool) -> Any:
+    """Return a registry whose REST requests are made once.
 
-    Creating a version at Databricks uploads files, which is no matter of seconds.
+    A registry that is none of MLflow's REST stores is returned as it is.
+
+    Args:
+        store: The server's own registry.
+        limited: Whether a request may only take as long as an attempt. A call that is waited for as long as the
+            server responds to probes may take any time, but is over once nobody waits for it.
     """
-    from mlflow.store.model_registry.rest_store import RestStore
+    from mlflow.store.model_registry.base_rest_store import BaseRestStore
 
-    if type(store) is not RestStore:
-        return None
+    if not isinstance(store, BaseRestStore):
+        return store
     asking: Any = copy.copy(store)
 
-    def call_once(api: Any, json_body: Any, *_: Any, **__: Any) -> Any:
-        endpoint, method = store._get_endpoint_from_method(api)
+    def call_once(
+        api: Any,
+        json_body: Any,
+        call_all_endpoints: bool = False,
+        extra_headers: Any = None,
+        **_: Any,
+    ) -> Any:
         found = store._get_response_from_method(api)
-        return _call_once(store, endpoint, method, json_body, found)
+        if call_all_endpoints:
+            # Several paths of one call: the first is that of MLflow's own server.
+            endpoint, method = store._get_all_endpoints_from_method(api)[0]
+        else:
+            endpoint, method = store._get_endpoint_from_method(api)
+        seconds = ATTEMPT_SECONDS if limited else None
+        return _call_once(
+            *(store, endpoint, method, json_body, found), seconds=seconds, headers=extra_headers
+        )
 
     asking._call_endpoint = call_once
     return asking
+
+
+def uploads_models(store: Any) -> bool:
+    """Return whether a registry gets the files of a model from its client."""
+    return _is_unity_catalog(store)
+
+
+def version_source_tag(store: Any) -> str:
+    """Return the name of the tag that a registry's versions may have for the ID by which they are found."""
+    return CATALOG_SOURCE_TAG if _is_unity_catalog(store) else SOURCE_TAG
+
+
+def _is_unity_catalog(store: Any) -> bool:
+    return any(each.__module__.startswith(_UNITY_CATALOG) for each in type(store).__mro__)
+
+
+def registry_uri_of(store: Any, tracking_uri: str) -> str | None:
+    """Return the URI of a registry, if the server of a tracking URI has several."""
+    if tracking_uri.partition(":")[0] != "databricks":
+        return None
+    kind = "databricks-uc" if _is_unity_catalog(store) else "databricks"
+    return tracking_uri.replace("databricks", kind, 1)
+
+
+def check_version(store: Any, local_model_path: str | None) -> None:
+    """Raise MLflow's error for a model that a registry would refuse once it gets the model's files."""
+    if local_model_path is not None and _is_unity_catalog(store):
+        store._validate_model_signature(local_model_path)
+
+
+def check_stages(store: Any) -> None:
+    """Raise MLflow's error if a registry has no stages."""
+    if _is_unity_catalog(store):
+        store.transition_model_version_stage("", "", "", archive_existing_versions=False)
 
 
 def _import_sdk(store: Any) -> None:
@@ -106,7 +162,7 @@ def host_credentials(host: str) -> Any:
     return MlflowHostCreds(host)
 
 
-def _signed_in(store: Any) -> Any:
+def _signed_in(store: Any, seconds: float | None) -> Any:
     """Return the credentials of a store, with a token at hand.
 
     A service that is down can keep the clients of Databricks, Azure or an issuer busy for minutes. By then
@@ -116,12 +172,12 @@ def _signed_in(store: Any) -> Any:
     from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
     from mlflow.utils import rest_utils
 
-    until = time.monotonic() + ATTEMPT_SECONDS
+    until = None if seconds is None else time.monotonic() + seconds
     credentials = store.get_host_creds()
     if getattr(credentials, "use_databricks_sdk", False):
         # The client that `http_request` finds in its cache next, by the same arguments.
         client = rest_utils.get_workspace_client
-        limits = {"retry_timeout_seconds": ATTEMPT_SECONDS, "timeout": ATTEMPT_SECONDS}
+        limits = {"retry_timeout_seconds": seconds, "timeout": seconds}
         client(
             credentials.use_secret_scope_token,
             credentials.host,
@@ -131,26 +187,36 @@ def _signed_in(store: Any) -> Any:
         ).config.authenticate()
     elif (signer := authenticator_of(origin_of(credentials.host))) is not None:
         signer.headers()
-    if time.monotonic() > until:
+    if is_abandoned() or (until is not None and time.monotonic() > until):
         raise MlflowException(
             "The server's credentials took too long to get.", TEMPORARILY_UNAVAILABLE
         )
     return credentials
 
 
-def _call_once(store: Any, endpoint: str, method: str, json_body: Any, found: Any) -> Any:
+def _call_once(
+    store: Any,
+    endpoint: str,
+    method: str,
+    json_body: Any,
+    found: Any,
+    *,
+    seconds: float | None,
+    headers: Any = None,
+) -> Any:
     from mlflow.utils.proto_json_utils import parse_dict
     from mlflow.utils.rest_utils import http_request, verify_rest_response
 
     body = json.loads(json_body) if json_body else None
+    limits = {} if seconds is None else {"timeout": seconds, "retry_timeout_seconds": seconds}
     response = http_request(
-        host_creds=_signed_in(store),
+        host_creds=_signed_in(store, seconds),
         endpoint=endpoint,
         method=method,
         max_retries=0,
-        timeout=ATTEMPT_SECONDS,
-        retry_timeout_seconds=ATTEMPT_SECONDS,
         raise_on_status=False,
+        extra_headers=headers,
+        **limits,
         **{"params" if method == "GET" else "json": body},
     )
     response = verify_rest_response(response, endpoint)
@@ -179,11 +245,28 @@ def base_of(store: Any) -> type | None:
     return AbstractStore if type(store) is RestStore else None
 
 
-def print_links(store: Any, uri: str, run: Any) -> None:
+def hide_links(run: Any) -> bool:
+    """Keep MLflow from printing links to a run, and return whether this version can be kept from it.
+
+    MLflow 3 fetches a run before it prints its links, and prints none for the run of an evaluation, whose
+    tag the given run gets. A version without that tag always prints them.
+    """
+    from mlflow.utils import mlflow_tags
+
+    key = getattr(mlflow_tags, "MLFLOW_RUN_TYPE", None)
+    value = getattr(mlflow_tags, "MLFLOW_RUN_TYPE_GENAI_EVALUATE", None)
+    if key is None or value is None:
+        return False
+    run.data.tags[key] = value
+    return True
+
+
+def print_links(store: Any, credentials: Callable[[], Any], uri: str, run: Any) -> None:
     """Print MLflow's links to a run that has ended, unless the user's settings suppress them.
 
     Args:
         store: The server's own store.
+        credentials: Returns the server's address and credentials, as the store does.
         uri: The server.
         run: The run, with the server's IDs.
     """
@@ -191,6 +274,7 @@ def print_links(store: Any, uri: str, run: Any) -> None:
 
     shown: Any = copy.copy(store)
     shown.get_run = lambda _: run
+    shown.get_host_creds = credentials
     client: Any = SimpleNamespace(store=shown, tracking_uri=uri)
     TrackingServiceClient._log_url(client, run.info.run_id)
 

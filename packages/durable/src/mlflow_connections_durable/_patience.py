@@ -1,8 +1,9 @@
 """Calls to the server with a deadline, and silence after one that failed.
 
 MLflow's own timeouts are variables of the whole process and last for minutes, so a call runs in a thread
-of its own, which is abandoned at the deadline. Creating calls make one attempt at most (see
-`_mlflow.asking_store`): a retry that goes on in the background could create something a second time.
+of its own, which is abandoned at the deadline. Calls that write make one attempt of each request (see
+`_mlflow.asking_store`), and none once they are abandoned: what goes on in the background could create
+something a second time, or undo what was delivered meanwhile.
 """
 
 import contextvars
@@ -25,11 +26,19 @@ SILENCE_SECONDS = 5.0
 """The time after a failed attempt in which the server is not asked again."""
 MOST_ABANDONED = 4
 """The attempts that may go on with nobody waiting: some clients sign in for minutes to a service that is down."""
-_PROBE_AFTER = 1.0
+_PROBE_EVERY = 1.0
 _PROBE_SECONDS = 1.3
-_PROBE_EVERY = 5.0
 
 _NEVER_ARRIVED = ("ConnectTimeout", "NewConnectionError", "NameResolutionError")
+
+
+_thread = threading.local()
+
+
+def is_abandoned() -> bool:
+    """Return whether nobody waits any more for the call that the current thread makes."""
+    running = getattr(_thread, "running", None)
+    return running is not None and running.is_abandoned
 
 
 class Away(Exception):  # noqa: N818 - said of a server
@@ -76,14 +85,20 @@ class Patience:
             raise self._away("earlier requests still wait for a response", unsure=False)
         running = _Running(call)
         if not running.wait(DEADLINE_SECONDS):
+            running.is_abandoned = True
             self._abandoned.append(running)
             raise self._away(f"no response in {DEADLINE_SECONDS:g} seconds", unsure=True)
         if not proves and running.error is None:
             return running.value
         return self._result(running)
 
-    def wait(self, call: Callable[[], T], probe: Callable[[], object]) -> T:
-        """Wait for a call however long it takes, as long as the server responds to a probe.
+    def wait(self, call: Callable[[], T], probe: Callable[[], object], *, proves: bool = True) -> T:
+        """Wait for a call however long it takes, as long as the server responds to probes.
+
+        Args:
+            call: The call.
+            probe: Asks the server for next to nothing.
+            proves: Whether a success of the call means that the server responds.
 
         Raises:
             Away: The server does not respond.
@@ -91,8 +106,7 @@ class Patience:
         """
         self._refuse_if_silent()
         running = _Running(call)
-        pause = _PROBE_AFTER
-        while not running.wait(pause):
+        while not running.wait(_PROBE_EVERY):
             probing = _Running(probe)
             # Either of the two ends the wait.
             until = self._clock() + _PROBE_SECONDS
@@ -101,9 +115,13 @@ class Patience:
             if running.is_done:
                 break
             if not probing.is_done:
+                running.is_abandoned = probing.is_abandoned = True
                 raise self._away("no response to a probe", unsure=True)
+            if probing.error is not None:
+                running.is_abandoned = True
             self._result(probing)
-            pause = _PROBE_EVERY
+        if not proves and running.error is None:
+            return running.value
         return self._result(running)
 
     @property
@@ -138,7 +156,11 @@ class Patience:
 
 
 class _Running(threading.Thread, Generic[T]):
-    """A call in a thread of its own, which nobody has to wait for."""
+    """A call in a thread of its own, which nobody has to wait for.
+
+    Attributes:
+        is_abandoned: Whether nobody waits for it any more.
+    """
 
     def __init__(self, call: Callable[[], T]) -> None:
         super().__init__(name="mlflow-connections-durable", daemon=True)
@@ -147,9 +169,11 @@ class _Running(threading.Thread, Generic[T]):
         self._done = threading.Event()
         self.value: T
         self.error: Exception | None = None
+        self.is_abandoned = False
         self.start()
 
     def run(self) -> None:
+        _thread.running = self
         try:
             self.value = self._context.run(self._call)
         except Exception as error:  # noqa: BLE001 - raised again by who waits

@@ -14,12 +14,11 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from mlflow_connections.secrets import get_logger
 from mlflow_connections_events import entities, proxy
-from mlflow_connections_events.ids import SOURCE_TAG
 
 from . import _mlflow
 from ._delivering import is_delivering
 from ._inner_store import refuse
-from ._methods import replaced_methods
+from ._methods import replaced_methods, while_enabled
 from ._patience import Away
 from ._server import DurableServer
 
@@ -30,16 +29,21 @@ _SMALLEST = 10**15
 """The smallest provisional number. They are random: a clock may stand still or be the same twice."""
 
 
-def durable_registry(server: DurableServer, inner: Any | None) -> Any:
+def durable_registry(
+    server: DurableServer, inner: Any | None, enabled: Callable[[], bool] | None = None
+) -> Any:
     """Return the model registry store of a server.
 
     Args:
         server: What this process shares of the server.
         inner: The server's own registry; None for `offline`.
+        enabled: Returns whether the registry is still in force; None if it always is.
     """
     store = inner if inner is not None else _mlflow.registry_without_server()
-    registry = DurableRegistry(server, inner)
-    return proxy(store, registry.methods(store))
+    methods = DurableRegistry(server, inner).methods(store)
+    if enabled is not None:
+        methods = while_enabled(enabled, methods, store)
+    return proxy(store, methods)
 
 
 class DurableRegistry:
@@ -53,7 +57,9 @@ class DurableRegistry:
     def __init__(self, server: DurableServer, inner: Any | None) -> None:
         self._server = server
         self._inner = inner
-        self._asking = None if inner is None else _mlflow.asking_registry(inner)
+        # For a call that may only take as long as an attempt, and for one that is waited for.
+        self._asking = None if inner is None else _mlflow.asking_registry(inner, limited=True)
+        self._waiting = None if inner is None else _mlflow.asking_registry(inner, limited=False)
 
     def methods(self, store: Any) -> dict[str, Callable[..., Any]]:
         """Return the replaced methods of a store, by name."""
@@ -80,7 +86,7 @@ class DurableRegistry:
         with server.lock:
             server.registered[name] = model
             data = {"tags": entities.pairs(tags, entities.keep), "description": description}
-            server.emit(name, "registered_model_created", data)
+            self._emit(name, "registered_model_created", data)
         return model
 
     def get_registered_model(self, name: str) -> Any:
@@ -101,7 +107,7 @@ class DurableRegistry:
         except Away as away:
             if name not in self._server.registered:
                 refuse(self._server, away, f"the registered model {name}")
-        self._server.emit(name, "registered_model_updated", {"description": description})
+        self._emit(name, "registered_model_updated", {"description": description})
         return self._server.registered[name]
 
     def set_registered_model_tag(self, name: str, tag: Any) -> None:
@@ -112,6 +118,7 @@ class DurableRegistry:
     def set_registered_model_alias(self, name: str, alias: str, version: Any) -> None:
         """Set an alias of a version."""
         _mlflow.check_alias(alias)
+        self._server.aliases[name, alias] = str(version)
         data = {"alias": alias, "version": str(version)}
         real = self._number(name, version)
         call = None if real is None else (name, alias, real)
@@ -119,6 +126,7 @@ class DurableRegistry:
 
     def delete_registered_model_alias(self, name: str, alias: str) -> None:
         """Delete an alias."""
+        self._server.aliases.pop((name, alias), None)
         data = {"alias": alias}
         self._write("delete_registered_model_alias", (name, alias), name, "alias_deleted", data)
 
@@ -151,11 +159,17 @@ class DurableRegistry:
         try:
             if (run_id and not arguments["run_id"]) or (model_id and not arguments["model_id"]):
                 raise Away("The model waits for the server")  # noqa: TRY301 - as if the server said it
+            known = run_id, model_id
+            if self._uploads(source) and known != (arguments["run_id"], arguments["model_id"]):
+                # The local files name provisional IDs; those on the server do not.
+                raise Away("The model began without the server")  # noqa: TRY301
             place = self._place(source)
-            marked = [*(tags or []), ModelVersionTag(SOURCE_TAG, f"{name}/{number}")]
+            key = _mlflow.version_source_tag(self._inner)
+            marked = [*(tags or []), ModelVersionTag(key, f"{name}/{number}")]
             return self._through("create_model_version", name, place, tags=marked, **arguments)
         except Away as away:
             unsure = away.unsure
+        _mlflow.check_version(self._inner, local_model_path)
         now = time.time_ns() // 1_000_000
         version = ModelVersion(
             name,
@@ -177,7 +191,7 @@ class DurableRegistry:
         )
         with server.lock:
             server.versions[name, number] = version
-            server.emit(
+            self._emit(
                 name,
                 "version_created",
                 {
@@ -209,6 +223,16 @@ class DurableRegistry:
             if found := self._server.versions.get((name, str(version))):
                 return found
             refuse(self._server, away, f"version {version} of {name}")
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> Any:
+        """Return the version that an alias names, if need be one that waits for the server."""
+        server = self._server
+        try:
+            return self._through("get_model_version_by_alias", name, alias)
+        except Away as away:
+            if found := server.versions.get((name, server.aliases.get((name, alias), ""))):
+                return found
+            refuse(server, away, f"the alias {alias} of {name}")
 
     def get_model_version_download_uri(self, name: str, version: Any) -> str:
         """Return the URI of a version's files."""
@@ -245,6 +269,7 @@ class DurableRegistry:
         self, name: str, version: Any, stage: str, archive_existing_versions: bool
     ) -> Any:
         """Move a version to a stage."""
+        _mlflow.check_stages(self._inner)
         real = self._number(name, version)
         more = {"stage": stage, "archive_existing": bool(archive_existing_versions)}
         data = {"version": str(version), **more}
@@ -294,19 +319,25 @@ class DurableRegistry:
         server = self._server
         if self._inner is None:
             raise Away("There is no server: 'server' is 'offline'")
-        asking = self._asking if method == "create_model_version" else None
-        call = getattr(asking or self._inner, method)
+        # A request that nobody waits for could create another version once the server is back.
+        is_short = method == "create_model_version" and not self._uploads(args[1])
+        call = getattr(self._asking if is_short else self._waiting, method)
         kwargs = _mlflow.accepted_arguments(call, kwargs)
         if is_delivering():
-            return call(*args, **kwargs)
-        probe = server.asking.search_experiments if server.asking is not None else _nothing
-        if not server.outbox.is_delivered:
-            server.patience.attempt(lambda: probe(max_results=1))
-            if server.outbox.flush(_FLUSH_SECONDS):
-                raise Away("The server has not everything yet that was logged before")
-        if asking is not None:
+            return getattr(self._inner, method)(*args, **kwargs)
+        if server.catch_up(_FLUSH_SECONDS):
+            raise Away("The server has not everything yet that was logged before")
+        if is_short:
             return server.patience.attempt(lambda: call(*args, **kwargs))
-        return server.patience.wait(lambda: call(*args, **kwargs), lambda: probe(max_results=1))
+        return server.patience.wait(lambda: call(*args, **kwargs), server.probe)
+
+    def _emit(self, name: str, kind: str, data: Mapping[str, Any]) -> None:
+        uri = _mlflow.registry_uri_of(self._inner, self._server.target)
+        self._server.emit(name, kind, data if uri is None else {**data, "registry": uri})
+
+    def _uploads(self, source: str) -> bool:
+        """Return whether creating a version uploads the files of its model, which is no matter of seconds."""
+        return _mlflow.uploads_models(self._inner) or source.startswith("file:")
 
     def _write(
         self,
@@ -322,7 +353,7 @@ class DurableRegistry:
                 return self._through(method, *call)
             except Away:
                 pass
-        self._server.emit(name, kind, data)
+        self._emit(name, kind, data)
         return None
 
     def _forwarded(self, name: str) -> Callable[..., Any]:
@@ -333,7 +364,3 @@ class DurableRegistry:
                 refuse(self._server, away, name.replace("_", " "))
 
         return call
-
-
-def _nothing(**_: Any) -> None:
-    return None

@@ -110,7 +110,11 @@ class DurableRuns:
         """
         with self._server.lock:
             if (local := self._server.runs.get(run_id)) and local.is_seen:
-                return local.entity()
+                run = local.entity()
+                if local.is_provisional and getattr(self._ending, "is_due", False):
+                    # MLflow would print links with the ID that it knows: they are printed with the server's.
+                    self._ending.hides = _mlflow.hide_links(run)
+                return run
         return self._fetch_run(run_id).entity()
 
     def update_run_info(
@@ -133,8 +137,9 @@ class DurableRuns:
         if data.get("status") in _ENDED and _PARENT not in local.tags and not is_delivering():
             self._wait_at_run_end()
         if data.get("status") in _ENDED and getattr(self._ending, "is_due", False):
-            self._ending.is_due = False
-            self._print_links(local)
+            hides = getattr(self._ending, "hides", False)
+            self._ending.is_due = self._ending.hides = False
+            self._print_links(local, are_hidden=hides)
         return info
 
     def shut_down_async_logging(self) -> None:
@@ -255,15 +260,21 @@ class DurableRuns:
         register_owner(owner)
         return local
 
-    def _print_links(self, local: LocalRun) -> None:
-        """Print MLflow's links to a run that has ended, once the server has an ID for it."""
-        server, real = self._server, self._server.real(local.run_id)
-        if self._inner.store is None or real is None or _mlflow.base_of(self._inner.store) is None:
+    def _print_links(self, local: LocalRun, *, are_hidden: bool) -> None:
+        """Print MLflow's links to a run that has ended, once the server has an ID for it.
+
+        Args:
+            local: The run.
+            are_hidden: Whether MLflow would have printed them, and was kept from it.
+        """
+        server, store = self._server, self._inner.store
+        real = server.real(local.run_id)
+        if store is None or real is None or (_mlflow.base_of(store) is None and not are_hidden):
             return
         shown = copy.copy(local)
         shown.run_id = real
         shown.experiment_id = server.real_experiment(local.experiment_id) or local.experiment_id
-        _mlflow.print_links(self._inner.store, server.target, shown.entity())
+        _mlflow.print_links(store, self._inner.host_credentials, server.target, shown.entity())
 
     def _real_tags(self, tags: Iterable[Any]) -> list[Any]:
         return [_tag(tag.key, self._server.ids.replaced(tag.value)) for tag in tags]

@@ -14,11 +14,11 @@ from typing import Any
 from mlflow_connections.authentication import lasting_variables
 from mlflow_connections.mlflow_state import SERVER_VARIABLES
 from mlflow_connections.secrets import get_logger, looks_secret, mask_uri
-from mlflow_connections_events import is_composite
+from mlflow_connections_events import inner_of, is_composite
 from mlflow_connections_events.ids import IdMap
 from mlflow_connections_outbox import Destination, Event, Outbox, Policy
 
-from ._connection import SERVER_VARIABLE
+from ._connection import SERVER_VARIABLE, VARIABLE
 from ._experiment_ids import is_provisional_experiment
 from ._kept_files import KeptFiles
 from ._local import LocalFiles, LocalRun
@@ -58,6 +58,7 @@ class DurableServer:
         experiments: The experiments that it knows, as MLflow's entities.
         versions: The registered versions that wait for registration, by model and number.
         registered: The registered models that wait for registration.
+        aliases: The versions that this process named by an alias, by model and alias.
         sends_directly: Whether artifacts go to the server at once, because no copies can be kept.
     """
 
@@ -75,6 +76,7 @@ class DurableServer:
         self.experiments: dict[str, Any] = {}
         self.versions: dict[tuple[str, str], Any] = {}
         self.registered: dict[str, Any] = {}
+        self.aliases: dict[tuple[str, str], str] = {}
         self.provisional_models: set[str] = set()
         self.untold: dict[str, LocalRun] = {}
         self.asking: Any = None
@@ -128,6 +130,26 @@ class DurableServer:
     def model_records(self) -> Records:
         """The logged models that this machine created."""
         return Records(self.state / MODELS)
+
+    def probe(self) -> object:
+        """Ask the server for next to nothing, so as to know whether it responds."""
+        return None if self.asking is None else self.asking.search_experiments(max_results=1)
+
+    def catch_up(self, seconds: float) -> int:
+        """Wait until the server has what this process wrote, as long as it responds.
+
+        Args:
+            seconds: The longest wait for a server that responds.
+
+        Returns:
+            How many events of this process still wait.
+
+        Raises:
+            Away: It does not respond.
+        """
+        if self.outbox.is_delivered:
+            return 0
+        return self.patience.wait(lambda: self.outbox.flush(seconds), self.probe, proves=False)
 
     def emit(self, stream: str, kind: str, data: Mapping[str, Any]) -> None:
         """Append an event."""
@@ -348,6 +370,15 @@ def server_of(uri: DurableUri) -> DurableServer:
         if key not in _servers:
             _servers[key] = DurableServer(uri)
         return _servers[key]
+
+
+def server_in_force(tracking_uri: str) -> DurableServer | None:
+    """Return the server whose own tracking URI is in force, if durable stands in front of it."""
+    value = os.environ.get(VARIABLE)
+    if value is None or inner_of(value) != tracking_uri:
+        return None
+    known = reversed(list(_servers.values()))
+    return next((each for each in known if each.target == tracking_uri), None)
 
 
 def _at_exit() -> None:

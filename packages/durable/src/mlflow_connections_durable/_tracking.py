@@ -15,7 +15,7 @@ from ._artifacts import wrap_artifacts
 from ._experiments import DurableExperiments
 from ._inner_store import InnerStore
 from ._logged_models import DurableModels
-from ._methods import replaced_methods
+from ._methods import replaced_methods, while_enabled
 from ._run_data import DurableRunData
 from ._runs import DurableRuns
 from ._server import DurableServer
@@ -35,9 +35,7 @@ def durable_tracking(
     store = inner if inner is not None else _mlflow.store_without_server()
     methods = _methods(server, InnerStore(server, inner), store)
     if enabled is not None:
-        methods = {
-            name: _while(enabled, method, getattr(store, name)) for name, method in methods.items()
-        }
+        methods = while_enabled(enabled, methods, store)
     wrap_artifacts()
     return proxy(store, methods, None if inner is None else _mlflow.base_of(store))
 
@@ -55,12 +53,3 @@ def _methods(server: DurableServer, inner: InnerStore, store: Any) -> dict[str, 
     if hasattr(store, "get_host_creds"):
         found["get_host_creds"] = inner.host_credentials
     return {**found, **traces.methods(type(store))}
-
-
-def _while(
-    enabled: Callable[[], bool], method: Callable[..., Any], plain: Callable[..., Any]
-) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return (method if enabled() else plain)(*args, **kwargs)
-
-    return call

@@ -15,15 +15,20 @@ ARTIFACT_ASYNC = "_log_artifact_async"
 """The method of an artifact repository through which `mlflow.log_image` uploads."""
 
 _TRACKING_UTILS = "mlflow.tracking._tracking_service.utils"
+_MODELS_UTILS = "mlflow.tracking._model_registry.utils"
+_UNITY_CATALOG = "mlflow.store._unity_catalog."
 
 
 def builders(kind: str) -> MutableMapping[str, Callable[..., Any]]:
     """Return MLflow's own mapping from scheme to builder, which may be changed in place.
 
     Args:
-        kind: `tracking` or `artifact`. For `tracking` the mapping is empty, and changes are lost,
-            while MLflow's tracking module is not imported.
+        kind: `tracking`, `model_registry` or `artifact`. For `tracking` the mapping is empty, and changes are
+            lost, while MLflow's tracking module is not imported.
     """
+    if kind == "model_registry":
+        models: MutableMapping[str, Callable[..., Any]] = _registry(kind)._registry
+        return models
     if kind == "tracking":
         registry = getattr(sys.modules.get(_TRACKING_UTILS), "_tracking_store_registry", None)
         return getattr(registry, "_registry", {})
@@ -89,10 +94,14 @@ def scorers_use_tracking_store(uri: str) -> bool:
 
 
 def forget_cached_stores() -> None:
-    """Make MLflow build its tracking stores again: it keeps a store while its URI is the same."""
-    registry = getattr(sys.modules.get(_TRACKING_UTILS), "_tracking_store_registry", None)
-    if registry is not None:
-        type(registry)._get_store_with_resolved_uri.cache_clear()
+    """Make MLflow build its stores again: it keeps a store as long as its URI is the same."""
+    for module, name in (
+        (_TRACKING_UTILS, "_tracking_store_registry"),
+        (_MODELS_UTILS, "_model_registry_store_registry"),
+    ):
+        registry = getattr(sys.modules.get(module), name, None)
+        if registry is not None:
+            type(registry)._get_store_with_resolved_uri.cache_clear()
 
 
 def registry_uri_for(tracking_uri: str) -> str:
@@ -103,6 +112,22 @@ def registry_uri_for(tracking_uri: str) -> str:
     derive = getattr(utils, "_get_default_registry_uri_for_tracking_uri", lambda uri: uri)
     registry_uri: str = derive(tracking_uri)
     return registry_uri
+
+
+def registry_uris_of(tracking_uri: str) -> set[str]:
+    """Return the URIs of the registries that the server of a tracking URI has.
+
+    A workspace of Databricks has a registry of its own and that of Unity Catalog.
+    """
+    found = {tracking_uri, registry_uri_for(tracking_uri)}
+    if tracking_uri.partition(":")[0] == "databricks":
+        found.add(tracking_uri.replace("databricks", "databricks-uc", 1))
+    return found
+
+
+def is_unity_catalog(registry: Any) -> bool:
+    """Return whether a model registry store is that of Databricks' Unity Catalog."""
+    return any(each.__module__.startswith(_UNITY_CATALOG) for each in type(registry).__mro__)
 
 
 def default_tracking_uri() -> str:

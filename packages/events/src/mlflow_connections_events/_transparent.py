@@ -1,9 +1,10 @@
 """Wrapping stores whose own URI must stay in force: Databricks', AzureML's and SageMaker's.
 
-MLflow checks in dozens of places whether the tracking URI is Databricks', and the plugins of Azure
-and AWS read theirs again for each request, so a composite URI would break them. For these stores
-the tracking URI stays, a variable holds the composite URI, and the builder of the store's scheme is
-wrapped.
+MLflow checks in dozens of places whether the tracking URI is Databricks', and the plugins of Azure and AWS
+read theirs again on each request, so a composite URI would break them. For these stores the tracking URI
+stays, a variable holds the composite URI, and the builders of the store's scheme and of its model registry
+are wrapped. Those of registries are wrapped with the first tracking store, before which MLflow builds none:
+when MLflow is imported, it has not registered them yet.
 
 MLflow imports this module during its own import: the module must import neither MLflow nor anything
 slow.
@@ -16,7 +17,7 @@ from typing import Any
 
 from mlflow_connections.secrets import get_logger
 
-from ._mlflow import builders, forget_cached_stores
+from ._mlflow import builders, forget_cached_stores, registry_uris_of
 from .composite import Composite, is_composite, parse
 
 PREFIX = "MLFLOW_CONNECTIONS_"
@@ -74,6 +75,37 @@ def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
             if composite.inner == store_uri:
                 enabled = functools.partial(_wraps, variable, store_uri)
                 make = functools.partial(composite.wrap_tracking, make, enabled)
+                _wrap_registries(store_uri)
+        return make()
+
+    setattr(build, _MARK, True)
+    return build
+
+
+def _wrap_registries(inner: str) -> None:
+    """Wrap the builders of the model registries that a tracking store may have."""
+    known = builders("model_registry")
+    for uri in registry_uris_of(inner):
+        scheme = uri.partition(":")[0]
+        builder = known.get(scheme)
+        if builder is not None and not hasattr(builder, _MARK):
+            known[scheme] = _wrapped_registry(builder)
+
+
+def _wrapped_registry(builder: Callable[..., Any]) -> Callable[..., Any]:
+    # MLflow reads the parameters of the builtin builder to know what it takes.
+    @functools.wraps(builder, updated=())
+    def build(store_uri: str, **more: Any) -> Any:
+        make = functools.partial(builder, store_uri=store_uri, **more)
+        for variable, composite in _in_force():
+            inner = composite.inner
+            if (
+                inner is not None
+                and store_uri in registry_uris_of(inner)
+                and more.get("tracking_uri") in {None, inner}
+            ):
+                enabled = functools.partial(_wraps, variable, inner)
+                make = functools.partial(composite.wrap_registry, make, enabled)
         return make()
 
     setattr(build, _MARK, True)

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from .added_lines import AddedLines, add_line
 
-__all__ = ["COPIED_TAG", "SOURCE_TAG", "IdMap"]
+__all__ = ["CATALOG_SOURCE_TAG", "COPIED_TAG", "SOURCE_TAG", "IdMap"]
 
 FILE = "ids.jsonl"
 SOURCE_TAG = "mlflow_connections.source_id"
 """The tag of copied runs, logged models and versions with the ID in the events that created them."""
 COPIED_TAG = "mlflow_connections.copied"
 """The tag of entities that `mlflow-connections mirror` has copied completely: digests of their parts."""
+CATALOG_SOURCE_TAG = "mlflow_connections_source_id"
+"""The same for versions in Unity Catalog, whose tags' names have no period (mlflow/recipes-examples#58)."""
 
 
 class IdMap:

@@ -137,10 +137,9 @@ class ReplaySink:
         registry_uri = registry_uri_for(uri)
 
         @functools.cache
-        def registry() -> Any:
-            return build_store(
-                "model_registry", registry_uri, store_uri=registry_uri, tracking_uri=uri
-            )
+        def registry(named: str | None) -> Any:
+            at = named or registry_uri
+            return build_store("model_registry", at, store_uri=at, tracking_uri=uri)
 
         self.client = client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
         target = ReplayTarget(

@@ -25,12 +25,12 @@ from typing import Any
 from mlflow_connections.mlflow_state import SavedState, set_uris
 
 from .files import paths_below, repository_of
-from .ids import COPIED_TAG, SOURCE_TAG
+from .ids import CATALOG_SOURCE_TAG, COPIED_TAG, SOURCE_TAG
 
 __all__ = ["describe", "differences"]
 
 _LONGEST_TEXT = 2_000
-_OURS = frozenset({COPIED_TAG, SOURCE_TAG})
+_OURS = frozenset({COPIED_TAG, SOURCE_TAG, CATALOG_SOURCE_TAG})
 _LONG = 32
 _GENERATED = re.compile(r"[a-z]+-[a-z]+-\d+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?")

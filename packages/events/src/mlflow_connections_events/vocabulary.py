@@ -307,21 +307,31 @@ class ModelDeleted(_RunData, total=False):
     model_id: str
 
 
-class RegisteredModelCreated(TypedDict):
+class _RegistryData(TypedDict, total=False):
+    """The data of every event of a model registry.
+
+    Attributes:
+        registry: The URI of the registry, where the source's server has several, as a workspace of Databricks has.
+    """
+
+    registry: str
+
+
+class RegisteredModelCreated(_RegistryData):
     """A registered model. Stream: its name, as for all events of it and its versions."""
 
     tags: Mapping[str, str]
     description: str | None
 
 
-class RegisteredModelUpdated(TypedDict, total=False):
+class RegisteredModelUpdated(_RegistryData, total=False):
     """A new description or name."""
 
     description: str | None
     new_name: str
 
 
-class VersionCreated(TypedDict, total=False):
+class VersionCreated(_RegistryData, total=False):
     """A version of a registered model.
 
     Attributes:
@@ -341,14 +351,14 @@ class VersionCreated(TypedDict, total=False):
     attempted: bool
 
 
-class VersionUpdated(TypedDict):
+class VersionUpdated(_RegistryData):
     """A new description of a version."""
 
     version: str
     description: str | None
 
 
-class VersionTagged(TypedDict):
+class VersionTagged(_RegistryData):
     """A tag of a version."""
 
     version: str
@@ -356,20 +366,20 @@ class VersionTagged(TypedDict):
     value: str
 
 
-class VersionTagDeleted(TypedDict):
+class VersionTagDeleted(_RegistryData):
     """A deleted tag of a version."""
 
     version: str
     key: str
 
 
-class VersionDeleted(TypedDict):
+class VersionDeleted(_RegistryData):
     """A deleted version."""
 
     version: str
 
 
-class StageTransitioned(TypedDict):
+class StageTransitioned(_RegistryData):
     """A version's new stage, one of MLflow's older stages (`Production`)."""
 
     version: str
@@ -377,14 +387,14 @@ class StageTransitioned(TypedDict):
     archive_existing: bool
 
 
-class AliasSet(TypedDict):
+class AliasSet(_RegistryData):
     """An alias of a version."""
 
     alias: str
     version: str
 
 
-class AliasDeleted(TypedDict):
+class AliasDeleted(_RegistryData):
     """A deleted alias."""
 
     alias: str

@@ -101,7 +101,7 @@ class ExperimentApplier:
             except Exception as error:
                 # Another process was faster, or the response to an earlier attempt was lost.
                 experiment = self._target.tracking.get_experiment_by_name(name)
-                if error_code(error) != CREATED_BEFORE or experiment is None:
+                if error_code(error) not in CREATED_BEFORE or experiment is None:
                     raise
         _refuse_deleted(experiment)
         return str(experiment.experiment_id)

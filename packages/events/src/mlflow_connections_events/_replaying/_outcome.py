@@ -11,7 +11,8 @@ __all__ = [
     "unless_gone",
 ]
 
-CREATED_BEFORE = "RESOURCE_ALREADY_EXISTS"
+CREATED_BEFORE = frozenset({"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"})
+"""The latter is Unity Catalog's."""
 _GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 
 

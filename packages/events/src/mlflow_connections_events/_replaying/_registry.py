@@ -1,11 +1,12 @@
 """Applying the events of the model registry: registered models, their versions and aliases."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlflow_connections_events._mlflow import accepted_arguments
-from mlflow_connections_events.ids import SOURCE_TAG
+from mlflow_connections_events._mlflow import accepted_arguments, is_unity_catalog
+from mlflow_connections_events.ids import CATALOG_SOURCE_TAG, SOURCE_TAG
 from mlflow_connections_outbox import Event, Rejected
 
 from ._outcome import CREATED_BEFORE, error_code, unless_gone
@@ -13,6 +14,7 @@ from ._runs import RunApplier
 from ._target import ReplayTarget
 
 _LOGGED_MODEL = re.compile(r"(?:^models:|/models)/(m-[0-9a-f]{32})(?:/|$)")
+_READY = "READY"
 
 
 class RegistryApplier:
@@ -47,6 +49,10 @@ class RegistryApplier:
             "alias_deleted": self._alias_deleted,
         }
 
+    def _registry_of(self, event: Event) -> Any:
+        """Return the registry that an event names, if its IDs are the server's own, or the usual one."""
+        return self._target.registry(event.data.get("registry") if self._own_ids else None)
+
     # ----- registered models
 
     def _registered_model_created(self, event: Event) -> None:
@@ -54,46 +60,48 @@ class RegistryApplier:
 
         tags = [RegisteredModelTag(k, v) for k, v in event.data["tags"].items()]
         try:
-            self._target.registry().create_registered_model(
+            self._registry_of(event).create_registered_model(
                 event.stream, tags, event.data["description"]
             )
         except Exception as error:
-            if error_code(error) != CREATED_BEFORE:
+            if error_code(error) not in CREATED_BEFORE:
                 raise
 
     def _registered_model_updated(self, event: Event) -> None:
         if new_name := event.data.get("new_name"):
-            self._target.registry().rename_registered_model(event.stream, new_name)
+            self._registry_of(event).rename_registered_model(event.stream, new_name)
         else:
-            self._target.registry().update_registered_model(event.stream, event.data["description"])
+            self._registry_of(event).update_registered_model(
+                event.stream, event.data["description"]
+            )
 
     def _registered_model_tagged(self, event: Event) -> None:
         from mlflow.entities.model_registry import RegisteredModelTag
 
         tag = RegisteredModelTag(event.data["key"], event.data["value"])
-        self._target.registry().set_registered_model_tag(event.stream, tag)
+        self._registry_of(event).set_registered_model_tag(event.stream, tag)
 
     def _registered_model_tag_deleted(self, event: Event) -> None:
         key = event.data["key"]
-        unless_gone(lambda: self._target.registry().delete_registered_model_tag(event.stream, key))
+        unless_gone(lambda: self._registry_of(event).delete_registered_model_tag(event.stream, key))
 
     def _registered_model_deleted(self, event: Event) -> None:
-        unless_gone(lambda: self._target.registry().delete_registered_model(event.stream))
+        unless_gone(lambda: self._registry_of(event).delete_registered_model(event.stream))
 
     # ----- versions
 
     def _version_created(self, event: Event) -> None:
         from mlflow.entities.model_registry import ModelVersionTag
 
-        data, registry = event.data, self._target.registry()
+        data, registry = event.data, self._registry_of(event)
         source = f"{event.stream}/{data['version']}"
         if self._ids.get(source):
             return
         version = self._target.found(
-            event, source, lambda: self._find_version(event.stream, source)
+            event, source, lambda: self._find_version(registry, event.stream, source)
         )
         if version is None:
-            tags = {**data["tags"], SOURCE_TAG: source}
+            tags = {**data["tags"], _source_tag(registry): source}
             model = self._model_of(data)
             more = {"model_id": model} if model else {}
             run = data.get("source_run")
@@ -117,15 +125,21 @@ class RegistryApplier:
         named = _LOGGED_MODEL.search(data["source"])
         return self._ids.get(named[1]) if named else None
 
-    def _find_version(self, name: str, source: str) -> Any:
-        token = None
+    def _find_version(self, registry: Any, name: str, source: str) -> Any:
+        """Return the version of a source, unless its creation ended before its files were uploaded."""
+        token, key, is_catalog = None, _source_tag(registry), is_unity_catalog(registry)
         while True:
-            found = self._target.registry().search_model_versions(
+            found = registry.search_model_versions(
                 f"name = '{name}'", max_results=1_000, page_token=token
             )
-            for version in found:
-                if version.tags.get(SOURCE_TAG) == source:
+            for each in found:
+                # Unity Catalog's search returns no tags.
+                version = registry.get_model_version(name, each.version) if is_catalog else each
+                if version.tags.get(key) != source:
+                    continue
+                if not is_catalog or version.status == _READY:
                     return version
+                unless_gone(functools.partial(registry.delete_model_version, name, version.version))
             if not (token := found.token):
                 return None
 
@@ -146,7 +160,7 @@ class RegistryApplier:
 
     def _version_updated(self, event: Event) -> None:
         version = self._number(event)
-        self._target.registry().update_model_version(
+        self._registry_of(event).update_model_version(
             event.stream, version, event.data["description"]
         )
 
@@ -154,21 +168,21 @@ class RegistryApplier:
         from mlflow.entities.model_registry import ModelVersionTag
 
         tag = ModelVersionTag(event.data["key"], self._ids.replaced(event.data["value"]))
-        self._target.registry().set_model_version_tag(event.stream, self._number(event), tag)
+        self._registry_of(event).set_model_version_tag(event.stream, self._number(event), tag)
 
     def _version_tag_deleted(self, event: Event) -> None:
         version, key = self._number(event), event.data["key"]
         unless_gone(
-            lambda: self._target.registry().delete_model_version_tag(event.stream, version, key)
+            lambda: self._registry_of(event).delete_model_version_tag(event.stream, version, key)
         )
 
     def _version_deleted(self, event: Event) -> None:
         version = self._number(event)
-        unless_gone(lambda: self._target.registry().delete_model_version(event.stream, version))
+        unless_gone(lambda: self._registry_of(event).delete_model_version(event.stream, version))
 
     def _stage_transitioned(self, event: Event) -> None:
         data, version = event.data, self._number(event)
-        self._target.registry().transition_model_version_stage(
+        self._registry_of(event).transition_model_version_stage(
             event.stream, version, data["stage"], data["archive_existing"]
         )
 
@@ -176,12 +190,16 @@ class RegistryApplier:
 
     def _alias_set(self, event: Event) -> None:
         version = self._number(event)
-        self._target.registry().set_registered_model_alias(
+        self._registry_of(event).set_registered_model_alias(
             event.stream, event.data["alias"], version
         )
 
     def _alias_deleted(self, event: Event) -> None:
         alias = event.data["alias"]
         unless_gone(
-            lambda: self._target.registry().delete_registered_model_alias(event.stream, alias)
+            lambda: self._registry_of(event).delete_registered_model_alias(event.stream, alias)
         )
+
+
+def _source_tag(registry: Any) -> str:
+    return CATALOG_SOURCE_TAG if is_unity_catalog(registry) else SOURCE_TAG

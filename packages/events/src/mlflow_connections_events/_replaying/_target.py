@@ -16,7 +16,7 @@ class ReplayTarget:
 
     Args:
         tracking: The server's tracking store.
-        registry: Returns the server's model registry store.
+        registry: Returns the server's model registry store of a URI, or its usual one for None.
         client: An `MlflowClient` of the server, for artifacts.
         ids: The map of IDs.
         own_ids: Whether the IDs of runs that are not provisional (`server_id`) are the server's
@@ -28,7 +28,7 @@ class ReplayTarget:
     def __init__(
         self,
         tracking: Any,
-        registry: Callable[[], Any],
+        registry: Callable[[str | None], Any],
         client: Any,
         ids: IdMap,
         *,

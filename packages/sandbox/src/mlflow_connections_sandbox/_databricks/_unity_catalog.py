@@ -29,6 +29,8 @@ _MODELS_API = re.compile(
     r"/Models/(?P<catalog>[^/]+)/(?P<schema>[^/]+)/(?P<model>[^/]+)/(?P<version>\d+)(?P<rest>/.*)?"
 )
 # https://docs.databricks.com/sql/language-manual/sql-ref-names.html, object names
+_RESERVED = re.compile(r"[.,\-=/:]")
+"""The characters that Unity Catalog refuses in the name of a tag: mlflow/recipes-examples#58."""
 _NOT_IN_NAMES = re.compile(r"[\s/\x00-\x1f\x7f]")
 _FILTER = re.compile(
     r"\s*(?P<key>name|run_id)\s*=\s*(?P<quote>['\"])(?P<value>[^'\"]*)(?P=quote)\s*"
@@ -134,6 +136,7 @@ class UnityCatalog:
 
     def _create_model(self, values: Values) -> Values:
         name = self._name(values)
+        _check_tags(values.get("tags"))
         body = {"name": name, "tags": values.get("tags"), "description": values.get("description")}
         return {
             "registered_model": _model(self._ask("POST", "registered-models/create", name, body))
@@ -198,6 +201,8 @@ class UnityCatalog:
             name = self._name(values)
             if kind == "model-versions":
                 self._version(name, _required(values, "version"))
+            if call == "set-tag":
+                _check_tags([values])
             self._ask(method, f"{kind}/{call}", name, {**values, "name": name})
             return {}
 
@@ -208,6 +213,7 @@ class UnityCatalog:
     def _create_version(self, values: Values) -> Values:
         name = self._name(values)
         source = _required(values, "source")
+        _check_tags(values.get("tags"))
         body = {
             "name": name,
             "source": f"{_LOCATION}{name.replace('.', '/')}/{secrets.token_hex(16)}",
@@ -397,6 +403,16 @@ def _model(found: Values) -> Values:
         "user_id": USER,
         "aliases": aliases,
     }
+
+
+def _check_tags(tags: Any) -> None:
+    for tag in tags or ():
+        key = str(tag.get("key", ""))
+        if _RESERVED.search(key):
+            raise invalid(
+                f"Tag name {key} contains one or more of the reserved characters: "
+                "List(., ,, -, =, /, :)"
+            )
 
 
 def _folder_of(version: Values) -> str:
