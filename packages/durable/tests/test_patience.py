@@ -159,7 +159,7 @@ def test_few_requests_go_on_with_nobody_waiting() -> None:
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_call_knows_that_nobody_waits_for_it(waits: bool) -> None:
-    """What it would ask of the server next could undo what was delivered meanwhile."""
+    """Its next request could undo a later delivery, so it makes none."""
     patience, may_go_on, seen = Patience("http://m"), threading.Event(), []
     done = threading.Event()
 

@@ -132,7 +132,7 @@ class DurableServer:
         return Records(self.state / MODELS)
 
     def probe(self) -> object:
-        """Ask the server for next to nothing, so as to know whether it responds."""
+        """Ask the server for next to nothing, to know whether it responds."""
         return None if self.asking is None else self.asking.search_experiments(max_results=1)
 
     def catch_up(self, seconds: float) -> int:

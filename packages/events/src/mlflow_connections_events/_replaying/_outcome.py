@@ -12,7 +12,7 @@ __all__ = [
 ]
 
 CREATED_BEFORE = frozenset({"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"})
-"""The latter is Unity Catalog's."""
+"""The second is Unity Catalog's."""
 _GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 
 
