@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
+from mlflow import MlflowClient, set_tracking_uri
 
 from mlflow_connections_sandbox import MlflowServer
 
@@ -142,6 +142,8 @@ def test_kills_lose_and_duplicate_nothing(
     print(kills, report)
     assert (report["waiting"], report["rejected"]) == (0, 0)
     printed = {f"run {number}": trainings.printed(number) for number in trainings.outputs}
+    # MLflow 2.22 resolves proxied artifacts by it.
+    set_tracking_uri(mlflow_server.url)
     client = MlflowClient(mlflow_server.url)
     experiment = client.get_experiment_by_name(f"kills {seed}")
     assert experiment is not None
