@@ -1,4 +1,4 @@
-"""Calls with a deadline, and silence after one that failed."""
+"""Calls with a deadline, and silence after a failed one."""
 
 import threading
 import time
@@ -42,17 +42,17 @@ class Clock:
 
 
 def refused() -> None:
-    """Fail as a port that nobody listens on."""
+    """Fail like a port without a listener."""
     raise ConnectionRefusedError
 
 
 def test_a_result_is_returned() -> None:
-    """A call that succeeds costs nothing but a thread."""
+    """A successful call costs only a thread."""
     assert Patience("http://m").attempt(lambda: 7) == 7
 
 
-def test_the_server_s_own_error_is_raised() -> None:
-    """A refusal is a response, so the server is not away."""
+def test_the_servers_own_error_is_raised() -> None:
+    """A refusal is a response, so the server is available."""
     patience = Patience("http://m")
 
     def refuse() -> None:
@@ -63,8 +63,8 @@ def test_the_server_s_own_error_is_raised() -> None:
     assert not patience.is_silent
 
 
-def test_a_hanging_server_is_left_after_the_deadline(hang: Callable[[], None]) -> None:
-    """Nobody knows if its request arrived."""
+def test_a_hanging_server_is_abandoned_after_the_deadline(hang: Callable[[], None]) -> None:
+    """It is unknown whether its request arrived."""
     begun = time.monotonic()
     with pytest.raises(Away, match="no response") as caught:
         Patience("http://m").attempt(hang)
@@ -73,14 +73,14 @@ def test_a_hanging_server_is_left_after_the_deadline(hang: Callable[[], None]) -
 
 
 def test_a_refused_connection_certainly_did_not_arrive() -> None:
-    """Nothing has to be looked for later."""
+    """Nothing has to be searched for later."""
     with pytest.raises(Away) as caught:
         Patience("http://m").attempt(refused)
     assert not caught.value.unsure
 
 
-def test_a_failing_server_is_not_asked_for_a_while() -> None:
-    """Within five seconds a call fails at once, and is not made."""
+def test_a_failing_server_is_not_called_for_a_while() -> None:
+    """Within five seconds a call fails at once, without a request."""
     clock, calls = Clock(), []
     patience = Patience("http://m", clock)
     with pytest.raises(Away):
@@ -93,7 +93,7 @@ def test_a_failing_server_is_not_asked_for_a_while() -> None:
     assert calls == [2]
 
 
-def test_a_slow_read_is_waited_for_while_the_server_responds(
+def test_a_slow_read_is_awaited_while_the_server_responds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A search may last longer than any deadline, if a probe is answered meanwhile."""
@@ -121,8 +121,8 @@ def test_a_password_in_the_uri_is_hidden() -> None:
     assert "hidden" not in str(caught.value)
 
 
-def test_a_success_that_proves_nothing_leaves_the_silence(hang: Callable[[], None]) -> None:
-    """Credentials that are at hand say nothing about the server."""
+def test_a_success_that_proves_nothing_keeps_the_silence(hang: Callable[[], None]) -> None:
+    """Cached credentials do not show that the server responds."""
     clock = Clock()
     patience = Patience("http://m", clock)
     with pytest.raises(Away):
@@ -136,7 +136,7 @@ def test_a_success_that_proves_nothing_leaves_the_silence(hang: Callable[[], Non
     assert patience._silent_until == silent_until
 
 
-def test_few_requests_go_on_with_nobody_waiting() -> None:
+def test_few_abandoned_requests_continue() -> None:
     """A client that signs in for minutes does not fill the process with threads; one that ends makes room."""
     clock, ended, calls = Clock(), threading.Event(), []
     patience = Patience("http://m", clock)

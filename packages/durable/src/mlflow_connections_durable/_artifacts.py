@@ -1,7 +1,7 @@
 """Artifact repositories: uploads are copied into the spool, downloads come from there or from the server.
 
-The root of a run that exists on the server stays the server's own, so repositories are wrapped by their
-URI. A provisional run's root has a scheme of its own, `durable:`.
+The root of a run that exists on the server stays the server's own, so repositories are wrapped by
+their URI. A provisional run's root has its own scheme, `durable:`.
 """
 
 import functools
@@ -34,7 +34,7 @@ from ._uri import SCHEME
 logger = get_logger("mlflow_connections_durable")
 
 MAX_FILES = 1_000
-"""One event names at most so many files; a larger folder becomes several events."""
+"""The maximum number of files in one event; a larger folder becomes several events."""
 _MAX_OWNERS = 10_000
 _MARK = "_mlflow_connections_durable"
 
@@ -43,7 +43,7 @@ class DurableOwner(NamedTuple):
     """The run, or the logged model, whose artifacts are below a root.
 
     Attributes:
-        server: What this process shares of the server.
+        server: The state of the server in this process.
         root: The URI.
         run_id: The run, or None for a model without one.
         model_id: The model, or None for a run's own artifacts.
@@ -75,7 +75,7 @@ def register_owner(owner: DurableOwner) -> None:
 
 
 def wrap_artifacts() -> None:
-    """Wrap MLflow's builders of artifact repositories. A second call wraps those added since."""
+    """Wrap MLflow's builders of artifact repositories. A second call wraps those registered since."""
     known = artifact_builders()
     with _lock:
         for scheme, builder in known.items():
@@ -99,7 +99,7 @@ def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def owner_of(uri: str) -> tuple[DurableOwner | None, str]:
-    """Return the owner of the root that a URI is, or is below, and the path below that root."""
+    """Return the owner of the root that equals or contains a URI, and the path below that root."""
     root, below = str(uri).rstrip("/"), ""
     while root:
         if owner := _owners.get(root):
@@ -131,7 +131,7 @@ class DurableArtifacts(ArtifactRepository):
         self._made: Any = None
 
     def log_artifact(self, local_file: Any, artifact_path: str | None = None) -> None:
-        """Keep a copy of a file, to be uploaded."""
+        """Keep a copy of a file for the upload."""
         verify_artifact_path(artifact_path)
         if is_delivering():
             self._inner().log_artifact(local_file, artifact_path)
@@ -147,7 +147,7 @@ class DurableArtifacts(ArtifactRepository):
         self._keep([(path, Path(local_file))])
 
     def log_artifacts(self, local_dir: Any, artifact_path: str | None = None) -> None:
-        """Keep copies of all files of a folder, to be uploaded."""
+        """Keep copies of all files of a folder for the upload."""
         verify_artifact_path(artifact_path)
         if is_delivering():
             self._inner().log_artifacts(local_dir, artifact_path)
@@ -178,10 +178,10 @@ class DurableArtifacts(ArtifactRepository):
         return RunOperations([])
 
     def flush_async_logging(self) -> None:
-        """Do nothing: what was logged is kept."""
+        """Do nothing: logged data is kept."""
 
     def list_artifacts(self, path: str | None = None) -> list[Any]:
-        """Return the entries of a folder: those logged here, and those that the server has."""
+        """Return the entries of a folder: those logged by this process, and those that the server has."""
         path = (path or "").rstrip("/")
         files = self._owner.server.files_of(self._owner.root)
         full = _joined(self._below, path)
@@ -212,7 +212,7 @@ class DurableArtifacts(ArtifactRepository):
                 try:
                     shutil.copyfile(kept, local_path)
                 except FileNotFoundError:
-                    pass  # delivered in this moment
+                    pass  # delivered at this moment
                 else:
                     return
         try:
@@ -226,7 +226,7 @@ class DurableArtifacts(ArtifactRepository):
             raise self._refusal(error, f"the artifact {full} of {self._named()}") from None
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Delete artifacts on the server, once it has all that was logged."""
+        """Delete artifacts on the server, once it has everything that was logged."""
         files = self._owner.server.files_of(self._owner.root)
         try:
             self._fetched(lambda inner: inner.delete_artifacts(artifact_path))
@@ -321,7 +321,7 @@ class DurableArtifacts(ArtifactRepository):
         return self._made
 
     def _fetched(self, call: Callable[[Any], Any]) -> Any:
-        """Ask the server's repository, once the server has what was logged before."""
+        """Call the server's repository, once the server has everything that was logged before."""
         server = self._owner.server
         if server.is_offline:
             raise _NotThereYet("'server' is 'offline'")
@@ -350,7 +350,7 @@ def provisional_artifacts(artifact_uri: str, *_: Any, **more: Any) -> Any:
     """Build the repository of a provisional run or model, for the scheme `durable`.
 
     Raises:
-        MlflowException: This process does not know it, and the server has it not yet.
+        MlflowException: This process does not know it, and the server does not have it yet.
     """
     owner, below = owner_of(artifact_uri)
     if owner is not None:

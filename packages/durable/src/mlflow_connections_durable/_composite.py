@@ -24,7 +24,7 @@ class DurableStores(NamedTuple):
         return self.uri.server
 
     def wrap_tracking(self, build: Callable[[], Any], enabled: Callable[[], bool]) -> Any:
-        """Return the tracking store that answers at once; what delivers gets the server's own."""
+        """Return the tracking store that responds at once; a delivering thread gets the server's own."""
         if is_delivering():
             return build()
         from ._server import server_of
@@ -32,7 +32,7 @@ class DurableStores(NamedTuple):
 
         server = server_of(self.uri)
         inner = None if self.uri.is_offline else build()
-        # Only a store that keeps its URI may be used without this wrapping again.
+        # Only a store that keeps its URI may be used again without this wrapping.
         transparent = keeps_its_uri(self.uri.server)
         return durable_tracking(server, inner, enabled if transparent else None)
 
@@ -52,6 +52,6 @@ def parse(uri: str) -> DurableStores:
     """Parse a durable URI.
 
     Raises:
-        InvalidOptionError: It names no server, or something unknown.
+        InvalidOptionError: It names no server, or an unknown parameter.
     """
     return DurableStores(_uri.parse(uri))

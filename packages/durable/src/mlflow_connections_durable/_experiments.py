@@ -1,4 +1,4 @@
-"""Experiments: the server answers if it responds; otherwise what this machine has seen of them."""
+"""Experiments: read from the server if it responds, otherwise from this machine's records."""
 
 import time
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class DurableExperiments:
     """The methods of a tracking store that concern experiments.
 
     Args:
-        server: What this process shares of the server.
+        server: The state of the server in this process.
         inner: The server's own store.
     """
 
@@ -56,7 +56,7 @@ class DurableExperiments:
         """Return an experiment.
 
         Raises:
-            MlflowException: There is none, or only the server knows it and does not respond.
+            MlflowException: It does not exist, or only the server knows it and does not respond.
         """
         known, server = str(experiment_id), self._server
         real = server.real_experiment(known)
@@ -77,7 +77,7 @@ class DurableExperiments:
         """Create an experiment and return its ID, a provisional one if the server does not respond.
 
         Raises:
-            MlflowException: There is one of the name.
+            MlflowException: An experiment has the name.
         """
         _mlflow.check_experiment_name(name)
         for tag in tags or ():
@@ -99,7 +99,7 @@ class DurableExperiments:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS" or not self._was_missing(name):
                 raise
-            # None if the server has gone meanwhile: the provisional one leads to it by its name.
+            # None if the server has stopped responding: the provisional ID leads to it by its name.
             found = self.get_experiment_by_name(name)
             if found is not None:
                 if found.lifecycle_stage != LifecycleStage.ACTIVE:
@@ -110,7 +110,8 @@ class DurableExperiments:
                     ) from None
                 return str(found.experiment_id)
         else:
-            # `mlflow.set_experiment` fetches it next, and the server may be away again by then.
+            # `mlflow.set_experiment` fetches it next, and the server may be unavailable again by
+            # then.
             record = {"name": name, "artifact_location": artifact_location}
             self._server.know_experiment(_experiment(created, record))
             return created
@@ -125,10 +126,10 @@ class DurableExperiments:
             str(experiment_id), "experiment_tagged", {"key": tag.key, "value": str(tag.value)}
         )
 
-    # ----- for the other rooms
+    # ----- for the other modules
 
     def known(self, experiment_id: str) -> Any:
-        """Return an experiment that this machine has seen, or None."""
+        """Return an experiment that this machine has used, or None."""
         server = self._server
         if found := server.experiments.get(experiment_id):
             return found
@@ -138,15 +139,16 @@ class DurableExperiments:
         return None if record is None else _experiment(experiment_id, record)
 
     def name_of(self, experiment_id: str) -> str | None:
-        """Return the name of an experiment that this machine has seen, or None."""
+        """Return the name of an experiment that this machine has used, or None."""
         found = self.known(experiment_id)
         return None if found is None else str(found.name)
 
     def begin_run(self, experiment_id: str) -> None:
-        """Check that a run may begin in an experiment while no server answers.
+        """Check that a run may begin in an experiment while no server responds.
 
         Raises:
-            MlflowException: Its provisional ID was never issued here, or there is no server and no such experiment.
+            MlflowException: Its provisional ID was never issued on this machine, or there is no
+                server and no such experiment.
         """
         server = self._server
         if server.is_offline and experiment_id == DEFAULT_EXPERIMENT:
@@ -156,7 +158,7 @@ class DurableExperiments:
         ):
             self._require(experiment_id)
 
-    # ----- what this machine knows
+    # ----- the records of this machine
 
     def _require(self, experiment_id: str) -> Any:
         if found := self.known(experiment_id):
@@ -166,7 +168,7 @@ class DurableExperiments:
         )
 
     def _known_by_name(self, name: str) -> Any:
-        """Return an experiment that this machine has seen, or None."""
+        """Return an experiment that this machine has used, or None."""
         server = self._server
         for known, record in reversed(list(server.experiment_records.all().items())):
             if record.get("name") == name and not is_provisional_experiment(known):

@@ -1,4 +1,4 @@
-"""The server's own tracking store, which is asked with patience."""
+"""The server's own tracking store, called with a deadline."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -21,10 +21,10 @@ _READS = ("get_", "search_", "list_", "batch_get_", "query_", "find_")
 
 
 class InnerStore:
-    """The store that answers for the server. No call outlasts a server that does not respond.
+    """The server's store. No call outlasts a server that does not respond.
 
     Args:
-        server: What this process shares of the server.
+        server: The state of the server in this process.
         store: The server's own store, or None for `offline`.
 
     Attributes:
@@ -39,7 +39,7 @@ class InnerStore:
         self._credentials: Any = None
 
     def ask(self, call: Callable[[Any], Any]) -> Any:
-        """Make one attempt of a call, which is passed the store.
+        """Make one attempt of a call, which receives the store.
 
         Raises:
             Away: The server does not respond, or there is none.
@@ -50,7 +50,7 @@ class InnerStore:
         return self._server.patience.attempt(lambda: call(self._asking))
 
     def catch_up(self) -> None:
-        """Wait until the server has what this process wrote, if it responds.
+        """Wait until the server has everything that this process wrote, if it responds.
 
         Raises:
             Away: It does not respond.
@@ -65,7 +65,7 @@ class InnerStore:
             )
 
     def forwarded(self, name: str) -> Callable[..., Any]:
-        """Return a method that asks the server, with the server's IDs in place of provisional ones."""
+        """Return a method that calls the server, with the server's IDs in place of provisional ones."""
         what = name.replace("_", " ")
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -88,9 +88,10 @@ class InnerStore:
         return call
 
     def host_credentials(self) -> Any:
-        """Return the server's address and credentials; its known address alone while it does not respond.
+        """Return the server's address and credentials; only its known address while it does not respond.
 
-        MLflow prints a run's address with it, and the clients of Databricks and Azure sign in for that.
+        MLflow prints a run's address with it, and the clients of Databricks and Azure sign in for
+        that.
         """
         server, store = self._server, self.store
         assert store is not None  # noqa: S101 - a store without a server has no such attribute
@@ -114,7 +115,7 @@ class InnerStore:
 
 
 def unless_away(look: Callable[[], object]) -> None:
-    """Look at something before it is written to; without the server, it decides later."""
+    """Check an entity before it is written to; without the server, the check happens on delivery."""
     try:
         look()
     except MlflowException as error:
@@ -123,7 +124,7 @@ def unless_away(look: Callable[[], object]) -> None:
 
 
 def refuse(server: DurableServer, away: Away | None, what: str) -> NoReturn:
-    """Raise MLflow's error for a read that only a server could answer."""
+    """Raise MLflow's error for a read that needs the server."""
     if server.is_offline:
         raise MlflowException(
             f"'server' is 'offline', so no server can answer for {what}: ship what waits, and ask the "

@@ -1,4 +1,4 @@
-"""Logged models of MLflow 3: they are created without the server if it does not respond."""
+"""Logged models of MLflow 3: created without the server if it does not respond."""
 
 import time
 import uuid
@@ -26,9 +26,9 @@ class DurableModels:
     """The methods of a tracking store that concern logged models.
 
     Args:
-        server: What this process shares of the server.
+        server: The state of the server in this process.
         inner: The server's own store.
-        experiments: The experiments that models belong to.
+        experiments: The experiments of models.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class DurableModels:
         )
 
     def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> Any:
-        """Return a logged model, from here if this process created it."""
+        """Return a logged model, from memory if this process created it."""
         server = self._server
         if found := server.models.get(model_id):
             return found
@@ -158,7 +158,7 @@ class DurableModels:
         self._change_model(model_id, "model_deleted", {})
         self._server.models.pop(model_id, None)
 
-    # ----- what this process knows
+    # ----- the models of this process
 
     def _change_model(self, model_id: str, kind: str, data: Mapping[str, Any]) -> None:
         model = self._server.models.get(model_id)
@@ -251,7 +251,7 @@ def _changed_model(model: Any, **changes: Any) -> Any:
 
 
 def _only_name(filter_string: str | None) -> str | None:
-    """Return the name if a filter asks for one name and nothing else."""
+    """Return the name if a filter requires exactly one name and nothing else."""
     key, _, value = (filter_string or "").partition("=")
     value = value.strip()
     if key.strip() == "name" and len(value) > 2 and value[0] == value[-1] == "'":

@@ -1,4 +1,4 @@
-"""The methods of MLflow's stores that durable replaces: all public ones, those of later versions too."""
+"""The methods of MLflow's stores that durable replaces: all public ones, including those of later versions."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -14,10 +14,10 @@ def replaced_methods(
     """Return the replaced methods of a store, by name.
 
     Args:
-        rooms: The objects whose methods take the place of the store's of the same names.
-        store: The server's own store, or the one that stands in for it.
-        forwarded: Returns the method in place of one that no room has, which asks the server.
-        also: A class whose methods are offered too, where a room has them.
+        rooms: The objects whose methods replace the store's of the same names.
+        store: The server's own store, or its replacement.
+        forwarded: Returns the replacement of a method that no object has, which calls the server.
+        also: A class whose methods are offered too, if an object has them.
     """
     kind = type(store)
     found: dict[str, Callable[..., Any]] = {}

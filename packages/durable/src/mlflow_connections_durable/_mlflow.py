@@ -1,6 +1,6 @@
-"""Every private name of MLflow that this package relies on. No other module touches one.
+"""Every private name of MLflow that this package uses. No other module uses one.
 
-Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide what differs between versions.
+Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide the differences between versions.
 """
 
 import copy
@@ -25,13 +25,13 @@ ARTIFACT_ASYNC = "_log_artifact_async"
 """The method of an artifact repository through which `mlflow.log_image` uploads."""
 _UNITY_CATALOG = "mlflow.store._unity_catalog."
 _SURELY_SHORT = 250
-"""The length of a key, and of a param's value, that every version of MLflow takes."""
+"""The length of a key, and of a param's value, that every version of MLflow accepts."""
 _SURELY_FEW = 100
-"""The number of values that every version of MLflow takes at once."""
+"""The number of values that every version of MLflow accepts at once."""
 
 
 def accepted_arguments(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return those of the arguments that a function of this version of MLflow accepts."""
+    """Return the arguments that a function accepts in this version of MLflow."""
     known = _parameters(function)
     return {name: value for name, value in arguments.items() if name in known}
 
@@ -51,10 +51,11 @@ def artifact_builders() -> MutableMapping[str, Callable[..., Any]]:
 
 
 def asking_store(store: Any) -> Any:
-    """Return a store like the given one whose REST requests are made once, with a short timeout.
+    """Return a store like the given one whose REST requests are sent once, with a short timeout.
 
-    MLflow's retries cannot be switched off for one call, and one that went on in the background could
-    create a run a second time. A store that is none of MLflow's REST stores is returned as it is.
+    MLflow's retries cannot be disabled for one call, and one that continued in the background could
+    create a run a second time. A store that is not one of MLflow's REST stores is returned
+    unchanged.
     """
     from mlflow.store.tracking import rest_store
 
@@ -149,7 +150,7 @@ def check_stages(store: Any) -> None:
 
 
 def _import_sdk(store: Any) -> None:
-    """Import Databricks' SDK for its store; the import takes longer than an attempt may on a busy machine."""
+    """Import Databricks' SDK for its store; on a busy machine the import takes longer than an attempt may."""
     if "databricks" in type(store).__module__:
         with suppress(ImportError):
             import_module("databricks.sdk")
@@ -163,10 +164,10 @@ def host_credentials(host: str) -> Any:
 
 
 def _signed_in(store: Any, seconds: float | None) -> Any:
-    """Return the credentials of a store, with a token at hand.
+    """Return the credentials of a store after its client has signed in.
 
-    A service that is down can keep the clients of Databricks, Azure or an issuer busy for minutes. By then
-    nobody waits for the request, and a run that it created could be there twice.
+    A service that is down can keep the clients of Databricks, Azure or an issuer busy for minutes.
+    By then no caller waits for the request, and a run that it created could exist twice.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
@@ -175,7 +176,7 @@ def _signed_in(store: Any, seconds: float | None) -> Any:
     until = None if seconds is None else time.monotonic() + seconds
     credentials = store.get_host_creds()
     if getattr(credentials, "use_databricks_sdk", False):
-        # The client that `http_request` finds in its cache next, by the same arguments.
+        # The client that `http_request` then finds in its cache, with the same arguments.
         client = rest_utils.get_workspace_client
         limits = {"retry_timeout_seconds": seconds, "timeout": seconds}
         client(
@@ -235,9 +236,9 @@ def _endpoint(store: Any, module: Any, api: Any) -> tuple[str, str]:
 
 
 def base_of(store: Any) -> type | None:
-    """Return the class that stands for a store, or None for the store's own.
+    """Return the class that represents a store, or None for the store's own.
 
-    MLflow prints links to a run that ends on a `RestStore`, with whatever ID the run has.
+    MLflow prints links to a run that ends on a `RestStore`, with any ID that the run has.
     """
     from mlflow.store.tracking.abstract_store import AbstractStore
     from mlflow.store.tracking.rest_store import RestStore
@@ -286,7 +287,7 @@ def metric_entities(run: Any) -> Iterable[Any]:
 
 
 def random_name() -> str:
-    """Return a name for a run or a model, as a server makes one."""
+    """Return a generated name for a run or a model, as a server does."""
     from mlflow.utils.name_utils import _generate_random_name
 
     name: str = _generate_random_name()
@@ -294,14 +295,14 @@ def random_name() -> str:
 
 
 def refusal(message: str, code: str) -> Exception:
-    """Return the exception that MLflow's client raises when a server refuses a request with these words."""
+    """Return the exception that MLflow's client raises when a server refuses a request with this message."""
     from mlflow.exceptions import RestException
 
     return RestException({"error_code": code, "message": message})
 
 
 def _as_refused(check: Callable[..., T], *values: Any) -> T:
-    """Call a check of MLflow's server, and raise what it finds as the client of a server does."""
+    """Call a check of MLflow's server, and raise its error as a server's client does."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -320,7 +321,7 @@ def _refuse_missing(name: str, value: Any) -> None:
 
 
 def check_metric(key: Any, value: Any, timestamp: Any, step: Any) -> None:
-    """Raise what a client raises for a metric that a server would refuse, or that no request can hold."""
+    """Raise a client's error for a metric that a server would refuse, or that no request can contain."""
     from mlflow.protos.service_pb2 import LogMetric
     from mlflow.utils.validation import _validate_metric
 
@@ -331,7 +332,7 @@ def check_metric(key: Any, value: Any, timestamp: Any, step: Any) -> None:
 
 
 def checked_param(key: Any, value: str) -> tuple[Any, Any]:
-    """Return the key and the value of a param as a server would keep it, or raise MLflow's error."""
+    """Return the key and the value of a param as a server would store it, or raise MLflow's error."""
     # Most keys are plain words: MLflow's checks cost twenty times as much and never refuse those.
     if (
         type(key) is str
@@ -349,7 +350,7 @@ def checked_param(key: Any, value: str) -> tuple[Any, Any]:
 
 
 def checked_tag(key: Any, value: Any) -> Any:
-    """Return a tag as a server would keep it, or raise MLflow's error."""
+    """Return a tag as a server would store it, or raise MLflow's error."""
     from mlflow.utils.validation import _validate_tag
 
     _refuse_missing("key", key)
@@ -367,7 +368,7 @@ def check_batch(metrics: Any, params: Any, tags: Any) -> None:
 
 
 def check_datasets(datasets: Any) -> None:
-    """Raise MLflow's error for datasets that no run can have read."""
+    """Raise MLflow's error for invalid datasets."""
     from mlflow.utils.validation import _validate_dataset_inputs
 
     for each in datasets:
@@ -376,7 +377,7 @@ def check_datasets(datasets: Any) -> None:
 
 
 def check_experiment_name(name: Any) -> None:
-    """Raise MLflow's error for a name that no experiment can have."""
+    """Raise MLflow's error for an invalid experiment name."""
     from mlflow.utils.validation import _validate_experiment_name
 
     _refuse_missing("name", name)
@@ -384,7 +385,7 @@ def check_experiment_name(name: Any) -> None:
 
 
 def check_experiment_tag(key: Any, value: Any) -> None:
-    """Raise MLflow's error for a tag that no experiment can have."""
+    """Raise MLflow's error for an invalid experiment tag."""
     from mlflow.utils.validation import _validate_experiment_tag
 
     _refuse_missing("key", key)
@@ -392,14 +393,14 @@ def check_experiment_tag(key: Any, value: Any) -> None:
 
 
 def check_model_name(name: Any) -> None:
-    """Raise MLflow's error for a name that no logged model can have."""
+    """Raise MLflow's error for an invalid name of a logged model."""
     from mlflow.utils.validation import _validate_logged_model_name
 
     _as_refused(_validate_logged_model_name, name)
 
 
 def check_registered_name(name: Any) -> None:
-    """Raise MLflow's error for a name that no registered model can have."""
+    """Raise MLflow's error for an invalid name of a registered model."""
     from mlflow.utils.validation import _validate_model_name
 
     _refuse_missing("name", name)
@@ -407,7 +408,7 @@ def check_registered_name(name: Any) -> None:
 
 
 def check_alias(name: Any) -> None:
-    """Raise MLflow's error for a name that no alias can have."""
+    """Raise MLflow's error for an invalid alias."""
     from mlflow.utils.validation import _validate_model_alias_name
 
     _refuse_missing("alias", name)
@@ -415,14 +416,14 @@ def check_alias(name: Any) -> None:
 
 
 def store_without_server() -> Any:
-    """Return a tracking store of which every abstract method may be missing."""
+    """Return a tracking store whose abstract methods may all be missing."""
     from mlflow.store.tracking.abstract_store import AbstractStore
 
     return type("OfflineStore", (AbstractStore,), {"__abstractmethods__": frozenset()})()
 
 
 def registry_without_server() -> Any:
-    """Return a model registry store of which every abstract method may be missing."""
+    """Return a model registry store whose abstract methods may all be missing."""
     from mlflow.store.model_registry.abstract_store import AbstractStore
 
     return type("OfflineRegistry", (AbstractStore,), {"__abstractmethods__": frozenset()})()

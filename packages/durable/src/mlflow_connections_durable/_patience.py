@@ -19,11 +19,11 @@ from mlflow_connections_outbox import Rejected
 T = TypeVar("T")
 
 ATTEMPT_SECONDS = 2.0
-"""The longest time of one attempt of a request."""
+"""The time limit of one attempt of a request, in seconds."""
 DEADLINE_SECONDS = 2.3
-"""The longest wait of a caller for an attempt, name resolution included."""
+"""The longest wait of a caller for an attempt in seconds, including name resolution."""
 SILENCE_SECONDS = 5.0
-"""The time after a failed attempt in which the server is not asked again."""
+"""Seconds after a failed attempt in which the server is not called again."""
 MOST_ABANDONED = 4
 """The attempts that may go on with nobody waiting: some clients sign in for minutes to a service that is down."""
 _PROBE_EVERY = 1.0
@@ -54,11 +54,11 @@ class Away(Exception):  # noqa: N818 - said of a server
 
 
 class Patience:
-    """Asks one server, and remembers that it did not respond.
+    """Calls one server, and remembers that it did not respond.
 
     Args:
         uri: Its tracking URI, for messages.
-        clock: Seconds of a monotonic clock.
+        clock: Returns the seconds of a monotonic clock.
     """
 
     def __init__(self, uri: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,7 +69,7 @@ class Patience:
         self._abandoned: list[_Running[Any]] = []
 
     def attempt(self, call: Callable[[], T], *, proves: bool = True) -> T:
-        """Make one attempt of a call that itself retries nothing.
+        """Make one attempt of a call that itself does not retry.
 
         Args:
             call: The call.
@@ -126,12 +126,12 @@ class Patience:
 
     @property
     def is_silent(self) -> bool:
-        """Whether the server failed a moment ago and is not asked."""
+        """Whether the server has just failed and is not called."""
         return self._clock() < self._silent_until
 
     @property
     def reason(self) -> str:
-        """The reason of the silence, or nothing if the server is not silent."""
+        """The reason of the silence; empty if the server is not silent."""
         return self._reason if self.is_silent else ""
 
     def _refuse_if_silent(self) -> None:
@@ -186,12 +186,12 @@ class _Running(threading.Thread, Generic[T]):
         return self._done.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end of the call, and return whether it came."""
+        """Wait for the end of the call, and return whether it ended."""
         return self._done.wait(seconds)
 
 
 def _never_arrived(error: BaseException | None) -> bool:
-    """Return whether a request certainly never reached the server: nobody accepted the connection."""
+    """Return whether a request certainly never reached the server: no connection was accepted."""
     seen = 0
     text = f"{error}"
     while error is not None and seen < 10:

@@ -1,6 +1,7 @@
-"""The model registry: the server answers if it responds; otherwise models are registered when it does again.
+"""The model registry: read from the server if it responds; otherwise models are registered when it responds again.
 
-The number of a version is the server's. A version that waits has a provisional number of sixteen digits.
+The number of a version is the server's. A waiting version has a provisional number of sixteen
+digits.
 """
 
 import time
@@ -26,7 +27,7 @@ logger = get_logger("mlflow_connections_durable")
 
 _FLUSH_SECONDS = 5.0
 _SMALLEST = 10**15
-"""The smallest provisional number. They are random: a clock may stand still or be the same twice."""
+"""The smallest provisional number. The numbers are random: a clock may stand still or repeat a time."""
 
 
 def durable_registry(
@@ -47,10 +48,10 @@ def durable_registry(
 
 
 class DurableRegistry:
-    """The methods of a model registry store that answer from here.
+    """The methods of a model registry store that work without the server.
 
     Args:
-        server: What this process shares of the server.
+        server: The state of the server in this process.
         inner: The server's own registry, or None for `offline`.
     """
 
@@ -70,7 +71,7 @@ class DurableRegistry:
     def create_registered_model(
         self, name: str, tags: Any = None, description: str | None = None, *more: Any, **named: Any
     ) -> Any:
-        """Create a registered model, or have it created once the server responds."""
+        """Create a registered model, now or once the server responds."""
         _mlflow.check_registered_name(name)
         try:
             return self._through("create_registered_model", name, tags, description, *more, **named)
@@ -143,7 +144,7 @@ class DurableRegistry:
         local_model_path: str | None = None,
         model_id: str | None = None,
     ) -> Any:
-        """Create a version, or have it created once the server responds."""
+        """Create a version, now or once the server responds."""
         from mlflow.entities.model_registry import ModelVersionTag
 
         server = self._server
@@ -314,7 +315,7 @@ class DurableRegistry:
         """Call the server's registry, once it has everything that was logged before.
 
         Raises:
-            Away: It does not respond, or has not everything yet.
+            Away: It does not respond, or does not have everything yet.
         """
         server = self._server
         if self._inner is None:
@@ -347,7 +348,7 @@ class DurableRegistry:
         kind: str,
         data: Mapping[str, Any],
     ) -> Any:
-        """Write at the server, or have it written there once it responds."""
+        """Write to the server, now or once it responds."""
         if call is not None:
             try:
                 return self._through(method, *call)

@@ -1,4 +1,4 @@
-"""Runs: they begin without the server if it does not respond, and are read from here."""
+"""Runs: they begin without the server if it does not respond, and are read from memory."""
 
 import copy
 import threading
@@ -33,9 +33,9 @@ class DurableRuns:
     """The methods of a tracking store that concern runs themselves.
 
     Args:
-        server: What this process shares of the server.
+        server: The state of the server in this process.
         inner: The server's own store.
-        experiments: The experiments that runs begin in.
+        experiments: The experiments of runs.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class DurableRuns:
         return local.entity()
 
     def get_run(self, run_id: str) -> Any:
-        """Return a run, from here if this process created it or wrote to it.
+        """Return a run, from memory if this process created it or wrote to it.
 
         Raises:
-            MlflowException: There is none, or only the server knows it and does not respond.
+            MlflowException: It does not exist, or only the server knows it and does not respond.
         """
         with self._server.lock:
             if (local := self._server.runs.get(run_id)) and local.is_seen:
@@ -143,7 +143,7 @@ class DurableRuns:
         return info
 
     def shut_down_async_logging(self) -> None:
-        """Note that a run is about to end; what was logged is kept."""
+        """Note that a run is about to end; logged data is kept."""
         self._ending.is_due = True
 
     def delete_run(self, run_id: str) -> None:
@@ -154,7 +154,7 @@ class DurableRuns:
         """Take a run out of the trash."""
         self._change_stage(run_id, "active")
 
-    # ----- for the other rooms
+    # ----- for the other modules
 
     def writable(self, run_id: str, *, active: bool = True) -> LocalRun:
         """Return the local state of a run that is written to.
@@ -170,7 +170,7 @@ class DurableRuns:
             except MlflowException as error:
                 if error.error_code != "TEMPORARILY_UNAVAILABLE":
                     raise
-                # What it holds is not known, so the server decides later.
+                # Its state is not known, so the server decides on delivery.
                 local = LocalRun(run_id, DEFAULT_EXPERIMENT, is_seen=False)
             with server.lock:
                 local = server.runs.setdefault(run_id, local)
@@ -181,7 +181,7 @@ class DurableRuns:
             )
         return local
 
-    # ----- what this process knows
+    # ----- the runs of this process
 
     def _change_stage(self, run_id: str, stage: str) -> None:
         local = self.writable(run_id, active=False)
@@ -235,9 +235,9 @@ class DurableRuns:
             register_owner(owner)
 
     def _fetch_run(self, run_id: str) -> LocalRun:
-        """Return a run that this process did not create, from the server or from what this machine noted.
+        """Return a run that this process did not create, from the server or from this machine's records.
 
-        It is kept only once something is written to it; until then each read asks.
+        It is kept only once something is written to it; until then each read fetches it.
         """
         server = self._server
         record = server.run_records.get(run_id)
@@ -281,7 +281,7 @@ class DurableRuns:
 
 
 def _recorded(run_id: str, record: Mapping[str, Any]) -> LocalRun:
-    """Return what a process of this machine noted of a run when it created it."""
+    """Return the record that a process on this machine wrote when it created a run."""
     return LocalRun(
         run_id,
         record["experiment_id"],

@@ -1,4 +1,4 @@
-"""Everything of one server in this process, shared by its stores: outbox, IDs, patience, local state."""
+"""The state of one server in this process, shared by its stores: outbox, IDs, patience, local state."""
 
 import json
 import os
@@ -32,15 +32,15 @@ logger = get_logger("mlflow_connections_durable")
 SINK = "mlflow_connections_durable.sink:open_sink"
 """The function that opens the sink; spools name it."""
 BATCH = 1_000
-"""The events of one delivery: as many as MLflow takes metrics in one request."""
+"""The number of events in one delivery: as many as MLflow accepts metrics in one request."""
 FLUSH_SECONDS = 20.0
-"""The longest wait of a read for a server that responds to have what was written before."""
+"""The longest wait of a read, in seconds, for a responding server to receive earlier writes."""
 MAX_SMALL_BYTES = 32 << 20
-"""The bytes of small files that are kept in memory for reads; beyond it the server is asked."""
+"""The bytes of small files that are kept in memory for reads; beyond it the server is read."""
 _BACK_SECONDS = 3600.0
-"""The longest wait for a server that responds again to have everything, before that is said."""
+"""The longest wait, in seconds, for a server that responds again to have everything, before a message."""
 RUN_END_SECONDS = 2.0
-"""The longest wait for delivery at the end of an outermost run."""
+"""The longest wait for delivery at the end of an outermost run, in seconds."""
 
 _PREFIXES = ("MLFLOW_", "DATABRICKS_", "ARM_", "AWS_", "AZURE_", "AZUREML_", "GOOGLE_")
 
@@ -123,7 +123,7 @@ class DurableServer:
 
     @cached_property
     def experiment_records(self) -> Records:
-        """The experiments that this machine has seen."""
+        """The experiments that this machine has used."""
         return Records(self.state / EXPERIMENTS)
 
     @cached_property
@@ -187,7 +187,7 @@ class DurableServer:
     def has_room_for_small(self, size: int) -> bool:
         """Return whether the content of a small file may be kept in memory, and count it if so.
 
-        Those before it are forgotten where the server has them. The caller holds `lock`.
+        Earlier ones are dropped if the server has them. The caller holds `lock`.
         """
         if self._small_bytes + size > MAX_SMALL_BYTES:
             if not self.outbox.is_delivered:
@@ -217,7 +217,7 @@ class DurableServer:
                 self.experiment_records.add(known, data)
 
     def tell_provisional(self, run: LocalRun, reason: str) -> None:
-        """Say once that runs begin without the server, and remember to say where they end up."""
+        """Log once that runs begin without the server, and remember to log their URLs."""
         self.untold[run.run_id] = run
         if self.is_offline or self._is_away:
             return
@@ -230,7 +230,7 @@ class DurableServer:
         )
 
     def _note_outage(self, is_away: bool, reason: str) -> None:
-        """Say once that the server takes nothing, and once that it has everything again."""
+        """Log once that the server is unavailable, and once that it has everything again."""
         if is_away and not self._is_away:
             self._is_away = self._owes_back = True
             logger.warning(
@@ -249,7 +249,7 @@ class DurableServer:
             self._tell_runs()
 
     def tell_delivered(self) -> None:
-        """Name the URL of each run that began without the server and has arrived whole since."""
+        """Log the URL of each run that began without the server and has been delivered since."""
         self._tell_lost()
         waited = self.untold or self._is_away or self._owes_back
         if waited and not self.is_offline and self.outbox.is_delivered:
@@ -257,7 +257,7 @@ class DurableServer:
             self._tell_runs()
 
     def _tell_runs(self) -> None:
-        """Say that the server has everything again, with the URLs of the runs that began without it."""
+        """Log that the server has everything again, with the URLs of the runs that began without it."""
         self.ids.refresh()
         arrived = []
         with self.lock:
@@ -269,7 +269,7 @@ class DurableServer:
                     )
             is_owed, self._owes_back = self._owes_back or bool(arrived), False
         if not is_owed:
-            return  # another thread has said it
+            return  # another thread has logged it
         logger.warning(
             "The MLflow server at %s has everything again.%s",
             mask_uri(self.target),
@@ -277,7 +277,7 @@ class DurableServer:
         )
 
     def _tell_lost(self) -> None:
-        """Say once of each run that the server has lost it, and where the rest of it is."""
+        """Log once for each run that the server has lost it, and where the rest of it is."""
         self.ids.refresh()
         for run_id, real in self.ids.pairs().items():
             run = self.runs.get(run_id)
@@ -299,13 +299,13 @@ class DurableServer:
         return run_url(self.target, experiment, real)
 
     def renew_after_fork(self) -> None:
-        """Forget locks in a forked child, where a thread of the parent may have held them."""
+        """Replace locks in a forked child, because a thread of the parent may have held them."""
         self.lock = threading.RLock()
         for name in ("ids", "run_records", "experiment_records", "model_records"):
-            self.__dict__.pop(name, None)  # read again when they are needed
+            self.__dict__.pop(name, None)  # read again on use
 
     def _describe(self, outbox: Outbox) -> None:
-        """Note which server it is, for a delivery by a process that has no secrets of this one."""
+        """Record the server, for a delivery by a process without this one's secrets."""
         named = os.environ.get(SERVER_VARIABLE) or self.target
         description = {"uri": mask_uri(self.target), "server": mask_uri(named)}
         with suppress(OSError):
@@ -318,7 +318,7 @@ class DurableServer:
 
 
 def address(target: str) -> str:
-    """Return the URL of a destination; Databricks' URI alone does not say which workspace it is."""
+    """Return the URL of a destination; Databricks' URI alone does not identify the workspace."""
     shown = mask_uri(target)
     host = os.environ.get("DATABRICKS_HOST", "")
     if target.startswith("databricks") and host:
@@ -327,7 +327,7 @@ def address(target: str) -> str:
 
 
 def host_of(target: str) -> str:
-    """Return the address of a server as far as its URI and the environment say it."""
+    """Return the address of a server, as far as its URI and the environment contain it."""
     if target.startswith("databricks"):
         return os.environ.get("DATABRICKS_HOST") or target
     place = target.partition("://")[2].partition("/")[0]
@@ -335,14 +335,14 @@ def host_of(target: str) -> str:
 
 
 def secrets_of(target: str) -> dict[str, str]:
-    """Return the server and the variables that it needs, as they are now, as secrets of an outbox."""
+    """Return the server and the current values of its variables, as secrets of an outbox."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if name.startswith(_PREFIXES) and name not in SERVER_VARIABLES and not is_composite(value)
     }
     environment.pop(TARGET_VARIABLE, None)
-    # The shipper outlives this process, and fetches tokens by itself.
+    # The shipper outlives this process, and fetches tokens itself.
     environment |= lasting_variables(target)
     return {TARGET_VARIABLE: json.dumps([target, environment])}
 
@@ -359,7 +359,7 @@ _guard = threading.RLock()
 
 
 def server_of(uri: DurableUri) -> DurableServer:
-    """Return what this process shares of a server; another set of credentials is another one."""
+    """Return the state of a server in this process; other credentials are another server."""
     import atexit
 
     secrets = {name: value for name, value in os.environ.items() if looks_secret(name)}
@@ -382,7 +382,7 @@ def server_in_force(tracking_uri: str) -> DurableServer | None:
 
 
 def _at_exit() -> None:
-    """Wait a moment for delivery, and name the runs that have arrived."""
+    """Wait a moment for delivery, and log the runs that have arrived."""
     for server in list(_servers.values()):
         if server.is_offline and not server.outbox.is_delivered:
             logger.warning(
@@ -391,7 +391,7 @@ def _at_exit() -> None:
                 server.outbox.folder,
             )
         elif not server.is_offline and "outbox" in vars(server):
-            # Here and not only in the outbox, whose wait ends with the process before a thread can speak.
+            # In addition to the outbox, whose wait ends with the process before a thread can log.
             policy = Policy.read()[0]
             server.outbox.flush(policy.exit_timeout, insist=policy.exit_insists)
             server.tell_delivered()

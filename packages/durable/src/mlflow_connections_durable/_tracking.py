@@ -1,6 +1,7 @@
-"""The tracking store: writes become events, reads of one's own runs are answered here, the rest goes to the server.
+"""The tracking store: writes become events, own runs are read from memory, the rest goes to the server.
 
-Each concept has a module with a class, whose public methods take the place of MLflow's of the same names.
+Each concept has a module with a class, whose public methods replace MLflow's methods of the same
+names.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def durable_tracking(
     """Return the tracking store of a server.
 
     Args:
-        server: What this process shares of the server.
+        server: The state of the server in this process.
         inner: The server's own store; None for `offline`.
         enabled: Returns whether the store is still in force; None if it always is.
     """
@@ -47,7 +48,7 @@ def _methods(server: DurableServer, inner: InnerStore, store: Any) -> dict[str, 
     data = DurableRunData(server, inner, runs)
     models = DurableModels(server, inner, experiments)
     traces = DurableTraces(server, experiments.name_of)
-    # Without a server, MLflow's abstract store stands in for its REST store, which has more methods.
+    # Without a server, MLflow's abstract store replaces its REST store, which has more methods.
     also = RestStore if inner.store is None else object
     found = replaced_methods([experiments, runs, data, models], store, inner.forwarded, also)
     if hasattr(store, "get_host_creds"):
