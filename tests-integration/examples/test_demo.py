@@ -65,7 +65,8 @@ def test_the_demo_ends_with_links_and_commands_that_work(tmp_path: Path) -> None
         assert len([line for line in rows if "0.978" in line]) == 3
         assert max(map(len, rows)) <= 80
         promised = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8").splitlines()
-        assert [row for row in rows if row.rstrip() not in promised] == []
+        table = [row for row in rows if "stand-in at" not in row]
+        assert [row for row in table if row.rstrip() not in promised] == []
         assert rows[-1].split()[-1] == "equal"
         assert story_of("durable", lines) == [
             "load done",
