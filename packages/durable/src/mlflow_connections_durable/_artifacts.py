@@ -231,7 +231,7 @@ class DurableArtifacts(ArtifactRepository):
         try:
             self._fetched(lambda inner: inner.delete_artifacts(artifact_path))
         except (Away, _NotThereYet) as error:
-            raise self._refusal(error, f"deleting artifacts of {self._named()}") from None
+            raise self._refusal(error, f"the artifacts of {self._named()}") from None
         full = _joined(self._below, artifact_path)
         for path in list(files.files):
             if not full or path == full or path.startswith(f"{full}/"):
@@ -330,8 +330,8 @@ class DurableArtifacts(ArtifactRepository):
 
     def _refusal(self, error: Exception, what: str) -> MlflowException:
         return MlflowException(
-            f"Only the MLflow server at {mask_uri(self._owner.server.target)} can answer for {what}, "
-            f"and it cannot now: {error}.",
+            f"Only the MLflow server at {mask_uri(self._owner.server.target)} has {what}, and "
+            f"cannot be asked now: {str(error).rstrip('.')}.",
             TEMPORARILY_UNAVAILABLE,
         )
 

@@ -66,7 +66,7 @@ class InnerStore:
 
     def forwarded(self, name: str) -> Callable[..., Any]:
         """Return a method that calls the server, with the server's IDs in place of provisional ones."""
-        what = name.replace("_", " ")
+        what = f"the result of {name}"
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if self.store is None:
@@ -127,13 +127,13 @@ def refuse(server: DurableServer, away: Away | None, what: str) -> NoReturn:
     """Raise MLflow's error for a read that needs the server."""
     if server.is_offline:
         raise MlflowException(
-            f"'server' is 'offline', so no server can answer for {what}: ship what waits, and ask the "
-            "server that has it.",
+            f"'server' is 'offline', and only a server knows {what}: ship what waits, and ask the server "
+            "that has it.",
             TEMPORARILY_UNAVAILABLE,
         )
-    said = f" ({away})" if away else ""
+    fault = str(away or f"The MLflow server at {mask_uri(server.target)} does not respond")
     raise MlflowException(
-        f"Only the MLflow server at {mask_uri(server.target)} can answer for {what}, and it does not "
-        f"respond{said}. What is logged is kept; repeat this once the server is back.",
+        f"{fault.rstrip('.')}. Only the server knows {what}; repeat this once it is back. What is logged is "
+        "kept.",
         TEMPORARILY_UNAVAILABLE,
     ) from None

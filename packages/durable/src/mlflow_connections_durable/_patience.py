@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from mlflow_connections.secrets import mask_uri
-from mlflow_connections_events.replay import judge, network_fault
-from mlflow_connections_outbox import Rejected
+from mlflow_connections_events.replay import described, judge, network_fault
+from mlflow_connections_outbox import Rejected, Unauthorized
 
 T = TypeVar("T")
 
@@ -147,11 +147,14 @@ class Patience:
         if isinstance(judged, Rejected):
             self._silent_until = float("-inf")
             raise error
-        raise self._away(network_fault(error) or str(judged), unsure=not _never_arrived(error))
+        fault = "does not respond" if network_fault(error) else "does not take requests now"
+        if isinstance(judged, Unauthorized):
+            fault = "does not accept the credentials"
+        raise self._away(described(error), unsure=not _never_arrived(error), fault=fault)
 
-    def _away(self, reason: str, *, unsure: bool) -> Away:
+    def _away(self, reason: str, *, unsure: bool, fault: str = "does not respond") -> Away:
         self._silent_until = self._clock() + SILENCE_SECONDS
-        self._reason = f"The MLflow server at {mask_uri(self._uri)} does not respond: {reason}"
+        self._reason = f"The MLflow server at {mask_uri(self._uri)} {fault}: {reason.rstrip('.')}"
         return Away(self._reason, unsure=unsure)
 
 

@@ -362,6 +362,6 @@ class DurableRegistry:
             try:
                 return self._through(name, *args, **kwargs)
             except Away as away:
-                refuse(self._server, away, name.replace("_", " "))
+                refuse(self._server, away, f"the result of {name}")
 
         return call

@@ -47,6 +47,7 @@ __all__ = [
     "REQUEST_SECONDS",
     "STRIKES",
     "ReplaySink",
+    "described",
     "import_mlflow",
     "judge",
     "network_fault",
@@ -248,13 +249,18 @@ def judge(error: Exception, uri: str) -> Exception:
     code = str(getattr(error, "error_code", ""))
     status = _status(error)
     place = f"The MLflow server at {mask_uri(uri)}"
-    said = network_fault(error) or mask(" ".join(str(error).split())[:300], _secrets())
+    said = described(error)
     if code in _UNAUTHORIZED or status in {401, 403, 407}:
         return Unauthorized(f"{place} does not accept the credentials: {said}")
     is_passing = code in _UNAVAILABLE or code in _INTERNAL or status >= 500 or status == 429
     if is_passing and status not in _REFUSED:
         return Unavailable(f"{place} does not take events now: {said}")
     return Rejected(f"{place} refused an event: {said}", [0])
+
+
+def described(error: Exception) -> str:
+    """Return what MLflow raised in at most 300 characters without secrets, an outage in a few words."""
+    return network_fault(error) or mask(" ".join(str(error).split())[:300], _secrets())
 
 
 def network_fault(error: BaseException) -> str:
