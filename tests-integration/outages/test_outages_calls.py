@@ -53,7 +53,8 @@ def test_no_call_waits_for_a_server_that_fails(
     assert not [line for line in printed if "View run" in line]
     server.recover()
     report = ship()
-    assert (report["waiting"], report["rejected"]) == (0, 0), report
+    # Azure's client never overwrites a file, as the second `log_table` does.
+    assert (report["waiting"], report["rejected"]) == (0, int(name == "azureml")), report
     client = mlflow.MlflowClient(mlflow_server.url, mlflow_server.url)
     found = client.get_experiment_by_name(experiment)
     assert found is not None

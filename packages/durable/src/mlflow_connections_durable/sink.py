@@ -5,6 +5,7 @@ The shipper imports this module in its own process. Spools name `open_sink`, so 
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,11 +64,13 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
         Unavailable: There is no server (`offline`).
         Unauthorized: This process cannot find the server's credentials.
     """
+    # The client that signs in may import MLflow: azureml-mlflow does.
+    only_delivers = "mlflow" not in sys.modules
     target = _target(destination, environ, state)
     if not target.is_own and target.uri != OFFLINE:
         (state / SHIPPED_TO).write_text(mask_uri(target.uri), encoding="utf-8")
     with delivering():
-        return DurableSink(target, environ, state)
+        return DurableSink(target, environ, state, only_delivers=only_delivers)
 
 
 def forget_dropped(state: Path, events: Sequence[Event] | None) -> None:
@@ -83,6 +86,7 @@ class DurableSink:
         environ: The environment of the delivery.
         state: The folder for the map of IDs and the kept files.
         consume: Whether kept files are removed once they are uploaded.
+        only_delivers: Whether the process does nothing but deliver.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class DurableSink:
         state: Path,
         *,
         consume: bool = True,
+        only_delivers: bool = False,
     ) -> None:
         self._is_own = target.is_own
         self._kept = KeptFiles(state, consume=consume)
@@ -106,6 +111,7 @@ class DurableSink:
             files=self._kept,
             own_ids=target.is_own,
             announced=self._announced,
+            only_delivers=only_delivers,
         )
 
     def send(self, batch: Batch) -> None:

@@ -96,6 +96,7 @@ class ReplaySink:
         announced: Returns the data of the `run_started` event of a run, from which it is created
             again if the server has lost it; None for an unknown run.
         durable: Whether the map of IDs survives a power failure.
+        only_delivers: Whether the process does nothing but deliver, even if it has imported MLflow.
 
     Attributes:
         ids: The map of IDs.
@@ -112,8 +113,9 @@ class ReplaySink:
         own_ids: bool = False,
         announced: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
         durable: bool = True,
+        only_delivers: bool = False,
     ) -> None:
-        _prepare(tracking_uri, environ)
+        _prepare(tracking_uri, environ, only_delivers=only_delivers)
         self.ids = IdMap(state, durable=durable)
         self._uri = tracking_uri
         self._strikes = _Strikes(state / _STRIKES)
@@ -340,14 +342,25 @@ class _Strikes:
             self._path.write_text(json.dumps(self._counts), encoding="utf-8")
 
 
-def _prepare(uri: str, environ: Mapping[str, str]) -> None:
+_delivering_processes: set[int] = set()
+"""The ID of this process, if it only delivers: for a second server it is set up again."""
+
+
+def _prepare(uri: str, environ: Mapping[str, str], *, only_delivers: bool) -> None:
     """Import MLflow and set up its environment, in a process that has not imported it and so only delivers.
 
     In any other process the environment is the user's: MLflow's settings stay, and the credentials
     are those of the process.
+
+    Args:
+        uri: The server.
+        environ: The environment with the server's credentials.
+        only_delivers: Whether the process only delivers, even if MLflow is imported: the client that
+            signs in to the server may have imported it.
     """
-    if "mlflow" in sys.modules:
+    if "mlflow" in sys.modules and not only_delivers and os.getpid() not in _delivering_processes:
         return
+    _delivering_processes.add(os.getpid())
     os.environ.update(environ)
     # A wrapped store would record replayed events, in an endless loop.
     for name in [name for name, value in os.environ.items() if is_composite(value)]:
