@@ -77,7 +77,8 @@ def files_of(found: Distribution) -> Iterator[tuple[Path, Path]]:
             continue
         place = Path(parts[0])
         for part in parts[1:]:
-            if place.suffix == ".dist-info" or (found.locate_file(place) / "__init__.py").is_file():
+            whole = Path(str(found.locate_file(place))) / "__init__.py"
+            if place.suffix == ".dist-info" or whole.is_file():
                 break
             place /= part
         if place not in yielded:

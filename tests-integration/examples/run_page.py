@@ -61,7 +61,7 @@ def main(page: Path) -> None:
             print(json.dumps(fate), flush=True)
     for server in servers:
         os.killpg(server.pid, signal.SIGINT)
-        assert server.wait() == 0, f"{server.args} ended with {server.returncode}"
+        assert server.wait() == 0, f"{server.args!r} ended with {server.returncode}"
 
 
 def text_of(example: Example) -> str:

@@ -128,8 +128,10 @@ def test_the_outboxs_four_commands(
     def shown(command: str, typed: str = "") -> str:
         return shape(terminal(command, tmp_path, environment, typed).stdout.strip())
 
+    found = ""
     for _ in range(100):
-        if (found := shown(status[0])) == shape(status[1]):
+        found = shown(status[0])
+        if found == shape(status[1]):
             break
         time.sleep(0.1)
     assert found == shape(status[1])

@@ -2,13 +2,13 @@
 
 A library without a keyword, for packages that copy or delay logged data:
 
-* `vocabulary` lists the kinds of events and their data. A sink imports it without MLflow. *
-`duplicate` returns a store that behaves as before and whose accepted calls become events. *
-`composite` registers URIs that name an inner store; `plugin` contains the functions that MLflow's
-entry-point groups
-  name for them. `connection` has the base class of the keywords that resolve to such URIs.
-* `proxy` returns an object that equals another one except for a few methods. * `keeps_its_uri` and
-`activate` are for stores whose own tracking URI must stay in force.
+* `vocabulary` lists the kinds of events and their data. A sink imports it without MLflow.
+* `duplicate` returns a store that behaves as before and whose accepted calls become events.
+* `composite` registers URIs that name an inner store; `plugin` contains the functions that MLflow's
+  entry-point groups name for them. `connection` has the base class of the keywords that resolve to
+  such URIs.
+* `proxy` returns an object that equals another one except for a few methods.
+* `keeps_its_uri` and `activate` are for stores whose own tracking URI must stay in force.
 
 MLflow imports this package whenever it is imported itself, so each name is loaded on first use.
 """

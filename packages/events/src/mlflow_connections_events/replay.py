@@ -4,11 +4,10 @@ An outbox names it as `mlflow_connections_events.replay:open_replay`, with the s
 as the destination's URL. A product with additional needs writes its own `open_sink` with a
 `ReplaySink`:
 
-* a copy for a second server passes `files`, which reads artifacts from the source; * a write-behind
-store passes `own_ids=True`, and `files` that reads the copies in its state folder. Runs whose
-announcement
-  has `server_id` true already exist on the server; the others are created, and the store resolves their provisional IDs
-  with an `IdMap` of the same folder.
+* a copy for a second server passes `files`, which reads artifacts from the source;
+* a write-behind store passes `own_ids=True`, and `files` that reads the copies in its state folder.
+  Runs whose announcement has `server_id` true already exist on the server; the others are created,
+  and the store resolves their provisional IDs with an `IdMap` of the same folder.
 
 **Idempotency.** An event may be delivered twice. Created entities carry the source's ID in the tag
 `mlflow_connections.source_id`, and the destination is searched for the tag before anything is

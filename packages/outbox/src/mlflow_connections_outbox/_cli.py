@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import entry_points
 from multiprocessing import get_context
 from typing import Any
@@ -201,10 +201,17 @@ def _outcomes(
     jobs = [(report, parsed.timeout, parsed.other_machines, parsed.to) for report in reports]
     if sum(map(_has_events, reports)) < 2:
         return [_ship_one(*job, show=sys.stderr.isatty()) for job in jobs]
-    with ProcessPoolExecutor(
-        len(jobs), get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL)
-    ) as pool:
-        futures = [pool.submit(_ship_one, *job) for job in jobs]
+    with ExitStack() as stack:
+        # A pool of several processes may run two jobs in the one that starts first.
+        pools = [
+            stack.enter_context(
+                ProcessPoolExecutor(
+                    1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL)
+                )
+            )
+            for _ in jobs
+        ]
+        futures = [pool.submit(_ship_one, *job) for pool, job in zip(pools, jobs, strict=True)]
         if sys.stderr.isatty():
             _show_until_done(reports, futures)
         return [future.result() for future in futures]
