@@ -140,8 +140,14 @@ def test_the_outboxs_four_commands(
     for number in range(3):
         outbox.append(Event("a run", "bad", 0, {"n": number}))
     outbox.close(60)
+    for _ in range(100):  # `drop` refuses while the thread that delivers still holds the outbox
+        if "shipper   none" in terminal(status[0], tmp_path, environment).stdout:
+            break
+        time.sleep(0.1)
     assert shown(retry[0]) == shape(retry[1])
-    assert terminal(drop[0], tmp_path, environment, "y\n").stdout.startswith(drop[1])
+    dropped = terminal(drop[0], tmp_path, environment, "y\n")
+    assert dropped.returncode == 0, dropped.stdout
+    assert dropped.stdout.startswith(drop[1])
     assert "waiting   0 events" in terminal(status[0], tmp_path, environment).stdout
 
 
