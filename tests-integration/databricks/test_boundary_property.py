@@ -146,6 +146,19 @@ class Blocks(RuleBasedStateMachine):
                 type(self).experiment_of(uri, run_id)
 
 
+def test_a_run_in_place_of_an_ended_one_ends_with_its_block(servers: Any) -> None:
+    """A block that ends the outer block's run and starts another one does not leave that one active."""
+    with use(servers.b):
+        outer = mlflow.start_run()
+        with use(servers.b):
+            mlflow.end_run()
+            inner = mlflow.start_run()
+        assert mlflow.active_run() is None
+        client = mlflow.MlflowClient()
+        runs = [client.get_run(run.info.run_id) for run in (outer, inner)]
+        assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+
+
 def test_every_run_is_on_its_blocks_server(
     servers: Any,
     experiment_of: Callable[[str, str], str],

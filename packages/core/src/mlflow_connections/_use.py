@@ -15,6 +15,7 @@ import sys
 from _thread import RLock  # importing `threading` would be a tenth of the cost of this module
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ class Applied:
             if not self._keeps_server:
                 _refuse_active_runs(endpoint)
                 _refuse_other_owners(endpoint, self._owner)
-            self._runs = len(_mlflow.active_runs())
+            self._runs = _active_ids()
             in_force = _binders_in_force()
             # An identity that is already in force is not bound twice: it would be unbound once.
             is_bound = self._keeps_server and list(endpoint.binders) == list(in_force)
@@ -145,7 +146,8 @@ class Applied:
                 _blocks[place]._inherit(self)
                 return
             try:
-                while len(_mlflow.active_runs()) > self._runs:
+                kept = self._count_kept_runs()
+                while len(_mlflow.active_runs()) > kept:
                     _end_run(status)
                 if not self._keeps_server:
                     _flush()
@@ -157,6 +159,13 @@ class Applied:
                     _forget(self.endpoint)
                     _bind(_binders_in_force())
 
+    def _count_kept_runs(self) -> int:
+        """Return how many of this thread's active runs were active before the block."""
+        runs = _active_ids()
+        if runs and _Owner().thread is not self._owner.thread:
+            return len(self._runs)  # the runs of the other thread cannot be compared
+        return _in_common(self._runs, runs)
+
     def _inherit(self, left: "Applied") -> None:
         """Take over the state to restore from the block before this one, which is being left."""
         variables = dict(self._before.variables)
@@ -166,7 +175,7 @@ class Applied:
                 variables[name] = left._before.variables[name]
         self._before = SavedState(left._before.mlflow, variables)
         self._names |= left._names
-        self._runs = min(self._runs, left._runs)
+        self._runs = self._runs[: _in_common(self._runs, left._runs)]
         if self._keeps_server:
             # The binders of the block that is left also serve this one.
             self._binders = (*left._binders, *self._binders)
@@ -412,6 +421,17 @@ def _refuse_other_owners(endpoint: Endpoint, owner: _Owner) -> None:
 
 def _shown(uri: str | None) -> str:
     return mask_uri(uri) if uri else "MLflow's default server"
+
+
+def _active_ids() -> list[str]:
+    """Return the IDs of the active runs of this thread; the innermost is last."""
+    return [_id(run) for run in _mlflow.active_runs()]
+
+
+def _in_common(before: list[str], now: list[str]) -> int:
+    """Return how many runs of two stacks are the same, from the outermost on."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(before, now, strict=False))
+    return sum(1 for _ in pairs)
 
 
 def _end_run(status: str) -> None:
