@@ -213,6 +213,7 @@ def test_a_long_training_is_delivered_after_any_outage(
         until(lambda: steps(mlflow_server, run) == [0])
         proxy.mode = "down"
         mlflow.log_metric("loss", 1.0, step=1)
+        until(lambda: any(outbox.glob("*/status.json")))
         (status,) = outbox.glob("*/status.json")
         until(lambda: json.loads(status.read_text())["attempts"] > 4)
         shipper = json.loads(status.read_text())["pid"]

