@@ -177,7 +177,7 @@ def _ship(parsed: argparse.Namespace) -> int:
         if isinstance(outcome, str):
             results.append(_problem(report._replace(problem=outcome)))
             continue
-        results.append({**_named(report), **outcome._asdict()})
+        results.append({**report.identity(), **outcome._asdict()})
         if parsed.output == "text":
             aside = f", {outcome.aside:,} set aside" if outcome.aside else ""
             why = f" ({outcome.reason})" if outcome.reason else ""
@@ -195,26 +195,35 @@ def _outcomes(
 ) -> list[admin.Shipped | str]:
     """Ship the outboxes, and return the result of each, or the reason why it could not be shipped.
 
-    Several outboxes have a process each: a client reads its server's address and credentials from the
-    environment and keeps them, and one that waits for its server must not delay the others.
+    Several outboxes with events have a process each: a client reads its server's address and
+    credentials from the environment and keeps them, and one that waits for its server must not delay
+    the others.
     """
-    jobs = [(report, parsed.timeout, parsed.other_machines, parsed.to) for report in reports]
-    if sum(map(_has_events, reports)) < 2:
-        return [_ship_one(*job, show=sys.stderr.isatty()) for job in jobs]
+    how = (parsed.timeout, parsed.other_machines, parsed.to)
+    busy = {report.folder: report for report in reports if _waiting(report)}
+    if len(busy) < 2:
+        return [_ship_one(report, *how, show=sys.stderr.isatty()) for report in reports]
     with ExitStack() as stack:
         # A pool of several processes may run two jobs in the one that starts first.
-        pools = [
-            stack.enter_context(
+        pools = {
+            folder: stack.enter_context(
                 ProcessPoolExecutor(
                     1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL)
                 )
             )
-            for _ in jobs
-        ]
-        futures = [pool.submit(_ship_one, *job) for pool, job in zip(pools, jobs, strict=True)]
+            for folder in busy
+        }
+        futures = {
+            folder: pool.submit(_ship_one, busy[folder], *how) for folder, pool in pools.items()
+        }
         if sys.stderr.isatty():
-            _show_until_done(reports, futures)
-        return [future.result() for future in futures]
+            _show_until_done(list(busy.values()), list(futures.values()))
+        return [
+            future.result()
+            if (future := futures.get(report.folder)) is not None
+            else _ship_one(report, *how)
+            for report in reports
+        ]
 
 
 def _ship_one(
@@ -231,10 +240,6 @@ def _ship_one(
     finally:
         if progress:
             progress.end()
-
-
-def _has_events(report: admin.Report) -> bool:
-    return bool(_waiting(report))
 
 
 def _waiting(report: admin.Report) -> int:
@@ -271,7 +276,7 @@ def _retry(parsed: argparse.Namespace) -> int:
         if report.problem:
             results.append(_problem(report))
             continue
-        results.append({**_named(report), "retried": events})
+        results.append({**report.identity(), "retried": events})
         if parsed.output == "text":
             then = "; `mlflow-connections outbox ship` sends them" if events else ""
             print(f"{_label(report, reports)}: {events:,} wait again{then}")
@@ -299,7 +304,7 @@ def _drop(parsed: argparse.Namespace) -> int:
         except OSError as error:
             results.append(_problem(report._replace(problem=str(error))))
             continue
-        results.append({**_named(report), "dropped": dropped})
+        results.append({**report.identity(), "dropped": dropped})
         if parsed.output == "text":
             print(f"{label}: {dropped:,} dropped")
     if parsed.output == "json":
@@ -316,12 +321,7 @@ def _label(report: admin.Report, reports: Sequence[admin.Report]) -> str:
 def _problem(report: admin.Report) -> dict[str, Any]:
     """Print the problem of an outbox that cannot be used, and return it for programs."""
     print(f"{report.name}: {report.problem}", file=sys.stderr)
-    return {**_named(report), "problem": report.problem}
-
-
-def _named(report: admin.Report) -> dict[str, Any]:
-    url = report.destination.url if report.destination else None
-    return {"name": report.name, "url": url, "folder": str(report.folder)}
+    return {**report.identity(), "problem": report.problem}
 
 
 def _confirmed(question: str) -> bool:

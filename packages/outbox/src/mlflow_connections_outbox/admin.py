@@ -101,10 +101,14 @@ class Report(NamedTuple):
             return self.folder.name
         return f"{self.destination.name} at {self.destination.url}"
 
+    def identity(self) -> dict[str, str | None]:
+        """Return the name and the URL of the destination, and the folder, as JSON."""
+        url = self.destination.url if self.destination else None
+        return {"name": self.name, "url": url, "folder": str(self.folder)}
+
     def is_named(self, named: str) -> bool:
         """Return whether a text is the name or the URL of the destination, or the folder."""
-        url = self.destination.url if self.destination else None
-        return named in {self.name, url, self.folder.name, str(self.folder)}
+        return named in {*self.identity().values(), self.folder.name}
 
     @property
     def is_clean(self) -> bool:
@@ -115,9 +119,7 @@ class Report(NamedTuple):
     def plain(self) -> dict[str, Any]:
         """Return it as JSON."""
         return {
-            "name": self.name,
-            "url": self.destination.url if self.destination else None,
-            "folder": str(self.folder),
+            **self.identity(),
             **self.content._asdict(),
             "delivered": self.counts.delivered,
             "shipping": self.shipping,

@@ -62,10 +62,8 @@ class RunApplier:
         Raises:
             Rejected: It was not announced to the destination.
         """
-        if known := self._ids.get(source):
+        if known := self._target.known(source):
             return known
-        if self._own_ids:
-            return source
         # The announcement was delivered by a process with another state folder.
         if experiment_id := context.get("experiment_id"):
             experiment = self._experiments.id_of(experiment_id, context.get("experiment_name"))
@@ -84,7 +82,7 @@ class RunApplier:
             Rejected: The server has lost the run, and it cannot be created again.
         """
         mapped = self._ids.get(event.stream)
-        known = mapped or (event.stream if self._own_ids else None)
+        known = self._target.known(event.stream)
         if known is None or self._exists(known):
             return False
         data = self._target.announced(event.stream)

@@ -52,16 +52,18 @@ class ReplayTarget:
             self.ids.put(source_uri.rstrip("/"), target_uri.rstrip("/"))
         self.ids.put(source, target)
 
+    def known(self, source: str) -> str | None:
+        """Return the server's ID for an ID in events: the mapped one, or the same if it is the server's own."""
+        return self.ids.get(source) or (source if self.own_ids else None)
+
     def model(self, source: str) -> str:
         """Return the server's ID of a logged model.
 
         Raises:
             Rejected: It was not announced to the server.
         """
-        if known := self.ids.get(source):
+        if known := self.known(source):
             return known
-        if self.own_ids:
-            return source
         raise Rejected(f"The logged model {source} was not announced to the destination.", [0])
 
     def expect_absent(self, sources: Iterable[str]) -> None:
