@@ -139,11 +139,12 @@ class DurableArtifacts(ArtifactRepository):
         path = _joined(self._below, artifact_path, os.path.basename(local_file))  # noqa: PTH119 - hot
         content = read_small(local_file)
         server = self._owner.server
-        with server.lock:
-            if content is not None and server.has_room_for_small(len(content)):
-                row = row_of_small(path, content)
-                self._emit({path: LocalFile(len(content), "", content)}, [row])
-                return
+        if content is not None:
+            row = row_of_small(path, content)
+            with server.lock:
+                if server.has_room_for_small(len(content)):
+                    self._emit({path: LocalFile(len(content), "", content)}, [row], len(content))
+                    return
         self._keep([(path, Path(local_file))])
 
     def log_artifacts(self, local_dir: Any, artifact_path: str | None = None) -> None:
@@ -254,16 +255,16 @@ class DurableArtifacts(ArtifactRepository):
         kept = {p: LocalFile(size, upload) for (p, _), size in zip(files, sizes, strict=True)}
         rows = [[path, file.size, upload] for path, file in kept.items()]
         with owner.server.lock:
-            self._emit(kept, rows)
+            self._emit(kept, rows, sum(sizes))
 
-    def _emit(self, files: Mapping[str, LocalFile], rows: list[list[Any]]) -> None:
-        """Append the event of an upload. The caller holds the server's lock."""
+    def _emit(self, files: Mapping[str, LocalFile], rows: list[list[Any]], size: int) -> None:
+        """Append the event of an upload with its size in bytes. The caller holds the server's lock."""
         owner = self._owner
         data: dict[str, Any] = {
             "source": owner.root,
             "files": rows,
             "count": len(rows),
-            "bytes": sum(file.size for file in files.values()),
+            "bytes": size,
         }
         if owner.model_id is not None:
             data["model"] = owner.model_id

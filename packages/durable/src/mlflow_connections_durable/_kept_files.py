@@ -36,6 +36,7 @@ SMALL = 8 << 10
 _FREE_BYTES = 256 << 20  # below this much free space only the smallest files are kept
 _SMALL = 1 << 20
 _FICLONE = 0x40049409
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _DONE = ".done"
 _DONE_SECONDS = 7 * 86400.0
 
@@ -184,7 +185,7 @@ def read_small(local: "str | os.PathLike[str]") -> bytes | None:
     Raises:
         OSError: It cannot be read.
     """
-    descriptor = os.open(local, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(local, _READ)
     try:
         status = os.fstat(descriptor)
         if status.st_size > SMALL or not stat.S_ISREG(status.st_mode):

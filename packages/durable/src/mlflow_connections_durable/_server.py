@@ -181,8 +181,12 @@ class DurableServer:
 
     def files_of(self, root: str) -> LocalFiles:
         """Return the files logged below the root of a run or a model."""
+        root = root.rstrip("/")
+        known = self.files.get(root)
+        if known is not None:
+            return known
         with self.lock:
-            return self.files.setdefault(root.rstrip("/"), LocalFiles())
+            return self.files.setdefault(root, LocalFiles())
 
     def has_room_for_small(self, size: int) -> bool:
         """Return whether the content of a small file may be kept in memory, and count it if so.
