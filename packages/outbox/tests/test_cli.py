@@ -2,26 +2,40 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlflow_connections_outbox import Destination, Event, Outbox, Policy, Unavailable
+from mlflow_connections_outbox import Destination, Event, Outbox, Policy, Unavailable, _status
 from mlflow_connections_outbox._cli import main
 from mlflow_connections_outbox._files import read_destination
+from mlflow_connections_outbox._spool import is_locked, request_end
+from mlflow_connections_outbox.admin import waiting_events
 
 FAKE = Destination("fake", "http://fake", "a_fake_sink:make")
 DOWN = Policy(shipper="thread", poll=0.01, backoff=0.01, max_backoff=0.02, patience=0.05)
+
+WRITE_AND_END = """
+import os, sys, time
+from mlflow_connections_outbox import Destination, Event, Outbox, Policy
+from mlflow_connections_outbox._spool import is_locked
+outbox = Outbox(Destination("file", sys.argv[1], "a_file_sink:make"), policy=Policy(poll=0.01))
+outbox.append(Event("run", "metrics", 0, {"n": 1}))
+print(outbox.folder, flush=True)
+while not is_locked(outbox.folder):
+    time.sleep(0.01)
+os._exit(0)
+"""
 
 
 @pytest.fixture
 def left(fake: Any, until: Any) -> Path:
     """A spool in which a process left ten events, one of them invalid, while the destination was down."""
-    from mlflow_connections_outbox._spool import is_locked
-
     fake.error = Unavailable("no route")
     outbox = Outbox(FAKE, policy=DOWN)
     for number in range(10):
@@ -242,6 +256,62 @@ def test_what_waits_for_two_servers_is_not_shipped_to_a_third(
     assert "--to needs one destination" in capsys.readouterr().err
     assert main(["ship", *to, "--destination", f"file://{two_servers[1] / 'got.jsonl'}"]) == 0
     assert json.loads((third / "got.jsonl").read_text())["data"] == {"for": "second"}
+
+
+@pytest.fixture
+def outlived(arrivals: Any, until: Any) -> Iterator[Path]:
+    """A spool whose writer has ended, with a shipper that waits for its destination to return."""
+    arrivals.fault("down")
+    written = subprocess.run(
+        [sys.executable, "-c", WRITE_AND_END, arrivals.destination.url],
+        env={**os.environ, "PYTHONPATH": str(arrivals.folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    folder = Path(written.stdout.strip())
+    until(lambda: is_locked(folder) and _status.read(folder).state == _status.UNAVAILABLE)
+    yield folder
+    request_end(folder)
+
+
+def test_drop_ends_a_shipper_that_waits_for_nothing_but_its_destination(
+    outlived: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody has to wait until the shipper of an ended process ends by itself."""
+    assert main(["drop", "--yes"]) == 0
+    assert capsys.readouterr().out == "file: 1 dropped\n"
+    assert not list(outlived.glob("*.seg"))
+
+
+def test_another_destination_takes_over_from_a_waiting_shipper(
+    outlived: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the end of a training, `--to` moves what waits at once."""
+    other = tmp_path / "other"
+    other.mkdir()
+    named = ("--destination", str(outlived), "--to", f"file://{other / 'got.jsonl'}")
+    assert main(["ship", *named]) == 0
+    assert capsys.readouterr().out == "file: 1 delivered, 0 waiting, 0 rejected\n"
+    assert json.loads((other / "got.jsonl").read_text())["data"] == {"n": 1}
+
+
+@pytest.mark.parametrize("command", ["drop --yes", "ship --to http://other"])
+def test_what_a_process_still_writes_is_left_to_its_shipper(
+    command: str, fake: Any, until: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither is it dropped nor sent elsewhere, and the error names what to do."""
+    fake.error = Unavailable("no route")
+    outbox = Outbox(FAKE, policy=DOWN)
+    outbox.append(Event("run", "metrics", 0, {"n": 1}))
+    folder = outbox.folder
+    assert folder is not None
+    until(lambda: is_locked(folder))
+    assert main([*command.split(), "--destination", "fake"]) == 1
+    assert "still write to" in "".join(capsys.readouterr())
+    assert waiting_events(folder)
+    outbox.close(0)
+    until(lambda: not is_locked(folder))
 
 
 def test_a_foreign_spool_is_a_clear_error(left: Path, capsys: pytest.CaptureFixture[str]) -> None:

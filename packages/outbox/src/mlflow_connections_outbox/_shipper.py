@@ -78,7 +78,8 @@ def serve(
 ) -> None:
     """Deliver until nothing is left and nobody writes, or until continuing is pointless.
 
-    Ends as well if another shipper holds the lock, or has taken it over with accepted credentials.
+    Ends as well if another shipper holds the lock, or has taken it over with accepted credentials,
+    and if a command asks for it while nobody writes.
     """
     ended = threading.Event()
     keeper = threading.Thread(
@@ -114,12 +115,14 @@ class _Service:
         self._delivery = delivery
         self._policy = policy
         self._stop = stop
+        self._is_over = False
+        self._asked_to_end = spool.end_requested()
         self._flushed = 0.0
         self._counted_at = 0.0
         self._useful_at = time.monotonic()
 
     def run(self) -> None:
-        while not self._stop():
+        while not self._ends():
             mark = self._spool.flush_requested()
             if self._delivery.step(flush=mark != self._flushed):
                 self._useful_at = time.monotonic()
@@ -132,6 +135,16 @@ class _Service:
                 return
             self._pause()
 
+    def _ends(self) -> bool:
+        """Return whether to end now: it is told to, or a command asks for it and nobody writes."""
+        if not self._is_over:
+            asked = self._spool.end_requested()
+            self._is_over = self._stop() or (
+                asked != self._asked_to_end and not self._spool.has_writers()
+            )
+            self._asked_to_end = asked
+        return self._is_over
+
     def _save_counts(self) -> None:
         if time.monotonic() > self._counted_at + 1.0:
             self._counted_at = time.monotonic()
@@ -140,7 +153,7 @@ class _Service:
     def _pause(self) -> None:
         """Sleep until the next check, or until a process waits in `flush`, which is cheaper to check."""
         until = time.monotonic() + self._policy.linger / 4
-        while not self._stop():
+        while not self._ends():
             time.sleep(self._policy.poll)
             if time.monotonic() >= until or self._spool.flush_requested() != self._flushed:
                 return
@@ -166,7 +179,7 @@ class _Service:
         # Another process may have other credentials.
         self._spool.unlock()
         while self._delivery.pause() > 0 and self._spool.flush_requested() == self._flushed:
-            if self._stop():
+            if self._ends():
                 return False
             time.sleep(self._policy.poll)
         return _lock(self._spool, self._policy)

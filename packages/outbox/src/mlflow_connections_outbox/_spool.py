@@ -22,6 +22,7 @@ from ._writer import check_locks, file_bytes
 
 LOCK = "lock"
 FLUSH = "flush"
+END = "end"
 _STRAY_AGE = 3600.0
 _SOURCE = itemgetter(Record._fields.index("source"))
 
@@ -283,6 +284,13 @@ class Spool:
         except OSError:
             return 0
 
+    def end_requested(self) -> float:
+        """Return a number that changes whenever a command asks the shipper to end."""
+        try:
+            return self._disk.status(self.folder / END).mtime
+        except OSError:
+            return 0
+
     # ----- inside
 
     def _count(self, **more: int) -> None:
@@ -386,3 +394,12 @@ def request_flush(folder: Path) -> None:
         OSError: The request failed; delivery then takes its usual time.
     """
     DISK.touch(folder / FLUSH)
+
+
+def request_end(folder: Path) -> None:
+    """Ask the shipper to end after the batch that it is sending, unless a process still writes.
+
+    Raises:
+        OSError: The request failed.
+    """
+    DISK.touch(folder / END)

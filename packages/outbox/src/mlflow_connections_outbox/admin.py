@@ -17,10 +17,11 @@ from ._interface import Destination, Event, forget_dropped, open_sink
 from ._policy import Policy
 from ._reader import is_alive, read_header, waiting_in
 from ._retry import retry
-from ._spool import Spool, is_locked, request_flush
+from ._spool import Spool, is_locked, request_end, request_flush
 from ._status import Status
 
 _POLL_EVERY = 0.1
+_END_SECONDS = 10.0
 
 __all__ = [
     "Content",
@@ -317,11 +318,31 @@ def _destination(folder: Path, spool: Spool, to: str | None) -> Destination:
     destination = read_destination(folder)
     if to is None:
         return destination
-    if not spool.try_lock():
-        raise BlockingIOError(
-            f"A shipper is delivering from {folder}: end the processes that write to it first."
-        )
+    _take_over(spool)
     return destination._replace(url=to)
+
+
+def _take_over(spool: Spool) -> None:
+    """Take the lock of a spool, from a shipper that outlives the processes that wrote if need be.
+
+    Raises:
+        BlockingIOError: Processes still write, or the shipper does not end.
+        OSError: The folder cannot be written.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    while not spool.try_lock():
+        if spool.has_writers():
+            raise BlockingIOError(
+                f"Processes still write to {spool.folder}, and their shipper delivers from it: end "
+                "them first."
+            )
+        if time.monotonic() > deadline:
+            raise BlockingIOError(
+                f"A shipper waits for its destination with events from {spool.folder}: repeat this "
+                "in a minute."
+            )
+        request_end(spool.folder)
+        time.sleep(_POLL_EVERY)
 
 
 def waiting_events(folder: Path) -> list[Event]:
@@ -342,7 +363,7 @@ def drop(folder: Path, *, rejected_only: bool = False) -> int:
         rejected_only: Whether to drop only the rejected events.
 
     Raises:
-        BlockingIOError: A shipper is at work on it.
+        BlockingIOError: Processes still write to it, or its shipper waits for the destination.
         OSError: It cannot be written.
     """
     content = measure(folder)
@@ -351,10 +372,7 @@ def drop(folder: Path, *, rejected_only: bool = False) -> int:
     if not rejected_only:
         spool = Spool(folder, adopt=True)
         try:
-            if not spool.try_lock():
-                raise BlockingIOError(
-                    f"A shipper is delivering from {folder}: end the processes that write to it first."
-                )
+            _take_over(spool)
             total += spool.drop_waiting() + content.aside
         finally:
             spool.unlock()
