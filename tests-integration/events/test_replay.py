@@ -1,5 +1,6 @@
 """Replay: the events of a training produce the same runs on another server, each once."""
 
+import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlflow_connections_sandbox import MlflowServer
 # No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 
+ODD = (("nan", math.nan), ("infinite", math.inf))
 Train = Callable[[str, Path], None]
 
 
@@ -155,6 +157,32 @@ def test_a_server_that_is_down_keeps_everything(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="does not take events now"):
         ReplaySink("http://127.0.0.1:9", {}, tmp_path).send(batch)
     assert batch.accepted == 0
+
+
+def test_values_that_equal_nothing_are_written_again_in_one_request(
+    mlflow_server: MlflowServer, make_proxy: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """MLflow refuses NaN that it already has: the history is read, and only new values are sent."""
+    values = [[key, number, 1_000 + step, step] for key, number in ODD for step in range(700)]
+    logged = Event("source", "logged", 1, {"metrics": values, "tags": {"a": "1"}}, "logged")
+    more = {"metrics": [*values, ["loss", 0.5, 9_000, 9], ["nan", math.nan, 9_000, 9]] * 2}
+    client = MlflowClient(mlflow_server.url)
+    run_id = client.create_run(client.create_experiment(f"odd {tmp_path.name}")).info.run_id
+    proxy = make_proxy(mlflow_server.url)
+    sink = ReplaySink(proxy.url, {}, tmp_path / "state")
+    sink.ids.put("source", run_id)
+    for event in (logged, logged._replace(data={**logged.data, **more})):
+        proxy.requests.clear()
+        rejected: list[str] = []
+        sink.send(Batch([event], on_reject=lambda _, why: rejected.append(why)))  # noqa: B023
+        assert rejected == []
+        assert proxy.count("log-batch") <= 6
+        assert proxy.count("get-history") <= 2
+    found = client.get_metric_history(run_id, "nan")
+    assert [metric.step for metric in found] == [*range(700), 9]
+    assert all(math.isnan(metric.value) for metric in found)
+    assert len(client.get_metric_history(run_id, "infinite")) == 700
+    assert len(client.get_metric_history(run_id, "loss")) == 1
 
 
 @pytest.mark.slow

@@ -420,6 +420,38 @@ def test_a_value_that_is_not_text_is_not_shown() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_connection_prepares_once_for_all_of_its_methods(install: Install) -> None:
+    """What it looks up is the same in each of its methods, and is looked up again by the next resolve."""
+    install(
+        "preparing",
+        """
+        from mlflow_connections import Connection
+
+        class Preparing(Connection):
+            count = 0
+
+            def prepared(self, credentials, options):
+                found = Preparing()
+                Preparing.count += 1
+                found.number = Preparing.count
+                return found
+
+            def tracking_uri(self, credentials, options):
+                return f"http://{self.number}"
+
+            def environment(self, credentials, options):
+                return {"TEST_NUMBER": str(self.number)}
+
+        connection = Preparing()
+        """,
+    )
+    for number in ("1", "2"):
+        found = resolve("preparing", registry="preparing")
+        assert found.tracking_uri == found.registry_uri == f"http://{number}"
+        assert found.environment == {"TEST_NUMBER": number}
+    assert resolve("file:///m", registry="preparing").registry_uri == "http://3"
+
+
 def test_a_connection_need_not_be_hashable(install: Install) -> None:
     """An object that compares by value works for tracking and registry."""
     install("mine", returning("'http://h'") + "\n    connection.__class__.__hash__ = None\n")

@@ -61,3 +61,19 @@ def test_a_server_that_keeps_its_uri_has_the_composite_one_in_a_variable() -> No
         VARIABLE: "eager://databricks",
     }
     assert eager.environment({}, {"server": "http://m"}) == {"EAGER": "1"}
+
+
+def test_a_resolve_looks_up_the_server_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All methods of a prepared connection see the same server, and the next one sees a change."""
+    prepared = []
+    for server in ("http://a", "databricks"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+        prepared.append(eager.prepared({}, {}))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://b")
+    found = [(each.tracking_uri({}, {}), each.environment({}, {})) for each in prepared]
+    assert found == [
+        ("eager://http://a", {"EAGER": "1"}),
+        ("databricks", {"EAGER": "1", VARIABLE: "eager://databricks"}),
+    ]
+    assert prepared[0].inner_endpoint({}, {}).tracking_uri == "http://a"
+    assert eager.tracking_uri({}, {}) == "eager://http://b"

@@ -90,6 +90,18 @@ class Connection(ABC):
         """
         return None
 
+    def prepared(
+        self,
+        credentials: Mapping[str, Any],  # noqa: ARG002 - for subclasses
+        options: Mapping[str, Any],  # noqa: ARG002
+    ) -> "Connection":
+        """Return the connection whose methods one `resolve` calls, with the same arguments; by default this one.
+
+        For a connection whose methods share work, such as the lookup of another server: it is done
+        once, and all methods see the same result. The next `resolve` prepares again.
+        """
+        return self
+
     def values(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """Read all declared options, converted to their types; None for missing values.
 

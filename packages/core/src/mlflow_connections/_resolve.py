@@ -1,7 +1,7 @@
 """Resolve a keyword, credentials and options into an endpoint."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -103,13 +103,16 @@ def resolve(
     if tracker is None and registrar is None:
         refuse_for_a_uri(_text(tracking), credentials, options, source_names)
     # By identity: an object that only looks like a connection need not be hashable.
-    wanted = (tracker, None if registrar is tracker else registrar)
-    connections = [connection for connection in wanted if connection is not None]
-    declared = [declared_options(connection) for connection in connections]
+    is_one = registrar is tracker
+    found = _present(tracker, None if is_one else registrar)
+    declared = [declared_options(connection) for connection in found]
     environ = _declared_variables(declared)
     _remember_credentials(declared, credentials)
     _check(declared, credentials, options, source_names, environ)
     environment = credential_variables(credentials, source_names.credentials)
+    tracker = _prepared(tracker, credentials, options)
+    registrar = tracker if is_one else _prepared(registrar, credentials, options)
+    connections = _present(tracker, None if is_one else registrar)
     for connection in connections:
         environment |= _environment(connection, credentials, options)
     environment = {**_stripped_variables(declared, environ), **environment}
@@ -286,6 +289,18 @@ def _check(
     # A connection that declares nothing may read any key, so none can be refused.
     refuse_misplaced(everything if all(declared) else (), credentials, options, source_names)
     require(read_options(everything, credentials, options, environ, source_names), source_names)
+
+
+def _present(*connections: "Connection | None") -> list["Connection"]:
+    return [connection for connection in connections if connection is not None]
+
+
+def _prepared(
+    connection: "Connection | None", credentials: Mapping[str, Any], options: Mapping[str, Any]
+) -> "Connection | None":
+    # Older connections do not have the method.
+    call: Callable[..., Connection] | None = getattr(connection, "prepared", None)
+    return call(credentials, options) if call else connection
 
 
 def _uri(

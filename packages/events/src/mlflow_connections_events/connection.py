@@ -16,9 +16,13 @@ A product declares its options and says what differs:
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, NamedTuple
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mlflow_connections import Connection, Endpoint, InvalidOptionError, mlflow_state, resolve
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["CompositeConnection", "Front"]
 
@@ -41,6 +45,9 @@ class Front(NamedTuple):
 
 class CompositeConnection(Connection):
     """A connection that wraps an MLflow server."""
+
+    _front: Front | None = None
+    """Of a prepared connection."""
 
     variable: ClassVar[str]
     """The environment variable that holds the composite URI if the server must keep its own URI.
@@ -77,11 +84,20 @@ class CompositeConnection(Connection):
             return resolve(named)
         return Endpoint(self.inner_of(mlflow_state.tracking_uri() or "") or "")
 
+    def prepared(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> "Self":
+        """Return this connection with its servers resolved, so that each is resolved once for all methods."""
+        found = copy(self)
+        found._front = self._resolved(credentials, options)
+        return found
+
+    def _resolved(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Front:
+        return self._front or self.front(self.values(credentials, options))
+
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         """Return the composite URI, or the server's own if MLflow must recognize that."""
         from ._transparent import activate, keeps_its_uri
 
-        uri, inner, _ = self.front(self.values(credentials, options))
+        uri, inner, _ = self._resolved(credentials, options)
         if keeps_its_uri(inner.tracking_uri):
             activate()
             return inner.tracking_uri
@@ -93,7 +109,7 @@ class CompositeConnection(Connection):
         """Return the server's variables and the product's own, with the composite URI if the server keeps its own."""
         from ._transparent import keeps_its_uri
 
-        uri, inner, own = self.front(self.values(credentials, options))
+        uri, inner, own = self._resolved(credentials, options)
         environment = {**inner.environment, **own}
         if keeps_its_uri(inner.tracking_uri):
             environment[self.variable] = str(uri)
@@ -103,7 +119,7 @@ class CompositeConnection(Connection):
         self, credentials: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Endpoint:
         """Return the wrapped server."""
-        inner = self.front(self.values(credentials, options)).inner
+        inner = self._resolved(credentials, options).inner
         in_force = mlflow_state.tracking_uri() or ""
         # A URI in force that cannot be parsed names no server, and is about to be replaced.
         with suppress(InvalidOptionError):

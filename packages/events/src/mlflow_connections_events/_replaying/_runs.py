@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlflow_connections_events._mlflow import accepted_arguments
@@ -205,34 +206,46 @@ class RunApplier:
         params: Sequence[tuple[str, str]],
         tags: Mapping[str, str],
     ) -> None:
+        rows = [self._metric(row) for row in metrics]
+        try:
+            self._log_in_parts(run_id, rows, params, tags)
+        except Exception as error:
+            # MLflow skips metrics that it already has, except NaN, which equals nothing.
+            odd = {metric.key for metric in rows if not math.isfinite(metric.value)}
+            if not odd or not is_duplicate(error):
+                raise
+            existing = self._existing(run_id, odd)
+            rest = {k: m for m in rows if (k := _row_key(m)) not in existing}
+            self._log_in_parts(run_id, list(rest.values()), params, tags)
+
+    def _log_in_parts(
+        self,
+        run_id: str,
+        metrics: list[Any],
+        params: Sequence[tuple[str, str]],
+        tags: Mapping[str, str],
+    ) -> None:
         from mlflow.entities import Param
 
         parts = [
-            list(_chunks([self._metric(row) for row in metrics], _MAX_METRICS)),
+            list(_chunks(metrics, _MAX_METRICS)),
             list(_chunks([Param(k, v) for k, v in params], _MAX_PARAMS)),
             list(_chunks(self._tags(tags), _MAX_TAGS)),
         ]
+        log_batch = self._target.tracking.log_batch
         # The last request has params and tags: a tag may mark everything else as complete.
         for number in range(-max(map(len, parts)), 0):
             part = [each[number] if -number <= len(each) else [] for each in parts]
             # MLflow accepts at most 1,000 items in total.
             if sum(map(len, part)) > _MAX_METRICS:
-                self._log_batch(run_id, part[0], [], [])
+                log_batch(run_id, part[0], [], [])
                 part[0] = []
-            self._log_batch(run_id, *part)
+            log_batch(run_id, *part)
 
-    def _log_batch(self, run_id: str, metrics: list[Any], params: Any, tags: Any) -> None:
-        try:
-            self._target.tracking.log_batch(run_id, metrics, params, tags)
-        except Exception as error:
-            odd = [metric for metric in metrics if not math.isfinite(metric.value)]
-            if not odd or not is_duplicate(error):
-                raise
-            # MLflow skips metrics that it already has, except NaN and the infinities.
-            rest = [metric for metric in metrics if math.isfinite(metric.value)]
-            self._target.tracking.log_batch(run_id, rest, params, tags)
-            for metric in odd:
-                unless_duplicate(lambda: self._target.tracking.log_batch(run_id, [metric], [], []))  # noqa: B023
+    def _existing(self, run_id: str, keys: Iterable[str]) -> set[Hashable]:
+        """Fetch the histories of some metrics, as the keys of a database's rows."""
+        fetch = self._target.tracking.get_metric_history
+        return {_row_key(metric) for key in keys for metric in fetch(run_id, key)}
 
     def _metric(self, row: Sequence[Any]) -> Any:
         from mlflow.entities import Metric
@@ -288,6 +301,15 @@ class RunApplier:
 
         content = json.loads(self._ids.replaced(json.dumps(event.data["mlmodel"])))
         self._target.tracking.record_logged_model(self.of(event), Model.from_dict(content))
+
+
+def _row_key(metric: Any) -> Hashable:
+    """Return what a database tells the metrics of a run apart by: it has one row for equal ones."""
+    value = metric.value
+    if math.isinf(value):
+        # A database stores the greatest number in its place.
+        value = math.copysign(sys.float_info.max, value)
+    return metric.key, metric.timestamp, metric.step, None if math.isnan(value) else value
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
