@@ -421,7 +421,7 @@ def test_a_value_that_is_not_text_is_not_shown() -> None:
 
 
 def test_a_connection_prepares_once_for_all_of_its_methods(install: Install) -> None:
-    """What it looks up is the same in each of its methods, and is looked up again by the next resolve."""
+    """Its methods see one lookup, and the next resolve looks up again."""
     install(
         "preparing",
         """
