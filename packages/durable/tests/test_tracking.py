@@ -178,6 +178,26 @@ def test_data_that_only_a_server_has_is_one_sentence(store: Any, registry: Any) 
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(IS_2, reason="logged models came with MLflow 3")
+def test_an_active_model_needs_a_server_unless_it_was_created_here(
+    store: Any, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow searches for a model of that name first, and would create a second one."""
+    import mlflow
+
+    experiment = store.get_run(run_id).info.experiment_id
+
+    def search(filter_string: str, **_: Any) -> Any:
+        return store.search_logged_models([experiment], filter_string)
+
+    monkeypatch.setattr(mlflow, "search_logged_models", search)
+    with pytest.raises(MlflowException, match="only a server knows"):
+        mlflow.set_active_model(name="answers")
+    created = store.create_logged_model(experiment, "answers", None, [], None, None)
+    with mlflow.set_active_model(name="answers") as active:
+        assert active.model_id == created.model_id
+
+
 def test_asynchronous_logging_is_done_at_once(store: Any, run_id: str) -> None:
     """There is nothing to wait for, so a killed process loses no queue."""
     store.log_metric_async(run_id, metric("m", 2.0)).wait()
