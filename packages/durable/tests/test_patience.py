@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND, INVALID_PARAMETER_VALUE
 
 from mlflow_connections_durable import _patience
 from mlflow_connections_durable._patience import Away, Patience
@@ -175,3 +175,24 @@ def test_a_call_knows_that_nobody_waits_for_it(waits: bool) -> None:
     done.wait()
     assert seen == [False, True]
     assert not _patience.is_abandoned()
+
+
+def lacks() -> None:
+    """Fail like a server without an endpoint, or a proxy without a server."""
+    raise MlflowException("API request to endpoint /api/2.0/mlflow/x failed", ENDPOINT_NOT_FOUND)
+
+
+def test_a_server_without_an_endpoint_refuses_the_call() -> None:
+    """It answers a probe, so MLflow's own error is raised, and the next call is made."""
+    patience = Patience("http://m")
+    for call in (patience.attempt, patience.wait):
+        with pytest.raises(MlflowException, match="/mlflow/x failed"):
+            call(lacks, lambda: 1)
+    assert not patience.is_silent
+
+
+def test_a_proxy_without_a_server_is_away(hang: Callable[[], None]) -> None:
+    """Neither a failed probe nor one without an answer shows that there is a server."""
+    for probe in (lacks, hang, None):
+        with pytest.raises(Away):
+            Patience("http://m").attempt(lacks, probe)

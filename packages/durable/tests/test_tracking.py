@@ -391,7 +391,7 @@ class Racing:
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)
 
-    def attempt(self, call: Callable[[], Any]) -> Any:
+    def attempt(self, call: Callable[[], Any], _: Any = None) -> Any:
         """Return the next reply, or raise it."""
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):

@@ -9,7 +9,8 @@ import pytest
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos import databricks_pb2 as codes
 
-from mlflow_connections_events.replay import _steps, judge, open_replay
+from mlflow_connections_events import replay
+from mlflow_connections_events.replay import _steps, judge, missing_endpoint, open_replay
 from mlflow_connections_events.vocabulary import KINDS
 from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
 
@@ -95,3 +96,88 @@ def test_an_unknown_kind_is_rejected(tmp_path: Path) -> None:
     sink.send(batch)
     (reason,) = reasons
     assert "the kind 'hologram' is not known" in reason
+
+
+def absent(path: str) -> MlflowException:
+    """Return MLflow's error for an endpoint that a server does not have."""
+    return MlflowException(
+        f"API request to endpoint {path} failed with error code 404 != 200. Response body: ''",
+        error_code=codes.ENDPOINT_NOT_FOUND,
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "endpoint"),
+    [
+        ("/api/2.0/mlflow/logged-models", "logged-models"),
+        ("/api/2.0/mlflow/logged-models/m-1?a=b", "logged-models"),
+        ("https://host/mlflow/v2.0/x/api/3.0/mlflow/traces", "traces"),
+        ("/elsewhere", "unknown"),
+    ],
+)
+def test_a_missing_endpoint_is_named(path: str, endpoint: str) -> None:
+    """Its first word is enough to know it again."""
+    assert missing_endpoint(absent(path)) == endpoint
+    assert missing_endpoint(MlflowException(path, error_code=codes.RESOURCE_DOES_NOT_EXIST)) == ""
+
+
+class Lacking:
+    """An applier, and the server behind it, which has no logged models.
+
+    Attributes:
+        answers: Whether the server answers other requests.
+        tries: How often it was asked for each kind of event.
+    """
+
+    def __init__(self) -> None:
+        self.answers = True
+        self.tries: list[str] = []
+        self.target = self.tracking = self
+
+    def search_experiments(self, **_: Any) -> None:
+        """Answer a probe."""
+        if not self.answers:
+            raise ConnectionError
+
+    def apply(self, event: Event) -> None:
+        """Refuse logged models, and accept everything else."""
+        self.tries.append(event.kind)
+        if event.kind == "model_logged":
+            raise absent("/api/2.0/mlflow/logged-models")
+
+    def log(self, events: Any) -> None:
+        """Accept values."""
+
+
+@pytest.fixture
+def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Lacking]:
+    """A sink of such a server."""
+    monkeypatch.setattr(replay, "_MISSING_PAUSE", 0.0)
+    server = Lacking()
+    monkeypatch.setattr(replay.ReplaySink, "_open", lambda *_: server)
+    return open_replay(Destination("x", "http://m", "x:x"), {}, tmp_path), server
+
+
+def test_an_event_of_a_missing_endpoint_holds_nothing_up(lacking: Any) -> None:
+    """It is asked for three times, then known to be missing; the other events are delivered."""
+    sink, server = lacking
+    events = [Event("r", kind, 1, {}) for kind in ("model_logged", "run_updated", "model_logged")]
+    rejected: list[tuple[int, str]] = []
+    batch = Batch(events, on_reject=lambda *each: rejected.append(each))
+    sink.send(batch)
+    assert server.tries == [*["model_logged"] * 3, "run_updated", "model_logged"]
+    assert [position for position, _ in rejected] == [0, 2]
+    assert rejected[0][1] == (
+        "The MLflow server at http://m has no endpoint 'logged-models', which this event needs. AzureML "
+        "and servers of MLflow 2 have no logged models: log the model's files as artifacts."
+    )
+    assert batch.accepted == 3
+
+
+def test_a_missing_endpoint_of_a_missing_server_waits(lacking: Any) -> None:
+    """A proxy without a server gives the same answer, so the event stays."""
+    sink, server = lacking
+    server.answers = False
+    with pytest.raises(Unavailable):
+        sink.send(Batch([Event("r", "model_logged", 1, {})]))
+    assert server.tries == ["model_logged"]

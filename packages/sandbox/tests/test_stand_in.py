@@ -203,6 +203,16 @@ def test_truncating_at_the_length_leaves_the_response_complete(plain: Plain) -> 
     assert requests.get(f"{plain.url}/pieces", timeout=5).text == BODY
 
 
+def test_a_lost_response_is_that_of_a_request_that_was_carried_out(plain: Plain) -> None:
+    """The client sees a closed connection, and the next request is answered."""
+    plain.faults.inject(Fault(lost=True, times=1))
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{plain.url}/whole", timeout=5)
+    (entry,) = plain.journal.requests()
+    assert (entry.status, entry.is_fault) == (0, True)
+    assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
+
+
 def test_a_closed_stand_in_returns_on_its_address(plain: Plain) -> None:
     """While it is down nothing responds; after a restart it has the address that clients know."""
     plain.close()

@@ -38,8 +38,13 @@ class InnerStore:
         server.asking = self._asking
         self._credentials: Any = None
 
-    def ask(self, call: Callable[[Any], Any]) -> Any:
+    def ask(self, call: Callable[[Any], Any], *, of_every_server: bool = True) -> Any:
         """Make one attempt of a call, which receives the store.
+
+        Args:
+            call: The call.
+            of_every_server: Whether every server has the endpoint. One without it refuses the call;
+                otherwise a 404 is a proxy's that finds no server.
 
         Raises:
             Away: The server does not respond, or there is none.
@@ -47,7 +52,8 @@ class InnerStore:
         """
         if self._asking is None:
             raise Away("There is no server: 'server' is 'offline'")
-        return self._server.patience.attempt(lambda: call(self._asking))
+        probe = None if of_every_server else self._server.probe
+        return self._server.patience.attempt(lambda: call(self._asking), probe)
 
     def catch_up(self) -> None:
         """Wait until the server has everything that this process wrote, if it responds.

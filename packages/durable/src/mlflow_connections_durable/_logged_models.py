@@ -64,7 +64,8 @@ class DurableModels:
                         tags=[*(tags or []), _model_tag(SOURCE_TAG, key)],
                         params=params,
                         model_type=model_type,
-                    )
+                    ),
+                    of_every_server=False,
                 )
             except Away as away:
                 unsure = away.unsure
@@ -91,7 +92,9 @@ class DurableModels:
         more = {"allow_deleted": True} if allow_deleted else {}
         try:
             self._inner.catch_up()
-            model = self._inner.ask(lambda store: store.get_logged_model(real, **more))
+            model = self._inner.ask(
+                lambda store: store.get_logged_model(real, **more), of_every_server=False
+            )
         except Away as away:
             refuse(server, away, f"the logged model {model_id}")
         self._own_model(model, is_whole=False)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from mlflow_connections.secrets import mask_uri
-from mlflow_connections_events.replay import described, judge, network_fault
+from mlflow_connections_events.replay import described, judge, missing_endpoint, network_fault
 from mlflow_connections_outbox import Rejected, Unauthorized
 
 T = TypeVar("T")
@@ -68,11 +68,20 @@ class Patience:
         self._reason = "it was not asked yet"
         self._abandoned: list[_Running[Any]] = []
 
-    def attempt(self, call: Callable[[], T], *, proves: bool = True) -> T:
+    def attempt(
+        self,
+        call: Callable[[], T],
+        probe: Callable[[], object] | None = None,
+        *,
+        proves: bool = True,
+    ) -> T:
         """Make one attempt of a call that itself does not retry.
 
         Args:
             call: The call.
+            probe: Asks the server for next to nothing, for a call whose endpoint not every server has: a
+                server that answers this probe refuses the call. Without it, every 404 without a
+                reason is that of a proxy which finds no server.
             proves: Whether a success means that the server responds.
 
         Raises:
@@ -83,6 +92,7 @@ class Patience:
         self._abandoned = [each for each in self._abandoned if not each.is_done]
         if len(self._abandoned) >= MOST_ABANDONED:
             raise self._away("earlier requests still wait for a response", unsure=False)
+        until = self._clock() + DEADLINE_SECONDS
         running = _Running(call)
         if not running.wait(DEADLINE_SECONDS):
             running.is_abandoned = True
@@ -90,7 +100,7 @@ class Patience:
             raise self._away(f"no response in {DEADLINE_SECONDS:g} seconds", unsure=True)
         if not proves and running.error is None:
             return running.value
-        return self._result(running)
+        return self._result(running, probe, until)
 
     def wait(self, call: Callable[[], T], probe: Callable[[], object], *, proves: bool = True) -> T:
         """Wait for a call however long it takes, as long as the server responds to probes.
@@ -122,7 +132,7 @@ class Patience:
             self._result(probing)
         if not proves and running.error is None:
             return running.value
-        return self._result(running)
+        return self._result(running, probe, self._clock() + _PROBE_SECONDS)
 
     @property
     def is_silent(self) -> bool:
@@ -138,19 +148,34 @@ class Patience:
         if self.is_silent:
             raise Away(self._reason)
 
-    def _result(self, running: "_Running[T]") -> T:
+    def _result(
+        self,
+        running: "_Running[T]",
+        probe: Callable[[], object] | None = None,
+        until: float = float("-inf"),
+    ) -> T:
         error = running.error
         if error is None:
             self._silent_until = float("-inf")
             return running.value
         judged = judge(error, self._uri)
-        if isinstance(judged, Rejected):
+        if isinstance(judged, Rejected) or (
+            probe is not None and missing_endpoint(error) and self._answers(probe, until)
+        ):
             self._silent_until = float("-inf")
             raise error
         fault = "does not respond" if network_fault(error) else "does not take requests now"
         if isinstance(judged, Unauthorized):
             fault = "does not accept the credentials"
         raise self._away(described(error), unsure=not _never_arrived(error), fault=fault)
+
+    def _answers(self, probe: Callable[[], object], until: float) -> bool:
+        probing = _Running(probe)
+        if probing.wait(max(0.0, until - self._clock())):
+            return probing.error is None
+        probing.is_abandoned = True
+        self._abandoned.append(probing)
+        return False
 
     def _away(self, reason: str, *, unsure: bool, fault: str = "does not respond") -> Away:
         self._silent_until = self._clock() + SILENCE_SECONDS

@@ -27,6 +27,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,7 @@ __all__ = [
     "described",
     "import_mlflow",
     "judge",
+    "missing_endpoint",
     "network_fault",
     "open_replay",
 ]
@@ -59,6 +61,11 @@ STRIKES = 8
 """An event that fails this often, while the server answers other requests, is rejected."""
 
 _STRIKES = "strikes.json"
+_MISSING_TRIES = 3
+_MISSING_PAUSE = 1.0
+"""A server behind a load balancer may answer 404 while it starts, so a missing endpoint is asked for three times."""
+_MISSING_SECONDS = 60.0
+"""Seconds in which a missing endpoint is not asked for again three times."""
 _UNAUTHORIZED = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"})
 _UNAVAILABLE = frozenset(
     {
@@ -70,6 +77,7 @@ _INTERNAL = frozenset({"INTERNAL_ERROR", ""})
 _REFUSED = frozenset({413, 414, 415, 422, 431})
 """The statuses that indicate a fault of the request, whichever server sends them; MLflow calls them INTERNAL_ERROR."""
 _STATUS = re.compile(r"failed with error code (\d{3}) != 200")
+_ENDPOINT = re.compile(r"request to endpoint \S*?/api/[\d.]+/(?:mlflow/)?([\w-]+)")
 
 
 def open_replay(destination: Destination, environ: Mapping[str, str], state: Path) -> "ReplaySink":
@@ -118,6 +126,7 @@ class ReplaySink:
         self.ids = IdMap(state, durable=durable)
         self._uri = tracking_uri
         self._strikes = _Strikes(state / _STRIKES)
+        self._missing: dict[str, float] = {}
         self._applier = self._open(files, own_ids, announced)
 
     def _open(
@@ -167,16 +176,39 @@ class ReplaySink:
         """Do nothing: MLflow keeps the connections."""
 
     def _apply(self, batch: Batch, step: "_Step") -> None:
-        try:
-            if step.is_log:
-                self._applier.log([batch[position] for position in step.positions])
-            else:
-                self._applier.apply(batch[step.positions[0]])
-        except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
-            self._handle(batch, step, error)
+        tries = 0
+        while True:
+            try:
+                if step.is_log:
+                    self._applier.log([batch[position] for position in step.positions])
+                else:
+                    self._applier.apply(batch[step.positions[0]])
+            except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
+                missing, tries = missing_endpoint(error), tries + 1
+                if missing and self.answers():
+                    if (
+                        tries < _MISSING_TRIES
+                        and self._missing.get(missing, 0.0) < time.monotonic()
+                    ):
+                        time.sleep(_MISSING_PAUSE)
+                        continue
+                    self._missing[missing] = time.monotonic() + _MISSING_SECONDS
+                    self._handle(batch, step, error, self._lacks(missing))
+                else:
+                    self._handle(batch, step, error, judge(error, self._uri))
+            return
 
-    def _handle(self, batch: Batch, step: "_Step", error: Exception) -> None:
-        judged = judge(error, self._uri)
+    def _lacks(self, endpoint: str) -> Rejected:
+        more = ""
+        if endpoint == "logged-models":
+            more = " AzureML and servers of MLflow 2 have no logged models: log the model's files as artifacts."
+        return Rejected(
+            f"The MLflow server at {mask_uri(self._uri)} has no endpoint '{endpoint}', which this event "
+            f"needs.{more}",
+            [0],
+        )
+
+    def _handle(self, batch: Batch, step: "_Step", error: Exception, judged: Exception) -> None:
         event = batch[step.positions[0]]
         if isinstance(judged, Rejected) or (
             _may_be_the_events(error) and self._strikes.count(event.id) >= STRIKES
@@ -257,6 +289,18 @@ def judge(error: Exception, uri: str) -> Exception:
     if is_passing and status not in _REFUSED:
         return Unavailable(f"{place} does not take events now: {said}")
     return Rejected(f"{place} refused an event: {said}", [0])
+
+
+def missing_endpoint(error: BaseException) -> str:
+    """Return the first word of the path that a server does not have, such as `logged-models`, or an empty text.
+
+    The same error is raised for a proxy that finds no server. Only a server that answers other
+    requests lacks the endpoint.
+    """
+    if str(getattr(error, "error_code", "")) != "ENDPOINT_NOT_FOUND":
+        return ""
+    named = _ENDPOINT.search(str(error))
+    return named[1] if named else "unknown"
 
 
 def described(error: Exception) -> str:

@@ -42,6 +42,7 @@ class Fault(NamedTuple):
         cut: Close the connection without a response.
         truncate: Send the head of the real response and this many bytes of its body, then cut. None
             sends all.
+        lost: The request is carried out, and the connection closed in place of its response.
         times: The number of requests it affects; None means until cleared.
     """
 
@@ -53,6 +54,7 @@ class Fault(NamedTuple):
     delay: float = 0.0
     cut: bool = False
     truncate: int | None = None
+    lost: bool = False
     times: int | None = None
 
 
@@ -129,6 +131,9 @@ class RequestRecorder:
         if fault.status:
             await _answer(fault, send)
             return True
+        if fault.lost:
+            await self._app(scope, receive, _drop)
+            return False
         if fault.truncate is None:
             await self._app(scope, receive, send)
             return True
@@ -208,6 +213,10 @@ def reason_of(body: bytes, secrets: Iterable[str] = ()) -> str:
     while isinstance(found, dict):
         found = next((found[key] for key in _REASONS if found.get(key)), "")
     return mask(" ".join(str(found).split()), secrets)[:_REASON_CHARACTERS]
+
+
+async def _drop(_: "Message") -> None:
+    """Send nothing."""
 
 
 async def _answer(fault: Fault, send: "Send") -> None:

@@ -1,13 +1,16 @@
 """Applying uploads: files of runs, logged models and traces."""
 
+import filecmp
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from mlflow_connections_events._mlflow import artifact_repository
-from mlflow_connections_outbox import Event
+from mlflow_connections.secrets import masked
+from mlflow_connections_events._mlflow import artifact_repository, download_file
+from mlflow_connections_outbox import Event, Rejected
 
+from ._outcome import is_existing_file
 from ._runs import RunApplier
 from ._target import ReplayTarget
 from ._traces import TraceApplier
@@ -62,24 +65,51 @@ class ArtifactApplier:
         with tempfile.TemporaryDirectory() as temporary:
             for path, file in self._files.fetch(event, Path(temporary)):
                 local = self._rewritten(file, Path(temporary)) if file.name == "MLmodel" else file
-                upload(local, path.rpartition("/")[0])
+                try:
+                    upload(local, path.rpartition("/")[0])
+                except Exception as error:
+                    if not is_existing_file(error):
+                        raise
+                    self._expect_same(event, path, local, error)
 
     def _uploader(self, event: Event) -> Callable[[Path, str], None]:
         """Return a function that uploads a file to a folder of the owner of an event's files."""
         if trace := event.data.get("trace"):
             return lambda file, folder: self._traces.log_file(trace, file, folder)
-        if model := event.data.get("model"):
-            model_id = self._target.model(model)
-            return lambda file, folder: self._log_model_file(model_id, file, folder)
+        if event.data.get("model"):
+            return lambda file, folder: self._repository(event).log_artifact(
+                str(file), folder or None
+            )
         run_id = self._runs.of(event)
         return lambda file, folder: self._target.client.log_artifact(
             run_id, str(file), folder or None
         )
 
-    def _log_model_file(self, model_id: str, file: Path, folder: str) -> None:
-        location = self._target.tracking.get_logged_model(model_id).artifact_location
-        repository = artifact_repository(location, self._target.client.tracking_uri)
-        repository.log_artifact(str(file), folder or None)
+    def _repository(self, event: Event) -> Any:
+        """Return the artifact repository of a run or a logged model."""
+        tracking = self._target.tracking
+        if model := event.data.get("model"):
+            location = tracking.get_logged_model(self._target.model(model)).artifact_location
+        else:
+            location = tracking.get_run(self._runs.of(event)).info.artifact_uri
+        return artifact_repository(location, self._target.client.tracking_uri)
+
+    def _expect_same(self, event: Event, path: str, file: Path, error: Exception) -> None:
+        """Compare a refused file with the one in its place, which an upload without a response may have left.
+
+        Raises:
+            Rejected: The other one has another content.
+        """
+        if event.data.get("trace"):
+            raise error
+        with tempfile.TemporaryDirectory() as folder:
+            there = download_file(self._repository(event), path, Path(folder))
+            if not filecmp.cmp(file, there, shallow=False):
+                raise Rejected(
+                    f"The server has a file {path} of {event.stream} with another content, and its storage "
+                    "never overwrites a file, as Azure's: log the new content under another name.",
+                    [0],
+                ) from masked(error)
 
     def _rewritten(self, file: Path, temporary: Path) -> Path:
         """Return a copy of an MLmodel file with the destination's IDs and URIs."""

@@ -6,6 +6,7 @@ __all__ = [
     "CREATED_BEFORE",
     "error_code",
     "is_duplicate",
+    "is_existing_file",
     "is_gone",
     "unless_duplicate",
     "unless_gone",
@@ -42,6 +43,12 @@ def unless_duplicate(write: Callable[[], object]) -> None:
     except Exception as error:
         if not is_duplicate(error):
             raise
+
+
+def is_existing_file(error: Exception) -> bool:
+    """Return whether a storage refused a file because it has one of that name: Azure's client never overwrites."""
+    code = getattr(error, "error_code", "")
+    return getattr(code, "value", code) == "BlobAlreadyExists"
 
 
 def is_duplicate(error: Exception) -> bool:
