@@ -2,7 +2,9 @@
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +492,15 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
+@pytest.fixture
+def empty() -> Iterator[str]:
+    """An address whose server has nothing at all."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def test_host_that_refuses_connections_is_reported_at_once(refusing: str) -> None:
     """A refused connection is one sentence immediately; databricks-sdk would retry for a quarter of an hour."""
     (identity,) = told({"token": TOKEN}, host=refusing).binders
@@ -520,13 +531,41 @@ def test_host_of_a_profile_is_checked(
         identity.check(30)  # type: ignore[attr-defined]
 
 
-def test_nothing_to_check_without_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a known address `check` does nothing; MLflow reports the failure later."""
+def test_missing_configuration_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a variable and a profile `check` names the remedies, since MLflow would send no request."""
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "absent"))
     (identity,) = told().binders
-    assert identity.check(1) is None  # type: ignore[attr-defined]
+    with pytest.raises(
+        MissingOptionError, match=r"^No Databricks workspace is configured: set DATA"
+    ):
+        identity.check(1)  # type: ignore[attr-defined]
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")  # a notebook, which MLflow knows
+    identity.check(1)  # type: ignore[attr-defined]
 
 
-def test_no_identity_if_nothing_names_one() -> None:
-    """Without a value and a variable, the account in force stays in force."""
-    assert told().binders == ()
+def test_missing_profile_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that no file has is named with the command that adds it."""
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "absent"))
+    (identity,) = told(profile="prod").binders
+    with pytest.raises(MissingOptionError, match=r"The profile 'prod' of .* --profile prod`"):
+        identity.check(1)  # type: ignore[attr-defined]
+
+
+def test_missing_credentials_are_named(
+    empty: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An address in the environment without anything to sign in with is named with the remedies."""
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "absent"))
+    monkeypatch.setenv("DATABRICKS_HOST", empty)
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither `az` nor `databricks`
+    (identity,) = told().binders
+    with pytest.raises(
+        MissingOptionError, match=f"^There are no credentials for .* {empty}: set D"
+    ):
+        identity.check(1)  # type: ignore[attr-defined]
+
+
+def test_identity_is_mlflows_own_if_nothing_names_one() -> None:
+    """Without a value and a variable, two accounts are the same, and none that is named is."""
+    assert told().binders == told().binders
+    assert told().binders != told({"token": TOKEN}, host=HOST).binders

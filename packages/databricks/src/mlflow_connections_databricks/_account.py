@@ -8,6 +8,7 @@ incomplete.
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_connections import (
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 HOST = "DATABRICKS_HOST"
 PROFILE = "DATABRICKS_CONFIG_PROFILE"
 AUTH_TYPE = "DATABRICKS_AUTH_TYPE"
+RUNTIME = "DATABRICKS_RUNTIME_VERSION"
+MODEL_SERVING = "IS_IN_DB_MODEL_SERVING_ENV"
 
 # For MLflow a colon makes it a secret scope, a slash or a question mark ends it, and an at sign
 # marks a profile inside an artifact's URI.
@@ -350,36 +353,27 @@ class Identity:
             seconds: The time limit.
 
         Raises:
+            MissingOptionError: There is nothing to sign in with, so MLflow would send no request.
             UnreachableError: The connection failed, or there was no response in time.
         """
         host = self._host or _host_of_profile(self._profile)
-        if not host:
-            return
-        import requests
+        if host:
+            _check_reachable(host, seconds)
+        self._check_credentials(host)
 
-        try:
-            # The first request of databricks-sdk; any response will do.
-            requests.get(
-                f"{host.rstrip('/')}/.well-known/databricks-config",
-                timeout=seconds,
-                allow_redirects=False,
-                auth=lambda request: request,  # nothing from ~/.netrc
-            ).close()
-        except requests.exceptions.SSLError:
-            reason = "its certificate is not trusted. Check REQUESTS_CA_BUNDLE"
-        except requests.exceptions.ProxyError:
-            reason = "the proxy gives no connection to it. Check HTTPS_PROXY and NO_PROXY"
-        except requests.Timeout:
-            reason = f"it did not answer within {seconds:g} s. Check the network and the firewall"
-        except requests.RequestException:
-            reason = "there is no connection to it. Check the network, HTTPS_PROXY and the firewall"
-        else:
-            return
-        # Not chained: the error of requests is a paragraph.
-        raise UnreachableError(
-            f"The Databricks workspace {mask_uri(host)} cannot be reached: {reason}, and the "
-            "address of the workspace."
-        ) from None
+    def _check_credentials(self, host: str) -> None:
+        """Raise an error if databricks-sdk finds no credentials, which MLflow says in a paragraph."""
+        if os.environ.get(RUNTIME) or os.environ.get(MODEL_SERVING):
+            return  # MLflow has credentials of its own there
+        with suppress(ImportError):  # MLflow explains it
+            from databricks.sdk.config import Config
+
+            try:
+                Config(**({"profile": self._profile} if self._profile else {}))
+            except ValueError as error:
+                # Any other reason is in the error, which MLflow will show.
+                if "cannot configure default credentials" in str(error):
+                    raise MissingOptionError(_no_credentials(host, self._profile)) from None
 
     def __eq__(self, other: object) -> bool:
         return self._key == other._key if isinstance(other, Identity) else NotImplemented
@@ -390,6 +384,59 @@ class Identity:
     def __repr__(self) -> str:
         """Hide everything."""
         return "Identity()"
+
+
+def _check_reachable(host: str, seconds: float) -> None:
+    """Check that a workspace responds, without signing in.
+
+    Raises:
+        UnreachableError: The connection failed, or there was no response in time.
+    """
+    import requests
+
+    try:
+        # The first request of databricks-sdk; any response will do.
+        requests.get(
+            f"{host.rstrip('/')}/.well-known/databricks-config",
+            timeout=seconds,
+            allow_redirects=False,
+            auth=lambda request: request,  # nothing from ~/.netrc
+        ).close()
+    except requests.exceptions.SSLError:
+        reason = "its certificate is not trusted. Check REQUESTS_CA_BUNDLE"
+    except requests.exceptions.ProxyError:
+        reason = "the proxy gives no connection to it. Check HTTPS_PROXY and NO_PROXY"
+    except requests.Timeout:
+        reason = f"it did not answer within {seconds:g} s. Check the network and the firewall"
+    except requests.RequestException:
+        reason = "there is no connection to it. Check the network, HTTPS_PROXY and the firewall"
+    else:
+        return
+    # Not chained: the error of requests is a paragraph.
+    raise UnreachableError(
+        f"The Databricks workspace {mask_uri(host)} cannot be reached: {reason}, and the "
+        "address of the workspace."
+    ) from None
+
+
+def _no_credentials(host: str, profile: str) -> str:
+    """Return the error for an account that neither variables nor profiles describe, with the remedy."""
+    if host:
+        return (
+            f"There are no credentials for the Databricks workspace {mask_uri(host)}: set DATABRICKS_TOKEN, or "
+            "DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, put 'token' into the credentials, or run "
+            "`databricks auth login`."
+        )
+    if profile:
+        return (
+            f"The profile {mask_uri(profile)!r} of Databricks is not in ~/.databrickscfg, or names no host: run "
+            f"`databricks auth login --profile {mask_uri(profile)}`, or name another profile."
+        )
+    return (
+        "No Databricks workspace is configured: set DATABRICKS_HOST and DATABRICKS_TOKEN, put 'host' into the "
+        "connection options and 'token' into the credentials, or run `databricks auth login` for a profile in "
+        "~/.databrickscfg."
+    )
 
 
 def _host_left(environ: Mapping[str, str]) -> str:

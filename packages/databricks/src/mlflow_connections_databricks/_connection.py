@@ -74,14 +74,9 @@ class DatabricksConnection(Connection):
         # Without options the account has no variables.
         return dict(self._account(credentials, options).variables) or self._trimmed()
 
-    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Identity | None:
-        """Return the identity of the account, by which a boundary distinguishes accounts.
-
-        None if neither the values nor the environment name one: the account in force stays.
-        """
-        account = self._account(credentials, options)
-        environ = read_environment()
-        return Identity(account, environ) if account.variables or any(environ.values()) else None
+    def binder(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Identity:
+        """Return the identity of the account, by which a boundary distinguishes accounts."""
+        return Identity(self._account(credentials, options), read_environment())
 
     def _account(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> Account:
         given = {
