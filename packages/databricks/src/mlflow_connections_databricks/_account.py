@@ -369,7 +369,7 @@ class Identity:
             from databricks.sdk.config import Config
 
             try:
-                Config(**({"profile": self._profile} if self._profile else {}))
+                Config(profile=self._profile or None)
             except ValueError as error:
                 # Any other reason is in the error, which MLflow will show.
                 if "cannot configure default credentials" in str(error):
