@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -158,6 +160,37 @@ def test_a_server_that_is_down_keeps_everything(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="does not take events now"):
         ReplaySink("http://127.0.0.1:9", {}, tmp_path).send(batch)
     assert batch.accepted == 0
+
+
+OPEN = """
+import sys
+from pathlib import Path
+if sys.argv[1] == "plain":
+    from mlflow import MlflowClient
+    MlflowClient(sys.argv[2]).search_experiments()
+else:
+    from mlflow_connections_events.replay import ReplaySink
+    assert ReplaySink(sys.argv[2], {}, Path(sys.argv[3])).answers()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["plain", "ours"])
+def test_two_processes_may_create_one_database(
+    other: str, warm_python: str, tmp_path: Path
+) -> None:
+    """A destination opens a new SQLite database while MLflow, or another destination, creates it."""
+    path = tmp_path / "new.db"
+    uri = f"sqlite:///{path}"
+    command = [warm_python, "-c", OPEN, other, uri, str(tmp_path / "other")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("*new.db*")) and process.poll() is None:
+            time.sleep(0.001)
+        assert ReplaySink(uri, {}, tmp_path / "state").answers()
+        _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert [each.name for each in MlflowClient(uri).search_experiments()] == ["Default"]
+    assert [each.name for each in tmp_path.glob("*new.db*")] == ["new.db"]
 
 
 def test_values_that_equal_nothing_are_written_again_in_one_request(

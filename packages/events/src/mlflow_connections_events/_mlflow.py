@@ -3,6 +3,7 @@
 Each was read in MLflow 2.22, 3.5 and 3.17; the functions hide the differences between versions.
 """
 
+import functools
 import sys
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
@@ -128,6 +129,15 @@ def registry_uris_of(tracking_uri: str) -> set[str]:
 def is_unity_catalog(registry: Any) -> bool:
     """Return whether a model registry store is that of Databricks' Unity Catalog."""
     return any(each.__module__.startswith(_UNITY_CATALOG) for each in type(registry).__mro__)
+
+
+@functools.cache
+def newest_schema() -> str:
+    """Return the revision of a database that has all tables of this version of MLflow."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    found: str = _get_latest_schema_revision()
+    return found
 
 
 def default_tracking_uri() -> str:

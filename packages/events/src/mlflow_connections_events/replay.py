@@ -139,11 +139,13 @@ class ReplaySink:
 
         from mlflow import MlflowClient
 
+        from ._databases import ensure_database
         from ._mlflow import build_store, registry_uri_for
         from ._replaying._applier import Applier
         from ._replaying._target import ReplayTarget
 
         uri = self._uri
+        ensure_database(uri)
         tracking = build_store("tracking", uri, store_uri=uri, artifact_uri=None)
         registry_uri = registry_uri_for(uri)
 
