@@ -598,6 +598,20 @@ def slow(session: nox.Session, group: str) -> None:
 
 
 @nox.session(tags=["matrix"])
+@nox.parametrize(
+    ("group", "mlflow"),
+    [
+        nox.param(group, mlflow, id=f"{group}-{mlflow}")
+        for group in ("durable", "events")
+        for mlflow in ("2.22", "3.5", "newest")
+    ],
+)
+def slow_mlflow(session: nox.Session, group: str, mlflow: str) -> None:
+    """Run the tests of a group that take minutes on one version of MLflow."""
+    integrate(session, group, *SLOW_NEEDS[group], *mlflow_of(mlflow), marked="slow")
+
+
+@nox.session(tags=["matrix"])
 @nox.parametrize("package", SLOW_UNITS, ids=SLOW_UNITS)
 def slow_unit(session: nox.Session, package: str) -> None:
     """Run a package's own tests that take minutes."""

@@ -167,6 +167,22 @@ def test_snowflakes_own_retries_are_awaited(planned: Callable[..., Plan]) -> Non
     assert not has_succeeded(plan, watched(plan, failed, [*failed, *again]))
 
 
+def test_an_attempt_between_two_polls_is_shown(planned: Callable[..., Plan]) -> None:
+    """A failure is shown even if Snowflake's own retry has begun, or ended, before the next look."""
+    plan = planned(retries=1)
+    failed = [run(plan, "load", "FAILED", error="e"), run(plan, "end", "SUCCEEDED")]
+    history: Any = Told([run(plan, "load", "EXECUTING")], [*failed, *everything(plan, attempt=2)])
+    out = io.StringIO()
+    progress = Progress(plan, Console(file=out, width=200))
+    assert has_succeeded(plan, progress.follow(Watch(history, plan, set()).states()))
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert [line for line in lines if "load" in line] == [
+        "running load",
+        "FAILED load 3.0 s",
+        "done load 3.0 s (try 2)",
+    ]
+
+
 def test_a_retry_is_watched_from_its_beginning(planned: Callable[..., Plan]) -> None:
     """Earlier attempts of this run are shown but do not end it; other runs are ignored."""
     plan = planned()

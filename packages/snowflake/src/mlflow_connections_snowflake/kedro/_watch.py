@@ -150,16 +150,20 @@ class Watch:
         self._history = history
         self._plan = plan
         self._before = before
-        self._last_attempt = 0
+        self._attempt = self._last_attempt = 0
         self._timeout = timeout
         self.timed_out = False
 
     def states(self) -> Iterator[dict[str, TaskRun]]:
-        """Yield the last run of each task by its name, again after each pause, until the end."""
+        """Yield the last run of each task by its name, again after each pause, until the end.
+
+        An attempt that has ended since the last pause is yielded before the next one.
+        """
         pause = _FIRST_WAIT
         began = time.monotonic()
         while True:
-            runs = self._newest()
+            *missed, runs = self._attempts()
+            yield from missed
             yield runs
             if self._has_ended(runs):
                 return
@@ -169,17 +173,22 @@ class Watch:
             time.sleep(pause if self._timeout is None else min(pause, self._timeout))
             pause = min(pause * 1.1, _LONGEST_WAIT)
 
-    def _newest(self) -> dict[str, TaskRun]:
+    def _attempts(self) -> list[dict[str, TaskRun]]:
+        """Return the last runs after each attempt that is over since the last call, and those of now."""
         runs = self._history.runs()
         ours = [run.id for run in runs if run.id not in self._before]
         if not ours:
-            return {}
+            return [{}]
         group = ours[0][0]
         if not self._last_attempt:
-            self._last_attempt = min(ours)[1] + self._plan.settings.retries
-        found: dict[str, TaskRun] = {}
+            self._attempt = min(ours)[1]
+            self._last_attempt = self._attempt + self._plan.settings.retries
+        found: list[dict[str, TaskRun]] = [{}]
         for run in sorted((run for run in runs if run.id[0] == group), key=lambda run: run.id):
-            found[run.task] = run
+            while self._attempt < run.id[1]:
+                self._attempt += 1
+                found.append(dict(found[-1]))
+            found[-1][run.task] = run
         return found
 
     def _has_ended(self, runs: dict[str, TaskRun]) -> bool:
