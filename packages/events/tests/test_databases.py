@@ -45,6 +45,19 @@ def test_an_old_database_is_left_to_mlflow(tmp_path: Path) -> None:
     assert path.stat().st_mtime == pytest.approx(then)
 
 
+def test_an_old_database_in_use_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of an older MLflow may write it all the time, and its schema stays."""
+    path = tmp_path / "used.db"
+    write_schema(path, "451aebb31d03")
+    later = time.time() + 3_600
+    os.utime(path, (later, later))
+    monkeypatch.setattr(_databases, "_LONGEST_SECONDS", 0.2)
+    ensure_database(f"sqlite:///{path}")
+    assert path.stat().st_mtime == pytest.approx(later)
+
+
 @pytest.mark.parametrize(
     "uri",
     ["http://m", "databricks", "sqlite://", "sqlite:///:memory:", "sqlite:///no-such-folder/m.db"],

@@ -16,6 +16,8 @@ from ._mlflow import build_store, newest_schema
 
 _IDLE_SECONDS = 10.0
 """Seconds without a write after which no process is creating a database any more."""
+_LONGEST_SECONDS = 60.0
+"""The longest wait in seconds: a database of an older MLflow is never complete, and may be written all the time."""
 _ABANDONED_SECONDS = 3_600.0
 _POLL_SECONDS = 0.1
 
@@ -34,7 +36,10 @@ def ensure_database(uri: str) -> None:
         return
     if not path.exists():
         _create(uri, path)
+    until = time.monotonic() + _LONGEST_SECONDS
     while time.time() - _last_write(path) < _IDLE_SECONDS and not _is_complete(path):
+        if time.monotonic() > until:
+            return
         time.sleep(_POLL_SECONDS)
 
 
