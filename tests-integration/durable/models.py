@@ -34,6 +34,12 @@ def main(experiment: str, registered: str) -> None:
     print(info.model_uri)
 
 
+def load(registered: str) -> None:
+    """Load the first version by its number and by its alias, and print what each predicts."""
+    for version in ("/1", "@champion"):
+        print(mlflow.pyfunc.load_model(f"models:/{registered}{version}").predict([1.0]))
+
+
 def autolog(experiment: str) -> None:
     """Fit with autologging, child runs included."""
     from sklearn.datasets import load_iris
@@ -51,5 +57,7 @@ def autolog(experiment: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "autolog":
         autolog(sys.argv[2])
+    elif sys.argv[1] == "load":
+        load(sys.argv[2])
     else:
         main(*sys.argv[1:3])

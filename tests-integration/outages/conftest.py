@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from trainings import Program as Training
+from trainings import described, put_aside
 
 from mlflow_connections_sandbox import Fault, MlflowServer, OpenMlflow
 from mlflow_connections_sandbox._azure import Azure
@@ -49,6 +51,34 @@ class Server(NamedTuple):
         """Return a name that the server's registry allows."""
         return f"main.default.{name}" if self.name == "databricks" else name
 
+    def trainings(self, pause: str) -> tuple[str, ...]:
+        """Return the command of all trainings that the server has the API for, and its arguments.
+
+        Args:
+            pause: The seconds between two steps.
+        """
+        more = () if self.name == "azureml" else ("traced",)
+        names = self.experiment("everything"), self.registered("doubling")
+        return ("everything", *names, pause, *more)
+
+    @property
+    def registry(self) -> Mapping[str, str]:
+        """Return the variable that names the registry of `registered`, which old clients need."""
+        return {"MLFLOW_REGISTRY_URI": "databricks-uc"} if self.name == "databricks" else {}
+
+    def replace_credentials(self) -> None:
+        """Refuse the credentials of all clients, and every token, from now on; `environment` has others."""
+        stand_in = self.stand_in
+        if isinstance(stand_in, ProtectedMlflow):
+            stand_in.client = stand_in.client._replace(client_secret="s+%:another")
+            stand_in.revoke()
+        elif isinstance(stand_in, Databricks):
+            stand_in.access.replace_token()
+        else:
+            assert isinstance(stand_in, Azure)
+            stand_in.account.client_secret = "another"
+            stand_in.tokens.revoke()
+
     def fail(self, how: str) -> None:
         """Refuse connections, hang, or answer every request with a status."""
         if how == "refuses":
@@ -65,6 +95,23 @@ class Server(NamedTuple):
         self.stand_in.faults.clear()
         if not self.stand_in.is_running:
             self.stand_in.start()
+
+
+def start_server(name: str, mlflow_url: str, folder: Path) -> Server:
+    """Start a server in front of an MLflow server."""
+    server = Server(name, KINDS[name](mlflow_url, folder / name))
+    if isinstance(server.stand_in, Azure):
+        server.stand_in.account.has_logged_models = True
+    server.stand_in.start()
+    return server
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_progress() -> Iterator[None]:
+    """Keep MLflow's progress bars out of the output, which a failed test shows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        yield
 
 
 @pytest.fixture
@@ -88,10 +135,7 @@ def make_server(
     started: list[Server] = []
 
     def make(name: str) -> Server:
-        server = Server(name, KINDS[name](mlflow_server.url, tmp_path / name))
-        if isinstance(server.stand_in, Azure):
-            server.stand_in.account.has_logged_models = True
-        server.stand_in.start()
+        server = start_server(name, mlflow_server.url, tmp_path)
         started.append(server)
         for variable, value in server.stand_in.environment().items():
             monkeypatch.setenv(variable, value)
@@ -181,3 +225,55 @@ def ship(tmp_path: Path, outbox: Path) -> Ship:
         return found
 
     return shipped
+
+
+@pytest.fixture
+def training(tmp_path: Path, outbox: Path) -> Training:
+    """Runs the trainings of durable's tests."""
+    return Training(tmp_path)
+
+
+class Plain:
+    """The trainings without durable, in front of each server, each run once for the session.
+
+    Args:
+        mlflow_server: The MLflow server behind all of them.
+        folder: A folder for their files.
+    """
+
+    def __init__(self, mlflow_server: MlflowServer, folder: Path) -> None:
+        self._mlflow_server, self._folder = mlflow_server, folder
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def training(self, name: str) -> dict[str, Any]:
+        """Return what a server has after all trainings."""
+        if name not in self._known:
+            self._known[name] = self._run(name)
+        return self._known[name]
+
+    def _run(self, name: str) -> dict[str, Any]:
+        folder = self._folder / name
+        folder.mkdir()
+        server = start_server(name, self._mlflow_server.url, folder)
+        try:
+            environment = {**server.stand_in.environment(), **server.registry}
+            words = server.trainings("0")
+            if name == "plain":
+                Training(folder).run(server.option, *words, **environment)
+            else:
+                Training(folder).run_through(name, "--", *words, **environment)
+        finally:
+            server.stand_in.close()
+        found = described(self._mlflow_server.url, server.experiment("everything"), load=True)
+        put_aside(
+            self._mlflow_server.url,
+            server.experiment("everything"),
+            server.registered("doubling"),
+        )
+        return found
+
+
+@pytest.fixture(scope="session")
+def plain(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Plain:
+    """The trainings without durable."""
+    return Plain(mlflow_server, tmp_path_factory.mktemp("plain"))

@@ -1,23 +1,27 @@
 """The stores without a server: immediate refusals, and reads of own writes."""
 
 import inspect
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import pytest
-from mlflow.entities import Experiment, Metric, Param, RunStatus, RunTag
+from mlflow.entities import Experiment, FileInfo, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException, RestException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-from mlflow_connections_durable import _composite, _mlflow, _server
+from mlflow_connections_durable import _artifacts, _composite, _mlflow, _server
 from mlflow_connections_durable._experiment_ids import provisional_experiment
 from mlflow_connections_durable._kept_files import SMALL, KeptFiles
 from mlflow_connections_durable._patience import ATTEMPT_SECONDS, Away
 from mlflow_connections_outbox import admin
 
+TAG = "mlflow.modelVersions"
 IS_2 = mlflow.__version__.startswith("2.")
 
 
@@ -225,6 +229,67 @@ def test_a_logged_model_is_read_back(store: Any, run_id: str) -> None:
     assert found.status == LoggedModelStatus.READY
     (other,) = store.search_logged_models([run.info.experiment_id], "name = 'tree'")
     assert other.model_id == model.model_id
+
+
+@pytest.mark.skipif(IS_2, reason="logged models came with MLflow 3")
+def test_a_model_keeps_the_tag_with_its_versions_of_unity_catalog(
+    store: Any, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only MLflow's client writes it then; a version that waits for the server is added by the shipper."""
+    from mlflow.entities import LoggedModelTag
+
+    monkeypatch.setattr("mlflow.get_registry_uri", lambda: "databricks-uc://work")
+    run = store.get_run(run_id)
+    model = store.create_logged_model(
+        run.info.experiment_id, "tree", run_id, None, None, None
+    ).model_id
+    (server,) = _server._servers.values()
+    server.versions["main.default.tree", "1000000000000001"] = object()
+    waits = {"name": "main.default.tree", "version": "1000000000000001"}
+    known = {"name": "main.default.tree", "version": "1"}
+    for versions, expected in (([waits], {}), ([known, waits], {TAG: json.dumps([known])})):
+        store.set_logged_model_tags(model, [LoggedModelTag(TAG, json.dumps(versions))])
+        assert store.get_logged_model(model).tags == expected
+
+
+class Rooted(ArtifactRepository):
+    """A repository such as AzureML's: it adds its own folder to what it logs, and lists whole paths."""
+
+    def __init__(self) -> None:
+        super().__init__("azureml://artifacts/LoggedModel/1.m-1/artifacts")
+        self.artifacts = SimpleNamespace(path="artifacts")
+
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
+        """Log nothing."""
+
+    log_artifacts = log_artifact
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        """Return the one file of each known folder."""
+        files: dict[str | None, str] = {
+            "artifacts": "artifacts/MLmodel",
+            "artifacts/deep": "artifacts/deep/a.txt",
+        }
+        return [FileInfo(files[path], False, -1)] if path in files else []
+
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        assert remote_file_path == "artifacts/MLmodel"
+        Path(local_path).write_text("the model")
+
+
+def test_files_of_a_repository_with_its_own_folder_are_found(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AzureML's client lists and downloads by the path in the whole run or model, and uploads by the one in its URI."""
+    store.create_experiment("wine", None, [])
+    (server,) = _server._servers.values()
+    inner = Rooted()
+    monkeypatch.setattr(_artifacts.DurableArtifacts, "_fetched", lambda _, call: call(inner))
+    owner = _artifacts.DurableOwner(server, inner.artifact_uri, None, "m-1", is_whole=False)
+    found: Any = _artifacts.DurableArtifacts(inner.artifact_uri, owner, "", lambda: inner)
+    assert [entry.path for entry in found.list_artifacts()] == ["MLmodel"]
+    assert [entry.path for entry in found.list_artifacts("deep")] == ["deep/a.txt"]
+    assert Path(found.download_artifacts("MLmodel", str(tmp_path))).read_text() == "the model"
 
 
 def test_registration_is_deferred(registry: Any, run_id: str) -> None:

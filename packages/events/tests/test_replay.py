@@ -1,15 +1,22 @@
 """Replay without a server: the plan of a batch, and the meaning of MLflow's errors."""
 
+import json
 import socket
 from http.client import RemoteDisconnected
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos import databricks_pb2 as codes
+from mlflow.store.entities.paged_list import PagedList
 
 from mlflow_connections_events import replay
+from mlflow_connections_events._replaying._registry import RegistryApplier
+from mlflow_connections_events._replaying._target import ReplayTarget
+from mlflow_connections_events.ids import IdMap
 from mlflow_connections_events.replay import _steps, judge, missing_endpoint, open_replay
 from mlflow_connections_events.vocabulary import KINDS
 from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
@@ -181,3 +188,67 @@ def test_a_missing_endpoint_of_a_missing_server_waits(lacking: Any) -> None:
     with pytest.raises(Unavailable):
         sink.send(Batch([Event("r", "model_logged", 1, {})]))
     assert server.tries == ["model_logged"]
+
+
+class Catalog:
+    """A registry such as Unity Catalog's, which knows no logged model."""
+
+    __module__ = "mlflow.store._unity_catalog.registry.rest_store"
+
+    def __init__(self) -> None:
+        self.created = 0
+
+    def search_model_versions(self, *_: Any, **__: Any) -> PagedList[Any]:
+        """Find nothing."""
+        return PagedList([], None)
+
+    def create_model_version(self, name: str, model_id: str, **_: Any) -> Any:
+        """Create a version, whose logged model is not tagged."""
+        assert model_id == "m-1"
+        self.created += 1
+        return SimpleNamespace(name=name, version=str(self.created))
+
+
+class Models:
+    """A tracking store with one logged model."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, str] = {}
+
+    def get_logged_model(self, model_id: str) -> Any:
+        """Return the model."""
+        assert model_id == "m-1"
+        return SimpleNamespace(tags=self.tags)
+
+    def set_logged_model_tags(self, model_id: str, tags: Any) -> None:
+        """Set its tags."""
+        assert model_id == "m-1"
+        self.tags |= {tag.key: tag.value for tag in tags}
+
+
+@pytest.mark.skipif(mlflow.__version__ < "3", reason="logged models came with MLflow 3")
+def test_a_logged_model_names_its_versions_of_unity_catalog(tmp_path: Path) -> None:
+    """Nobody else writes the tag: the server has another registry, and MLflow's client had no number yet."""
+    catalog, models = Catalog(), Models()
+    runs: Any = None
+    target = ReplayTarget(
+        models,
+        lambda _: catalog,
+        None,
+        IdMap(tmp_path / "ids"),
+        own_ids=True,
+        announced=lambda _: None,
+    )
+    create = RegistryApplier(target, runs).handlers()["version_created"]
+    data: dict[str, Any] = {
+        "source": "models:/m-1",
+        "model_id": "m-1",
+        "tags": {},
+        "description": None,
+    }
+    for number in ("1000000000000001", "1000000000000002"):
+        create(Event("main.default.tree", "version_created", 1, {**data, "version": number}))
+    assert json.loads(models.tags["mlflow.modelVersions"]) == [
+        {"name": "main.default.tree", "version": "1"},
+        {"name": "main.default.tree", "version": "2"},
+    ]

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from mlflow_connections_sandbox import MlflowServer, Sandbox, _mlflow_server
+from mlflow_connections_sandbox._azure import Azure
+from mlflow_connections_sandbox._azure._errors import AzureError
 from mlflow_connections_sandbox._databricks import Databricks
+from mlflow_connections_sandbox._databricks._errors import ApiError
+from mlflow_connections_sandbox._databricks._unity_catalog import Details
 from mlflow_connections_sandbox._http import ProtectedMlflow
 from mlflow_connections_sandbox._kept import FolderLock, KeptValues
 from mlflow_connections_sandbox._loopback import LoopbackServer
@@ -137,6 +142,48 @@ def test_a_server_can_be_killed_and_started_again(
         server.start()
         assert server.url == url
         assert _mlflow_server.has_nonce(url, server.nonce)
+
+
+def bearing(token: str) -> Request:
+    """Return a request with a token."""
+    return Request({"type": "http", "headers": [(b"authorization", f"Bearer {token}".encode())]})
+
+
+def test_a_workspace_that_starts_again_knows_what_it_had(tmp_path: Path) -> None:
+    """A version without files stays incomplete, and folders stay; its personal token can be replaced."""
+    first = Databricks(NOBODY, tmp_path)
+    first.unity_catalog._note("dbfs:/unity-catalog/models/a", Details("runs:/1/model"))
+    first._tracking._add_folder("/Shared/team")
+    old = first.access.token
+    second = Databricks(NOBODY, tmp_path)
+    details = [
+        second.unity_catalog._detail({"source": f"dbfs:/unity-catalog/models/{x}"}) for x in "ab"
+    ]
+    assert details[0] == Details("runs:/1/model", is_ready=False)
+    assert details[1].is_ready
+    second._tracking._check_name("/Shared/team/wine")
+    assert second.access.token == old
+    second.access.check(bearing(old))
+    second.access.replace_token()
+    second.access.check(bearing(second.access.token))
+    with pytest.raises(ApiError, match="Invalid access token"):
+        second.access.check(bearing(old))
+
+
+def test_azure_that_starts_again_knows_its_tokens_and_certificates(tmp_path: Path) -> None:
+    """A client goes on with the token and the authority that it has, until the tokens are revoked."""
+    audience = "https://management.azure.com"
+    first = Azure(NOBODY, tmp_path)
+    token = first.tokens.issue(audience, "a person")
+    first.kept.write()
+    second = Azure(NOBODY, tmp_path)
+    second.tokens.check(bearing(token), (audience,))
+    authorities = {each.proxy._authority.cert_pem.bytes() for each in (first, second)}
+    assert len(authorities) == 1
+    second.tokens.revoke()
+    for azure in (second, Azure(NOBODY, tmp_path)):
+        with pytest.raises(AzureError, match="It is invalid"):
+            azure.tokens.check(bearing(token), (audience,))
 
 
 def test_a_nonce_identifies_the_server(healthy_stranger: LoopbackServer) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._errors import AccessError, InvalidOptionError, PluginLoadError
-from .headers import FromParent, Headers, HeaderSource, Renewing
+from .headers import FromParent, Headers, HeaderSource, Renewing, is_agent_running
 
 __all__ = [
     "AUTH_VARIABLE",
@@ -27,6 +27,7 @@ __all__ = [
     "Provider",
     "authenticator_of",
     "from_parent",
+    "has_lost_parent",
     "lasting_variables",
     "origin_of",
     "origins_in_force",
@@ -260,12 +261,15 @@ def lasting_variables(uri: str) -> dict[str, str]:
     Args:
         uri: The server's tracking URI.
     """
-    try:
-        origin = origin_of(uri)
-    except InvalidOptionError:
-        origin = uri.partition("?")[0]
-    authenticator = authenticator_of(origin)
+    authenticator = authenticator_of(_origin_of_server(uri))
     return {} if authenticator is None else authenticator.lasting_variables()
+
+
+def _origin_of_server(uri: str) -> str:
+    try:
+        return origin_of(uri)
+    except InvalidOptionError:
+        return uri.partition("?")[0]
 
 
 def authenticator_of(origin: str) -> Authenticator | None:
@@ -284,6 +288,19 @@ def authenticator_of(origin: str) -> Authenticator | None:
         found = [entry for entry in _entries(text) if entry["origin"] == origin]
         _inherited[text, origin] = _open(found[-1]) if found else None
     return _inherited[text, origin]
+
+
+def has_lost_parent(uri: str, environment: Mapping[str, str]) -> bool:
+    """Return whether variables get a server's headers from a process that has ended.
+
+    Args:
+        uri: The server's tracking URI.
+        environment: The variables.
+    """
+    origin = _origin_of_server(uri)
+    entries = _entries(environment.get(DESCRIPTION_VARIABLE, ""))
+    agents = [e["description"].get("agent") for e in entries if e["origin"] == origin]
+    return bool(agents) and agents[-1] is not None and not is_agent_running(agents[-1])
 
 
 def origins_in_force(opener: str) -> list[str]:

@@ -18,7 +18,15 @@ from typing import Any, NamedTuple
 
 from ._errors import AccessError, ConnectionsError
 
-__all__ = ["RENEW_AT", "FromParent", "HeaderSource", "Headers", "Renewing", "fetch_from_agent"]
+__all__ = [
+    "RENEW_AT",
+    "FromParent",
+    "HeaderSource",
+    "Headers",
+    "Renewing",
+    "fetch_from_agent",
+    "is_agent_running",
+]
 
 RENEW_AT = 0.8
 """The part of a lifetime after which new headers are fetched."""
@@ -131,6 +139,19 @@ def fetch_from_agent(path: str, origin: str, rejected: Mapping[str, str] | None 
             str(answer.get("error") or f"The process that holds the secret for {origin} ended.")
         )
     return Headers(answer["headers"], answer["lifetime"], answer["renew_in"])
+
+
+def is_agent_running(path: str) -> bool:
+    """Return whether the process that holds the secret still listens on its socket."""
+    import socket
+
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(_AGENT_ANSWERS_WITHIN)
+            client.connect(path)
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 class _Held(NamedTuple):

@@ -20,7 +20,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artif
 
 from mlflow_connections.secrets import get_logger, mask_uri, masked
 from mlflow_connections_events import inner_of
-from mlflow_connections_events.files import repository_of
+from mlflow_connections_events.files import entries_of, place_in, repository_of
 
 from ._delivering import is_delivering
 from ._kept_files import CannotKeepError, read_small, row_of_small
@@ -191,7 +191,7 @@ class DurableArtifacts(ArtifactRepository):
         found: dict[str, FileInfo] = {}
         local = files.listed(full)
         try:
-            for entry in self._fetched(lambda inner: inner.list_artifacts(path or None)):
+            for entry in self._fetched(lambda inner: entries_of(inner, path or None)):
                 found[entry.path] = entry
         except (Away, _NotThereYet) as error:
             if not self._owner.is_whole and not local:
@@ -220,7 +220,7 @@ class DurableArtifacts(ArtifactRepository):
             # MLflow's subclasses are called with these names.
             self._fetched(
                 lambda inner: inner._download_file(
-                    remote_file_path=remote_file_path, local_path=local_path
+                    remote_file_path=place_in(inner, remote_file_path), local_path=local_path
                 )
             )
         except (Away, _NotThereYet) as error:

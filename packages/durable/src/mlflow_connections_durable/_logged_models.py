@@ -1,5 +1,6 @@
 """Logged models of MLflow 3: created without the server if it does not respond."""
 
+import json
 import time
 import uuid
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from ._patience import Away
 from ._server import DurableServer
 from ._uri import SCHEME
 
-_SERVER_WRITES_IT = "mlflow.modelVersions"
+_VERSIONS_TAG = "mlflow.modelVersions"
 
 
 class DurableModels:
@@ -140,9 +141,10 @@ class DurableModels:
             self._server.models[model_id] = _changed_model(model, params={**model.params, **values})
 
     def set_logged_model_tags(self, model_id: str, tags: Any) -> None:
-        """Set tags of a logged model, except the one that the server writes when a version is created."""
+        """Set tags of a logged model, except versions that the server or the shipper adds when they exist."""
         values = entities.pairs(tags, entities.keep)
-        values.pop(_SERVER_WRITES_IT, None)
+        if versions := self._versions_to_name(values.pop(_VERSIONS_TAG, "[]")):
+            values[_VERSIONS_TAG] = json.dumps(versions)
         if not values:
             return
         self._change_model(model_id, "model_tagged", {"tags": values})
@@ -160,6 +162,14 @@ class DurableModels:
         """Delete a logged model."""
         self._change_model(model_id, "model_deleted", {})
         self._server.models.pop(model_id, None)
+
+    def _versions_to_name(self, text: str) -> list[dict[str, str]]:
+        """Return the versions that MLflow's client adds to its tag of a model and nobody else does."""
+        # A registry of the tracking server writes the tag itself.
+        if text == "[]" or not _mlflow.is_unity_catalog_in_force():
+            return []
+        waiting = self._server.versions
+        return [v for v in json.loads(text) if (v["name"], str(v["version"])) not in waiting]
 
     # ----- the models of this process
 

@@ -129,6 +129,13 @@ def _is_unity_catalog(store: Any) -> bool:
     return any(each.__module__.startswith(_UNITY_CATALOG) for each in type(store).__mro__)
 
 
+def is_unity_catalog_in_force() -> bool:
+    """Return whether models are registered in Databricks' Unity Catalog."""
+    from mlflow import get_registry_uri
+
+    return str(get_registry_uri()).partition(":")[0] == "databricks-uc"
+
+
 def registry_uri_of(store: Any, tracking_uri: str) -> str | None:
     """Return the URI of a registry, if the server of a tracking URI has several."""
     if tracking_uri.partition(":")[0] != "databricks":

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mlflow_connections.authentication import has_lost_parent
 from mlflow_connections.mlflow_state import CREDENTIAL_VARIABLES
 from mlflow_connections.secrets import explain, mask_uri
 from mlflow_connections_events.replay import ReplaySink
@@ -167,6 +168,9 @@ def _target(destination: Destination, environ: Mapping[str, str], state: Path) -
     own = noted.get("uri") in {None, url} or url.startswith(f"{noted['uri']} at ")
     if packed:
         uri, environment = json.loads(packed)
+        if (server := noted.get("server")) and has_lost_parent(uri, environment):
+            # The training signed in by `mlflow-connections run`, which has ended with it.
+            return _resolved(server, is_own=True)
         return DurableTarget(uri, environment, is_own=uri != OFFLINE)
     if url == OFFLINE:
         raise Unavailable(

@@ -179,6 +179,7 @@ def download_file(repository: Any, path: str, folder: Path) -> Path:
     from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
     if not isinstance(repository, HttpArtifactRepository):
+        # Repositories add their own folder here.
         return Path(repository.download_artifacts(path, str(folder)))
     local = folder / Path(path).name
     repository._download_file(path, str(local))

@@ -9,7 +9,7 @@ from mlflow_connections_outbox import Event, Rejected, Unavailable
 
 from ._mlflow import artifact_repository, download_file
 
-__all__ = ["SourceFiles", "paths_below", "repository_of"]
+__all__ = ["SourceFiles", "entries_of", "paths_below", "place_in", "repository_of"]
 
 
 class SourceFiles:
@@ -67,13 +67,35 @@ def repository_of(uri: str, tracking_uri: str) -> Any:
     return artifact_repository(uri, tracking_uri)
 
 
+def place_in(repository: Any, path: str | None) -> str | None:
+    """Return the path by which a repository lists and downloads what it has logged under a path.
+
+    AzureML's repository of a folder adds that folder to what it logs, and lists paths of the whole run or model:
+    azureml-mlflow 1.62, `AzureMLflowArtifactRepository`.
+    """
+    root = str(getattr(getattr(repository, "artifacts", None), "path", None) or "").strip("/")
+    return "/".join(filter(None, (root, path))) or None
+
+
+def entries_of(repository: Any, folder: str | None = None) -> list[Any]:
+    """Return the entries of a repository's folder, with paths relative to the repository's URI."""
+    from mlflow.entities import FileInfo
+
+    found = list(repository.list_artifacts(place_in(repository, folder)))
+    if (root := place_in(repository, None)) is None:
+        return found
+    return [
+        FileInfo(each.path.removeprefix(f"{root}/"), each.is_dir, each.file_size) for each in found
+    ]
+
+
 def _parent(path: str) -> str | None:
     return path.rpartition("/")[0] or None
 
 
 def paths_below(repository: Any, folder: str | None = None) -> Iterable[str]:
     """Yield the paths of all files of an artifact repository, or of one of its folders."""
-    for entry in repository.list_artifacts(folder):
+    for entry in entries_of(repository, folder):
         if entry.is_dir:
             yield from paths_below(repository, entry.path)
         else:

@@ -33,6 +33,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow_connections import AccessError
 from mlflow_connections.secrets import get_logger, mask, mask_uri, masked
 from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
 
@@ -285,7 +286,11 @@ def judge(error: Exception, uri: str) -> Exception:
     status = _status(error)
     place = f"The MLflow server at {mask_uri(uri)}"
     said = described(error)
-    if code in _UNAUTHORIZED or status in {401, 403, 407}:
+    if (
+        code in _UNAUTHORIZED
+        or status in {401, 403, 407}
+        or any(isinstance(each, AccessError) for each in _behind(error))
+    ):
         return Unauthorized(f"{place} does not accept the credentials: {said}")
     is_passing = code in _UNAVAILABLE or code in _INTERNAL or status >= 500 or status == 429
     if is_passing and status not in _REFUSED:

@@ -138,6 +138,11 @@ class _Description:
         versions = self._versions(runs.values(), models.values())
         traces = {self._label_trace(trace, ids): trace for trace in self._traces(ids)}
         self._pattern = re.compile("|".join(map(re.escape, self._longest_first())) or r"(?!)")
+        # A service in front of the server has names of its own for the places of files.
+        known = "|".join(map(re.escape, ids)) or r"(?!)"
+        self._experiment_in_place = re.compile(
+            rf"\b(?:{known})(?=[./](?:\w+/)?<(?:run|model|trace) )"
+        )
         self._places = [*ids] if traces else []
         return {
             "experiments": {ids[str(e.experiment_id)]: self._experiment(e) for e in experiments},
@@ -190,6 +195,7 @@ class _Description:
     def _text(self, text: Any) -> str:
         """Return a text with labels in place of IDs."""
         found = self._pattern.sub(lambda match: self._labels[match[0]], str(text))
+        found = self._experiment_in_place.sub("<experiment>", found)
         if self._exact:
             return found
         return _ANY_ID.sub("<id>", _TIME.sub("<time>", found))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 from mlflow_connections import InvalidOptionError
 from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events import entities
-from mlflow_connections_events.files import repository_of
+from mlflow_connections_events.files import entries_of, repository_of
 from mlflow_connections_events.ids import COPIED_TAG, SOURCE_TAG
 from mlflow_connections_events.vocabulary import RunContext
 from mlflow_connections_outbox import Event
@@ -420,7 +420,7 @@ class SourceReader:
     def _files_below(
         self, repository: Any, folder: str | None = None
     ) -> Iterator[tuple[str, int | None]]:
-        for entry in repository.list_artifacts(folder):
+        for entry in entries_of(repository, folder):
             if entry.is_dir:
                 yield from self._files_below(repository, entry.path)
             else:

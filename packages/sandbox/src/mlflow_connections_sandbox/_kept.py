@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class KeptValues:
             ValueError: The file was not written by `write`.
         """
         self._file = file
+        self._writing = threading.Lock()
         self._values: dict[str, str] = {}
         if file.exists():
             try:
@@ -52,10 +54,11 @@ class KeptValues:
     def write(self) -> None:
         """Write the file, completely or not at all."""
         new = self._file.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        new.touch(mode=0o600, exist_ok=False)
-        new.write_text(json.dumps(self._values, indent=2), encoding="utf-8")
-        new.replace(self._file)
+        with self._writing:
+            new.unlink(missing_ok=True)
+            new.touch(mode=0o600, exist_ok=False)
+            new.write_text(json.dumps(self._values, indent=2), encoding="utf-8")
+            new.replace(self._file)
 
 
 class FolderLock:

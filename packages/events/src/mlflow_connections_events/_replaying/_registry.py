@@ -1,6 +1,7 @@
 """Applying the events of the model registry: registered models, their versions and aliases."""
 
 import functools
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from ._target import ReplayTarget
 
 _LOGGED_MODEL = re.compile(r"(?:^models:|/models)/(m-[0-9a-f]{32})(?:/|$)")
 _READY = "READY"
+_VERSIONS_TAG = "mlflow.modelVersions"
 
 
 class RegistryApplier:
@@ -100,9 +102,9 @@ class RegistryApplier:
         version = self._target.found(
             event, source, lambda: self._find_version(registry, event.stream, source)
         )
+        model = self._model_of(data)
         if version is None:
             tags = {**data["tags"], _source_tag(registry): source}
-            model = self._model_of(data)
             more = {"model_id": model} if model else {}
             run = data.get("source_run")
             create = registry.create_model_version
@@ -115,7 +117,26 @@ class RegistryApplier:
                 description=data.get("description"),
                 **accepted_arguments(create, more),
             )
+        if model and is_unity_catalog(registry):
+            self._name_version(model, event.stream, str(version.version))
         self._ids.put(source, str(version.version))
+
+    def _name_version(self, model_id: str, name: str, number: str) -> None:
+        """Add a version to the tag of its logged model, as MLflow's client does.
+
+        A registry of the same server writes it itself; Unity Catalog does not know the model.
+        """
+        from mlflow.entities import LoggedModelTag
+
+        def write() -> None:
+            tags = self._target.tracking.get_logged_model(model_id).tags
+            noted = json.loads(tags.get(_VERSIONS_TAG) or "[]")
+            version = {"name": name, "version": number}
+            if version not in noted:
+                tag = LoggedModelTag(_VERSIONS_TAG, json.dumps([*noted, version]))
+                self._target.tracking.set_logged_model_tags(model_id, [tag])
+
+        unless_gone(write)
 
     def _model_of(self, data: Mapping[str, Any]) -> str | None:
         """Return the destination's ID of the logged model that a version was made from, or None."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
+    from mlflow_connections_sandbox._kept import KeptValues
+
     from ._account import AzureAccount
 
 DEFAULT_SCOPE = "/.default"
@@ -33,6 +35,13 @@ _DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 _PERSON = "66666666-6666-4666-8666-666666666666"
 
 
+_KEY = "token_key"
+
+
+def _new_key() -> str:
+    return secrets.token_hex(32)
+
+
 class Tokens:
     """Signs tokens with its own key, so that no others are accepted.
 
@@ -40,10 +49,11 @@ class Tokens:
         used_by: The subject of each token that was accepted, oldest first.
     """
 
-    def __init__(self, account: "AzureAccount") -> None:
+    def __init__(self, account: "AzureAccount", kept: "KeptValues") -> None:
         self.used_by: list[str] = []
         self._account = account
-        self._key = secrets.token_bytes(32)
+        self._kept = kept
+        self._key = kept.get(_KEY, _new_key)
 
     def issue(self, audience: str, subject: str, *, seconds: int = _HOUR) -> str:
         """Return a new access token.
@@ -67,6 +77,12 @@ class Tokens:
             "preferred_username": subject,
         }
         return jwt.encode(claims, self._key, algorithm="HS256")
+
+    def revoke(self) -> None:
+        """Refuse every token that was issued so far, as continuous access evaluation does."""
+        self._key = _new_key()
+        self._kept.put(_KEY, self._key)
+        self._kept.write()
 
     def check(self, request: "Request", audiences: tuple[str, ...]) -> None:
         """Check that a request carries a valid token for one of the audiences.

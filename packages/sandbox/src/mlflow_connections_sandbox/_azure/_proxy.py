@@ -37,7 +37,12 @@ class Proxy:
     """
 
     def __init__(
-        self, hosts: tuple[str, ...], target_port: int, folder: Path, port: int = 0
+        self,
+        hosts: tuple[str, ...],
+        target_port: int,
+        folder: Path,
+        port: int = 0,
+        authority: trustme.CA | None = None,
     ) -> None:
         """Prepare a proxy.
 
@@ -47,6 +52,7 @@ class Proxy:
             folder: The folder for the certificates of the authority that signed the hosts'
                 certificate.
             port: Its port; 0 for any free one.
+            authority: The authority that signs the hosts' certificate; by default a new one.
         """
         self.url = ""
         self.port = port
@@ -56,7 +62,7 @@ class Proxy:
         self._hosts = hosts
         self._target_port = target_port
         self._folder = folder
-        self._authority = trustme.CA()
+        self._authority = authority or trustme.CA()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event
         self._thread: threading.Thread | None = None

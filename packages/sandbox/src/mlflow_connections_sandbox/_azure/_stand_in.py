@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trustme
 from requests.utils import should_bypass_proxies
 from starlette.applications import Starlette
 from starlette.routing import Host, Route
@@ -24,6 +25,8 @@ from ._workspace import RUN_AUDIENCE, WorkspaceServer
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
+
+    from mlflow_connections_sandbox._kept import KeptValues
 
 
 SIGNED_OUT = "ERROR: Please run 'az login' to setup account."
@@ -64,8 +67,10 @@ class Azure(StandIn):
         self.account = AzureAccount()
         secret = ("client_secret", "other_client_secret", "federated_token", "identity_header")
         self.kept.keep(self.account, *secret)
-        self.tokens = Tokens(self.account)
-        self.proxy = Proxy(_hosts(), self.port, folder, self.kept.port("proxy_port"))
+        self.tokens = Tokens(self.account, self.kept)
+        self.proxy = Proxy(
+            _hosts(), self.port, folder, self.kept.port("proxy_port"), _authority(self.kept)
+        )
         self.cli = AzureCli(folder / "bin")
 
     def app(self) -> "ASGIApp":
@@ -73,7 +78,7 @@ class Azure(StandIn):
         entra = Entra(self.account, self.tokens)
         arm = Arm(self.account, self.tokens)
         workspace = WorkspaceServer(self.account, self.tokens, self.mlflow)
-        blobs = Blobs(self.account, self.mlflow)
+        blobs = Blobs(self.account, self.mlflow, self.kept)
         artifacts = ArtifactStorage(workspace, blobs, self.mlflow)
         handlers = {AzureError: answer_error}
         login = Starlette(routes=entra.routes(), exception_handlers=handlers)
@@ -286,6 +291,14 @@ if [ "$resource" != "{resource}" ]; then
 fi
 echo '{{"accessToken": "{token}", "expires_on": {expires_on}, "tokenType": "Bearer"}}'
 """
+
+
+def _authority(kept: "KeptValues") -> trustme.CA:
+    """Return the authority of the folder: running clients have loaded its certificate."""
+    new = trustme.CA()
+    pems = (new.cert_pem.bytes().decode, new.private_key_pem.bytes().decode)
+    names = ("authority", "authority_key")
+    return trustme.CA.from_pem(*(kept.get(n, p).encode() for n, p in zip(names, pems, strict=True)))
 
 
 def _hosts() -> tuple[str, ...]:

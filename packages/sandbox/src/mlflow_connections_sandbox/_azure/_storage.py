@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+    from mlflow_connections_sandbox._kept import KeptValues
     from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
     from ._account import AzureAccount
@@ -40,10 +41,13 @@ _BLOCK_IDS = re.compile(r"<(?:Latest|Uncommitted|Committed)>([^<]+)<")
 class Blobs:
     """The one container of the account."""
 
-    def __init__(self, account: "AzureAccount", mlflow: "MlflowBackend") -> None:
+    def __init__(
+        self, account: "AzureAccount", mlflow: "MlflowBackend", kept: "KeptValues"
+    ) -> None:
         self._account = account
         self._mlflow = mlflow
-        self._key = secrets.token_bytes(32)
+        # A signature outlives a restart.
+        self._key = kept.get("storage_key", lambda: secrets.token_hex(32)).encode()
         self._blocks: dict[str, dict[str, bytes]] = {}
 
     def routes(self) -> "list[BaseRoute]":

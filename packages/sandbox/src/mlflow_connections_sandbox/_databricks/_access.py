@@ -27,7 +27,7 @@ class WorkspaceAccess:
     """
 
     def __init__(self) -> None:
-        self.token = f"dapi{secrets.token_hex(16)}"
+        self.token = _personal_token()
         self.client_id = secrets.token_hex(16)
         self.client_secret = f"dose{secrets.token_hex(16)}"
         self.other_client_id = secrets.token_hex(16)
@@ -42,6 +42,13 @@ class WorkspaceAccess:
         """Let the personal token and every OAuth token expire."""
         with self._lock:
             self._revoked = True
+            self._deadlines.clear()
+
+    def replace_token(self) -> None:
+        """Revoke every token, and issue another personal one, which `token` holds."""
+        with self._lock:
+            self.token = _personal_token()
+            self._revoked = False
             self._deadlines.clear()
 
     def check(self, request: Request) -> None:
@@ -93,6 +100,10 @@ class WorkspaceAccess:
                 "scope": "all-apis",
             }
         )
+
+
+def _personal_token() -> str:
+    return f"dapi{secrets.token_hex(16)}"
 
 
 def _basic(request: Request) -> tuple[str, str] | None:

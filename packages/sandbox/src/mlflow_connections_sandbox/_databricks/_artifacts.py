@@ -10,6 +10,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mlflow_connections_sandbox._kept import KeptValues
 from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
 from ._errors import ApiError, endpoint_not_found, invalid, missing
@@ -27,13 +28,19 @@ class WorkspaceArtifacts:
     """Reads and writes files in the MLflow server's artifact store, without storing any itself."""
 
     def __init__(
-        self, url: str, mlflow: MlflowBackend, tracking: Tracking, unity_catalog: UnityCatalog
+        self,
+        url: str,
+        mlflow: MlflowBackend,
+        tracking: Tracking,
+        unity_catalog: UnityCatalog,
+        kept: KeptValues,
     ) -> None:
         self._url = url
         self._mlflow = mlflow
         self._tracking = tracking
         self._unity_catalog = unity_catalog
-        self._key = secrets.token_bytes(32)
+        # A signed URL outlives a restart.
+        self._key = kept.get("storage_key", lambda: secrets.token_hex(32)).encode()
 
     def run_credentials(self, request: Request) -> Response:
         """Answer `artifacts/credentials-for-read` and `-write`: a signed URL per path."""

@@ -9,6 +9,7 @@ from anyio import from_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mlflow_connections_sandbox._kept import KeptValues
 from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
 from ._errors import ApiError, endpoint_not_found, invalid, missing
@@ -28,9 +29,11 @@ class Tracking:
     folder exists, and there is no default experiment.
     """
 
-    def __init__(self, mlflow: MlflowBackend) -> None:
+    def __init__(self, mlflow: MlflowBackend, kept: KeptValues) -> None:
         self._mlflow = mlflow
-        self._folders = {"/", "/Shared", "/Users", f"/Users/{USER}"}
+        self._kept = kept
+        first = ["/", "/Shared", "/Users", f"/Users/{USER}"]
+        self._folders = set(json.loads(kept.get("folders", lambda: json.dumps(first))))
 
     def forward(self, request: Request) -> Response:
         """Answer any call below `/api/<version>/mlflow/`."""
@@ -66,9 +69,15 @@ class Tracking:
         path = body.get("path") if isinstance(body, dict) else None
         if not isinstance(path, str) or not path.startswith("/"):
             raise invalid(f"Path ({path}) doesn't start with '/'")
+        self._add_folder(path)
+        return JSONResponse({})
+
+    def _add_folder(self, path: str) -> None:
+        """Add a folder and its parents, which stay after a restart."""
         parts = path.strip("/").split("/")
         self._folders |= {"/" + "/".join(parts[:depth]) for depth in range(len(parts) + 1)}
-        return JSONResponse({})
+        self._kept.put("folders", json.dumps(sorted(self._folders)))
+        self._kept.write()
 
     def _check(self, path: str, values: dict[str, Any]) -> None:
         call = path.partition("/mlflow/")[2]

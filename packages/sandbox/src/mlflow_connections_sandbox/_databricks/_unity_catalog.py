@@ -5,6 +5,7 @@ stored in the registry of the real MLflow server under their three-level names, 
 own registry does not allow, and their files in its artifact store.
 """
 
+import json
 import re
 import secrets
 import threading
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mlflow_connections_sandbox._kept import KeptValues
 from mlflow_connections_sandbox._mlflow_backend import MlflowBackend
 
 from ._errors import ApiError, endpoint_not_found, invalid
@@ -62,12 +64,15 @@ class UnityCatalog:
         has_default_storage: Whether files travel by signed URLs instead of the Files API.
     """
 
-    def __init__(self, mlflow: MlflowBackend) -> None:
+    def __init__(self, mlflow: MlflowBackend, kept: KeptValues) -> None:
         self.is_enabled = True
         self.schemas = {"main.default", "main.ml"}
         self.has_default_storage = False
         self._mlflow = mlflow
-        self._details: dict[tuple[str, str], Details] = {}
+        self._kept = kept
+        # By the location of a version's files, which is chosen before the version exists.
+        noted = json.loads(kept.get("versions", lambda: "{}"))
+        self._details = {location: Details(*values) for location, values in noted.items()}
         self._lock = threading.Lock()
         registered, versions = "registered-models", "model-versions"
         self._calls: dict[tuple[str, str], Callable[[Values], Values]] = {
@@ -154,9 +159,6 @@ class UnityCatalog:
             new_name = self._checked_name(new_name)
             body = {"name": name, "new_name": new_name}
             found = self._ask("POST", "registered-models/rename", name, body)
-            with self._lock:
-                for key in [key for key in self._details if key[0] == name]:
-                    self._details[new_name, key[1]] = self._details.pop(key)
         return {"registered_model": _model(found)}
 
     def _delete_model(self, values: Values) -> Values:
@@ -214,18 +216,17 @@ class UnityCatalog:
         name = self._name(values)
         source = _required(values, "source")
         _check_tags(values.get("tags"))
+        location = f"{_LOCATION}{name.replace('.', '/')}/{secrets.token_hex(16)}"
+        # First, so that a version that is interrupted here is not complete after a restart.
+        self._note(location, Details(source, str(values.get("run_tracking_server_id", ""))))
         body = {
             "name": name,
-            "source": f"{_LOCATION}{name.replace('.', '/')}/{secrets.token_hex(16)}",
+            "source": location,
             "run_id": values.get("run_id"),
             "tags": values.get("tags"),
             "description": values.get("description"),
         }
         version = self._ask("POST", "model-versions/create", name, body)["model_version"]
-        with self._lock:
-            self._details[name, version["version"]] = Details(
-                source, str(values.get("run_tracking_server_id", ""))
-            )
         return {"model_version": self._described(version)}
 
     def _update_version(self, values: Values) -> Values:
@@ -297,9 +298,7 @@ class UnityCatalog:
         files = listed.json().get("files", []) if listed.ok else []
         if "MLmodel" not in {each["path"] for each in files}:
             raise invalid(f"Model version {name}/{number} has no MLmodel file.")
-        with self._lock:
-            detail = self._details.get((name, number), Details(version["source"]))
-            self._details[name, number] = detail._replace(is_ready=True)
+        self._note(version["source"], self._detail(version)._replace(is_ready=True))
         return {"model_version": self._described(version)}
 
     def _emit_lineage(self, values: Values) -> Values:
@@ -350,7 +349,13 @@ class UnityCatalog:
         # A version that another stand-in has registered in this folder is complete.
         known = Details(version["source"], is_ready=True)
         with self._lock:
-            return self._details.get((version["name"], version["version"]), known)
+            return self._details.get(version["source"], known)
+
+    def _note(self, location: str, detail: Details) -> None:
+        with self._lock:
+            self._details[location] = detail
+            self._kept.put("versions", json.dumps(self._details))
+            self._kept.write()
 
     def _described(self, version: Values) -> Values:
         detail = self._detail(version)

@@ -45,10 +45,10 @@ class Databricks(StandIn):
         self.access = WorkspaceAccess()
         names = ("token", "client_id", "client_secret", "other_client_id", "other_client_secret")
         self.kept.keep(self.access, *names)
-        self._tracking = Tracking(self.mlflow)
-        self.unity_catalog = UnityCatalog(self.mlflow)
+        self._tracking = Tracking(self.mlflow, self.kept)
+        self.unity_catalog = UnityCatalog(self.mlflow, self.kept)
         self._artifacts = WorkspaceArtifacts(
-            self.url, self.mlflow, self._tracking, self.unity_catalog
+            self.url, self.mlflow, self._tracking, self.unity_catalog, self.kept
         )
 
     def environment(self) -> Mapping[str, str]:
