@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mlflow_connections import AccessError, ConnectionsError, Endpoint, PluginLoadError
+from mlflow_connections._agent import forget_agents
 from mlflow_connections._use import Applied
 from mlflow_connections.authentication import (
     AUTH_VARIABLE,
@@ -20,9 +21,11 @@ from mlflow_connections.authentication import (
     authenticate,
     authenticator_of,
     from_parent,
+    has_lost_parent,
     lasting_variables,
     origins_in_force,
     variables_for_shell,
+    variables_of,
 )
 from mlflow_connections.headers import FromParent, Headers, HeaderSource
 
@@ -147,6 +150,18 @@ def test_a_parent_is_asked_only_for_its_own_origins(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("mlflow_connections.authentication._from_parent", json.dumps(entries))
     assert from_parent(Known.opener) == [FromParent("/socket", HTTP)]
     assert from_parent("third:opener") == []
+
+
+def test_a_parent_that_has_ended_is_noticed() -> None:
+    """Variables of a child are of no use then; those without a parent, or of another server, are."""
+    secret, public = Known(HTTP, Fixed("one")), Known(VENDOR, Fixed("two", is_secret=False))
+    variables = variables_of([secret, public])
+    assert not has_lost_parent("https://mlflow.example.com", variables)
+    forget_agents()
+    assert has_lost_parent("https://mlflow.example.com", variables)
+    assert not has_lost_parent(f"{VENDOR}?", variables)
+    assert not has_lost_parent("https://elsewhere.example.com", variables)
+    assert not has_lost_parent("https://mlflow.example.com", {})
 
 
 def test_without_unix_sockets_only_a_child_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

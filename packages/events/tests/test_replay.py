@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos import databricks_pb2 as codes
 from mlflow.store.entities.paged_list import PagedList
 
+from mlflow_connections import AccessError
 from mlflow_connections_events import replay
 from mlflow_connections_events._replaying._registry import RegistryApplier
 from mlflow_connections_events._replaying._target import ReplayTarget
@@ -56,6 +57,15 @@ def test_the_code_of_an_error_determines_its_meaning(code: Any, expected: type) 
     assert type(judged) is expected
     assert "why" in str(judged)
     assert "hidden" not in str(judged)
+
+
+def test_a_refused_sign_in_waits_for_other_credentials() -> None:
+    """MLflow hides what a connection raised while it signed in, and calls it an internal error."""
+    error = MlflowException("API request failed with exception no")
+    error.__context__ = AccessError("The client's secret is wrong.")
+    judged = judge(error, "http://m")
+    assert type(judged) is Unauthorized
+    assert "exception no" in str(judged)
 
 
 def test_a_broken_connection_is_unavailable() -> None:
