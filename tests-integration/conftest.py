@@ -155,6 +155,7 @@ class FaultProxy:
         token: The only accepted bearer token, if any; others are refused with 401.
         mode: `up`, `down` (connections are closed at once), `hang` (no response ever), `busy`
             (503), `login` (an HTML page) or `forbidden` (403).
+        cut: Requests whose path ends with this are cut off while their body arrives.
         lose: A request whose path ends with this is passed on once, and its response is lost.
         requests: Method and path of each request that was passed on.
         kills: The number of times that a test has killed the server.
@@ -162,6 +163,7 @@ class FaultProxy:
 
     def __init__(self, target: str) -> None:
         self.mode = "up"
+        self.cut: str | None = None
         self.lose: list[str] = []
         self.requests: list[tuple[str, str]] = []
         self.kills = 0
@@ -210,6 +212,10 @@ class FaultProxy:
 
     def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
         if self.mode == "down":
+            handler.close_connection = True
+            return
+        if self.cut and handler.path.partition("?")[0].endswith(self.cut):
+            self.requests.append((handler.command, handler.path))
             handler.close_connection = True
             return
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))

@@ -1,5 +1,6 @@
 """Replay without a server: the plan of a batch, and the meaning of MLflow's errors."""
 
+import contextlib
 import json
 import socket
 from http.client import RemoteDisconnected
@@ -161,6 +162,8 @@ class Lacking:
         self.tries.append(event.kind)
         if event.kind == "model_logged":
             raise absent("/api/2.0/mlflow/logged-models")
+        if event.kind == "artifacts_uploaded":
+            raise MlflowException("API request to http://m failed") from BrokenPipeError(32, "cut")
 
     def log(self, events: Any) -> None:
         """Accept values."""
@@ -262,3 +265,59 @@ def test_a_logged_model_names_its_versions_of_unity_catalog(tmp_path: Path) -> N
         {"name": "main.default.tree", "version": "1"},
         {"name": "main.default.tree", "version": "2"},
     ]
+
+
+def uploads(*names: str) -> list[Event]:
+    """Return the uploads of large files, and a change of a run, by their IDs."""
+    files = {"files": [["large.bin", 5 << 30, "upload"]]}
+    return [
+        Event("r", "run_updated" if name == "other" else "artifacts_uploaded", 1, files, name)
+        for name in names
+    ]
+
+
+def test_an_upload_that_is_cut_again_and_again_holds_nothing_up(lacking: Any) -> None:
+    """It is tried in its place first, then after all others, and never rejected."""
+    sink, server = lacking
+    events = uploads("large", "other")
+    postponed: list[int] = []
+    allowed: list[float] = []
+    rejected: list[tuple[int, str]] = []
+
+    def send(*events: Event) -> Batch:
+        batch = Batch(
+            events,
+            on_reject=lambda *each: rejected.append(each),
+            on_postpone=postponed.append,
+            on_allow=allowed.append,
+        )
+        sink.send(batch)
+        return batch
+
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="does not take events now: it closed the connection"):
+            send(*events)
+    assert server.tries == ["artifacts_uploaded"] * 2
+    assert send(*events).accepted == 2
+    assert (postponed, server.tries[2:]) == ([0], ["artifacts_uploaded", "run_updated"])
+    assert send(*uploads("large", "other")).accepted == 2  # not tried again so soon
+    assert server.tries[4:] == ["run_updated"]
+    with pytest.raises(Unavailable, match=r"does not take 5,120.0 MiB of artifacts of r") as caught:
+        send(*uploads("large"))
+    assert 50 < (caught.value.retry_after or 0) <= 60
+    assert rejected == []
+    assert set(allowed) == {5120.0}
+
+
+def test_uploads_that_are_all_cut_wait(lacking: Any) -> None:
+    """With nothing else to send they are not queued again and again."""
+    sink, _ = lacking
+    postponed: list[int] = []
+    for name in ("one", "two"):
+        for _ in range(3):
+            with contextlib.suppress(Unavailable):
+                sink.send(Batch(uploads(name), on_postpone=postponed.append))
+    assert postponed == [0, 0]
+    with pytest.raises(Unavailable, match="answers, but does not take"):
+        sink.send(Batch(uploads("one", "two"), on_postpone=postponed.append))
+    assert postponed == [0, 0]

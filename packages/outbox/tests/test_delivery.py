@@ -44,6 +44,10 @@ class Source:
         """Record it."""
         self.rejected.append(record.event.at)
 
+    def postpone(self, record: Record) -> None:
+        """Queue it again as the newest one."""
+        self.records.append(record._replace(end=self.records[-1].end + 1))
+
     def expire(self, seconds: float) -> int:
         """Record the call."""
         self.aged += 1
@@ -458,3 +462,32 @@ def test_a_batch_counts_accepted_events() -> None:
     with pytest.raises(Rejected) as rejection:  # this source has no dead letters
         batch.reject(2, "no")
     assert rejection.value.positions == {2}
+
+
+def test_a_postponed_event_is_sent_after_the_others() -> None:
+    """It is not counted as delivered before it is, and the others do not wait for it."""
+    source, tries = Source(3), [0]
+
+    def postpone_the_first(events: Batch) -> None:
+        for position, event in enumerate(events):
+            if event.at == 0 and not tries[0]:
+                tries[0] += 1
+                events.postpone(position)
+
+    sink = Sink(postpone_the_first)  # type: ignore[arg-type]
+    delivery = deliver(source, sink)
+    assert delivery.step()
+    assert sink.got == [0, 1, 2]  # the batch as a whole
+    assert delivery.delivered == 2
+    assert delivery.step()
+    assert (sink.got[3:], delivery.delivered, source.records) == ([0], 3, [])
+
+
+def test_a_batch_that_cannot_postpone_keeps_its_event() -> None:
+    """An event that was accepted before, or of a batch without a queue, is not postponed."""
+    batch = Batch([Event("s", "k", 1, {})] * 2)
+    with pytest.raises(Unavailable):
+        batch.postpone(0)
+    batch.accept(1)
+    with pytest.raises(ValueError, match="Event 0 of 2"):
+        batch.postpone(0)

@@ -192,6 +192,21 @@ def test_only_one_process_takes_events(tmp_path: Path) -> None:
     other.unlock()
 
 
+def test_a_postponed_event_is_the_newest(tmp_path: Path) -> None:
+    """It keeps its ID, and another process finds it in its new place after the old one is acknowledged."""
+    segment = Segment(tmp_path)
+    for number in range(3):
+        segment.append(frame(number + 1, encode(Event("run", "k", 0, {"n": number}))))
+    segment.close()
+    spool = Spool(tmp_path)
+    first = spool.collect(1)
+    spool.postpone(first[0])
+    spool.acknowledge(first, rejected=1)
+    again = Spool(tmp_path).collect(10)
+    assert [record.event.data["n"] for record in again] == [1, 2, 0]
+    assert again[-1].event == first[0].event
+
+
 def test_hundreds_of_small_segments_keep_no_files_open(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

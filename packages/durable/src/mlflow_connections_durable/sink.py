@@ -119,7 +119,7 @@ class DurableSink:
         """Apply a batch in order; see `ReplaySink.send`."""
         events = [self._prepared(event) for event in batch]
         with delivering():
-            self.replay.send(Batch(events, batch.accept, batch.reject))
+            self.replay.send(Batch(events, batch.accept, batch.reject, batch.postpone, batch.allow))
 
     def close(self) -> None:
         """Close connections."""

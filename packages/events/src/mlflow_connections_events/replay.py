@@ -29,7 +29,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,6 +62,14 @@ STRIKES = 8
 """An event that fails this often, while the server answers other requests, is rejected."""
 
 _STRIKES = "strikes.json"
+_BYTES_PER_SECOND = 1 << 20
+"""The slowest upload that is waited for: a large file may take longer than any other request."""
+_CUTS = 3
+"""An upload that ends early so often, while the server answers other requests, no longer holds up the others."""
+_UPLOAD_PAUSE = 60.0
+"""Seconds until an upload that was cut is tried again."""
+_GATEWAY = frozenset({408, 502, 503, 504})
+"""The statuses of a proxy whose server did not answer it."""
 _MISSING_TRIES = 3
 _MISSING_PAUSE = 1.0
 """A server behind a load balancer may answer 404 while it starts, so a missing endpoint is asked for three times."""
@@ -75,6 +83,7 @@ _UNAVAILABLE = frozenset(
     }
 )
 _INTERNAL = frozenset({"INTERNAL_ERROR", ""})
+_TIME_LIMIT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _REFUSED = frozenset({413, 414, 415, 422, 431})
 """The statuses that indicate a fault of the request, whichever server sends them; MLflow calls them INTERNAL_ERROR."""
 _STATUS = re.compile(r"failed with error code (\d{3}) != 200")
@@ -128,6 +137,7 @@ class ReplaySink:
         self._uri = tracking_uri
         self._strikes = _Strikes(state / _STRIKES)
         self._missing: dict[str, float] = {}
+        self._cut: dict[str, float] = {}
         self._applier = self._open(files, own_ids, announced)
 
     def _open(
@@ -179,13 +189,14 @@ class ReplaySink:
         """Do nothing: MLflow keeps the connections."""
 
     def _apply(self, batch: Batch, step: "_Step") -> None:
-        tries = 0
+        tries, event = 0, batch[step.positions[0]]
+        if self._cut.get(event.id, 0.0) > time.monotonic():
+            self._postpone(batch, step.positions[0], now=False)
+            return
         while True:
             try:
-                if step.is_log:
-                    self._applier.log([batch[position] for position in step.positions])
-                else:
-                    self._applier.apply(batch[step.positions[0]])
+                with _time_for(event, batch):
+                    self._apply_once(batch, step)
             except Exception as error:  # noqa: BLE001 - MLflow raises what its plugins and drivers raise
                 missing, tries = missing_endpoint(error), tries + 1
                 if missing and self.answers():
@@ -197,9 +208,47 @@ class ReplaySink:
                         continue
                     self._missing[missing] = time.monotonic() + _MISSING_SECONDS
                     self._handle(batch, step, error, self._lacks(missing))
+                elif self._is_cut_again(event, error):
+                    self._cut[event.id] = time.monotonic() + _UPLOAD_PAUSE
+                    self._postpone(batch, step.positions[0], now=True)
                 else:
                     self._handle(batch, step, error, judge(error, self._uri))
             return
+
+    def _apply_once(self, batch: Batch, step: "_Step") -> None:
+        if step.is_log:
+            self._applier.log([batch[position] for position in step.positions])
+        else:
+            self._applier.apply(batch[step.positions[0]])
+
+    def _is_cut_again(self, event: Event, error: Exception) -> bool:
+        """Return whether an upload ended early several times while the server answered other requests."""
+        if event.kind != _UPLOAD or not _is_cut(error):
+            return False
+        return self._strikes.count(event.id) >= _CUTS - 1 and self.answers()
+
+    def _postpone(self, batch: Batch, position: int, *, now: bool) -> None:
+        """Queue an upload that was cut behind everything else, or wait if there is nothing else.
+
+        Args:
+            batch: The batch.
+            position: The upload.
+            now: Whether it was cut just now.
+
+        Raises:
+            Unavailable: There is nothing else.
+        """
+        event, at = batch[position], time.monotonic()
+        if now or any(self._cut.get(each.id, 0.0) <= at for each in batch):
+            with suppress(Unavailable):
+                batch.postpone(position)
+                return
+        raise Unavailable(
+            f"The MLflow server at {mask_uri(self._uri)} answers, but does not take {_size(event)} of "
+            f"artifacts of {event.stream}: the upload ends early each time. A time limit of the server "
+            "or of a proxy may be too short. It is tried again each minute.",
+            retry_after=self._cut[event.id] - at,
+        )
 
     def _lacks(self, endpoint: str) -> Rejected:
         more = ""
@@ -298,6 +347,42 @@ def judge(error: Exception, uri: str) -> Exception:
     return Rejected(f"{place} refused an event: {said}", [0])
 
 
+_UPLOAD = "artifacts_uploaded"
+
+
+def _is_cut(error: BaseException) -> bool:
+    """Return whether an upload ended early, though the server may be well."""
+    return bool(network_fault(error)) or (
+        isinstance(error, Exception) and _status(error) in _GATEWAY
+    )
+
+
+def _bytes_of(event: Event) -> int:
+    return sum(int(row[1] or 0) for row in event.data.get("files", ()) if len(row) > 1)
+
+
+def _size(event: Event) -> str:
+    return f"{_bytes_of(event) / (1 << 20):,.1f} MiB"
+
+
+@contextmanager
+def _time_for(event: Event, batch: Batch) -> Iterator[None]:
+    """Let a large upload take its time: the server may store all of it before it answers."""
+    seconds = _bytes_of(event) // _BYTES_PER_SECOND if event.kind == _UPLOAD else 0
+    if not seconds:
+        yield
+        return
+    batch.allow(float(seconds))
+    if os.getpid() not in _delivering_processes:
+        yield  # the user's own time limit is in force
+        return
+    os.environ[_TIME_LIMIT] = str(REQUEST_SECONDS + seconds)
+    try:
+        yield
+    finally:
+        os.environ[_TIME_LIMIT] = str(REQUEST_SECONDS)
+
+
 def missing_endpoint(error: BaseException) -> str:
     """Return the first word of the path that a server does not have, such as `logged-models`, or an empty text.
 
@@ -331,6 +416,7 @@ _NETWORK_FAULTS: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionRefusedError, "it refuses connections"),
     (socket.gaierror, "its host name is unknown"),
     (ConnectionResetError, "it closed the connection"),  # includes http.client.RemoteDisconnected
+    (BrokenPipeError, "it closed the connection"),
     (TimeoutError, "it did not answer in time"),
 )
 
@@ -420,7 +506,7 @@ def _prepare(uri: str, environ: Mapping[str, str], *, only_delivers: bool) -> No
     # The outbox retries, and knows which requests may be repeated; MLflow's own retries could
     # create a run twice.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
+    os.environ[_TIME_LIMIT] = str(REQUEST_SECONDS)
     # Databricks' client has its own retries, by default for minutes; 0 selects that default.
     os.environ["MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT"] = "1"
     # A redirected POST becomes a GET, whose response does not confirm the sent data.

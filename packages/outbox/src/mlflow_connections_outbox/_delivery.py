@@ -40,6 +40,9 @@ class Source(Protocol):
     def reject(self, record: Record, reason: str) -> None:
         """Set aside an event that the destination will never accept."""
 
+    def postpone(self, record: Record) -> None:
+        """Queue an event again as the newest one; the caller acknowledges it in its old place."""
+
     def expire(self, seconds: float) -> int:
         """Set aside events that are too old, and return their number."""
 
@@ -209,7 +212,12 @@ class Delivery:
                 self._reject(records[position], mask(" ".join(reason.split())[:500]))
                 rejected.add(position)
 
-        batch = Batch([record.event for record in records], accept, reject)
+        def postpone(position: int) -> None:
+            if position not in rejected:
+                self._source.postpone(records[position])
+                rejected.add(position)  # it is not delivered, and not sent again in its place
+
+        batch = Batch([record.event for record in records], accept, reject, postpone)
         try:
             sink.send(batch)
         except Rejected as rejection:

@@ -57,6 +57,8 @@ class Batch(Sequence[Event]):
         events: The events.
         on_accept: Called with the number of leading events that the destination has.
         on_reject: Called with the position of a rejected event and the reason.
+        on_postpone: Called with the position of a postponed event.
+        on_allow: Called with the seconds that the next request may take.
 
     Attributes:
         accepted: The number of leading events that the destination has.
@@ -67,10 +69,15 @@ class Batch(Sequence[Event]):
         events: Sequence[Event],
         on_accept: Callable[[int], None] = lambda _: None,
         on_reject: Callable[[int, str], None] | None = None,
+        on_postpone: Callable[[int], None] | None = None,
+        on_allow: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._interface = events
         self._on_accept = on_accept
         self._on_reject = on_reject
+        self._on_postpone = on_postpone
+        self.allow = on_allow
+        """Announce that the next request may take so many seconds longer than the watchdog waits."""
         self.accepted = 0
 
     @overload
@@ -119,6 +126,25 @@ class Batch(Sequence[Event]):
         if self._on_reject is None:
             raise Rejected(reason, [position])
         self._on_reject(position, reason)
+
+    def postpone(self, position: int) -> None:
+        """Queue one event again behind all others, and continue with them.
+
+        For an event that fails alone, and for a reason that may pass, such as the upload of a large file.
+        The event still counts for `accept`. It loses its place in its stream.
+
+        Args:
+            position: The index of the event in this batch.
+
+        Raises:
+            ValueError: There is no such event, or it was accepted before.
+            Unavailable: It cannot be queued again; it is sent again in its place.
+        """
+        if not self.accepted <= position < len(self._interface):
+            raise ValueError(f"Event {position} of {len(self._interface)} cannot be postponed.")
+        if self._on_postpone is None:
+            raise Unavailable("The event cannot be queued again.")
+        self._on_postpone(position)
 
 
 class Sink(Protocol):

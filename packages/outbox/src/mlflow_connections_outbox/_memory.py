@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from ._delivery import Delivery
-from ._interface import Event, Sink
+from ._interface import Event, Sink, Unavailable
 from ._policy import Policy
 from ._reader import Record
 from ._status import Status
@@ -95,6 +95,14 @@ class Memory:
     def reject(self, record: Record, reason: str) -> None:  # noqa: ARG002 - it cannot be kept
         """Report an event that the destination will never accept; it cannot be kept."""
         self._rejected(reason)
+
+    def postpone(self, record: Record) -> None:  # noqa: ARG002
+        """Refuse: events in memory are few, and keep their order.
+
+        Raises:
+            Unavailable: Always.
+        """
+        raise Unavailable("An event in memory keeps its place.")
 
     def expire(self, seconds: float) -> int:  # noqa: ARG002
         """Set nothing aside: a process does not live that long without its disk."""

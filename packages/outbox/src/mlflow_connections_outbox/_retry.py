@@ -8,6 +8,7 @@ from . import _dead_letters
 from ._disk import DISK, Disk
 from ._files import ASIDE, segments_in
 from ._format import encode, frame
+from ._interface import Event
 from ._reader import waiting_in
 from ._writer import Segment
 
@@ -37,7 +38,7 @@ def retry(folder: Path, disk: Disk = DISK) -> int:
             continue
         try:
             if letters:
-                _write_again(folder, letters, disk)
+                write_again(folder, [letter.event for letter in letters], disk)
             disk.unlink(path)
             total += len(letters)
         finally:
@@ -45,14 +46,19 @@ def retry(folder: Path, disk: Disk = DISK) -> int:
     return total
 
 
-def _write_again(folder: Path, letters: Sequence[_dead_letters.DeadLetter], disk: Disk) -> None:
+def write_again(folder: Path, events: Sequence[Event], disk: Disk) -> None:
+    """Write events that are in another place already as the newest ones of a spool.
+
+    Raises:
+        OSError: The disk does not take them; none of them is written.
+    """
     segment = Segment(folder, disk, durable=True)
     try:
-        for letter in letters:
-            segment.append(frame(disk.monotonic_ns(), encode(letter.event)))
+        for event in events:
+            segment.append(frame(disk.monotonic_ns(), encode(event)))
         segment.sync()
     except OSError:
-        # Its events are still among the dead letters.
+        # The events are still in their other place.
         with suppress(OSError):
             disk.unlink(segment.path)
         raise

@@ -65,6 +65,9 @@ class _Watched:
             faulthandler.dump_traceback_later(self._seconds, exit=True)
 
         batch.accept = accept_and_wait_on  # type: ignore[method-assign]
+        batch.allow = lambda seconds: faulthandler.dump_traceback_later(
+            self._seconds + seconds, exit=True
+        )
         faulthandler.dump_traceback_later(self._seconds, exit=True)
         try:
             self._sink.send(batch)

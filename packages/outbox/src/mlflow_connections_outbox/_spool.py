@@ -18,6 +18,7 @@ from ._files import ASIDE, OVERFLOW, refuse_foreign, segments
 from ._format import ACKED_AT, Header, SegmentName, acked_field
 from ._policy import Policy
 from ._reader import SIZE, Merge, Reader, Record, is_alive, read_header, waiting_in
+from ._retry import write_again
 from ._writer import check_locks, file_bytes
 
 LOCK = "lock"
@@ -170,6 +171,14 @@ class Spool:
         limit = self._policy.dead_letter_file
         _dead_letters.add(self.folder, record.event, reason, limit, self._disk)
         self._count(rejected=1)
+
+    def postpone(self, record: Record) -> None:
+        """Queue an event again as the newest one; it survives a power failure when this returns.
+
+        Raises:
+            OSError: The disk does not take it, so it must not be acknowledged.
+        """
+        write_again(self.folder, [record.event], self._disk)
 
     def remove_delivered(self) -> bool:
         """Remove completed segments, and return whether one of this machine's is left."""
