@@ -1,6 +1,8 @@
 """Calls that a server refuses at once are refused at once through durable too, with the same message."""
 
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -213,3 +215,20 @@ def test_a_refusal_that_only_a_server_can_make_comes_later(
     assert "Changing param values is not allowed" in letters
     found = plain.get_run(run.info.run_id).data
     assert (found.params, found.metrics) == ({"p": "theirs"}, {"m": 1.0})
+
+
+def test_a_keyword_as_mlflows_own_uri_is_named_by_any_program(
+    warm_python: str, tmp_path: Path
+) -> None:
+    """Importing MLflow is enough: old versions write runs into a folder of that name, newer ones do not say why."""
+    done = subprocess.run(
+        [warm_python, "-c", "import mlflow"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": "durable"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (
+        done.stderr.count("MLFLOW_TRACKING_URI is 'durable': MLflow takes this for the folder") == 1
+    )

@@ -1,0 +1,51 @@
+"""Warn of a keyword in place of MLflow's own URI, which MLflow takes for the name of a folder.
+
+`MLFLOW_TRACKING_URI=durable` names the folder `./durable`: old versions of MLflow write runs there
+without a word, and newer ones refuse their file store without naming the cause. Only a connection
+turns a keyword into a URI.
+
+MLflow imports this module during its own import: it must not import anything slow.
+"""
+
+import os
+
+from . import _mlflow
+
+_VARIABLE = "MLFLOW_TRACKING_URI"
+_seen: set[str] = set()
+
+
+class KeywordCheck:
+    """Checks the tracking URI when MLflow is imported and when a run starts; as a run context it adds nothing."""
+
+    def __init__(self) -> None:
+        check()
+
+    def in_context(self) -> bool:
+        """Check the URI, and return false: there are no tags to add."""
+        check()
+        return False
+
+    def tags(self) -> dict[str, str]:
+        """Return no tags."""
+        return {}
+
+
+def check() -> None:
+    """Log a warning, once, if MLflow's tracking URI is the keyword of a connection."""
+    set_by_code = _mlflow.read_state().tracking_uri
+    uri = set_by_code or os.environ.get(_VARIABLE)
+    if not isinstance(uri, str) or uri in _seen or not uri.isidentifier():
+        return
+    _seen.add(uri)
+    from .discovery import KNOWN_DISTRIBUTIONS, MLFLOW_WORDS, installed_connections
+    from .secrets import get_logger
+
+    keywords = {found.keyword for found in installed_connections()} | KNOWN_DISTRIBUTIONS.keys()
+    if uri in keywords - MLFLOW_WORDS:
+        get_logger("mlflow_connections").warning(
+            "%s is %r: MLflow takes this for the folder ./%s, and sends nothing to a server. Run the program by "
+            "`mlflow-connections run %s -- python …`, or call mlflow_connections.use(%r) in it. Write ./%s if "
+            "you mean the folder.",
+            *("MLflow's tracking URI" if set_by_code else _VARIABLE, uri, uri, uri, uri, uri),
+        )
