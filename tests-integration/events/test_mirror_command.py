@@ -93,7 +93,9 @@ def test_an_experiment_arrives_complete_and_is_not_duplicated(
     """Everything is equal and unmasked, and a second copy only updates it."""
     target = mlflow_server.url
     command = (name, "--from", source, "--to", target, "--output", "json")
-    assert mirror(*command).returncode == 0
+    first = mirror(*command)
+    assert first.returncode == 0
+    assert json.loads(first.stdout)["unchanged"] == {}
     expected = describe(source, experiments=[name])
     assert differences(expected, describe(target, experiments=[name])) == []
     change(MlflowClient(source), name)

@@ -83,6 +83,7 @@ class Copier:
         self._progress = progress
         self._lock = threading.Lock()
         self._refused: set[tuple[str, str]] = set()
+        self._created: set[tuple[str, str]] = set()
         self._restored: set[str] = set()
         self._exit = ExitStack()
         self._source = SourceProcess(source)
@@ -158,13 +159,16 @@ class Copier:
 
     def _announce(self, item: Item) -> None:
         """Create an item without its content."""
-        if item.announcement is None or self._existing.has(item):
+        is_there = self._existing.has(item)
+        if item.announcement is None or is_there:
             self._note_run(item)
             if item.kind != "experiment":
                 return
         assert item.announcement is not None  # noqa: S101 - of an experiment
         self._progress.show(item.kind, item.name)
         refusals = self._deliver(item, [item.announcement])
+        if not is_there:
+            self._created.add((item.kind, item.id))
         self._note_run(item)
         if refusals:
             # The following events need the refused one.
@@ -196,7 +200,8 @@ class Copier:
             self._count_whole(item, files)
         with self._lock:
             self.result.counts[f"{item.kind}s"] += 1
-            self.result.unchanged[f"{item.kind}s"] += is_unchanged
+            if is_unchanged and (item.kind, item.id) not in self._created:
+                self.result.unchanged[f"{item.kind}s"] += 1
         self._progress.advance()
 
     def _fill_with(self, item: Item, events: list[Event]) -> bool:
