@@ -138,7 +138,7 @@ SLOW_GROUPS = {
     "outages": Group(
         "outages",
         ("core", "azureml", "databricks", "http", "durable", "sandbox[azureml]"),
-        ("scikit-learn", "matplotlib"),
+        ("scikit-learn", "matplotlib", "nbclient>=0.10", "ipykernel>=6"),
     ),
 }
 # Groups with tests that have this marker.
@@ -151,7 +151,7 @@ SLOW_NEEDS = {
     # CUDA that it declares, 4 GB, though no GPU is used.
     "durable": (
         *("psycopg2-binary>=2.9", "scikit-learn", "xgboost-cpu>=2", "torch>=2", "lightning>=2"),
-        *("transformers>=4.40", "accelerate>=1", "nbclient>=0.10", "ipykernel>=6"),
+        *("transformers>=4.40", "accelerate>=1"),
     ),
     "events": ("psycopg2-binary>=2.9",),
     "kedro-mlflow": ("kedro-viz>=12",),

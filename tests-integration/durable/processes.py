@@ -9,6 +9,8 @@ import time
 from importlib import import_module
 from typing import Any
 
+import mlflow_connections
+
 mlflow: Any = import_module("mlflow")
 
 STEPS = 20
@@ -21,8 +23,16 @@ def log(run_id: str, name: str, client: Any = None) -> None:
         client.log_metric(run_id, name, float(step), step=step)
 
 
-def main(experiment: str, end: str) -> None:
-    """Log from everywhere, and end without notifying MLflow."""
+def main(experiment: str, end: str, server: str = "") -> None:
+    """Log from everywhere, and end without notifying MLflow.
+
+    Args:
+        experiment: The name of an experiment.
+        end: `exit` or `sigterm`.
+        server: The keyword of the server behind durable, if the environment has no URI.
+    """
+    if server:
+        mlflow_connections.use("durable", options={"server": server})
     mlflow.set_experiment(experiment)
     run = mlflow.start_run(run_name=end)
     run_id = run.info.run_id
@@ -52,4 +62,4 @@ def main(experiment: str, end: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:4])
