@@ -12,7 +12,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 
 def columns(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
-    """Write its column's heading into each cell."""
+    """Write its column's heading into each cell, and mark the empty ones, which a phone does not show."""
     for group in doctree.findall(nodes.tgroup):
         heads = [entry.astext() for head in group.findall(nodes.thead) for entry in entries(head)]
         for body in group.findall(nodes.tbody):
@@ -20,6 +20,8 @@ def columns(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
                 for entry, heading in zip(row.children, heads, strict=False):
                     if isinstance(entry, nodes.entry):
                         entry["heading"] = heading
+                        if not entry.astext():
+                            entry["classes"].append("empty")
 
 
 def entries(head: nodes.thead) -> list[nodes.entry]:

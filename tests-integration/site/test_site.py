@@ -32,6 +32,11 @@ _WIDER = """() => [...document.querySelectorAll("body *")]
 
 _CUT_TABLES = """() => [...document.querySelectorAll(".table-wrapper")]
     .filter(e => e.scrollWidth > e.clientWidth).length"""
+_CUT_COMMANDS = """() => [...document.querySelectorAll(".highlight-console pre, .highlight-text pre")]
+    .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth)
+    .map(e => e.textContent.slice(0, 80))"""
+_HEADINGS_ALONE = """() => [...document.querySelectorAll("td[data-heading]")]
+    .filter(e => innerWidth < 700 && e.checkVisibility() && !e.textContent.trim()).length"""
 
 
 class Screen(NamedTuple):
@@ -88,7 +93,7 @@ def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_fits_and_is_accessible(path: str, page: Page, address: str) -> None:
-    """Nothing is wider than the screen, the console reports no error, and axe finds no violation."""
+    """Nothing is wider than the screen or cut, no cell is blank on a phone, and axe and the console report nothing."""
     errors: list[str] = []
     page.on(
         "console", lambda message: errors.append(message.text) if message.type == "error" else None
@@ -98,6 +103,8 @@ def test_a_page_fits_and_is_accessible(path: str, page: Page, address: str) -> N
     assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth")
     assert page.evaluate(_WIDER) == []
     assert page.evaluate(_CUT_TABLES) == 0
+    assert page.evaluate(_CUT_COMMANDS) == []
+    assert page.evaluate(_HEADINGS_ALONE) == 0
     found = Axe().run(page).response["violations"]
     assert [
         f"{each['id']}: {node['html']} {node.get('failureSummary', '')}"
