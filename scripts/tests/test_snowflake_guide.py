@@ -116,7 +116,7 @@ SHOWN: dict[tuple[str, int], tuple[str, str]] = {
 
 def cells() -> dict[tuple[str, int], str]:
     """Return the cells of both tables of the section, by row and column."""
-    section = GUIDE.read_text(encoding="utf-8").partition("## What was tried, and where")[2]
+    section = GUIDE.read_text(encoding="utf-8").partition("## How it was tested")[2]
     found: dict[tuple[str, int], str] = {}
     for line in section.splitlines():
         if re.match(r"\|(?!---| ?your code| what \|)", line):

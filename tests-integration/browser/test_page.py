@@ -78,7 +78,7 @@ def test_it_lists_the_stand_ins_and_their_variables(visit: Visit, sandbox: Sandb
     ("name", "title", "table", "text"),
     [
         ("databricks", "Databricks", "Requests", "/api/2.0/mlflow/runs/log-metric"),
-        ("databand", "Databand", "Runs it was told of", "/Shared/databand"),
+        ("databand", "Databand", "Received runs", "/Shared/databand"),
     ],
 )
 def test_copied_lines_make_a_run_that_appears_and_links_to_mlflow(

@@ -1,22 +1,33 @@
 """Commands on pages that need special preparation: each is run as printed, and prints the page's output."""
 
+import io
 import re
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
+from datetime import datetime, timedelta, timezone
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+from kedro.pipeline import node, pipeline
 from mlflow.models import Model
+from rich.console import Console
 from snowflake.connector import connect
+from snowflake.snowpark import Row
 
+from mlflow_connections import resolve
 from mlflow_connections_outbox import Destination, Event, Outbox, Policy
 from mlflow_connections_sandbox import Sandbox
+from mlflow_connections_snowflake import _cli as snowflake_cli
+from mlflow_connections_snowflake.kedro._plan import plan, read_settings
+from mlflow_connections_snowflake.kedro._watch import Progress, TaskRun
 
 sys.path.insert(0, str(Path(__file__).parent))
 import page_environment
@@ -281,3 +292,150 @@ def test_a_command_in_a_sentence_exists(
     shown = capsys.readouterr().out
     assert f"usage: {' '.join([words[0], *named])}" in shown
     assert [flag for flag in flags if flag not in shown] == []
+
+
+def databand_uri() -> str:
+    """Return the composite URI that the keyword writes for the options of the guide's URI."""
+    options = {
+        "databand_url": "http://localhost:8080",
+        "duplicate_tracking_to": "http://mlflow-store:80/",
+    }
+    return f"{resolve('databand', {'access_token': 'any'}, options).tracking_uri}\n"
+
+
+class Account:
+    """A session with an account that has one external access integration and no function."""
+
+    def __init__(self) -> None:
+        self.statement = ""
+
+    def sql(self, statement: str) -> "Account":
+        """Run a statement that shows objects."""
+        self.statement = statement
+        return self
+
+    def collect(self) -> list[Any]:
+        """Return the rows of the last statement."""
+        is_shown = self.statement == "SHOW EXTERNAL ACCESS INTEGRATIONS"
+        return [Row(name="MLFLOW_ACCESS", enabled="true")] if is_shown else []
+
+
+def ways_to_mlflow() -> str:
+    """Return the last lines of `mlflow-snowflake check` with the guide's section of external access."""
+    section = block("docs/snowflake.md", "# conf/base/snowflake.yml\nmlflow:", "yaml")
+    Path("snowflake.yml").write_text(section, encoding="utf-8")
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setattr(snowflake_cli, "open_session", lambda _name: nullcontext(Account()))
+        assert snowflake_cli.main(["check", "--config", "snowflake.yml"]) == 1
+    *_, ways = printed.getvalue().partition("Ways to")
+    assert ways.splitlines()[-1].endswith(" to fix.")
+    return f"Ways to{ways.rpartition(chr(10) + ways.splitlines()[-1])[0]}\n"
+
+
+def progress_of_the_starter() -> str:
+    """Return the lines that a terminal shows during the starter's pipeline, with the guide's seconds.
+
+    A test of tests-integration/snowflake/test_starter_project.py compares the two lines above them.
+    """
+    shown = block("docs/snowflake-kedro.md", "wine, pipeline", "text")
+    names = ("split", "train", "evaluate")
+    data = ("raw", "parts", "model", "accuracy")
+    nodes = [
+        node(lambda given: given, *ends, name=name)
+        for name, ends in zip(names, pairwise(data), strict=True)
+    ]
+    settings = read_settings(
+        {
+            "database": "DEMO",
+            "schema": "DEMO",
+            "warehouse": "COMPUTE_WH",
+            "mlflow": {
+                "experiment_name": "wine",
+                "database": "DEMO",
+                "schema": "DEMO",
+                "external_access": {"url": "https://mlflow.example.com"},
+            },
+        },
+        "snowflake.yml",
+    )
+    made = plan(settings, "wine", "__default__", "local", {}, {"__default__": pipeline(nodes)})
+    tasks = {name: task for task, name in made.tasks.items()}
+    began = datetime(2026, 11, 26, tzinfo=timezone.utc)
+    seconds = {name: float(took) for name, took in re.findall(r"(\S+) +([\d.]+) s\n", shown)}
+    runs = {}
+    for name in ("start", "MLflow run", "split"):
+        ended = began + timedelta(seconds=seconds[name.split()[-1]])
+        task = tasks[name]
+        runs[task] = TaskRun(task, "SUCCEEDED", began, ended, "", "", ("1", 1))
+    train = tasks["train"]
+    runs[train] = TaskRun(train, "EXECUTING", began, None, "", "", ("1", 1))
+    progress = Progress(made, Console(file=io.StringIO()))
+    progress._since[train, 1] = time.monotonic() - seconds["train"]
+    lines = [line.rstrip() for line in progress._table(runs).plain.splitlines()]
+    return "".join(shown.splitlines(keepends=True)[:2]) + "\n".join(lines) + "\n"
+
+
+def start_up_file() -> str:
+    """Return the content of the start-up file that a wheel has."""
+    (file,) = (ROOT / "packages" / "kedro-import-path").glob("*.pth")
+    return file.read_text(encoding="utf-8")
+
+
+PRINTED: dict[tuple[str, str], Callable[[], str]] = {
+    ("docs/databand.md", "dbnd://"): databand_uri,
+    ("docs/snowflake.md", "Ways to"): ways_to_mlflow,
+    ("docs/snowflake-kedro.md", "wine, pipeline"): progress_of_the_starter,
+    ("packages/kedro-import-path/README.md", "import "): start_up_file,
+}
+ELSEWHERE = {
+    ("README.md", "connection  params"),  # test_demo.py
+    ("docs/snowflake.md", "CREATE PROCEDURE"),  # the next test but one
+}
+
+
+@pytest.mark.parametrize(("page", "beginning"), PRINTED, ids=lambda each: each.strip())
+def test_a_block_of_text_is_what_the_product_prints(
+    page: str, beginning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Output that a page shows without its command equals what the product's own function returns."""
+    monkeypatch.chdir(tmp_path)
+    assert PRINTED[page, beginning]() == block(page, beginning, "text")
+
+
+def test_every_block_of_text_has_a_test() -> None:
+    """No page has a block of text that no test compares with the product's output."""
+    tested = {*PRINTED, *ELSEWHERE}
+    unknown = [
+        (page.relative_to(ROOT).as_posix(), text)
+        for page in _PAGES
+        for text in re.findall(r"(?ms)^ *```text\n(.*?)^ *```", page.read_text(encoding="utf-8"))
+        if not any(
+            page == ROOT / place and text.startswith(beginning) for place, beginning in tested
+        )
+    ]
+    assert unknown == []
+
+
+@pytest.mark.slow
+def test_a_procedure_with_the_guides_clauses_is_created(
+    sandbox: Sandbox, tmp_path: Path, shell: Shell
+) -> None:
+    """With the integration that `apply` creates, Snowflake accepts the clauses, and the procedure runs."""
+    account: Any = sandbox["snowflake"]
+    section = block("docs/snowflake.md", "# conf/base/snowflake.yml\nmlflow:", "yaml")
+    (tmp_path / "snowflake.yml").write_text(section, encoding="utf-8")
+    environment = {**shell(tmp_path), **account.environment()}
+    done = terminal("mlflow-snowflake apply --config snowflake.yml", tmp_path, environment)
+    assert done.returncode == 0, done.stdout
+    clauses = block("docs/snowflake.md", "CREATE PROCEDURE", "text").splitlines()[1:]
+    create = (
+        "CREATE OR REPLACE PROCEDURE demo.demo.train() RETURNS VARCHAR LANGUAGE PYTHON"
+        f" RUNTIME_VERSION = '3.11' {' '.join(clauses)} HANDLER = 'train'"
+        " AS $$\nimport mlflow\n\ndef train(session):\n    return 'trained'\n$$"
+    )
+    with connect(**account.connection()) as session, session.cursor() as cursor:
+        cursor.execute(create)
+        rows = cursor.execute("CALL demo.demo.train()")
+        assert rows
+        assert rows.fetchall() == [("trained",)]

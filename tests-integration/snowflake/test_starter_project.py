@@ -10,6 +10,12 @@ import yaml
 
 from mlflow_connections_sandbox import MlflowServer
 
+ROOT = Path(__file__).resolve().parents[2]
+# The two lines above the tasks, which tests-integration/examples/test_printed.py compares.
+GUIDE = re.findall(
+    r"```text\n(wine, pipeline .*)\n(Deployed: .*)\n",
+    (ROOT / "docs" / "snowflake-kedro.md").read_text(encoding="utf-8"),
+)[0]
 STARTER = ("-m", "kedro", "new", "--starter", "mlflow-connections-snowflake")
 
 
@@ -67,6 +73,9 @@ def test_unchanged_it_runs_as_tasks(project: Any, mlflow_server: MlflowServer) -
     assert f"MLflow run {run.info.run_id}: FINISHED" in shown
     for node in ("split", "train", "evaluate"):
         assert re.search(rf"done +{node} +\d+\.\d s", shown), shown
+    assert [
+        line for line in GUIDE if re.sub(r"\d+", "N", line) not in re.sub(r"\d+", "N", shown)
+    ] == []
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "wine"
     assert run.data.params == {"test_size": "0.25", "inverse_penalty": "0.1", "seed": "7"}

@@ -579,9 +579,9 @@ def test_a_crash_at_every_step_of_an_append_keeps_what_returned() -> None:
 def test_locks_without_exclusion_are_detected() -> None:
     """On such a file system a segment could be removed under its writer, so none is created."""
     process = Process(FileSystem("lying"), MACHINE)
-    with pytest.raises(OSError, match="exclude nobody"):
+    with pytest.raises(OSError, match="do not exclude other processes"):
         Segment(FOLDER, process)
-    with pytest.raises(OSError, match="exclude nobody"):
+    with pytest.raises(OSError, match="do not exclude other processes"):
         Spool(FOLDER, disk=process).try_lock()
     assert not [name for name in process.files.names if name.endswith(".seg")]
 

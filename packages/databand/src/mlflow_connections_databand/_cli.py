@@ -20,8 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _answer(words: Sequence[str]) -> int:
     if words[:1] == ["outbox"]:
         return _cli.main(words[1:], "mlflow-databand outbox")
-    parser = CommandParser(prog="mlflow-databand", description=__doc__)
+    parser = CommandParser(
+        prog="mlflow-databand", description="Another name for `mlflow-connections outbox`."
+    )
     add_version(parser, "mlflow-connections-databand")
-    parser.add_argument("command", choices=["outbox"], help="show, deliver or drop what waits")
+    parser.add_argument(
+        "command", choices=["outbox"], help="show, deliver, retry or drop waiting events"
+    )
     parser.parse_args(words)
     return 0

@@ -176,7 +176,7 @@ def _report(problems: list[str], folder: Path, output: str) -> int:
     else:
         for problem in problems:
             print(f"not shown: {problem}", file=sys.stderr)
-        print(f"What waits is in sqlite:///{folder / 'mlflow.db'}")
+        print(f"The waiting events are in sqlite:///{folder / 'mlflow.db'}")
     return 1 if problems else 0
 
 

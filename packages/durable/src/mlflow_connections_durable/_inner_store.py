@@ -65,8 +65,8 @@ class InnerStore:
             return
         if self._server.catch_up(FLUSH_SECONDS):
             logger.warning(
-                "The MLflow server at %s does not have everything yet that was logged before this "
-                "read: `mlflow-connections outbox status` shows what waits.",
+                "The MLflow server at %s has not received everything that was logged before this "
+                "read: `mlflow-connections outbox status` shows the waiting events.",
                 mask_uri(self._server.target),
             )
 
@@ -133,13 +133,13 @@ def refuse(server: DurableServer, away: Away | None, what: str) -> NoReturn:
     """Raise MLflow's error for a read that needs the server."""
     if server.is_offline:
         raise MlflowException(
-            f"'server' is 'offline', and only a server knows {what}: ship what waits, and ask the server "
-            "that has it.",
+            f"'server' is 'offline', and only a server knows {what}: deliver the waiting events, and ask "
+            "the server that has them.",
             TEMPORARILY_UNAVAILABLE,
         )
     fault = str(away or f"The MLflow server at {mask_uri(server.target)} does not respond")
     raise MlflowException(
-        f"{fault.rstrip('.')}. Only the server knows {what}; repeat this once it is back. What is logged is "
-        "kept.",
+        f"{fault.rstrip('.')}. Only the server knows {what}; repeat this once it is back. Everything "
+        "logged is kept.",
         TEMPORARILY_UNAVAILABLE,
     ) from None

@@ -292,7 +292,7 @@ class DurableServer:
             self._told_lost.add(run_id)
             logger.warning(
                 "The MLflow server at %s has lost the run %s, perhaps because it was restored from an "
-                "older backup. What it had of the run is gone; what was logged since is in %s.",
+                "older backup. Values from before that are gone; those logged since are in %s.",
                 mask_uri(self.target),
                 run_id,
                 self._url_of(run, real),
@@ -390,7 +390,7 @@ def _at_exit() -> None:
     for server in list(_servers.values()):
         if server.is_offline and not server.outbox.is_delivered:
             logger.warning(
-                "What was logged waits in %s. Deliver it with `mlflow-connections outbox ship "
+                "Everything logged waits in %s. Deliver it with `mlflow-connections outbox ship "
                 "--destination offline --to <server>`; `mlflow-connections outbox view` shows it.",
                 server.outbox.folder,
             )

@@ -174,8 +174,8 @@ def _target(destination: Destination, environ: Mapping[str, str], state: Path) -
         return DurableTarget(uri, environment, is_own=uri != OFFLINE)
     if url == OFFLINE:
         raise Unavailable(
-            "'server' is 'offline': ship what waits with `mlflow-connections outbox ship "
-            "--destination offline --to <server>`."
+            "'server' is 'offline': deliver the waiting events with `mlflow-connections "
+            "outbox ship --destination offline --to <server>`."
         )
     if not own or noted.get("uri") == OFFLINE:
         return _resolved(url, is_own=False)

@@ -59,8 +59,8 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
         os.environ.update(copy.environment)
     elif copy.environment:
         raise Unavailable(
-            "The copy needs credentials of its own and thus a process of its own; the outbox has none, "
-            "because it could not write to the disk."
+            "Delivery to the copy needs a process with its own credentials. The outbox could not "
+            "start one, because it cannot write to the disk."
         )
     kept = {k: v for k, v in environ.items() if k not in IDENTITY_VARIABLES}
     return ReplaySink(copy.uri, {**kept, **copy.environment}, state, files=_PrimaryFiles(primary))

@@ -49,7 +49,8 @@ so that a reader finds the next line after any damage. Format 1 (`outbox/1`, `bo
 7. A lock is trusted only where it is visible: within one boot, or on a file system whose locks apply
    across machines. Elsewhere a segment belongs to the machine that its header names, until that has been
    silent for a day; then another machine adopts it by renaming it. A writer that was idle for a second checks
-   that its segment still has its name before it writes. Where locks exclude nobody, no segment is created.
+   that its segment still has its name before it writes. Where locks do not exclude other
+   processes, no segment is created.
 
 **Limits**
 

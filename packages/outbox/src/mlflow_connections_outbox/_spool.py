@@ -80,7 +80,7 @@ class Spool:
         """Become the process that takes events, unless another one is.
 
         Raises:
-            OSError: Locks on this file system exclude nobody.
+            OSError: Locks on this file system do not exclude other processes.
         """
         if self._lock is not None:
             return True

@@ -107,8 +107,8 @@ def check_locks(path: Path, descriptor: int, disk: Disk) -> None:
     try:
         if disk.lock(second):
             raise OSError(
-                f"Locks on the file system of {path.parent} exclude nobody, so an outbox on it "
-                "could lose events."
+                f"Locks on the file system of {path.parent} do not exclude other processes, "
+                "so an outbox on it could lose events."
             )
     finally:
         disk.close(second)

@@ -89,4 +89,4 @@ def _runs_table(newest: Iterable[Mapping[str, Any]]) -> Table:
         for run in newest
     ]
     columns = ("Started", "Run", "Job", "State", "Tasks", "Params", "Metrics", "Notes", "Data")
-    return Table("Runs it was told of", columns, rows, "It was told of no run yet.")
+    return Table("Received runs", columns, rows, "It has received no run yet.")

@@ -123,7 +123,7 @@ def ask(session: "Session", sql: str) -> "list[Row]":
     except SnowparkClientException as error:
         raise BridgeError(
             f"The pipeline's tasks cannot be listed: {message_of(error).rstrip('.')}. Fix the "
-            "cause, most often the connection, the schema or the role. What runs goes on."
+            "cause, most often the connection, the schema or the role. Running tasks go on."
         ) from masked(error)
 
 
