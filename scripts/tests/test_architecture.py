@@ -92,6 +92,18 @@ def test_libraries_own_no_keyword(package: Distribution) -> None:
         assert KEYWORDS not in package.project.get("entry-points", {})
 
 
+def test_core_names_the_packages_of_commands() -> None:
+    """Core names the right package for each command of the family, if that package is not installed."""
+    names = {
+        name: package.project["name"]
+        for package in FOUND.values()
+        for name in package.project.get("entry-points", {}).get("mlflow_connections.commands", {})
+    }
+    source = (FOUND["core"].path / "src/mlflow_connections/_commands.py").read_text("utf-8")
+    (known,) = re.findall(r"(?s)^KNOWN_COMMANDS = (\{.*?\})$", source, re.MULTILINE)
+    assert ast.literal_eval(known) == names
+
+
 def test_no_import_circle() -> None:
     """No module imports itself through others, not even lazily or for type hints."""
     found = [circle(family(package)) for package in FOUND.values()]

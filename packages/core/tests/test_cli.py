@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from warm_python import WarmPython
 
-from mlflow_connections import Connection, Option
+from mlflow_connections import Connection, MissingDependencyError, Option
+from mlflow_connections._commands import load_command
 from mlflow_connections.reports import option_rows, table
 
 CONNECTION = """
@@ -460,3 +461,11 @@ def test_rows_of_options_need_no_plugin_to_be_installed() -> None:
 
     (row,) = option_rows(Here())
     assert (row["value"], row["from"], row["place"]) == ("True", "default", "options")
+
+
+def test_a_command_of_this_family_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its package, `outbox` is one sentence with the command that installs it."""
+    monkeypatch.setattr("mlflow_connections._commands.installed_commands", list)
+    with pytest.raises(MissingDependencyError, match="pip install mlflow-connections-outbox"):
+        load_command("outbox")
+    assert load_command("outboxes") is None

@@ -8,10 +8,18 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
-from ._errors import AmbiguousConnectionError, PluginLoadError, PluginTypeError
+from ._errors import (
+    AmbiguousConnectionError,
+    MissingDependencyError,
+    PluginLoadError,
+    PluginTypeError,
+)
 from .secrets import masked
 
 COMMAND_GROUP = "mlflow_connections.commands"
+
+KNOWN_COMMANDS = {"mirror": "mlflow-connections-mirror", "outbox": "mlflow-connections-outbox"}
+"""The distribution of each command of this family, named in the error if a command is not installed."""
 
 Run = Callable[[Sequence[str]], int | None]
 
@@ -41,11 +49,17 @@ def load_command(name: str) -> Run | None:
 
     Raises:
         AmbiguousConnectionError: Two distributions add the command.
+        MissingDependencyError: The command is one of this family, and its distribution is not installed.
         PluginLoadError: Its import failed; the cause is chained.
         PluginTypeError: The entry point names something that cannot be called.
     """
     owners = [command for command in installed_commands() if command.name == name]
     if not owners:
+        if name in KNOWN_COMMANDS:
+            raise MissingDependencyError(
+                f"The command '{name}' is in {KNOWN_COMMANDS[name]}, which is not installed. "
+                f"Run: pip install {KNOWN_COMMANDS[name]}."
+            )
         return None
     if len(owners) > 1:
         names = " and ".join(owner.distribution for owner in owners)
