@@ -102,13 +102,27 @@ def test_a_right_tag_names_its_folder(tmp_path: Path) -> None:
     assert (tmp_path / "output").read_text() == "folder=packages/core\n"
 
 
-def test_the_plan_lists_every_session_for_main(checkout: Path) -> None:
+def jobs_of_every_change() -> list[str]:
+    """Return the sessions of the job that runs for every pull request."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))
+    names: list[str] = workflow["jobs"]["check"]["strategy"]["matrix"]["session"]
+    return names
+
+
+def test_the_plan_lists_every_session_for_main(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a base everything is tested: each package, each group, and macOS for some."""
     done = run_step("Choose the sessions", checkout, BASE="")
     assert done.returncode == 0, done.stderr
     found = dict(line.split("=", 1) for line in (checkout / "output").read_text().splitlines())
     assert json.loads(found["unit"]) == [f"unit({each})" for each in distributions()]
     assert "integration(kedro-mlflow)" in json.loads(found["integration"])
+    monkeypatch.syspath_prepend(str(ROOT))
+    import noxfile
+
+    listed = {name for names in found.values() for name in json.loads(names)}
+    assert listed | set(jobs_of_every_change()) == set(noxfile.DEFAULT)
     assert "unit(core)" in json.loads(found["macos"])
 
 
