@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import ssl
 from http.client import RemoteDisconnected
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,17 +83,19 @@ def test_a_broken_connection_is_unavailable() -> None:
         (ConnectionRefusedError(111, "refused"), "it refuses connections"),
         (socket.gaierror(-2, "unknown"), "its host name is unknown"),
         (RemoteDisconnected("closed"), "it closed the connection"),
+        (BrokenPipeError(32, "cut"), "it closed the connection"),
+        (ssl.SSLEOFError(8, "EOF occurred"), "it closed the connection"),
         (TimeoutError("slow"), "it did not answer in time"),
     ],
 )
-@pytest.mark.parametrize("held", ["raised from", "reason", "argument"])
+@pytest.mark.parametrize("held", ["raised from", "reason", "inner_exception", "argument"])
 def test_an_outage_is_explained_in_a_few_words(origin: OSError, words: str, held: str) -> None:
     """The reason is found wherever the clients keep it in their hundreds of characters."""
     middle = Exception("Max retries exceeded", *([origin] if held == "argument" else []))
     if held == "raised from":
         middle.__cause__ = origin
-    if held == "reason":
-        middle.reason = origin  # type: ignore[attr-defined]  # as urllib3 does
+    if held in {"reason", "inner_exception"}:
+        setattr(middle, held, origin)  # as urllib3 and Azure's clients do
     error = MlflowException("API request to http://m failed with exception HTTPConnectionPool")
     error.__context__ = middle
     assert str(judge(error, "http://m")) == (

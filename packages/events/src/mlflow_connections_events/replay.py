@@ -26,6 +26,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -417,6 +418,7 @@ _NETWORK_FAULTS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "its host name is unknown"),
     (ConnectionResetError, "it closed the connection"),  # includes http.client.RemoteDisconnected
     (BrokenPipeError, "it closed the connection"),
+    (ssl.SSLEOFError, "it closed the connection"),
     (TimeoutError, "it did not answer in time"),
 )
 
@@ -427,7 +429,9 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
         if error is None:
             return
         yield error
-        held = (getattr(error, "reason", None), *error.args)
+        # The first is urllib3's, the second that of Azure's clients.
+        named = (getattr(error, name, None) for name in ("reason", "inner_exception"))
+        held = (*named, *error.args)
         inner = next((each for each in held if isinstance(each, BaseException)), None)
         error = inner or error.__cause__ or error.__context__
 
