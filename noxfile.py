@@ -109,8 +109,8 @@ GROUPS = {
     # The Databricks stand-in is one of the primaries that keep their own URI.
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),
     "outbox": Group("outbox", ("core", "outbox", "sandbox")),
-    # Two servers with different tokens are a pair to mirror.
-    "events": Group("events", ("core", "events", "mirror", "http", "sandbox")),
+    # Two servers with different tokens are a pair to mirror, and so are Databricks and another one.
+    "events": Group("events", ("core", "events", "mirror", "http", "databricks", "sandbox")),
     # Databricks is one of the servers that keep their own URI.
     "durable": Group("durable", ("core", "durable", "databricks", "sandbox")),
     # Separate, because its plugin treats any tracking URI as an ARN.

@@ -21,7 +21,7 @@ from mlflow_connections_sandbox import MlflowServer
 # No MLflow version has all attributes of another.
 mlflow: Any = import_module("mlflow")
 
-ODD = (("nan", math.nan), ("infinite", math.inf))
+ODD = (("nan", math.nan), ("infinite", math.inf), ("a", 1.0), ("b", 2.0))
 Train = Callable[[str, Path], None]
 
 
@@ -196,8 +196,8 @@ def test_two_processes_may_create_one_database(
 def test_values_that_equal_nothing_are_written_again_in_one_request(
     mlflow_server: MlflowServer, make_proxy: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    """MLflow refuses NaN that it already has: the history is read, and only new values are sent."""
-    values = [[key, number, 1_000 + step, step] for key, number in ODD for step in range(700)]
+    """MLflow refuses NaN that it already has, and MLflow 3.5 others too: only new values are sent."""
+    values = [[key, number, 1_000 + step, step] for key, number in ODD for step in range(350)]
     logged = Event("source", "logged", 1, {"metrics": values, "tags": {"a": "1"}}, "logged")
     more = {"metrics": [*values, ["loss", 0.5, 9_000, 9], ["nan", math.nan, 9_000, 9]] * 2}
     client = MlflowClient(mlflow_server.url)
@@ -211,11 +211,12 @@ def test_values_that_equal_nothing_are_written_again_in_one_request(
         sink.send(Batch([event], on_reject=lambda _, why: rejected.append(why)))  # noqa: B023
         assert rejected == []
         assert proxy.count("log-batch") <= 6
-        assert proxy.count("get-history") <= 2
+        assert proxy.count("get-history") <= len(ODD) + 1
     found = client.get_metric_history(run_id, "nan")
-    assert [metric.step for metric in found] == [*range(700), 9]
+    assert [metric.step for metric in found] == [*range(350), 9]
     assert all(math.isnan(metric.value) for metric in found)
-    assert len(client.get_metric_history(run_id, "infinite")) == 700
+    for key in ("infinite", "a", "b"):
+        assert len(client.get_metric_history(run_id, key)) == 350
     assert len(client.get_metric_history(run_id, "loss")) == 1
 
 

@@ -48,9 +48,17 @@ def register_owner(artifact_uri: str | None, owner: Owner) -> None:
     if not artifact_uri:
         return
     with _lock:
-        _owners[artifact_uri.rstrip("/")] = owner
+        _owners[_root(artifact_uri)] = owner
         while len(_owners) > _MAX_OWNERS:
             _owners.popitem(last=False)
+
+
+def _root(artifact_uri: str) -> str:
+    """Return a URI as a run or model names it: MLflow adds Databricks' profile for its repository."""
+    from mlflow.utils.uri import remove_databricks_profile_info_from_artifact_uri
+
+    root: str = remove_databricks_profile_info_from_artifact_uri(artifact_uri)
+    return root.rstrip("/")
 
 
 def record_artifacts() -> None:
@@ -66,7 +74,7 @@ def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(builder, updated=())
     def build(artifact_uri: str, *args: Any, **kwargs: Any) -> Any:
         repository = builder(artifact_uri, *args, **kwargs)
-        root = str(artifact_uri).rstrip("/")
+        root = _root(str(artifact_uri))
         owner = _owners.get(root)
         return repository if owner is None else _recorded(repository, owner, root)
 

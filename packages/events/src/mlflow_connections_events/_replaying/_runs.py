@@ -206,17 +206,27 @@ class RunApplier:
         params: Sequence[tuple[str, str]],
         tags: Mapping[str, str],
     ) -> None:
-        rows = [self._metric(row) for row in metrics]
-        try:
-            self._log_in_parts(run_id, rows, params, tags)
-        except Exception as error:
-            # MLflow skips metrics that it already has, except NaN, which equals nothing.
-            odd = {metric.key for metric in rows if not math.isfinite(metric.value)}
-            if not odd or not is_duplicate(error):
-                raise
-            existing = self._existing(run_id, odd)
-            rest = {k: m for m in rows if (k := _row_key(m)) not in existing}
-            self._log_in_parts(run_id, list(rest.values()), params, tags)
+        rows = list(_distinct(map(self._metric, metrics)))
+        # MLflow skips metrics that it already has, except NaN, which equals nothing, and in MLflow 3.5 those
+        # that come after a hundred others. Their histories are read, and only new ones are sent.
+        odd = {metric.key for metric in rows if not math.isfinite(metric.value)}
+        doubted = [odd, {metric.key for metric in rows} - odd]
+        while True:
+            try:
+                return self._log_in_parts(run_id, rows, params, tags)
+            except Exception as error:
+                keys = next(filter(None, doubted), set())
+                if not keys or not is_duplicate(error):
+                    raise
+                doubted.remove(keys)
+            existing = self._existing(run_id, keys)
+            # The model of a metric is stored separately, and its numbers are not refused.
+            rows = [
+                metric
+                for metric in rows
+                if _row_key(metric) not in existing
+                or (_model_of(metric) and math.isfinite(metric.value))
+            ]
 
     def _log_in_parts(
         self,
@@ -244,7 +254,8 @@ class RunApplier:
 
     def _existing(self, run_id: str, keys: Iterable[str]) -> set[Hashable]:
         """Fetch the histories of some metrics, as the keys of a database's rows."""
-        fetch = self._target.tracking.get_metric_history
+        # The client's: without its size of a page a server of MLflow 3.5 returns an empty one.
+        fetch = self._target.client.get_metric_history
         return {_row_key(metric) for key in keys for metric in fetch(run_id, key)}
 
     def _metric(self, row: Sequence[Any]) -> Any:
@@ -301,6 +312,21 @@ class RunApplier:
 
         content = json.loads(self._ids.replaced(json.dumps(event.data["mlmodel"])))
         self._target.tracking.record_logged_model(self.of(event), Model.from_dict(content))
+
+
+def _distinct(metrics: Iterable[Any]) -> Iterator[Any]:
+    """Yield each metric once: with a model, if it was logged with and without one."""
+    found: dict[Hashable, dict[str | None, Any]] = {}
+    for metric in metrics:
+        found.setdefault(_row_key(metric), {})[_model_of(metric)] = metric
+    for of_models in found.values():
+        if len(of_models) > 1:
+            of_models.pop(None, None)
+        yield from of_models.values()
+
+
+def _model_of(metric: Any) -> str | None:
+    return getattr(metric, "model_id", None)
 
 
 def _row_key(metric: Any) -> Hashable:
