@@ -6,6 +6,7 @@ of a recorded store. Their content is not part of the event.
 
 import functools
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from ._calls import Record
 
 _MARK = "_mlflow_connections_events"
 _MAX_OWNERS = 10_000
+_PROFILE = re.compile(r"^dbfs://([^/]*@)?databricks/")
 
 
 class Owner(NamedTuple):
@@ -55,10 +57,7 @@ def register_owner(artifact_uri: str | None, owner: Owner) -> None:
 
 def _root(artifact_uri: str) -> str:
     """Return a URI as a run or model names it: MLflow adds Databricks' profile for its repository."""
-    from mlflow.utils.uri import remove_databricks_profile_info_from_artifact_uri
-
-    root: str = remove_databricks_profile_info_from_artifact_uri(artifact_uri)
-    return root.rstrip("/")
+    return _PROFILE.sub("dbfs:/", artifact_uri).rstrip("/")
 
 
 def record_artifacts() -> None:
