@@ -20,7 +20,6 @@ from kedro.pipeline import node, pipeline
 from mlflow.models import Model
 from rich.console import Console
 from snowflake.connector import connect
-from snowflake.snowpark import Row
 
 from mlflow_connections import resolve
 from mlflow_connections_outbox import Destination, Event, Outbox, Policy
@@ -316,6 +315,8 @@ class Account:
 
     def collect(self) -> list[Any]:
         """Return the rows of the last statement."""
+        from snowflake.snowpark import Row
+
         is_shown = self.statement == "SHOW EXTERNAL ACCESS INTEGRATIONS"
         return [Row(name="MLFLOW_ACCESS", enabled="true")] if is_shown else []
 
@@ -394,7 +395,15 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize(("page", "beginning"), PRINTED, ids=lambda each: each.strip())
+@pytest.mark.parametrize(
+    ("page", "beginning"),
+    [
+        # Snowpark, which is imported for this block alone, takes half a second.
+        pytest.param(*each, marks=pytest.mark.slow if made is ways_to_mlflow else ())
+        for each, made in PRINTED.items()
+    ],
+    ids=lambda each: each.strip(),
+)
 def test_a_block_of_text_is_what_the_product_prints(
     page: str, beginning: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
