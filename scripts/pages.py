@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args(arguments).check
-    stale = [path for path, text in generated() if text != read(path)]
+    parts = list(generated())
+    stale = [path for path, text in parts if text != read(path)]
     wanted = reference.pages()
     stale += [path for path in (ROOT / "docs" / "reference").glob("*.md") if path not in wanted]
     for path in stale:
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> int:
     for path in (ROOT / "docs" / "reference").glob("*.md"):
         if path not in wanted:
             path.unlink()
-    for path, text in generated():
+    for path, text in parts:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return 0

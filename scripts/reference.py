@@ -4,6 +4,7 @@ The modules are parsed and not imported, so that no dependency has to be install
 """
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,12 @@ class Module(NamedTuple):
     @property
     def tree(self) -> ast.Module:
         """Return the module's syntax tree."""
-        return ast.parse(self.path.read_text(encoding="utf-8"))
+        return _parsed(self.path)
+
+
+@functools.cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def pages() -> dict[Path, str]:

@@ -1,9 +1,10 @@
 """The distributions of this workspace, read from their own `pyproject.toml` files.
 
 The noxfile, the scripts and their tests use this module, so that a new folder in `packages/` is
-built, typed, tested and released without a list to extend.
+built, typed, tested and released without a list to extend. A process reads each file once.
 """
 
+import functools
 import re
 import sys
 from pathlib import Path
@@ -66,6 +67,7 @@ class Addresses(NamedTuple):
     site: str
 
 
+@functools.cache
 def addresses() -> Addresses:
     """Read the addresses of this project."""
     text = (ROOT / "docs" / "addresses.toml").read_text(encoding="utf-8")
@@ -77,6 +79,7 @@ def distribution_name(folder: str) -> str:
     return "mlflow-connections" + ("" if folder == "core" else f"-{folder}")
 
 
+@functools.cache
 def distributions() -> dict[str, Distribution]:
     """Read all distributions, by folder. A distribution comes after its dependencies."""
     found = {folder: Distribution(folder, _project(folder)) for folder in _folders()}
@@ -108,6 +111,7 @@ def with_siblings(folder: str) -> list[str]:
     return needed
 
 
+@functools.cache
 def _folders() -> list[str]:
     names = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
     return sorted(names, key=lambda name: (name != "core", name))
