@@ -1,6 +1,7 @@
 """A server on a loopback port, in a thread of this process, whose connections can be cut."""
 
 import asyncio
+import logging
 import socket
 import ssl
 import threading
@@ -87,7 +88,7 @@ class LoopbackServer:
             # The process that runs the sandbox configures its own logging.
             log_config=None,
             access_log=False,
-            log_level="warning",
+            log_level=None,
             timeout_graceful_shutdown=1,
         )
         if self._tls is not None:
@@ -95,6 +96,7 @@ class LoopbackServer:
             if self._tls.client_authority is not None:
                 config.ssl_ca_certs = str(self._tls.client_authority)
                 config.ssl_cert_reqs = ssl.CERT_REQUIRED
+        _log_warnings_only()
         listening = self._socket or _bind(self.port)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -119,6 +121,14 @@ class LoopbackServer:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _log_warnings_only() -> None:
+    """Set the levels of uvicorn's loggers once; each time would clear the caches of all loggers."""
+    for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        logger = logging.getLogger(name)
+        if logger.level != logging.WARNING:
+            logger.setLevel(logging.WARNING)
 
 
 def _bind(port: int) -> socket.socket:

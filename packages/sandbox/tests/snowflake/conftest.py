@@ -1,6 +1,8 @@
 """The stand-in of Snowflake in front of a server that echoes its requests."""
 
+import copy
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,26 +76,96 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class StartedAccount:
+    """A started account with short time limits, which can be emptied, in front of a server.
+
+    Attributes:
+        owner: The test function that uses it.
+        upstream: The server in place of MLflow.
+        stand_in: The account.
+    """
+
+    def __init__(self, owner: object, folder: Path) -> None:
+        self.owner = owner
+        self.upstream = Upstream()
+        self._thread = threading.Thread(target=self.upstream.serve_forever, daemon=True)
+        self._thread.start()
+        self.stand_in = Snowflake(self.upstream.url, folder / "snowflake")
+        self.stand_in.policy.retry_seconds = 0.3
+        self.stand_in.start()
+        account = self.stand_in.account
+        changed: list[tuple[object, tuple[str, ...]]] = [
+            (account.catalog, ("_entries",)),
+            (account.access, ("roles", "users", "granted", "future")),
+            (account.clouds, ("trust_all", "_trusted")),
+            (account.assumptions, tuple(vars(account.assumptions))),
+            (self.stand_in.policy, tuple(vars(self.stand_in.policy))),
+            *((gateway, _OF_GATEWAYS) for gateway in self.stand_in.gateways.values()),
+        ]
+        self._empty = [
+            (one, copy.deepcopy({name: vars(one)[name] for name in names}))
+            for one, names in changed
+        ]
+
+    def empty(self, artifacts: Path) -> None:
+        """Remove what a test has created, except tables, and give the account a folder of artifacts."""
+        for one, attributes in self._empty:
+            vars(one).update(copy.deepcopy(attributes))
+        for gateway in self.stand_in.gateways.values():
+            gateway.faults.clear()
+        stages = self.stand_in.account.stages
+        shutil.rmtree(stages.root, ignore_errors=True)
+        stages.buckets = dict.fromkeys(stages.buckets, artifacts)
+        self.stand_in.account.external_functions.remote.deliveries.clear()
+        self.upstream.seen.clear()
+
+    def close(self) -> None:
+        """Stop both servers."""
+        self.stand_in.close()
+        self.upstream.shutdown()
+        self.upstream.server_close()
+        self._thread.join()
+
+
+_OF_GATEWAYS = ("credentials", "remaps_authorization", "expired", "api_key", "operations", "polls")
+
+
+@pytest.fixture(scope="session")
+def started_accounts() -> Iterator[list[StartedAccount]]:
+    """The account of the previous test, if any."""
+    started: list[StartedAccount] = []
+    yield started
+    for each in started:
+        each.close()
+
+
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
+def started(
+    started_accounts: list[StartedAccount],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+) -> StartedAccount:
+    """An empty account, which the cases of a parametrized test share: a new one takes 0.1 s of CPU."""
+    if not started_accounts or started_accounts[0].owner is not request.function:
+        while started_accounts:
+            started_accounts.pop().close()
+        folder = tmp_path_factory.mktemp("account")
+        started_accounts.append(StartedAccount(request.function, folder))
+    started_accounts[0].empty(tmp_path / "artifacts")
+    return started_accounts[0]
+
+
+@pytest.fixture
+def upstream(started: StartedAccount) -> Upstream:
     """A server in place of MLflow."""
-    server = Upstream()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return started.upstream
 
 
 @pytest.fixture
-def stand_in(upstream: Upstream, tmp_path: Path) -> Iterator[Snowflake]:
+def stand_in(started: StartedAccount) -> Snowflake:
     """A started, empty account with short time limits."""
-    made = Snowflake(upstream.url, tmp_path / "snowflake", tmp_path / "artifacts")
-    made.policy.retry_seconds = 0.3
-    made.start()
-    yield made
-    made.close()
+    return started.stand_in
 
 
 Run = Callable[..., list[tuple[Any, ...]]]
