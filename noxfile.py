@@ -242,13 +242,13 @@ def everything(session: nox.Session) -> list[str]:
     return wheels(session, [WHOLE.get(each, each) for each in PACKAGES])
 
 
-def pytest(session: nox.Session, *arguments: str) -> None:
+def pytest(session: nox.Session, *arguments: str, command: Sequence[str] = ("pytest",)) -> None:
     """Run pytest with the arguments after `--` on the command line."""
     # One file per session, which may run in parallel with others.
     cache = ("-o", f"cache_dir={Path(session.cache_dir).resolve() / 'pytest' / session.name}")
     refresh(session)
     with bytecode.shared(*folders_of_bytecode(session)):
-        session.run("pytest", "-q", *cache, *arguments, *session.posargs, env=QUIET)
+        session.run(*command, "-q", *cache, *arguments, *session.posargs, env=QUIET)
 
 
 def refresh(session: nox.Session) -> None:
@@ -358,7 +358,10 @@ def integrate(session: nox.Session, name: str, *more: str, marked: str = "not sl
     """Install what a group needs, with further requirements, and run its tests."""
     group = {**GROUPS, **SLOW_GROUPS}[name]
     session.install(*wheels(session, group.packages), *PYTEST, *group.needs, *more)
-    pytest(session, f"tests-integration/{group.folder}", "-m", marked)
+    # These tests start servers and commands that log to MLflow.
+    # pytest would warn that it cannot rewrite this plugin, which is imported by then.
+    warm = ("python", "tests-shared/warm_pytest.py", "-p", "no:anyio")
+    pytest(session, f"tests-integration/{group.folder}", "-m", marked, command=warm)
 
 
 @nox.session

@@ -62,10 +62,28 @@ def sandbox_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(sandbox_folder: Path) -> Iterator[MlflowServer]:
+def mlflow_server(
+    start_server: Callable[[Path], MlflowServer], sandbox_folder: Path
+) -> MlflowServer:
     """One real MLflow server for the whole session, because it takes seconds to start."""
-    with MlflowServer(sandbox_folder / "mlflow") as server:
-        yield server
+    return start_server(sandbox_folder / "mlflow")
+
+
+@pytest.fixture(scope="session")
+def start_server(warm_bin: Path) -> Iterator[Callable[..., MlflowServer]]:
+    """Starts real MLflow servers from a Python that has imported most, and stops them at the end."""
+    started = []
+
+    def start(folder: Path, database: str = "") -> MlflowServer:
+        server = MlflowServer(folder, database=database)
+        server.python = str(warm_bin / "python")
+        server.start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.close()
 
 
 @pytest.fixture

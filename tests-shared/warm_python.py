@@ -6,8 +6,12 @@ variables, folder, standard streams and exit code. Each command imports MLflow, 
 what builds on them itself, because their behaviour on import, such as reading variables, is under test.
 Groups that run dozens of `kedro` commands preload Kedro, and use new interpreters where its start matters.
 
+`run_pytest` is pytest in the very process that has imported them: the server is a fork of it, and so are the
+servers that a group starts for further imports.
+
 The server's folder `bin` has commands that replace `python` and the console scripts of this environment.
-They leave whatever they do not support, such as an option of Python, to the real ones. Linux only: it
+They leave whatever they do not support, such as an option of Python, to the real ones. In a command,
+`sys.executable` is that `python`, so that the processes which it starts itself start warm, too. Linux only: it
 uses a descriptor of a process. Elsewhere commands start as always.
 """
 
@@ -18,10 +22,12 @@ import gc
 import importlib
 import marshal
 import multiprocessing.process
+import multiprocessing.spawn
 import os
 import random
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -87,6 +93,9 @@ posix._exit(code)
 
 # Not as a script, because `__main__` belongs to the command.
 _SERVE = "import sys, warm_python; warm_python.main(*sys.argv[1:])"
+_PYTHON = sys.executable
+# The folder of the server that `run_pytest` has started.
+_first: Path | None = None
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR")
 
 
@@ -161,10 +170,15 @@ def serving(*preloaded: str, **variables: str) -> Iterator[WarmPython]:
     if sys.platform != "linux":
         yield WarmPython(None)
         return
+    # A fork of the first server, if there is one, has imported most.
+    if _first and preloaded == OF_MLFLOW and not variables:
+        yield WarmPython(_first)
+        return
+    python = str(_first / "bin" / "python") if _first else _PYTHON
     # Not below pytest's folder: a socket's address must be short.
     with tempfile.TemporaryDirectory(prefix="warm-") as folder:
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, folder, *preloaded],
+            [python, "-c", _SERVE, folder, *preloaded],
             cwd=Path(__file__).parent,
             env={
                 **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
@@ -185,24 +199,88 @@ def serving(*preloaded: str, **variables: str) -> Iterator[WarmPython]:
         process.stdout.close()
 
 
+def run_pytest() -> int:
+    """Import what MLflow imports, start a server as a fork of this process, and run pytest in it.
+
+    Returns:
+        The exit code of pytest, whose arguments are those of this process.
+    """
+    global _first  # noqa: PLW0603 - one server per process
+    del sys.path[0]
+    if sys.platform != "linux":
+        return pytest_main()
+    preload(OF_MLFLOW)
+    # No TemporaryDirectory, which each fork would remove at its end.
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    listener = listen(folder)
+    reading, writing = os.pipe()
+    server = os.fork()
+    if server == 0:
+        os.close(writing)
+        os.dup2(reading, 0)
+        try:
+            serve(listener, folder)
+        finally:
+            os._exit(0)
+    os.close(reading)
+    listener.close()
+    _first = folder
+    try:
+        return pytest_main()
+    finally:
+        # Closing the pipe is not enough: a fork of this process may hold it open.
+        os.kill(server, signal.SIGTERM)
+        os.waitpid(server, 0)
+        os.close(writing)
+        shutil.rmtree(folder)
+
+
+def pytest_main() -> int:
+    """Run pytest as its console script does."""
+    # After the fork: no command has it.
+    import pytest
+
+    return int(pytest.console_main())
+
+
 def main(folder: str, *preloaded: str) -> None:
     """Write the commands below a folder, import, and serve until standard input ends."""
     del sys.path[0]
     # Kedro logs to standard output while it is imported.
     announcement = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    address = str(Path(folder, "socket"))
+    listener = listen(Path(folder))
+    preload(preloaded)
+    print("ready", file=announcement, flush=True)
+    serve(listener, Path(folder))
+
+
+def listen(folder: Path) -> socket.socket:
+    """Write the commands below a folder, and return the socket to which they connect."""
+    address = str(folder / "socket")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen(64)
-    write_commands(Path(folder, "bin"), address)
-    for name in preloaded:
+    write_commands(folder / "bin", address)
+    return listener
+
+
+def preload(names: Sequence[str]) -> None:
+    """Import modules, so that forks of this process have them."""
+    for name in names:
         # Some groups of tests do not have it, or not in an importable version.
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    print("ready", file=announcement, flush=True)
+
+
+def serve(listener: socket.socket, folder: Path) -> None:
+    """Run the commands that connect, each in a fork, until standard input ends."""
+    # The processes that a command starts with its own interpreter start warm, too. Those of
+    # multiprocessing do not: they inherit further descriptors.
+    multiprocessing.spawn.set_executable(_PYTHON)
+    sys.executable = str(folder / "bin" / "python")
     # The commands that run, by the descriptor of the process.
     running: dict[int, tuple[int, socket.socket]] = {}
     while True:
@@ -231,11 +309,11 @@ def write_commands(folder: Path, address: str) -> None:
     """Write an executable for each command."""
     # Through a short path without spaces, as the first line of an executable requires.
     interpreter = folder.with_name("interpreter")
-    interpreter.symlink_to(sys.executable)
-    text = COMMAND.format(interpreter=interpreter, python=sys.executable, address=address)
+    interpreter.symlink_to(_PYTHON)
+    text = COMMAND.format(interpreter=interpreter, python=_PYTHON, address=address)
     folder.mkdir()
     for name in ("python", "python3", *CONSOLE_SCRIPTS):
-        if Path(sys.executable).with_name(name).exists():
+        if Path(_PYTHON).with_name(name).exists():
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)
 
@@ -284,7 +362,7 @@ def run(
     time.tzset()
     random.seed()
     sys.path[:0] = ["", *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.orig_argv = [sys.executable, *arguments]
+    sys.orig_argv = [_PYTHON, *arguments]
     code: Any = 0
     try:
         execute(name, arguments)
@@ -304,7 +382,7 @@ def run(
 def execute(name: str, arguments: list[str]) -> None:
     """Do what Python does with these arguments: `-c CODE`, `-m MODULE` or a file, and the remaining ones."""
     if not name.startswith("python"):
-        arguments = [str(Path(sys.executable).with_name(name)), *arguments]
+        arguments = [str(Path(_PYTHON).with_name(name)), *arguments]
     # The same module, not another one of that name: C's pickle requires it.
     main = sys.modules["__main__"]
     vars(main).clear()

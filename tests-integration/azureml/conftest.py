@@ -27,11 +27,11 @@ Scripts = Callable[..., Any]
 class Client:
     """A process that resolves endpoints, one line of JSON each way."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, python: str, environment: Mapping[str, str], log: Path) -> None:
         self.log = log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, str(ANSWERER)],
+                [python, str(ANSWERER)],
                 env=dict(environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -133,19 +133,25 @@ def workspace(workspace_service: Azure) -> Iterator[Azure]:
 
 
 @pytest.fixture(scope="module")
-def client(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def client(
+    azure_service: Azure, tmp_path_factory: pytest.TempPathFactory, warm_bin: Path
+) -> Iterator[Client]:
     """A client with a service principal, shared by the tests of a module."""
     folder = tmp_path_factory.mktemp("client")
-    made = Client(client_environment(azure_service, folder, signed_in=True), folder / "log")
+    environment = client_environment(azure_service, folder, signed_in=True)
+    made = Client(str(warm_bin / "python"), environment, folder / "log")
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def nobody(azure_service: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def nobody(
+    azure_service: Azure, tmp_path_factory: pytest.TempPathFactory, warm_bin: Path
+) -> Iterator[Client]:
     """A client without any sign-in, shared by the tests of a module."""
     folder = tmp_path_factory.mktemp("nobody")
-    made = Client(client_environment(azure_service, folder, signed_in=False), folder / "log")
+    environment = client_environment(azure_service, folder, signed_in=False)
+    made = Client(str(warm_bin / "python"), environment, folder / "log")
     yield made
     made.close()
 

@@ -1,7 +1,6 @@
 """Processes that did not resolve the connection: ParallelRunner's workers, and AzureML's own jobs."""
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +52,9 @@ def test_spawned_workers_sign_in_on_request(
     assert len(workspace.journal.requests("/oauth2/v2.0/token")) > 1
 
 
-def test_command_runs_without_the_secret(workspace: Azure, run_command: Callable[..., Any]) -> None:
+def test_command_runs_without_the_secret(
+    workspace: Azure, run_command: Callable[..., Any], warm_python: str
+) -> None:
     """`mlflow-connections run` stays as the parent; a command that uses the connection itself gets tokens, too."""
     account = workspace.account
     code = (
@@ -63,7 +64,7 @@ def test_command_runs_without_the_secret(workspace: Azure, run_command: Callable
         "    exec(open('train.py').read())"
     )
 
-    done = run_command("run", "azureml", "--option", "sdk=arm", "--", sys.executable, "-c", code)
+    done = run_command("run", "azureml", "--option", "sdk=arm", "--", warm_python, "-c", code)
 
     assert done.returncode == 0, done.stderr
     assert "rmse 0.5" in done.stdout
@@ -72,14 +73,14 @@ def test_command_runs_without_the_secret(workspace: Azure, run_command: Callable
 
 
 def test_child_that_outlives_its_parent_gets_the_remedy(
-    workspace: Azure, run_command: Callable[..., Any], tmp_path: Path
+    workspace: Azure, run_command: Callable[..., Any], tmp_path: Path, warm_python: str
 ) -> None:
     """It fails immediately in one sentence; azureml-mlflow alone would wait for a person."""
     wait = "while kill -0 $parent 2>/dev/null; do sleep 0.1; done"
     shell = f'parent=$PPID; ({wait}; "$0" train.py; touch ended) </dev/null >said 2>&1 &'
 
     done = run_command(
-        "run", "azureml", "--option", "sdk=arm", "--", "sh", "-c", shell, sys.executable
+        "run", "azureml", "--option", "sdk=arm", "--", "sh", "-c", shell, warm_python
     )
     assert done.returncode == 0, done.stderr
     while not (tmp_path / "ended").exists():
@@ -93,13 +94,13 @@ def test_child_that_outlives_its_parent_gets_the_remedy(
 
 
 def test_lines_of_env_sign_in_if_the_secret_is_in_a_variable(
-    workspace: Azure, run_command: Callable[..., Any]
+    workspace: Azure, run_command: Callable[..., Any], warm_python: str
 ) -> None:
     """A shell that evaluates them already has the secret, so no parent is needed and no secret is printed."""
     connect = "mlflow-connections env azureml --option sdk=arm"
     shell = f'lines="$({connect})" && eval "$lines" && echo "$lines" && "$0" train.py'
 
-    done = run_command("run", "sqlite:///unused.db", "--", "sh", "-c", shell, sys.executable)
+    done = run_command("run", "sqlite:///unused.db", "--", "sh", "-c", shell, warm_python)
 
     assert done.returncode == 0, done.stderr
     assert "rmse 0.5" in done.stdout

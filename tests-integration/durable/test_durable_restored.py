@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +17,15 @@ IS_2 = mlflow.__version__.startswith("2.")
 
 
 @pytest.fixture(scope="module")
-def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+def other_server(
+    start_server: Callable[[Path], MlflowServer], tmp_path_factory: pytest.TempPathFactory
+) -> MlflowServer:
     """The same server on another day: it has none of the runs, and other experiments under their IDs."""
-    with MlflowServer(tmp_path_factory.mktemp("other")) as server:
-        client = mlflow.MlflowClient(server.url)
-        for number in range(30):
-            client.create_experiment(f"another {number}")
-        yield server
+    server = start_server(tmp_path_factory.mktemp("other"))
+    client = mlflow.MlflowClient(server.url)
+    for number in range(30):
+        client.create_experiment(f"another {number}")
+    return server
 
 
 def runs_of(server: MlflowServer, experiment: str) -> dict[str, Any]:

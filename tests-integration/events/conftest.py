@@ -178,7 +178,8 @@ def log_traces() -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+def other_server(
+    start_server: Callable[[Path], MlflowServer], tmp_path_factory: pytest.TempPathFactory
+) -> MlflowServer:
     """A second MLflow server with separate data."""
-    with MlflowServer(tmp_path_factory.mktemp("other")) as server:
-        yield server
+    return start_server(tmp_path_factory.mktemp("other"))

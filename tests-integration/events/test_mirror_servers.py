@@ -175,15 +175,16 @@ def assert_equal(
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def target(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MlflowServer]:
+    request: pytest.FixtureRequest,
+    start_server: Callable[..., MlflowServer],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> MlflowServer:
     """A server with a database of each kind."""
     if request.param == "sqlite":
-        yield request.getfixturevalue("mlflow_server")
-        return
+        found: MlflowServer = request.getfixturevalue("mlflow_server")
+        return found
     database = request.getfixturevalue("postgresql")
-    with MlflowServer(tmp_path_factory.mktemp("target"), database=database) as server:
-        yield server
+    return start_server(tmp_path_factory.mktemp("target"), database)
 
 
 def test_everything_moves_to_another_server_and_a_second_copy_writes_nothing(

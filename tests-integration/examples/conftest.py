@@ -14,10 +14,12 @@ _FATES = pytest.StashKey[list[dict[str, Any]]]()
 
 
 @pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def sandbox(tmp_path_factory: pytest.TempPathFactory, warm_bin: Path) -> Iterator[Sandbox]:
     """One sandbox for all pages: its server takes seconds to start."""
     names = ["azureml", "databand", "databricks", "http", "snowflake"]
-    with Sandbox(tmp_path_factory.mktemp("sandbox"), names) as started:
+    made = Sandbox(tmp_path_factory.mktemp("sandbox"), names)
+    made.server.python = str(warm_bin / "python")
+    with made as started:
         yield started
 
 

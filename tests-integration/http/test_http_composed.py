@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,14 +170,14 @@ def test_databand_in_front_of_a_protected_server(
 
 
 def test_nodes_of_a_parallel_runner_get_tokens(
-    protected: ProtectedMlflow, monkeypatch: pytest.MonkeyPatch
+    protected: ProtectedMlflow, monkeypatch: pytest.MonkeyPatch, warm_python: str
 ) -> None:
     """Spawned workers of Kedro have no secret in their environment and log to the same server."""
     for name, value in protected.environment().items():
         monkeypatch.setenv(name, value)
     protected.lifetime = 2.0
     done = subprocess.run(
-        [sys.executable, str(HERE / "parallel_nodes.py")],
+        [warm_python, str(HERE / "parallel_nodes.py")],
         capture_output=True,
         text=True,
         check=False,

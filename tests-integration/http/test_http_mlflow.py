@@ -264,10 +264,10 @@ def test_a_handshake_that_fails_is_one_sentence(
 
 
 @pytest.mark.usefixtures("accounts")
-def test_spawned_workers_get_tokens() -> None:
+def test_spawned_workers_get_tokens(warm_python: str) -> None:
     """Workers without the secret in their environment log to the same server."""
     script = Path(__file__).with_name("work_in_parallel.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = subprocess.run([warm_python, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with use("http"):
         run_id = done.stdout.strip().splitlines()[-1]
@@ -287,10 +287,10 @@ def test_a_command_runs_without_the_secret(protected: Any, warm_python: str) -> 
 
 
 @pytest.mark.usefixtures("accounts")
-def test_a_command_may_use_the_connection_itself() -> None:
+def test_a_command_may_use_the_connection_itself(warm_python: str) -> None:
     """It resolves from the same variables and asks the parent, since the secret is not among them."""
     code = f"from mlflow_connections import use\nwith use('http'):\n    exec({TRAIN!r})"
-    done = run("run", "http", "--", sys.executable, "-c", code)
+    done = run("run", "http", "--", warm_python, "-c", code)
     assert done.returncode == 0, done.stderr
     with use("http"):
         found = mlflow.get_run(done.stdout.strip().splitlines()[-1])
@@ -338,11 +338,14 @@ def test_a_missing_command_has_a_shells_code() -> None:
 
 
 @pytest.mark.usefixtures("accounts")
-def test_check_contacts_the_server(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_contacts_the_server(
+    protected: Any, monkeypatch: pytest.MonkeyPatch, warm_bin: Path
+) -> None:
     """The issuer returns a real token; a wrong secret raises the issuer's message without the secret."""
     assert probe("http").tracking_uri == protected.url
     monkeypatch.setenv("MLFLOW_CONNECTIONS_HTTP_CLIENT_SECRET", "wr0ng")
-    done = run("check", "http")
+    command = [str(warm_bin / "mlflow-connections"), "check", "http"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "refused client 'trainer' (401): invalid_client" in done.stderr
     assert "wr0ng" not in done.stderr

@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "http.md"
 CHECK = "mlflow-connections check http --timeout 600"
 
 
-def test_the_sandbox_starts_as_the_guide_prints(tmp_path: Path) -> None:
+def test_the_sandbox_starts_as_the_guide_prints(tmp_path: Path, warm_bin: Path) -> None:
     """Both kinds of variables, pasted into a shell, reach MLflow; Ctrl-C ends everything with 0."""
     (command,) = re.findall(
         r"^\$ (mlflow-connections-sandbox up http)$", PAGE.read_text(), re.MULTILINE
@@ -35,7 +35,7 @@ def test_the_sandbox_starts_as_the_guide_prints(tmp_path: Path) -> None:
                 capture_output=True,
                 text=True,
                 check=False,
-                env=environment,
+                env={**environment, "PATH": f"{warm_bin}{os.pathsep}{path}"},
             )
             assert done.returncode == 0, done.stderr
             assert re.match(rf"{scheme}://127\.0\.0\.1:\d+ answered in ", done.stdout)

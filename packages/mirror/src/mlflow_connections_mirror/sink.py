@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import ReplaySink
 from mlflow_connections_outbox import Destination, Event, Unauthorized, Unavailable
@@ -20,13 +21,10 @@ from ._credentials import (
     PRIMARY_VARIABLE,
     SERVERS_VARIABLE,
     MirroredServer,
-    address,
     noted_names,
     read_names,
     server_named,
     unpacked,
-    uri_at,
-    variables_of,
 )
 
 
@@ -44,16 +42,10 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     """
     names = read_names(environ.get(SERVERS_VARIABLE) or noted_names(state))
     only_delivers = _only_delivers()
-    known = unpacked(environ.get(COPY_VARIABLE))
-    copy = known or _copy_named(names.copy, destination.url)
-    if address(copy) != destination.url:
-        if known:
-            raise Unauthorized(f"The environment variable {COPY_VARIABLE} names another server.")
-        raise Unauthorized(
-            f"The copy is at {destination.url}, and this process has the credentials of another workspace; "
-            "the next process that logs delivers the events."
-        )
-    if "***" in copy.uri:
+    copy = unpacked(environ.get(COPY_VARIABLE)) or _copy_named(names.copy, destination.url)
+    if mask_uri(copy.uri) != destination.url:
+        raise Unauthorized(f"The environment variable {COPY_VARIABLE} names another server.")
+    if copy.uri == destination.url and "***" in destination.url:
         raise Unauthorized(
             f"The credentials in the URI of the copy at {destination.url} are not known to this "
             "process; they are sent along by the next process that logs."
@@ -61,12 +53,10 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     primary = unpacked(environ.get(PRIMARY_VARIABLE)) or server_named(names.primary)
     if only_delivers:
         # The credentials in the process that logs are the primary's.
-        others = variables_of(copy.uri) if copy.environment else []
-        for name in (*IDENTITY_VARIABLES, *others):
+        for name in IDENTITY_VARIABLES:
             os.environ.pop(name, None)
         # If the sink is opened again after an outage, MLflow is already imported and configured.
         os.environ.update(copy.environment)
-        environ = {k: v for k, v in environ.items() if k not in others}
     elif copy.environment:
         raise Unavailable(
             "Delivery to the copy needs a process with its own credentials. The outbox could not "
@@ -79,7 +69,7 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
 def _copy_named(name: str | None, url: str) -> MirroredServer:
     """Return the copy by its name, unless another server has that name now."""
     named = server_named(name)
-    return named if named and address(named) == url else MirroredServer(uri_at(url), {})
+    return named if named and mask_uri(named.uri) == url else MirroredServer(url, {})
 
 
 @cache
@@ -114,8 +104,7 @@ class _PrimaryFiles:
 
 @contextmanager
 def _in_force(server: MirroredServer) -> Iterator[None]:
-    others = variables_of(server.uri) if server.environment else ()
-    names = {*IDENTITY_VARIABLES, *server.environment, *others, "MLFLOW_TRACKING_URI"}
+    names = {*IDENTITY_VARIABLES, *server.environment, "MLFLOW_TRACKING_URI"}
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ.update(server.environment)
     os.environ["MLFLOW_TRACKING_URI"] = server.uri

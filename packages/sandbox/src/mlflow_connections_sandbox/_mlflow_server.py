@@ -36,6 +36,7 @@ class MlflowServer:
         url: Its URL, once started.
         port: Its port; 0 for any free one.
         database: The URI of its database; a SQLite file in the folder if empty.
+        python: The interpreter that runs it, in which MLflow is installed; at first this process's.
         nonce: The value of the header X-Sandbox-Nonce in each response, once started. Another
             server that uses its port does not know it.
     """
@@ -45,6 +46,7 @@ class MlflowServer:
         self.url = ""
         self.port = port
         self.database = database
+        self.python = sys.executable
         self.nonce = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,7 +69,7 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", str(_LEASH)),
-                    *(sys.executable, str(_MLFLOW), "server"),
+                    *(self.python, str(_MLFLOW), "server"),
                     *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
                     *("--backend-store-uri", database),
                     *("--artifacts-destination", str(folder / "artifacts")),
