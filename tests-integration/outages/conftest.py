@@ -80,8 +80,15 @@ class Server(NamedTuple):
             stand_in.tokens.revoke()
 
     def fail(self, how: str) -> None:
-        """Refuse connections, hang, or answer every request with a status."""
-        if how == "refuses":
+        """Refuse connections, hang, or answer every request with a status.
+
+        With `away` the service alone refuses connections: AzureML's client asks Entra ID and ARM before it
+        knows the workspace, so nothing of it begins without them.
+        """
+        if how == "away" and isinstance(self.stand_in, Azure):
+            for path in ("/mlflow/", "/history/", "/artifact/", "/azureml/"):
+                self.stand_in.faults.inject(Fault(path, cut=True))
+        elif how in {"refuses", "away"}:
             self.stand_in.close()
         elif how == "hangs":
             self.stand_in.faults.inject(Fault(delay=100_000.0, cut=True))

@@ -31,14 +31,16 @@ def healthy(server: Any, has_begun: Callable[[], bool], ended: threading.Event) 
 
 def down(server: Any, has_begun: Callable[[], bool], ended: threading.Event) -> None:
     """Be down from start to end."""
-    server.fail("refuses")
+    server.fail("away")
 
 
 def flapping(server: Any, has_begun: Callable[[], bool], ended: threading.Event) -> None:
     """Be down every other two seconds."""
+    is_down = False
     while not ended.wait(FLAPS):
-        if server.stand_in.is_running:
-            server.fail("refuses")
+        is_down = not is_down
+        if is_down:
+            server.fail("away")
         else:
             server.recover()
 
@@ -124,19 +126,19 @@ def test_all_trainings_arrive_complete_and_once(
         thread.join()
     options = ("durable", "--option", f"server={server.option}", "--")
     try:
-        training.run_through(*options, *server.trainings(pause), **server.registry)
-    finally:
-        ended.set()
-        thread.join()
-    server.recover()
-    if fault is credentials_replaced:
-        while "does not accept the credentials" not in training.outbox("status", code=1):
-            time.sleep(0.5)
-        after = server.stand_in.environment()
-        assert before != after
-        for variable, value in after.items():
-            monkeypatch.setenv(variable, value)
-    try:
+        try:
+            training.run_through(*options, *server.trainings(pause), **server.registry)
+        finally:
+            ended.set()
+            thread.join()
+        server.recover()
+        if fault is credentials_replaced:
+            while "does not accept the credentials" not in training.outbox("status", code=1):
+                time.sleep(0.5)
+            after = server.stand_in.environment()
+            assert before != after
+            for variable, value in after.items():
+                monkeypatch.setenv(variable, value)
         check(server, training, plain, mlflow_server.url)
     finally:
         put_aside(mlflow_server.url, experiment, server.registered("doubling"))

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from mlflow_connections_durable import _artifacts, _composite, _mlflow, _server
 from mlflow_connections_durable._experiment_ids import provisional_experiment
 from mlflow_connections_durable._kept_files import SMALL, KeptFiles
 from mlflow_connections_durable._patience import ATTEMPT_SECONDS, Away
+from mlflow_connections_durable._traces import DurableTraces
 from mlflow_connections_outbox import admin
 
 TAG = "mlflow.modelVersions"
@@ -250,6 +252,39 @@ def test_a_model_keeps_the_tag_with_its_versions_of_unity_catalog(
     for versions, expected in (([waits], {}), ([known, waits], {TAG: json.dumps([known])})):
         store.set_logged_model_tags(model, [LoggedModelTag(TAG, json.dumps(versions))])
         assert store.get_logged_model(model).tags == expected
+
+
+@pytest.mark.skipif(IS_2, reason="servers of MLflow 2 create the IDs of traces")
+def test_traces_of_databricks_are_kept_unless_they_are_in_a_table() -> None:
+    """Those of an experiment begin without the workspace; Unity Catalog's are written by it alone."""
+    from mlflow.entities import TraceInfo, TraceLocation, TraceState
+    from mlflow.store.tracking.databricks_rest_store import DatabricksTracingRestStore as Databricks
+
+    kept: list[tuple[str, str]] = []
+    sent: list[str] = []
+    server: Any = SimpleNamespace(
+        target="databricks",
+        is_offline=False,
+        lock=threading.Lock(),
+        emit=lambda trace, kind, _: kept.append((trace, kind)),
+    )
+    others: dict[str, Any] = {
+        name: lambda first, *_, name=name: sent.append(name)
+        for name in ("start_trace", "set_trace_tag", "log_spans")
+    }
+    traces = DurableTraces(server, lambda _: "wine")
+    found: dict[str, Any] = {**others, **traces.methods(Databricks, others)}
+
+    def info(trace: str, location: Any) -> TraceInfo:
+        return TraceInfo(trace, location, 1, TraceState.OK)
+
+    found["start_trace"](info("tr-1", TraceLocation.from_experiment_id("1")))
+    found["set_trace_tag"]("tr-1", "a", "1")
+    assert (kept, sent) == ([("tr-1", "trace_logged"), ("tr-1", "trace_tagged")], [])
+    found["set_trace_tag"]("trace:/main.default/1", "a", "1")
+    found["log_spans"]("main.default", [])
+    assert sent == ["set_trace_tag", "log_spans"]
+    assert len(kept) == 2
 
 
 class Rooted(ArtifactRepository):

@@ -1,7 +1,7 @@
 """Traces of MLflow 3 and their assessments: a client's writes are kept, and delivered with its runs.
 
 The client creates the IDs of traces, so a trace has its final ID at once. Traces are read from the
-server.
+server. Databricks stores some traces in tables of Unity Catalog; these are the server's alone.
 """
 
 import copy
@@ -9,7 +9,7 @@ import inspect
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlflow_connections_events import entities
@@ -21,6 +21,8 @@ from ._uri import SCHEME
 _SPANS_LOCATION = "mlflow.trace.spansLocation"
 _IN_DATABASE = "TRACKING_STORE"
 _MAX_TRACES = 10_000
+_IN_TABLE = "trace:/"
+"""The beginning of the ID of a trace in a table of Unity Catalog."""
 
 
 class DurableTraces:
@@ -36,18 +38,31 @@ class DurableTraces:
         self._experiment_name = experiment_name
         self._with_spans: OrderedDict[str, None] = OrderedDict()
 
-    def methods(self, kind: type) -> dict[str, Callable[..., Any]]:
-        """Return the replaced methods of a class of stores, by name; none if the server creates the IDs."""
+    def methods(
+        self, kind: type, others: Mapping[str, Callable[..., Any]]
+    ) -> dict[str, Callable[..., Any]]:
+        """Return the replaced methods of a class of stores, by name; none if the server creates the IDs.
+
+        Args:
+            kind: The class.
+            others: The methods that call the server.
+        """
         start = getattr(kind, "start_trace", None)
         if start is None or "trace_info" not in inspect.signature(start).parameters:
             return {}
-        # Databricks stores traces in its own locations.
-        if not self._server.is_offline and not self._server.target.startswith("http"):
+        names = ["start_trace", "set_trace_tag", "delete_trace_tag"]
+        names += ["link_traces_to_run", "create_assessment"]
+        target = self._server.target
+        if target.startswith("databricks"):
+            return {
+                name: _unless_in_table(getattr(self, name), others[name])
+                for name in names
+                if name in others
+            }
+        if not self._server.is_offline and not target.startswith("http"):
             return {}
-        names = (
-            *("start_trace", "log_spans", "set_trace_tag", "delete_trace_tag"),
-            *("link_traces_to_run", "create_assessment"),
-        )
+        # Databricks' store writes spans to tables alone; its client uploads the others as files.
+        names.append("log_spans")
         return {name: getattr(self, name) for name in names if hasattr(kind, name)}
 
     def start_trace(self, trace_info: Any) -> Any:
@@ -114,3 +129,21 @@ class DurableTraces:
         data = entities.assessment(entity, entities.keep, known)
         if data is not None:
             self._server.emit(trace_id, "assessment_logged", data)
+
+
+def _unless_in_table(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        return (theirs if _is_in_table(first) else ours)(*args, **kwargs)
+
+    return call
+
+
+def _is_in_table(value: Any) -> bool:
+    """Return whether the first argument of a call concerns a trace in a table of Unity Catalog."""
+    if isinstance(value, list | tuple):
+        return any(map(_is_in_table, value))
+    place = getattr(value, "trace_location", None)
+    if place is not None and place.mlflow_experiment is None:
+        return True
+    return str(getattr(value, "trace_id", value)).startswith(_IN_TABLE)

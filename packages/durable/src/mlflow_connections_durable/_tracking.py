@@ -53,4 +53,4 @@ def _methods(server: DurableServer, inner: InnerStore, store: Any) -> dict[str, 
     found = replaced_methods([experiments, runs, data, models], store, inner.forwarded, also)
     if hasattr(store, "get_host_creds"):
         found["get_host_creds"] = inner.host_credentials
-    return {**found, **traces.methods(type(store))}
+    return {**found, **traces.methods(type(store), found)}

@@ -77,7 +77,7 @@ class TraceApplier:
             repository.log_artifact(str(file), folder or None)
             return
         text = self._ids.replaced(file.read_text(encoding="utf-8"))
-        self._write_spans(repository, text)
+        repository.upload_trace_data(text)
 
     # ----- traces
 
@@ -291,10 +291,4 @@ class TraceApplier:
                 content = json.loads(file.read_text(encoding="utf-8"))
             known = {span["span_id"]: span for span in content["spans"]}
         known |= {span["span_id"]: span for span in spans}
-        self._write_spans(repository, json.dumps({"spans": list(known.values())}))
-
-    def _write_spans(self, repository: Any, text: str) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, TRACE_FILE)
-            file.write_text(text, encoding="utf-8", newline="")
-            repository.log_artifact(str(file))
+        repository.upload_trace_data(json.dumps({"spans": list(known.values())}))
