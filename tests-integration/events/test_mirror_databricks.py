@@ -87,7 +87,7 @@ def work(name: str, registered: str = REGISTERED) -> None:
     client.delete_model_version(registered, "1")
 
 
-def ship() -> None:
+def ship(code: int = 0) -> None:
     """Deliver everything that can be delivered, in another process, with this environment."""
     done = subprocess.run(
         ["mlflow-connections", "outbox", "ship", "--timeout", "60"],
@@ -95,7 +95,7 @@ def ship() -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
 
 
 def registered(client: MlflowClient, name: str = REGISTERED) -> dict[str, Any]:
@@ -159,12 +159,15 @@ def test_databricks_is_copied_with_unity_catalog(
 def test_databricks_gets_a_copy_with_unity_catalog(
     workspace: Databricks, other_server: MlflowServer, mlflow_server: MlflowServer, name: str
 ) -> None:
-    """Names that Databricks accepts arrive there, and versions in Unity Catalog."""
+    """Names that Databricks accepts arrive there, and with MLflow 3 versions in Unity Catalog."""
     options = {"primary": other_server.url, "copy": "databricks"}
     with use("mirror", {}, options):
         work(name, REGISTERED + "s")
-    ship()
+    # The registry of Databricks in MLflow 2 is the workspace's, which refuses such names.
+    ship(1 if IS_MLFLOW_2 else 0)
     assert_equal(other_server.url, "databricks", name)
+    if IS_MLFLOW_2:
+        return
     with use("databricks", registry="databricks-uc"):
         assert registered(MlflowClient(), REGISTERED + "s") == EXPECTED
         assert_loads(REGISTERED + "s")
