@@ -132,7 +132,8 @@ def test_kills_lose_and_duplicate_nothing(
     rng = random.Random(seed)
     kills: Counter[str] = Counter()
     most = KILLS[server.name]
-    while kills.total() < most:
+    # A shipper that has just begun may not be found.
+    while kills.total() < most or kills["shipper"] <= most / 10:
         while len(trainings.living) < 2:
             trainings.start()
         server.recover()
