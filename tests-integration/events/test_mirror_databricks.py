@@ -204,3 +204,41 @@ def test_a_workspace_that_takes_no_copy_delays_nothing(
     monkeypatch.setenv("DATABRICKS_TOKEN", token)
     ship()
     assert_equal(other_server.url, "databricks", name)
+
+
+def test_one_workspace_is_copied_to_another(
+    workspace: Databricks,
+    other_server: MlflowServer,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is reached with its own variables, though both have the same URI."""
+    other = Databricks(other_server.url, tmp_path / "other")
+    other.start()
+    file = tmp_path / "connections.toml"
+    file.write_text(
+        f'[connections.other]\nconnection = "databricks"\nhost = "{other.url}"\n'
+        'credentials = { token = { env = "OTHER_TOKEN" } }\n'
+    )
+    monkeypatch.setenv("OTHER_TOKEN", other.access.token)
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_FILE", str(file))
+    with use("mirror", {}, {"primary": "databricks", "copy": "other"}):
+        mlflow.set_experiment(name)
+        with mlflow.start_run(run_name="parent"):
+            mlflow.log_text("hello", "notes/hello.txt")
+            for number in ("1", "2"):
+                with mlflow.start_run(run_name=number, nested=True):
+                    mlflow.log_metric("loss", 0.5)
+    ship()
+    again = ["mlflow-connections", "mirror", name, "--from", "databricks", "--to", "other"]
+    done = subprocess.run(again, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Copied 3 runs" in done.stdout
+    found = []
+    for server in ("databricks", "other"):
+        with use(server):
+            found.append(describe("databricks", experiments=[name]))
+    assert differences(*found) == []
+    assert found[1]["runs"][f"{name}/parent"]["files"]["notes/hello.txt"] == "hello"
+    other.close()

@@ -11,9 +11,12 @@ from mlflow_connections_mirror._credentials import (
     COPY_VARIABLE,
     PRIMARY_VARIABLE,
     SERVERS_VARIABLE,
+    MirroredServer,
+    address,
     read_names,
     secrets_of,
     server_named,
+    uri_at,
 )
 
 OPTIONS = {"primary": "http://m:5000", "copy": "http://c:5000"}
@@ -88,6 +91,20 @@ def test_the_servers_names_are_stored_without_secrets() -> None:
     assert server_named(names.primary) == ("http://m:5000", {})
     assert server_named(names.copy) is None
     assert read_names("no JSON") == read_names(None) == (None, None)
+
+
+def test_two_workspaces_of_databricks_are_two_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their URI is the same, so each outbox names the workspace; the primary's variables stay with the primary."""
+    monkeypatch.setenv("DATABRICKS_HOST", "https://a")
+    monkeypatch.setenv("DATABRICKS_TOKEN", "of a")
+    assert address(MirroredServer("databricks", {})) == "databricks at https://a"
+    other = MirroredServer("databricks", {"DATABRICKS_HOST": "https://b"})
+    assert address(other) == "databricks at https://b"
+    assert uri_at(address(other)) == "databricks"
+    assert address(MirroredServer("http://me:hidden@c", {})) == "http://***@c"
+    for primary, token in (("databricks", "of a"), ("http://m", None)):
+        mine = json.loads(secrets_of(primary, "http://c")[PRIMARY_VARIABLE])[1]
+        assert mine.get("DATABRICKS_TOKEN") == token
 
 
 def test_a_name_that_needs_a_missing_secret_is_not_resolved() -> None:

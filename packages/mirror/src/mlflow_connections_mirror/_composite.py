@@ -5,12 +5,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events import duplicate, duplicate_registry, inner_tracking_uri
 from mlflow_connections_outbox import Destination, Outbox, shared_outbox
 
 from . import _uri
-from ._credentials import SERVERS_VARIABLE, note_names, secrets_of
+from ._credentials import SERVERS_VARIABLE, address, copy_in_force, note_names, secrets_of
 
 SINK = "mlflow_connections_mirror.sink:open_sink"
 """The function that opens the sink; spools name it."""
@@ -33,7 +32,7 @@ class MirrorCopy(NamedTuple):
     def outbox(self) -> Outbox:
         """Return the outbox of the copy; the URIs' credentials are not stored on the disk."""
         primary = self.uri.primary or inner_tracking_uri(str(self.uri))
-        destination = Destination("mirror", mask_uri(self.uri.copy), SINK)
+        destination = Destination("mirror", address(copy_in_force(self.uri.copy)), SINK)
         outbox = shared_outbox(destination, secrets_of(primary, self.uri.copy))
         if named := os.environ.get(SERVERS_VARIABLE):
             # Without a disk there is no later process either.

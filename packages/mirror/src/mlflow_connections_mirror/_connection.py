@@ -6,7 +6,14 @@ from typing import Any
 from mlflow_connections import Endpoint, InvalidOptionError, Option
 from mlflow_connections_events.connection import CompositeConnection, Front
 
-from ._credentials import COPY_VARIABLE, SERVERS_VARIABLE, names_of, packed
+from ._credentials import (
+    COPY_VARIABLE,
+    SERVERS_VARIABLE,
+    MirroredServer,
+    address,
+    names_of,
+    packed,
+)
 from ._uri import SCHEME, MirrorUri, parse
 
 VARIABLE = "MLFLOW_CONNECTIONS_MIRROR"
@@ -38,7 +45,8 @@ class Mirror(CompositeConnection):
         """Return the primary, with the copy's environment in one variable and both servers' names in another."""
         primary = self._server("primary", values["primary"])
         copy = self._server("copy", values["copy"])
-        if primary.tracking_uri == copy.tracking_uri:
+        both = (MirroredServer(each.tracking_uri, each.environment) for each in (primary, copy))
+        if len({address(each) for each in both}) == 1:
             raise InvalidOptionError(
                 "'primary' and 'copy' name the same server; name another one as 'copy'."
             )

@@ -13,6 +13,7 @@ from mlflow_connections_events.ids import COPIED_TAG
 from mlflow_connections_events.replay import ReplaySink
 from mlflow_connections_outbox import Batch, Event, Unauthorized, Unavailable
 
+from ._credentials import MirroredServer, address
 from ._existing import Existing
 from ._progress import ProgressLine
 from ._reader import Item
@@ -102,7 +103,7 @@ class Copier:
         """
         opened = self._pool.submit(self._source.open)
         self.target_uri = uri = self._exit.enter_context(use(self._target_name)).tracking_uri
-        if opened.result() == uri:
+        if opened.result() == address(MirroredServer(uri, {})):
             raise InvalidOptionError(
                 "--from and --to name the same server; name another destination."
             )

@@ -18,6 +18,8 @@ COPY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_COPY_CREDENTIALS"
 PRIMARY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_PRIMARY_CREDENTIALS"
 
 _NAMES = "servers.json"
+_AT = " at "
+_DATABRICKS = "DATABRICKS_"
 
 IDENTITY_VARIABLES = (*CREDENTIAL_VARIABLES, DESCRIPTION_VARIABLE)
 """Variables from which MLflow, or an authenticator, reads an identity."""
@@ -39,6 +41,35 @@ class MirroredServer(NamedTuple):
         return f"Server({mask_uri(self.uri)!r})"
 
 
+def address(server: MirroredServer) -> str:
+    """Return the URL of a copy, without credentials; Databricks' URI alone does not identify the workspace."""
+    shown = mask_uri(server.uri)
+    host = {**os.environ, **server.environment}.get(f"{_DATABRICKS}HOST", "")
+    if host and _is_databricks(server.uri):
+        return mask_uri(f"{shown}{_AT}{host}")
+    return shown
+
+
+def variables_of(uri: str) -> list[str]:
+    """Return the variables in the environment from which Databricks' client reads a workspace, if the URI is one."""
+    return [each for each in os.environ if each.startswith(_DATABRICKS) and _is_databricks(uri)]
+
+
+def _is_databricks(uri: str) -> bool:
+    return uri.partition(":")[0] == "databricks"
+
+
+def uri_at(address: str) -> str:
+    """Return the URI in an address."""
+    return address.partition(_AT)[0]
+
+
+def copy_in_force(uri: str) -> MirroredServer:
+    """Return the copy with the variables that its connection has set in this process, if any."""
+    known = unpacked(os.environ.get(COPY_VARIABLE))
+    return known if known and known.uri == uri else MirroredServer(uri, {})
+
+
 def packed(uri: str, environment: Mapping[str, str]) -> str:
     """Return a server as the value of one variable."""
     return json.dumps([uri, dict(environment)])
@@ -58,14 +89,13 @@ def secrets_of(primary: str, copy: str) -> dict[str, str]:
     The connection has put the copy's credentials into the environment; those of the primary are in
     force in this process.
     """
-    mine = {name: os.environ[name] for name in CREDENTIAL_VARIABLES if name in os.environ}
-    known = unpacked(os.environ.get(COPY_VARIABLE))
-    environment = known.environment if known and known.uri == copy else {}
+    names = (*CREDENTIAL_VARIABLES, *variables_of(primary))
+    mine = {name: os.environ[name] for name in names if name in os.environ}
     # The shipper outlives this process, and fetches tokens itself.
     mine |= lasting_variables(primary)
     return {
         PRIMARY_VARIABLE: packed(primary, mine),
-        COPY_VARIABLE: packed(copy, environment),
+        COPY_VARIABLE: packed(*copy_in_force(copy)),
     }
 
 

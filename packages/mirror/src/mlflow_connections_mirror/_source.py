@@ -22,6 +22,7 @@ from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import import_mlflow, judge
 from mlflow_connections_outbox import Event
 
+from ._credentials import MirroredServer, address
 from ._reader import CONNECTIONS, Item, SourceReader
 from ._retries import retried
 
@@ -40,7 +41,7 @@ class SourceServer:
         self._pool = ThreadPoolExecutor(CONNECTIONS)
 
     def open(self) -> str:
-        """Activate the server, and return its tracking URI.
+        """Activate the server, and return its address, as of a copy.
 
         Raises:
             ConnectionsError: It cannot be resolved.
@@ -49,7 +50,7 @@ class SourceServer:
         # It belongs to the server that this process would have used.
         os.environ.pop(REGISTRY_VARIABLE, None)
         self._uri = use(self._name).endpoint.tracking_uri
-        return self._uri
+        return address(MirroredServer(self._uri, {}))
 
     def select(self, names: list[str]) -> list[Item]:
         """Fetch the list of items to copy.
@@ -137,9 +138,9 @@ class SourceProcess:
         self.pid: int = manager._process.pid
 
     def open(self) -> str:
-        """Activate the server there, and return its tracking URI; see `SourceServer`."""
-        uri: str = self._call("open")
-        return uri
+        """Activate the server there, and return its address; see `SourceServer`."""
+        found: str = self._call("open")
+        return found
 
     def select(self, names: Iterable[str]) -> list[Item]:
         """Fetch the list of items to copy; see `SourceServer`."""

@@ -50,7 +50,8 @@ def parse(uri: str) -> MirrorUri:
             f"{mask_uri(uri)!r} has an unknown query parameter '{mask_uri(unknown[0])}'; if it belongs "
             "to one of the two URIs, quote that URI (urllib.parse.quote, safe='')."
         )
-    if named.get("primary") == named["copy"]:
+    # The URI of Databricks does not name the workspace.
+    if named.get("primary") == named["copy"] and not named["copy"].startswith("databricks"):
         raise InvalidOptionError(
             f"{mask_uri(uri)!r} names one server as primary and copy; name two."
         )

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import ReplaySink
 from mlflow_connections_outbox import Destination, Event, Unauthorized, Unavailable
@@ -21,10 +20,13 @@ from ._credentials import (
     PRIMARY_VARIABLE,
     SERVERS_VARIABLE,
     MirroredServer,
+    address,
     noted_names,
     read_names,
     server_named,
     unpacked,
+    uri_at,
+    variables_of,
 )
 
 
@@ -42,10 +44,16 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     """
     names = read_names(environ.get(SERVERS_VARIABLE) or noted_names(state))
     only_delivers = _only_delivers()
-    copy = unpacked(environ.get(COPY_VARIABLE)) or _copy_named(names.copy, destination.url)
-    if mask_uri(copy.uri) != destination.url:
-        raise Unauthorized(f"The environment variable {COPY_VARIABLE} names another server.")
-    if copy.uri == destination.url and "***" in destination.url:
+    known = unpacked(environ.get(COPY_VARIABLE))
+    copy = known or _copy_named(names.copy, destination.url)
+    if address(copy) != destination.url:
+        if known:
+            raise Unauthorized(f"The environment variable {COPY_VARIABLE} names another server.")
+        raise Unauthorized(
+            f"The copy is at {destination.url}, and this process has the credentials of another workspace; "
+            "the next process that logs delivers the events."
+        )
+    if "***" in copy.uri:
         raise Unauthorized(
             f"The credentials in the URI of the copy at {destination.url} are not known to this "
             "process; they are sent along by the next process that logs."
@@ -53,10 +61,12 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     primary = unpacked(environ.get(PRIMARY_VARIABLE)) or server_named(names.primary)
     if only_delivers:
         # The credentials in the process that logs are the primary's.
-        for name in IDENTITY_VARIABLES:
+        others = variables_of(copy.uri) if copy.environment else []
+        for name in (*IDENTITY_VARIABLES, *others):
             os.environ.pop(name, None)
         # If the sink is opened again after an outage, MLflow is already imported and configured.
         os.environ.update(copy.environment)
+        environ = {k: v for k, v in environ.items() if k not in others}
     elif copy.environment:
         raise Unavailable(
             "Delivery to the copy needs a process with its own credentials. The outbox could not "
@@ -69,7 +79,7 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
 def _copy_named(name: str | None, url: str) -> MirroredServer:
     """Return the copy by its name, unless another server has that name now."""
     named = server_named(name)
-    return named if named and mask_uri(named.uri) == url else MirroredServer(url, {})
+    return named if named and address(named) == url else MirroredServer(uri_at(url), {})
 
 
 @cache
@@ -104,7 +114,8 @@ class _PrimaryFiles:
 
 @contextmanager
 def _in_force(server: MirroredServer) -> Iterator[None]:
-    names = {*IDENTITY_VARIABLES, *server.environment, "MLFLOW_TRACKING_URI"}
+    others = variables_of(server.uri) if server.environment else ()
+    names = {*IDENTITY_VARIABLES, *server.environment, *others, "MLFLOW_TRACKING_URI"}
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ.update(server.environment)
     os.environ["MLFLOW_TRACKING_URI"] = server.uri
