@@ -287,6 +287,19 @@ def test_traces_of_databricks_are_kept_unless_they_are_in_a_table() -> None:
     assert len(kept) == 2
 
 
+@pytest.mark.parametrize("profile", ["", "//databricks", "//prod@databricks"])
+def test_files_of_databricks_runs_are_kept_too(profile: str) -> None:
+    """MLflow adds the workspace's profile to the place of a run's files, which must not go past the spool."""
+    server: Any = SimpleNamespace()
+    _artifacts.register_owner(
+        _artifacts.DurableOwner(server, "dbfs:/databricks/1/artifacts", "1", None, is_whole=True)
+    )
+    owner, below = _artifacts.owner_of(f"dbfs:{profile}/databricks/1/artifacts/deep")
+    assert owner is not None
+    assert (owner.run_id, below) == ("1", "deep")
+    assert _artifacts.owner_of(f"dbfs:{profile}/databricks/2/artifacts") == (None, "")
+
+
 class Rooted(ArtifactRepository):
     """A repository such as AzureML's: it adds its own folder to what it logs, and lists whole paths."""
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from mlflow.entities import ExperimentTag, Metric, Param, Run, RunData, RunInfo, RunTag
 
-from mlflow_connections_events import duplicate
-from mlflow_connections_events._recording import _artifacts
+from mlflow_connections_events import duplicate, files
 from mlflow_connections_events.vocabulary import DATA, KINDS, RUN_KINDS
 from mlflow_connections_outbox import Event
 
@@ -429,5 +428,5 @@ def test_a_value_that_is_not_a_number_becomes_text(log: MemoryLog) -> None:
 @pytest.mark.parametrize("profile", ["", "//databricks", "//prod@databricks", "//a:b@databricks"])
 def test_files_on_databricks_belong_to_their_run(profile: str) -> None:
     """MLflow adds the workspace's profile to the place of a run's files; other URIs stay."""
-    assert _artifacts._root(f"dbfs:{profile}/databricks/a/") == "dbfs:/databricks/a"
-    assert _artifacts._root("s3://databricks/a/") == "s3://databricks/a"
+    assert files.root_of(f"dbfs:{profile}/databricks/a/") == "dbfs:/databricks/a"
+    assert files.root_of("s3://databricks/a/") == "s3://databricks/a"

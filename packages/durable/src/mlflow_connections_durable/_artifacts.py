@@ -20,7 +20,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artif
 
 from mlflow_connections.secrets import get_logger, mask_uri, masked
 from mlflow_connections_events import inner_of
-from mlflow_connections_events.files import entries_of, place_in, repository_of
+from mlflow_connections_events.files import entries_of, place_in, repository_of, root_of
 
 from ._delivering import is_delivering
 from ._kept_files import CannotKeepError, read_small, row_of_small
@@ -100,7 +100,7 @@ def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
 
 def owner_of(uri: str) -> tuple[DurableOwner | None, str]:
     """Return the owner of the root that equals or contains a URI, and the path below that root."""
-    root, below = str(uri).rstrip("/"), ""
+    root, below = root_of(str(uri)), ""
     while root:
         if owner := _owners.get(root):
             return owner, below

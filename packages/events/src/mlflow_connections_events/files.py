@@ -1,5 +1,6 @@
 """Artifacts of a source server, for a replay into another one."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from mlflow_connections_outbox import Event, Rejected, Unavailable
 
 from ._mlflow import artifact_repository, download_file
 
-__all__ = ["SourceFiles", "entries_of", "paths_below", "place_in", "repository_of"]
+__all__ = ["SourceFiles", "entries_of", "paths_below", "place_in", "repository_of", "root_of"]
+
+_PROFILE = re.compile(r"^dbfs://([^/]*@)?databricks/")
 
 
 class SourceFiles:
@@ -100,3 +103,8 @@ def paths_below(repository: Any, folder: str | None = None) -> Iterable[str]:
             yield from paths_below(repository, entry.path)
         else:
             yield entry.path
+
+
+def root_of(uri: str) -> str:
+    """Return an artifact URI as a run or model names it: MLflow adds Databricks' profile to open its repository."""
+    return _PROFILE.sub("dbfs:/", uri).rstrip("/")

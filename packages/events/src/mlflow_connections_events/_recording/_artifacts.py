@@ -6,7 +6,6 @@ of a recorded store. Their content is not part of the event.
 
 import functools
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -16,13 +15,13 @@ from typing import Any, NamedTuple
 from mlflow_connections_events._mlflow import ARTIFACT_ASYNC, builders
 from mlflow_connections_events._proxy import OnSuccess, call_then, proxy
 from mlflow_connections_events.entities import TRACE_FILE, Redact
+from mlflow_connections_events.files import root_of
 from mlflow_connections_events.vocabulary import MAX_FILES
 
 from ._calls import Record
 
 _MARK = "_mlflow_connections_events"
 _MAX_OWNERS = 10_000
-_PROFILE = re.compile(r"^dbfs://([^/]*@)?databricks/")
 
 
 class Owner(NamedTuple):
@@ -50,14 +49,9 @@ def register_owner(artifact_uri: str | None, owner: Owner) -> None:
     if not artifact_uri:
         return
     with _lock:
-        _owners[_root(artifact_uri)] = owner
+        _owners[root_of(artifact_uri)] = owner
         while len(_owners) > _MAX_OWNERS:
             _owners.popitem(last=False)
-
-
-def _root(artifact_uri: str) -> str:
-    """Return a URI as a run or model names it: MLflow adds Databricks' profile for its repository."""
-    return _PROFILE.sub("dbfs:/", artifact_uri).rstrip("/")
 
 
 def record_artifacts() -> None:
@@ -73,7 +67,7 @@ def _wrapped(builder: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(builder, updated=())
     def build(artifact_uri: str, *args: Any, **kwargs: Any) -> Any:
         repository = builder(artifact_uri, *args, **kwargs)
-        root = _root(str(artifact_uri))
+        root = root_of(str(artifact_uri))
         owner = _owners.get(root)
         return repository if owner is None else _recorded(repository, owner, root)
 
