@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -220,6 +222,15 @@ def test_a_closed_stand_in_returns_on_its_address(plain: Plain) -> None:
         requests.get(f"{plain.url}/whole", timeout=5)
     plain.start()
     assert requests.get(f"{plain.url}/whole", timeout=5).text == BODY
+
+
+def test_a_port_that_another_program_uses_for_a_moment_is_waited_for(plain: Plain) -> None:
+    """While nothing listens, the system may assign the port to a client's connection."""
+    plain.close()
+    other = socket.create_server(("127.0.0.1", plain.port))
+    threading.Timer(0.2, other.close).start()
+    plain.start()
+    assert requests.get(plain.url, timeout=9).status_code in {200, 404}
 
 
 def test_a_request_is_forwarded_without_credentials_and_connection_headers(

@@ -17,6 +17,7 @@ from ._mlflow_server import taken
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope
 
+_TAKEN_SECONDS = 15.0
 # Keyed by both ends of the connection: two stand-ins may see clients with the same port.
 _transports: dict[tuple[object, object], asyncio.Transport] = {}
 
@@ -76,7 +77,7 @@ class LoopbackServer:
         """Start serving.
 
         Raises:
-            RuntimeError: The server did not start.
+            RuntimeError: The server did not start, or another program has taken its port meanwhile.
         """
         config = uvicorn.Config(
             app,
@@ -97,7 +98,7 @@ class LoopbackServer:
                 config.ssl_ca_certs = str(self._tls.client_authority)
                 config.ssl_cert_reqs = ssl.CERT_REQUIRED
         _log_warnings_only()
-        listening = self._socket or _bind(self.port)
+        listening = self._socket or self._bind_again()
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run,
@@ -111,6 +112,17 @@ class LoopbackServer:
             if not self._thread.is_alive():
                 raise RuntimeError(f"The {self.name} could not listen on {self.url}.")
             time.sleep(0.005)
+
+    def _bind_again(self) -> socket.socket:
+        """Take the port again, which a connection of another program may use for a moment."""
+        until = time.monotonic() + _TAKEN_SECONDS
+        while True:
+            try:
+                return _bind(self.port)
+            except OSError:  # noqa: PERF203 - a retry
+                if time.monotonic() > until:
+                    raise taken(self.name, self.port) from None
+                time.sleep(0.05)
 
     def close(self) -> None:
         """Stop serving."""
