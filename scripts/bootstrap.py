@@ -1,6 +1,6 @@
 """Run nox on a machine that has only Python and pip: `python3 scripts/bootstrap.py [nox arguments]`.
 
-Without arguments it runs the default sessions, one more at once than there are cores, at most four.
+Without arguments it runs the default sessions, as many at once as there are cores, at most four.
 
 Creates `.venv` next to this repository's README on the first call and installs nox into it. It
 works on a Debian that has split off `venv`'s pip, or that forbids pip outside of environments.
@@ -58,8 +58,7 @@ def set_up(python: Path) -> None:
 
 def nox_arguments(given: list[str], cores: int) -> list[str]:
     """Return the arguments for nox: the given ones, or else the number of parallel sessions."""
-    # A session waits for servers and clocks during a third of its time.
-    return given or ["--parallel", str(min(cores + 1, MOST_AT_ONCE))]
+    return given or ["--parallel", str(min(cores, MOST_AT_ONCE))]
 
 
 def cores() -> int:
