@@ -298,7 +298,7 @@ def _present(*connections: "Connection | None") -> list["Connection"]:
 def _prepared(
     connection: "Connection | None", credentials: Mapping[str, Any], options: Mapping[str, Any]
 ) -> "Connection | None":
-    # Older connections do not have the method.
+    # An object that only looks like a connection need not have the method.
     call: Callable[..., Connection] | None = getattr(connection, "prepared", None)
     return call(credentials, options) if call else connection
 
@@ -330,7 +330,7 @@ def _registry_uri(
         return _uri(registrar, "registry_uri", credentials, options)
     if registry is not None:
         return _text(registry)
-    # Older connections do not have the method.
+    # An object that only looks like a connection need not have the method.
     implied = getattr(tracker, "implied_registry_uri", None)
     uri: str | None = implied(credentials, options) if implied else None
     return uri
