@@ -30,7 +30,7 @@ from mlflow_connections_events._proxy import proxy
 from mlflow_connections_events._recording._recorder import Recorder
 from mlflow_connections_events._recording._run_cache import AnnouncedRun
 from mlflow_connections_events.vocabulary import RUN_KINDS
-from mlflow_connections_outbox import Outbox
+from mlflow_connections_outbox import Outbox, outbox_in_force
 from mlflow_connections_sandbox import Fault, MlflowServer
 from mlflow_connections_sandbox._databand import Databand
 
@@ -251,7 +251,8 @@ def _capture(tracker: Tracker, run_id: str, events: int) -> list[float]:
 
 
 def _captured(store: Any, tracker: Tracker, run_id: str) -> Any:
-    recorder = Recorder(store, outbox_of(tracker), redact=redact, kinds=RUN_KINDS)
+    log = outbox_in_force(lambda: outbox_of(tracker))
+    recorder = Recorder(store, log, redact=redact, kinds=RUN_KINDS)
     recorder.runs.announce(run_id, AnnouncedRun({}, {}))
     return proxy(store, recorder.methods())
 

@@ -1,6 +1,7 @@
 """Two servers with different credentials: each sees only its own, even in a delivery hours later."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import sys
 import mlflow
 import mlflow_connections
 
-with mlflow_connections.use("mirror", {}, {"primary": "old", "copy": "new"}):
+with mlflow_connections.use("mirror", {}, {"primary": sys.argv[2], "copy": "new"}):
     mlflow.set_experiment(sys.argv[1])
     with mlflow.start_run(run_name="trained"):
         mlflow.log_param("alpha", 1)
@@ -28,25 +29,27 @@ with mlflow_connections.use("mirror", {}, {"primary": "old", "copy": "new"}):
 """
 
 
-class Pair(NamedTuple):
-    """Two protected servers, and the descriptions of the connections `old` and `new`."""
+class Protected(NamedTuple):
+    """Protected servers, each with a connection of its name; two stand in front of one MLflow."""
 
     old: ProtectedMlflow
+    older: ProtectedMlflow
     new: ProtectedMlflow
 
 
 @pytest.fixture
-def pair(
+def servers(
     mlflow_server: MlflowServer,
     other_server: MlflowServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Pair]:
-    """Both servers behind separate issuers, as connections in a file, with secrets in variables."""
-    old = ProtectedMlflow(other_server.url, tmp_path / "old")
-    new = ProtectedMlflow(mlflow_server.url, tmp_path / "new")
+) -> Iterator[Protected]:
+    """Servers behind separate issuers, as connections in a file, with secrets in variables."""
+    urls = (other_server.url, other_server.url, mlflow_server.url)
+    fronts = (ProtectedMlflow(url, tmp_path / str(number)) for number, url in enumerate(urls))
+    servers = Protected(*fronts)
     lines = []
-    for name, stand_in in (("old", old), ("new", new)):
+    for name, stand_in in servers._asdict().items():
         stand_in.start()
         monkeypatch.setenv(f"{name.upper()}_SECRET", stand_in.client.client_secret)
         lines += [
@@ -63,9 +66,9 @@ def pair(
     monkeypatch.setenv("MLFLOW_CONNECTIONS_FILE", str(file))
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
     monkeypatch.chdir(tmp_path)
-    yield Pair(old, new)
-    old.close()
-    new.close()
+    yield servers
+    for stand_in in servers:
+        stand_in.close()
 
 
 def command(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -75,9 +78,9 @@ def command(*words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def train(experiment: str) -> None:
+def train(experiment: str, primary: str = "old") -> None:
     """Train in a separate process, which has ended when this returns."""
-    done = command("-c", TRAIN, experiment)
+    done = command("-c", TRAIN, experiment, primary)
     assert done.returncode == 0, done.stderr
 
 
@@ -92,7 +95,7 @@ def assert_equal(experiment: str) -> None:
     assert found[1]["runs"][f"{experiment}/trained"]["files"] == {"a.txt": "hello"}
 
 
-def test_the_command_sends_each_server_its_own_token(pair: Pair, tmp_path: Path) -> None:
+def test_the_command_sends_each_server_its_own_token(servers: Protected, tmp_path: Path) -> None:
     """Runs move between servers of two issuers, and neither receives a token that it does not know."""
     experiment = f"identities {tmp_path.name}"
     with use("old"):
@@ -100,8 +103,8 @@ def test_the_command_sends_each_server_its_own_token(pair: Pair, tmp_path: Path)
     done = command("-m", "mlflow_connections", "mirror", experiment, "--from", "old", "--to", "new")
     assert done.returncode == 0, done.stderr
     assert_equal(experiment)
-    for stand_in in pair:
-        assert stand_in.issued >= 1
+    for stand_in in servers:
+        assert stand_in.issued >= (stand_in is not servers.older)
         assert stand_in.journal.counts().get(401, 0) == 0
 
 
@@ -115,23 +118,55 @@ def log_a_run(experiment: str) -> None:
         mlflow.log_text("hello", "a.txt")
 
 
-def test_a_later_delivery_fetches_its_own_tokens(pair: Pair, tmp_path: Path) -> None:
+def test_a_later_delivery_fetches_its_own_tokens(servers: Protected, tmp_path: Path) -> None:
     """Training ends while the copy is down; hours later another process signs in to both servers and delivers."""
     experiment = f"later {tmp_path.name}"
-    pair.new.close()
+    servers.new.close()
     train(experiment)
-    pair.old.revoke()
-    pair.new.start()
-    pair.new.revoke()
-    issued = pair.old.issued
+    servers.old.revoke()
+    servers.new.start()
+    servers.new.revoke()
+    issued = servers.old.issued
     done = command("-m", "mlflow_connections", "outbox", "ship")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert pair.old.issued > issued
+    assert servers.old.issued > issued
     assert_equal(experiment)
-    for stand_in in pair:
+    for stand_in in servers:
         assert stand_in.journal.counts().get(401, 0) == 0
     for file in (tmp_path / "outbox").rglob("*"):
         if file.is_file():
             content = file.read_text(errors="ignore")
-            assert pair.old.client.client_secret not in content
-            assert pair.new.client.client_secret not in content
+            assert servers.old.client.client_secret not in content
+            assert servers.new.client.client_secret not in content
+
+
+@pytest.mark.slow
+def test_two_primaries_with_one_copy_are_kept_apart(
+    servers: Protected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later process fetches the files of each primary from that primary, with its own token."""
+    experiments = {name: f"{name} {tmp_path.name}" for name in ("old", "older")}
+    servers.new.close()
+    for name, experiment in experiments.items():
+        train(experiment, name)
+    # On another day: the shippers of the training end with its folder.
+    shutil.copytree(tmp_path / "outbox", tmp_path / "later")
+    shutil.rmtree(tmp_path / "outbox")
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "later"))
+    servers.new.start()
+    shown = command("-m", "mlflow_connections", "outbox", "status").stdout.splitlines()
+    assert [line for line in shown if line.startswith("mirror")] == sorted(
+        f"mirror of {each.url} at {servers.new.url}" for each in (servers.old, servers.older)
+    )
+    for stand_in in servers:
+        stand_in.revoke()
+        stand_in.journal.clear()
+    ship = ("-m", "mlflow_connections", "outbox", "ship", "--destination")
+    done = command(*ship, servers.new.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name, stand_in in (("old", servers.old), ("older", servers.older)):
+        files = {each.path for each in stand_in.journal.requests("/mlflow-artifacts/artifacts/")}
+        assert len(files) == 1, files
+        assert_equal(experiments[name])
+    for stand_in in servers:
+        assert stand_in.journal.counts().get(401, 0) == 0

@@ -530,3 +530,32 @@ def test_a_training_that_is_killed_while_the_copy_is_down_is_copied(
     mirror(name, "--from", other_server.url, "--to", mlflow_server.url)
     (run,) = assert_equal(other_server.url, mlflow_server.url, name)["runs"].values()
     assert run["status"] == "RUNNING"
+
+
+def test_two_servers_with_one_model_move_to_a_third(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both first versions arrive, each with its run, and copying both again adds nothing."""
+    monkeypatch.chdir(tmp_path)
+    target = f"sqlite:///{tmp_path / 'target.db'}"
+    sources = [f"sqlite:///{tmp_path / name}.db" for name in ("one", "two")]
+    for source in sources:
+        mlflow.set_tracking_uri(source)
+        with mlflow.start_run(run_name=source[-6:]) as run:
+            mlflow.log_text(source, "a.txt")
+        client = MlflowClient(source)
+        client.create_registered_model("wine")
+        client.create_model_version("wine", f"{run.info.artifact_uri}/a.txt", run.info.run_id)
+        client.create_model_version("wine", f"s3://bucket/{source[-6:]}")
+        client.set_registered_model_alias("wine", f"of-{source[-6:-3]}", "1")
+    for _ in range(2):
+        for source in sources:
+            mirror("Default", "--from", source, "--to", target)
+        copy = MlflowClient(target)
+        runs = {run.info.run_id: run.info.run_name for run in copy.search_runs(["0"])}
+        versions = copy.search_model_versions("name = 'wine'")
+        assert sorted(runs.values()) == ["one.db", "two.db"]
+        assert sorted(runs[each.run_id] for each in versions if each.run_id) == ["one.db", "two.db"]
+        for name in ("one", "two"):
+            found = copy.get_model_version_by_alias("wine", f"of-{name}")
+            assert runs[found.run_id] == f"{name}.db"

@@ -271,3 +271,51 @@ def test_logged_models_load_and_registered_versions_point_at_them(
     (metric,) = client.get_metric_history(str(found.run_id), "loss")
     assert metric.value == 0.5
     assert client.get_logged_model(model_id).source_run_id == found.run_id
+
+
+def test_servers_with_the_same_ids_are_not_confused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first versions of two servers' models arrive both, as do runs of one ID that began at different times."""
+    target = f"sqlite:///{tmp_path / 'target.db'}"
+    # The process that delivers has another folder than the database.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run: dict[str, Any] = {"experiment_id": "1", "experiment_name": "wine", "parent": None}
+    run |= {"user": "me", "run_name": "train-1", "tags": {}, "artifact_uri": None}
+    rejected: list[str] = []
+    # The last is the first under another address.
+    for number, (server, start) in enumerate((("a", 1), ("b", 2), ("a", 1), ("b", 2), ("c", 1))):
+        sink = ReplaySink(target, {}, tmp_path / str(number), source=f"http://{server}")
+        version = {"version": "1", "tags": {}, "description": None, "run": run}
+        place = "b" if server == "b" else "a"
+        events = [
+            Event("train-1", "run_started", start, {**run, "start_time": start}, "1"),
+            Event("wine", "registered_model_created", 2, {"tags": {}, "description": None}, "2"),
+            Event("wine", "version_created", 3, {**version, "source": f"s3://{place}"}, "3"),
+            Event("wine", "alias_set", 4, {"alias": server, "version": "1"}, "4"),
+            Event("beer", "registered_model_created", 5, {"tags": {}, "description": None}, "5"),
+            Event(
+                *("beer", "version_created", 6),
+                {**version, "source": "s3://beer", "source_run": "train-1"},
+                "6",
+            ),
+        ]
+        sink.send(Batch(events, on_reject=lambda _, why: rejected.append(why)))
+    assert rejected == []
+    client = MlflowClient(target)
+    experiment = client.get_experiment_by_name("wine")
+    assert experiment.artifact_location == f"{tmp_path / 'mlruns'}/{experiment.experiment_id}"
+    found = client.search_runs([experiment.experiment_id])
+    starts = {each.info.run_id: each.info.start_time for each in found}
+    assert sorted(starts.values()) == [1, 2]
+    beers = client.search_model_versions("name = 'beer'")
+    assert sorted(starts[each.run_id] for each in beers) == [1, 2]
+    wines = {each.version: each.source for each in client.search_model_versions("name = 'wine'")}
+    aliases = client.get_registered_model("wine").aliases
+    assert {alias: wines[version] for alias, version in aliases.items()} == {
+        "a": "s3://a",
+        "b": "s3://b",
+        "c": "s3://a",
+    }
+    assert len(wines) == 2

@@ -430,3 +430,17 @@ def test_files_on_databricks_belong_to_their_run(profile: str) -> None:
     """MLflow adds the workspace's profile to the place of a run's files; other URIs stay."""
     assert files.root_of(f"dbfs:{profile}/databricks/a/") == "dbfs:/databricks/a"
     assert files.root_of("s3://databricks/a/") == "s3://databricks/a"
+
+
+def test_runs_are_announced_again_to_another_log() -> None:
+    """A log in another folder has a destination of its own, which does not know the runs."""
+    logs = [MemoryLog(), MemoryLog()]
+    store = duplicate(Store(), lambda: logs[0], kinds=RUN_KINDS)
+    store.create_run("7", [])
+    store.log_batch("r1", [], [], [RunTag("a", "1")])
+    logs.reverse()
+    store.log_batch("r1", [], [], [RunTag("a", "2")])
+    store.log_batch("r1", [], [], [RunTag("a", "3")])
+    new, old = ([event.kind for event in log.events] for log in logs)
+    assert old == ["run_started", "logged"]
+    assert new == ["run_started", "logged", "logged"]

@@ -1,11 +1,13 @@
 """The keyword `mirror`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mlflow_connections import InvalidOptionError, MissingOptionError, resolve, use
 from mlflow_connections_mirror import connection
+from mlflow_connections_mirror._composite import parse
 from mlflow_connections_mirror._connection import VARIABLE
 from mlflow_connections_mirror._credentials import (
     COPY_VARIABLE,
@@ -13,11 +15,13 @@ from mlflow_connections_mirror._credentials import (
     SERVERS_VARIABLE,
     MirroredServer,
     address,
+    primary_of,
     read_names,
     secrets_of,
-    server_named,
+    server_at,
     uri_at,
 )
+from mlflow_connections_mirror._uri import MirrorUri
 
 OPTIONS = {"primary": "http://m:5000", "copy": "http://c:5000"}
 
@@ -88,8 +92,8 @@ def test_the_servers_names_are_stored_without_secrets() -> None:
     options = {"primary": "http://m:5000", "copy": "http://me:hidden@c:5000"}
     names = read_names(resolve("mirror", {}, options).environment[SERVERS_VARIABLE])
     assert tuple(names) == ("http://m:5000", "http://***@c:5000")
-    assert server_named(names.primary) == ("http://m:5000", {})
-    assert server_named(names.copy) is None
+    assert server_at("http://m:5000", names.primary) == ("http://m:5000", {})
+    assert server_at("http://***@c:5000", names.copy) == ("http://***@c:5000", {})
     assert read_names("no JSON") == read_names(None) == (None, None)
 
 
@@ -107,6 +111,48 @@ def test_two_workspaces_of_databricks_are_two_copies(monkeypatch: pytest.MonkeyP
         assert mine.get("DATABRICKS_TOKEN") == token
 
 
-def test_a_name_that_needs_a_missing_secret_is_not_resolved() -> None:
-    """The delivery continues with the other known values, and reports that the server refuses it."""
-    assert server_named("no-such-connection") is None
+def test_a_name_is_used_for_its_own_server_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name without its secret, or that names another server by now, adds nothing to the address."""
+    file = tmp_path / "connections.toml"
+    file.write_text('[connections.lab]\nconnection = "http://lab"\n')
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_FILE", str(file))
+    assert resolve("lab").tracking_uri == "http://lab"
+    for place, name in (
+        ("http://lab", "lab"),
+        ("http://moved", "lab"),
+        ("http://m", "no-such-connection"),
+        ("http://m", None),
+    ):
+        assert server_at(place, name) == (place, {})
+
+
+def test_two_primaries_have_two_outboxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their events, IDs and names lie in two folders, also if two relative paths are the same."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
+    found = set()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        for primary in ("http://a", "http://b", "sqlite:///mlflow.db", "mlruns"):
+            uri = MirrorUri(primary, "http://copy")
+            destination = parse(str(uri)).outbox().destination
+            assert destination.url == "http://copy"
+            assert primary_of(destination.name) == address(MirroredServer(primary, {}))
+            found.add(destination)
+    assert len(found) == 6
+
+
+def test_a_copy_at_a_relative_path_stays_where_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that delivers has another working directory."""
+    monkeypatch.chdir(tmp_path)
+    for named, place in (
+        ("sqlite:///copy.db", f"sqlite:///{tmp_path / 'copy.db'}"),
+        ("sqlite:////copy.db", "sqlite:////copy.db"),
+        ("mlruns", f"{tmp_path / 'mlruns'}"),
+    ):
+        uri = resolve("mirror", {}, {**OPTIONS, "copy": named}).tracking_uri
+        assert parse(uri).uri.copy == place

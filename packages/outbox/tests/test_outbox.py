@@ -21,6 +21,8 @@ from mlflow_connections_outbox import (
     Policy,
     Unauthorized,
     Unavailable,
+    outbox_in_force,
+    shared_outbox,
 )
 from mlflow_connections_outbox._disk import DISK
 from mlflow_connections_outbox._files import create, read_destination, spool_of
@@ -766,3 +768,27 @@ def test_many_threads_may_append_to_memory(
     for stream in map(str, range(4)):
         assert numbers([e for e in fake.got if e.stream == stream]) == list(range(1000))
     assert made._process.memory._bytes == 0
+
+
+def test_the_shared_outbox_follows_the_variable_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each folder has an outbox, and the earlier one is used again with the earlier value."""
+    destination = FAKE
+    opened: list[Outbox] = []
+
+    def open_outbox() -> Outbox:
+        opened.append(shared_outbox(destination, {}))
+        return opened[-1]
+
+    in_force = outbox_in_force(open_outbox)
+    first = in_force()
+    assert in_force() is first
+    before = os.environ["MLFLOW_CONNECTIONS_OUTBOX_DIR"]
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "other"))
+    second = in_force()
+    assert second is not first
+    assert second.state.is_relative_to(tmp_path / "other")
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", before)
+    assert in_force() is first
+    assert len(opened) == 3

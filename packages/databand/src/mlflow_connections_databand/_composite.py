@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from mlflow_connections_events import duplicate
 from mlflow_connections_events.vocabulary import RUN_KINDS
-from mlflow_connections_outbox import Destination, Outbox, shared_outbox
+from mlflow_connections_outbox import Destination, Outbox, outbox_in_force, shared_outbox
 
 from . import _uri
 from ._dbnd import current_attempt
@@ -47,7 +47,7 @@ class DatabandCopy(NamedTuple):
         """Return the inner tracking store, whose accepted calls are copied to Databand."""
         return duplicate(
             build(),
-            self.outbox(),
+            outbox_in_force(self.outbox),
             redact=redact,
             extra=current_attempt,
             enabled=enabled,

@@ -43,6 +43,15 @@ def ensure_database(uri: str) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def artifacts_beside(uri: str) -> str | None:
+    """Return the folder for the artifacts of a SQLite database, or None for another tracking URI.
+
+    By default MLflow takes `mlruns` in the working directory, which is `/` in the process that delivers.
+    """
+    path = _file_of(uri)
+    return None if path is None else str(path.absolute().parent / "mlruns")
+
+
 def _file_of(uri: str) -> Path | None:
     if uri.partition(":")[0].partition("+")[0] != "sqlite":
         return None
@@ -64,7 +73,8 @@ def _create(uri: str, path: Path) -> None:
     new = path.with_name(f"{prefix}{os.getpid()}.{uuid.uuid4().hex[:8]}")
     new_uri = make_url(uri).set(database=str(new)).render_as_string(hide_password=False)
     try:
-        store = build_store("tracking", new_uri, store_uri=new_uri, artifact_uri=None)
+        place = artifacts_beside(uri)
+        store = build_store("tracking", new_uri, store_uri=new_uri, artifact_uri=place)
         store.engine.dispose()
         # Without hard links MLflow creates the database in its place.
         with suppress(OSError):

@@ -8,18 +8,45 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .added_lines import AddedLines, add_line
 
-__all__ = ["CATALOG_SOURCE_TAG", "COPIED_TAG", "SOURCE_TAG", "IdMap"]
+__all__ = [
+    "CATALOG_SERVER_TAG",
+    "CATALOG_SOURCE_TAG",
+    "COPIED_TAG",
+    "OWN_TAGS",
+    "SERVER_TAG",
+    "SOURCE_TAG",
+    "IdMap",
+    "is_copy_of_version",
+    "may_be_from",
+]
 
 FILE = "ids.jsonl"
 SOURCE_TAG = "mlflow_connections.source_id"
 """The tag of copied runs, logged models and versions with the ID in the events that created them."""
+SERVER_TAG = "mlflow_connections.source_server"
+"""The tag of copied runs and versions with the address of the server that they come from, without credentials."""
 COPIED_TAG = "mlflow_connections.copied"
 """The tag of entities that `mlflow-connections mirror` has copied completely: digests of their parts."""
 CATALOG_SOURCE_TAG = "mlflow_connections_source_id"
 """The same for versions in Unity Catalog, whose tags' names have no period (mlflow/recipes-examples#58)."""
+CATALOG_SERVER_TAG = "mlflow_connections_source_server"
+OWN_TAGS = frozenset({SOURCE_TAG, SERVER_TAG, COPIED_TAG, CATALOG_SOURCE_TAG, CATALOG_SERVER_TAG})
+"""The tags that these packages add to entities."""
+
+
+def may_be_from(tags: Mapping[str, str], server: str) -> bool:
+    """Return whether an entity with these tags may be a copy from a server.
+
+    Args:
+        tags: The entity's tags.
+        server: The server's address, or an empty text if that does not matter.
+    """
+    named = tags.get(SERVER_TAG) or tags.get(CATALOG_SERVER_TAG)
+    return not server or not named or named == server
 
 
 class IdMap:
@@ -77,9 +104,34 @@ class IdMap:
                 text = text.replace(source, target)
         return text
 
+    def place_of(self, uri: str) -> str:
+        """Return the destination's URI for a URI of the source's artifacts, or of anything else."""
+        for root, target in self.pairs().items():
+            if "/" in root and (uri == root or uri.startswith(f"{root}/")):
+                return target + uri[len(root) :]
+        return self.replaced(uri)
+
     def pairs(self) -> Mapping[str, str]:
         """Return all pairs."""
         return dict(self._ids)
+
+
+def is_copy_of_version(version: Any, data: Mapping[str, Any], ids: IdMap, server: str) -> bool:
+    """Return whether a version on the destination, with the number of another one, is its copy.
+
+    The servers of two teams may have the same models, and one server may have two addresses.
+
+    Args:
+        version: The destination's version.
+        data: The event that creates the other one.
+        ids: The map of IDs.
+        server: The address of the server that the event comes from, or an empty text.
+    """
+    if may_be_from(version.tags, server):
+        return True
+    if run := data.get("source_run"):
+        return bool(version.run_id == ids.get(run))
+    return bool(version.source == ids.place_of(data["source"]))
 
 
 _LONG = 32

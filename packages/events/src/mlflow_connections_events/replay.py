@@ -115,6 +115,8 @@ class ReplaySink:
             again if the server has lost it; None for an unknown run.
         durable: Whether the map of IDs survives a power failure.
         only_delivers: Whether the process does nothing but deliver, even if it has imported MLflow.
+        source: The address of the server that the events come from, without credentials. Copies from
+            several servers are then told apart, though versions, and runs on AzureML, have the same IDs there.
 
     Attributes:
         ids: The map of IDs.
@@ -132,6 +134,7 @@ class ReplaySink:
         announced: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
         durable: bool = True,
         only_delivers: bool = False,
+        source: str = "",
     ) -> None:
         _prepare(tracking_uri, environ, only_delivers=only_delivers)
         self.ids = IdMap(state, durable=durable)
@@ -139,26 +142,28 @@ class ReplaySink:
         self._strikes = _Strikes(state / _STRIKES)
         self._missing: dict[str, float] = {}
         self._cut: dict[str, float] = {}
-        self._applier = self._open(files, own_ids, announced)
+        self._applier = self._open(files, own_ids, announced, source)
 
     def _open(
         self,
         files: "Files | None",
         own_ids: bool,
         announced: Callable[[str], Mapping[str, Any] | None],
+        source: str,
     ) -> "Applier":
         import functools
 
         from mlflow import MlflowClient
 
-        from ._databases import ensure_database
+        from ._databases import artifacts_beside, ensure_database
         from ._mlflow import build_store, registry_uri_for
         from ._replaying._applier import Applier
         from ._replaying._target import ReplayTarget
 
         uri = self._uri
         ensure_database(uri)
-        tracking = build_store("tracking", uri, store_uri=uri, artifact_uri=None)
+        place = artifacts_beside(uri)
+        tracking = build_store("tracking", uri, store_uri=uri, artifact_uri=place)
         registry_uri = registry_uri_for(uri)
 
         @functools.cache
@@ -168,7 +173,10 @@ class ReplaySink:
 
         self.client = client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
         target = ReplayTarget(
-            tracking, registry, client, self.ids, own_ids=own_ids, announced=announced
+            *(tracking, registry, client, self.ids),
+            own_ids=own_ids,
+            announced=announced,
+            source=source,
         )
         return Applier(target, files)
 

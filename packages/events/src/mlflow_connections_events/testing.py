@@ -25,12 +25,11 @@ from typing import Any
 from mlflow_connections.mlflow_state import SavedState, set_uris
 
 from .files import paths_below, repository_of
-from .ids import CATALOG_SOURCE_TAG, COPIED_TAG, SOURCE_TAG
+from .ids import OWN_TAGS
 
 __all__ = ["describe", "differences"]
 
 _LONGEST_TEXT = 2_000
-_OURS = frozenset({COPIED_TAG, SOURCE_TAG, CATALOG_SOURCE_TAG})
 _LONG = 32
 _GENERATED = re.compile(r"[a-z]+-[a-z]+-\d+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?")
@@ -201,7 +200,7 @@ class _Description:
         return _ANY_ID.sub("<id>", _TIME.sub("<time>", found))
 
     def _texts(self, values: Mapping[str, Any] | None) -> dict[str, str]:
-        return {str(k): self._text(v) for k, v in (values or {}).items() if k not in _OURS}
+        return {str(k): self._text(v) for k, v in (values or {}).items() if k not in OWN_TAGS}
 
     def _named(self, entity_id: str | None) -> str | None:
         return self._labels.get(entity_id, entity_id) if entity_id else None

@@ -10,6 +10,7 @@ from ._credentials import (
     COPY_VARIABLE,
     SERVERS_VARIABLE,
     MirroredServer,
+    absolute,
     address,
     names_of,
     packed,
@@ -45,6 +46,7 @@ class Mirror(CompositeConnection):
         """Return the primary, with the copy's environment in one variable and both servers' names in another."""
         primary = self._server("primary", values["primary"])
         copy = self._server("copy", values["copy"])
+        copy = copy._replace(tracking_uri=absolute(copy.tracking_uri))
         both = (MirroredServer(each.tracking_uri, each.environment) for each in (primary, copy))
         if len({address(each) for each in both}) == 1:
             raise InvalidOptionError(

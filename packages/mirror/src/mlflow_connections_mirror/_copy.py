@@ -103,15 +103,21 @@ class Copier:
         """
         opened = self._pool.submit(self._source.open)
         self.target_uri = uri = self._exit.enter_context(use(self._target_name)).tracking_uri
-        if opened.result() == address(MirroredServer(uri, {})):
+        source = opened.result()
+        if source == address(MirroredServer(uri, {})):
             raise InvalidOptionError(
                 "--from and --to name the same server; name another destination."
             )
         selected = self._pool.submit(self._source.select, names)
         self._sink = retried(
-            lambda: ReplaySink(uri, {}, self._state, files=self._source, durable=False), uri
+            lambda: ReplaySink(
+                uri, {}, self._state, files=self._source, durable=False, source=source
+            ),
+            uri,
         )
-        self._existing = Existing(self._sink.client, self._sink.ids, self._sink.expect_absent)
+        self._existing = Existing(
+            self._sink.client, self._sink.ids, self._sink.expect_absent, source
+        )
         return selected.result()
 
     def copy(self, items: list[Item]) -> None:
@@ -208,7 +214,7 @@ class Copier:
     def _fill_with(self, item: Item, events: list[Event]) -> bool:
         """Send the rest of an item, and return whether there was none."""
         if item.kind == "registered model":
-            retried(lambda: self._existing.look_up_registered(item), self.target_uri)
+            retried(lambda: self._existing.look_up_registered(item, events), self.target_uri)
         rest = self._existing.rest(item, events)
         if self._existing.is_deleted(item) and (rest or not item.is_deleted):
             restored = {"stage": "active"}

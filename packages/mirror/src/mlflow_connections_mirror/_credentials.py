@@ -19,6 +19,7 @@ PRIMARY_VARIABLE = "MLFLOW_CONNECTIONS_MIRROR_PRIMARY_CREDENTIALS"
 
 _NAMES = "servers.json"
 _AT = " at "
+_OF = "mirror of "
 _DATABRICKS = "DATABRICKS_"
 
 IDENTITY_VARIABLES = (*CREDENTIAL_VARIABLES, DESCRIPTION_VARIABLE)
@@ -42,12 +43,39 @@ class MirroredServer(NamedTuple):
 
 
 def address(server: MirroredServer) -> str:
-    """Return the URL of a copy, without credentials; Databricks' URI alone does not identify the workspace."""
-    shown = mask_uri(server.uri)
+    """Return the address of a server, without credentials.
+
+    Databricks' URI alone does not identify the workspace, nor does a relative path the file.
+    """
+    shown = mask_uri(absolute(server.uri))
     host = {**os.environ, **server.environment}.get(f"{_DATABRICKS}HOST", "")
     if host and _is_databricks(server.uri):
         return mask_uri(f"{shown}{_AT}{host}")
     return shown
+
+
+def absolute(uri: str) -> str:
+    """Return a URI with the absolute path if it is a relative one: the process that delivers has another folder."""
+    scheme, marks, path = uri.partition(":///")
+    if marks and scheme.partition("+")[0] == "sqlite":
+        is_relative = path and path != ":memory:" and not path.startswith(("/", "file:"))
+        return f"{scheme}:///{Path(path).absolute()}" if is_relative else uri
+    is_path = ":" not in uri and uri not in {"", "databricks", "databricks-uc"}
+    return str(Path(uri).absolute()) if is_path else uri
+
+
+def named_after(primary: str) -> str:
+    """Return the name of the destination for the runs of a primary.
+
+    Args:
+        primary: Its address.
+    """
+    return f"{_OF}{primary}"
+
+
+def primary_of(name: str) -> str:
+    """Return the address of the primary in the name of a destination."""
+    return name.removeprefix(_OF)
 
 
 def variables_of(uri: str) -> list[str]:
@@ -67,7 +95,7 @@ def uri_at(address: str) -> str:
 def copy_in_force(uri: str) -> MirroredServer:
     """Return the copy with the variables that its connection has set in this process, if any."""
     known = unpacked(os.environ.get(COPY_VARIABLE))
-    return known if known and known.uri == uri else MirroredServer(uri, {})
+    return known if known and known.uri == uri else MirroredServer(absolute(uri), {})
 
 
 def packed(uri: str, environment: Mapping[str, str]) -> str:
@@ -94,7 +122,7 @@ def secrets_of(primary: str, copy: str) -> dict[str, str]:
     # The shipper outlives this process, and fetches tokens itself.
     mine |= lasting_variables(primary)
     return {
-        PRIMARY_VARIABLE: packed(primary, mine),
+        PRIMARY_VARIABLE: packed(absolute(primary), mine),
         COPY_VARIABLE: packed(*copy_in_force(copy)),
     }
 
@@ -145,8 +173,20 @@ def noted_names(state: Path) -> str | None:
         return None
 
 
-def server_named(name: str | None) -> MirroredServer | None:
-    """Return a server by its name, or None if that needs a secret which this process does not have."""
+def server_at(place: str, name: str | None) -> MirroredServer:
+    """Return the server at an address, with the credentials of its name.
+
+    Without them if the name needs a secret which this process does not have, or is another server's now.
+
+    Args:
+        place: The address.
+        name: A keyword, a connection's name or a URI, or None.
+    """
+    named = _server_named(name)
+    return named if named and address(named) == place else MirroredServer(uri_at(place), {})
+
+
+def _server_named(name: str | None) -> MirroredServer | None:
     if not name or "***" in name:
         return None
     try:
@@ -154,4 +194,4 @@ def server_named(name: str | None) -> MirroredServer | None:
     except ConnectionsError:
         return None
     tokens = endpoint.authenticator.lasting_variables() if endpoint.authenticator else {}
-    return MirroredServer(endpoint.tracking_uri, {**endpoint.environment, **tokens})
+    return MirroredServer(absolute(endpoint.tracking_uri), {**endpoint.environment, **tokens})

@@ -6,7 +6,13 @@ from inspect import signature
 from typing import Any
 
 from mlflow_connections_events.entities import trace_id
-from mlflow_connections_events.ids import COPIED_TAG, SOURCE_TAG, IdMap
+from mlflow_connections_events.ids import (
+    COPIED_TAG,
+    SOURCE_TAG,
+    IdMap,
+    is_copy_of_version,
+    may_be_from,
+)
 from mlflow_connections_outbox import Event
 
 from ._reader import Item, digest, paged
@@ -30,11 +36,17 @@ class Existing:
         client: An `MlflowClient` of the destination.
         ids: The map of IDs, to which it adds those of the copies.
         expect_absent: Called with the IDs of items that have no copy.
+        source: The address of the source.
     """
 
     def __init__(
-        self, client: Any, ids: IdMap, expect_absent: Callable[[Iterable[str]], None]
+        self,
+        client: Any,
+        ids: IdMap,
+        expect_absent: Callable[[Iterable[str]], None],
+        source: str,
     ) -> None:
+        self._source = source
         self._client = client
         self._ids = ids
         self._expect_absent = expect_absent
@@ -66,8 +78,8 @@ class Existing:
 
     def _search(
         self, search: "Search", experiment: Any, items: Sequence[Item]
-    ) -> dict[str, Any] | None:
-        """Return the copies by the ID of their source, or None if the server cannot search for them."""
+    ) -> "dict[str, list[_Copy]] | None":
+        """Return copies by the ID of their source, or None if the server cannot search for them."""
         place = str(experiment.experiment_id)
         filters = [f"tags.`{SOURCE_TAG}` = '{item.id}'" for item in items]
         if len(items) > _FEW:
@@ -85,18 +97,31 @@ class Existing:
                 raise
             return None
 
-    def _found(self, search: "Search", place: str, filters: Sequence[str]) -> dict[str, Any]:
-        return {
-            str(tags[SOURCE_TAG]): entity
-            for each in filters
-            for entity, tags in search(self._client, place, each)
-            if SOURCE_TAG in tags
-        }
+    def _found(
+        self, search: "Search", place: str, filters: Sequence[str]
+    ) -> "dict[str, list[_Copy]]":
+        found: dict[str, list[_Copy]] = {}
+        for each in filters:
+            for entity, tags in search(self._client, place, each):
+                if SOURCE_TAG in tags:
+                    found.setdefault(str(tags[SOURCE_TAG]), []).append((entity, tags))
+        return found
 
-    def _learn(self, kind: str, items: Iterable[Item], found: Mapping[str, Any]) -> None:
+    def _copy_of(self, item: Item, found: "Sequence[_Copy]") -> Any:
+        """Return the copy of an item among those of items with its ID, perhaps of other servers."""
+        started = item.announcement and item.announcement.data.get("start_time")
+        for entity, tags in found:
+            is_same = item.kind == "run" and entity.info.start_time == started
+            if is_same or may_be_from(tags, self._source):
+                return entity
+        return None
+
+    def _learn(
+        self, kind: str, items: Iterable[Item], found: "Mapping[str, Sequence[_Copy]]"
+    ) -> None:
         new = []
         for item in items:
-            copy = found.get(item.id)
+            copy = self._copy_of(item, found.get(item.id, ()))
             if copy is None:
                 new.append(item.id)
                 self._new.add((kind, item.id))
@@ -210,14 +235,21 @@ class Existing:
 
     # ----- the model registry
 
-    def look_up_registered(self, item: Item) -> None:
-        """Search for a registered model and its versions."""
+    def look_up_registered(self, item: Item, events: Iterable[Event]) -> None:
+        """Search for a registered model and its versions, which are created by the events."""
+        created = {
+            f"{item.name}/{event.data['version']}": event.data
+            for event in events
+            if event.kind == "version_created"
+        }
         name = item.name
         search = self._client.search_model_versions
         found = list(paged(search, filter_string=f"name = '{name}'"))
         self._versions[name] = {}
         for version in found:
-            if source := version.tags.get(SOURCE_TAG):
+            source = version.tags.get(SOURCE_TAG)
+            data = created.get(source)
+            if data and is_copy_of_version(version, data, self._ids, self._source):
                 self._versions[name][source] = version
                 self._ids.put(source, str(version.version))
         if found:
@@ -309,6 +341,9 @@ def _without(
 
 
 # ----- searches: the destination's entities with their tags
+
+_Copy = tuple[Any, Mapping[str, str]]
+"""An entity of the destination with its tags."""
 
 Search = Callable[[Any, str, str], Iterator[tuple[Any, Mapping[str, str]]]]
 

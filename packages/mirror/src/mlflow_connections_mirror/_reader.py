@@ -12,7 +12,7 @@ from mlflow_connections import InvalidOptionError
 from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events import entities
 from mlflow_connections_events.files import entries_of, repository_of
-from mlflow_connections_events.ids import COPIED_TAG, SOURCE_TAG
+from mlflow_connections_events.ids import OWN_TAGS
 from mlflow_connections_events.vocabulary import RunContext
 from mlflow_connections_outbox import Event
 
@@ -25,7 +25,6 @@ _RUNS_OF_ONE_SEARCH = 40
 _SOURCE_RUN = "mlflow.sourceRun"
 _COPIED_TAGS = frozenset({"mlflow.note.content", "mlflow.experimentKind"})
 _DATABRICKS_OWN = "mlflow.databricks"
-_OURS = frozenset({SOURCE_TAG, COPIED_TAG})
 _NO_SPANS = ("missing span data", "is corrupted", "not fully exported")
 _PAGE = 1_000
 
@@ -291,7 +290,7 @@ class SourceReader:
         context: RunContext = {"experiment_id": str(model.experiment_id)}
         context["experiment_name"] = self._experiment(model.experiment_id).name
         named = {"experiment_name": context["experiment_name"], "run": context}
-        return {**data, **named, "tags": {k: v for k, v in tags.items() if k not in _OURS}}
+        return {**data, **named, "tags": {k: v for k, v in tags.items() if k not in OWN_TAGS}}
 
     def _model_events(self, model: Any) -> Iterator[Event]:
         # A search may omit tags.
@@ -381,7 +380,7 @@ class SourceReader:
             spans = entities.spans(trace.data.spans, entities.keep)
             yield event("spans_logged", {**experiment, "spans": spans})
         logged = entities.trace(trace.info, experiment["experiment_name"], entities.keep)
-        tags = {k: v for k, v in logged["tags"].items() if k not in _OURS}
+        tags = {k: v for k, v in logged["tags"].items() if k not in OWN_TAGS}
         yield event("trace_logged", {**logged, "tags": tags, "run": experiment})
         for each in files:
             yield event("artifacts_uploaded", {**each, "trace": trace_id})
@@ -467,7 +466,7 @@ def digest(data: Any) -> str:
 
 def _is_copied(tag: str) -> bool:
     """Return whether a tag is the source's own, and not an earlier copy's."""
-    return tag not in _OURS
+    return tag not in OWN_TAGS
 
 
 def _uploaded(uri: str, files: list[list[Any]]) -> dict[str, Any]:
@@ -506,7 +505,7 @@ def _version(version: Any, model: Any, context: RunContext) -> Iterator[tuple[st
             "source_run": version.run_id or None,
             "model_id": getattr(version, "model_id", None),
             "run_link": version.run_link or None,
-            "tags": {k: v for k, v in version.tags.items() if k not in _OURS},
+            "tags": {k: v for k, v in version.tags.items() if k not in OWN_TAGS},
             "description": description,
             "run": context,
         },
@@ -514,7 +513,7 @@ def _version(version: Any, model: Any, context: RunContext) -> Iterator[tuple[st
     # Sent again, for a version that was copied before.
     yield "version_updated", {"version": number, "description": description}
     for key, value in version.tags.items():
-        if key in _OURS:
+        if key in OWN_TAGS:
             continue
         yield "version_tagged", {"version": number, "key": key, "value": value}
     if version.current_stage not in {None, "", "None"}:

@@ -22,10 +22,10 @@ from ._credentials import (
     MirroredServer,
     address,
     noted_names,
+    primary_of,
     read_names,
-    server_named,
+    server_at,
     unpacked,
-    uri_at,
     variables_of,
 )
 
@@ -45,7 +45,7 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     names = read_names(environ.get(SERVERS_VARIABLE) or noted_names(state))
     only_delivers = _only_delivers()
     known = unpacked(environ.get(COPY_VARIABLE))
-    copy = known or _copy_named(names.copy, destination.url)
+    copy = known or server_at(destination.url, names.copy)
     if address(copy) != destination.url:
         if known:
             raise Unauthorized(f"The environment variable {COPY_VARIABLE} names another server.")
@@ -58,7 +58,8 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
             f"The credentials in the URI of the copy at {destination.url} are not known to this "
             "process; they are sent along by the next process that logs."
         )
-    primary = unpacked(environ.get(PRIMARY_VARIABLE)) or server_named(names.primary)
+    source = primary_of(destination.name)
+    files = _PrimaryFiles(environ, source, names.primary)
     if only_delivers:
         # The credentials in the process that logs are the primary's.
         others = variables_of(copy.uri) if copy.environment else []
@@ -73,13 +74,8 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
             "start one, because it cannot write to the disk."
         )
     kept = {k: v for k, v in environ.items() if k not in IDENTITY_VARIABLES}
-    return ReplaySink(copy.uri, {**kept, **copy.environment}, state, files=_PrimaryFiles(primary))
-
-
-def _copy_named(name: str | None, url: str) -> MirroredServer:
-    """Return the copy by its name, unless another server has that name now."""
-    named = server_named(name)
-    return named if named and address(named) == url else MirroredServer(uri_at(url), {})
+    environ = {**kept, **copy.environment}
+    return ReplaySink(copy.uri, environ, state, files=files, source=source)
 
 
 @cache
@@ -89,18 +85,35 @@ def _only_delivers() -> bool:
 
 
 class _PrimaryFiles:
-    """Reads artifacts with the primary's credentials in force."""
+    """Reads artifacts with the primary's credentials in force.
 
-    def __init__(self, primary: MirroredServer | None) -> None:
-        self._primary = primary
+    Args:
+        environ: Holds the primary, if a process that logs has started this one.
+        place: The primary's address.
+        name: The name by which a later process signs in to it, or None.
+    """
+
+    def __init__(self, environ: Mapping[str, str], place: str, name: str | None) -> None:
+        known = unpacked(environ.get(PRIMARY_VARIABLE))
+        is_known = known is not None and address(known) == place
+        self._primary = known if known and is_known else server_at(place, name)
+        problem = ""
+        if "***" in self._primary.uri:
+            problem = (
+                f"The credentials in the URI of the primary at {place} are not known to this process, and "
+                "artifacts are read from it; the next process that logs delivers them."
+            )
+        elif address(self._primary) != place:
+            problem = (
+                f"The primary is at {place}, and this process has the credentials of another workspace; "
+                "the next process that logs delivers the artifacts."
+            )
+        self._problem = problem
 
     def fetch(self, event: Event, folder: Path) -> Iterable[tuple[str, Path]]:
         """Download the files of an event."""
-        if self._primary is None:
-            raise Unauthorized(
-                "The primary server is not known to this process, and artifacts are read from it; the "
-                "next process that logs delivers them."
-            )
+        if problem := self._problem:
+            raise Unauthorized(problem)
         found = []
         with _in_force(self._primary):
             files = SourceFiles(self._primary.uri).fetch(event, folder)

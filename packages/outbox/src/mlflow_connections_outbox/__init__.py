@@ -95,7 +95,7 @@ from ._interface import (
     Unauthorized,
     Unavailable,
 )
-from ._outbox import Outbox, shared_outbox
+from ._outbox import Outbox, outbox_in_force, shared_outbox
 from ._policy import Policy
 
 __all__ = [
@@ -109,5 +109,6 @@ __all__ = [
     "Sink",
     "Unauthorized",
     "Unavailable",
+    "outbox_in_force",
     "shared_outbox",
 ]

@@ -57,7 +57,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     shared.add_argument(
         "--destination",
         metavar="NAME",
-        help="the name or URL of a destination, or the folder of its outbox (default: all)",
+        help="the name of a destination or its first word, its URL, or the folder of its outbox (default: all)",
     )
     shared.add_argument(
         "--output", choices=("text", "json"), default="text", help="the format (default: text)"

@@ -17,7 +17,7 @@ from mlflow_connections.secrets import mask_uri
 from . import _status
 from ._counts import note_not_taken
 from ._fault_log import FaultLog
-from ._files import create, spool_of, state_of
+from ._files import FOLDER, create, spool_of, state_of
 from ._format import encode
 from ._interface import Destination, Event, Sink, open_sink
 from ._launcher import Launcher
@@ -354,7 +354,9 @@ class _Shared:
     def __init__(self) -> None:
         # Reentrant: a signal handler may fork.
         self.lock = threading.RLock()
-        self.outboxes: dict[tuple[Destination, tuple[tuple[str, str], ...]], Outbox] = {}
+        self.outboxes: dict[
+            tuple[str | None, Destination, tuple[tuple[str, str], ...]], Outbox
+        ] = {}
 
 
 _shared = _Shared()
@@ -365,7 +367,7 @@ _held: list[_Process] = []
 def shared_outbox(destination: Destination, secrets: Mapping[str, str]) -> Outbox:
     """Return the outbox of this process for a destination and secrets, created at the first call.
 
-    The secrets keep their current values: variables may be restored when a connection ends, and its
+    It is another one if the variable that names the folder of all outboxes has another value. The secrets keep their current values: variables may be restored when a connection ends, and its
     remaining events are delivered later.
 
     Args:
@@ -375,11 +377,32 @@ def shared_outbox(destination: Destination, secrets: Mapping[str, str]) -> Outbo
     Raises:
         ValueError: The URL of the destination contains credentials.
     """
-    key = (destination, tuple(sorted(secrets.items())))
+    key = (os.environ.get(FOLDER), destination, tuple(sorted(secrets.items())))
     with _shared.lock:
         if key not in _shared.outboxes:
             _shared.outboxes[key] = Outbox(destination, secrets)
         return _shared.outboxes[key]
+
+
+def outbox_in_force(opened: Callable[[], Outbox]) -> Callable[[], Outbox]:
+    """Return a function that returns the outbox in the folder in force, at the cost of one look at a variable.
+
+    A log that lives longer than a connection calls it for each event: the variable that names the folder of
+    all outboxes may change, as in a notebook or a test.
+
+    Args:
+        opened: Returns the outbox; called now, and whenever the variable has changed.
+    """
+    known = os.environ.get(FOLDER), opened()
+
+    def in_force() -> Outbox:
+        nonlocal known
+        folder = os.environ.get(FOLDER)
+        if folder != known[0]:
+            known = folder, opened()
+        return known[1]
+
+    return in_force
 
 
 def _before_fork() -> None:

@@ -108,8 +108,8 @@ class Report(NamedTuple):
         return {"name": self.name, "url": url, "folder": str(self.folder)}
 
     def is_named(self, named: str) -> bool:
-        """Return whether a text is the name or the URL of the destination, or the folder."""
-        return named in {*self.identity().values(), self.folder.name}
+        """Return whether a text is the name of the destination or its first word, the URL, or the folder."""
+        return named in {*self.identity().values(), self.folder.name, self.name.partition(" ")[0]}
 
     @property
     def is_clean(self) -> bool:
@@ -155,7 +155,8 @@ def outboxes(named: str | None = None) -> list[Report]:
     An outbox that cannot be used is returned with its problem, and does not hide the others.
 
     Args:
-        named: The name or the URL of a destination, or the folder of its outbox; None for all.
+        named: The name of a destination or its first word, its URL, or the folder of its outbox; None
+            for all.
     """
     return [report for report in map(_find, spools()) if named is None or report.is_named(named)]
 

@@ -28,7 +28,7 @@ class Recorder:
 
     Args:
         store: The store whose results are passed to the caller.
-        log: Receives the events.
+        log: Returns the log that receives the next event. If it is another one, runs are announced again.
         redact: Applied to each param, tag and URI before the event is created.
         extra: Called once when an outermost run is announced; its result is part of the run's
             context.
@@ -39,7 +39,7 @@ class Recorder:
     def __init__(
         self,
         store: Any,
-        log: EventLog,
+        log: Callable[[], EventLog],
         *,
         redact: Redact = entities.keep,
         extra: Callable[[], Mapping[str, str] | None] = lambda: None,
@@ -48,7 +48,8 @@ class Recorder:
     ) -> None:
         self.store = store
         self.runs = RunCache()
-        self._log = log
+        self._log_in_force = log
+        self._log = log()
         self.redact = redact
         self._extra = extra
         self.kinds = kinds
@@ -118,6 +119,7 @@ class Recorder:
         """Log one event of a run, after the announcement of the run itself."""
         if kind not in self.kinds:
             return
+        self._follow()
         run = self.runs.get(run_id) or self._announce_unknown(run_id)
         if kind != "logged" or "params" in data or "extra" in run.context:
             data = {**data, "run": run.context}
@@ -126,12 +128,20 @@ class Recorder:
     def append(self, stream: str, kind: str, data: Mapping[str, Any]) -> None:
         """Log one event, unless its kind is not recorded."""
         if kind in self.kinds:
+            self._follow()
             self._log.append(Event(stream, kind, time.time_ns() // 1_000_000, data))
+
+    def _follow(self) -> None:
+        log = self._log_in_force()
+        if log is not self._log:
+            self._log = log
+            self.runs.forget_announced()
 
     # ----- for the recorder of traces
 
     def announced(self, run_id: str) -> AnnouncedRun:
         """Return a run, announcing it first if necessary."""
+        self._follow()
         return self.runs.get(run_id) or self._announce_unknown(run_id)
 
     def experiment_name(self, experiment_id: Any) -> str | None:

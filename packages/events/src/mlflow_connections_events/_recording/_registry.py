@@ -17,13 +17,17 @@ class RegistryRecorder:
 
     Args:
         store: The store whose results are passed to the caller.
-        log: Receives the events.
+        log: Returns the log that receives the next event.
         redact: Applied to each tag, description and URI.
         enabled: Nothing is recorded while it returns false.
     """
 
     def __init__(
-        self, store: Any, log: EventLog, redact: Redact, enabled: Callable[[], bool]
+        self,
+        store: Any,
+        log: Callable[[], EventLog],
+        redact: Redact,
+        enabled: Callable[[], bool],
     ) -> None:
         self._store = store
         self._log = log
@@ -75,7 +79,7 @@ class RegistryRecorder:
         return recorded_methods(self._store, records, recording(self._enabled))
 
     def _emit(self, name: str, kind: str, data: Mapping[str, Any]) -> None:
-        self._log.append(Event(name, kind, time.time_ns() // 1_000_000, data))
+        self._log().append(Event(name, kind, time.time_ns() // 1_000_000, data))
 
     def _emit_version(self, kind: str, arguments: Arguments, data: Mapping[str, Any]) -> None:
         self._emit(arguments["name"], kind, {"version": str(arguments["version"]), **data})

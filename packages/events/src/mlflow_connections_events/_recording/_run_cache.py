@@ -47,6 +47,11 @@ class RunCache:
         """Return an announced run, or None."""
         return self._announced.get(run_id)
 
+    def forget_announced(self) -> None:
+        """Forget all announced runs: another event log receives the next events."""
+        with self.lock:
+            self._announced.clear()
+
     def see(self, run_id: str, entity: Any) -> None:
         """Remember the store's entity of a run that may be resumed soon."""
         if run_id not in self._announced:

@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlflow_connections_events._mlflow import accepted_arguments, is_unity_catalog
-from mlflow_connections_events.ids import CATALOG_SOURCE_TAG, SOURCE_TAG
+from mlflow_connections_events.ids import (
+    CATALOG_SERVER_TAG,
+    CATALOG_SOURCE_TAG,
+    SERVER_TAG,
+    SOURCE_TAG,
+    is_copy_of_version,
+)
 from mlflow_connections_outbox import Event, Rejected
 
 from ._outcome import CREATED_BEFORE, error_code, unless_gone
@@ -100,17 +106,19 @@ class RegistryApplier:
         if self._ids.get(source):
             return
         version = self._target.found(
-            event, source, lambda: self._find_version(registry, event.stream, source)
+            event, source, lambda: self._find_version(registry, event.stream, source, data)
         )
         model = self._model_of(data)
         if version is None:
             tags = {**data["tags"], _source_tag(registry): source}
+            if self._target.source:
+                tags[_server_tag(registry)] = self._target.source
             more = {"model_id": model} if model else {}
             run = data.get("source_run")
             create = registry.create_model_version
             version = create(
                 name=event.stream,
-                source=self._place(data["source"]),
+                source=self._ids.place_of(data["source"]),
                 run_id=self._runs.id_of(run, data.get("run", {})) if run else None,
                 tags=[ModelVersionTag(k, self._ids.replaced(v)) for k, v in tags.items()],
                 run_link=data.get("run_link"),
@@ -146,7 +154,7 @@ class RegistryApplier:
         named = _LOGGED_MODEL.search(data["source"])
         return self._ids.get(named[1]) if named else None
 
-    def _find_version(self, registry: Any, name: str, source: str) -> Any:
+    def _find_version(self, registry: Any, name: str, source: str, data: Mapping[str, Any]) -> Any:
         """Return the version of a source, unless its creation ended before its files were uploaded."""
         token, key, is_catalog = None, _source_tag(registry), is_unity_catalog(registry)
         while True:
@@ -157,6 +165,8 @@ class RegistryApplier:
                 # Unity Catalog's search returns no tags.
                 version = registry.get_model_version(name, each.version) if is_catalog else each
                 if version.tags.get(key) != source:
+                    continue
+                if not is_copy_of_version(version, data, self._ids, self._target.source):
                     continue
                 if not is_catalog or version.status == _READY:
                     return version
@@ -171,13 +181,6 @@ class RegistryApplier:
         if self._own_ids:
             return str(event.data["version"])
         raise Rejected(f"The model version {source} was not announced to the destination.", [0])
-
-    def _place(self, source: str) -> str:
-        """Return the destination's URI for a URI of the source's artifacts."""
-        for root, target in self._ids.pairs().items():
-            if "/" in root and (source == root or source.startswith(f"{root}/")):
-                return target + source[len(root) :]
-        return self._ids.replaced(source)
 
     def _version_updated(self, event: Event) -> None:
         version = self._number(event)
@@ -220,6 +223,10 @@ class RegistryApplier:
         unless_gone(
             lambda: self._registry_of(event).delete_registered_model_alias(event.stream, alias)
         )
+
+
+def _server_tag(registry: Any) -> str:
+    return CATALOG_SERVER_TAG if is_unity_catalog(registry) else SERVER_TAG
 
 
 def _source_tag(registry: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Any
 
 from mlflow_connections_events._mlflow import accepted_arguments
-from mlflow_connections_events.ids import SOURCE_TAG
+from mlflow_connections_events.ids import SERVER_TAG, SOURCE_TAG, may_be_from
 from mlflow_connections_outbox import Event, Rejected
 
 from ._experiments import ExperimentApplier
@@ -68,7 +68,8 @@ class RunApplier:
         # The announcement was delivered by a process with another state folder.
         if experiment_id := context.get("experiment_id"):
             experiment = self._experiments.id_of(experiment_id, context.get("experiment_name"))
-            if (run := self._find(source, experiment)) is not None:
+            started = context.get("started")
+            if (run := self._find(source, started, experiment)) is not None:
                 self._target.know(source, run.info.run_id, None, None)
                 return str(run.info.run_id)
         raise Rejected(f"The run {source} was not announced to the destination.", [0])
@@ -87,7 +88,8 @@ class RunApplier:
         if known is None or self._exists(known):
             return False
         data = self._target.announced(event.stream)
-        run = self._find(event.stream, *self._experiments.all_ids())
+        started = None if data is None else data["start_time"]
+        run = self._find(event.stream, started, *self._experiments.all_ids())
         if run is None and data is not None:
             began = Event(event.stream, "run_started", event.at, data)
             run = self._create(began, self._experiments.of(data))
@@ -123,7 +125,11 @@ class RunApplier:
         if self._ids.get(event.stream) or (self._own_ids and data.get("server_id")):
             return
         experiment = self._experiments.of(data)
-        run = self._target.found(event, event.stream, lambda: self._find(event.stream, experiment))
+        run = self._target.found(
+            event,
+            event.stream,
+            lambda: self._find(event.stream, data["start_time"], experiment),
+        )
         if run is None:
             run = self._create(event, experiment)
         self._target.know(
@@ -140,6 +146,8 @@ class RunApplier:
     def _create(self, event: Event, experiment: str) -> Any:
         data = event.data
         tags = {**data["tags"], SOURCE_TAG: event.stream}
+        if self._target.source:
+            tags[SERVER_TAG] = self._target.source
         user, start = data["user"] or "", data["start_time"] or event.at
         created = self._target.tracking.create_run(
             experiment, user, start, self._tags(tags), data["run_name"] or ""
@@ -164,13 +172,22 @@ class RunApplier:
             if known.startswith(_ORPHAN) and parent == source:
                 self._target.tracking.set_tag(child, RunTag(_PARENT, run_id))
 
-    def _find(self, source: str, *experiments: str) -> Any:
+    def _find(self, source: str, started: int | None, *experiments: str) -> Any:
+        """Return the copy of a run, or None.
+
+        A run of another server may have the same ID, but then it has another start as well: one server may
+        have two addresses.
+        """
         from mlflow.entities import ViewType
 
         found = self._target.tracking.search_runs(
-            list(experiments), f"tags.`{SOURCE_TAG}` = '{source}'", ViewType.ALL, max_results=1
+            list(experiments), f"tags.`{SOURCE_TAG}` = '{source}'", ViewType.ALL, max_results=100
         )
-        return found[0] if found else None
+        for run in found:
+            is_same = run.info.start_time == started or started is None
+            if is_same or may_be_from(run.data.tags, self._target.source):
+                return run
+        return None
 
     def _exists(self, run_id: str) -> bool:
         try:

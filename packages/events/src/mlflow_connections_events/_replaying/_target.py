@@ -23,6 +23,7 @@ class ReplayTarget:
             own, as for a write-behind store. Otherwise every run is created.
         announced: Returns the data of the `run_started` event of a run, or None if it is no longer
             known.
+        source: The address of the server that the events come from; empty if it does not matter.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class ReplayTarget:
         *,
         own_ids: bool,
         announced: Callable[[str], Mapping[str, Any] | None],
+        source: str = "",
     ) -> None:
         self.tracking = tracking
         self.registry = registry
@@ -41,6 +43,7 @@ class ReplayTarget:
         self.ids = ids
         self.own_ids = own_ids
         self.announced = announced
+        self.source = source
         self._absent: set[str] = set()
 
     def know(
