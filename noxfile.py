@@ -104,7 +104,9 @@ GROUPS = {
     ),
     # Kedro for its ParallelRunner, whose spawned workers must sign in too; Databand for copies.
     "azureml": Group(
-        "azureml", ("core", "azureml", "databand", "durable", "sandbox[azureml]"), ("kedro>=1",)
+        "azureml",
+        ("core", "azureml", "databand", "durable", "mirror", "sandbox[azureml]"),
+        ("kedro>=1",),
     ),
     # The Databricks stand-in is one of the primaries that keep their own URI.
     "databand": Group("databand", ("core", "databand[dbnd]", "databricks", "sandbox")),

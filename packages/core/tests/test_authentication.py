@@ -20,6 +20,7 @@ from mlflow_connections.authentication import (
     Authenticator,
     authenticate,
     authenticator_of,
+    bound,
     from_parent,
     has_lost_parent,
     lasting_variables,
@@ -138,6 +139,21 @@ def test_variables_for_a_process_that_outlives_this_one(monkeypatch: pytest.Monk
         first.unbind()
     assert variables_for_shell([first, second]) is None
     assert variables_for_shell([second]) == second.variables()
+
+
+def test_an_inherited_authenticator_is_bound_for_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is imported already is told of it; a server without any is left alone."""
+    binds: list[str] = []
+    monkeypatch.setitem(sys.modules, "test_authentication", sys.modules[__name__])
+    known = Known(VENDOR, Fixed("v", is_secret=False))
+    monkeypatch.setenv(DESCRIPTION_VARIABLE, known.variables()[DESCRIPTION_VARIABLE])
+    monkeypatch.setattr(Known, "bind", lambda self: binds.append(f"bind {self.origin}"))
+    monkeypatch.setattr(Known, "unbind", lambda self: binds.append(f"unbind {self.origin}"))
+    with bound("https://other"):
+        assert binds == []
+    with pytest.raises(KeyError), bound(f"{VENDOR}?"):
+        raise KeyError
+    assert binds == [f"bind {VENDOR}", f"unbind {VENDOR}"]
 
 
 def test_a_parent_is_asked_only_for_its_own_origins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,13 @@ from mlflow_connections_events import replay
 from mlflow_connections_events._replaying._registry import RegistryApplier
 from mlflow_connections_events._replaying._target import ReplayTarget
 from mlflow_connections_events.ids import IdMap
-from mlflow_connections_events.replay import _steps, judge, missing_endpoint, open_replay
+from mlflow_connections_events.replay import (
+    _steps,
+    judge,
+    missing_endpoint,
+    open_replay,
+    unless_missing,
+)
 from mlflow_connections_events.vocabulary import KINDS
 from mlflow_connections_outbox import Batch, Destination, Event, Rejected, Unauthorized, Unavailable
 
@@ -195,6 +201,25 @@ def test_an_event_of_a_missing_endpoint_holds_nothing_up(lacking: Any) -> None:
         "and servers of MLflow 2 have no logged models: log the model's files as artifacts."
     )
     assert batch.accepted == 3
+
+
+def test_a_search_of_a_missing_endpoint_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for three times, as a server may be starting; any other error is raised at once."""
+    monkeypatch.setattr(replay, "_MISSING_PAUSE", 0.0)
+    errors: list[Exception] = [absent("/api/2.0/mlflow/traces")] * 3
+
+    def search() -> list[str]:
+        if errors:
+            raise errors.pop()
+        return ["found"]
+
+    assert unless_missing(search) is None
+    assert errors == []
+    errors += [absent("/api/2.0/mlflow/traces")] * 2
+    assert unless_missing(search) == ["found"]
+    errors += [absent("/api/2.0/mlflow/traces"), ConnectionError()]
+    with pytest.raises(ConnectionError):
+        unless_missing(search)
 
 
 def test_a_missing_endpoint_of_a_missing_server_waits(lacking: Any) -> None:

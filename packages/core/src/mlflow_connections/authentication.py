@@ -13,7 +13,8 @@ socket, as ssh-agent serves keys.
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ._errors import AccessError, InvalidOptionError, PluginLoadError
@@ -26,6 +27,7 @@ __all__ = [
     "Authenticator",
     "Provider",
     "authenticator_of",
+    "bound",
     "from_parent",
     "has_lost_parent",
     "lasting_variables",
@@ -263,6 +265,27 @@ def lasting_variables(uri: str) -> dict[str, str]:
     """
     authenticator = authenticator_of(_origin_of_server(uri))
     return {} if authenticator is None else authenticator.lasting_variables()
+
+
+@contextmanager
+def bound(uri: str) -> Iterator[None]:
+    """Bind the authenticator that the environment describes for a server, during a block.
+
+    For clients that look for one only while MLflow is imported, such as azureml-mlflow, if the environment
+    has changed since.
+
+    Args:
+        uri: The server's tracking URI.
+    """
+    authenticator = authenticator_of(_origin_of_server(uri))
+    if authenticator is None:
+        yield
+        return
+    authenticator.bind()
+    try:
+        yield
+    finally:
+        authenticator.unbind()
 
 
 def _origin_of_server(uri: str) -> str:

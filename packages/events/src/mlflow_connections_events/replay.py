@@ -32,7 +32,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mlflow_connections import AccessError
 from mlflow_connections.secrets import get_logger, mask, mask_uri, masked
@@ -55,6 +55,7 @@ __all__ = [
     "missing_endpoint",
     "network_fault",
     "open_replay",
+    "unless_missing",
 ]
 
 REQUEST_SECONDS = 30
@@ -71,6 +72,11 @@ _UPLOAD_PAUSE = 60.0
 """Seconds until an upload that was cut is tried again."""
 _GATEWAY = frozenset({408, 502, 503, 504})
 """The statuses of a proxy whose server did not answer it."""
+_REMEDIES = {
+    "logged-models": " AzureML and servers of MLflow 2 have no logged models: log the model's files as artifacts.",
+    "traces": " AzureML has no traces.",
+}
+"""The added sentence for each missing endpoint."""
 _MISSING_TRIES = 3
 _MISSING_PAUSE = 1.0
 """A server behind a load balancer may answer 404 while it starts, so a missing endpoint is asked for three times."""
@@ -260,9 +266,7 @@ class ReplaySink:
         )
 
     def _lacks(self, endpoint: str) -> Rejected:
-        more = ""
-        if endpoint == "logged-models":
-            more = " AzureML and servers of MLflow 2 have no logged models: log the model's files as artifacts."
+        more = _REMEDIES.get(endpoint, "")
         return Rejected(
             f"The MLflow server at {mask_uri(self._uri)} has no endpoint '{endpoint}', which this event "
             f"needs.{more}",
@@ -402,6 +406,26 @@ def missing_endpoint(error: BaseException) -> str:
         return ""
     named = _ENDPOINT.search(str(error))
     return named[1] if named else "unknown"
+
+
+T = TypeVar("T")
+
+
+def unless_missing(call: Callable[[], T]) -> T | None:
+    """Return the result of a request, or None if the server lacks the endpoint, which is then asked three times.
+
+    Args:
+        call: Sends the request to a server that answers others.
+    """
+    for tries in range(1, _MISSING_TRIES + 1):
+        try:
+            return call()
+        except Exception as error:
+            if not missing_endpoint(error):
+                raise
+        if tries < _MISSING_TRIES:
+            time.sleep(_MISSING_PAUSE)
+    return None
 
 
 def described(error: Exception) -> str:

@@ -206,7 +206,8 @@ class Copier:
         else:
             self._count_whole(item, files)
         with self._lock:
-            self.result.counts[f"{item.kind}s"] += 1
+            if not self._is_refused(item):
+                self.result.counts[f"{item.kind}s"] += 1
             if is_unchanged and (item.kind, item.id) not in self._created:
                 self.result.unchanged[f"{item.kind}s"] += 1
         self._progress.advance()
@@ -222,6 +223,8 @@ class Copier:
             self._restored.add(item.id)
         refused = self._deliver(item, rest)
         self._count(event for event in events if event.id not in refused)
+        if any(event.kind == "trace_logged" and event.id in refused for event in rest):
+            self._refused.add((item.kind, item.id))
         if item.digest and not refused:
             note = self._existing.whole(item, events)
             self._note(item, "trace_tagged", {"key": COPIED_TAG, "value": note})

@@ -13,6 +13,7 @@ from mlflow_connections_events.ids import (
     is_copy_of_version,
     may_be_from,
 )
+from mlflow_connections_events.replay import unless_missing
 from mlflow_connections_outbox import Event
 
 from ._reader import Item, digest, paged
@@ -79,13 +80,16 @@ class Existing:
     def _search(
         self, search: "Search", experiment: Any, items: Sequence[Item]
     ) -> "dict[str, list[_Copy]] | None":
-        """Return copies by the ID of their source, or None if the server cannot search for them."""
+        """Return copies by the ID of their source, or None if the server cannot search for them.
+
+        A server that lacks the endpoint, as AzureML lacks those of logged models and traces, has none.
+        """
         place = str(experiment.experiment_id)
         filters = [f"tags.`{SOURCE_TAG}` = '{item.id}'" for item in items]
         if len(items) > _FEW:
             filters = [f"tags.`{SOURCE_TAG}` LIKE '%'"]
         try:
-            return self._found(search, place, filters)
+            return unless_missing(lambda: self._found(search, place, filters)) or {}
         except Exception as error:
             if str(getattr(error, "error_code", "")) not in _REFUSED:
                 raise

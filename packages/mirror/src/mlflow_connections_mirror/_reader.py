@@ -13,6 +13,7 @@ from mlflow_connections.secrets import mask_uri
 from mlflow_connections_events import entities
 from mlflow_connections_events.files import entries_of, repository_of
 from mlflow_connections_events.ids import OWN_TAGS
+from mlflow_connections_events.replay import unless_missing
 from mlflow_connections_events.vocabulary import RunContext
 from mlflow_connections_outbox import Event
 
@@ -77,6 +78,7 @@ class SourceReader:
         self._reads: list[Callable[[], Iterator[Event]]] = []
         self._runs: list[Any] = []
         self._models: list[Any] = []
+        self._missing: set[str] = set()
         self._pool = ThreadPoolExecutor(CONNECTIONS)
 
     def select(self, names: Iterable[str]) -> list[Item]:
@@ -270,7 +272,8 @@ class SourceReader:
         if not hasattr(self.client, "search_logged_models"):
             return []
         search = self.client.search_logged_models
-        return list(paged(search, experiment_ids=[experiment_id], filter_string=filter_string))
+        where = {"experiment_ids": [experiment_id], "filter_string": filter_string}
+        return self._found("logged models", lambda: list(paged(search, **where)))
 
     def _model_item(self, model: Any) -> Item:
         experiment_id = str(model.experiment_id)
@@ -359,7 +362,10 @@ class SourceReader:
     def _traces(self, experiment_id: str, **where: str) -> dict[str, Any]:
         search = self.client.search_traces
         named = "locations" if "locations" in signature(search).parameters else "experiment_ids"
-        found = paged(search, **{named: [experiment_id]}, include_spans=False, **where)
+        place = {named: [experiment_id]}
+        found = self._found(
+            "traces", lambda: list(paged(search, **place, include_spans=False, **where))
+        )
         return {entities.trace_id(trace.info): trace.info for trace in found}
 
     def _trace_events(self, trace_id: str, info: Any, linked: Iterable[Any]) -> Iterator[Event]:
@@ -402,6 +408,15 @@ class SourceReader:
             from mlflow.entities import Trace, TraceData
 
             return Trace(info, TraceData([])), files
+
+    def _found(self, kind: str, search: Callable[[], list[Any]]) -> list[Any]:
+        """Return what a search finds, nothing if the server cannot have any: AzureML, and logged models in MLflow 2."""
+        if kind in self._missing:
+            return []
+        found = unless_missing(search)
+        if found is None:
+            self._missing.add(kind)
+        return found or []
 
     # ----- files
 

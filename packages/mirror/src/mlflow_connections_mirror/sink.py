@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from mlflow_connections.authentication import bound, has_lost_parent
 from mlflow_connections_events.files import SourceFiles
 from mlflow_connections_events.replay import ReplaySink
 from mlflow_connections_outbox import Destination, Event, Unauthorized, Unavailable
@@ -44,7 +45,7 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
     """
     names = read_names(environ.get(SERVERS_VARIABLE) or noted_names(state))
     only_delivers = _only_delivers()
-    known = unpacked(environ.get(COPY_VARIABLE))
+    known = _given(environ, COPY_VARIABLE)
     copy = known or server_at(destination.url, names.copy)
     if address(copy) != destination.url:
         if known:
@@ -75,13 +76,21 @@ def open_sink(destination: Destination, environ: Mapping[str, str], state: Path)
         )
     kept = {k: v for k, v in environ.items() if k not in IDENTITY_VARIABLES}
     environ = {**kept, **copy.environment}
-    return ReplaySink(copy.uri, environ, state, files=files, source=source)
+    return ReplaySink(
+        copy.uri, environ, state, files=files, only_delivers=only_delivers, source=source
+    )
 
 
 @cache
 def _only_delivers() -> bool:
     """Return whether this process had not imported MLflow when it opened its first sink."""
     return "mlflow" not in sys.modules
+
+
+def _given(environ: Mapping[str, str], variable: str) -> MirroredServer | None:
+    """Return the server of a variable, or None if only `mlflow-connections run`, which has ended, could sign in to it."""
+    server = unpacked(environ.get(variable))
+    return server if server and not has_lost_parent(server.uri, server.environment) else None
 
 
 class _PrimaryFiles:
@@ -94,7 +103,7 @@ class _PrimaryFiles:
     """
 
     def __init__(self, environ: Mapping[str, str], place: str, name: str | None) -> None:
-        known = unpacked(environ.get(PRIMARY_VARIABLE))
+        known = _given(environ, PRIMARY_VARIABLE)
         is_known = known is not None and address(known) == place
         self._primary = known if known and is_known else server_at(place, name)
         problem = ""
@@ -133,7 +142,8 @@ def _in_force(server: MirroredServer) -> Iterator[None]:
     os.environ.update(server.environment)
     os.environ["MLFLOW_TRACKING_URI"] = server.uri
     try:
-        yield
+        with bound(server.uri):
+            yield
     finally:
         for name in names:
             os.environ.pop(name, None)

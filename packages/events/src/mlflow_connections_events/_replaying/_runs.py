@@ -280,8 +280,10 @@ class RunApplier:
 
         key, value, timestamp, step, *rest = row
         more = dict(rest[0]) if rest else {}
-        if "model_id" in more:
-            more["model_id"] = self._ids.get(more["model_id"]) or more["model_id"]
+        if model := more.pop("model_id", None):
+            # A server without the model, such as AzureML, still gets the metric.
+            known = self._target.known(model)
+            more |= {"model_id": known} if known else {}
         return Metric(key, value, timestamp, step, **accepted_arguments(Metric, more))
 
     def _tags(self, tags: Mapping[str, str]) -> list[Any]:

@@ -90,7 +90,8 @@ class WorkspaceServer:
 
         self.authorize(request)
         rest = request.path_params["rest"]
-        if rest.startswith("logged-models") and not self._account.has_logged_models:
+        lacks_models = rest.startswith("logged-models") and not self._account.has_logged_models
+        if lacks_models or rest.startswith("traces"):
             # With an empty body: Azure/azure-sdk-for-python#44896.
             return Response(status_code=404)
         query = request.url.query
