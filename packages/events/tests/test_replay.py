@@ -125,6 +125,35 @@ def test_an_unknown_kind_is_rejected(tmp_path: Path) -> None:
     assert "the kind 'hologram' is not known" in reason
 
 
+@pytest.mark.parametrize("error", [TypeError, KeyError, ValueError])
+def test_a_client_that_does_not_expect_a_response_does_not_blame_the_event(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow 2.22 raises a TypeError for a 429 without a code: the event waits."""
+
+    class Busy:
+        """The client's store."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise error("int() argument must be a string")
+
+    sink: Any = open_replay(Destination("copy", "http://127.0.0.1:9", ""), {}, tmp_path)
+    monkeypatch.setattr(sink._applier.target, "tracking", Busy())
+    with pytest.raises(Unavailable, match="argument must be a string"):
+        sink.send(Batch([Event("a", "experiment_created", 1, {"name": "wine", "tags": {}})]))
+
+
+def test_an_event_whose_data_is_incomplete_is_rejected(tmp_path: Path) -> None:
+    """No request is made for it."""
+    reasons: list[str] = []
+    sink = open_replay(Destination("copy", "http://127.0.0.1:9", ""), {}, tmp_path)
+    batch = Batch(
+        [Event("a", "experiment_created", 1, {})], on_reject=lambda _, why: reasons.append(why)
+    )
+    sink.send(batch)
+    assert reasons == ["An event 'experiment_created' cannot be replayed: KeyError: 'tags'."]
+
+
 def absent(path: str) -> MlflowException:
     """Return MLflow's error for an endpoint that a server does not have."""
     return MlflowException(

@@ -1,6 +1,5 @@
 """The applier of all events, which passes each to the applier of its concept."""
 
-import json
 from collections.abc import Callable, Sequence
 
 from mlflow_connections.secrets import masked
@@ -62,10 +61,10 @@ class Applier:
             )
         try:
             self._unless_restored(event, lambda: handler(event))
-        except json.JSONDecodeError:
-            # The body of a response: a login page, or a proxy's, in place of the server's.
-            raise
         except (KeyError, TypeError, ValueError) as error:
+            if not _is_raised_here(error):
+                # A client does not expect the response: a login page, a proxy's, or a 429 without a code.
+                raise
             raise Rejected(
                 f"An event '{event.kind}' cannot be replayed: {type(error).__name__}: {error}.", [0]
             ) from masked(error)
@@ -86,3 +85,12 @@ class Applier:
             ):
                 raise
             apply()
+
+
+def _is_raised_here(error: BaseException) -> bool:
+    """Return whether this package raised an error, and no client that it called."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    raised_in = "" if at is None else str(at.tb_frame.f_globals.get("__name__", ""))
+    return raised_in.partition(".")[0] == __name__.partition(".")[0]
