@@ -102,6 +102,16 @@ class Program:
         return found
 
 
+def dead_letters(outbox: Path) -> list[str]:
+    """Return the reasons of all events that a server refused, whichever process delivered them."""
+    lines = [
+        line
+        for path in outbox.glob("*/dead_letters*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    return [json.loads(line)["reason"] for line in lines]
+
+
 def described(uri: str, experiment: str, **more: Any) -> dict[str, Any]:
     """Describe the whole experiment, under one name for all experiments."""
     found = describe(uri, experiments=[experiment], exact=False, **more)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mlflow
 import pytest
 from trainings import Program as Training
 from trainings import described, put_aside
@@ -51,13 +52,18 @@ class Server(NamedTuple):
         """Return a name that the server's registry allows."""
         return f"main.default.{name}" if self.name == "databricks" else name
 
+    @property
+    def has_traces(self) -> bool:
+        """Whether it takes the traces of the trainings; MLflow 2 has no feedback on them."""
+        return self.name != "azureml" and not mlflow.__version__.startswith("2.")
+
     def trainings(self, pause: str) -> tuple[str, ...]:
         """Return the command of all trainings that the server has the API for, and its arguments.
 
         Args:
             pause: The seconds between two steps.
         """
-        more = () if self.name == "azureml" else ("traced",)
+        more = ("traced",) if self.has_traces else ()
         names = self.experiment("everything"), self.registered("doubling")
         return ("everything", *names, pause, *more)
 
@@ -80,15 +86,8 @@ class Server(NamedTuple):
             stand_in.tokens.revoke()
 
     def fail(self, how: str) -> None:
-        """Refuse connections, hang, or answer every request with a status.
-
-        With `away` the service alone refuses connections: AzureML's client asks Entra ID and ARM before it
-        knows the workspace, so nothing of it begins without them.
-        """
-        if how == "away" and isinstance(self.stand_in, Azure):
-            for path in ("/mlflow/", "/history/", "/artifact/", "/azureml/"):
-                self.stand_in.faults.inject(Fault(path, cut=True))
-        elif how in {"refuses", "away"}:
+        """Refuse connections, hang, or answer every request with a status."""
+        if how == "refuses":
             self.stand_in.close()
         elif how == "hangs":
             self.stand_in.faults.inject(Fault(delay=100_000.0, cut=True))
@@ -131,9 +130,9 @@ def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def make_server(
-    mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: MlflowServer, tmp_path: Path, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], Server]]:
-    """Start servers, which the environment names."""
+    """Start servers, which the environment names. Each has been used once on this machine."""
     # MLflow's own retries, which a program without durable waits for.
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR")
@@ -144,8 +143,12 @@ def make_server(
     def make(name: str) -> Server:
         server = start_server(name, mlflow_server.url, tmp_path)
         started.append(server)
-        for variable, value in server.stand_in.environment().items():
+        for variable, value in {**server.stand_in.environment(), **server.registry}.items():
             monkeypatch.setenv(variable, value)
+        if name == "azureml":
+            # Only Azure Resource Manager has the address of a workspace.
+            words = ("run", "durable", "--option", "server=azureml", "--", sys.executable, "-V")
+            subprocess.run([sys.executable, "-m", "mlflow_connections", *words], check=True)
         return server
 
     yield make
