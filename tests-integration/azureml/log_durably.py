@@ -7,10 +7,9 @@ import sys
 import mlflow_connections
 
 
-def main(experiment: str) -> dict[str, str]:
+def main(experiment: str, server: str = "azureml") -> dict[str, str]:
     """Log a parent, a child and files, in a process that never waits for the workspace."""
-    # The workspace's address is fetched once; afterwards only its MLflow is down.
-    with mlflow_connections.use("durable", {}, {"server": "azureml"}):
+    with mlflow_connections.use("durable", {}, {"server": server}):
         import mlflow
 
         mlflow.set_experiment(experiment)

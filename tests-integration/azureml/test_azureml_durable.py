@@ -147,3 +147,59 @@ def test_a_file_whose_response_is_lost_is_delivered(
     mlflow.set_tracking_uri(mlflow_server.url)
     runs = describe(mlflow_server.url, experiments=["lost"])["runs"]
     assert "note.txt" in runs["lost/parent"]["files"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sdk", ["v1", "arm"])
+@pytest.mark.parametrize(
+    "fault", [Fault(cut=True), Fault(delay=100_000.0, cut=True)], ids=["refuses", "hangs"]
+)
+def test_a_run_starts_though_all_of_azure_is_down(
+    sdk: str,
+    fault: Fault,
+    workspace: Azure,
+    mlflow_server: MlflowServer,
+    run_script: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """Neither the sign-in nor Azure Resource Manager responds: the workspace's last known address is used."""
+    outbox = {"MLFLOW_CONNECTIONS_OUTBOX_DIR": str(tmp_path / "outbox")}
+    name = f"all down {sdk} {fault.delay}"
+    (tmp_path / "mlflow-connections.toml").write_text(
+        f'[connections.ml]\nconnection = "azureml"\nsdk = "{sdk}"\n'
+    )
+    run_script("log_durably.py", f"{name} before", "ml", **outbox)
+    workspace.faults.inject(fault)
+    read = run_script("log_durably.py", name, "ml", **outbox)
+    assert read["artifact_uri"].startswith("durable:")
+    workspace.faults.clear()
+    report = ship(tmp_path, {**workspace.environment(), **outbox})
+    assert (report["waiting"], report["rejected"]) == (0, 0)
+    mlflow.set_tracking_uri(mlflow_server.url)
+    runs = describe(mlflow_server.url, experiments=[name])["runs"]
+    assert sorted(runs) == [f"{name}/child", f"{name}/parent"]
+    assert "note.txt" in runs[f"{name}/parent"]["files"]
+
+
+@pytest.mark.slow
+def test_a_machine_that_never_saw_the_workspace_needs_its_address(
+    workspace: Azure,
+    run_script: Callable[..., Any],
+    run_command: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """A fresh container starts without Azure if it gets `workspace_uri`; otherwise one sentence ends it."""
+    uri = run_command("run", "azureml", "--", "printenv", "MLFLOW_TRACKING_URI").stdout.strip()
+    outbox = {"MLFLOW_CONNECTIONS_OUTBOX_DIR": str(tmp_path / "outbox")}
+    workspace.faults.inject(Fault(cut=True))
+    ended = run_command(
+        "run", "durable", "--option", "server=azureml", "--", "python", "train.py", **outbox
+    )
+    assert ended.returncode != 0
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    given = {**outbox, "MLFLOW_CONNECTIONS_AZUREML_WORKSPACE_URI": uri}
+    read = run_script("log_durably.py", "never seen", **given)
+    assert read["artifact_uri"].startswith("durable:")
+    workspace.faults.clear()
+    report = ship(tmp_path, {**workspace.environment(), **given})
+    assert (report["waiting"], report["rejected"]) == (0, 0)

@@ -271,3 +271,35 @@ def test_white_space_around_a_value_is_stripped() -> None:
     assert values["client_secret"] == "a-secret"
     assert values["workspace_name"] == "w"
     assert len(values) == len(OPTIONS)
+
+
+URI = (
+    "azureml://westeurope.api.azureml.ms/mlflow/v2.0/subscriptions/s/resourceGroups/g"
+    "/providers/Microsoft.MachineLearningServices/workspaces/w"
+)
+
+
+@pytest.mark.parametrize("uri", [URI, URI.replace("/v2.0", "/v1.0"), f" {URI}?\n"])
+def test_a_given_uri_needs_no_request(uri: str) -> None:
+    """With `workspace_uri` nothing of Azure is asked, and the credential is bound to the URI."""
+    endpoint = mlflow_connections.resolve(
+        "azureml", PRINCIPAL, {**WORKSPACE, "workspace_uri": uri, "sdk": "arm"}
+    )
+
+    assert endpoint.tracking_uri == uri.strip()
+    assert isinstance(endpoint.authenticator, AzureMLAuthenticator)
+    assert endpoint.authenticator.origin == uri.strip().rstrip("?")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [URI.replace("workspaces/w", "workspaces/other"), URI.replace("azureml", "https", 1), "w"],
+)
+def test_the_uri_of_another_workspace_is_refused(uri: str) -> None:
+    """`workspace_uri` must name the workspace of the options."""
+    with pytest.raises(InvalidOptionError) as caught:
+        mlflow_connections.resolve("azureml", PRINCIPAL, {**WORKSPACE, "workspace_uri": uri})
+
+    assert str(caught.value).startswith(
+        "'workspace_uri' is not the tracking URI of the workspace 'w' of the options: copy "
+    )

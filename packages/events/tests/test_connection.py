@@ -1,11 +1,16 @@
 """Connections that wrap a server."""
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlflow_connections import InvalidOptionError, Option
+from mlflow_connections import Connection, Endpoint, InvalidOptionError, Option, UnreachableError
+from mlflow_connections.last_known import fetched
+from mlflow_connections_events._addresses import Addresses
 from mlflow_connections_events.connection import CompositeConnection, Front
 
 VARIABLE = "MLFLOW_CONNECTIONS_EAGER"
@@ -77,3 +82,66 @@ def test_a_resolve_looks_up_the_server_once(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     assert prepared[0].inner_endpoint({}, {}).tracking_uri == "http://a"
     assert eager.tracking_uri({}, {}) == "eager://http://b"
+
+
+class Found(Connection):
+    """A server whose address another service returns."""
+
+    is_down = False
+
+    def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Return the address that the service returns."""
+        return fetched("found", "the server", self._fetch)
+
+    def _fetch(self) -> str:
+        if self.is_down:
+            raise UnreachableError("The service is down.")
+        return "http://found:5000"
+
+
+def test_a_last_known_address_is_used_where_the_server_may_be_down(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is read from a file next to the spools, and only a product that allows it gets it."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
+    found = Found()
+    monkeypatch.setattr("mlflow_connections_events.connection.resolve", lambda _: resolved(found))
+    with pytest.raises(UnreachableError):
+        is_down(found, lambda: eager.server_of("found", may_be_down=True))
+    assert eager.server_of("found", may_be_down=True).tracking_uri == "http://found:5000"
+    (path,) = (tmp_path / "outbox" / "addresses").iterdir()
+    assert json.loads(path.read_text()) == {"key": "found", "uri": "http://found:5000"}
+    again = is_down(found, lambda: eager.server_of("found", may_be_down=True))
+    assert again.tracking_uri == "http://found:5000"
+    with pytest.raises(UnreachableError):
+        is_down(found, lambda: eager.server_of("found"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_an_address_that_others_may_write_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Credentials would be sent to it."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
+    addresses = Addresses()
+    addresses.write("found", "http://found:5000")
+    assert addresses.read("found") == "http://found:5000"
+    (tmp_path / "outbox" / "addresses").chmod(0o777)
+    assert addresses.read("found") is None
+    addresses.write("found", "http://other:5000")
+    (tmp_path / "outbox" / "addresses").chmod(0o700)
+    assert addresses.read("found") == "http://found:5000"
+
+
+def resolved(connection: Connection) -> Endpoint:
+    """Return the endpoint of a connection without options."""
+    return Endpoint(connection.tracking_uri({}, {}))
+
+
+def is_down(found: Found, call: Callable[[], Endpoint]) -> Endpoint:
+    """Make a call while the service is down."""
+    found.is_down = True
+    try:
+        return call()
+    finally:
+        found.is_down = False

@@ -10,10 +10,20 @@ from mlflow_connections import Connection, MissingDependencyError, MissingOption
 from mlflow_connections.secrets import masked
 
 from ._job import job_uri, warn_of_another_workspace
-from ._options import CLOUD_VARIABLE, OPTIONS, Workspace, options_here, seconds_for
+from ._options import (
+    CLOUD_VARIABLE,
+    OPTIONS,
+    Workspace,
+    given_uri,
+    options_here,
+    seconds_for,
+)
 
 if TYPE_CHECKING:
+    from mlflow_connections.headers import Renewing
+
     from ._authenticator import AzureMLAuthenticator
+    from ._tokens import AzureTokens
 
 
 class AzureMLConnection(Connection):
@@ -58,10 +68,13 @@ class AzureMLConnection(Connection):
     def tracking_uri(self, credentials: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         """Fetch the workspace's tracking URI from Azure, and bind the credential to it.
 
+        Azure is not asked if `workspace_uri` is given; the credential signs in on first use then.
+
         Raises:
             MissingOptionError: A part of the workspace's name or of the service principal is
                 missing.
-            InvalidOptionError: The tenant, subscription, group or workspace does not exist.
+            InvalidOptionError: The tenant, subscription, group or workspace does not exist, or
+                `workspace_uri` belongs to another workspace.
             AccessError: The credential is missing, was refused, or lacks permission.
             UnreachableError: A service of Azure did not respond, or not in time.
             MissingDependencyError: azureml-core or azureml-mlflow cannot be imported.
@@ -116,7 +129,33 @@ class AzureMLConnection(Connection):
 
 
 def _signed_in(values: dict[str, Any]) -> "AzureMLAuthenticator":
-    """Sign in, fetch the workspace's URI, and return its authenticator."""
+    """Fetch the workspace's URI, unless the options give it, and return its authenticator."""
+    from mlflow_connections.headers import Renewing
+    from mlflow_connections.last_known import fetched
+
+    from ._authenticator import AzureMLAuthenticator
+    from ._tokens import AzureTokens
+
+    uri = given_uri(values)
+    tokens = AzureTokens(values)
+    renewing = Renewing(tokens)
+    workspace = Workspace.of(values)
+
+    def fetch() -> str:
+        return _fetched(values, tokens, renewing)
+
+    if uri is None and values["interactive"]:
+        uri = fetch()  # a person may take longer than any service
+    elif uri is None:
+        key = f"azureml {tokens.cloud.name} {workspace.resource_id}".lower()
+        uri = fetched(key, f"the workspace '{workspace.name}'", fetch)
+    return AzureMLAuthenticator(uri, renewing, share=values["share_with_workers"])
+
+
+def _fetched(values: dict[str, Any], tokens: "AzureTokens", renewing: "Renewing") -> str:
+    """Sign in, and fetch the workspace's URI."""
+    from mlflow_connections.deadline import Deadline
+
     try:
         if values["sdk"] == "arm":
             from ._arm import tracking_uri
@@ -127,16 +166,7 @@ def _signed_in(values: dict[str, Any]) -> "AzureMLAuthenticator":
             f"`sdk: {values['sdk']}` needs a package that cannot be imported: {error}. "
             "Run: pip install --upgrade mlflow-connections-azureml."
         ) from masked(error)
-    from mlflow_connections.deadline import Deadline
-    from mlflow_connections.headers import Renewing
-
-    from ._authenticator import AzureMLAuthenticator
-    from ._tokens import AzureTokens
-
-    tokens = AzureTokens(values)
-    renewing = Renewing(tokens)
-    uri = tracking_uri(values, tokens, renewing, Deadline(seconds_for(values)))
-    return AzureMLAuthenticator(uri, renewing, share=values["share_with_workers"])
+    return tracking_uri(values, tokens, renewing, Deadline(seconds_for(values)))
 
 
 def _configured(values: dict[str, Any]) -> Workspace | None:

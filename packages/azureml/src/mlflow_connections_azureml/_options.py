@@ -121,6 +121,25 @@ def workspace_of(uri: str) -> Workspace | None:
     return None if found is None else Workspace(*found.groups())
 
 
+def given_uri(values: Mapping[str, Any]) -> str | None:
+    """Return the workspace's tracking URI that the options give, or None.
+
+    Raises:
+        InvalidOptionError: It is not the URI of the workspace that the other options name.
+    """
+    uri: str | None = values["workspace_uri"]
+    if uri is None:
+        return None
+    workspace, found = Workspace.of(values), workspace_of(uri)
+    is_same = found is not None and found.resource_id.lower() == workspace.resource_id.lower()
+    if not uri.startswith("azureml://") or not is_same:
+        raise InvalidOptionError(
+            f"'workspace_uri' is not the tracking URI of the workspace '{workspace.name}' of the options: copy "
+            "it from `mlflow-connections run azureml -- printenv MLFLOW_TRACKING_URI`, or remove the option."
+        )
+    return uri
+
+
 class WorkspaceFile(NamedTuple):
     """A config.json that names a workspace, as written by `Workspace.write_config` or the studio."""
 
@@ -205,6 +224,12 @@ OPTIONS = (
         "Azure Resource Manager and never imports azureml-core.",
         default="v1",
         choices=("v1", "arm"),
+    ),
+    Option(
+        "workspace_uri",
+        "The workspace's tracking URI, which Azure Resource Manager is not asked for then: print it once with "
+        "`mlflow-connections run azureml -- printenv MLFLOW_TRACKING_URI`.",
+        env="MLFLOW_CONNECTIONS_AZUREML_WORKSPACE_URI",
     ),
     Option(
         "cloud",

@@ -27,8 +27,9 @@ HEADER, PREFIX = "Authorization", "Bearer "
 SECRET_VARIABLE = "AZUREML_SERVICE_PRINCIPAL_PASSWORD"  # noqa: S105 - a name
 """azureml-core's own variable for the client secret."""
 
-# azure-identity's default of ten retries takes minutes if the host refuses connections.
-_HTTP = {"retry_total": 3, "connection_timeout": 10}
+# azure-identity's defaults take minutes: ten retries if the host refuses connections, and 300 s for a response
+# that never comes.
+_HTTP = {"retry_total": 3, "connection_timeout": 10, "read_timeout": 15}
 
 _RENEW_BEFORE = 300.0
 """A token is renewed this many seconds before it expires, as in azure-core's own policy."""

@@ -61,7 +61,7 @@ class Durable(CompositeConnection):
             raise InvalidOptionError(
                 f"'server' must name an MLflow server, not {mask_uri(named)!r}."
             )
-        server = self.server_of(named)
+        server = self.server_of(named, may_be_down=True)
         if is_composite(server.tracking_uri):
             raise InvalidOptionError(
                 f"'server' must name an MLflow server, and '{named}' stands in front of one itself."

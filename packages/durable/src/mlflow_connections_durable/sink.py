@@ -191,7 +191,7 @@ def _noted(state: Path) -> dict[str, str]:
 
 def _resolved(server: str, *, is_own: bool) -> DurableTarget:
     """Resolve a server by its keyword, name or URI, and sign in accordingly."""
-    from mlflow_connections import ConnectionsError, resolve
+    from mlflow_connections import ConnectionsError, UnreachableError, resolve
 
     if "***" in server:
         raise Unauthorized(
@@ -200,6 +200,8 @@ def _resolved(server: str, *, is_own: bool) -> DurableTarget:
         )
     try:
         endpoint = resolve(server)
+    except UnreachableError as error:
+        raise Unavailable(explain(error)) from None
     except ConnectionsError as error:
         raise Unauthorized(explain(error)) from None
     if server not in _RESOLVED:

@@ -20,12 +20,15 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mlflow_connections import Connection, Endpoint, InvalidOptionError, mlflow_state, resolve
+from mlflow_connections.last_known import allowed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["CompositeConnection", "Front"]
 
+_RESOLVE_SECONDS = 5.0
+"""The longest wait for a service that returns the address of a server, if an earlier one is known."""
 _NONE: Mapping[str, str] = {}
 
 
@@ -74,12 +77,22 @@ class CompositeConnection(Connection):
             InvalidOptionError: It is an invalid composite URI.
         """
 
-    def server_of(self, named: str | None) -> Endpoint:
+    def server_of(self, named: str | None, *, may_be_down: bool = False) -> Endpoint:
         """Resolve the server that an option names: a URI, a path, a connection's name or a keyword.
 
         By default it is the tracking URI in force, or the wrapped server if this connection is in
         force already.
+
+        Args:
+            named: The value of the option.
+            may_be_down: Whether the product works without the server. Its last known address is then
+                used if a service that returns the address does not respond within five seconds.
         """
+        if named is not None and may_be_down:
+            from ._addresses import Addresses
+
+            with allowed(Addresses(), _RESOLVE_SECONDS):
+                return resolve(named)
         if named is not None:
             return resolve(named)
         return Endpoint(self.inner_of(mlflow_state.tracking_uri() or "") or "")

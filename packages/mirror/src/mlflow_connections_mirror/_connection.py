@@ -45,7 +45,8 @@ class Mirror(CompositeConnection):
     def front(self, values: Mapping[str, Any]) -> Front:
         """Return the primary, with the copy's environment in one variable and both servers' names in another."""
         primary = self._server("primary", values["primary"])
-        copy = self._server("copy", values["copy"])
+        # Its outage must not stop the primary's programs.
+        copy = self._server("copy", values["copy"], may_be_down=True)
         copy = copy._replace(tracking_uri=absolute(copy.tracking_uri))
         both = (MirroredServer(each.tracking_uri, each.environment) for each in (primary, copy))
         if len({address(each) for each in both}) == 1:
@@ -64,10 +65,10 @@ class Mirror(CompositeConnection):
         """Return the primary of a mirror URI, and any other URI unchanged."""
         return parse(uri).primary if _is_mirror(uri) else uri
 
-    def _server(self, option: str, named: str | None) -> Endpoint:
+    def _server(self, option: str, named: str | None, *, may_be_down: bool = False) -> Endpoint:
         if named is not None and (named == SCHEME or _is_mirror(named)):
             raise InvalidOptionError(f"'{option}' must name an MLflow server, not a mirror.")
-        return self.server_of(named)
+        return self.server_of(named, may_be_down=may_be_down)
 
 
 def _is_mirror(uri: str) -> bool:

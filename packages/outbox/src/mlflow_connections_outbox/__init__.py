@@ -85,6 +85,7 @@ failure between a destination's acceptance and the acknowledgement; after a lost
 detects it; and after the interrupted retry of a dead letter.
 """
 
+from ._files import common_folder
 from ._interface import (
     Batch,
     Destination,
@@ -109,6 +110,7 @@ __all__ = [
     "Sink",
     "Unauthorized",
     "Unavailable",
+    "common_folder",
     "outbox_in_force",
     "shared_outbox",
 ]

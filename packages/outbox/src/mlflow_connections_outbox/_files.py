@@ -72,8 +72,21 @@ def create(folder: Path, destination: Destination) -> None:
     replace(path, note)
 
 
+def common_folder(name: str) -> Path:
+    """Create and return a folder next to the spools, for data that belongs to no single destination.
+
+    Raises:
+        OSError: It cannot be created, or others could have written to it.
+    """
+    folder = root() / name
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    refuse_foreign(folder)
+    return folder
+
+
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that others could have written to: it names code that will be run.
+    """Refuse a folder that others could have written to: a spool names code that will be run.
 
     Raises:
         PermissionError: Another user owns it, or may write to it.
