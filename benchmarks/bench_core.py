@@ -28,9 +28,11 @@ connection = Plugin()
 """
 FLUENT = """
 import statistics, sys, time
-import mlflow, mlflow_connections
+import mlflow
 
 if sys.argv[1] == "connection":
+    import mlflow_connections
+
     mlflow_connections.use(sys.argv[2])
 else:
     mlflow.set_tracking_uri(sys.argv[2])
@@ -54,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         install(Path(folder))
         sys.path.insert(0, folder)
-        print(table([*full_uri(), *keyword(), *importing(), fluent()]))
+        print(table([*full_uri(), *keyword(), *importing(), *fluent()]))
     print(
         f"outside the standard library, `import mlflow_connections` loads: {outside() or 'nothing'}"
     )
@@ -125,8 +127,10 @@ def importing() -> list[Row]:
     return [Row("import mlflow_connections, CPU", before, after, "ms", aim, after - before < 15)]
 
 
-def fluent() -> Row:
-    """Compare `mlflow.log_metric` over a store that does nothing with the same within a connection.
+def fluent() -> list[Row]:
+    """Compare `mlflow.log_metric` over a store that does nothing with the same within a connection, and in a command.
+
+    The command of `mlflow-connections run` uses nothing of these packages.
 
     No registry URI is set, so plain MLflow searches for Spark in each call. In processes of their own, since a
     connection spares the search until the process ends.
@@ -134,9 +138,9 @@ def fluent() -> Row:
     with tempfile.TemporaryDirectory() as folder:
         path = os.pathsep.join([floor(Path(folder)), os.environ.get("PYTHONPATH", "")])
 
-        def measured(how: str) -> float:
+        def measured(how: str, *before: str) -> float:
             done = subprocess.run(
-                [sys.executable, "-c", FLUENT, how, FLOOR],
+                [*before, sys.executable, "-c", FLUENT, how, FLOOR],
                 env={**os.environ, "PYTHONPATH": path},
                 capture_output=True,
                 text=True,
@@ -144,10 +148,17 @@ def fluent() -> Row:
             )
             return float(done.stdout.splitlines()[-1]) * 1e6
 
-        found = [(measured("plain"), measured("connection")) for _ in range(FLUENT_ROUNDS)]
-    plain, ours = (statistics.median(times) for times in zip(*found, strict=True))
-    what = "log_metric over nothing, in a connection"
-    return Row(what, plain, ours, "µs", "less than plain", ours < plain)
+        run = (sys.executable, "-m", "mlflow_connections", "run", FLOOR, "--")
+        found = [
+            (measured("plain"), measured("connection"), measured("plain", *run))
+            for _ in range(FLUENT_ROUNDS)
+        ]
+    plain, ours, inherited = (statistics.median(times) for times in zip(*found, strict=True))
+    what, aim = "log_metric over nothing, in", "less than plain"
+    return [
+        Row(f"{what} a connection", plain, ours, "µs", aim, ours < plain),
+        Row(f"{what} a command of `run`", plain, inherited, "µs", aim, inherited < plain),
+    ]
 
 
 def outside() -> str:

@@ -1,9 +1,15 @@
 """A keyword in place of MLflow's own URI is a folder to MLflow, and a warning to people."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from mlflow_connections import _bare_keyword, _mlflow
 from mlflow_connections._bare_keyword import KeywordCheck
+from mlflow_connections.authentication import DESCRIPTION_VARIABLE
+from mlflow_connections.spark import INHERITED_VARIABLE, _absence, mark_of
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +57,51 @@ def test_other_uris_are_mlflows_own(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     KeywordCheck()
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_remembered"),
+    [
+        ({}, False),
+        ({"MLFLOW_TRACKING_URI": "databricks"}, False),
+        ({"MLFLOW_TRACKING_URI": "databricks", INHERITED_VARIABLE: mark_of("databricks")}, True),
+        ({"MLFLOW_TRACKING_URI": "http://other", INHERITED_VARIABLE: mark_of("databricks")}, False),
+        ({INHERITED_VARIABLE: mark_of("databricks")}, False),
+        ({DESCRIPTION_VARIABLE: "[]"}, True),
+    ],
+)
+def test_an_inherited_connection_spares_the_search_for_spark(
+    variables: dict[str, str], is_remembered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only that: a process without a connection, or with another server, searches as MLflow does."""
+    for name in ("MLFLOW_TRACKING_URI", INHERITED_VARIABLE, DESCRIPTION_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "meta_path", [each for each in sys.meta_path if each is not _absence])
+    KeywordCheck()
+    assert (_absence in sys.meta_path) is is_remembered
+
+
+def test_a_process_without_a_connection_imports_nothing_for_it() -> None:
+    """The check runs in each process that imports MLflow: it loads no module of core that is not needed."""
+    script = (
+        "import sys\n"
+        "from mlflow_connections._bare_keyword import KeywordCheck\n"
+        "KeywordCheck()\n"
+        "print(*(name for name in ('spark', 'authentication', 'secrets', 'discovery')"
+        " if f'mlflow_connections.{name}' in sys.modules))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_a_command_inherits_the_mark_of_its_server(capfd: pytest.CaptureFixture[str]) -> None:
+    """It names no credential, and a command of that command may have another server."""
+    assert mark_of("http://me:hidden@m") != mark_of("http://m")
+    command = [sys.executable, "-m", "mlflow_connections", "run", "http://m", "--"]
+    shown = f"import os; print(os.environ[{INHERITED_VARIABLE!r}])"
+    subprocess.run([*command, sys.executable, "-c", shown], check=True)
+    assert capfd.readouterr().out.strip() == mark_of("http://m")

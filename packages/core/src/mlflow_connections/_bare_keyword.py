@@ -1,8 +1,12 @@
-"""Warn of a keyword in place of MLflow's own URI, which MLflow takes for the name of a folder.
+"""The code that each import of MLflow runs on a machine with core, in many a child process the only code of these packages.
+
+It warns of a keyword in place of MLflow's own URI, which MLflow takes for the name of a folder.
 
 `MLFLOW_TRACKING_URI=durable` names the folder `./durable`: old versions of MLflow write runs there
 without a word, and newer ones refuse their file store without naming the cause. Only a connection
 turns a keyword into a URI.
+
+In a process that has inherited a connection, it also spares MLflow the search for Spark; see `spark`.
 
 MLflow imports this module during its own import: it must not import anything slow.
 """
@@ -12,6 +16,8 @@ import os
 from . import _mlflow
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
+_OF_CONNECTIONS = ("MLFLOW_CONNECTIONS_INHERITED", "MLFLOW_CONNECTIONS_AUTHENTICATOR")
+"""Variables that a process inherits from one with a connection: `run`'s, and those of an authenticator."""
 _seen: set[str] = set()
 
 
@@ -20,6 +26,11 @@ class KeywordCheck:
 
     def __init__(self) -> None:
         check()
+        if any(name in os.environ for name in _OF_CONNECTIONS):
+            from .spark import is_inherited, remember_absence
+
+            if is_inherited():
+                remember_absence()
 
     def in_context(self) -> bool:
         """Check the URI, and return false: there are no tags to add."""
@@ -39,10 +50,12 @@ def check() -> None:
         return
     _seen.add(uri)
     from .discovery import KNOWN_DISTRIBUTIONS, MLFLOW_WORDS, installed_connections
-    from .secrets import get_logger
 
-    keywords = {found.keyword for found in installed_connections()} | KNOWN_DISTRIBUTIONS.keys()
-    if uri in keywords - MLFLOW_WORDS:
+    if uri in MLFLOW_WORDS:
+        return
+    if uri in {found.keyword for found in installed_connections()} | KNOWN_DISTRIBUTIONS.keys():
+        from .secrets import get_logger
+
         get_logger("mlflow_connections").warning(
             "%s is %r: MLflow takes this for the folder ./%s, and sends nothing to a server. Run the program by "
             "`mlflow-connections run %s -- python …`, or call mlflow_connections.use(%r) in it. Write ./%s if "

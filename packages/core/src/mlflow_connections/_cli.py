@@ -207,9 +207,11 @@ def _run(parsed: argparse.Namespace) -> int:
             f"There is no command to run; write: mlflow-connections run {name}-- COMMAND"
         )
     from .child import become, stay
+    from .spark import INHERITED_VARIABLE, mark_of
 
     endpoint = _endpoint(parsed)
     environment = environment_of_child(endpoint)
+    environment[INHERITED_VARIABLE] = mark_of(endpoint.tracking_uri)
     needing = [each for each in endpoint.authenticators if each.needs_parent()]
     if endpoint.authenticators:
         from .authentication import variables_of

@@ -5,14 +5,23 @@ as `mlflow.log_metric`, tries `import pyspark` once or twice. Without Spark each
 every folder of `sys.path` and fails, which is most of the cost of the call. Setting a registry URI
 would end the search, but would also keep models on this server after a program has switched to
 another one.
+
+`mlflow_connections.use` begins with it. In a child process that imports none of these packages, core's plugin
+for MLflow's run contexts does, if the process has inherited a connection: `mlflow-connections run` marks the
+tracking URI with which it starts a command.
 """
 
+import os
 import sys
 from time import monotonic
 from typing import Any
 
-__all__ = ["remember_absence"]
+__all__ = ["INHERITED_VARIABLE", "is_inherited", "mark_of", "remember_absence"]
 
+INHERITED_VARIABLE = "MLFLOW_CONNECTIONS_INHERITED"
+"""Holds the mark of the tracking URI with which `mlflow-connections run` has started a command."""
+_AUTHENTICATOR_VARIABLE = "MLFLOW_CONNECTIONS_AUTHENTICATOR"
+"""As in `authentication`, whose import takes longer than all of this."""
 _PACKAGE = "pyspark"
 _SECONDS = 1.0
 _IMPORTLIB = "<frozen importlib"
@@ -69,3 +78,21 @@ def remember_absence() -> None:
     """Answer MLflow's searches for Spark in this process from memory; a second call does nothing."""
     if _absence not in sys.meta_path:
         sys.meta_path.insert(0, _absence)
+
+
+def mark_of(tracking_uri: str) -> str:
+    """Return a short text that changes with a tracking URI, and does not contain its credentials."""
+    from zlib import crc32
+
+    return f"{crc32(tracking_uri.encode()):08x}"
+
+
+def is_inherited() -> bool:
+    """Return whether a connection is in force in this process by inheritance.
+
+    A program may set another tracking URI for its own children, which then have no connection.
+    """
+    if _AUTHENTICATOR_VARIABLE in os.environ:
+        return True
+    mark = os.environ.get(INHERITED_VARIABLE)
+    return mark is not None and mark == mark_of(os.environ.get("MLFLOW_TRACKING_URI", ""))
