@@ -100,13 +100,19 @@ def test_status_without_an_outbox(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ship_delivers_now(left: Path, fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Waiting events are delivered in order; rejected ones are counted and fail the command once."""
+    """Waiting events are delivered in order; rejected ones are counted, and named where they are."""
     fake.error = None
     fake.bad = {"bad"}
     assert main(["ship"]) == 1
-    assert capsys.readouterr().out == "fake: 9 delivered, 0 waiting, 1 rejected\n"
+    assert capsys.readouterr().out == (
+        "fake: 9 delivered, 0 waiting, 1 rejected\n"
+        f"  1 rejected event is kept, with the reason, in {left / 'dead_letters.jsonl'}: `mlflow-connections "
+        "outbox retry` queues it again, and `drop --rejected` deletes it\n"
+    )
     assert [event.data["n"] for event in fake.got] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     assert not list(left.glob("*.seg"))
+    assert main(["drop", "--rejected", "--yes"]) == 0
+    capsys.readouterr()
     assert main(["ship", "--output", "json"]) == 0
     (shown,) = json.loads(capsys.readouterr().out)
     assert shown == {
@@ -118,7 +124,37 @@ def test_ship_delivers_now(left: Path, fake: Any, capsys: pytest.CaptureFixture[
         "rejected": 0,
         "aside": 0,
         "reason": "",
+        "dead_letters": 0,
     }
+
+
+def test_ship_fails_as_long_as_rejected_events_are_kept(
+    fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A CI job learns of events that the shipper in the background had rejected before."""
+    fake.bad = {"bad"}
+    outbox = Outbox(FAKE, policy=Policy(shipper="thread", poll=0.01))
+    outbox.append(Event("run", "bad", 0, {"n": 4}))
+    outbox.close(20)
+    left = outbox.folder
+    assert left is not None
+    assert main(["ship"]) == 1
+    told, where, *_ = capsys.readouterr().out.splitlines()
+    assert told == "fake: 0 delivered, 0 waiting, 0 rejected"
+    assert where.startswith("  1 rejected event is kept, with the reason, in ")
+    assert main(["ship", "--output", "json"]) == 1
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert (shown["rejected"], shown["dead_letters"]) == (0, 1)
+    full = left / "dead_letters.1.jsonl"
+    full.write_bytes((left / "dead_letters.jsonl").read_bytes())
+    assert main(["ship"]) == 1
+    assert f"2 rejected events are kept, with the reason, in {left / 'dead_letters*.jsonl'}: " in (
+        capsys.readouterr().out
+    )
+    fake.bad = set()
+    assert main(["retry"]) == 1
+    assert main(["ship"]) == 0
+    assert fake.got[-1].data["n"] == 4
 
 
 def test_ship_reports_why_it_failed(left: Path, capsys: pytest.CaptureFixture[str]) -> None:

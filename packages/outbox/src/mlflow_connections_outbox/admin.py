@@ -137,9 +137,10 @@ class Shipped(NamedTuple):
     Attributes:
         delivered: The number of events delivered meanwhile.
         waiting: The number of events that still wait.
-        rejected: The number of permanently rejected events.
+        rejected: The number of events permanently rejected meanwhile.
         aside: The number of events set aside for their age, now or before.
         reason: The destination's reason if the last attempt failed.
+        dead_letters: The number of permanently rejected events that are kept, from now or before.
     """
 
     delivered: int
@@ -147,6 +148,7 @@ class Shipped(NamedTuple):
     rejected: int
     aside: int
     reason: str
+    dead_letters: int
 
 
 def outboxes(named: str | None = None) -> list[Report]:
@@ -311,6 +313,7 @@ def ship(
         max(0, after.rejected - rejected),
         after.aside,
         delivery.status.reason,
+        after.rejected,
     )
 
 
