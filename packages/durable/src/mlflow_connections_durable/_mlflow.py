@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from mlflow_connections.authentication import authenticator_of, origin_of
+from mlflow_connections_events import is_unity_catalog
 from mlflow_connections_events.ids import CATALOG_SOURCE_TAG, SOURCE_TAG
 
 from ._patience import ATTEMPT_SECONDS, is_abandoned
@@ -23,7 +24,6 @@ T = TypeVar("T")
 
 ARTIFACT_ASYNC = "_log_artifact_async"
 """The method of an artifact repository through which `mlflow.log_image` uploads."""
-_UNITY_CATALOG = "mlflow.store._unity_catalog."
 _SURELY_SHORT = 250
 """The length of a key, and of a param's value, that every version of MLflow accepts."""
 _SURELY_FEW = 100
@@ -117,16 +117,12 @@ def asking_registry(store: Any, *, limited: bool) -> Any:
 
 def uploads_models(store: Any) -> bool:
     """Return whether a registry gets the files of a model from its client."""
-    return _is_unity_catalog(store)
+    return is_unity_catalog(store)
 
 
 def version_source_tag(store: Any) -> str:
     """Return the name of the tag that a registry's versions may have for the ID by which they are found."""
-    return CATALOG_SOURCE_TAG if _is_unity_catalog(store) else SOURCE_TAG
-
-
-def _is_unity_catalog(store: Any) -> bool:
-    return any(each.__module__.startswith(_UNITY_CATALOG) for each in type(store).__mro__)
+    return CATALOG_SOURCE_TAG if is_unity_catalog(store) else SOURCE_TAG
 
 
 def is_unity_catalog_in_force() -> bool:
@@ -140,19 +136,19 @@ def registry_uri_of(store: Any, tracking_uri: str) -> str | None:
     """Return the URI of a registry, if the server of a tracking URI has several."""
     if tracking_uri.partition(":")[0] != "databricks":
         return None
-    kind = "databricks-uc" if _is_unity_catalog(store) else "databricks"
+    kind = "databricks-uc" if is_unity_catalog(store) else "databricks"
     return tracking_uri.replace("databricks", kind, 1)
 
 
 def check_version(store: Any, local_model_path: str | None) -> None:
     """Raise MLflow's error for a model that a registry would refuse once it gets the model's files."""
-    if local_model_path is not None and _is_unity_catalog(store):
+    if local_model_path is not None and is_unity_catalog(store):
         store._validate_model_signature(local_model_path)
 
 
 def check_stages(store: Any) -> None:
     """Raise MLflow's error if a registry has no stages."""
-    if _is_unity_catalog(store):
+    if is_unity_catalog(store):
         store.transition_model_version_stage("", "", "", archive_existing_versions=False)
 
 
