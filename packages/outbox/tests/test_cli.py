@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from mlflow_connections_outbox import Destination, Event, Outbox, Policy, Unavailable, _status
+from mlflow_connections_outbox import (
+    Destination,
+    Event,
+    Outbox,
+    Policy,
+    Unavailable,
+    _status,
+    admin,
+)
 from mlflow_connections_outbox._cli import main
 from mlflow_connections_outbox._files import read_destination
 from mlflow_connections_outbox._spool import is_locked, request_end
@@ -242,6 +250,16 @@ def test_drop_can_keep_waiting_events(
     assert [len(events) for events in forgotten] == [1]
     assert main(["drop", "--yes"]) == 0
     assert forgotten[1] is None
+
+
+def test_destinations_of_one_kind_can_be_chosen(tmp_path: Path) -> None:
+    """The first word of a name chooses all that begin with it."""
+    destination = Destination("mirror of http://a", "http://c", "m:f")
+    report = admin.Report(destination, tmp_path / "mirror-of-http-a-0123")
+    for named in ("mirror of http://a", "mirror", "http://c", "mirror-of-http-a-0123"):
+        assert report.is_named(named)
+    for named in ("mirror of", "http://a", "", "mirror of http://b"):
+        assert not report.is_named(named)
 
 
 def test_a_destination_can_be_chosen(left: Path, capsys: pytest.CaptureFixture[str]) -> None:
