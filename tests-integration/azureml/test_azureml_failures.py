@@ -136,7 +136,36 @@ CASES = [
         "UnreachableError",
         ("does not come from Azure Resource Manager", "login page"),
         inject(path="/workspaces/", status=200, body="<html>", content_type="text/html"),
-        sdks=("arm",),
+    ),
+    Case(
+        "a proxy refuses ARM",
+        "UnreachableError",
+        ("does not come from Azure Resource Manager", "login page"),
+        inject(path="/workspaces/", status=403, body="<html>", content_type="text/html"),
+    ),
+    Case(
+        "ARM ends in the middle",
+        "UnreachableError",
+        ("management.azure.com cannot be reached",),
+        inject(path="/workspaces/", truncate=10),
+    ),
+    Case(
+        "something else answers for the tenant",
+        "UnreachableError",
+        ("does not come from Microsoft Entra ID", "login page"),
+        inject(path="/openid-configuration", status=200, body="<html>", content_type="text/html"),
+    ),
+    Case(
+        "a proxy refuses the sign-in",
+        "UnreachableError",
+        ("does not come from Microsoft Entra ID", "login page"),
+        inject(path="/openid-configuration", status=403, body="<html>", content_type="text/html"),
+    ),
+    Case(
+        "something else answers for the sign-in",
+        "UnreachableError",
+        ("does not come from Microsoft Entra ID", "login page"),
+        inject(path="/token", status=200, body="<html>", content_type="text/html"),
     ),
     Case(
         "ARM throttles",

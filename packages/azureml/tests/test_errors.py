@@ -1,8 +1,10 @@
 """The error message for each failure at Azure."""
 
+from json import JSONDecodeError
+
 import pytest
 import requests
-from azure.core.exceptions import ClientAuthenticationError
+from azure.core.exceptions import ClientAuthenticationError, IncompleteReadError
 from azure.identity import CredentialUnavailableError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,8 @@ from mlflow_connections_azureml._options import CLOUDS, Workspace
 CLOUD = CLOUDS["AzureCloud"]
 WHO = "the service principal 'c'"
 SIGN_IN = SignIn(WHO, CLOUD)
+TENANT = "Unable to get authority configuration for https://login.microsoftonline.com/t."
+DISCOVERY = "OIDC Discovery failed on https://login.microsoftonline.com/t. HTTP status:"
 ASKED = Asked(CLOUD.arm, Workspace("s-id", "a-group", "a-workspace"), WHO)
 
 
@@ -36,6 +40,12 @@ ASKED = Asked(CLOUD.arm, Workspace("s-id", "a-group", "a-workspace"), WHO)
         (ErrorResponse(404, "ResourceNotFound"), InvalidOptionError, "'a-workspace'"),
         (ErrorResponse(429, "TooManyRequests"), UnreachableError, "throttles"),
         (ErrorResponse(500, "no code"), UnreachableError, "500"),
+        (ErrorResponse(429, "no code"), UnreachableError, "throttles"),
+        (ErrorResponse(302, "no code"), UnreachableError, "login page"),
+        (ErrorResponse(401, "no code"), UnreachableError, "login page"),
+        (ErrorResponse(403, "no code", CLOUD.arm), UnreachableError, "login page"),
+        (ErrorResponse(404, "no code"), UnreachableError, "login page"),
+        (ErrorResponse(407, "no code"), UnreachableError, "login page"),
         (ErrorResponse(409, "Conflict"), ConnectionsError, "Conflict"),
     ],
 )
@@ -102,6 +112,61 @@ def test_unknown_error_of_entra_keeps_its_number() -> None:
 
     assert isinstance(error, AccessError)
     assert "AADSTS99999" in str(error)
+
+
+def of_msal(told: str, cause: Exception) -> Exception:
+    """Return an error as azure-identity raises it after one of msal's."""
+    error = ClientAuthenticationError(f"Authentication failed: {told}")
+    error.__cause__ = ValueError(told)
+    error.__cause__.__context__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (
+            of_msal(TENANT, ValueError(f"{DISCOVERY} 400, Error: AADSTS90002: Tenant not found.")),
+            *(InvalidOptionError, "does not know the tenant of"),
+        ),
+        (
+            of_msal(TENANT, ValueError(f"{DISCOVERY} 429, Error: <html>")),
+            *(UnreachableError, "answered 429"),
+        ),
+        (
+            of_msal(TENANT, ValueError(f"{DISCOVERY} 403, Error: <html>")),
+            *(UnreachableError, "login page"),
+        ),
+        (of_msal(TENANT, JSONDecodeError("no", "<html>", 0)), UnreachableError, "login page"),
+        (of_msal("no", JSONDecodeError("no", "<html>", 0)), UnreachableError, "login page"),
+        (of_msal("no", IncompleteReadError("cut")), UnreachableError, "cannot be reached"),
+    ],
+)
+def test_a_page_in_the_place_of_entra_says_nothing_about_the_credential(
+    error: Exception, kind: type[ConnectionsError], says: str
+) -> None:
+    """A proxy, a login page or a throttled sign-in is not taken for a wrong tenant or a missing credential."""
+    explained = explain_sign_in_error(error, SIGN_IN)
+
+    assert type(explained) is kind
+    assert says in str(explained)
+    assert CLOUD.login in str(explained)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (JSONDecodeError("no", "<html>", 0), "login page"),
+        (type("DeserializationError", (Exception,), {})("<html>"), "login page"),
+        (requests.exceptions.ChunkedEncodingError("cut"), "cannot be reached"),
+    ],
+)
+def test_a_response_that_is_not_azures_is_no_answer(error: Exception, says: str) -> None:
+    """A response that a client cannot read did not come from Azure Resource Manager."""
+    explained = explain(error, ASKED)
+
+    assert type(explained) is UnreachableError
+    assert says in str(explained)
 
 
 def test_unavailable_credential() -> None:

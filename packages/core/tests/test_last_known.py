@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from mlflow_connections import AccessError, UnreachableError
+from mlflow_connections.deadline import Deadline
 from mlflow_connections.last_known import allowed, fetched
 
 
@@ -24,12 +25,12 @@ class Store:
         self.known[key] = uri
 
 
-def away() -> str:
+def away(seconds: float | None) -> str:
     """Fail as for a service that does not respond."""
     raise UnreachableError("The service is down. Try again.")
 
 
-def refused() -> str:
+def refused(seconds: float | None) -> str:
     """Fail as for a wrong credential."""
     raise AccessError("no")
 
@@ -46,30 +47,44 @@ def test_the_address_of_last_time_is_used_with_a_warning(
     """The service is asked first, and its answer is stored for the time when it does not respond."""
     store = Store(ws="x://old")
     with allowed(store, 60):
-        assert fetched("ws", "the workspace", lambda: "x://new") == "x://new"
+        assert fetched("ws", "the workspace", lambda seconds: "x://new") == "x://new"
         with caplog.at_level(logging.WARNING):
             assert fetched("ws", "the workspace", away) == "x://new"
     assert caplog.messages == [
-        "The service is down. Try again. Its last known address is used: x://new."
+        "The service is down. Try again. The last known address of the workspace is used: x://new."
     ]
 
 
 def test_a_service_that_hangs_is_waited_for_only_if_its_address_is_unknown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With a known address the wait has the block's limit, and the message names it."""
+    """With a known address the wait has the block's limit, and the message names it and the service."""
     never = threading.Event()
+    limits: list[float | None] = []
 
-    def hangs() -> str:
-        never.wait()
+    def hangs(seconds: float | None) -> str:
+        limits.append(seconds)
+        if seconds is not None:
+            Deadline(seconds).call("the service", never.wait, remedy="Check the network.")
         return "x://late"
 
     with allowed(Store(ws="x://old"), 0.1), caplog.at_level(logging.WARNING):
         assert fetched("ws", "the workspace", hangs) == "x://old"
+        assert fetched("other", "the workspace", hangs) == "x://late"
+    assert fetched("ws", "the workspace", hangs) == "x://late"
     never.set()
-    assert caplog.messages == [
-        "Gave up after 0.1 s, waiting for the address of the workspace. Its last known address is used: x://old."
-    ]
+    assert limits == [0.1, None, None]
+    (told,) = caplog.messages
+    assert told == (
+        "Gave up after 0.1 s, waiting for the service. Check the network. The last known address of the "
+        "workspace is used: x://old."
+    )
+
+
+def test_a_stored_address_of_another_server_is_not_used() -> None:
+    """A file that was damaged or copied sends nothing to another server."""
+    with allowed(Store(ws="y://other"), 60), pytest.raises(UnreachableError):
+        fetched("ws", "the workspace", away, lambda uri: uri.startswith("x://"))
 
 
 def test_without_an_earlier_address_the_error_is_raised() -> None:

@@ -93,7 +93,7 @@ class Found(Connection):
         """Return the address that the service returns."""
         return fetched("found", "the server", self._fetch)
 
-    def _fetch(self) -> str:
+    def _fetch(self, seconds: float | None) -> str:
         if self.is_down:
             raise UnreachableError("The service is down.")
         return "http://found:5000"
@@ -115,6 +115,27 @@ def test_a_last_known_address_is_used_where_the_server_may_be_down(
     assert again.tracking_uri == "http://found:5000"
     with pytest.raises(UnreachableError):
         is_down(found, lambda: eager.server_of("found"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\xff", b"[]", b"{", b"[" * 100_000),
+        *(b'{"key": "found"}', b'{"key": "found", "uri": ["x"]}', b'{"key": "other", "uri": "x"}'),
+    ],
+)
+def test_a_damaged_address_is_unknown(
+    content: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is written again when the service responds."""
+    monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", str(tmp_path / "outbox"))
+    addresses = Addresses()
+    addresses.write("found", "http://found:5000")
+    (path,) = (tmp_path / "outbox" / "addresses").iterdir()
+    path.write_bytes(content)
+    assert addresses.read("found") is None
+    addresses.write("found", "http://found:5000")
+    assert addresses.read("found") == "http://found:5000"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")

@@ -8,12 +8,12 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-from mlflow_connections import ConnectionsError, UnreachableError
+from mlflow_connections import ConnectionsError
 from mlflow_connections.deadline import Deadline
 from mlflow_connections.headers import Renewing
 
-from ._errors import Asked, error_response, explain, explain_response, private_link
-from ._options import TIMEOUT_REMEDY, Workspace
+from ._errors import Asked, error_response, explain, explain_response, not_from, private_link
+from ._options import Workspace
 from ._tokens import AzureTokens
 
 API_VERSION = "2024-04-01"
@@ -21,7 +21,11 @@ API_VERSION = "2024-04-01"
 
 
 def tracking_uri(
-    values: dict[str, Any], tokens: AzureTokens, renewing: Renewing, deadline: Deadline
+    values: dict[str, Any],
+    tokens: AzureTokens,
+    renewing: Renewing,
+    deadline: Deadline,
+    remedy: str,
 ) -> str:
     """Fetch the workspace's tracking URI from ARM.
 
@@ -30,23 +34,24 @@ def tracking_uri(
         tokens: The identity that signs in.
         renewing: The identity's tokens, kept valid.
         deadline: The time limit.
+        remedy: The remedy if it has passed.
     """
     workspace = Workspace.of(values)
     cloud, identity = tokens.cloud, tokens.identity
     headers = deadline.call(
-        f"the sign-in of {identity} at {cloud.login}", renewing.headers, TIMEOUT_REMEDY
+        f"the sign-in of {identity} at {cloud.login}", renewing.headers, remedy
     ).values
     asked = Asked(cloud.arm, workspace, identity)
     path = f"{quote(workspace.resource_id)}?api-version={API_VERSION}"
     response = deadline.call(
         f"Azure Resource Manager at {cloud.arm}",
         lambda: _get(path, headers, deadline, asked),
-        TIMEOUT_REMEDY,
+        remedy,
     )
     properties = _properties(response, asked)
     uri = _with_mlflow_2(properties.get("mlFlowTrackingUri"), workspace)
     if properties.get("publicNetworkAccess") == "Disabled":
-        _check_reachable(headers, deadline, asked._replace(host=urlsplit(uri).netloc))
+        _check_reachable(headers, deadline, asked._replace(host=urlsplit(uri).netloc), remedy)
     return uri
 
 
@@ -77,10 +82,7 @@ def _properties(response: requests.Response, asked: Asked) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         properties = None
     if not isinstance(properties, dict):
-        raise UnreachableError(
-            f"The response of {asked.host} does not come from Azure Resource Manager. Check "
-            "HTTPS_PROXY, and whether a proxy or a login page answers in its place."
-        )
+        raise not_from(asked.host, "Azure Resource Manager")
     return properties
 
 
@@ -94,12 +96,14 @@ def _with_mlflow_2(uri: object, workspace: Workspace) -> str:
     return uri.replace("/mlflow/v1.0", "/mlflow/v2.0")
 
 
-def _check_reachable(headers: Mapping[str, str], deadline: Deadline, asked: Asked) -> None:
+def _check_reachable(
+    headers: Mapping[str, str], deadline: Deadline, asked: Asked, remedy: str
+) -> None:
     """Check that the host of a workspace without public access answers this machine."""
     response = deadline.call(
         f"{asked.host}, the host of a workspace with a private link",
         lambda: _get("/discovery", headers, deadline, asked),
-        TIMEOUT_REMEDY,
+        remedy,
     )
     if response.status_code == 403:
         raise private_link(asked.workspace)

@@ -12,9 +12,12 @@ from mlflow_connections.secrets import masked
 from ._job import job_uri, warn_of_another_workspace
 from ._options import (
     CLOUD_VARIABLE,
+    NETWORK_REMEDY,
     OPTIONS,
+    TIMEOUT_REMEDY,
     Workspace,
     given_uri,
+    is_uri_of,
     options_here,
     seconds_for,
 )
@@ -141,19 +144,31 @@ def _signed_in(values: dict[str, Any]) -> "AzureMLAuthenticator":
     renewing = Renewing(tokens)
     workspace = Workspace.of(values)
 
-    def fetch() -> str:
-        return _fetched(values, tokens, renewing)
+    def fetch(seconds: float | None = None) -> str:
+        return _fetched(values, tokens, renewing, seconds)
 
     if uri is None and values["interactive"]:
         uri = fetch()  # a person may take longer than any service
     elif uri is None:
         key = f"azureml {tokens.cloud.name} {workspace.resource_id}".lower()
-        uri = fetched(key, f"the workspace '{workspace.name}'", fetch)
+        uri = fetched(
+            *(key, f"the workspace '{workspace.name}'", fetch),
+            lambda known: is_uri_of(workspace, known),
+        )
     return AzureMLAuthenticator(uri, renewing, share=values["share_with_workers"])
 
 
-def _fetched(values: dict[str, Any], tokens: "AzureTokens", renewing: "Renewing") -> str:
-    """Sign in, and fetch the workspace's URI."""
+def _fetched(
+    values: dict[str, Any], tokens: "AzureTokens", renewing: "Renewing", most: float | None
+) -> str:
+    """Sign in, and fetch the workspace's URI.
+
+    Args:
+        values: The connection's values.
+        tokens: The identity that signs in.
+        renewing: The identity's tokens, kept valid.
+        most: The longest wait in seconds if it is shorter than the options'. Imports do not count.
+    """
     from mlflow_connections.deadline import Deadline
 
     try:
@@ -166,7 +181,10 @@ def _fetched(values: dict[str, Any], tokens: "AzureTokens", renewing: "Renewing"
             f"`sdk: {values['sdk']}` needs a package that cannot be imported: {error}. "
             "Run: pip install --upgrade mlflow-connections-azureml."
         ) from masked(error)
-    return tracking_uri(values, tokens, renewing, Deadline(seconds_for(values)))
+    seconds, remedy = seconds_for(values), TIMEOUT_REMEDY
+    if most is not None and most < seconds:
+        seconds, remedy = most, NETWORK_REMEDY
+    return tracking_uri(values, tokens, renewing, Deadline(seconds), remedy)
 
 
 def _configured(values: dict[str, Any]) -> Workspace | None:

@@ -19,10 +19,14 @@ from mlflow_connections import (
 from ._options import Cloud, Workspace
 
 _AADSTS = r"AADSTS\d+"
-# msal keeps no more than this of a response that is not JSON.
-_MSAL_STATUS = r"HTTP Error: (\d{3})"
+# msal keeps no more than this of a response without a token, and of one about a tenant.
+_MSAL_STATUS = r"HTTP (?:Error|status): (\d{3})"
+# msal's words for a response about a tenant that has another status or form than Entra ID's.
+_NO_TENANT = "OIDC Discovery"
 # Any other text in the place of a code may be a secret, and is not shown.
 _CODE = r"\w{1,60}"
+NO_CODE = "no code"
+"""Stands for Azure's code in a response without one."""
 # `az` prints this exception of requests if it has no network.
 _CLI_HOST = r"HTTPSConnectionPool\(host='([\w.-]+)'"
 
@@ -152,16 +156,19 @@ def explain_sign_in_error(error: BaseException, sign_in: SignIn) -> ConnectionsE
         return _unreachable(host or cloud.login)
     if match := re.search(_CLI_HOST, text):
         return _unreachable(match[1])
-    if (status := sign_in_status(error)) >= 500:
+    if (status := sign_in_status(error)) >= 500 or status == 429:
         return UnreachableError(
             f"Microsoft Entra ID at {cloud.login} answered {status} for {identity}. "
             "Try again later."
         )
-    # msal omits the number of the error.
-    if "authority configuration" in text:
+    # msal omits the number of the error, which only its cause has.
+    told = [str(each) for each in chain(error)]
+    if "authority configuration" in text and any(re.search(_AADSTS, each) for each in told):
         return InvalidOptionError(
             f"{cloud.login} does not know the tenant of {identity}. Check tenant_id and 'cloud'."
         )
+    if _is_not_azures(error) or any(_NO_TENANT in each for each in told):
+        return not_from(cloud.login, "Microsoft Entra ID")
     # azure-identity 1.27 uses this text only for a command that did not end in time.
     if "Failed to invoke the Azure CLI" in text:
         return UnreachableError(
@@ -194,6 +201,8 @@ def explain(error: BaseException, asked: Asked) -> ConnectionsError:
         return _unreachable(host or asked.host)
     if (response := response_behind(error)) is not None:
         return explain_response(response, asked)
+    if _is_not_azures(error):
+        return not_from(asked.host, "Azure Resource Manager")
     # azureml-core's own check, by the list of the tenant's subscriptions.
     if type(error).__name__ == "UserErrorException" and "subscription" in str(error):
         return _no_subscription(asked)
@@ -207,14 +216,17 @@ def explain_response(response: ErrorResponse, asked: Asked) -> ConnectionsError:
     """Return the error to raise for an error response of ARM, or of the workspace's own host."""
     status, code, host = response
     workspace, identity = asked.workspace, asked.identity
+    if status == 403 and ".api." in host:
+        return private_link(workspace)
+    if code == NO_CODE and status < 500 and status != 429:
+        # Azure Resource Manager names a code in each of its own.
+        return not_from(host or asked.host, "Azure Resource Manager")
     if status == 401:
         return AccessError(
             f"Azure did not accept the token of {identity} for subscription "
             f"'{workspace.subscription_id}' ({code}). Check tenant_id, that it is the "
             "subscription's tenant, and 'cloud'."
         )
-    if status == 403 and ".api." in host:
-        return private_link(workspace)
     if status == 403:
         return AccessError(
             f"{asked.who} may not read the workspace '{workspace.name}' "
@@ -242,6 +254,14 @@ def explain_response(response: ErrorResponse, asked: Asked) -> ConnectionsError:
     return ConnectionsError(
         f"Azure refused the request for the workspace '{workspace.name}' ({status}, {code}). "
         "Check 'subscription_id', 'resource_group' and 'workspace_name'."
+    )
+
+
+def not_from(host: str, service: str) -> ConnectionsError:
+    """Return the error for a response that a proxy or a login page sent in a service's place."""
+    return UnreachableError(
+        f"The response of {host} does not come from {service}. Check HTTPS_PROXY, and whether a proxy or a "
+        "login page answers in its place."
     )
 
 
@@ -286,13 +306,20 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def unreachable_host(error: BaseException) -> str | None:
-    """Return the host that did not respond: empty if it is unknown, None if all responded."""
+    """Return the host that did not respond in full: empty if it is unknown, None if all responded."""
     from urllib.parse import urlsplit
 
     import requests
-    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+    from azure.core.exceptions import (
+        IncompleteReadError,
+        ServiceRequestError,
+        ServiceResponseError,
+    )
 
-    kinds = (ServiceRequestError, ServiceResponseError, requests.ConnectionError, requests.Timeout)
+    kinds = (
+        *(IncompleteReadError, ServiceRequestError, ServiceResponseError),
+        *(requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError),
+    )
     failures = [e for e in chain(error) if isinstance(e, kinds)]
     if not failures:
         return None
@@ -300,12 +327,23 @@ def unreachable_host(error: BaseException) -> str | None:
     return next((urlsplit(url).hostname or "" for url in requested if isinstance(url, str)), "")
 
 
+def _is_not_azures(error: BaseException) -> bool:
+    """Return whether a client could not read a response as JSON, as all of Azure's are."""
+    from json import JSONDecodeError
+
+    # The second is msrest's, of which azureml-core has a copy.
+    return any(
+        isinstance(each, JSONDecodeError) or type(each).__name__ == "DeserializationError"
+        for each in chain(error)
+    )
+
+
 def sign_in_status(error: BaseException) -> int:
     """Return the status of Entra ID's response behind an error, or 0 if there is none."""
     if (response := response_behind(error)) is not None:
         return response.status
-    match = re.search(_MSAL_STATUS, str(error))
-    return int(match[1]) if match else 0
+    matches = (re.search(_MSAL_STATUS, str(each)) for each in chain(error))
+    return next((int(match[1]) for match in matches if match), 0)
 
 
 def response_behind(error: BaseException) -> ErrorResponse | None:
@@ -330,5 +368,6 @@ def error_response(response: Any) -> ErrorResponse:
     code = error.get("code") if isinstance(error, dict) else None
     url = getattr(getattr(response, "request", None), "url", None) or ""
     if not isinstance(code, str) or not re.fullmatch(_CODE, code):
-        code = "no code"  # a gateway's page has none
+        # A gateway's page has none. Some clients keep no text at all.
+        code = NO_CODE if hasattr(response, "json") else "unknown code"
     return ErrorResponse(response.status_code, code, urlsplit(url).hostname or "")

@@ -130,14 +130,20 @@ def given_uri(values: Mapping[str, Any]) -> str | None:
     uri: str | None = values["workspace_uri"]
     if uri is None:
         return None
-    workspace, found = Workspace.of(values), workspace_of(uri)
-    is_same = found is not None and found.resource_id.lower() == workspace.resource_id.lower()
-    if not uri.startswith("azureml://") or not is_same:
+    workspace = Workspace.of(values)
+    if not is_uri_of(workspace, uri):
         raise InvalidOptionError(
             f"'workspace_uri' is not the tracking URI of the workspace '{workspace.name}' of the options: copy "
             "it from `mlflow-connections run azureml -- printenv MLFLOW_TRACKING_URI`, or remove the option."
         )
     return uri
+
+
+def is_uri_of(workspace: Workspace, uri: str) -> bool:
+    """Return whether a text is the tracking URI of a workspace."""
+    found = workspace_of(uri)
+    is_same = found is not None and found.resource_id.lower() == workspace.resource_id.lower()
+    return is_same and uri.startswith("azureml://")
 
 
 class WorkspaceFile(NamedTuple):
@@ -330,3 +336,6 @@ TIMEOUT_REMEDY = (
     "Check the network, HTTPS_PROXY and the firewall, or raise 'timeout' in the connection options."
 )
 """The remedy if Azure does not respond in time."""
+
+NETWORK_REMEDY = "Check the network, HTTPS_PROXY and the firewall."
+"""The same if no option sets the time limit."""

@@ -131,7 +131,7 @@ class AzureTokens(HeaderSource):
         if self._credential is None or not is_kept:
             self._credential = credential_for(self._values, sign_in)
         try:
-            with _quiet():
+            with quiet():
                 token = self._credential.get_token(sign_in.cloud.scope, **_tenant_of(self._values))
         except Exception as error:
             logger.debug("azure-identity returned no token.", exc_info=True)
@@ -183,7 +183,7 @@ _ours: ContextVar[bool] = ContextVar("mlflow_connections_azureml_signs_in", defa
 
 
 class _DebugOnly(logging.Filter):
-    """Turns azure-identity's warnings about this package's sign-ins into debug messages of its own logger.
+    """Turns the warnings of Azure's clients about this package's requests into debug messages of its own logger.
 
     The error says in one sentence what they say in twelve lines.
     """
@@ -198,12 +198,19 @@ class _DebugOnly(logging.Filter):
 _debug_only = _DebugOnly()
 
 
+_LOGGERS = ("azure.", "azureml.", "msal.")
+# Created in the middle of a request.
+_LATE_LOGGERS = ("azure.core.pipeline.transport._requests_basic", "msal.oauth2cli.oauth2")
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Keep the loggers of Azure's clients silent in this block; they print tracebacks and whole pages."""
     # A filter sees only the records of its own logger, not those of child loggers.
-    for name, known in list(logging.root.manager.loggerDict.items()):
-        if name.startswith(("azure.identity", "msal")) and isinstance(known, logging.Logger):
-            known.addFilter(_debug_only)  # adding it again changes nothing
+    manager = logging.root.manager
+    known = [name for name in list(manager.loggerDict) if name.startswith(_LOGGERS)]
+    for name in (*known, *_LATE_LOGGERS):
+        manager.getLogger(name).addFilter(_debug_only)  # adding it again changes nothing
     token = _ours.set(True)
     try:
         yield

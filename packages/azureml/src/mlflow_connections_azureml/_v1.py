@@ -18,14 +18,18 @@ from mlflow_connections.secrets import get_logger
 
 from ._authenticator import access_token
 from ._errors import Asked, explain
-from ._options import TIMEOUT_REMEDY, Workspace
-from ._tokens import AzureTokens
+from ._options import Workspace
+from ._tokens import AzureTokens, quiet
 
 logger = get_logger(__name__)
 
 
 def tracking_uri(
-    values: dict[str, Any], tokens: AzureTokens, renewing: Renewing, deadline: Deadline
+    values: dict[str, Any],
+    tokens: AzureTokens,
+    renewing: Renewing,
+    deadline: Deadline,
+    remedy: str,
 ) -> str:
     """Open the workspace with azureml-core, and return its URI.
 
@@ -34,10 +38,11 @@ def tracking_uri(
         tokens: The identity that signs in.
         renewing: The identity's tokens, kept valid.
         deadline: The time limit.
+        remedy: The remedy if it has passed.
     """
     workspace = Workspace.of(values)
     cloud, identity = tokens.cloud, tokens.identity
-    deadline.call(f"the sign-in of {identity} at {cloud.login}", renewing.headers, TIMEOUT_REMEDY)
+    deadline.call(f"the sign-in of {identity} at {cloud.login}", renewing.headers, remedy)
     asked = Asked(cloud.arm, workspace, identity)
 
     def opened() -> SdkWorkspace:
@@ -52,12 +57,12 @@ def tracking_uri(
     sdk_workspace = deadline.call(
         f"Azure Resource Manager at {cloud.arm}",
         lambda: _explained(opened, asked),
-        TIMEOUT_REMEDY,
+        remedy,
     )
     uri: str = deadline.call(
         f"the discovery service of the workspace '{workspace.name}'",
         lambda: _explained(sdk_workspace.get_mlflow_tracking_uri, asked),
-        TIMEOUT_REMEDY,
+        remedy,
     )
     return uri
 
@@ -65,7 +70,8 @@ def tracking_uri(
 def _explained(call: Callable[[], Any], asked: Asked) -> Any:
     """Return azureml-core's result, or raise its error as one sentence."""
     try:
-        return call()
+        with quiet():
+            return call()
     except Exception as error:
         logger.debug("azureml-core returned no tracking URI.", exc_info=True)
         # Not chained: its messages list the tenant's subscriptions.

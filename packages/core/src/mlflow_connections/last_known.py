@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
 from ._errors import UnreachableError
-from .deadline import Deadline
 from .secrets import get_logger, mask_uri
 
 __all__ = ["AddressStore", "allowed", "fetched"]
@@ -52,7 +51,12 @@ def allowed(store: AddressStore, seconds: float) -> Iterator[None]:
         _allowed.reset(token)
 
 
-def fetched(key: str, server: str, fetch: Callable[[], str]) -> str:
+def fetched(
+    key: str,
+    server: str,
+    fetch: Callable[[float | None], str],
+    belongs: Callable[[str], bool] | None = None,
+) -> str:
     """Fetch a server's address; in a block of `allowed`, return the last known one if nothing responds.
 
     The service is always asked first, since the address may have changed. A credential that it refuses is
@@ -61,7 +65,9 @@ def fetched(key: str, server: str, fetch: Callable[[], str]) -> str:
     Args:
         key: Identifies the server on this machine. Not secret.
         server: The server as messages name it, such as `the workspace 'ml'`.
-        fetch: Fetches the address. In a block it may go on in a thread of its own after the time limit.
+        fetch: Fetches the address. It gets the longest wait for responses in seconds, or None for its own
+            limit, and names the service that did not respond in time.
+        belongs: Returns whether a stored address is one of this server; others are not used.
 
     Raises:
         UnreachableError: The service does not respond, and no address is known or allowed.
@@ -69,16 +75,16 @@ def fetched(key: str, server: str, fetch: Callable[[], str]) -> str:
     """
     now = _allowed.get()
     if now is None:
-        return fetch()
+        return fetch(None)
     known = now.store.read(key)
-    if known is None:
-        uri = fetch()
+    if known is None or not (belongs is None or belongs(known)):
+        uri = fetch(None)
     else:
         try:
-            uri = Deadline(now.seconds).call(f"the address of {server}", fetch, remedy="")
+            uri = fetch(now.seconds)
         except UnreachableError as error:
             fault, shown = str(error).strip(), mask_uri(known)
-            logger.warning("%s Its last known address is used: %s.", fault, shown)
+            logger.warning("%s The last known address of %s is used: %s.", fault, server, shown)
             return known
     now.store.write(key, uri)
     return uri

@@ -19,10 +19,11 @@ class Addresses:
 
     def read(self, key: str) -> str | None:
         """Return the address that was written last, or None if there is none."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             noted = json.loads(_path(key).read_text(encoding="utf-8"))
-            if isinstance(noted, dict) and noted.get("key") == key and noted.get("uri"):
-                return str(noted["uri"])
+            if isinstance(noted, dict) and noted.get("key") == key:
+                uri = noted.get("uri")
+                return uri if uri and isinstance(uri, str) else None
         return None
 
     def write(self, key: str, uri: str) -> None:
