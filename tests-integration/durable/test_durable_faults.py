@@ -354,12 +354,7 @@ def test_an_upload_that_is_always_cut_holds_nothing_up_and_arrives_later(
 ) -> None:
     """It is tried again behind everything else while the server answers, and is no dead letter."""
     (tmp_path / "large.bin").write_bytes(bytes(1 << 20))
-    mlflow.set_tracking_uri("durable://offline")
-    mlflow.set_experiment("cut")
-    with mlflow.start_run():
-        mlflow.log_artifact(str(tmp_path / "large.bin"))
-        mlflow.log_metric("loss", 1.0, step=0)
-        mlflow.log_text("hello", "hello.txt")
+    program.run("durable://offline", "files", "cut", str(tmp_path / "large.bin"))
     proxy.cut = "/large.bin"
     report = program.ship("--to", proxy.url, "--timeout", "20", code=1)
     assert (report["waiting"], report["rejected"], report["aside"]) == (1, 0, 0)
@@ -422,10 +417,7 @@ def test_a_hundred_thousand_files_arrive(
     folder.mkdir()
     for number in range(100_000):
         (folder / f"{number:05}.txt").touch()
-    mlflow.set_tracking_uri("durable://offline")
-    mlflow.set_experiment("many")
-    with mlflow.start_run():
-        mlflow.log_artifacts(str(folder), "many")
+    program.run("durable://offline", "files", "many", str(folder))
     state = next(outbox.glob("*/state"))
     assert sum(len(names) for _, _, names in os.walk(state / "files")) == 100_000
     target = f"sqlite:///{tmp_path / 'target.db'}"
