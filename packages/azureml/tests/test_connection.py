@@ -281,22 +281,39 @@ URI = (
 
 @pytest.mark.parametrize("uri", [URI, URI.replace("/v2.0", "/v1.0"), f" {URI}?\n"])
 def test_a_given_uri_needs_no_request(uri: str) -> None:
-    """With `workspace_uri` nothing of Azure is asked, and the credential is bound to the URI."""
+    """With `workspace_uri` nothing of Azure is asked, and the credential is bound to the URI of every MLflow.
+
+    Azure's own commands show an address of v1.0, which ARM returns as well.
+    """
     endpoint = mlflow_connections.resolve(
         "azureml", PRINCIPAL, {**WORKSPACE, "workspace_uri": uri, "sdk": "arm"}
     )
 
-    assert endpoint.tracking_uri == uri.strip()
+    expected = uri.strip().replace("/v1.0", "/v2.0")
+    assert endpoint.tracking_uri == expected
     assert isinstance(endpoint.authenticator, AzureMLAuthenticator)
-    assert endpoint.authenticator.origin == uri.strip().rstrip("?")
+    assert endpoint.authenticator.origin == expected.rstrip("?")
 
 
 @pytest.mark.parametrize(
     "uri",
-    [URI.replace("workspaces/w", "workspaces/other"), URI.replace("azureml", "https", 1), "w"],
+    [
+        URI.replace("workspaces/w", "workspaces/other"),
+        URI.replace("azureml", "https", 1),
+        "w",
+        "azureml://",
+        URI.replace("//", "///", 1),
+        URI.replace("//", "//user:a-password@", 1),
+        URI.replace("//", "//a host.", 1),
+        URI.replace("resourceGroups", "resourcegroups"),
+        f"{URI.rstrip('?')}/more",
+        f"{URI}#more",
+        f"'{URI}'",
+        URI.partition("/subscriptions")[0],
+    ],
 )
 def test_the_uri_of_another_workspace_is_refused(uri: str) -> None:
-    """`workspace_uri` must name the workspace of the options."""
+    """`workspace_uri` must be a whole address, of the workspace of the options; the message does not show it."""
     with pytest.raises(InvalidOptionError) as caught:
         mlflow_connections.resolve("azureml", PRINCIPAL, {**WORKSPACE, "workspace_uri": uri})
 

@@ -13,7 +13,7 @@ from mlflow_connections.deadline import Deadline
 from mlflow_connections.headers import Renewing
 
 from ._errors import Asked, error_response, explain, explain_response, not_from, private_link
-from ._options import Workspace
+from ._options import Workspace, for_every_mlflow
 from ._tokens import AzureTokens
 
 API_VERSION = "2024-04-01"
@@ -49,7 +49,7 @@ def tracking_uri(
         remedy,
     )
     properties = _properties(response, asked)
-    uri = _with_mlflow_2(properties.get("mlFlowTrackingUri"), workspace)
+    uri = _checked(properties.get("mlFlowTrackingUri"), workspace)
     if properties.get("publicNetworkAccess") == "Disabled":
         _check_reachable(headers, deadline, asked._replace(host=urlsplit(uri).netloc), remedy)
     return uri
@@ -86,14 +86,14 @@ def _properties(response: requests.Response, asked: Asked) -> dict[str, Any]:
     return properties
 
 
-def _with_mlflow_2(uri: object, workspace: Workspace) -> str:
-    """Return the address that both MLflow 2 and 3 accept, as azureml-mlflow derives it; ARM returns v1.0."""
+def _checked(uri: object, workspace: Workspace) -> str:
+    """Return the address that ARM names, for every MLflow."""
     if not isinstance(uri, str) or not uri.startswith("azureml://"):
         raise ConnectionsError(
             f"Azure Resource Manager returned no tracking URI for the workspace '{workspace.name}'. "
             "Check that the workspace has MLflow, or use `sdk: v1`."
         )
-    return uri.replace("/mlflow/v1.0", "/mlflow/v2.0")
+    return for_every_mlflow(uri)
 
 
 def _check_reachable(

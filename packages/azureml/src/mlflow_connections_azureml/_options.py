@@ -109,15 +109,17 @@ class Workspace(NamedTuple):
         return cls(values["subscription_id"], values["resource_group"], values["workspace_name"])
 
 
+_PATH = (
+    r"/subscriptions/([^/]+)/resourceGroups/([^/]+)"
+    r"/providers/Microsoft\.MachineLearningServices/workspaces/([^/?#]+)"
+)
+
+
 def workspace_of(uri: str) -> Workspace | None:
     """Return the workspace of a tracking URI, or None if it names none."""
     import re
 
-    found = re.search(
-        r"/subscriptions/([^/]+)/resourceGroups/([^/]+)"
-        r"/providers/Microsoft\.MachineLearningServices/workspaces/([^/?]+)",
-        uri,
-    )
+    found = re.search(_PATH, uri)
     return None if found is None else Workspace(*found.groups())
 
 
@@ -136,14 +138,24 @@ def given_uri(values: Mapping[str, Any]) -> str | None:
             f"'workspace_uri' is not the tracking URI of the workspace '{workspace.name}' of the options: copy "
             "it from `mlflow-connections run azureml -- printenv MLFLOW_TRACKING_URI`, or remove the option."
         )
-    return uri
+    return for_every_mlflow(uri)
 
 
 def is_uri_of(workspace: Workspace, uri: str) -> bool:
-    """Return whether a text is the tracking URI of a workspace."""
-    found = workspace_of(uri)
-    is_same = found is not None and found.resource_id.lower() == workspace.resource_id.lower()
-    return is_same and uri.startswith("azureml://")
+    """Return whether a text is the tracking URI of a workspace: its scheme, a host, and its path."""
+    import re
+
+    # azureml-core's ends in a question mark.
+    whole = rf"azureml://[\w.-]+(?::\d+)?/mlflow/v\d+\.\d+{_PATH}(?:\?[^#\s]*)?"
+    found = re.fullmatch(whole, uri)
+    return found is not None and (
+        Workspace(*found.groups()).resource_id.lower() == workspace.resource_id.lower()
+    )
+
+
+def for_every_mlflow(uri: str) -> str:
+    """Return the address that both MLflow 2 and 3 accept, as azureml-mlflow derives it; Azure itself names v1.0."""
+    return uri.replace("/mlflow/v1.0", "/mlflow/v2.0")
 
 
 class WorkspaceFile(NamedTuple):
