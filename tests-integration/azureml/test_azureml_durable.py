@@ -197,6 +197,7 @@ def test_a_machine_that_never_saw_the_workspace_needs_its_address(
     )
     assert ended.returncode != 0
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert "set 'workspace_uri' to start without Azure" in ended.stderr
     given = {**outbox, "MLFLOW_CONNECTIONS_AZUREML_WORKSPACE_URI": uri}
     read = run_script("log_durably.py", "never seen", **given)
     assert read["artifact_uri"].startswith("durable:")

@@ -88,9 +88,10 @@ def test_a_stored_address_of_another_server_is_not_used() -> None:
 
 
 def test_without_an_earlier_address_the_error_is_raised() -> None:
-    """Another server's address is never used."""
-    with allowed(Store(other="x://other"), 60), pytest.raises(UnreachableError):
-        fetched("ws", "the workspace", away)
+    """Another server's address is never used, and the error ends with the connection's own remedy."""
+    says = r"^The service is down\. Try again\. Set an address\.$"
+    with allowed(Store(other="x://other"), 60), pytest.raises(UnreachableError, match=says):
+        fetched("ws", "the workspace", away, unknown="Set an address.")
 
 
 def test_a_refused_credential_is_an_error_whatever_is_known() -> None:

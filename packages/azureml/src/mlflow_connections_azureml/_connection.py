@@ -144,16 +144,17 @@ def _signed_in(values: dict[str, Any]) -> "AzureMLAuthenticator":
     renewing = Renewing(tokens)
     workspace = Workspace.of(values)
 
-    def fetch(seconds: float | None = None) -> str:
-        return _fetched(values, tokens, renewing, seconds)
+    def fetch(seconds: float | None) -> str:
+        # A person may take longer to sign in than any service.
+        most = None if values["interactive"] else seconds
+        return _fetched(values, tokens, renewing, most)
 
-    if uri is None and values["interactive"]:
-        uri = fetch()  # a person may take longer than any service
-    elif uri is None:
+    if uri is None:
         key = f"azureml {tokens.cloud.name} {workspace.resource_id}".lower()
         uri = fetched(
             *(key, f"the workspace '{workspace.name}'", fetch),
             lambda known: is_uri_of(workspace, known),
+            "This machine has not used the workspace before: set 'workspace_uri' to start without Azure.",
         )
     return AzureMLAuthenticator(uri, renewing, share=values["share_with_workers"])
 

@@ -56,6 +56,7 @@ def fetched(
     server: str,
     fetch: Callable[[float | None], str],
     belongs: Callable[[str], bool] | None = None,
+    unknown: str = "",
 ) -> str:
     """Fetch a server's address; in a block of `allowed`, return the last known one if nothing responds.
 
@@ -68,6 +69,7 @@ def fetched(
         fetch: Fetches the address. It gets the longest wait for responses in seconds, or None for its own
             limit, and names the service that did not respond in time.
         belongs: Returns whether a stored address is one of this server; others are not used.
+        unknown: A sentence for the error of a product that could start if an address were known.
 
     Raises:
         UnreachableError: The service does not respond, and no address is known or allowed.
@@ -78,7 +80,10 @@ def fetched(
         return fetch(None)
     known = now.store.read(key)
     if known is None or not (belongs is None or belongs(known)):
-        uri = fetch(None)
+        try:
+            uri = fetch(None)
+        except UnreachableError as error:
+            raise UnreachableError(f"{error} {unknown}".strip()) from None
     else:
         try:
             uri = fetch(now.seconds)

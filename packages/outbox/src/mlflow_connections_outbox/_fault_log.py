@@ -186,7 +186,7 @@ class FaultLog:
                 "lost",
                 lambda: (
                     f"{count(lost, ' is', ' are')} lost with this process: {self._name} did not "
-                    "take them in time, and the disk had no room."
+                    "take them in time, and they could not be written to the disk."
                 ),
             )
 
