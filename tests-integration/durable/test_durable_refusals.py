@@ -232,3 +232,18 @@ def test_a_keyword_as_mlflows_own_uri_is_named_by_any_program(
     assert (
         done.stderr.count("MLFLOW_TRACKING_URI is 'durable': MLflow takes this for the folder") == 1
     )
+
+
+def test_any_program_can_trace(
+    warm_python: str, tmp_path: Path, mlflow_server: MlflowServer
+) -> None:
+    """MLflow 3.5 asks the plugins for tags while it holds the lock of its tracer, which none may wait for."""
+    done = subprocess.run(
+        [warm_python, "-c", "import mlflow; print(mlflow.trace(str.upper)('traced'))"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_server.url},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("TRACED")

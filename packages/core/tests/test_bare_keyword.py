@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,10 +41,42 @@ def test_a_keyword_that_code_sets_is_named_when_a_run_starts(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m")
     check = KeywordCheck()
     assert caplog.records == []
-    monkeypatch.setattr(_mlflow, "read_state", lambda: _mlflow.State(tracking_uri="azureml"))
+    monkeypatch.setattr(_mlflow, "tracking_uri", lambda: "azureml")
     check.in_context()
     (record,) = caplog.records
     assert record.getMessage().startswith("MLflow's tracking URI is 'azureml': MLflow takes this")
+
+
+def test_nothing_but_the_uri_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow 3.5 checks while it holds the lock of its tracer, which the rest of the state would wait for."""
+
+    def waits_for_ever() -> _mlflow.State:
+        raise AssertionError
+
+    monkeypatch.setattr(_mlflow, "read_state", waits_for_ever)
+    assert not KeywordCheck().in_context()
+
+
+class Once:
+    """MLflow's own class of that name, from 2.22 to 3.5."""
+
+    def __init__(self, *, done: bool) -> None:
+        self.__done = done
+
+    @property
+    def done(self) -> bool:
+        """Wait for the lock, which the thread that makes the tracer holds."""
+        raise AssertionError
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_the_lock_of_mlflows_tracer_is_not_waited_for(
+    done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is made is read without it."""
+    made = SimpleNamespace(_MLFLOW_TRACER_PROVIDER_INITIALIZED=Once(done=done))
+    monkeypatch.setitem(sys.modules, "mlflow.tracing.provider", made)
+    assert _mlflow._is_tracer_made() == done
 
 
 @pytest.mark.parametrize(

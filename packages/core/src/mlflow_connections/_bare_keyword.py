@@ -44,7 +44,8 @@ class KeywordCheck:
 
 def check() -> None:
     """Log a warning, once, if MLflow's tracking URI is the keyword of a connection."""
-    set_by_code = _mlflow.read_state().tracking_uri
+    # Nothing else of MLflow's state: MLflow 3.5 calls this while it holds the lock of its tracer.
+    set_by_code = _mlflow.tracking_uri()
     uri = set_by_code or os.environ.get(_VARIABLE)
     if not isinstance(uri, str) or uri in _seen or not uri.isidentifier():
         return

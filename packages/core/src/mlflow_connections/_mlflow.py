@@ -242,7 +242,8 @@ def _is_tracer_made() -> bool:
     once = _read(_PROVIDER, "_MLFLOW_TRACER_PROVIDER_INITIALIZED")  # MLflow 2.22 to 3.5
     if once is None:
         once = getattr(_read(_PROVIDER, "provider"), "once", None)
-    return bool(getattr(once, "done", False) or getattr(once, "_done", False))
+    # Not by the property `done` of MLflow's own class, which takes a lock that another thread may hold for long.
+    return bool(getattr(once, "_Once__done", False) or getattr(once, "_done", False))
 
 
 def _write_tracing(state: State, *, is_reset: bool) -> None:
