@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from mlflow_connections_outbox import (
     Policy,
     Unauthorized,
     Unavailable,
+    _outbox,
     outbox_in_force,
     shared_outbox,
 )
@@ -792,3 +794,37 @@ def test_the_shared_outbox_follows_the_variable_of_the_folder(
     monkeypatch.setenv("MLFLOW_CONNECTIONS_OUTBOX_DIR", before)
     assert in_force() is first
     assert len(opened) == 3
+
+
+def test_ctrl_c_ends_the_wait_at_the_end_of_the_process(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody sees a traceback or waits again, and the events that wait are named."""
+    fake.free.clear()
+    outbox = Outbox(FAKE, policy=Policy(shipper="thread", poll=0.01, exit_timeout=60))
+    outbox.append(event(1))
+    monkeypatch.setattr(_outbox, "_living", [outbox])
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def is_waiting() -> bool:
+        frame = sys._current_frames()[main]
+        while frame.f_back is not None and frame.f_code.co_name != "_wait":
+            frame = frame.f_back
+        return frame.f_code.co_name == "_wait"
+
+    def interrupt() -> None:
+        while not is_waiting():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    try:
+        _outbox._at_exit()
+        assert "1 event waits for fake" in caplog.text
+        # Another handler of the same end does not wait for them again.
+        began = time.monotonic()
+        assert outbox.flush(60, insist=True) == 1
+        assert time.monotonic() - began < 30
+    finally:
+        fake.free.set()

@@ -386,7 +386,7 @@ def server_in_force(tracking_uri: str) -> DurableServer | None:
 
 
 def _at_exit() -> None:
-    """Wait a moment for delivery, and log the runs that have arrived."""
+    """Wait a moment for delivery, and log the runs that have arrived. Ctrl-C ends the wait."""
     for server in list(_servers.values()):
         if server.is_offline and not server.outbox.is_delivered:
             logger.warning(
@@ -397,7 +397,8 @@ def _at_exit() -> None:
         elif not server.is_offline and "outbox" in vars(server):
             # In addition to the outbox, whose wait ends with the process before a thread can log.
             policy = Policy.read()[0]
-            server.outbox.flush(policy.exit_timeout, insist=policy.exit_insists)
+            with suppress(KeyboardInterrupt):
+                server.outbox.flush(policy.exit_timeout, insist=policy.exit_insists)
             server.tell_delivered()
 
 

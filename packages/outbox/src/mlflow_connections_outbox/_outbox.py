@@ -301,7 +301,6 @@ class Outbox:
         process.launcher.ensure_soon(process.unauthorized)
 
     def _flush(self, process: _Process, timeout: float, *, insist: bool = False) -> int:
-        called = time.monotonic()
         insist = insist and not process.has_insisted  # the end of a process may call this twice
         writer, memory = process.writer, process.memory
         if self._policy.shipper == "none":
@@ -309,12 +308,26 @@ class Outbox:
         with process.lock:
             writer.look()
         mark = writer.mark()
-        folder = writer.folder
         self._request_flush(process)
-        requested = called
+        try:
+            self._wait(process, mark, timeout, insist=insist)
+        except KeyboardInterrupt:
+            # The end of the process is not to wait for the same events again.
+            process.stalled_at, process.has_insisted = _first(_left(mark)), True
+            raise
+        self._poll(process)
+        self._note_not_taken(process)
+        return writer.waiting() + len(memory)
+
+    def _wait(
+        self, process: _Process, mark: list[tuple[Path, int]], timeout: float, *, insist: bool
+    ) -> None:
+        """Wait until everything up to a mark is delivered, or it makes no sense to wait."""
+        called = requested = time.monotonic()
+        folder, memory = process.writer.folder, process.memory
         while mark or memory:
-            mark = [(path, end) for path, end in mark if acknowledged(path) < end]
-            position = (mark[0][0], acknowledged(mark[0][0])) if mark else None
+            mark = _left(mark)
+            position = _first(mark)
             if position is not None and position == process.stalled_at and not insist:
                 break
             if time.monotonic() >= called + timeout:
@@ -330,9 +343,6 @@ class Outbox:
                     self._request_flush(process)
             self._poll(process)
             time.sleep(_FLUSH_POLLS_EVERY)
-        self._poll(process)
-        self._note_not_taken(process)
-        return writer.waiting() + len(memory)
 
     def _request_flush(self, process: _Process) -> None:
         folder = process.writer.folder
@@ -431,8 +441,18 @@ def _after_fork_in_child() -> None:
         inherited.close_inherited()
 
 
+def _left(mark: list[tuple[Path, int]]) -> list[tuple[Path, int]]:
+    """Return the segments of a mark that are not delivered up to it."""
+    return [(path, end) for path, end in mark if acknowledged(path) < end]
+
+
+def _first(mark: list[tuple[Path, int]]) -> tuple[Path, int] | None:
+    """Return the position up to which the first segment of a mark is delivered."""
+    return (mark[0][0], acknowledged(mark[0][0])) if mark else None
+
+
 def _at_exit() -> None:
-    """Wait a moment for delivery: in a container the shipper ends with this process."""
+    """Wait a moment for delivery: in a container the shipper ends with this process. Ctrl-C ends the wait."""
     started = time.monotonic()
     for outbox in list(_living):
         process = outbox._process
@@ -440,7 +460,12 @@ def _at_exit() -> None:
             outbox._note_not_taken(process)
             continue
         until = started + outbox._policy.exit_timeout
-        left = outbox.flush(max(0.0, until - time.monotonic()), insist=outbox._policy.exit_insists)
+        timeout = max(0.0, until - time.monotonic())
+        try:
+            left = outbox.flush(timeout, insist=outbox._policy.exit_insists)
+        except KeyboardInterrupt:
+            started = float("-inf")
+            left = outbox.flush(0)
         in_memory = len(process.memory)
         lost = in_memory + process.not_taken
         outbox._faults.left(outbox.folder, left - in_memory, lost)
