@@ -1,6 +1,6 @@
 """Run `mlflow` with its server in this process: `python _mlflow.py server …`.
 
-MLflow's command starts its web server (uvicorn, before 3.3 gunicorn) in a second process and then
+MLflow's command starts its web server (uvicorn, before 3.3 or by an option gunicorn) in a second process and then
 waits, with all of MLflow imported: twice the start-up time, and 280 MB for nothing. The application
 and its settings are the same. This file contains the sandbox's only private name of MLflow.
 """
@@ -19,7 +19,8 @@ def main() -> None:
         import uvicorn  # noqa: F401 - MLflow looks whether it is imported to know that it is a server
     from mlflow import cli, server
 
-    if importlib.util.find_spec("uvicorn") is None or not hasattr(server, "_build_uvicorn_command"):
+    has_uvicorn = hasattr(server, "_build_uvicorn_command") and importlib.util.find_spec("uvicorn")
+    if not has_uvicorn or any(each.startswith("--gunicorn-opts") for each in sys.argv):
         # gunicorn serves this application, in a process that is forked from this one.
         server.app.after_request(_add_nonce)
     server._exec_cmd = _become  # type: ignore[assignment,attr-defined]

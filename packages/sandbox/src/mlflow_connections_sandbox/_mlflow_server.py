@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -36,16 +37,20 @@ class MlflowServer:
         url: Its URL, once started.
         port: Its port; 0 for any free one.
         database: The URI of its database; a SQLite file in the folder if empty.
+        options: Further options of `mlflow server`.
         python: The interpreter that runs it, in which MLflow is installed; at first this process's.
         nonce: The value of the header X-Sandbox-Nonce in each response, once started. Another
             server that uses its port does not know it.
     """
 
-    def __init__(self, folder: Path, port: int = 0, database: str = "") -> None:
+    def __init__(
+        self, folder: Path, port: int = 0, database: str = "", options: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.url = ""
         self.port = port
         self.database = database
+        self.options = options
         self.python = sys.executable
         self.nonce = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,6 +78,7 @@ class MlflowServer:
                     *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
                     *("--backend-store-uri", database),
                     *("--artifacts-destination", str(folder / "artifacts")),
+                    *self.options,
                 ],
                 env={**_environment(), NONCE_VARIABLE: self.nonce},
                 stdin=subprocess.PIPE,
