@@ -3,9 +3,12 @@
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests-shared"))
 
 # A machine may be busy: no test fails because it took long.
 settings.register_profile(
