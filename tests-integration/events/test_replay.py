@@ -305,6 +305,7 @@ def test_servers_with_the_same_ids_are_not_confused(
     assert rejected == []
     client = MlflowClient(target)
     experiment = client.get_experiment_by_name("wine")
+    assert experiment is not None
     assert experiment.artifact_location == f"{tmp_path / 'mlruns'}/{experiment.experiment_id}"
     found = client.search_runs([experiment.experiment_id])
     starts = {each.info.run_id: each.info.start_time for each in found}

@@ -818,6 +818,8 @@ def test_ctrl_c_ends_the_wait_at_the_end_of_the_process(
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # A shell ignores the signal for the programs that it starts in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     try:
         _outbox._at_exit()
@@ -827,4 +829,5 @@ def test_ctrl_c_ends_the_wait_at_the_end_of_the_process(
         assert outbox.flush(60, insist=True) == 1
         assert time.monotonic() - began < 30
     finally:
+        signal.signal(signal.SIGINT, before)
         fake.free.set()
