@@ -28,11 +28,11 @@ def test_a_hanging_call_is_left_behind() -> None:
 
     Its thread counts as left behind until it ends.
     """
-    never, deadline = threading.Event(), Deadline(0.2)
+    never, deadline = threading.Event(), Deadline(0.2, "Look up.")
     with pytest.raises(
         UnreachableError, match=r"^Gave up after 0\.2 s, waiting for the moon\. Look up\.$"
     ):
-        deadline.call("the moon", never.wait, "Look up.")
+        deadline.call("the moon", never.wait)
     assert left_a_thread()
     never.set()
     for thread in threading.enumerate():

@@ -65,7 +65,7 @@ def test_a_service_that_hangs_is_waited_for_only_if_its_address_is_unknown(
     def hangs(seconds: float | None) -> str:
         limits.append(seconds)
         if seconds is not None:
-            Deadline(seconds).call("the service", never.wait, remedy="Check the network.")
+            Deadline(seconds, "Check the network.").call("the service", never.wait)
         return "x://late"
 
     with allowed(Store(ws="x://old"), 0.1), caplog.at_level(logging.WARNING):

@@ -25,7 +25,6 @@ def tracking_uri(
     tokens: AzureTokens,
     renewing: Renewing,
     deadline: Deadline,
-    remedy: str,
 ) -> str:
     """Fetch the workspace's tracking URI from ARM.
 
@@ -34,24 +33,20 @@ def tracking_uri(
         tokens: The identity that signs in.
         renewing: The identity's tokens, kept valid.
         deadline: The time limit.
-        remedy: The remedy if it has passed.
     """
     workspace = Workspace.of(values)
     cloud, identity = tokens.cloud, tokens.identity
-    headers = deadline.call(
-        f"the sign-in of {identity} at {cloud.login}", renewing.headers, remedy
-    ).values
+    headers = deadline.call(f"the sign-in of {identity} at {cloud.login}", renewing.headers).values
     asked = Asked(cloud.arm, workspace, identity)
     path = f"{quote(workspace.resource_id)}?api-version={API_VERSION}"
     response = deadline.call(
         f"Azure Resource Manager at {cloud.arm}",
         lambda: _get(path, headers, deadline, asked),
-        remedy,
     )
     properties = _properties(response, asked)
     uri = _checked(properties.get("mlFlowTrackingUri"), workspace)
     if properties.get("publicNetworkAccess") == "Disabled":
-        _check_reachable(headers, deadline, asked._replace(host=urlsplit(uri).netloc), remedy)
+        _check_reachable(headers, deadline, asked._replace(host=urlsplit(uri).netloc))
     return uri
 
 
@@ -96,14 +91,11 @@ def _checked(uri: object, workspace: Workspace) -> str:
     return for_every_mlflow(uri)
 
 
-def _check_reachable(
-    headers: Mapping[str, str], deadline: Deadline, asked: Asked, remedy: str
-) -> None:
+def _check_reachable(headers: Mapping[str, str], deadline: Deadline, asked: Asked) -> None:
     """Check that the host of a workspace without public access answers this machine."""
     response = deadline.call(
         f"{asked.host}, the host of a workspace with a private link",
         lambda: _get("/discovery", headers, deadline, asked),
-        remedy,
     )
     if response.status_code == 403:
         raise private_link(asked.workspace)

@@ -185,7 +185,7 @@ def _fetched(
     seconds, remedy = seconds_for(values), TIMEOUT_REMEDY
     if most is not None and most < seconds:
         seconds, remedy = most, NETWORK_REMEDY
-    return tracking_uri(values, tokens, renewing, Deadline(seconds), remedy)
+    return tracking_uri(values, tokens, renewing, Deadline(seconds, remedy))
 
 
 def _configured(values: dict[str, Any]) -> Workspace | None:

@@ -29,7 +29,6 @@ def tracking_uri(
     tokens: AzureTokens,
     renewing: Renewing,
     deadline: Deadline,
-    remedy: str,
 ) -> str:
     """Open the workspace with azureml-core, and return its URI.
 
@@ -38,11 +37,10 @@ def tracking_uri(
         tokens: The identity that signs in.
         renewing: The identity's tokens, kept valid.
         deadline: The time limit.
-        remedy: The remedy if it has passed.
     """
     workspace = Workspace.of(values)
     cloud, identity = tokens.cloud, tokens.identity
-    deadline.call(f"the sign-in of {identity} at {cloud.login}", renewing.headers, remedy)
+    deadline.call(f"the sign-in of {identity} at {cloud.login}", renewing.headers)
     asked = Asked(cloud.arm, workspace, identity)
 
     def opened() -> SdkWorkspace:
@@ -57,12 +55,10 @@ def tracking_uri(
     sdk_workspace = deadline.call(
         f"Azure Resource Manager at {cloud.arm}",
         lambda: _explained(opened, asked),
-        remedy,
     )
     uri: str = deadline.call(
         f"the discovery service of the workspace '{workspace.name}'",
         lambda: _explained(sdk_workspace.get_mlflow_tracking_uri, asked),
-        remedy,
     )
     return uri
 

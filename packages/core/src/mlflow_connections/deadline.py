@@ -25,12 +25,19 @@ class Deadline:
     A call runs in a thread, since nothing can interrupt a client that retries: after the deadline
     its thread is left behind, as it is after Ctrl-C.
 
+    Args:
+        seconds: The time for all calls.
+        remedy: Part of the error, a sentence with the user's remedy.
+
     Attributes:
         seconds: The time for all calls; None waits for ever, and calls in this thread.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(
+        self, seconds: float | None, remedy: str = "Use --timeout to wait longer."
+    ) -> None:
         self.seconds = seconds
+        self._remedy = remedy
         self._end = None if seconds is None else time.monotonic() + seconds
 
     @property
@@ -38,18 +45,12 @@ class Deadline:
         """Return the remaining seconds, at least 0.1 since no client accepts a timeout of 0; None if unlimited."""
         return None if self._end is None else max(self._end - time.monotonic(), 0.1)
 
-    def call(
-        self,
-        waiting_for: str,
-        function: Callable[[], T],
-        remedy: str = "Use --timeout to wait longer.",
-    ) -> T:
+    def call(self, waiting_for: str, function: Callable[[], T]) -> T:
         """Return a function's result, or raise its error.
 
         Args:
             waiting_for: Part of the error, as in `the answer of https://server`.
             function: The function to call.
-            remedy: Part of the error, a sentence with the user's remedy.
 
         Raises:
             UnreachableError: The deadline has passed.
@@ -74,7 +75,7 @@ class Deadline:
         while not done.wait(min(_SLICE, max(self._end - time.monotonic(), 0))):
             if time.monotonic() >= self._end:
                 raise UnreachableError(
-                    f"Gave up after {self.seconds:g} s, waiting for {waiting_for}. {remedy}"
+                    f"Gave up after {self.seconds:g} s, waiting for {waiting_for}. {self._remedy}"
                 )
         ((succeeded, result),) = box
         if succeeded:
